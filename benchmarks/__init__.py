@@ -1,0 +1,1 @@
+"""One script per claim about speed or memory: `python -m benchmarks.NAME [--json]`."""

@@ -1,0 +1,202 @@
+"""The project that `benchmarks.chaos` kills: small, in a temporary folder; its commands, its results, its journals."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipelines import journal
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("gee_core", "pipelines", "presets", "data/raw", "dvc.yaml", ".dvcignore", ".dvc/config")
+ENVIRONMENT = {
+    "GEE_TRACKING": "off",
+    "GEE_COMPILE": "0",
+    "GEE_WORKERS": "2",
+    "GEE_SAVE_SECONDS": "1",
+    "OMP_NUM_THREADS": "1",
+    "DVC_NO_ANALYTICS": "1",
+}
+TINY = {
+    "network.width": 0.0625,
+    "network.n_genes": 6,
+    "network.T": 2,
+    "prepare.max_train_images": 400,
+    "prepare.max_test_images": 100,
+    "evolve.n_generations": 2,
+    "evolve.population_size": 4,
+    "train.epochs": 10,
+    "train.warmup_epochs": 1,
+    "robustness.strengths": [0.0, 0.5],
+    "robustness.n_seeds": 1,
+    "export.verify_images": 16,
+    "export.register_model": False,
+}
+STUDY = {
+    "title": "A small study",
+    "preset": "digits",
+    "seeds": 2,
+    "presets": {"digits": TINY},
+    "grid": {"encoding": [{"label": "genetic"}, {"label": "unencoded", "control": "plain"}]},
+    "metrics": ["test_accuracy", "best_fitness", "parameters"],
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command, and the files that it comes to."""
+
+    name: str
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    anew: tuple[str, ...]
+    """What to take away from a project in which all is done, so that the command has work to do."""
+    known: tuple[str, ...] | None = None
+    """Stages that stay in dvc.lock; None for all."""
+
+
+RESULTS = (
+    "models/evolve/genotype.json",
+    "models/train/network.safetensors",
+    "models/export/network.onnx",
+    "reports/evolve/candidates.csv",
+    "reports/train/history.csv",
+    "reports/summary.json",
+)
+PIPELINE = Work("pipeline", ("run",), RESULTS, ("data/prepared", "models", "reports", ".scratch", ".dvc/cache", "dvc.lock"))
+TRAIN = Work(
+    "pipeline from train on",
+    ("run",),
+    RESULTS,
+    ("models/train", "models/export", "reports/train", "reports/summary.json", ".scratch/train", ".dvc/cache/runs"),
+    ("prepare", "evolve"),
+)
+SMALL_STUDY = Work(
+    "study",
+    ("study", "run", "chaos"),
+    ("reports/studies/chaos/cells.csv", "reports/studies/chaos/table.csv"),
+    ("reports/studies", ".scratch/studies"),
+)
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the code with small parameters and a small study, without git."""
+    for name in COPIED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    yaml = YAML()
+    values = yaml.load((ROOT / "presets/digits.yaml").read_text(encoding="utf-8"))
+    for key, value in (TINY | {"evolve.halving": 2, "evolve.proxy_epochs": 3}).items():
+        section, _, name = key.partition(".")
+        values[section][name] = value
+    (folder / "studies").mkdir()
+    for path, content in (("params.yaml", values), ("studies/chaos.yaml", STUDY)):
+        with (folder / path).open("w", encoding="utf-8") as file:
+            yaml.dump(content, file)
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    return folder
+
+
+def copy_project(done: Path, work: Work, folder: Path) -> Path:
+    """A copy of a project in which all is done, but for the ``work``."""
+    shutil.copytree(done, folder)
+    for name in work.anew:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if work.known is not None:
+        yaml, lock = YAML(), folder / "dvc.lock"
+        values = yaml.load(lock.read_text(encoding="utf-8"))
+        values["stages"] = {name: stage for name, stage in values["stages"].items() if name in work.known}
+        with lock.open("w", encoding="utf-8") as file:
+            yaml.dump(values, file)
+    return folder
+
+
+def start(work: Work, project: Path, log) -> subprocess.Popen:
+    """The command of ``work`` in a process group of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ENVIRONMENT
+    command = [sys.executable, "-m", "pipelines.cli", *work.arguments]
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def results(work: Work, project: Path) -> dict[str, bytes]:
+    """The files of ``work``; the summary without the commit."""
+    found = {name: (project / name).read_bytes() for name in work.results if (project / name).is_file()}
+    if summary := found.get("reports/summary.json"):
+        found["reports/summary.json"] = json.dumps(json.loads(summary) | {"commit": None}).encode()
+    return found
+
+
+def left_over(project: Path) -> list[str]:
+    """Temporary files of writes that were broken off, among the results."""
+    found = [path for folder in ("data", "models", "reports") for path in (project / folder).rglob(".*")]
+    return [str(path.relative_to(project)) for path in found if path.name != ".gitignore"]
+
+
+def spoil(project: Path, draw: random.Random) -> bool:
+    """Cut off or flip a byte of the newest training state, or flip one of the records; whether there was one."""
+    states = [path for path in project.glob(".scratch/**/*step-*.safetensors") if path.with_suffix(".json").is_file()]
+    logs = [path for path in project.glob(".scratch/**/records.jsonl") if not path.with_name("done").is_file()]
+    choices = [max(states, key=lambda path: path.stat().st_mtime_ns)] * 2 if states else []
+    choices += [path for path in logs if path.stat().st_size]
+    if not choices:
+        return False
+    path = draw.choice(choices)
+    at = draw.randrange(path.stat().st_size - 1)
+    with path.open("r+b") as file:  # in place, as a disk would do it
+        if path.suffix == ".safetensors" and draw.random() < 0.5:
+            file.truncate(at)
+            return True
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << draw.randrange(8)]))
+    return True
+
+
+class Journals:
+    """Every version of every journal of candidates in a project, seen by a thread, kept by hard links; a context manager."""
+
+    def __init__(self, project: Path, links: Path):
+        self._project, self._links = project, links
+        self._versions: dict[Path, dict[int, Path]] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Journals":
+        self._links.mkdir()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.02):
+            for path in self._project.glob(".scratch/**/records.jsonl"):
+                with contextlib.suppress(FileNotFoundError):
+                    name, inode = path.relative_to(self._project), path.stat().st_ino
+                    if inode not in self._versions.get(name, {}):
+                        link = self._links / str(inode)
+                        os.link(path, link)
+                        self._versions.setdefault(name, {})[inode] = link
+
+    def records(self) -> dict[Path, list[list[dict]]]:
+        """By journal and version, oldest first: the records that are whole."""
+        return {path: [journal.read(link) for link in versions.values()] for path, versions in list(self._versions.items())}

@@ -1,0 +1,128 @@
+"""Genes for a trained plain network, fine-tuned, beside training from the wiring at equal genes and equal image passes.
+
+    python -m benchmarks.compression [--epochs 10] [--fine-tune 10] [--seeds 3] [--genes 28] [--evolve] [--json]
+
+Handwritten digits, the network of presets/digits.yaml. By seed: the plain network after `--epochs`; its encoding right away
+and after `--fine-tune` more; the genetic network from its analytic wiring (with `--evolve` from an evolved one too) after as
+many epochs in all. Test accuracy, and the mean relative error of the encoded layers' weights.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gee_core.checkpoint import save_network
+from gee_core.config import Params
+from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.evaluation.accuracy import accuracy_and_loss
+from gee_core.evolution.loop import winner
+from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.training.loop import for_inference
+from pipelines import evolve, prepare, train
+from pipelines.encoding import encoded_network
+from pipelines.params import load_params
+
+PRESET = Path(__file__).resolve().parent.parent / "presets/digits.yaml"
+
+
+def changed(params: Params, **sections: dict) -> Params:
+    values = params.model_dump()
+    for name, keys in sections.items():
+        values[name] |= keys
+    return Params.model_validate(values)
+
+
+def accuracy(net: SpikingNetwork, data: Prepared, params: Params) -> float:
+    device = resolve_device(params.base.device)
+    precision = resolve_precision(params.base.precision, device)
+    return accuracy_and_loss(for_inference(net.to(device)), data.test.to(device), 256, data.meta, device, precision)[0]
+
+
+def trained(params: Params, genotype: dict, data: Prepared, folder: Path) -> SpikingNetwork:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        return train.run(params, genotype, data, Path(scratch))[0]
+
+
+def genotype_of(params: Params, prepared: Path, folder: Path, variant: str) -> dict:
+    params = changed(params, evolve={"variant": variant})
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        return evolve.genotype_file(params, winner(evolve.run(params, prepared, Path(scratch)), params.evolve))
+
+
+def compare(params: Params, data: Prepared, prepared: Path, folder: Path, epochs: int, more: int, evolved: bool) -> Iterator:
+    """Yield (contender, parameters, test accuracy, mean error or None) of one seed."""
+    plain_params = changed(params, network={"n_genes": None}, evolve={"variant": "analytic"}, train={"epochs": epochs})
+    plain = trained(plain_params, evolve.genotype_file(plain_params, None), data, folder)
+    yield f"plain, {epochs} epochs", count_parameters(plain), accuracy(plain, data, params), None
+    checkpoint = folder / "plain.safetensors"
+    save_network(checkpoint, plain, plain_params.network, data.meta)
+    tuned_params = changed(params, train={"epochs": more, "warmup_epochs": 0, "init_from": str(checkpoint)})
+    net, errors = encoded_network(tuned_params, data.meta)
+    error = sum(errors.values()) / len(errors)
+    yield "encoded", count_parameters(net), accuracy(net, data, params), error
+    any_wiring = genotype_of(params, prepared, folder, "analytic")
+    net = trained(tuned_params, any_wiring, data, folder)
+    yield f"encoded, {more} epochs of fine-tuning", count_parameters(net), accuracy(net, data, params), None
+    whole = changed(params, train={"epochs": epochs + more})
+    net = trained(whole, any_wiring, data, folder)
+    yield f"analytic wiring, {epochs + more} epochs", count_parameters(net), accuracy(net, data, params), None
+    if evolved:
+        net = trained(whole, genotype_of(params, prepared, folder, "ste"), data, folder)
+        yield f"evolved wiring, {epochs + more} epochs", count_parameters(net), accuracy(net, data, params), None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("epochs", 10), ("fine-tune", 10), ("seeds", 3), ("genes", 28)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--evolve", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    base = changed(load_params(PRESET), network={"n_genes": arguments.genes})
+    rows: dict[str, list] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare.run(base.prepare, folder / "prepared")
+        data = load_prepared(folder / "prepared")
+        for seed in range(arguments.seeds):
+            params = changed(base, base={"seed": seed})
+            plan = (arguments.epochs, arguments.fine_tune, arguments.evolve)
+            for contender, *values in compare(params, data, folder / "prepared", folder, *plan):
+                rows.setdefault(contender, []).append(values)
+    results = [summary(contender, found) for contender, found in rows.items()]
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    table = Table("", "parameters", f"test accuracy, n = {arguments.seeds}", "weight error")
+    for row in results:
+        error = "" if row["error"] is None else f"{row['error']:.3f}"
+        accuracy_text = f"{row['accuracy']:.2%} ± {row['sd']:.2%}"
+        table.add_row(row["contender"], f"{row['parameters']:,}", accuracy_text, error)
+    Console().print(table)
+
+
+def summary(contender: str, found: list[list]) -> dict:
+    """Mean and standard deviation over the seeds."""
+    accuracies = [row[1] for row in found]
+    errors = [row[2] for row in found if row[2] is not None]
+    return {
+        "contender": contender,
+        "parameters": found[0][0],
+        "accuracy": statistics.mean(accuracies),
+        "sd": statistics.stdev(accuracies) if len(found) > 1 else 0.0,
+        "n": len(found),
+        "error": statistics.mean(errors) if errors else None,
+    }
+
+
+if __name__ == "__main__":
+    main()

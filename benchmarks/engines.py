@@ -1,0 +1,132 @@
+"""Whether an evolution survives its workers: dask with worker processes of which one is killed every few seconds. On digits.
+
+    python -m benchmarks.engines [--json] [--every 20] [--workers 3] [--candidates 120] [--images 1000]
+
+The same evolution runs three times: in this process (`serial`), on the workers of a dask scheduler undisturbed, and there once
+more while every `--every` seconds a worker is ended by SIGKILL, one that scores a candidate if any does, and started again.
+
+Printed:
+    candidates, failed          of the disturbed run; a candidate whose worker was killed runs again elsewhere
+    kills, kills_mid_candidate  SIGKILLs sent; those that hit a worker with a candidate
+    same_records, same_winner   candidates.csv and genotype.json are byte for byte those of the serial run, undisturbed and
+                                disturbed
+    seconds                     wall time of each of the three, start of the workers included
+    disturbed_over_undisturbed  what the kills cost: ratio of wall times
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from gee_core.config import Params
+
+# Everything else is imported where it is needed: each new worker imports this file, and has to be quick.
+
+CONTENT = tuple[str, str]
+"""What evolve writes: candidates.csv and genotype.json."""
+
+
+class Killer(threading.Thread):
+    """Kills a worker of the engine every ``every`` seconds until it is stopped: one that scores a candidate, if any does."""
+
+    def __init__(self, every: float):
+        super().__init__(daemon=True)
+        self._every, self._done = every, threading.Event()
+        self.engine: Any = None
+        self.kills = self.busy = 0
+
+    def run(self) -> None:
+        while not self._done.wait(self._every):
+            cluster = self.engine and self.engine._cluster
+            nannies = [nanny for nanny in cluster.workers.values() if nanny.pid] if cluster else []
+            scoring = [nanny for nanny in nannies if self._has_work(cluster, nanny)]
+            if nannies:
+                os.kill((scoring or nannies)[0].pid, signal.SIGKILL)
+                self.kills += 1
+                self.busy += bool(scoring)
+
+    def _has_work(self, cluster: Any, nanny: Any) -> bool:
+        worker = cluster.scheduler.workers.get(nanny.worker_address)
+        return worker is not None and bool(worker.processing)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+
+def evolution(params: Params, engine: str, workers: int, killer: Killer | None = None) -> tuple[CONTENT, dict, float]:
+    """What evolve writes, its metrics, and seconds."""
+    from pipelines.engines.choice import choose_engine
+    from pipelines.evolve import evolve_network, table
+    from pipelines.paths import PREPARED
+    from pipelines.workers import Workers
+
+    os.environ["GEE_ENGINE"] = engine
+    os.environ.pop("GEE_DASK", None)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch, choose_engine(workers, 1, [PREPARED], [params.base]) as chosen:
+        if killer:
+            killer.engine = chosen
+        evolved = evolve_network(params, PREPARED, Path(scratch), open_scorer=lambda task: Workers(task, chosen))
+    seconds = time.perf_counter() - start
+    return (table(evolved.records).to_csv(index=False), json.dumps(evolved.genotype)), evolved.metrics, seconds
+
+
+def measure(params: Params, workers: int, every: float) -> dict:
+    """Everything that is printed."""
+    serial, _, serial_seconds = evolution(params, "serial", 1)
+    calm, _, calm_seconds = evolution(params, "dask", workers)
+    killer = Killer(every)
+    killer.start()
+    disturbed, metrics, disturbed_seconds = evolution(params, "dask", workers, killer)
+    killer.stop()
+    return {
+        "candidates": metrics["n_candidates"],
+        "failed": metrics["n_failed"],
+        "kills": killer.kills,
+        "kills_mid_candidate": killer.busy,
+        "same_records": [run[0] == serial[0] for run in (calm, disturbed)],
+        "same_winner": [run[1] == serial[1] for run in (calm, disturbed)],
+        "seconds": [round(seconds, 1) for seconds in (serial_seconds, calm_seconds, disturbed_seconds)],
+        "disturbed_over_undisturbed": round(disturbed_seconds / calm_seconds, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=float, default=20, help="seconds between two kills")
+    parser.add_argument("--workers", type=int, default=3, help="worker processes")
+    parser.add_argument("--candidates", type=int, default=120, help="of the evolution, ten per generation")
+    parser.add_argument("--images", type=int, help="that a candidate trains on [default: all]")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    import torch
+
+    from benchmarks.evolution import prepare
+    from gee_core.hardware import keep_freed_memory
+
+    keep_freed_memory()
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        params = prepare()
+        sized = {"population_size": 10, "n_generations": max(1, arguments.candidates // 10), "proxy_images": arguments.images}
+        params = params.model_copy(update={"evolve": params.evolve.model_copy(update=sized)})
+        results = measure(params, arguments.workers, arguments.every)
+        os.chdir(here)
+    results = {"torch": torch.__version__, "machine": platform.processor() or "unknown", **results}
+    for key, value in results.items():
+        print(f"{key:28} {value}")
+    if arguments.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""A training step (forward and backward) against SpikingJelly's and against the bare convolutions, interleaved in one run.
+
+    python -m benchmarks.training_step [--json] [--case small] [--rounds 5]
+
+Contenders, all the same ResNet-19 (or CIFARNet) on the same images:
+    spikingjelly_default  SpikingJelly's multi-step neurons, float32, contiguous layout
+    spikingjelly_best     the same neurons, bf16 autocast, channels-last
+    plain, genetic        this library, bf16 autocast, channels-last
+    conv_floor            the convolutions alone, forward and backward, bf16, in the faster layout per layer
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gee_core.hardware import keep_freed_memory
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.snn.lif import LIF
+
+CASES = {
+    "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
+    "full": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32},
+    "cifarnet": {"name": "cifarnet", "width": 0.25, "n_genes": 32, "batch": 64},
+}
+CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "conv_floor")
+
+
+def network_step(case: dict, contender: str) -> Callable[[], None]:
+    """One forward and backward pass of a contender that is a whole network."""
+    n_genes = case["n_genes"] if contender == "genetic" else None
+    net = build_network(case["name"], 10, 3, 32, n_genes, case["width"]).train()
+    if contender.startswith("spikingjelly"):
+        for module in net.modules():
+            if isinstance(module, LIF):
+                module.is_standard = False  # SpikingJelly's own multi-step path
+    default = contender == "spikingjelly_default"
+    x, labels = torch.randn(case["batch"], 3, 32, 32), torch.randint(0, 10, (case["batch"],))
+    if not default:
+        to_channels_last(net)
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not default):
+            logits = net(x).mean(0).float()
+        F.cross_entropy(logits, labels).backward()
+        net.zero_grad(set_to_none=True)
+
+    return step
+
+
+def conv_floor_step(case: dict) -> Callable[[], None]:
+    """Every convolution of the network, forward and backward, on tensors of its own."""
+    net = build_network(case["name"], 10, 3, 32, None, case["width"]).train()
+    shapes: list[tuple[nn.Conv2d, torch.Size]] = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda conv, args, y: shapes.append((conv, args[0].shape)))
+    with torch.no_grad():
+        net(torch.randn(case["batch"], 3, 32, 32))
+    steps = [_fastest_conv(conv, shape) for conv, shape in shapes]
+    return lambda: [step() for step in steps]
+
+
+def _fastest_conv(conv: nn.Conv2d, shape: torch.Size) -> Callable[[], None]:
+    candidates = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        x = torch.randn(shape).bfloat16().contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
+        W = conv.weight.detach().bfloat16().contiguous(memory_format=layout).requires_grad_()
+        grad = torch.randn_like(F.conv2d(x, W, None, conv.stride, conv.padding))
+
+        def step(x=x, W=W, grad=grad) -> None:
+            y = F.conv2d(x, W, None, conv.stride, conv.padding)
+            torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
+
+        step()
+        candidates.append((min(_seconds(step) for _ in range(2)), step))
+    return min(candidates, key=lambda pair: pair[0])[1]
+
+
+def make_step(case: dict, contender: str) -> Callable[[], None]:
+    """The step of any contender."""
+    return conv_floor_step(case) if contender == "conv_floor" else network_step(case, contender)
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def peak_memory(case_name: str, contender: str) -> float:
+    """Peak MiB that a step takes on top of what a fresh process holds that has made one."""
+    command = [sys.executable, "-m", "benchmarks.training_step", "--case", case_name, "--memory-of", contender]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _own_peak_memory(case: dict, contender: str) -> float:
+    step = make_step(case, contender)
+    step()  # compiled by now
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status_mib("VmRSS")
+    step()
+    return _status_mib("VmHWM") - before
+
+
+def _status_mib(key: str) -> float:
+    # Not getrusage: there a process inherits the peak of the one that started it.
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) / 1024
+
+
+def measure(case_name: str, rounds: int) -> dict:
+    """Median seconds and peak memory of every contender, and the ratios between them."""
+    case = CASES[case_name]
+    steps = {contender: make_step(case, contender) for contender in CONTENDERS}
+    for step in steps.values():
+        step()
+    times = {contender: [] for contender in CONTENDERS}
+    for _ in range(rounds):
+        for contender, step in steps.items():
+            times[contender].append(_seconds(step))
+    seconds = {contender: statistics.median(values) for contender, values in times.items()}
+    memory = {contender: peak_memory(case_name, contender) for contender in CONTENDERS if contender != "conv_floor"}
+    return {
+        "images_per_second": {contender: round(case["batch"] / value, 1) for contender, value in seconds.items()},
+        "memory_mib": {contender: round(value) for contender, value in memory.items()},
+        "vs_spikingjelly_default": round(seconds["spikingjelly_default"] / seconds["genetic"], 2),
+        "vs_spikingjelly_best": round(seconds["spikingjelly_best"] / seconds["genetic"], 2),
+        "genetic_over_plain": round(seconds["genetic"] / seconds["plain"], 3),
+        "over_conv_floor": round(seconds["genetic"] / seconds["conv_floor"], 2),
+        "memory_over_spikingjelly_default": round(memory["genetic"] / memory["spikingjelly_default"], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--memory-of", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    if arguments.memory_of:
+        print(_own_peak_memory(CASES[arguments.case[0]], arguments.memory_of))
+        return
+    results = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor() or "unknown"}
+    for name in arguments.case or CASES:
+        results[name] = measure(name, arguments.rounds)
+        print(f"\n{name}: {CASES[name]}")
+        for key, value in results[name].items():
+            print(f"  {key:34} {value}")
+    if arguments.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

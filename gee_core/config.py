@@ -1,0 +1,303 @@
+"""The knobs: one frozen model per section of params.yaml, a docstring under each field, ranges checked on construction.
+
+No field has a default: params.yaml is the only place for values, so a missing, unknown or mistyped key fails at once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gee_core.model.zoo import NETWORKS
+from gee_core.snn.lif import SURROGATES
+
+
+def _printable(path: str) -> str:
+    if not path.isprintable():
+        raise ValueError("holds characters that cannot be printed: name another path")
+    return path
+
+
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
+
+DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "folder")
+VARIANTS = ("random", "analytic", "baseline", "baseline+R_T", "baseline+R_S", "ste")
+
+
+class Section(BaseModel):
+    """A section of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class BaseConfig(Section):
+    """`base`: shared by every stage."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Every random draw of a run follows from it."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    precision: Literal["auto", "fp32", "bf16"]
+    """`bf16` autocast, `fp32`, or `auto`: bf16 where the hardware multiplies it natively."""
+
+
+class NetworkConfig(Section):
+    """`network`: the network that is evolved, trained and measured."""
+
+    name: str
+    """Key of `gee_core.model.zoo.NETWORKS`."""
+    width: Annotated[float, Field(gt=0, le=4)]
+    """Multiplies every channel count of the paper's table."""
+    n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
+    """g, the genes of an encoding; null for the plain, unencoded network."""
+    T: Annotated[int, Field(ge=1, le=64)]
+    """Time steps."""
+    tau: Annotated[float, Field(gt=1, le=1e6)]
+    """τ, membrane time constant in steps."""
+    decay_input: bool
+    """Whether the input current is divided by τ too."""
+    v_threshold: Scale
+    """V_th, firing threshold."""
+    v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
+    """Membrane after a spike; null subtracts V_th instead (soft reset)."""
+    detach_reset: bool
+    """No gradient through the reset."""
+    surrogate: str
+    """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
+    surrogate_alpha: Scale
+    """α, slope of the surrogate gradient."""
+
+    @field_validator("name")
+    @classmethod
+    def _known_network(cls, name: str) -> str:
+        if name not in NETWORKS:
+            raise ValueError(f"unknown network: choose one of {', '.join(NETWORKS)}")
+        return name
+
+    @field_validator("surrogate")
+    @classmethod
+    def _known_surrogate(cls, name: str) -> str:
+        if name not in SURROGATES:
+            raise ValueError(f"unknown surrogate: choose one of {', '.join(SURROGATES)}")
+        return name
+
+    def lif(self) -> dict:
+        """The arguments of `gee_core.snn.lif.LIF`."""
+        return {
+            "T": self.T,
+            "tau": self.tau,
+            "decay_input": self.decay_input,
+            "v_threshold": self.v_threshold,
+            "v_reset": self.v_reset,
+            "detach_reset": self.detach_reset,
+            "surrogate_name": self.surrogate,
+            "surrogate_alpha": self.surrogate_alpha,
+        }
+
+
+class PrepareConfig(Section):
+    """`prepare`: which images, and how they are split."""
+
+    dataset: Literal[DATASETS]
+    """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`."""
+    path: PathName
+    """Folder with the raw images. torchvision's sets are looked for, or downloaded, there; `folder` reads train/ and test/
+    or val/ in it, one folder per class. `cifar10` and `cifar100` accept that form too."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None
+    """Side in pixels that every image is brought to (shorter side resized, centre cropped); null keeps the size, which
+    then has to be the same for all."""
+    max_train_images: Positive | None
+    """Use a stratified part of the training images; null for all."""
+    max_test_images: Positive | None
+    """Use a stratified part of the test images; null for all."""
+    holdout: Annotated[float, Field(gt=0, lt=1)]
+    """Part of the training images on which candidates are scored, stratified and fixed; never trained on in evolve."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Seed of the stratified splits. Not `base.seed`, so that runs with other seeds see the same images."""
+    stream: bool
+    """Keep the images in `path` and decode them in worker processes while training (ImageNet), instead of packing them."""
+
+
+class EvolveConfig(Section):
+    """`evolve`: CMA-ES over the standard deviations of the initial wiring (Eq. 9-16)."""
+
+    variant: Literal[VARIANTS]
+    """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on L_ce alone, `baseline+R_T` and
+    `baseline+R_S` add one regulariser, `ste` both (Table 4)."""
+    genotype: Literal["per_layer", "shared"]
+    """`per_layer`: {σ_O, σ_0 … σ_L}; `shared`: {σ_O, σ_X}."""
+    n_generations: Positive
+    """Generations t of CMA-ES; the paper has 5."""
+    population_size: Annotated[int, Field(ge=2, le=10_000)] | None
+    """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched σ's."""
+    sigma: Annotated[float, Field(gt=0, le=5)]
+    """Initial step size of CMA-ES, in units of log σ."""
+    bound: Annotated[float, Field(gt=1, le=1e6)]
+    """Every σ stays between its value at the start of the search divided and multiplied by this."""
+    start: PathName | None
+    """A genotype.json of an earlier evolve, of the same network and form, kept outside models/evolve: the search starts at
+    its σ's. null starts at the analytic wiring. DVC sees this path, not the file's content (docs/FILES.md)."""
+    halving: Annotated[float, Field(ge=1)] | None
+    """η of successive halving: after each of a generation's proxy epochs only the best ⌈n/η⌉ of n candidates go on, the
+    others rank behind them. null trains all for all epochs; 1 does the same, measuring after every epoch."""
+    proxy_epochs: Positive
+    """E, epochs that a candidate is trained for before it is scored; the paper has 2 for STE."""
+    proxy_images: Positive | None
+    """Train candidates on a stratified part of the training images; null for all but the hold-out."""
+    batch_size: Positive
+    """Images per step of the proxy training."""
+    lr: Annotated[float, Field(gt=0, le=1e38)]
+    """Peak learning rate of the proxy training (AdamW, cosine, a tenth of the steps as warm-up)."""
+    weight_decay: Weight
+    """Of the proxy training."""
+    a: Weight
+    """Weight of the temporal difference R_T in the fitness (Eq. 16)."""
+    b: Weight
+    """Weight of the spatial entropy R_S in the fitness (Eq. 16)."""
+    tau_lambda: Scale
+    """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
+    entropy: Literal["absolute", "softmax"]
+    """How O becomes a distribution: |O_ij| / Σ|O| (Eq. 14) or a softmax over its entries."""
+
+    @model_validator(mode="after")
+    def _start_is_used(self):
+        if self.start is not None and self.variant in ("random", "analytic"):
+            raise ValueError(
+                f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to null"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """`train`: the winner's full training (Sec. 4)."""
+
+    epochs: Positive
+    """The paper has 200."""
+    batch_size: Positive
+    """Images per step."""
+    lr: Annotated[float, Field(gt=0, le=1e38)]
+    """Peak learning rate; the usual recipe is 5e-3 · batch_size / 1024 for AdamW, 0.1 · batch_size / 128 for SGD."""
+    lr_min: Weight
+    """Learning rate at the end of the cosine."""
+    warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)]
+    """Epochs of linear warm-up."""
+    weight_decay: Weight
+    """Of the optimiser; not applied to biases and batch norm."""
+    optimizer: Literal["adamw", "sgd"]
+    """`adamw`, or `sgd` with Nesterov's momentum."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Of `sgd`; `adamw` does not use it."""
+    loss: Literal["ce", "tet"]
+    """`ce`: cross-entropy of the mean output over the steps; `tet`: mean over the steps of each one's cross-entropy (Deng et
+    al. 2022)."""
+    tet_lambda: Fraction
+    """λ of `tet`: the part of its second term, the mean square of every output's distance to V_th; 0 for none. `ce`
+    does not use it."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    """Of the cross-entropy."""
+    crop_padding: Annotated[int, Field(ge=0, le=1024)]
+    """Pixels of padding for random crops; 0 for none."""
+    flip: bool
+    """Random horizontal flips."""
+    randaugment: Annotated[int, Field(ge=0, le=30)]
+    """Magnitude m of RandAugment (two operations); 0 for none."""
+    erasing: Fraction
+    """Probability of random erasing."""
+    wiring_seed: Literal["candidate", "fresh"]
+    """Train the very wiring that was scored (`candidate`), or draw a new one with the same σ's (`fresh`)."""
+    init_from: PathName | None
+    """A network.safetensors of the same network with plain weights, kept outside models/train (its .json beside it): training
+    starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring. DVC sees this path,
+    not the file's content (docs/FILES.md)."""
+    include_holdout: bool
+    """Train on the hold-out of evolve too. If not, it serves as validation and its accuracy is recorded every epoch."""
+
+    @model_validator(mode="after")
+    def _schedule_fits(self):
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
+        if self.lr_min > self.lr:
+            raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
+        return self
+
+
+class EvaluateConfig(Section):
+    """`evaluate`: accuracy, spikes and energy on the test images (Eq. 17)."""
+
+    batch_size: Positive
+    """Images per step."""
+    e_mac: Scale
+    """E_MAC, energy of a multiply-accumulate in pJ."""
+    e_ac: Scale
+    """E_AC, energy of an accumulate in pJ."""
+
+
+class RobustnessConfig(Section):
+    """`robustness`: accuracy on noisy test images (Sec. 4.2)."""
+
+    domain: Literal["normalised", "image"]
+    """Where the noise is added: to the normalised tensor or to the image in [0, 1]."""
+    strengths: Annotated[list[Weight], Field(min_length=1, max_length=1000)]
+    """r, the noise's norm as a part of the image's."""
+    n_seeds: Positive
+    """Noise draws per strength."""
+    batch_size: Positive
+    """Images per step."""
+
+    @field_validator("strengths")
+    @classmethod
+    def _has_the_papers(cls, strengths: list[float]) -> list[float]:
+        if 0.5 not in strengths:
+            raise ValueError("must contain 0.5, the strength at which the paper and the summary compare")
+        if sorted(set(strengths)) != strengths:
+            raise ValueError("must rise, without repeats")
+        return strengths
+
+
+class ExportConfig(Section):
+    """`export`: the trained network as ONNX."""
+
+    opset: Annotated[int, Field(ge=18)]
+    """ONNX operator set."""
+    verify_images: Positive
+    """Test images on which ONNX Runtime has to agree with torch."""
+    register_model: bool
+    """Register the model in MLflow."""
+
+
+class ReportConfig(Section):
+    """`report`: the page."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    """Its heading."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    base: BaseConfig
+    network: NetworkConfig
+    prepare: PrepareConfig
+    evolve: EvolveConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    robustness: RobustnessConfig
+    export: ExportConfig
+    report: ReportConfig
+
+    @model_validator(mode="after")
+    def _sections_agree(self):
+        if self.network.n_genes is None and self.evolve.variant not in ("analytic", "random"):
+            raise ValueError(
+                f"network.n_genes = null is a plain network, which has no genes to evolve: "
+                f"set evolve.variant to analytic (it is {self.evolve.variant})"
+            )
+        if self.network.n_genes is None and self.train.init_from is not None:
+            raise ValueError(
+                f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
+                "network: set the number of genes, or init_from to null"
+            )
+        return self

@@ -1,0 +1,129 @@
+"""Whole-batch augmentation and normalisation, on the device of the images.
+
+Shapes: B batch, C channels, H W rows and columns; K tries.
+
+All draws come from a CPU generator and only then move to the device, so CPU and CUDA see the same augmentation.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import RandAugment
+
+from gee_core.seeding import private_torch_rng
+
+GROUP = 8
+ERASED_AREA = (0.02, 0.33)
+ERASED_ASPECT = (0.3, 3.3)
+ERASING_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to training images; zeros and False do nothing."""
+
+    crop_padding: int
+    """Pixels of black around the image, from which its size is cropped at random."""
+    flip: bool
+    """Mirror half of the images, left to right."""
+    randaugment: int
+    """Magnitude of RandAugment's two operations, up to 30."""
+    erasing: float
+    """Probability that a rectangle of the image is erased."""
+
+    def __call__(self, images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop, flip and RandAugment of uint8 images; erasing follows normalisation, in ``to_input``."""
+        if self.crop_padding or self.flip:
+            n, padding = len(images_BCHW), self.crop_padding
+            top_B, left_B = torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
+            mirrored_B = torch.rand(n, generator=generator) < (0.5 if self.flip else 0.0)
+            images_BCHW = crop_and_flip(images_BCHW, padding, top_B, left_B, mirrored_B)
+        if self.randaugment:
+            images_BCHW = rand_augment(images_BCHW, self.randaugment, generator)
+        return images_BCHW
+
+
+def to_input(
+    images_BCHW: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augment | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """uint8 images → network input, float32 (B, C, H, W), channels last: (x / 255 - mean) / std, augmented if asked.
+
+    Args:
+        mean, std: of each channel, of images in [0, 1].
+        augment: needs ``generator``, on the CPU.
+    """
+    if augment is not None:
+        if generator is None:
+            raise ValueError("augment needs a generator")
+        images_BCHW = augment(images_BCHW, generator)
+    scale_C, shift_C = (
+        torch.tensor(values).view(-1, 1, 1).to(images_BCHW.device, non_blocking=True)
+        for values in zip(*((1 / (255 * s), -m / s) for m, s in zip(mean, std, strict=True)), strict=True)
+    )
+    x_BCHW = images_BCHW.to(torch.float32, memory_format=torch.channels_last).mul_(scale_C).add_(shift_C)
+    if augment is not None and augment.erasing:
+        x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator), 0.0)
+    return x_BCHW
+
+
+def crop_and_flip(images_BCHW: Tensor, padding: int, top_B: Tensor, left_B: Tensor, mirrored_B: Tensor) -> Tensor:
+    """Each image padded with zeros, cut to its own size from (top, left) of the padded one, mirrored where asked."""
+    H, W = images_BCHW.shape[2:]
+    rows_BH = top_B[:, None] + torch.arange(H)
+    columns_W = torch.arange(W)
+    columns_BW = left_B[:, None] + torch.where(mirrored_B[:, None], columns_W.flip(0), columns_W)
+    device = images_BCHW.device
+    rows_BH, columns_BW = rows_BH.to(device, non_blocking=True), columns_BW.to(device, non_blocking=True)
+    padded_BCHW = F.pad(images_BCHW, (padding,) * 4)
+    batch_B = torch.arange(len(images_BCHW), device=device)
+    cropped_BHWC = padded_BCHW[batch_B[:, None, None], :, rows_BH[:, :, None], columns_BW[:, None, :]]
+    return cropped_BHWC.permute(0, 3, 1, 2)
+
+
+def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator) -> Tensor:
+    """RandAugment (Cubuk et al. 2020), two operations of ``magnitude`` of 30, on uint8 images.
+
+    Paper: per image. Here: per group of 8, because a batch of 128 then takes 32 operations on the device, not 256, and
+    which images share a group is shuffled anew every epoch.
+    """
+    transform = RandAugment(num_ops=2, magnitude=magnitude)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with private_torch_rng(seed):  # torchvision draws from the global generator only
+        return torch.cat([transform(group) for group in images_BCHW.split(GROUP)])
+
+
+def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Mask (B, 1, H, W), on the device of ``x_BCHW``, of a random rectangle in ``probability`` of the images.
+
+    Random erasing (Zhong et al. 2020): area uniform in 2-33 % of the image, aspect log-uniform in 0.3-3.3, drawn up to
+    ten times until the rectangle fits.
+    """
+    n, _, H, W = x_BCHW.shape
+    draws_5KB = torch.rand(5, ERASING_TRIES, n, generator=generator)
+    area_KB = H * W * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * draws_5KB[0])
+    low, high = map(math.log, ERASED_ASPECT)
+    aspect_KB = (low + (high - low) * draws_5KB[1]).exp()
+    height_KB = (area_KB * aspect_KB).sqrt().round().clamp(min=1)
+    width_KB = (area_KB / aspect_KB).sqrt().round().clamp(min=1)
+    fits_KB = (height_KB < H) & (width_KB < W)
+    first_B = fits_KB.int().argmax(0)
+    height_B, width_B = (size_KB.gather(0, first_B[None])[0] for size_KB in (height_KB, width_KB))
+    chosen_B = (draws_5KB[4, 0] < probability) & fits_KB.any(0)
+    top_B = (draws_5KB[2, 0] * (H - height_B + 1)).floor()
+    left_B = (draws_5KB[3, 0] * (W - width_B + 1)).floor()
+    rows_BH = _between(torch.arange(H), top_B, height_B) & chosen_B[:, None]
+    columns_BW = _between(torch.arange(W), left_B, width_B)
+    rows_BH, columns_BW = (mask.to(x_BCHW.device, non_blocking=True) for mask in (rows_BH, columns_BW))
+    return (rows_BH[:, :, None] & columns_BW[:, None, :])[:, None]
+
+
+def _between(positions: Tensor, start_B: Tensor, length_B: Tensor) -> Tensor:
+    return (positions >= start_B[:, None]) & (positions < (start_B + length_B)[:, None])

@@ -1,0 +1,195 @@
+"""Image files → uint8 arrays of one size, decoded in worker processes.
+
+Shapes: B images, C channels (1 or 3), H W rows and columns.
+"""
+
+import contextlib
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gee_core.environment import from_environment
+from gee_core.errors import InputError
+
+GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""What files are tried as, whatever they are called. Pillow knows forty more, and starts Ghostscript for one of them."""
+MAX_PIXELS = 2**26
+"""Of a file: 67 million, a fifth of a gigabyte decoded."""
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every decoded image is brought to."""
+
+    image_size: int
+    """Side in pixels."""
+    in_channels: int
+    """1 (grey) or 3 (RGB)."""
+    resize: bool
+    """Bring other sizes to ``image_size`` (shorter side resized, centre cropped); if not, they are an error."""
+
+
+def header(path: Path) -> tuple[int, int, bool]:
+    """Width, height and whether it is grey, without decoding it.
+
+    Raises:
+        InputError: it is no image.
+    """
+    with _open(path) as image:
+        return *image.size, image.mode in GREY_MODES
+
+
+def decode(path: Path, form: Form) -> np.ndarray:
+    """The image (C, H, W), uint8.
+
+    Raises:
+        InputError: it is damaged, too large to be decoded safely, or of another size where ``form`` does not resize.
+    """
+    with _open(path) as image:
+        if not form.resize and image.size != (form.image_size, form.image_size):
+            raise InputError(
+                f"{path}: is {image.width}x{image.height}, others are {form.image_size}x{form.image_size}: "
+                "set prepare.image_size to bring all to one size"
+            )
+        try:
+            pixels = np.asarray(_resize(_convert(image, form.in_channels), form.image_size))
+        except DAMAGE as error:
+            raise _damaged(path, error) from None
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
+
+
+def decode_in_order(
+    files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor], pin_memory: bool = False
+) -> Iterator[Tensor]:
+    """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, in that order.
+
+    Decodes in worker processes, a few batches ahead, so memory does not grow with the number of files. Their number is
+    GEE_LOADER_WORKERS, by default one per CPU and at most 8; it does not change what comes out.
+
+    Raises:
+        InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is no whole number.
+    """
+    n_workers = loader_workers() if len(batches) > 1 else 0
+    Image.init()  # here, not in each worker: one that is forked while another thread imports could wait for ever
+    loader = DataLoader(
+        _Files(files, root, form),
+        batch_size=None,
+        sampler=map(Tensor.tolist, batches),
+        num_workers=min(n_workers, len(batches)),
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
+    )
+    with _explained_loss_of_workers():
+        for images in loader:
+            if isinstance(images, str):
+                raise InputError(images)
+            yield images
+
+
+@contextlib.contextmanager
+def _explained_loss_of_workers() -> Iterator[None]:
+    """A worker hands images over in shared memory; where that is full, it dies or fails with one of torch's errors."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "DataLoader worker" not in text and "shared memory" not in text:
+            raise
+        full = "No space left" in text or "shared memory" in text or "Bus error" in text
+        why = "no space in shared memory, /dev/shm" if full else "out of memory, or killed"
+        raise InputError(
+            f"a process that decodes images died ({why}): set GEE_LOADER_WORKERS=0 or fewer than {loader_workers()}, "
+            "or make /dev/shm larger (docker run --shm-size=2g)"
+        ) from None
+
+
+def as_array(files: Sequence[str]) -> np.ndarray:
+    """File names as one array of bytes: a list of a million strings would be copied into every worker bit by bit."""
+    return np.array([os.fsencode(name) for name in files])
+
+
+def loader_workers() -> int:
+    """The number of processes that decode images; 0 decodes in this one.
+
+    Raises:
+        InputError: GEE_LOADER_WORKERS is not a whole number >= 0.
+    """
+    return from_environment("GEE_LOADER_WORKERS", min(8, os.cpu_count() or 1), least=0)
+
+
+class _Files(Dataset):
+    """Batches of decoded files by index; a message in place of the batch where a file cannot be read."""
+
+    def __init__(self, files: np.ndarray, root: Path, form: Form):
+        self._files, self._root, self._form = files, root, form
+
+    def __getitem__(self, indices: list[int]) -> Tensor | str:
+        try:
+            paths = [self._root / os.fsdecode(self._files[i]) for i in indices]
+            return torch.from_numpy(np.stack([decode(path, self._form) for path in paths]))
+        except InputError as error:
+            return str(error)  # an exception would arrive wrapped in the worker's traceback
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait for ever
+            raise InputError(f"{path}: not a file: replace or remove it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is below Pillow's
+            image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
+        raise InputError(f"{path}: not found{target}; put it back or remove it, then run `dvc repro prepare`") from None
+    except Image.DecompressionBombError:
+        raise _bomb(path) from None
+    except DAMAGE as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(path, error) from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise _bomb(path)
+    return image
+
+
+def _bomb(path: Path) -> InputError:
+    return InputError(
+        f"{path}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?): shrink or remove it"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).replace(str(path), "it").split())[:200] or type(error).__name__
+    return InputError(f"{path}: not a readable image ({reason}): replace or remove it")
+
+
+def _convert(image: Image.Image, in_channels: int) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("L" if in_channels == 1 else "RGB")
+
+
+def _resize(image: Image.Image, size: int) -> Image.Image:
+    if image.size == (size, size):
+        return image
+    short = min(image.size)
+    width, height = (max(size, side * size // short) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))

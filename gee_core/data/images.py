@@ -1,0 +1,146 @@
+"""Labelled images in memory, or in files that are decoded while they are used: one interface for both.
+
+Shapes: N images in all, B in a batch, C channels, H W rows and columns.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gee_core.data.decode import Form, as_array, decode_in_order
+
+
+@dataclass(frozen=True, eq=False)
+class PackedImages:
+    """Images in memory, on any device."""
+
+    images: Tensor
+    """uint8 (N, C, H, W)."""
+    labels: Tensor
+    """int64 (N,)."""
+
+    def __post_init__(self):
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
+        if self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"{len(self.images)} images need as many labels, got {tuple(self.labels.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def in_channels(self) -> int:
+        """C."""
+        return self.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """H = W, in pixels."""
+        return self.images.shape[2]
+
+    def subset(self, indices: Tensor) -> "PackedImages":
+        """A copy of the images at ``indices``, in that order."""
+        indices = indices.to(self.images.device)
+        return PackedImages(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device | str) -> "PackedImages":
+        """The same images on ``device``."""
+        return PackedImages(self.images.to(device), self.labels.to(device))
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None, drop_last: bool = False, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, H, W) and labels (B,): shuffled by ``generator``, or in order without one.
+
+        ``first`` is the number of batches at the beginning that are left out.
+        """
+        for indices in index_batches(len(self), batch_size, generator, drop_last, self.images.device)[first:]:
+            yield self.images[indices], self.labels[indices]
+
+
+class StreamedImages:
+    """Images in files below ``root``, decoded batch by batch in worker processes; never in memory as a whole."""
+
+    def __init__(
+        self,
+        files: Sequence[str] | np.ndarray,
+        labels: Tensor,
+        root: Path,
+        image_size: int,
+        in_channels: int,
+        device: torch.device | str = "cpu",
+    ):
+        """``files`` are relative to ``root``; each is brought to ``image_size`` pixels and ``in_channels``."""
+        if len(files) != len(labels):
+            raise ValueError(f"{len(files)} files need as many labels, got {len(labels)}")
+        self._files = files if isinstance(files, np.ndarray) else as_array(files)
+        self.labels = labels
+        self.root = root
+        self.image_size = image_size
+        self.in_channels = in_channels
+        self.device = torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def files(self) -> list[str]:
+        """The files, relative to ``root``."""
+        return [os.fsdecode(name) for name in self._files]
+
+    def subset(self, indices: Tensor) -> "StreamedImages":
+        """The images at ``indices``, in that order."""
+        indices = indices.cpu()
+        return self._with(self._files[indices.numpy()], self.labels[indices], self.device)
+
+    def to(self, device: torch.device | str) -> "StreamedImages":
+        """The same images, their batches brought to ``device``; the labels stay where they are."""
+        return self._with(self._files, self.labels, device)
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None, drop_last: bool = False, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, H, W) and labels (B,): shuffled by ``generator``, or in order without one.
+
+        ``first`` is the number of batches at the beginning that are left out, unread.
+
+        Raises:
+            InputError: a file is missing or damaged.
+        """
+        batches = index_batches(len(self), batch_size, generator, drop_last)[first:]
+        form = Form(self.image_size, self.in_channels, resize=True)
+        decoded = decode_in_order(self._files, self.root, form, batches, pin_memory=self.device.type == "cuda")
+        for indices, images in zip(batches, decoded, strict=True):
+            yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device)
+
+    def _with(self, files: np.ndarray, labels: Tensor, device: torch.device | str) -> "StreamedImages":
+        return StreamedImages(files, labels, self.root, self.image_size, self.in_channels, device)
+
+
+def index_batches(
+    n: int, batch_size: int, generator: torch.Generator | None, drop_last: bool, device: torch.device | str = "cpu"
+) -> Sequence[Tensor]:
+    """0 … n-1 in batches, shuffled by ``generator`` where there is one; both kinds of images draw the same order."""
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    batches = order.to(device).split(batch_size) if n else ()
+    return batches[:-1] if drop_last and n % batch_size else batches
+
+
+def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of images in [0, 1]; 1 for a channel that does not vary.
+
+    Counted over the 256 values a pixel can have, hence exact and independent of the order.
+    """
+    histogram_CV = torch.zeros(images.in_channels, 256, dtype=torch.int64)
+    for batch, _ in images.batches(256):
+        histogram_CV += torch.stack([torch.bincount(c.flatten(), minlength=256).cpu() for c in batch.unbind(1)])
+    share_CV = histogram_CV.double() / histogram_CV.sum(1, keepdim=True)
+    values_V = torch.arange(256, dtype=torch.float64) / 255
+    mean_C = share_CV @ values_V
+    std_C = (share_CV * (values_V - mean_C[:, None]) ** 2).sum(1).sqrt()
+    return tuple(mean_C.tolist()), tuple(s if s > 1e-6 else 1.0 for s in std_C.tolist())

@@ -1,0 +1,273 @@
+"""The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from torch import Tensor
+
+from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.data.splits import stratified_indices
+from gee_core.errors import InputError
+from gee_core.files import flush, flush_folder, sha256, write_atomically, write_json, writing
+from gee_core.json_file import read_json_object
+
+REMEDY = "`dvc repro prepare` makes it, `dvc pull` fetches it"
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What meta.json says of the images."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    dataset: str
+    source: str
+    """Where they come from; the root of the files where they are streamed."""
+    class_names: tuple[str, ...]
+    num_classes: Count
+    in_channels: Count
+    image_size: Count
+    """Side in pixels."""
+    mean: tuple[float, ...]
+    """Of each channel, of the training images in [0, 1]."""
+    std: tuple[float, ...]
+    n_train: Count
+    """With the hold-out."""
+    n_test: Count
+    n_holdout: Count
+    stream: bool
+    sha256: dict[str, str]
+    """Of every other file; for streamed images also of their names and sizes (`train_images`, `test_images`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The images that every stage after prepare works on."""
+
+    meta: Meta
+    train: PackedImages | StreamedImages
+    """With the hold-out."""
+    test: PackedImages | StreamedImages
+    holdout: Tensor
+    """int64, indices into ``train``."""
+
+    def proxy_train(self, n: int | None, seed: int) -> PackedImages | StreamedImages:
+        """The training images without the hold-out: all of them, or a stratified ``n``.
+
+        Raises:
+            InputError: ``n`` is more than there are, or fewer than the classes.
+        """
+        rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, self.holdout, False).nonzero().flatten()
+        if n is not None:
+            rest = rest[stratified_indices(self.train.labels[rest], n, seed, "evolve.proxy_images")]
+        return self.train.subset(rest)
+
+    def holdout_images(self) -> PackedImages | StreamedImages:
+        """The hold-out, on which candidates are scored."""
+        return self.train.subset(self.holdout)
+
+
+def write_prepared(
+    folder: Path,
+    *,
+    dataset: str,
+    source: str,
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    train: PackedImages | StreamedImages,
+    test: PackedImages | StreamedImages,
+    holdout: Tensor,
+) -> Meta:
+    """Write everything to a folder beside ``folder``, flush it, then put it in the place of ``folder``.
+
+    Raises:
+        InputError: the disk is full, or the folder may not be written to; what was there is as it was.
+    """
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _put_back(old, folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    try:
+        checksums = _write_images(partial, "train", train) | _write_images(partial, "test", test)
+        _write_array(partial / "holdout.npy", holdout)
+        meta = Meta(
+            dataset=dataset,
+            source=source,
+            class_names=tuple(class_names),
+            num_classes=len(class_names),
+            in_channels=train.in_channels,
+            image_size=train.image_size,
+            mean=tuple(mean),
+            std=tuple(std),
+            n_train=len(train),
+            n_test=len(test),
+            n_holdout=len(holdout),
+            stream=isinstance(train, StreamedImages),
+            sha256={path.name: sha256(path) for path in sorted(partial.iterdir())} | checksums,
+        )
+        write_json(partial / "meta.json", asdict(meta))
+        with writing(folder):
+            if folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+            flush_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        _put_back(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    return meta
+
+
+def load_prepared(folder: Path) -> Prepared:
+    """Read what ``write_prepared`` wrote, on the CPU; arrays are mapped into memory, not copied.
+
+    Raises:
+        InputError: a file is missing, or is not the one that was written.
+    """
+    meta = load_meta(folder)
+    for name, expected in meta.sha256.items():
+        if "." in name and sha256(_existing(folder / name)) != expected:
+            raise InputError(f"{folder / name}: damaged, its checksum is not the one in meta.json; {REMEDY}")
+    data = Prepared(
+        meta,
+        _read_images(folder, "train", meta),
+        _read_images(folder, "test", meta),
+        _read_array(folder / "holdout.npy"),
+    )
+    _check_agreement(data, folder)
+    return data
+
+
+def load_meta(folder: Path) -> Meta:
+    """What meta.json in ``folder`` says, for those who need no images: those are not looked at.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = folder / "meta.json"
+    try:
+        values = read_json_object(_existing(path))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: damaged ({error}); {REMEDY}") from None
+    missing = {field.name for field in fields(Meta)} - set(values)
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; {REMEDY}")
+    try:
+        meta = _META.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part)[:80] for part in first["loc"]).encode("unicode_escape").decode()
+        raise InputError(f"{path}: damaged ({where}: {first['msg']}); {REMEDY}") from None
+    if not len(meta.class_names) == meta.num_classes or not len(meta.mean) == len(meta.std) == meta.in_channels:
+        raise InputError(f"{path}: damaged (its class_names, mean and std are not as many as it says); {REMEDY}")
+    if set(meta.sha256) != _checked_files(meta.stream):
+        raise InputError(f"{path}: damaged (its sha256 is not of these files); {REMEDY}")
+    return meta
+
+
+_META = TypeAdapter(Meta)
+
+
+def _checked_files(stream: bool) -> set[str]:
+    of_images = ("files.txt", "images") if stream else ("images.npy",)
+    return {"holdout.npy"} | {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
+
+
+def _check_agreement(data: Prepared, folder: Path) -> None:
+    """What has the right checksum may still be made by somebody else."""
+    meta = data.meta
+    counts = (len(data.train), len(data.test), len(data.holdout)) == (meta.n_train, meta.n_test, meta.n_holdout)
+    shape = all((x.in_channels, x.image_size) == (meta.in_channels, meta.image_size) for x in (data.train, data.test))
+    labels = all(_within(x.labels, meta.num_classes) for x in (data.train, data.test))
+    if not (counts and shape and labels and _within(data.holdout, meta.n_train)):
+        raise InputError(f"{folder}: its arrays are not the images that its meta.json tells of; {REMEDY}")
+
+
+def _within(indices: Tensor, n: int) -> bool:
+    return indices.dtype == torch.int64 and indices.ndim == 1 and int(indices.min()) >= 0 and int(indices.max()) < n
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    """Undo the first of the two renames where the second did not come about, now or in a run that was killed."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages) -> dict[str, str]:
+    _write_array(folder / f"{split}_labels.npy", images.labels)
+    if isinstance(images, PackedImages):
+        _write_array(folder / f"{split}_images.npy", images.images)
+        return {}
+    if any("\n" in name for name in images.files):
+        raise InputError(f"{images.root}: a file name holds a line break: rename it")
+    write_atomically(folder / f"{split}_files.txt", b"".join(os.fsencode(name) + b"\n" for name in images.files))
+    return {f"{split}_images": _names_and_sizes(images)}
+
+
+def _read_images(folder: Path, split: str, meta: Meta) -> PackedImages | StreamedImages:
+    labels = _read_array(folder / f"{split}_labels.npy")
+    if not meta.stream:
+        try:
+            return PackedImages(_read_array(folder / f"{split}_images.npy"), labels)
+        except ValueError as error:
+            raise _no_array(folder / f"{split}_images.npy", error) from None
+    files = os.fsdecode((folder / f"{split}_files.txt").read_bytes()).split("\n")[:-1]
+    images = StreamedImages(files, labels, Path(meta.source), meta.image_size, meta.in_channels)
+    if _names_and_sizes(images) != meta.sha256.get(f"{split}_images"):
+        raise InputError(f"{meta.source}: its images have changed since they were prepared; run `dvc repro prepare`")
+    return images
+
+
+def _names_and_sizes(images: StreamedImages) -> str:
+    """SHA-256 over the name and size in bytes of each file: reading all contents would take as long as an epoch."""
+    digest = hashlib.sha256()
+    for name in images.files:
+        path = images.root / name
+        try:
+            digest.update(os.fsencode(f"{name}\t{path.stat().st_size}\n"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: not found; put it back, or run `dvc repro prepare` to do without it") from None
+    return digest.hexdigest()
+
+
+def _write_array(path: Path, values: Tensor) -> None:
+    with writing(path), path.open("wb") as file:
+        np.save(file, values.cpu().numpy(), allow_pickle=False)
+        flush(file)
+
+
+def _read_array(path: Path) -> Tensor:
+    # Copy-on-write, not read-only: torch warns of arrays that it could not write to. The file never changes.
+    try:
+        return torch.from_numpy(np.lib.format.open_memmap(_existing(path), mode="c"))
+    except (ValueError, TypeError, EOFError, OverflowError) as error:
+        raise _no_array(path, error) from None
+
+
+def _no_array(path: Path, error: Exception) -> InputError:
+    return error if isinstance(error, InputError) else InputError(f"{path}: not an array of prepare's ({error}); {REMEDY}")
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: not found; {REMEDY}")
+    return path

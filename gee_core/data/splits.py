@@ -1,0 +1,68 @@
+"""Stratified parts of a labelled set, fixed by a seed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gee_core.errors import InputError
+from gee_core.seeding import torch_generator
+
+
+def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
+    """Indices of ``n`` images, ascending, that keep the class proportions of ``labels`` (N,) as rounding allows.
+
+    Every class that is present keeps at least one image. ``names`` are the draw's purpose, both for its seed and for
+    messages.
+
+    Raises:
+        InputError: ``n`` is more than there are images, or fewer than there are classes.
+    """
+    labels = labels.cpu()
+    counts = torch.bincount(labels)
+    n_classes = int((counts > 0).sum())
+    purpose = "/".join(map(str, names)) or "stratified part"
+    if n > len(labels):
+        raise InputError(f"{purpose}: {n} images are wanted, but there are only {len(labels)}: ask for at most that many")
+    if n < n_classes:
+        raise InputError(f"{purpose}: {n} of {len(labels)} images cannot show all {n_classes} classes: ask for more")
+    quotas = class_quotas(counts, n)
+    order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
+    by_class = order[labels[order].argsort(stable=True)]
+    first_of_class = counts.cumsum(0) - counts
+    rank = torch.arange(len(labels)) - first_of_class[labels[by_class]]
+    return by_class[rank < quotas[labels[by_class]]].sort().values
+
+
+def class_quotas(counts: Tensor, n: int) -> Tensor:
+    """How many of ``n`` images each class gets, of ``counts`` (K,) there are: largest remainder, at least one each.
+
+    ``n`` must be between the number of classes with images and the number of images.
+    """
+    total = int(counts.sum())
+    exact = n * counts  # in units of 1/total image, so that no rounding decides
+    quotas = exact // max(total, 1)
+    largest_first = (exact % max(total, 1)).argsort(descending=True, stable=True)
+    quotas[largest_first[: n - int(quotas.sum())]] += 1
+    for starved in ((quotas == 0) & (counts > 0)).nonzero().flatten():
+        surplus = torch.where(quotas > 1, quotas * total - exact, torch.iinfo(torch.int64).min)
+        quotas[surplus.argmax()] -= 1
+        quotas[starved] = 1
+    return quotas
+
+
+def holdout_indices(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> Tensor:
+    """Indices, ascending, of the stratified part ``fraction`` of the training images on which candidates are scored.
+
+    Raises:
+        InputError: a class would be missing from the hold-out or from the images that are left.
+    """
+    holdout = stratified_indices(labels, round(fraction * len(labels)), seed, "prepare.holdout")
+    n_classes = len(class_names)
+    left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[holdout], minlength=n_classes)
+    if not left.all():
+        bare = class_names[int((left == 0).nonzero()[0])]
+        raise InputError(
+            f"prepare.holdout = {fraction}: leaves class {bare!r} no image to train on: lower it, or add images there"
+        )
+    return holdout

@@ -1,0 +1,175 @@
+"""Operations, spikes and theoretical energy of a network on images (Eq. 17, Table 3).
+
+    E = E_MAC·FL_stem + E_AC·T·(Σ fr_n·FL_n over convolutions n ≥ 2 + Σ fr_m·FL_m over fully connected layers)
+
+FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
+(which folds into the convolution) and the neurons themselves count as free, as in the paper.
+
+Shapes: T steps, B batch; steps folded into the batch.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from spikingjelly.activation_based.neuron import BaseNode
+from torch import Tensor, nn
+
+from gee_core.genome.encoding import genome_of
+from gee_core.hardware import autocast
+from gee_core.training.loop import for_inference
+
+PICO_TO_MILLI = 1e-9
+
+
+@dataclass
+class LayerCount:
+    """What was counted at one convolution or fully connected layer, and the energy that follows."""
+
+    layer: str
+    kind: str
+    steps: int
+    """How often the layer runs per image: T, or 1 for the stem, whose input does not change."""
+    macs: int
+    """FL: multiply-accumulates per image and step, were every input neuron active."""
+    binary: bool = True
+    """Whether its input held nothing but 0 and 1: only then does a spike cost an accumulate alone."""
+    input_sum: float = 0.0
+    input_count: int = 0
+    output_rate: float | None = None
+    """Mean firing rate of the neurons behind it; None where there are none."""
+    decode_macs: int = 0
+    """Multiply-accumulates of building its weight from genes once."""
+
+    @property
+    def input_rate(self) -> float:
+        """fr: mean of the input over neurons, images and steps."""
+        return self.input_sum / self.input_count
+
+    def energy_mj(self, e_mac: float, e_ac: float) -> float:
+        """Energy of this layer per image in mJ, from pJ per operation."""
+        per_step = e_ac * self.input_rate if self.binary else e_mac
+        return per_step * self.macs * self.steps * PICO_TO_MILLI
+
+    def decode_energy_mj(self, e_mac: float) -> float:
+        """Energy of building the weight once, in mJ."""
+        return e_mac * self.decode_macs * PICO_TO_MILLI
+
+
+@dataclass
+class Activity:
+    """Counts of a whole network."""
+
+    layers: list[LayerCount] = field(default_factory=list)
+    """In order of execution."""
+    spikes_per_image: float = 0.0
+    """Spikes of all neurons, summed over the steps."""
+    firing_rate: float = 0.0
+    """Spikes per neuron and step."""
+
+    def energy_mj(self, e_mac: float, e_ac: float) -> float:
+        """Eq. 17, per image, in mJ; the weights are there."""
+        return sum(layer.energy_mj(e_mac, e_ac) for layer in self.layers)
+
+    def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
+        """The same, with one build of every W from its genes per image."""
+        return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
+
+
+def count_activity(net: nn.Module, inputs: Iterable[Tensor], precision: torch.dtype = torch.float32) -> Activity:
+    """Run ``net``, its weights decoded once and in evaluation mode, on batches ``inputs`` (B, …) and count.
+
+    Works on any network of ``Conv2d``, ``Linear`` and SpikingJelly neurons with its steps folded into the batch.
+
+    Raises:
+        ValueError: there are no inputs.
+    """
+    plain = for_inference(net)
+    counter = _Counter(plain, _decoding_costs(net))
+    try:
+        with torch.no_grad():
+            for x in inputs:
+                counter.batch = len(x)
+                counter.n_images += len(x)
+                counter.since_neurons.clear()
+                with autocast(x.device, precision):
+                    plain(x)
+    finally:
+        counter.remove()
+    return counter.result()
+
+
+def firing_rates(net: nn.Module, x: Tensor, precision: torch.dtype = torch.float32) -> dict[str, float]:
+    """Spikes per neuron and step behind every layer that has neurons, by the layer's name, on one batch ``x`` (B, …).
+
+    ``net`` stays as it is; measured is a copy in evaluation mode.
+    """
+    layers = count_activity(net, [x], precision).layers
+    return {layer.layer: layer.output_rate for layer in layers if layer.output_rate is not None}
+
+
+def _decoding_costs(net: nn.Module) -> dict[str, int]:
+    """Multiply-accumulates of building each encoded layer's weight, by its name."""
+    genome = genome_of(net)
+    if genome is None:
+        return {}
+    names = {module: name for name, module in net.named_modules()}
+    return {names[conv]: macs for conv, macs in zip(genome.encoded_convs(), genome.decode_macs(), strict=True)}
+
+
+class _Counter:
+    """Forward hooks on every layer that multiplies or fires."""
+
+    def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
+        self.batch = self.n_images = 0
+        self.since_neurons: list[str] = []  # layers that ran since the last neurons did
+        self.layers: dict[str, LayerCount] = {}
+        self.fired: dict[str, list] = {}  # neurons → [spikes, neurons * steps * images, layers before them]
+        self.handles = []
+        for name, module in net.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                hook = self._layer_hook(name, decoding_costs.get(name, 0))
+            elif isinstance(module, BaseNode):
+                hook = self._neuron_hook(name)
+            else:
+                continue
+            self.handles.append(module.register_forward_hook(hook))
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _layer_hook(self, name: str, decode_macs: int):
+        def hook(module: nn.Module, args: tuple[Tensor], y: Tensor) -> None:
+            x = args[0]
+            if name not in self.layers:
+                kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
+                macs = y[0].numel() * module.weight[0].numel()
+                steps = len(x) // self.batch
+                self.layers[name] = LayerCount(name, kind, steps, macs, decode_macs=decode_macs)
+            count = self.layers[name]
+            count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
+            count.input_sum += x.sum(dtype=torch.float64).item()
+            count.input_count += x.numel()
+            self.since_neurons.append(name)
+
+        return hook
+
+    def _neuron_hook(self, name: str):
+        def hook(module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
+            entry = self.fired.setdefault(name, [0.0, 0, tuple(self.since_neurons)])
+            entry[0] += spikes.sum(dtype=torch.float64).item()
+            entry[1] += spikes.numel()
+            self.since_neurons.clear()
+
+        return hook
+
+    def result(self) -> Activity:
+        if not self.n_images:
+            raise ValueError("there are no images to count on")
+        for spikes, count, before in self.fired.values():
+            for layer in before:
+                self.layers[layer].output_rate = spikes / count
+        total = sum(spikes for spikes, _, _ in self.fired.values())
+        neurons = sum(count for _, count, _ in self.fired.values())
+        return Activity(list(self.layers.values()), total / self.n_images, total / neurons if neurons else 0.0)

@@ -1,0 +1,67 @@
+"""CMA-ES by ``cma`` (Eq. 10-12 are its own updates): ask for a generation, tell its fitness.
+
+No state is ever stored: a search that is asked and told the same again is in the same state, bit for bit, so a resumed
+evolution replays its records.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import cma
+import numpy as np
+
+from gee_core.seeding import derive_seed
+
+
+class Search:
+    """Minimises a function of log σ within bounds around a start.
+
+    Args:
+        start: where the distribution is centred, (n,). It is itself the first candidate of the first generation, so that
+            the wiring it stands for is always among those compared.
+        step: initial standard deviation, the same in every direction.
+        half_width: every coordinate stays within ``start ± half_width``.
+        population_size: candidates per generation; None for CMA-ES's own 4 + ⌊3 ln n⌋.
+        seed: of all draws; NumPy's global generator stays as it is.
+    """
+
+    def __init__(self, start: np.ndarray, step: float, half_width: float, population_size: int | None, seed: int):
+        random = np.random.RandomState(derive_seed(seed, "cma") % 2**32)
+        options = {
+            "seed": np.nan,  # else cma reseeds NumPy's global generator
+            "randn": random.randn,
+            "bounds": [list(start - half_width), list(start + half_width)],
+            "verbose": -9,
+            "verb_disp": 0,
+            "verb_log": 0,
+        }
+        if population_size is not None:
+            options["popsize"] = population_size
+        self._start = np.array(start, dtype=float)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._es = cma.CMAEvolutionStrategy(self._start, step, options)
+        self._asked: list[np.ndarray] | None = None
+
+    @property
+    def population_size(self) -> int:
+        """Candidates per generation."""
+        return self._es.popsize
+
+    def ask(self) -> list[np.ndarray]:
+        """The next generation's candidates, each (n,)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            first = self._es.countiter == 0
+            if first:
+                self._es.inject([self._start], force=True)
+            self._asked = self._es.ask()
+        return [np.array(x) for x in self._asked]
+
+    def tell(self, values: Sequence[float]) -> None:
+        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last."""
+        values = np.asarray(values, dtype=float)
+        worst = np.nanmax(values) if not np.isnan(values).all() else 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._es.tell(self._asked, np.where(np.isnan(values), worst + 1.0, values).tolist())

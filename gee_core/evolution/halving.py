@@ -1,0 +1,45 @@
+"""Successive halving inside a generation: which candidates go on after a rung, and how all of them rank in the end.
+
+Source: Jamieson, Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016. There
+candidates are independent draws; here they are a generation of CMA-ES, which needs a ranking of all of them.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+
+def survivors(values: Sequence[float], eta: float) -> list[int]:
+    """Positions, in order, of the best ⌈n/η⌉ of n fitness ``values``; of equals the first, and never a failed one (NaN)."""
+    ok = [position for position, value in enumerate(values) if not math.isnan(value)]
+    best = sorted(ok, key=lambda position: (values[position], position))
+    return sorted(best[: math.ceil(len(values) / eta)])
+
+
+def rungs(epochs: int, halving: float | None) -> Sequence[int | None]:
+    """After how many epochs candidates are measured: each one under halving; None, at the end alone, without."""
+    return [None] if halving is None else range(1, epochs + 1)
+
+
+def ranked_values(values: Sequence[float], epochs: Sequence[int]) -> list[float]:
+    """Fitness for ``Search.tell``: the ``values``, those after fewer epochs raised until they rank behind all after more.
+
+    Values of the greatest ``epochs`` stay what they are, so where nothing was eliminated all do. NaN stays NaN.
+    """
+    raised, worst = list(map(float, values)), -math.inf
+    for rung in sorted(set(epochs), reverse=True):
+        group = [i for i, e in enumerate(epochs) if e == rung and not math.isnan(values[i])]
+        if not group:
+            continue
+        least = min(values[i] for i in group)
+        shift = max(0.0, worst + 1.0 - least) if math.isfinite(worst) else 0.0
+        for i in group:
+            raised[i] = values[i] + shift
+        worst = max(worst, *(raised[i] for i in group))
+    return raised
+
+
+def finalists(epochs: Iterable[int], ok: Iterable[bool]) -> list[int]:
+    """Positions of the candidates that did not fail and trained longest: only their values are on one scale."""
+    pairs = list(zip(epochs, ok, strict=True))
+    furthest = max((e for e, fine in pairs if fine), default=None)
+    return [i for i, (e, fine) in enumerate(pairs) if fine and e == furthest]

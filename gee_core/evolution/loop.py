@@ -1,0 +1,170 @@
+"""Evolution: generations of candidates, each scored by a proxy training, until the winner's σ's are known.
+
+Nothing here trains, logs or writes: scoring is a function that is passed in, records leave by callback.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from gee_core.config import EvolveConfig
+from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.cma_es import Search
+from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
+from gee_core.evolution.genotype import Genotype, from_vector, to_vector
+from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
+from gee_core.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Record:
+    """A scored candidate: everything that is known of it."""
+
+    candidate: Candidate
+    score: Score
+    decay: float
+    """λ(t) of its generation."""
+    fitness: float
+    """F with the λ of its generation; NaN where it failed."""
+    seconds: float
+    """Wall time of its scoring; 0 where it was not measured."""
+    epochs: int = 0
+    """Proxy epochs after which it was scored: fewer than the others' where halving eliminated it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the candidate trained and was measured."""
+        return self.score.status == "ok"
+
+
+Results = Iterator[tuple[Candidate, Score, float]]
+ScoreAll = Callable[[list[Candidate]], Results]
+"""Scores candidates in any order; yields (candidate, score, seconds) as each is done."""
+
+Known = Mapping[tuple[int, ...], tuple[Score, float]]
+"""Scores and seconds by ``Candidate.place``."""
+
+
+def first_generation_size(cfg: EvolveConfig, start: Genotype, seed: int) -> int:
+    """Candidates per generation: 1 for a variant that does not evolve."""
+    return make_search(cfg, start, seed).population_size if EVOLVES[cfg.variant] else 1
+
+
+def make_search(cfg: EvolveConfig, start: Genotype, seed: int) -> Search:
+    """CMA-ES in log σ, centred on ``start``."""
+    return Search(to_vector(start, cfg.genotype), cfg.sigma, math.log(cfg.bound), cfg.population_size, seed)
+
+
+def evolve(
+    cfg: EvolveConfig,
+    start: Genotype,
+    seed: int,
+    score_all: ScoreAll,
+    known: Known | None = None,
+    on_record: Callable[[Record], None] = lambda record: None,
+    on_generation: Callable[[list[Record]], None] = lambda records: None,
+    on_score: Callable[[Candidate, Score, float], None] = lambda candidate, score, seconds: None,
+) -> list[Record]:
+    """Run the variant of ``cfg`` and return every record, by generation and index.
+
+    Args:
+        cfg: the `evolve` section.
+        start: where the search starts: the analytic wiring, or an earlier best. The one candidate of the variant
+            ``analytic``.
+        seed: of the search and of every candidate's wiring.
+        score_all: scores candidates of a generation, each up to the epochs it names.
+        known: scores and seconds, by ``Candidate.place``, that an earlier, interrupted run of the same configuration
+            measured: they are not measured again. The result is that of an uninterrupted run.
+        on_record: called for every record as soon as it is final, known ones first.
+        on_generation: called with a generation's records, by index, once all are there.
+        on_score: called for every score that was not known, before the record it leads to; under halving a candidate has
+            one per epoch.
+    """
+    records: list[Record] = []
+    for generation, candidates, tell in _generations(cfg, start, seed):
+        decay = regulariser_decay(generation, cfg.tau_lambda)
+        done = _score_generation(cfg, candidates, decay, score_all, known or {}, on_record, on_score)
+        in_order = [done[candidate.index] for candidate in candidates]
+        tell(ranked_values([record.fitness for record in in_order], [record.epochs for record in in_order]))
+        on_generation(in_order)
+        records += in_order
+    return records
+
+
+def _score_generation(cfg, candidates, decay, score_all, known, on_record, on_score) -> dict[int, Record]:
+    """Every candidate's final record, by index; under halving some end before the last epoch."""
+    done: dict[int, Record] = {}
+
+    def end(record: Record) -> None:
+        done[record.candidate.index] = record
+        on_record(record)
+
+    alive, seconds_before = list(candidates), dict.fromkeys((c.index for c in candidates), 0.0)
+    for rung in rungs(cfg.proxy_epochs, cfg.halving):
+        measured: dict[int, Record] = {}
+        for candidate, score, seconds in _score_rung([replace(c, epochs=rung) for c in alive], score_all, known, on_score):
+            seconds_before[candidate.index] += seconds
+            whole, epochs = replace(candidate, epochs=None), rung or cfg.proxy_epochs
+            record = _record(whole, score, seconds_before[candidate.index], decay, cfg, epochs)
+            measured[candidate.index] = record
+            if epochs == cfg.proxy_epochs or not record.ok:
+                end(record)
+        kept = survivors([measured[c.index].fitness for c in alive], cfg.halving or 1.0)
+        for candidate in [c for position, c in enumerate(alive) if position not in kept and c.index not in done]:
+            end(measured[candidate.index])
+        alive = [alive[position] for position in kept]
+        if not alive:
+            break
+    return done
+
+
+def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score) -> Results:
+    missing = [c for c in candidates if c.place not in known]
+    yield from ((c, *known[c.place]) for c in candidates if c.place in known)
+    for candidate, score, seconds in score_all(missing) if missing else ():
+        on_score(candidate, score, seconds)
+        yield candidate, score, seconds
+
+
+def _generations(
+    cfg: EvolveConfig, start: Genotype, seed: int
+) -> Iterable[tuple[int, list[Candidate], Callable[[list[float]], None]]]:
+    n_encodings = len(start.sigma_X)
+    if not EVOLVES[cfg.variant]:
+        fixed = start if cfg.variant == "analytic" else Genotype(1.0, (1.0,) * n_encodings)
+        yield 0, [Candidate(0, 0, _candidate_seed(seed, 0, 0), fixed)], lambda values: None
+        return
+    search = make_search(cfg, start, seed)
+    for generation in range(cfg.n_generations):
+        vectors = search.ask()
+        candidates = [
+            Candidate(generation, i, _candidate_seed(seed, generation, i), from_vector(x, cfg.genotype, n_encodings))
+            for i, x in enumerate(vectors)
+        ]
+        yield generation, candidates, search.tell
+
+
+def _candidate_seed(seed: int, generation: int, index: int) -> int:
+    return derive_seed(seed, "candidate", generation, index) % 2**31
+
+
+def _record(candidate: Candidate, score: Score, seconds: float, decay: float, cfg: EvolveConfig, epochs: int) -> Record:
+    value = fitness(score.L_ce, score.R_T, score.R_S, decay, cfg.a, cfg.b, cfg.variant)
+    return Record(candidate, score, decay, value, seconds, epochs)
+
+
+def winner(records: list[Record], cfg: EvolveConfig) -> Record:
+    """The record with the least fitness, all compared at the last generation's λ.
+
+    Paper: silent. Here: one λ for all, because λ fades, so F's of different generations are not on one scale: with their
+    own λ the first generation's would win by its larger reward alone. And only those that trained longest, since halving
+    scores the others earlier.
+
+    Raises:
+        ValueError: every candidate failed.
+    """
+    final = [records[i] for i in finalists((r.epochs for r in records), (r.ok for r in records))]
+    if not final:
+        raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
+    decay = records[-1].decay
+    return min(final, key=lambda r: fitness(r.score.L_ce, r.score.R_T, r.score.R_S, decay, cfg.a, cfg.b, cfg.variant))

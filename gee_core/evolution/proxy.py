@@ -1,0 +1,162 @@
+"""The score of one candidate: a short training from its wiring, then its loss and regularisers on held-out images.
+
+Runs in worker processes: everything it needs is in its arguments, and the images are read once per process.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gee_core.checkpoint import save_network
+from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
+from gee_core.data.prepared import Meta, load_prepared
+from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.fitness import spatial_entropy, temporal_difference
+from gee_core.evolution.genotype import Genotype
+from gee_core.evolution.rung import resumable
+from gee_core.genome.encoding import genome_of
+from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
+from gee_core.seeding import derive_seed, torch_generator
+from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
+from gee_core.training.resume import SAVE_SECONDS
+from gee_core.training.schedule import adamw
+
+
+@dataclass(frozen=True)
+class ProxyTask:
+    """What all candidates of an evolution share."""
+
+    prepared: Path
+    base: BaseConfig
+    network: NetworkConfig
+    evolve: EvolveConfig
+    checkpoints: Path | None = None
+    """Folder that keeps every candidate's trained network, and the states of its training; None keeps nothing."""
+    save_seconds: float = SAVE_SECONDS
+    """Within an epoch, a state is kept at most so often."""
+
+
+def wired_network(network: NetworkConfig, meta: Meta, genotype: Genotype | None, seed: int) -> SpikingNetwork:
+    """The configured network for the prepared images, its wiring drawn with the genotype's σ's and ``seed``.
+
+    ``genotype=None`` keeps the initialisation of ``build_network``: He's for a plain network.
+    """
+    net = build_network(
+        network.name,
+        meta.num_classes,
+        meta.in_channels,
+        meta.image_size,
+        network.n_genes,
+        network.width,
+        seed=derive_seed(seed, "weights"),
+        **network.lif(),
+    )
+    genome = genome_of(net)
+    if genome is not None and genotype is not None:
+        genome.initialise(genotype.sigma_O, genotype.sigma_X, torch_generator(seed, "wiring"))
+    return to_channels_last(net)
+
+
+def plain_parameters(network: NetworkConfig, meta: Meta) -> int:
+    """Parameters of the configured network with ordinary weights, counted on the network itself."""
+    return count_plain_parameters(network.name, meta.num_classes, meta.in_channels, meta.image_size, network.width)
+
+
+def score(task: ProxyTask, candidate: Candidate) -> Score:
+    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out.
+
+    A candidate of a later rung, or one that was stopped, goes on from the newest state in ``task.checkpoints``; where there
+    is none it is trained from its wiring again, with the same result. A failure is a result, not an exception.
+    """
+    passes: list[int] = []
+    try:
+        return _score(task, candidate, passes)
+    except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
+        return failed(f"{type(error).__name__}: {error}", sum(passes))
+
+
+def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
+    device = resolve_device(task.base.device)
+    meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, device)
+    net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(device)
+    recipe = proxy_recipe(task, meta, len(train), candidate.seed)
+    optimizer = adamw(net, task.evolve.weight_decay)
+    n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
+    last = candidate.epochs or recipe.epochs
+    states = resumable(task.checkpoints, candidate, net, optimizer, n_steps, task.save_seconds)
+    first, _, partway = states.restore(last)
+    passes += [per_epoch] * first
+    for epoch in range(first, last):
+        passes.append(per_epoch)
+        train_epoch(net, optimizer, train, recipe, epoch, partway, states.now_and_then(epoch, []))
+        partway = None
+    if first < last < recipe.epochs:
+        states.keep(last, [])
+    result = measure(net, holdout, recipe, task.evolve.entropy)
+    if task.checkpoints is not None:
+        save_network(task.checkpoints / checkpoint_name(candidate), net, task.network, meta)
+    return replace(result, image_passes=sum(passes))
+
+
+def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) -> Score:
+    """L_ce, R_T, R_S and accuracy of a trained candidate on the hold-out images."""
+    sums = torch.zeros(3, dtype=torch.float64, device=recipe.device)
+    for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.mean, recipe.std, recipe.device, recipe.precision):
+        sums += _batch_sums(o_TBK, labels)
+    L_ce, R_T, accuracy = (sums / len(holdout)).tolist()
+    R_S = spatial_entropy(genome_of(net).O.detach(), entropy).item()
+    if not all(map(torch.isfinite, torch.tensor([L_ce, R_T, R_S]))):
+        return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
+    return Score(L_ce, R_T, R_S, accuracy)
+
+
+def _batch_sums(o_TBK: Tensor, labels: Tensor) -> Tensor:
+    logits = o_TBK.mean(0)
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack([loss, temporal_difference(o_TBK) * len(labels), (logits.argmax(1) == labels).sum()]).double()
+
+
+def proxy_recipe(task: ProxyTask, meta: Meta, n_images: int, seed: int) -> Recipe:
+    """The short training: AdamW, cosine to 0, a tenth of the steps as warm-up, no augmentation.
+
+    Paper: names the proxy's epochs only. Here: no augmentation, because in E = 2 epochs no image is seen often enough
+    to be learnt by heart, and the ranking is less noisy without.
+    """
+    evolve = task.evolve
+    device = resolve_device(task.base.device)
+    return Recipe(
+        epochs=evolve.proxy_epochs,
+        batch_size=evolve.batch_size,
+        lr=evolve.lr,
+        lr_min=0.0,
+        warmup_steps=max(1, evolve.proxy_epochs * steps_per_epoch(n_images, evolve.batch_size) // 10),
+        label_smoothing=0.0,
+        augment=None,
+        mean=meta.mean,
+        std=meta.std,
+        device=device,
+        precision=resolve_precision(task.base.precision, device),
+        seed=derive_seed(seed, "proxy"),
+    )
+
+
+def checkpoint_name(candidate: Candidate) -> str:
+    """File name of a candidate's trained network."""
+    return f"gen{candidate.generation}-cand{candidate.index}.safetensors"
+
+
+def forget_images() -> None:
+    """Read the images again for the next candidate: a process that lives on may be given others under the same path."""
+    _images.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)
+def _images(prepared: Path, proxy_images: int | None, device: torch.device) -> tuple[Meta, Images, Images]:
+    data = load_prepared(prepared)
+    train = data.proxy_train(proxy_images, seed=0)
+    return data.meta, train.to(device), data.holdout_images().to(device)

@@ -1,0 +1,81 @@
+"""A trained network → ONNX: genes decoded to plain convolutions, time steps unrolled, logits out.
+
+Shapes: B batch, C channels, H W space, K classes.
+"""
+
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from gee_core.errors import InputError
+from gee_core.genome.encoding import decode
+
+INPUT, OUTPUT = "images", "logits"
+
+
+class Logits(nn.Module):
+    """A network without genes that answers with its mean output over the steps."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = decode(net)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W) → logits (B, K)."""
+        return self.net(images).mean(0)
+
+
+def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> bytes:
+    """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
+
+    It contains standard operators of ``opset`` alone and passes ONNX's own checker.
+
+    Raises:
+        InputError: the installed ``onnx`` does not know ``opset``.
+    """
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:  # the exporter would take an older one
+        raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}: set it to 18")
+    example = torch.zeros(2, in_channels, image_size, image_size)
+    model = Logits(net).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    buffer = io.BytesIO()
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's notices about itself
+            torch.onnx.export(
+                model,
+                (example,),
+                buffer,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))
+    onnx.checker.check_model(exported, full_check=True)
+    return exported.SerializeToString()
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The model in a file that ``to_onnx`` filled."""
+    return onnx.load(path)
+
+
+def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's notes, among them stack traces with this machine's paths: a third of a small model's bytes."""
+    graph = model.graph
+    for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        part.ClearField("metadata_props")
+    return model

@@ -1,0 +1,117 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import errno
+import glob
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from gee_core.errors import InputError
+
+REMEDIES = {
+    errno.ENOSPC: "free some space, then run it again",
+    errno.EDQUOT: "free some of your quota, then run it again",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), then run it again",
+    errno.EROFS: "mount it writable, or work in another folder",
+    errno.EACCES: "make it writable for this user, or work in another folder",
+    errno.EPERM: "make it writable for this user, or work in another folder",
+    errno.EIO: "the disk reports a fault: check it, or work on another one",
+    errno.EEXIST: "a file lies where a folder should be: remove it",
+    errno.ENOTDIR: "a file lies where a folder should be: remove it",
+    errno.EISDIR: "a folder lies in its place: remove it",
+}
+"""What to do about an error of the operating system that is the user's to mend, by its number."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, an error that keeps ``path`` from being written, and that a user can mend, is an ``InputError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        reason = (error.strerror or os.strerror(error.errno)).lower()
+        raise InputError(f"{path}: cannot be written ({reason}): {REMEDIES[error.errno]}") from None
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path``: a temporary file beside it, flushed to disk, then renamed over it.
+
+    What a process that was killed left beside it goes, too.
+
+    Raises:
+        InputError: the disk is full, or the folder may not be written to; what was at ``path`` is as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path):
+        make_folder(path.parent)
+        _remove_left_over(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                flush(file)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        flush_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it that are missing, their names on disk."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush_folder(folder.parent)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove temporary files for ``path`` whose process is gone."""
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
+        pid = file.name.removeprefix(f".{path.name}.").partition("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            continue
+
+
+def flush(file) -> None:
+    """Bring what was written to the open ``file`` onto the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` onto the disk: until then a power loss may undo a rename or a new file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Write ``values`` as indented JSON, atomically, keys in their own order.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot hold.
+    """
+    write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

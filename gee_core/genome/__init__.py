@@ -1,0 +1,1 @@
+"""Genetic encoding: X and O in place of weights."""

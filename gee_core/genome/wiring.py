@@ -1,0 +1,51 @@
+"""The initial wiring: standard deviations → truncated-normal X and O (Eq. 9), and the σ's that suit a network.
+
+Shapes: K kernel positions, C channels, G genes.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TRUNCATION = 2.0
+"""Draws lie in [-2σ, 2σ]. Paper: "truncated to the interval" (formula lost). Here: ±2σ, as torch and TensorFlow do."""
+
+TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
+    math.sqrt(2 * math.pi) * math.erf(TRUNCATION / math.sqrt(2))
+)
+"""Variance of a standard normal truncated to ±2: 0.774. Source: Johnson, Kotz, Univariate Distributions 1, ch. 13."""
+
+
+def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place.
+
+    ``sigma`` is the standard deviation before truncation; the draws' own is 0.88·σ.
+    """
+    bound = TRUNCATION * sigma
+    return torch.nn.init.trunc_normal_(tensor, 0.0, sigma, -bound, bound, generator=generator)
+
+
+def analytic_sigmas(channels: list[int], n_genes: int, kernel_positions: int = 9) -> tuple[float, list[float]]:
+    """The wiring (σ_O, [σ_0 … σ_L]) under which every decoded weight has the variance of He's initialisation.
+
+    For each encoded layer l: g²·σ_l²·σ_O²·σ_{l-1}²·0.774³ = 2 / (k²·C_{l-1}). That is L equations in the L + 2
+    logarithms; taken is the solution nearest to all σ equal, so that no matrix is scaled at another's expense.
+
+    Args:
+        channels: [C_0 … C_L], the channels whose encodings are X_0 … X_L, in order of execution.
+        n_genes: g.
+        kernel_positions: k².
+    """
+    fan_in = kernel_positions * np.asarray(channels[:-1], dtype=float)
+    log_product = 0.5 * np.log(2 / (fan_in * n_genes**2 * TRUNCATED_VARIANCE**3))  # log(σ_O·σ_l·σ_{l-1})
+    n_layers = len(channels) - 1
+    A = np.zeros((n_layers, n_layers + 2))  # columns: σ_O, σ_0 … σ_L
+    A[:, 0] = 1
+    for layer in range(n_layers):
+        A[layer, layer + 1] = A[layer, layer + 2] = 1
+    equal = np.full(n_layers + 2, log_product.mean() / 3)
+    shift = np.linalg.lstsq(A, log_product - A @ equal, rcond=None)[0]
+    sigma_O, *sigma_X = np.exp(equal + shift).tolist()
+    return sigma_O, sigma_X

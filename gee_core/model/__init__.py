@@ -1,0 +1,1 @@
+"""The paper's networks, genetic or plain."""

@@ -1,0 +1,61 @@
+"""The width at which an unencoded network has as many parameters as a genetic one: the control at equal size."""
+
+import math
+
+from gee_core.errors import InputError
+from gee_core.model.network import count_plain_parameters
+from gee_core.model.zoo import NETWORKS, Block, NetworkSpec
+
+MAX_WIDTH = 4.0
+"""The widest network that `network.width` allows."""
+
+
+def narrowed_width(
+    name: str, num_classes: int, in_channels: int, image_size: int, target: int, tolerance: float = 0.02
+) -> float:
+    """The width at which the plain network ``name`` comes closest to ``target`` parameters, counted on the built network.
+
+    Channels are whole numbers, so the count rises in steps: the width returned is a short number within the best step.
+
+    Args:
+        name: key of ``NETWORKS``.
+        num_classes: K.
+        in_channels: channels of the images.
+        image_size: side of the images in pixels.
+        target: the parameters to reach.
+        tolerance: how far off they may be, as a part of ``target``.
+
+    Raises:
+        InputError: no width comes that close.
+    """
+    edges = _steps(NETWORKS[name])
+
+    def count(step: int) -> int:
+        return count_plain_parameters(name, num_classes, in_channels, image_size, _short_number(*edges[step : step + 2]))
+
+    low, high = 0, len(edges) - 2  # steps whose counts enclose the target
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= target else (low, middle)
+    best = min((low, high), key=lambda step: abs(count(step) - target))
+    reached = count(best)
+    if abs(reached - target) > tolerance * target:
+        raise InputError(
+            f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}: "
+            f"raise network.width or network.n_genes"
+        )
+    return _short_number(*edges[best : best + 2])
+
+
+def _steps(spec: NetworkSpec) -> list[float]:
+    """The widths at which some layer's channel count changes, from 0 to the widest; between two the count is constant."""
+    body = {layer.channels if isinstance(layer, Block) else layer for layer in spec.body if not isinstance(layer, str)}
+    channels = {spec.stem, *body} | ({spec.hidden} if spec.hidden else set())
+    changes = {(k + 0.5) / C for C in channels for k in range(1, math.ceil(MAX_WIDTH * C))}
+    return [0.0, *sorted(edge for edge in changes if edge < MAX_WIDTH), MAX_WIDTH]
+
+
+def _short_number(low: float, high: float) -> float:
+    """A number with few decimals strictly between two others, close to their middle."""
+    middle = (low + high) / 2
+    return next(short for digits in range(1, 17) if low < (short := round(middle, digits)) < high)

@@ -1,0 +1,200 @@
+"""The loops over time of LIF neurons, alone and with the batch norm before them, in one or two passes over memory each way.
+
+They are plain functions of tensors; `run` compiles them where that pays. Compiled and eager are the same arithmetic, since
+the compiler is told not to contract multiplications and additions: LIF's loops give the same bits, and the sums over a batch
+that the norm needs differ in the order of their terms alone.
+
+Shapes: T steps, N neurons times batch in any layout; B batch, C channels, H W space, channels-last in memory, which the loops
+see as (T, B, S, C) with S = H*W. They compute in float32 (float64 for float64) whatever the type of their arguments.
+"""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch._dynamo import config as dynamo_config
+from torch.fx.experimental import _config as fx_config
+
+log = logging.getLogger(__name__)
+
+WORTH_COMPILING = 2**20
+"""Elements from which a compiled loop is used on a CPU; below, loading the compiler costs more than it saves."""
+
+MAX_FORMS = 64
+"""Forms of one loop that a process compiles: one per T, number format, set of neuron constants, with a residual or without."""
+
+
+def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
+    """Spikes (T, N), of the type of the currents ``x`` (T, N)."""
+    membrane = _charge_and_fire([_wide(x_t) for x_t in x.unbind(0)], tau, decay_input, v_threshold)
+    return torch.stack([(h >= v_threshold).to(x.dtype) for h in membrane])
+
+
+def current_gradient_TN(x: Tensor, grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
+    """dL/dx (T, N) from dL/ds (T, N): walks the membrane of the currents ``x`` once more, then back through time."""
+    membrane = _charge_and_fire([_wide(x_t) for x_t in x.unbind(0)], tau, decay_input, v_threshold)
+    return torch.stack([g.to(x.dtype) for g in _back_through_time(membrane, grad_s, tau, decay_input, v_threshold, alpha)])
+
+
+def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, *lif) -> Tensor:
+    """Spikes (T*B, C, H, W) of currents ``scale·x + shift (+ residual)``.
+
+    ``x`` is (rows*B, C, H, W): rows is T, or 1 where the same row drives every step. ``residual`` is (T*B, C, H, W).
+    """
+    tau, decay_input, v_threshold = lif
+    membrane = _charge_and_fire(_currents(_split(x, rows), scale, shift, residual, T), tau, decay_input, v_threshold)
+    return _join(torch.stack([(h >= v_threshold).to(x.dtype) for h in membrane]), x)
+
+
+def batch_norm_spikes(
+    x: Tensor, near: Tensor, weight: Tensor, bias: Tensor, eps: float, residual: Tensor | None, T: int, rows: int, *lif
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of the batch ``x`` itself.
+
+    ``near`` (C,) is any guess at the mean, such as the running one: sums are taken about it, so that they do not cancel.
+    """
+    mean, var = _statistics(_split(x, rows), near)
+    scale, shift = _affine(weight, bias, mean, (var + eps).rsqrt())
+    return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
+
+
+def batch_norm_spikes_gradient(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    residual: Tensor | None,
+    grad_s: Tensor,
+    T: int,
+    rows: int,
+    tau: float,
+    decay_input: bool,
+    v_threshold: float,
+    alpha: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`."""
+    y = _split(x, rows)
+    inv_std = (var + eps).rsqrt()
+    scale, shift = _affine(weight, bias, mean, inv_std)
+    membrane = _charge_and_fire(_currents(y, scale, shift, residual, T), tau, decay_input, v_threshold)
+    gradients = _back_through_time(membrane, _split(grad_s, T), tau, decay_input, v_threshold, alpha)
+    if rows < T:
+        gradients = [functools.reduce(torch.add, gradients)]
+    g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded as a separate batch norm would receive it
+    wide_g, normed = _wide(g), (_wide(y) - mean) * inv_std
+    n = _count(y)
+    grad_bias, grad_weight = _sum_to_channels(wide_g), _sum_to_channels(wide_g * normed)
+    grad_x = scale * (wide_g - grad_bias / n - normed * (grad_weight / n))
+    return _join(grad_x.to(x.dtype), x), grad_weight, grad_bias, None if residual is None else _join(g, x)
+
+
+def _charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float) -> list[Tensor]:
+    """The membrane h_t at every step, before it fires; at rest before the first."""
+    membrane, v = [], None
+    for x_t in currents:
+        h = _charge(x_t, v, tau, decay_input)
+        membrane.append(h)
+        v = h * (1.0 - (h >= v_threshold).to(h.dtype))
+    return membrane
+
+
+def _charge(x_t: Tensor, v: Tensor | None, tau: float, decay_input: bool) -> Tensor:
+    if v is None:  # at rest
+        return x_t / tau if decay_input else x_t
+    return v + (x_t - v) / tau if decay_input else v - v / tau + x_t
+
+
+def _back_through_time(
+    membrane: Sequence[Tensor], grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float
+) -> list[Tensor]:
+    """dL/dx_t of every step, with the triangular surrogate and a detached reset."""
+    gradients, grad_v = [], None
+    for h, grad_s_t in zip(reversed(membrane), reversed(grad_s.unbind(0)), strict=True):
+        u = h - v_threshold
+        grad_h = _wide(grad_s_t) * (alpha - alpha * alpha * u.abs()).clamp_min(0.0)
+        if grad_v is not None:
+            grad_h = grad_h + grad_v * (1.0 - (u >= 0).to(h.dtype))
+        gradients.append(grad_h / tau if decay_input else grad_h)
+        grad_v = grad_h * (1.0 - 1.0 / tau)
+    return gradients[::-1]
+
+
+def _currents(y: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int) -> list[Tensor]:
+    normed = [_wide(y_t) * scale + shift for y_t in y.unbind(0)]
+    if len(normed) < T:
+        normed *= T
+    if residual is None:
+        return normed
+    return [z + _wide(r) for z, r in zip(normed, _split(residual, T).unbind(0), strict=True)]
+
+
+def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight * inv_std
+    return scale, bias - mean * scale
+
+
+def _statistics(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    n = _count(y)
+    d = _wide(y) - near
+    d_mean, d2_mean = _sum_to_channels(d) / n, _sum_to_channels(d * d) / n
+    return near + d_mean, (d2_mean - d_mean * d_mean).clamp_min(0.0)
+
+
+def _count(y: Tensor) -> int:
+    return y.shape[0] * y.shape[1] * y.shape[2]
+
+
+def _sum_to_channels(x: Tensor) -> Tensor:
+    """(…, B, S, C) → (C,): first over an image's positions, which a core's cache holds, then over the images."""
+    return x.sum(2).sum((0, 1))
+
+
+def _split(x: Tensor, rows: int) -> Tensor:
+    """(rows*B, C, H, W), channels-last → (rows, B, H*W, C), the same memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (rows, -1))
+
+
+def _join(y: Tensor, like: Tensor) -> Tensor:
+    """(T, B, H*W, C) → (T*B, C, H, W) with the H and W of ``like``, the same memory."""
+    return y.flatten(0, 1).unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def compiles(x: Tensor) -> bool:
+    """Whether `run` would compile a loop over ``x``."""
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    return _compiles[0] and (x.is_cuda or x.numel() >= WORTH_COMPILING)
+
+
+def run(loop: Callable, x: Tensor, *args):
+    """``loop(x, *args)``, compiled where that pays and is possible."""
+    if compiles(x):
+        try:
+            # use_duck_shape: two sizes that are equal by chance do not become a condition
+            with fx_config.patch(use_duck_shape=False), dynamo_config.patch(recompile_limit=MAX_FORMS):
+                return _compiled(loop)(x, *args)
+        except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
+            _compiles[0] = False
+            log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", _brief(error))
+    return loop(x, *args)
+
+
+_compiles = [os.environ.get("GEE_COMPILE", "1") != "0"]
+
+
+@functools.cache
+def _compiled(loop: Callable) -> Callable:
+    return torch.compile(loop, dynamic=True, fullgraph=True, options={"compile_threads": 1})
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

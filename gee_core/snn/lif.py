@@ -1,0 +1,133 @@
+"""The leaky integrate-and-fire neuron (Lapicque), several time steps at once.
+
+Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
+
+    charge  h_t = v_{t-1} + (x_t - v_{t-1}) / τ        decay_input (the default)
+            h_t = v_{t-1} - v_{t-1} / τ + x_t          otherwise
+    fire    s_t = 1 where h_t ≥ V_th, else 0           backward: max(0, α - α²·|h_t - V_th|), a triangle of area 1
+    reset   v_t = (1 - s_t)·h_t                        to 0, detached: no gradient through s_t here
+
+Paper: says "LIF" and cites Lapicque. Here: the defaults of the authors' own framework, see ``LIF``.
+"""
+
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor
+
+from gee_core.snn import kernels
+
+SURROGATES = {
+    "piecewise_quadratic": surrogate.PiecewiseQuadratic,
+    "atan": surrogate.ATan,
+    "sigmoid": surrogate.Sigmoid,
+}
+
+
+def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
+    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), membrane at rest before the first step; no surrogate gradient.
+
+    The membrane is kept in float32 whatever the type of ``x``; spikes have the type of ``x``.
+    """
+    return _unfold(kernels.run(kernels.spikes_TN, _fold(x, T), tau, decay_input, v_threshold), x)
+
+
+class LIFSteps(torch.autograd.Function):
+    """``lif_steps`` with the triangular surrogate; keeps only its input and walks the membrane again in backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.constants = T, (tau, decay_input, v_threshold, alpha)
+        return lif_steps(x, T, tau, decay_input, v_threshold)
+
+    @staticmethod
+    def backward(ctx, grad_s: Tensor):
+        (x,) = ctx.saved_tensors
+        T, constants = ctx.constants
+        grad_s = grad_s.to(x.dtype)
+        if not _same_layout(x, grad_s):
+            grad_s = torch.empty_like(x).copy_(grad_s)
+        grad_x = kernels.run(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), *constants)
+        return _unfold(grad_x, x), None, None, None, None, None
+
+
+def _fold(x: Tensor, T: int) -> Tensor:
+    """(T*B, ...) → (T, N), N in the order of memory: no copy of a dense tensor, whether channels-last or not."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.reshape(T, -1)
+
+
+def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
+    """The inverse of ``_fold``: (T, N) → the shape and layout of ``like``."""
+    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        B, C, H, W = like.shape
+        return y_TN.reshape(B, H, W, C).permute(0, 3, 1, 2)
+    return y_TN.reshape(like.shape)
+
+
+def _same_layout(x: Tensor, y: Tensor) -> bool:
+    channels_last = torch.channels_last
+    if x.ndim == 4 and x.is_contiguous(memory_format=channels_last):
+        return y.is_contiguous(memory_format=channels_last)
+    return not (y.ndim == 4 and y.is_contiguous(memory_format=channels_last)) or y.is_contiguous()
+
+
+class LIF(neuron.LIFNode):
+    """SpikingJelly's ``LIFNode`` for T steps folded into the batch: (T*B, ...) currents in, (T*B, ...) spikes out.
+
+    Every call starts with the membrane at rest and leaves no state behind, so nothing has to be reset between batches.
+    With the hard reset to 0, detached, and the triangular surrogate (the defaults) it runs ``LIFSteps``, which equals
+    SpikingJelly spike for spike and in its gradient; any other setting runs SpikingJelly's own multi-step path.
+
+    Args:
+        T: number of time steps.
+        tau: membrane time constant τ, in steps, > 1.
+        decay_input: whether the input current is divided by τ too.
+        v_threshold: firing threshold V_th.
+        v_reset: membrane after a spike; ``None`` subtracts V_th instead (soft reset).
+        detach_reset: no gradient through the reset.
+        surrogate_name: one of ``SURROGATES``.
+        surrogate_alpha: α, the slope of the surrogate.
+
+    Attributes:
+        is_standard: whether it runs ``LIFSteps``.
+    """
+
+    def __init__(
+        self,
+        T: int = 4,
+        tau: float = 2.0,
+        decay_input: bool = True,
+        v_threshold: float = 0.5,
+        v_reset: float | None = 0.0,
+        detach_reset: bool = True,
+        surrogate_name: str = "piecewise_quadratic",
+        surrogate_alpha: float = 2.0,
+    ):
+        super().__init__(
+            tau=tau,
+            decay_input=decay_input,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            detach_reset=detach_reset,
+            surrogate_function=SURROGATES[surrogate_name](alpha=surrogate_alpha),
+            step_mode="m",
+        )
+        self.T = T
+        self.is_standard = v_reset == 0.0 and detach_reset and surrogate_name == "piecewise_quadratic"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
+        if not self.is_standard:
+            self.reset()
+            spikes = super().forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)
+            self.reset()
+            return spikes
+        if torch.is_grad_enabled() and x.requires_grad:
+            alpha = self.surrogate_function.alpha
+            return LIFSteps.apply(x, self.T, self.tau, self.decay_input, self.v_threshold, alpha)
+        return lif_steps(x, self.T, self.tau, self.decay_input, self.v_threshold)
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}, {super().extra_repr()}"

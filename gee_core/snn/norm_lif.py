@@ -1,0 +1,98 @@
+"""Batch norm, an optional residual sum and LIF in one: what follows every convolution.
+
+Where the loops compile (see ``kernels``) and the tensors lie channels-last, all of it is two passes over memory forward and
+two backward, and between them only the convolution's output is kept: the membrane is walked again in backward. Elsewhere it
+is ``nn.BatchNorm2d``, a sum and ``LIF``, which is the reference too.
+
+Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gee_core.snn import kernels
+from gee_core.snn.lif import LIF
+
+
+class NormLIF(nn.Module):
+    """Batch norm, residual sum, LIF.
+
+    Args:
+        channels: C.
+        lif: arguments of ``LIF``.
+    """
+
+    def __init__(self, channels: int, lif: dict):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.lif = LIF(**lif)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Spikes (T*B, C, H, W) of a convolution's output of the same shape."""
+        if self._fuses(x, residual):
+            return self._fused(x, residual, self.lif.T)
+        x = self.norm(x)
+        return self.lif(x if residual is None else x + residual)
+
+    def repeated(self, x: Tensor) -> Tensor:
+        """Spikes (T*B, C, H, W) where a convolution's output (B, C, H, W) is the same at every step."""
+        if self._fuses(x, None):
+            return self._fused(x, None, 1)
+        return self.lif(self.norm(x).repeat(self.lif.T, 1, 1, 1))
+
+    def _fuses(self, x: Tensor, residual: Tensor | None) -> bool:
+        norm, lif = self.norm, self.lif
+        if not (kernels.compiles(x) and lif.is_standard and _is_dense(x) and x.dtype is not torch.float64):
+            return False
+        if residual is not None and not (_is_dense(residual) and residual.shape == x.shape):
+            return False
+        if norm._forward_hooks or lif._forward_hooks or norm._forward_pre_hooks or lif._forward_pre_hooks:
+            return False  # somebody wants to see what passes between the two
+        # A norm that is not quite ours (a synchronised one, a frozen one that is being differentiated) runs as it is.
+        plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.momentum is not None and norm.running_mean is not None
+        return plain and (norm.training if torch.is_grad_enabled() else True)
+
+    def _fused(self, x: Tensor, residual: Tensor | None, rows: int) -> Tensor:
+        norm, lif = self.norm, self.lif
+        constants = lif.T, rows, lif.tau, lif.decay_input, lif.v_threshold
+        if not norm.training:
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            shift = norm.bias - norm.running_mean * scale
+            return kernels.run(kernels.norm_spikes, x, scale, shift, residual, *constants)
+        alpha = lif.surrogate_function.alpha
+        spikes, mean, var = NormLIFSteps.apply(
+            x, residual, norm.weight, norm.bias, norm.running_mean, norm.eps, constants, alpha
+        )
+        with torch.no_grad():
+            n = x[:, 0].numel()
+            norm.num_batches_tracked += 1
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(var * (n / max(n - 1, 1)), norm.momentum)
+        return spikes
+
+
+class NormLIFSteps(torch.autograd.Function):
+    """`kernels.batch_norm_spikes` with the triangular surrogate; keeps its inputs, and two numbers per channel."""
+
+    @staticmethod
+    def forward(ctx, x, residual, weight, bias, near, eps, constants, alpha) -> tuple[Tensor, Tensor, Tensor]:
+        weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
+        spikes, mean, var = kernels.run(kernels.batch_norm_spikes, x, near, weight, bias, eps, residual, *constants)
+        ctx.save_for_backward(x, residual, weight, bias, mean, var)
+        ctx.constants = eps, (*constants, alpha)
+        ctx.mark_non_differentiable(mean, var)
+        return spikes, mean, var
+
+    @staticmethod
+    def backward(ctx, grad_s: Tensor, *_):
+        x, residual, weight, bias, mean, var = ctx.saved_tensors
+        eps, constants = ctx.constants
+        grad_s = grad_s.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        grad_x, grad_weight, grad_bias, grad_residual = kernels.run(
+            kernels.batch_norm_spikes_gradient, x, weight, bias, mean, var, eps, residual, grad_s, *constants
+        )
+        return grad_x, grad_residual, grad_weight, grad_bias, None, None, None, None
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)

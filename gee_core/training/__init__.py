@@ -1,0 +1,1 @@
+"""Training of a network, for a candidate's proxy and in full."""

@@ -1,0 +1,163 @@
+"""One epoch of training, and the outputs of a network on a set of images. Nothing is logged here.
+
+Shapes: T steps, B batch, K classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gee_core.data.augment import Augment, to_input
+from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.errors import InputError
+from gee_core.genome.encoding import decode
+from gee_core.hardware import autocast
+from gee_core.model.network import to_channels_last
+from gee_core.seeding import torch_generator
+from gee_core.training.loss import cross_entropy, tet
+from gee_core.training.schedule import cosine_with_warmup
+
+Images = PackedImages | StreamedImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained, whether as a candidate or in full."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    lr_min: float
+    warmup_steps: int
+    label_smoothing: float
+    augment: Augment | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    precision: torch.dtype
+    seed: int
+    loss: str = "ce"
+    """`ce`: of the mean over the steps; `tet`: of every step."""
+    tet_lambda: float = 0.0
+    """λ of TET."""
+    tet_phi: float = 0.0
+    """φ of TET."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What an epoch of training came to, over its (augmented) training images."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+
+
+@dataclass(frozen=True)
+class Partway:
+    """An epoch of training in the middle; with network and optimiser, all that it takes to go on."""
+
+    step: int
+    """Steps done."""
+    sums: Tensor
+    """Of loss and correct predictions over the images seen, and their number, float64 (3,)."""
+    draws: Tensor
+    """State of the generator that augments."""
+
+
+def steps_per_epoch(n_images: int, batch_size: int) -> int:
+    """Steps of an epoch; a last, smaller batch counts when it is at least half full, else its images wait an epoch."""
+    return max(1, (n_images + batch_size // 2) // batch_size)
+
+
+def images_per_epoch(n_images: int, batch_size: int) -> int:
+    """Images that the steps of an epoch see."""
+    return min(n_images, steps_per_epoch(n_images, batch_size) * batch_size)
+
+
+def train_epoch(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    recipe: Recipe,
+    epoch: int,
+    start: Partway | None = None,
+    on_step: Callable[[Partway], None] = lambda partway: None,
+) -> EpochRecord:
+    """Train ``net`` for epoch ``epoch`` (from 0), in place. Its draws depend on the recipe's seed and ``epoch`` alone.
+
+    ``on_step`` is called after every step but the last. What it is given, valid until the next step, leads as ``start`` to the
+    same end, with the network and optimiser of that moment.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    generator = torch_generator(recipe.seed, "epoch", epoch)
+    n_steps = steps_per_epoch(len(images), recipe.batch_size)
+    net.train()
+    first = 0 if start is None else start.step
+    total = torch.zeros(3, dtype=torch.float64) if start is None else start.sums.clone()  # loss, correct, images
+    total = total.to(recipe.device)
+    batches = images.batches(recipe.batch_size, generator, first=first)
+    for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
+        if start is not None and step == first:
+            generator.set_state(start.draws)  # the order of the images is drawn by now
+        lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
+        x = to_input(batch, recipe.mean, recipe.std, recipe.augment, generator)
+        with autocast(recipe.device, recipe.precision):
+            o_TBK = _outputs(net, x)
+        loss = _loss(o_TBK, labels, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        correct = (o_TBK.detach().mean(0).float().argmax(1) == labels).sum()
+        total += torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
+        if step + 1 < n_steps:
+            on_step(Partway(step + 1, total, generator.get_state()))
+    loss_sum, correct, count = total.tolist()
+    if not torch.isfinite(total[0]):
+        raise FloatingPointError(f"the training loss is {loss_sum / count} in epoch {epoch + 1}")
+    return EpochRecord(epoch + 1, lr, loss_sum / count, correct / count)
+
+
+def _outputs(net: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return net(x)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"batch_size: {len(x)} image of {x.shape[-1]} pixels is one value per channel to batch norm: set it to 3 or more"
+        ) from None
+
+
+def _loss(o_TBK: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.loss == "tet":
+        return tet(o_TBK, labels, recipe.label_smoothing, recipe.tet_lambda, recipe.tet_phi)
+    return cross_entropy(o_TBK, labels, recipe.label_smoothing)
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
+    lr = cosine_with_warmup(step, n_steps, recipe.warmup_steps, recipe.lr, recipe.lr_min)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    return lr
+
+
+def for_inference(net: nn.Module) -> nn.Module:
+    """A copy of ``net`` to evaluate: weights decoded once, channels-last, in evaluation mode."""
+    return to_channels_last(decode(net)).eval()
+
+
+@torch.no_grad()
+def outputs(
+    net: nn.Module, images: Images, batch_size: int, mean, std, device: torch.device, precision: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, which is in evaluation mode, over ``images`` in order."""
+    for batch, labels in images.batches(batch_size):
+        with autocast(device, precision):
+            o_TBK = net(to_input(batch, mean, std))
+        yield o_TBK.float(), labels

@@ -1,0 +1,1 @@
+"""Stages, flows and tracking around `gee_core`."""

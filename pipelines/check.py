@@ -1,0 +1,33 @@
+"""Stage check: params.yaml and the files that it names are in order, before DVC empties the outputs of any other stage.
+
+What it writes never changes, so no stage behind it runs again because it did.
+"""
+
+from gee_core.config import Params
+from gee_core.files import write_atomically
+from pipelines.encoding import init_from_files
+from pipelines.params import check_raw_folder, load_params
+from pipelines.paths import CHECKED
+from pipelines.stage import report_input_errors
+from pipelines.start import load_start
+
+
+def check_inputs(params: Params) -> None:
+    """See to it that all that ``params`` name is there; where torchvision can download, the folder is made.
+
+    Raises:
+        InputError: something is missing or cannot be used.
+    """
+    check_raw_folder(params.prepare)
+    load_start(params)
+    init_from_files(params)
+
+
+def main() -> None:
+    with report_input_errors("check"):
+        check_inputs(load_params())
+        write_atomically(CHECKED, "params.yaml and the files that it names are in order\n")
+
+
+if __name__ == "__main__":
+    main()

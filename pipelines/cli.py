@@ -1,0 +1,222 @@
+"""The command `gee`. Heavy imports wait until a command needs them, so that `gee --help` is quick."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
+from pipelines.prune.cli import gc
+from pipelines.studies.cli import study
+from pipelines.tracking.cli import track
+
+app = typer.Typer(
+    help="Genetically encoded spiking networks: evolve, train, measure, export.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+flow = typer.Typer(help="The pipeline as a Prefect flow.", no_args_is_help=True)
+app.add_typer(flow, name="flow")
+app.add_typer(study, name="study")
+app.add_typer(track, name="track")
+console = Console(markup=False)  # names of files and classes may hold brackets
+
+
+@app.command()
+def run(
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, changed or not.")] = False,
+) -> None:
+    """Check params.yaml, run `dvc repro`, print the summary."""
+    from pipelines.check import check_inputs
+    from pipelines.dvc_lock import set_aside_damaged_lock
+    from pipelines.params import load_params
+    from pipelines.processes import exit_on_sigterm, run_in_foreground
+    from pipelines.start import check_unchanged
+
+    params = load_params()
+    set_aside_damaged_lock()
+    check_inputs(params)
+    if not force:
+        check_unchanged(params)
+    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    exit_on_sigterm()
+    code = run_in_foreground(command)
+    if code:
+        raise typer.Exit(code)
+    summary()
+    console.print(f"\nReport   {PAGE.resolve().as_uri()}")
+    console.print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000")
+    console.print("Next     dvc exp run -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
+
+
+def path_with_this_python() -> str:
+    """PATH with this Python first: stages say just `python`."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+@app.command()
+def count(
+    network: Annotated[str, typer.Option(help="cifarnet, vgg16, vgg16_wide, resnet18, resnet19, resnet34.")],
+    genes: Annotated[int | None, typer.Option(help="g; leave out for the plain network.")] = None,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
+    channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels [default: 32, resnet34: 224].")] = None,
+    width: Annotated[float, typer.Option(help="Multiplies every channel count.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
+) -> None:
+    """Parameters of a network, genetic and plain, counted on the network itself."""
+    from gee_core.errors import InputError
+    from gee_core.model.network import build_network, count_parameters, count_plain_parameters
+
+    size = size or (224 if network == "resnet34" else 32)
+    for name, value, most in (
+        ("genes", genes or 1, 10_000),
+        ("classes", classes, 10**6),
+        ("size", size, 10_000),
+        ("width", width, 16),
+    ):
+        if not value <= most:
+            raise InputError(f"--{name} {value}: too large to be built here: choose a smaller one, at most {most}")
+    try:
+        plain = count_plain_parameters(network, classes, channels, size, width)
+        net = build_network(network, classes, channels, size, genes, width)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    parameters = count_parameters(net)
+    result = {
+        "network": network,
+        "n_genes": genes,
+        "num_classes": classes,
+        "in_channels": channels,
+        "image_size": size,
+        "width": width,
+        "parameters": parameters,
+        "plain_parameters": plain,
+        "ratio": round(parameters / plain, 4),
+    }
+    if as_json:
+        print(json.dumps(result))
+    else:
+        console.print(f"{network}, g = {genes}: {parameters:,} of {plain:,} parameters ({parameters / plain:.1%})")
+
+
+@app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="Leave out to list them.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
+) -> None:
+    """Write params.yaml as a preset."""
+    from gee_core.errors import InputError
+    from pipelines.params import check_raw_folder, load_params
+    from pipelines.presets import preset_names, write_preset
+
+    if name is None:
+        console.print("  ".join(preset_names()))
+        return
+    for change in write_preset(name, data):
+        console.print(f"  {change}", highlight=False)
+    console.print(f"{PARAMS} is now the preset {name}; `dvc repro` runs it")
+    try:
+        check_raw_folder(load_params().prepare)
+    except InputError as error:
+        console.print(f"Before that: {error}", highlight=False)
+
+
+@app.command()
+def summary() -> None:
+    """The numbers of the last run."""
+    from gee_core.errors import InputError
+    from gee_core.json_file import read_json_object
+    from pipelines.summary import format_summary
+
+    try:
+        table = format_summary(read_json_object(SUMMARY))
+    except FileNotFoundError:
+        raise InputError(f"{SUMMARY}: not found; `dvc repro` makes it, `dvc pull` fetches it") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{SUMMARY}: damaged ({error}); run `dvc repro -f report`") from None
+    console.print(table)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: Annotated[Path, typer.Option(help="The exported network.")] = ONNX,
+) -> None:
+    """Classes of image files, by the exported network."""
+    from pipelines.predict import predict as predict_images
+
+    here: Path = context.obj  # the command was given there; it works in the project folder
+    found = predict_images([here / path for path in images], model if model == ONNX else here / model)
+    for path, (_, name, probability) in zip(images, found, strict=True):
+        console.print(f"{path}: {name} ({probability:.1%})", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def encode(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
+    genes: Annotated[int, typer.Option(min=1, help="g.")],
+    out: Annotated[Path, typer.Option(help="The genetic checkpoint to write; its .json comes beside it.")],
+) -> None:
+    """Find genes for the weights of a plain network; to fine-tune them, see train.init_from."""
+    from pipelines.encoding import encode_checkpoint, error_table
+
+    here: Path = context.obj
+    errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
+    console.print(error_table(errors))
+    console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
+
+
+@flow.command("run")
+def flow_run() -> None:
+    """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
+
+    While another flow run is at work in this project, started by hand or by a schedule, this one says so and waits for its end.
+    """
+    from pipelines.flow import FlowError, run_flow
+
+    try:
+        outcome = run_flow()
+    except FlowError as error:
+        print(f"gee: error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    console.print("  ".join(f"{stage}: {what}" for stage, what in outcome.items()), highlight=False)
+
+
+@flow.command("serve")
+def flow_serve(
+    cron: Annotated[str, typer.Option(help='When to run, e.g. "0 2 * * *".')],
+    name: Annotated[str, typer.Option(help="Name of the deployment.")] = "nightly",
+) -> None:
+    """Stay here and run the pipeline on a schedule; needs a Prefect server (PREFECT_API_URL).
+
+    One run at a time in a project: a trigger that comes during another run waits for its end.
+    """
+    from pipelines.flow import serve_flow
+
+    serve_flow(cron, name)
+
+
+app.command("gc")(gc)
+
+
+def main() -> None:
+    """Entry point: works in the project folder, turns bad input into one message and exit code 2."""
+    from pipelines.stage import report_input_errors
+
+    here = Path.cwd()
+    os.chdir(find_project())
+    os.environ["PATH"] = path_with_this_python()
+    with report_input_errors("gee"):
+        app(obj=here)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Genes for a checkpoint of plain weights: what `train.init_from` starts at, and `gee encode` writes."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.table import Table
+
+from gee_core.checkpoint import load_network, load_tensors, save_tensors
+from gee_core.config import NetworkConfig, Params
+from gee_core.data.prepared import Meta
+from gee_core.errors import InputError
+from gee_core.evolution.proxy import wired_network
+from gee_core.genome.compress import compress
+from gee_core.model.network import SpikingNetwork, build_network, count_parameters, to_channels_last
+from pipelines.paths import CHECKPOINT
+
+
+def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
+    """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error.
+
+    Raises:
+        InputError: the checkpoint is missing, damaged, not that of the configured network with plain weights, or lies where
+            DVC deletes it.
+    """
+    path = Path(params.train.init_from)
+    named = f"train.init_from = {path}"
+    if path.resolve().is_relative_to(CHECKPOINT.parent.resolve()):
+        raise InputError(f"{named}: DVC empties {CHECKPOINT.parent} before train runs: name a copy elsewhere, with its .json")
+    plain = params.network.model_copy(update={"n_genes": None})
+    try:
+        net = load_network(path, wired_network(plain, meta, None, 0), plain, meta)
+    except InputError as error:
+        reason = str(error).rsplit("; ", 1)[0].removeprefix(f"{path}: ")
+        raise InputError(
+            f"{named}: {reason}: name a network.safetensors of this network trained with network.n_genes = null, or null"
+        ) from None
+    return net, _compress(net, params.network.n_genes)
+
+
+def init_from_files(params: Params) -> list[Path]:
+    """The checkpoint that a training depends on besides the images and the genotype, if any.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if params.train.init_from is None:
+        return []
+    path = Path(params.train.init_from)
+    if not path.is_file():
+        raise InputError(f"train.init_from = {path}: no such file: name a checkpoint of a plain network, or null")
+    return [path]
+
+
+def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
+    """Write the plain network in ``path`` as a genetic one to ``out``; each layer's error, parameters before and after.
+
+    Raises:
+        InputError: ``path`` is no checkpoint of a plain network, or ``out`` is the same file.
+    """
+    if out.resolve() == path.resolve():
+        raise InputError(f"{out}: is the checkpoint itself, and its weights would be lost: name another file with --out")
+    tensors, saved = load_tensors(path)
+    try:
+        network = NetworkConfig(**saved["network"])
+        shape = {key: saved[key] for key in ("num_classes", "in_channels", "image_size")}
+        net = build_network(network.name, **shape, n_genes=network.n_genes, width=network.width, **network.lif())
+        net.load_state_dict(tensors)
+    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: no network that `train` wrote ({' '.join(str(error).split())[:200]}); name another"
+        ) from None
+    if network.n_genes is not None:
+        raise InputError(f"{path}: has {network.n_genes} genes already; name a network trained with network.n_genes = null")
+    before = count_parameters(net)
+    errors = _compress(to_channels_last(net), n_genes)
+    genetic = network.model_copy(update={"n_genes": n_genes})
+    save_tensors(out, net.state_dict(), saved | {"network": genetic.model_dump()})
+    return errors, before, count_parameters(net)
+
+
+def _compress(net: SpikingNetwork, n_genes: int) -> dict[str, float]:
+    genome, errors = compress(net, net.conv_chain(), n_genes)
+    names = {module: name for name, module in net.named_modules()}
+    return dict(zip((names[conv] for conv in genome.encoded_convs()), errors, strict=True))
+
+
+def error_table(errors: dict[str, float]) -> Table:
+    """The relative error ‖W - Ŵ‖ / ‖W‖ of every encoded layer, to be printed."""
+    table = Table("layer", "relative error")
+    for layer, error in errors.items():
+        table.add_row(layer, f"{error:.2g}" if error < 0.01 else f"{error:.3f}")
+    table.add_section()
+    table.add_row("mean", f"{sum(errors.values()) / len(errors):.3f}")
+    return table

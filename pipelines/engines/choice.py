@@ -1,0 +1,78 @@
+"""Which engine runs candidates and cells. Chosen outside params.yaml, since it changes no result and must make none stale.
+
+GEE_ENGINE: `serial`, `processes` (the default) or `dask`; GEE_DASK: a scheduler's address or the path of its scheduler file.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gee_core.config import BaseConfig
+from gee_core.errors import InputError
+from gee_core.hardware import resolve_device
+from pipelines.engines.engine import Engine
+from pipelines.engines.processes import Processes
+from pipelines.engines.serial import Serial
+
+ENGINES = ("serial", "processes", "dask")
+
+
+def engine_name() -> str:
+    """The engine that the environment names.
+
+    Raises:
+        InputError: there is no such engine, or GEE_DASK is set in vain.
+    """
+    name = os.environ.get("GEE_ENGINE", "").strip()
+    if name not in ("", *ENGINES):
+        raise InputError(f"GEE_ENGINE = {name}: must be {', '.join(ENGINES[:-1])} or {ENGINES[-1]}; unset it for processes")
+    if not name and scheduler():
+        raise InputError(f"GEE_DASK = {scheduler()}: has no effect without GEE_ENGINE=dask: set that too, or unset GEE_DASK")
+    return name or "processes"
+
+
+def scheduler() -> str | None:
+    """The scheduler that GEE_DASK names, or None."""
+    return os.environ.get("GEE_DASK", "").strip() or None
+
+
+def default_count(bases: Iterable[BaseConfig]) -> int | None:
+    """Jobs side by side: one per CPU core, one on a GPU, one in this process; None for all workers of a scheduler."""
+    name = engine_name()
+    if name == "serial":
+        return 1
+    if name == "dask" and scheduler():
+        return None
+    on_gpu = any(resolve_device(base.device).type == "cuda" for base in bases)
+    return 1 if on_gpu else len(os.sched_getaffinity(0))
+
+
+def choose_engine(
+    count: int | None, threads: int, images: Iterable[Path], bases: Iterable[BaseConfig], isolated: bool = True
+) -> Engine:
+    """The engine of the environment, not started yet.
+
+    Args:
+        count: jobs side by side; see `default_count`.
+        threads: of torch, for each.
+        images: folders of prepared images that the jobs read.
+        bases: the jobs' sections `base`.
+        isolated: a single process of the engine `processes` is one of its own, which may die; else it is this one.
+
+    Raises:
+        InputError: there is no such engine, or its package is missing.
+    """
+    name = engine_name()
+    if name == "serial" or (name == "processes" and count == 1 and not isolated):
+        return Serial(threads)
+    if name == "processes":
+        return Processes(count, threads)
+    from pipelines.engines.agreement import own_agreement
+
+    try:
+        from pipelines.engines.dask import Dask
+    except ModuleNotFoundError as error:
+        if error.name not in ("dask", "distributed"):
+            raise
+        raise InputError('GEE_ENGINE = dask: the package distributed is missing: pip install "gee[dask]"') from None
+    return Dask(count, threads, own_agreement(images, bases), scheduler())

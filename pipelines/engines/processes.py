@@ -1,0 +1,73 @@
+"""The engine `processes`: worker processes on this machine, started by spawning, and what happens when one of them dies."""
+
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from gee_core.hardware import keep_freed_memory
+from pipelines.engines.engine import Engine, Function
+from pipelines.processes import die_with_parent
+
+
+class Processes(Engine):
+    """``count`` processes with ``threads`` of torch each. When one dies all do, since the pool breaks with it."""
+
+    def __init__(self, count: int, threads: int = 1):
+        super().__init__()
+        self._count, self._threads = count, threads
+
+    def start(self) -> Executor:
+        context = get_context("spawn")
+        self._notes = context.SimpleQueue()  # a new one, since a process that was killed may have held the old one's lock
+        return ProcessPoolExecutor(self._count, context, start_worker, (self._threads, self._notes))
+
+    def stop(self) -> None:
+        if self._executor is not None:
+            end_pool(self._executor)
+            self._executor = None
+
+    def room(self) -> int:
+        return self._count + 1  # one waits, so that no process does
+
+    def submit(self, function: Function, job: Any) -> Future:
+        if self._executor is None:
+            self._executor = self.start()
+        try:
+            return self._executor.submit(_run, function, job)
+        except BrokenProcessPool:  # a process died while it had nothing to do
+            self.stop()
+            self._executor = self.start()
+            return self._executor.submit(_run, function, job)
+
+    def pass_on(self) -> None:
+        while not self._notes.empty():
+            self.on_note(self._notes.get())
+
+
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """End the pool now, and its processes in the middle of whatever they do."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+_tell: list[Callable[[Any], None]] = []
+
+
+def start_worker(threads: int, notes) -> None:
+    """What every worker process does first: it ends with its owner or by SIGTERM, keeps freed memory, takes ``threads``."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # one that lives on may wait for ever on a lock that a dead one held
+    die_with_parent()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    _tell[:] = [notes.put]
+
+
+def _run(function: Function, job: Any) -> Any:
+    return function(job, _tell[0])

@@ -1,0 +1,41 @@
+"""The engine `serial`: jobs in this process, one after the other."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+import torch
+
+from pipelines.engines.engine import Engine
+
+
+class Serial(Engine):
+    """Runs each job where it is submitted, with ``threads`` of torch, or with as many as there are (None)."""
+
+    def __init__(self, threads: int | None = None):
+        super().__init__()
+        self._threads = threads
+
+    def start(self) -> Executor:
+        return _Here(self._threads)
+
+    def stop(self) -> None:
+        self._executor = None
+
+    def room(self) -> int:
+        return 1
+
+
+class _Here(Executor):
+    def __init__(self, threads: int | None):
+        self._threads = threads
+
+    def submit(self, function: Callable, /, *args, **kwargs) -> Future:
+        future, threads = Future(), torch.get_num_threads()
+        torch.set_num_threads(self._threads or threads)
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        finally:
+            torch.set_num_threads(threads)
+        return future

@@ -1,0 +1,93 @@
+"""Stage evaluate: accuracy, spikes and energy of the trained network on the test images."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from gee_core.config import Params
+from gee_core.data.augment import to_input
+from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.evaluation.accuracy import predictions
+from gee_core.evaluation.energy import Activity, count_activity
+from gee_core.evolution.proxy import plain_parameters
+from gee_core.files import write_atomically, write_json
+from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.training.loop import for_inference
+from pipelines.paths import CHECKPOINT, PREPARED, REPORTS
+from pipelines.stage import stage
+from pipelines.trained import load_trained
+
+OUT = REPORTS / "evaluate"
+
+
+def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """(metrics, one row per layer, actual and predicted class of every test image) of the trained ``net``."""
+    cfg, meta = params.evaluate, data.meta
+    device = resolve_device(params.base.device)
+    precision = resolve_precision(params.base.precision, device)
+    plain, test = for_inference(net), data.test.to(device)
+    logits, labels = predictions(plain, test, cfg.batch_size, meta, device, precision)
+    predicted = logits.argmax(1)
+    inputs = (to_input(batch, meta.mean, meta.std) for batch, _ in test.batches(cfg.batch_size))
+    activity = count_activity(net, inputs, precision)
+    metrics = {
+        "test_accuracy": (predicted == labels).double().mean().item(),
+        "test_loss": F.cross_entropy(logits, labels).item(),
+        "parameters": count_parameters(net),
+        "plain_parameters": plain_parameters(params.network, meta),
+        "energy_mj": activity.energy_mj(cfg.e_mac, cfg.e_ac),
+        "energy_with_decoding_mj": activity.energy_with_decoding_mj(cfg.e_mac, cfg.e_ac),
+        "spikes_per_image": activity.spikes_per_image,
+        "firing_rate": activity.firing_rate,
+    }
+    return metrics, layer_table(activity, cfg.e_mac, cfg.e_ac), confusion(labels, predicted, meta.class_names)
+
+
+def layer_table(activity: Activity, e_mac: float, e_ac: float) -> pd.DataFrame:
+    """One row per convolution or fully connected layer, in order of execution."""
+    return pd.DataFrame(
+        {
+            "layer": layer.layer,
+            "kind": layer.kind,
+            "input_rate": layer.input_rate,
+            "binary": layer.binary,
+            "macs": layer.macs,
+            "energy_mj": layer.energy_mj(e_mac, e_ac),
+            "decode_macs": layer.decode_macs,
+            "decode_energy_mj": layer.decode_energy_mj(e_mac),
+            "output_rate": layer.output_rate,
+        }
+        for layer in activity.layers
+    )
+
+
+def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[str]) -> pd.DataFrame:
+    """Class names, actual and predicted, of every test image in order."""
+    return pd.DataFrame(
+        {"actual": [class_names[i] for i in labels.tolist()], "predicted": [class_names[i] for i in predicted.tolist()]}
+    )
+
+
+def write_outputs(metrics: dict, layers: pd.DataFrame, images: pd.DataFrame, out: Path = OUT) -> None:
+    """The files under reports/evaluate."""
+    write_json(out / "metrics.json", metrics)
+    write_atomically(out / "layers.csv", layers.to_csv(index=False))
+    write_atomically(out / "confusion.csv", images.to_csv(index=False))
+
+
+def main() -> None:
+    with stage("evaluate") as s:
+        data = load_prepared(PREPARED)
+        net = load_trained(s.params, data.meta, CHECKPOINT, resolve_device(s.params.base.device))
+        s.track.params(s.params.evaluate.model_dump())
+        metrics, layers, images = run(s.params, net, data)
+        write_outputs(metrics, layers, images)
+        s.track.metrics(metrics)
+        s.track.artifact(OUT / "layers.csv")
+
+
+if __name__ == "__main__":
+    main()

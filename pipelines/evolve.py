@@ -1,0 +1,271 @@
+"""Stage evolve: CMA-ES over the wiring's standard deviations → models/evolve/genotype.json."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from gee_core.config import Params
+from gee_core.data.prepared import Meta, load_meta, load_prepared
+from gee_core.errors import DivergedError
+from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.genotype import Genotype
+from gee_core.evolution.halving import finalists
+from gee_core.evolution.loop import Record, evolve, first_generation_size, winner
+from gee_core.evolution.proxy import ProxyTask, checkpoint_name, wired_network
+from gee_core.evolution.rung import forget_rungs
+from gee_core.files import write_atomically, write_json
+from gee_core.genome.encoding import genome_of
+from gee_core.seeding import derive_seed
+from pipelines import journal
+from pipelines.figures import candidates_plane, fitness_over_generations
+from pipelines.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
+from pipelines.scratch import clear_scratch, finish_scratch, save_seconds, scratch_folder
+from pipelines.stage import Stage, stage
+from pipelines.start import load_start, start_files, start_sha256
+from pipelines.tracking.tracker import Tracker
+from pipelines.workers import Scorer, Workers
+
+OUT = REPORTS / "evolve"
+CHECKPOINTS = "checkpoints"
+"""Folder in the scratch one, of candidates' networks and the states of their trainings."""
+
+
+@dataclass(frozen=True)
+class Evolved:
+    """What evolve comes to."""
+
+    records: list[Record]
+    """By generation and index; none for a plain network."""
+    genotype: dict
+    """What models/evolve/genotype.json holds."""
+    metrics: dict
+    """What reports/evolve/metrics.json holds."""
+
+
+def evolve_network(
+    params: Params,
+    prepared: Path,
+    scratch: Path,
+    on_record: Callable[[Record], None] = lambda record: None,
+    on_generation: Callable[[list[Record]], None] = lambda records: None,
+    open_scorer: Callable[[ProxyTask], Scorer] | None = None,
+) -> Evolved:
+    """The stage's work: evolve and choose the winner. A plain network has no genes and nothing to evolve.
+
+    ``open_scorer`` makes what scores the candidates; by default the engine of the environment.
+
+    Raises:
+        DivergedError: every candidate failed.
+    """
+    if params.network.n_genes is None:
+        return Evolved([], genotype_file(params, None), {"n_candidates": 0})
+    records = run(params, prepared, scratch, on_record, on_generation, open_scorer)
+    try:
+        best = winner(records, params.evolve)
+    except ValueError as error:
+        raise DivergedError(f"evolve: {error}; lower evolve.lr or narrow evolve.bound, then `dvc repro evolve`") from None
+    return Evolved(records, genotype_file(params, best), metrics(records, best))
+
+
+def run(
+    params: Params,
+    prepared: Path,
+    scratch: Path,
+    on_record: Callable[[Record], None] = lambda record: None,
+    on_generation: Callable[[list[Record]], None] = lambda records: None,
+    open_scorer: Callable[[ProxyTask], Scorer] | None = None,
+) -> list[Record]:
+    """Evolve as ``params`` say, on the images in ``prepared``; what an earlier run left in ``scratch`` is taken over."""
+    meta = load_meta(prepared)  # each process verifies the images that it loads
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, save_seconds())
+    log = scratch / "records.jsonl"
+    known = read_known(log)
+
+    def keep(candidate: Candidate, score: Score, seconds: float) -> None:
+        journal.append(log, {"place": candidate.place} | asdict(score) | {"seconds": seconds})
+
+    def end_generation(records: list[Record]) -> None:
+        on_generation(records)
+        forget_rungs(task.checkpoints, records[0].candidate.generation)
+
+    with (open_scorer or Workers)(task) as scorer:
+        return evolve(
+            params.evolve,
+            start_genotype(params, meta),
+            params.base.seed,
+            scorer.score_all,
+            known,
+            on_record,
+            end_generation,
+            keep,
+        )
+
+
+def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
+    """Scores and seconds of an interrupted run, by ``Candidate.place``; a damaged line counts for nothing."""
+    known = {}
+    for values in journal.read(log, mend=True):
+        place, seconds = tuple(values.pop("place")), values.pop("seconds")
+        known[place] = Score(**values), seconds
+    return known
+
+
+def analytic_genotype(params: Params, meta: Meta) -> Genotype:
+    """The σ's that keep He's variance."""
+    sigma_O, sigma_X = genome_of(wired_network(params.network, meta, None, 0)).analytic_sigmas()
+    return Genotype(sigma_O, tuple(sigma_X))
+
+
+def start_genotype(params: Params, meta: Meta) -> Genotype:
+    """The σ's at which the search starts: those of `evolve.start`, or the analytic ones."""
+    analytic = analytic_genotype(params, meta)
+    return load_start(params, len(analytic.sigma_X)) or analytic
+
+
+def n_candidates(params: Params, meta: Meta) -> int:
+    """How many candidates the evolution of ``params`` has."""
+    per_generation = first_generation_size(params.evolve, start_genotype(params, meta), params.base.seed)
+    return per_generation * (params.evolve.n_generations if per_generation > 1 else 1)
+
+
+def genotype_file(params: Params, best: Record | None) -> dict:
+    """What models/evolve/genotype.json holds; ``best=None`` for a plain network, which has no genes."""
+    chosen = best and best.candidate
+    return {
+        "network": params.network.name,
+        "n_genes": params.network.n_genes,
+        "variant": params.evolve.variant,
+        "form": params.evolve.genotype,
+        "sigma_O": chosen and chosen.genotype.sigma_O,
+        "sigma_X": chosen and list(chosen.genotype.sigma_X),
+        "seed": chosen.seed if chosen else derive_seed(params.base.seed, "plain") % 2**31,
+        "generation": chosen and chosen.generation,
+        "index": chosen and chosen.index,
+        "fitness": best and best.fitness,
+        "start": params.evolve.start and {"path": params.evolve.start, "sha256": start_sha256(params)},
+    }
+
+
+def table(records: list[Record]) -> pd.DataFrame:
+    """One row per candidate, by generation and index; no times, so that equal seeds give equal files."""
+    return pd.DataFrame([candidate_params(r) | candidate_metrics(r) | r.candidate.genotype.as_dict() for r in records])
+
+
+def candidate_params(record: Record) -> dict:
+    """What names a candidate, and how it ended."""
+    c = record.candidate
+    return {"generation": c.generation, "index": c.index, "seed": c.seed, "status": record.score.status}
+
+
+def candidate_metrics(record: Record) -> dict[str, float]:
+    """What was measured of a candidate."""
+    s = record.score
+    return {
+        "fitness": record.fitness,
+        "L_ce": s.L_ce,
+        "R_T": s.R_T,
+        "R_S": s.R_S,
+        "lambda": record.decay,
+        "proxy_accuracy": s.proxy_accuracy,
+        "epochs": record.epochs,
+        "image_passes": s.image_passes,
+    }
+
+
+def metrics(records: list[Record], best: Record) -> dict:
+    """What reports/evolve/metrics.json holds."""
+    return {
+        "best_fitness": best.fitness,
+        "best_L_ce": best.score.L_ce,
+        "best_proxy_accuracy": best.score.proxy_accuracy,
+        "n_candidates": len(records),
+        "n_failed": sum(not record.ok for record in records),
+        "n_eliminated": sum(record.ok and record.epochs < best.epochs for record in records),
+        "image_passes": sum(record.score.image_passes for record in records),
+        "best_generation": best.candidate.generation,
+        "best_index": best.candidate.index,
+    }
+
+
+def track_candidate(track: Tracker, record: Record) -> None:
+    """One run per candidate, its genotype as an artifact."""
+    c, sigmas = record.candidate, record.candidate.genotype.as_dict()
+    names = candidate_params(record)
+    names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
+    track.candidate(
+        names | sigmas,
+        candidate_metrics(record) | {"seconds": record.seconds},
+        f"gen{c.generation}-cand{c.index}",
+        record.score.status,
+        {"genotype.json": json.dumps(sigmas | {"seed": c.seed}, indent=2)},
+        [],
+    )
+
+
+def track_generation(track: Tracker, records: list[Record], checkpoints: Path) -> None:
+    """The generation's best on the evolve run, with its checkpoint; the other checkpoints of the generation go."""
+    final = [records[i] for i in finalists((r.epochs for r in records), (r.ok for r in records))]
+    if final:
+        best = min(final, key=lambda record: record.fitness)
+        track.metrics(candidate_metrics(best), step=best.candidate.generation)
+        path = checkpoints / checkpoint_name(best.candidate)
+        for file in (path, path.with_suffix(".json")):
+            if file.is_file():
+                track.artifact(file, f"checkpoints/generation-{best.candidate.generation}")
+    for record in records:
+        if not final or record is not best:
+            path = checkpoints / checkpoint_name(record.candidate)
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def main() -> None:
+    with stage("evolve") as s:
+        s.track.params(s.params.evolve.model_dump())
+        if s.params.network.n_genes is None:
+            plain = evolve_network(s.params, PREPARED, SCRATCH)
+            write_json(GENOTYPE, plain.genotype)
+            write_outputs(pd.DataFrame(columns=["generation", "index", "status", "fitness"]), plain.metrics)
+            return
+        _evolve(s)
+
+
+def _evolve(s: Stage) -> None:
+    params = s.params
+    total = n_candidates(params, load_prepared(PREPARED).meta)  # also refuses an `evolve.start` that is no use
+    inputs = [PREPARED / "meta.json", *start_files(params)]
+    scratch = scratch_folder("evolve", [params.base, params.network, params.evolve], inputs)
+    with s.progress("evolve", total) as advance:
+
+        def on_record(record: Record) -> None:
+            track_candidate(s.track, record)
+            advance(note=f"F = {record.fitness:.3f}")
+
+        def on_generation(records: list[Record]) -> None:
+            track_generation(s.track, records, scratch / CHECKPOINTS)
+
+        found = evolve_network(params, PREPARED, scratch, on_record, on_generation)
+    candidates = table(found.records)
+    write_json(GENOTYPE, found.genotype)
+    write_outputs(candidates, found.metrics)
+    s.track.metrics(found.metrics)
+    for name, figure in [("fitness", fitness_over_generations), ("sigmas", candidates_plane)]:
+        write_atomically(scratch / f"{name}.svg", figure(candidates))
+        s.track.artifact(scratch / f"{name}.svg", "plots")
+    s.track.artifact(OUT / "candidates.csv")
+    s.track.artifact(MODELS / "evolve/genotype.json")
+    clear_scratch(scratch / CHECKPOINTS)
+    finish_scratch(scratch, OUT / "metrics.json")
+
+
+def write_outputs(candidates: pd.DataFrame, values: dict) -> None:
+    """The table and the metrics under reports/evolve."""
+    write_atomically(OUT / "candidates.csv", candidates.to_csv(index=False))
+    write_json(OUT / "metrics.json", values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Stage export: the trained network as ONNX, checked against torch and registered in MLflow."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from gee_core.config import Params
+from gee_core.data.augment import to_input
+from gee_core.data.prepared import Meta, Prepared, load_prepared
+from gee_core.export.to_onnx import to_onnx
+from gee_core.files import write_atomically, write_json
+from gee_core.model.network import SpikingNetwork
+from gee_core.training.loop import for_inference
+from pipelines.paths import CHECKPOINT, ONNX, PREPARED, REPORTS
+from pipelines.stage import stage
+from pipelines.trained import load_trained
+
+OUT = REPORTS / "export"
+
+
+def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dict, np.ndarray, np.ndarray]:
+    """(the ONNX model, metrics, a batch of inputs, its logits by ONNX Runtime) of the trained ``net``."""
+    meta = data.meta
+    model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
+    images, _ = next(data.test.batches(params.export.verify_images))
+    x = to_input(images, meta.mean, meta.std).contiguous()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"images": x.numpy()})
+    with torch.no_grad():
+        expected = for_inference(net)(x).mean(0).numpy()
+    metrics = {
+        "max_abs_difference": float(np.abs(found - expected).max()),
+        "agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
+        "onnx_bytes": len(model),
+    }
+    return model, metrics, x.numpy(), found
+
+
+def model_card(params: Params, meta: Meta) -> dict:
+    """What a user of the ONNX file has to know to feed it and read its answer."""
+    return {
+        "network": params.network.name,
+        "n_genes": params.network.n_genes,
+        "class_names": list(meta.class_names),
+        "in_channels": meta.in_channels,
+        "image_size": meta.image_size,
+        "mean": list(meta.mean),
+        "std": list(meta.std),
+    }
+
+
+def main(onnx_path: Path = ONNX) -> None:
+    with stage("export") as s:
+        data = load_prepared(PREPARED)
+        net = load_trained(s.params, data.meta, CHECKPOINT, torch.device("cpu"))
+        model, metrics, x, logits = run(s.params, net, data)
+        write_atomically(onnx_path, model)
+        write_json(onnx_path.with_name("meta.json"), model_card(s.params, data.meta))
+        write_json(OUT / "metrics.json", metrics)
+        s.track.params(s.params.export.model_dump())
+        s.track.metrics(metrics)
+        name = f"gee-{s.params.prepare.dataset}-{s.params.network.name}"
+        s.track.model(onnx_path, x, logits, name, s.params.export.register_model)
+
+
+if __name__ == "__main__":
+    main()

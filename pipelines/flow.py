@@ -1,0 +1,269 @@
+"""The pipeline as a Prefect flow: one task per DVC stage, whose body is `dvc repro` of that stage alone.
+
+What depends on what, and what is stale, is DVC's to say: the graph is read from it. Prefect decides when and where,
+runs branches side by side, and shows what happened. The only file that imports prefect.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+
+from gee_core.errors import InputError
+from pipelines.abandoned import OWNER, TAG, end_orphaned_servers, why_abandoned
+from pipelines.check import check_inputs
+from pipelines.dvc_lock import set_aside_damaged_lock
+from pipelines.flow_lock import flow_lock
+from pipelines.params import load_params
+from pipelines.paths import PARAMS, find_project
+from pipelines.pipeline_run import EXECUTION, execution_key
+from pipelines.processes import die_with_parent, exit_on_sigterm, kill_groups, process_key, run_in_group
+from pipelines.tracking.tracker import Tracker, open_tracker
+
+DEFAULTS = {
+    "PREFECT_HOME": str(find_project() / ".prefect"),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "DO_NOT_TRACK": "true",
+}
+"""As in prefect.toml, which Prefect reads only where the working folder is the project's."""
+for name, value in DEFAULTS.items():
+    os.environ.setdefault(name, value)
+os.environ[OWNER] = process_key(psutil.Process())
+
+from prefect import flow, get_run_logger, task  # noqa: E402 - it reads the environment when imported
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import SyncPrefectClient, get_client  # noqa: E402
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter  # noqa: E402
+from prefect.client.schemas.objects import FlowRun  # noqa: E402
+from prefect.client.schemas.schedules import CronSchedule  # noqa: E402
+from prefect.context import get_run_context  # noqa: E402
+from prefect.exceptions import ObjectNotFound  # noqa: E402
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME  # noqa: E402
+from prefect.states import Crashed, Failed, State  # noqa: E402
+
+# Prefect logs the whole of a failed state, escaped, between the stage's own output and "Finished in state Failed(…)".
+logging.getLogger("prefect.task_runs").addFilter(lambda record: "Task run failed with state" not in record.getMessage())
+
+NAME = "gee"
+"""The flow's, by which Prefect finds its runs."""
+
+BUSY = "is busy, it is being blocked by"
+"""What DVC says when another `dvc` reads or writes the files of a stage; `--wait-for-lock` does not wait for that."""
+
+
+REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
+
+
+class FlowError(Exception):
+    """A stage failed. The message names it and ends with the last lines of its output."""
+
+
+def stage_dependencies(project: Path) -> dict[str, list[str]]:
+    """The stages of dvc.yaml, each with those it depends on, dependencies first.
+
+    Raises:
+        InputError: DVC cannot read the project.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from networkx import topological_sort
+
+    try:
+        with Repo(str(project)) as repo:
+            graph = repo.index.graph
+            order = reversed(list(topological_sort(graph)))  # DVC's edges point from a stage to what it needs
+            return {s.addressing: sorted(d.addressing for d in graph.successors(s)) for s in order if s.cmd}
+    except DvcException as error:
+        raise InputError(f"{project}: {' '.join(str(error).split())}; `dvc repro --dry` shows what is wrong") from None
+
+
+def outcome(output: str) -> str:
+    """``ran``, ``cached`` (taken from its cache) or ``skipped`` (unchanged), from the output of `dvc repro`."""
+    if "Running stage '" in output:
+        return "ran"
+    return "cached" if "is cached - skipping run" in output else "skipped"
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
+def run_stage(stage: str, execution: str) -> str | State:
+    """`dvc repro` of one stage; its `outcome`, or a failed state with the last lines of its output."""
+    logger = get_run_logger()
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    env = {"PYTHONUNBUFFERED": "1", EXECUTION: execution}
+    while True:
+        result = run_in_group(command, cwd=find_project(), env=env, on_line=logger.info)
+        if result.returncode == 0:
+            return outcome(result.stdout)
+        if BUSY not in result.stdout:
+            lines = deque((line for line in result.stdout.splitlines() if line.strip()), maxlen=15)
+            return Failed(message=f"stage {stage} failed (exit code {result.returncode})", data="\n".join(lines))
+        logger.info("another dvc is at work on the files of %s; waiting for it", stage)
+        time.sleep(5)
+
+
+@flow(name=NAME, retries=0)
+def pipeline_flow() -> dict[str, str] | State:
+    """Bring the whole pipeline up to date; what became of each stage. Waits for a flow run that is at work here."""
+    exit_on_sigterm()
+    die_with_parent()
+    project = find_project()
+    os.chdir(project)
+    run = get_run_context().flow_run
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run.id, tags=[*run.tags, TAG + os.environ[OWNER]])
+    with flow_lock(project, get_run_logger().info):
+        settle_abandoned(get_run_logger().info)
+        return _bring_up_to_date(project)
+
+
+def settle_abandoned(on_line: Callable[[str], object]) -> None:
+    """Set flow runs to CRASHED whose process is gone, and end servers that such flows had started; a line for each."""
+    for pid in end_orphaned_servers(PREFECT_HOME.value()):
+        on_line(f"ended the server {pid}, left behind by a flow that was killed")
+    unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
+    with get_client(sync_client=True) as client:
+        by_name = FlowFilter.model_validate({"name": {"any_": [NAME]}})
+        for run in client.read_flow_runs(flow_filter=by_name, flow_run_filter=unfinished):
+            if why := why_abandoned(run, datetime.now(UTC)):
+                with contextlib.suppress(ObjectNotFound):  # another start, or a person, was quicker
+                    _crash(client, run, why)
+                on_line(f"flow run {run.name} is set to CRASHED: {why}")
+
+
+def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
+    of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
+    for task_run in client.read_task_runs(flow_run_filter=of_run):
+        if task_run.state and not task_run.state.is_final():
+            client.set_task_run_state(task_run.id, Crashed(message=why), force=True)
+    client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+
+
+def old_flow_runs(days: float) -> list[UUID]:
+    """Ids of the flow's runs that ended more than ``days`` days ago.
+
+    Raises:
+        InputError: the server at PREFECT_API_URL does not answer.
+    """
+    _check_server()
+    ended = {"end_time": {"before_": datetime.now(UTC) - timedelta(days=days)}}
+    by_name, found = FlowFilter.model_validate({"name": {"any_": [NAME]}}), []
+    with get_client(sync_client=True) as client:
+        while runs := client.read_flow_runs(
+            flow_filter=by_name, flow_run_filter=FlowRunFilter.model_validate(ended), offset=len(found)
+        ):
+            found += [run.id for run in runs]
+    return found
+
+
+def delete_flow_runs(ids: list[UUID]) -> None:
+    """Remove runs from Prefect; its server removes their logs within a day."""
+    with get_client(sync_client=True) as client:
+        for run_id in ids:
+            with contextlib.suppress(ObjectNotFound):
+                client.delete_flow_run(run_id)
+
+
+def _bring_up_to_date(project: Path) -> dict[str, str] | State:
+    try:
+        params = load_params()
+        set_aside_damaged_lock()
+        check_inputs(params)
+        tracker = open_tracker(None, params)
+        dependencies = stage_dependencies(project)
+    except InputError as error:
+        return Failed(message=str(error))
+    status = "KILLED"
+    try:
+        results, failure = _run_stages(dependencies, execution_key())
+        status = "FAILED" if failure else "FINISHED"
+        _track(tracker, results)
+    except BaseException:  # SIGTERM and Ctrl-C reach the main thread only: the stages have to be told
+        kill_groups()
+        raise
+    finally:
+        tracker.close(status)
+    return Failed(message=failure.partition(":")[0], data=failure) if failure else results
+
+
+def _run_stages(dependencies: dict[str, list[str]], execution: str) -> tuple[dict[str, str], str]:
+    """What became of each stage, and the message of those that failed. A failed stage does not stop other branches."""
+    futures = {}
+    for stage, needed in dependencies.items():
+        futures[stage] = run_stage.submit(stage, execution, wait_for=[futures[name] for name in needed])
+    results, failures = {}, []
+    for stage, future in futures.items():
+        future.wait()
+        state = future.state
+        if state.is_completed():
+            results[stage] = state.result()
+        elif state.is_pending():
+            results[stage] = "not run"
+        else:
+            results[stage] = "failed"
+            output = state.result(raise_on_failure=False)
+            failures.append(f"{state.message or f'stage {stage} failed'}:\n{output}")
+    return results, "\n".join(failures)
+
+
+def _track(tracker: Tracker, results: dict[str, str]) -> None:
+    tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
+    for path in (PARAMS, Path("dvc.lock")):
+        if path.is_file():
+            tracker.artifact(path)
+
+
+def run_flow() -> dict[str, str]:
+    """Run the flow here and now; what became of each stage: ``ran``, ``cached`` or ``skipped``.
+
+    Raises:
+        InputError: params.yaml or dvc.yaml is not right, or the server at PREFECT_API_URL does not answer.
+        FlowError: a stage failed.
+    """
+    exit_on_sigterm()
+    project = find_project()
+    params = load_params(project / PARAMS)
+    stage_dependencies(project)
+    check_inputs(params)
+    _check_server()
+    with flow_lock(project, lambda line: print(f"gee: {line}", file=sys.stderr, flush=True)):
+        state = pipeline_flow(return_state=True)
+    if not state.is_completed():
+        raise FlowError(state.result(raise_on_failure=False) or state.message)
+    return state.result()
+
+
+def _check_server() -> None:
+    if url := PREFECT_API_URL.value():
+        with get_client(sync_client=True) as client:
+            if client.api_healthcheck():
+                raise InputError(f"PREFECT_API_URL = {url}: no Prefect server answers there: {REMEDY}")
+
+
+def serve_flow(cron: str, name: str = "nightly") -> None:
+    """Run the flow on a schedule until stopped, one run at a time; needs a Prefect server.
+
+    Raises:
+        InputError: ``cron`` is not a schedule, or no server answers.
+    """
+    exit_on_sigterm()
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise InputError(f'--cron "{cron}": not a cron schedule; write for example "0 2 * * *"') from None
+    if not PREFECT_API_URL.value():
+        raise InputError(f"PREFECT_API_URL: not set, and a schedule needs a server: {REMEDY}")
+    _check_server()
+    os.chdir(find_project())
+    settle_abandoned(lambda line: print(f"gee: {line}", file=sys.stderr, flush=True))
+    pipeline_flow.serve(name=name, cron=cron, limit=1)

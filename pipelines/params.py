@@ -1,0 +1,83 @@
+"""params.yaml → the frozen models of ``gee_core.config``, or one message per bad key."""
+
+import difflib
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from gee_core.config import Params, PrepareConfig
+from gee_core.errors import InputError
+from pipelines.paths import PARAMS
+from pipelines.yaml_file import read_yaml
+
+DOWNLOADED = ("fashion_mnist", "cifar10", "cifar100")
+"""Data sets that torchvision can fetch."""
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check all of params.yaml (YAML 1.2, as DVC reads it).
+
+    Raises:
+        InputError: the file is missing or not YAML, or keys are missing, unknown, mistyped or out of range. All of them
+            are named, one per line.
+    """
+    try:
+        values = read_yaml(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the project folder, or write it with `gee preset digits`") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); `gee preset digits` writes a valid one") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid YAML ({error}); `gee preset digits` writes a valid one") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must hold sections such as `base:`; `gee preset digits` writes a valid one")
+    return check_params(values, str(path))
+
+
+def check_params(values: dict, source: str) -> Params:
+    """The same for values that were read already; ``source`` names them in messages."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem, source) for problem in error.errors()]
+        raise InputError("\n".join(lines)) from None
+
+
+def check_raw_folder(cfg: PrepareConfig) -> None:
+    """See to it that `prepare.path` is there, since DVC watches it: made where torchvision can download into it.
+
+    Raises:
+        InputError: it is missing and nothing could fill it.
+    """
+    path = Path(cfg.path)
+    if cfg.dataset in DOWNLOADED:
+        path.mkdir(parents=True, exist_ok=True)
+    elif not path.is_dir():
+        raise InputError(f"prepare.path = {cfg.path}: no such folder: put the images there, or set it to where they are")
+
+
+def _explain(problem: dict, source: str) -> str:
+    location = ".".join(map(in_short, problem["loc"])) or "the file"
+    value, kind = problem["input"], problem["type"]
+    if kind == "missing":
+        return f"{source}: {location} is missing: add it (gee_core/config.py says what it is)"
+    if kind in ("extra_forbidden", "invalid_key"):
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"]), n=1)
+        remedy = f"did you mean {near[0]}?" if near else "remove it"
+        return f"{source}: {location} is not a known key: {remedy}"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict) else f" = {in_short(repr(value))}"
+    return f"{source}: {location}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def in_short(text: object) -> str:
+    """``text`` for a message: on one line, with nothing that a terminal would act on, and not longer than it need be."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return shown if len(shown) <= 160 else f"{shown[:159]}…"
+
+
+def _known_keys(location: tuple) -> list[str]:
+    model: type[BaseModel] = Params
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

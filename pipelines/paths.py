@@ -1,0 +1,26 @@
+"""Where the files between the stages lie, relative to the project folder (docs/FILES.md says what is in them)."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
+PREPARED = Path("data/prepared")
+MODELS = Path("models")
+REPORTS = Path("reports")
+SCRATCH = Path(".scratch")
+
+CHECKED = REPORTS / "checked"
+GENOTYPE = MODELS / "evolve/genotype.json"
+CHECKPOINT = MODELS / "train/network.safetensors"
+ONNX = MODELS / "export/network.onnx"
+SUMMARY = REPORTS / "summary.json"
+PAGE = REPORTS / "index.html"
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The project folder: the nearest one at or above ``start`` (default: here) with a dvc.yaml, else this checkout."""
+    start = (start or Path.cwd()).resolve()
+    for folder in [start, *start.parents]:
+        if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():
+            return folder
+    return Path(__file__).resolve().parent.parent

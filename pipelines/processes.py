@@ -1,0 +1,212 @@
+"""Processes that end when they should: on SIGTERM, with the `dvc` or flow that started them, and as whole groups."""
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+PARENT = "GEE_PARENT"
+"""Environment variable with the PID of the process that `run_in_group` was called in."""
+
+_DVC_RUNS = {"repro", "exp", "experiments"}
+_groups: dict[int, subprocess.Popen] = {}
+_ending = threading.Event()
+
+
+def exit_on_sigterm() -> None:
+    """Turn the first SIGTERM into ``SystemExit(143)``, so that `finally` blocks run. Only the main thread can."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(*_) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # dvc's end makes for a second one, which would break off the clean-up
+    sys.exit(143)
+
+
+def dvc_ancestor() -> psutil.Process | None:
+    """The nearest `dvc repro` or `dvc exp …` above this process.
+
+    The nearest, because `dvc exp run --run-all` runs each queued experiment in a `dvc` process of its own.
+    """
+    return next((process for process in psutil.Process().parents() if is_dvc_run(process)), None)
+
+
+def is_dvc_run(process: psutil.Process) -> bool:
+    """Whether ``process`` is a `dvc repro` or a `dvc exp …`, by its command line."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    names = [Path(word).name for word in words[:3]]  # dvc …, python dvc …, python -m dvc …
+    return "dvc" in names and bool(_DVC_RUNS & set(words[names.index("dvc") + 1 :]))
+
+
+def process_key(process: psutil.Process) -> str:
+    """``host/pid/start``: names a process across machines and after its PID is used again."""
+    return f"{socket.gethostname()}/{process.pid}/{_start(process)}"
+
+
+def _start(process: psutil.Process) -> int:
+    """When it started: in ticks since the machine did, since clocks jump; in seconds where there is no /proc."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    if not stat.exists():
+        return round(process.create_time())
+    return int(stat.read_text(errors="replace").rpartition(")")[2].split()[19])
+
+
+def is_gone(key: str) -> bool:
+    """Whether the process of a `process_key` of this machine has ended; False for keys of other machines."""
+    host, pid, started = key.rsplit("/", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(pid))
+        return not _is_alive(process) or abs(_start(process) - int(started)) > 2
+    except (psutil.NoSuchProcess, OSError):
+        return True
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
+    """End this process soon after the one it works for: the nearest `dvc`, the flow, or the owner of a worker process.
+
+    Looks every ``interval`` seconds, sends itself SIGTERM, and after ``grace`` seconds more ends the hard way, children
+    first. A process started by hand from a shell works for nobody and lives on, so that `nohup` keeps its meaning.
+    """
+    pids = [process.pid for process in [dvc_ancestor()] if process]
+    if PARENT in os.environ:
+        pids.append(int(os.environ[PARENT]))
+    if owner := multiprocessing.parent_process():
+        pids.append(owner.pid)
+    if pids:
+        threading.Thread(target=_watch, args=(pids, interval, grace), name="die-with-parent", daemon=True).start()
+
+
+def _watch(pids: list[int], interval: float, grace: float) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        watched = [psutil.Process(pid) for pid in pids]
+        while all(_is_alive(process) for process in watched):
+            time.sleep(interval)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(143)
+
+
+def run_in_group(
+    command: Sequence[str],
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    on_line: Callable[[str], object] = lambda line: None,
+) -> subprocess.CompletedProcess:
+    """Run ``command`` in a process group of its own until it ends; `kill_groups` and any exit of ours end the group.
+
+    ``env`` is added to the environment. Each line of its output (stdout and stderr together) goes to ``on_line`` as it
+    comes; all of it is ``stdout`` of the result.
+
+    Raises:
+        RuntimeError: `kill_groups` was called: this process is ending and starts nothing more.
+    """
+    if _ending.is_set():
+        raise RuntimeError(f"not started, because this process is ending: {' '.join(command)}")
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(env or {}), PARENT: str(os.getpid())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    _groups[process.pid] = process
+    lines = []
+    try:
+        if _ending.is_set():  # between the look above and the entry in the registry
+            _signal_group(process.pid, signal.SIGTERM)
+        for line in process.stdout:
+            lines.append(line)
+            on_line(line.rstrip())
+        return subprocess.CompletedProcess(command, process.wait(), stdout="".join(lines))
+    except BaseException:
+        _end_groups([process.pid], grace=10.0)
+        process.wait()
+        raise
+    finally:
+        process.stdout.close()
+        _groups.pop(process.pid, None)
+
+
+def run_in_foreground(command: Sequence[str], grace: float = 10.0) -> int:
+    """Run ``command`` on our terminal until it ends, and its exit code; if we end first, so does all that it started."""
+    process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
+    try:
+        return process.wait()
+    except BaseException:
+        _end_tree(process, grace)
+        raise
+
+
+def _end_tree(process: subprocess.Popen, grace: float) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(tree, timeout=grace)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
+
+
+@atexit.register
+def kill_groups(grace: float = 10.0) -> None:
+    """End every group of `run_in_group`: SIGTERM, then SIGKILL after ``grace`` seconds. No other starts afterwards."""
+    _ending.set()
+    _end_groups(list(_groups), grace)
+
+
+def _end_groups(groups: list[int], grace: float) -> None:
+    for group in groups:
+        _signal_group(group, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while groups and _members(groups) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for group in groups:
+        _signal_group(group, signal.SIGKILL)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _members(groups: list[int]) -> list[int]:
+    """PIDs in ``groups`` that still do something; a dead process that nobody has reaped does not count."""
+    members = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) in groups and process.info["status"] != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+        except (ProcessLookupError, PermissionError):
+            continue
+    return members

@@ -1,0 +1,1 @@
+"""`gee gc`: what takes disk and is of no more use."""

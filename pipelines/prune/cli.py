@@ -1,0 +1,91 @@
+"""The command `gee gc`. Heavy imports wait until it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.paths import find_project
+
+if TYPE_CHECKING:
+    from pipelines.prune.leftover import Leftover
+
+console = Console()
+
+
+def gc(
+    days: Annotated[float, typer.Option(min=0, help="What was used since then stays.")] = 30,
+    dvc: Annotated[
+        bool, typer.Option("--dvc", help="Also DVC's cache of results other than the present ones, of experiments too.")
+    ] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Also the runs that were deleted in MLflow, for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, it is only shown.")] = False,
+) -> None:
+    """Show what takes disk and is of no more use; with --yes, remove it.
+
+    Runs of stages that are complete or forgotten, what the cells of studies shared, Prefect's old flow runs.
+    While a stage, a study or a flow is at work, nothing in .scratch and in DVC's cache is touched.
+    Before --dvc, `dvc push` keeps old results in a remote.
+    """
+    from pipelines.flow_lock import flow_lock
+
+    project = find_project()
+    if not yes:
+        _print(found := _leftovers(project, days, dvc, mlflow))
+        if found:
+            console.print("Nothing was removed; `gee gc --yes` with the same options does it", highlight=False)
+        return
+    with flow_lock(project, None):
+        found = _leftovers(project, days, dvc, mlflow)
+        _print(found)
+        for leftover in found:
+            leftover.remove()
+    if found:
+        console.print("Removed", highlight=False)
+
+
+def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Leftover]":
+    import psutil
+
+    from pipelines.prune.at_work import at_work
+    from pipelines.prune.scratch import scratch_leftovers
+    from pipelines.prune.stores import dvc_leftovers, mlflow_leftovers, prefect_leftovers
+
+    found = mlflow_leftovers(project, days) if mlflow else []
+    if working := at_work(psutil.process_iter(), project):
+        console.print(
+            f"At work here, so that .scratch and DVC's cache stay: {'; '.join(working)}", highlight=False, markup=False
+        )
+    else:
+        found += scratch_leftovers(project, days)
+        found += dvc_leftovers(project) if dvc else []
+    return found + prefect_leftovers(project, days)
+
+
+def _print(found: "list[Leftover]") -> None:
+    from rich.table import Table
+
+    if not found:
+        console.print("Nothing to remove")
+        return
+    table = Table("what", "where", *_right("how many", "size"))
+    for leftover in found:
+        table.add_row(leftover.what, leftover.place, f"{leftover.count:,}", bytes_for_people(leftover.size))
+    table.add_section()
+    table.add_row("together", "", "", bytes_for_people(sum(leftover.size or 0 for leftover in found)))
+    console.print(table)
+
+
+def _right(*names: str) -> list:
+    from rich.table import Column
+
+    return [Column(name, justify="right") for name in names]
+
+
+def bytes_for_people(size: int | None) -> str:
+    """``size`` with a unit of thousands; `?` where it is not known."""
+    if size is None:
+        return "?"
+    unit = next(i for i in range(4) if size < 1000 ** (i + 1) or i == 3)
+    return f"{size / 1000**unit:,.{1 if unit else 0}f} {('B', 'kB', 'MB', 'GB')[unit]}"

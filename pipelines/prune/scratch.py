@@ -1,0 +1,84 @@
+"""What lies in .scratch: runs of stages that are complete or forgotten, and what the cells of studies shared."""
+
+import contextlib
+import fcntl
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.paths import SCRATCH
+from pipelines.prune.leftover import Leftover, newest_change, tree_size
+from pipelines.scratch import DONE
+
+STAGES = ("evolve", "train")
+STEPS = ("prepare", "evolve", "train")
+
+MIN_AGE = 3600
+"""Seconds; what was written since then may be somebody's, however few days were asked for."""
+
+REMOVING = SCRATCH / "removing"
+"""Folders are moved here first, so that nobody finds half of one."""
+
+
+def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
+    """Folders of stages that DVC has the result of, and all that nothing was written to for ``days`` days."""
+    before = time.time() - max(days * 86400, MIN_AGE)
+    lock = project / "dvc.lock"
+    known = lock.read_text(encoding="utf-8", errors="replace") if lock.is_file() else ""
+    complete, old = [], []
+    for folder in _folders(project, (SCRATCH / stage for stage in STAGES)):
+        if _is_done(folder, known):
+            complete.append(folder)
+        elif newest_change(folder) < before:
+            old.append(folder)
+    steps = [
+        folder
+        for folder in _folders(project, (SCRATCH / "studies" / step for step in STEPS))
+        if newest_change(folder) < before and not _is_locked(folder / "lock")
+    ]
+    broken_off = list(_folders(project, [REMOVING]))
+    found = [
+        ("runs of stages, complete", SCRATCH, complete),
+        (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, old),
+        (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
+        ("left by a `gee gc` that was stopped", REMOVING, broken_off),
+    ]
+    return [_leftover(project, what, str(place), folders) for what, place, folders in found if folders]
+
+
+def _folders(project: Path, parents) -> Iterator[Path]:
+    for parent in parents:
+        if (project / parent).is_dir() and not (project / parent).is_symlink():
+            yield from sorted(path for path in (project / parent).iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _is_done(folder: Path, known: str) -> bool:
+    file = folder / DONE
+    result = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
+    return len(result) >= 32 and result in known
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
+def _leftover(project: Path, what: str, place: str, folders: list[Path]) -> Leftover:
+    def remove() -> None:
+        for folder in folders:
+            aside = project / REMOVING / uuid.uuid4().hex
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            folder.replace(aside)
+            shutil.rmtree(aside)
+        with contextlib.suppress(OSError):  # another `gee gc` is at it
+            (project / REMOVING).rmdir()
+
+    return Leftover(what, place, len(folders), sum(map(tree_size, folders)), remove)

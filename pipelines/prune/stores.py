@@ -1,0 +1,98 @@
+"""What DVC, MLflow and Prefect keep of the past; each is asked to remove it by itself."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from gee_core.errors import InputError
+from pipelines.prune.leftover import Leftover, tree_size
+
+
+def dvc_leftovers(project: Path) -> list[Leftover]:
+    """Files in DVC's cache that the workspace does not use: results of earlier params, of other commits and experiments.
+
+    Raises:
+        InputError: DVC cannot read the project.
+    """
+    removing = "Removing "
+    output = _run(project, "dvc", "gc", "--workspace", "--dry")
+    paths = [Path(line.removeprefix(removing)) for line in output.splitlines() if line.startswith(removing)]
+    if not paths:
+        return []
+    size = sum(tree_size(path) for path in paths if path.exists())
+
+    def remove() -> None:
+        _run(project, "dvc", "gc", "--workspace", "--force")
+
+    return [Leftover("results that the workspace does not use", "DVC's cache", len(paths), size, remove)]
+
+
+def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
+    """Runs that were deleted in MLflow more than ``days`` days ago, with their artifacts, of the project's own database.
+
+    Raises:
+        InputError: runs are kept elsewhere.
+    """
+    uri, database = os.environ.get("MLFLOW_TRACKING_URI"), project / "mlflow.db"
+    if uri and uri != f"sqlite:///{database}":
+        raise InputError(f"--mlflow: MLFLOW_TRACKING_URI = {uri}: run `mlflow gc` where that store is; unset it for mlflow.db")
+    if not database.is_file():
+        return []
+    before = int((time.time() - days * 86400) * 1000)
+    query = "select artifact_uri from runs where lifecycle_stage = 'deleted' and coalesce(deleted_time, 0) < ?"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        places = [uri for (uri,) in connection.execute(query, (before,))]
+    if not places:
+        return []
+    size = sum(tree_size(path) for place in places if (path := Path(unquote(urlparse(place or "").path))).is_dir())
+
+    def remove() -> None:
+        store = f"sqlite:///{database}"
+        age = ["--older-than", f"{days:g}d"] if days else []
+        _run(project, "mlflow", "gc", "--backend-store-uri", store, "--tracking-uri", store, *age)
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("vacuum")
+
+    return [
+        Leftover(
+            f"runs deleted more than {days:g} days ago, with their artifacts",
+            "mlflow.db, mlartifacts",
+            len(places),
+            size,
+            remove,
+        )
+    ]
+
+
+def prefect_leftovers(project: Path, days: float) -> list[Leftover]:
+    """Flow runs that ended more than ``days`` days ago, and files in Prefect's storage that are as old."""
+    if not os.environ.get("PREFECT_API_URL") and not (project / ".prefect/prefect.db").is_file():
+        return []
+    from pipelines.flow import delete_flow_runs, old_flow_runs
+
+    found = []
+    if ids := old_flow_runs(days):
+        what = f"flow runs that ended more than {days:g} days ago"
+        found.append(Leftover(what, "Prefect's database", len(ids), None, lambda: delete_flow_runs(ids)))
+    before = time.time() - days * 86400
+    storage = project / ".prefect/storage"
+    files = [path for path in storage.rglob("*") if path.is_file() and path.stat().st_mtime < before]
+    if files:
+        what = f"stored results, older than {days:g} days"
+        size = sum(map(tree_size, files))
+        found.append(Leftover(what, ".prefect/storage", len(files), size, lambda: [path.unlink() for path in files]))
+    return found
+
+
+def _run(project: Path, tool: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", tool, *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise InputError(f"`{tool} {' '.join(arguments)}` failed: {' '.join(last)}")
+    return done.stdout

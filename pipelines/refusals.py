@@ -1,0 +1,36 @@
+"""What the machine refuses, in one line with a remedy: space, a permission, memory."""
+
+import errno
+import os
+import sys
+
+from gee_core import files
+
+_FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
+
+REMEDIES = files.REMEDIES | {
+    errno.ENAMETOOLONG: "the path is too long: shorten it",
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+}
+MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
+
+
+def refusal(error: BaseException) -> str | None:
+    """The message, where ``error`` is the machine's refusal; None where it is a bug of ours."""
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        where = error.filename2 or error.filename
+        named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
+        return f"{named}{os.strerror(error.errno).lower()}: {REMEDIES[error.errno]}"
+    if out_of_memory(error):
+        return f"out of memory ({' '.join(str(error).split())[:120] or type(error).__name__}): {MEMORY}"
+    return None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that there is no memory left, on a GPU or off it. Torch is asked only where it is loaded."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return (
+        isinstance(error, MemoryError) or on_gpu or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )

@@ -1,0 +1,243 @@
+"""Stage report: what the other stages measured → reports/index.html, one self-contained page, and summary.json."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import torch
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+from gee_core.config import Params
+from gee_core.errors import InputError
+from gee_core.evolution.fitness import SWITCHES
+from gee_core.files import write_atomically, write_json
+from gee_core.genome.wiring import analytic_sigmas
+from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
+from gee_core.model.zoo import PAPER_RESULTS
+from pipelines import figures
+from pipelines.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
+from pipelines.stage import stage
+from pipelines.summary import build_summary, energy, energy_unit, number, percent, read_json, read_numbers
+
+TEMPLATES = Path(__file__).parent / "templates"
+PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
+
+
+def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
+    """Write the summary and the page under ``reports`` from what lies there and in the other two; returns the summary.
+
+    Raises:
+        InputError: a stage's file is missing, damaged or does not fit the others.
+    """
+    summary = build_summary(params, reports)
+    page = render(params, summary, reports, models, prepared)
+    write_json(reports / SUMMARY.name, summary)
+    write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
+    return summary
+
+
+def render(params: Params, summary: dict, reports: Path, models: Path, prepared: Path) -> str:
+    """The page."""
+    meta = read_json(prepared / "meta.json", "class_names", "num_classes", "in_channels", "n_train", "n_test")
+    genotype = read_json(models / "evolve/genotype.json", "network")
+    evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
+    clean_accuracy = read_numbers(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
+    tables = read_tables(reports, meta["class_names"])
+    net = network_shape(params, meta)
+    wiring = wiring_table(genotype, net, params.network.n_genes)
+    values = table_values(tables, meta["class_names"])
+    svgs = draw(tables, wiring, meta["class_names"], clean_accuracy)
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            params=params,
+            params_yaml=as_yaml(params),
+            s=summary,
+            meta=meta,
+            dataset=TITLES.get(summary["dataset"], summary["dataset"]),
+            genotype=genotype,
+            evolve=evolve,
+            wiring=wiring.to_dict("records"),
+            rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
+            paper=paper_rows(),
+            n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
+            n_convs=len(net.conv_chain()) - 1,
+            published_on={name: TITLES[name] for name in PUBLISHED_ON},
+            svg={name: Markup(svg) for name, svg in svgs.items()},
+            **values,
+        )
+    )
+
+
+def draw(tables: dict, wiring: pd.DataFrame, class_names: list[str], clean_accuracy: float) -> dict[str, str]:
+    """The figures that the tables have data for, as SVG text."""
+    svgs = {
+        "training": figures.training_curve(tables["history"]),
+        "energy": figures.energy_per_layer(tables["layers"]),
+        "noise": figures.accuracy_over_noise(tables["noise"], clean_accuracy),
+        "confusion": figures.confusion_matrix(tables["confusion"], class_names),
+    }
+    if len(tables["candidates"]) > 1:
+        svgs["fitness"] = figures.fitness_over_generations(tables["candidates"])
+        svgs["plane"] = figures.candidates_plane(tables["candidates"])
+        svgs["components"] = figures.components(tables["candidates"])
+    if len(wiring):
+        svgs["wiring"] = figures.wiring_against_analytic(wiring)
+    return svgs
+
+
+def table_values(tables: dict, class_names: list[str]) -> dict:
+    """What the page's own tables and sentences say of the stages' tables."""
+    candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
+    failed = candidates.loc[candidates["status"] != "ok", "status"]
+    by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
+    return {
+        "n_failed": len(failed),
+        "failures": failed.value_counts().head(5).to_dict(),
+        "history": tables["history"].iloc[-1].to_dict(),
+        "layers": layers.to_dict("records"),
+        "energy_unit": energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
+        "noise": by_r.reset_index().to_dict("records"),
+        "confusions": confusions(tables["confusion"], class_names),
+    }
+
+
+def environment() -> jinja2.Environment:
+    """Templates with everything escaped that is not marked as SVG of ours."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"percent": percent, "energy": energy, "number": number}
+    return env
+
+
+def read_table(path: Path, *columns: str, text: bool = False, numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV that another stage wrote; with ``text``, every cell is the string that stands there ("NA", "1", "").
+
+    Raises:
+        InputError: it is missing, is not CSV, lacks a column, or has words in one of ``numbers``.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run `dvc repro`, which makes it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as CSV ({' '.join(str(error).split())}); delete it and run `dvc repro`"
+        ) from None
+    missing = [column for column in (*columns, *numbers) if column not in table]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}; delete the file and run `dvc repro`")
+    words = [column for column in numbers if len(table) and not pd.api.types.is_numeric_dtype(table[column])]
+    if words:
+        raise InputError(f"{path}: words among the numbers of {', '.join(words)}; delete the file and run `dvc repro`")
+    return table
+
+
+def read_tables(reports: Path, class_names: list[str]) -> dict[str, pd.DataFrame]:
+    """The stages' tables by name.
+
+    Raises:
+        InputError: one is missing, damaged, or names a class that the prepared images do not have.
+    """
+    candidates = read_table(reports / "evolve/candidates.csv", "status", numbers=("generation", "index", "fitness"))
+    path = reports / "evaluate/confusion.csv"
+    confusion = read_table(path, "actual", "predicted", text=True)
+    unknown = sorted({*confusion["actual"], *confusion["predicted"]} - set(class_names))
+    if unknown:
+        raise InputError(f"{path}: class {unknown[0]!r} is not one of the prepared images'; run `dvc repro`")
+    history, layers = reports / "train/history.csv", reports / "evaluate/layers.csv"
+    energies = ("energy_mj", "decode_energy_mj", "input_rate", "output_rate", "macs")
+    noise = reports / "robustness/noise.csv"
+    tables = {
+        history: read_table(history, numbers=("epoch", "train_loss", "train_accuracy")),
+        layers: read_table(layers, "layer", "kind", "binary", numbers=energies),
+        noise: read_table(noise, numbers=("r", "accuracy")),
+    }
+    for path, table in tables.items():
+        if table.empty:
+            raise InputError(f"{path}: has no rows; delete the file and run `dvc repro`")
+    return {"candidates": candidates, "confusion": confusion} | {path.stem: table for path, table in tables.items()}
+
+
+def network_shape(params: Params, meta: dict) -> SpikingNetwork:
+    """The trained network unencoded and without numbers, for its shapes and names alone."""
+    size, width = meta["image_size"], params.network.width
+    with torch.device("meta"):
+        return build_network(params.network.name, meta["num_classes"], meta["in_channels"], size, None, width)
+
+
+def wiring_table(genotype: dict, net: SpikingNetwork, n_genes: int | None) -> pd.DataFrame:
+    """One row per σ of the winner: ``encoding, layer, sigma, analytic``; no row for a plain network.
+
+    Raises:
+        InputError: the genotype is another network's.
+    """
+    columns = ["encoding", "layer", "sigma", "analytic"]
+    if n_genes is None or genotype.get("sigma_O") is None:
+        return pd.DataFrame(columns=columns)
+    chain, sigma_X = net.conv_chain(), genotype.get("sigma_X")
+    sigmas = [genotype["sigma_O"], *(sigma_X if isinstance(sigma_X, list) else [None])]
+    if not all(type(sigma) in (int, float) and sigma > 0 for sigma in sigmas):
+        raise InputError("models/evolve/genotype.json: its σ's must be positive numbers; delete it and run `dvc repro`")
+    if len(genotype["sigma_X"]) != len(chain):
+        found = f"{len(genotype['sigma_X'])} σ's for {len(chain)} encodings"
+        raise InputError(f"models/evolve/genotype.json: {found}, so it is another network's; run `dvc repro`")
+    names = {module: name for name, module in net.named_modules()}
+    analytic_O, analytic_X = analytic_sigmas([conv.out_channels for conv in chain], n_genes, 9)
+    rows = [("O", "gene interactions, all layers", genotype["sigma_O"], analytic_O)]
+    for i, conv in enumerate(chain):
+        rows.append((f"X{i}", names[conv], genotype["sigma_X"][i], analytic_X[i]))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def confusions(confusion: pd.DataFrame, class_names: list[str]) -> list[dict]:
+    """The five most frequent mistakes: ``actual, predicted, count, of`` (test images of the actual class)."""
+    counts = figures.confusion_counts(confusion, class_names)
+    of, n = counts.sum(axis=1), len(counts)
+    counts[range(n), range(n)] = 0
+    worst = (-counts).argsort(axis=None, kind="stable")[:5]
+    places = [divmod(int(i), n) for i in worst if counts.flat[i]]
+    return [
+        {"actual": class_names[a], "predicted": class_names[p], "count": int(counts[a, p]), "of": int(of[a])} for a, p in places
+    ]
+
+
+def paper_rows() -> list[dict]:
+    """``PAPER_RESULTS`` with the size of the same network unencoded (ten classes; ImageNet's 1000)."""
+    rows = []
+    for row in PAPER_RESULTS:
+        classes, size = (1000, 224) if "imagenet" in row else (10, 32)
+        rows.append({**row, "plain_parameters": count_plain_parameters(row["network"], classes, 3, size)})
+    return rows
+
+
+def as_yaml(params: Params) -> str:
+    """All parameters as params.yaml would hold them."""
+    text, yaml = io.StringIO(), YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(params.model_dump(), text)
+    return text.getvalue()
+
+
+def main() -> None:
+    with stage("report") as s:
+        summary = run(s.params, REPORTS, MODELS, PREPARED)
+        measured = summary.keys() - {"width", "n_genes", "seed"}
+        s.track.metrics({k: v for k, v in summary.items() if k in measured and isinstance(v, int | float)})
+        s.track.artifact(PAGE)
+        s.track.artifact(SUMMARY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Stage robustness: accuracy of the trained network on noisy test images."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+
+from gee_core.config import Params
+from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.evaluation.noise import noisy_input
+from gee_core.files import write_atomically, write_json
+from gee_core.hardware import autocast, resolve_device, resolve_precision
+from gee_core.model.network import SpikingNetwork
+from gee_core.seeding import torch_generator
+from gee_core.training.loop import for_inference
+from pipelines.paths import CHECKPOINT, PREPARED, REPORTS
+from pipelines.stage import stage
+from pipelines.trained import load_trained
+
+OUT = REPORTS / "robustness"
+
+
+def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
+    """One row (domain, r, seed, accuracy) per strength and noise seed."""
+    cfg = params.robustness
+    device = resolve_device(params.base.device)
+    precision = resolve_precision(params.base.precision, device)
+    plain, test = for_inference(net), data.test.to(device)
+    rows = []
+    for r in cfg.strengths:
+        for seed in range(cfg.n_seeds):
+            generator = torch_generator(params.base.seed, "noise", seed)  # the same noise at every strength
+            correct = 0
+            for images, labels in test.batches(cfg.batch_size):
+                x = noisy_input(images, data.meta.mean, data.meta.std, r, cfg.domain, generator)
+                with torch.no_grad(), autocast(device, precision):
+                    logits = plain(x).mean(0)
+                correct += (logits.argmax(1) == labels).sum().item()
+            rows.append({"domain": cfg.domain, "r": r, "seed": seed, "accuracy": correct / len(test)})
+            on_step()
+    return pd.DataFrame(rows)
+
+
+def metrics(noise: pd.DataFrame) -> dict:
+    """Accuracy at the paper's strength, and at the weakest that was run (r = 0 by default)."""
+    return {
+        "noise_accuracy": noise.loc[noise.r == 0.5, "accuracy"].mean(),
+        "clean_accuracy": noise.loc[noise.r == noise.r.min(), "accuracy"].mean(),
+    }
+
+
+def main() -> None:
+    with stage("robustness") as s:
+        data = load_prepared(PREPARED)
+        net = load_trained(s.params, data.meta, CHECKPOINT, resolve_device(s.params.base.device))
+        cfg = s.params.robustness
+        s.track.params(cfg.model_dump())
+        with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as advance:
+            noise = run(s.params, net, data, advance)
+        write_atomically(OUT / "noise.csv", noise.to_csv(index=False))
+        write_json(OUT / "metrics.json", metrics(noise))
+        for r, accuracy in noise.groupby("r").accuracy.mean().items():
+            s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
+        s.track.metrics(metrics(noise))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""A study's figures, each a function of its cells that returns SVG text; equal tables give equal bytes."""
+
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import t as student
+
+from pipelines.studies.definition import Plot, Study
+from pipelines.studies.metrics import METRICS
+from pipelines.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
+
+COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
+MARKERS = "osD^vPX"
+
+
+@svg
+def bars(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+    """Mean of a metric by group as bars, standard deviations as lines, every seed as a dot."""
+    metric, groups = METRICS[plot.y], _groups(cells, plot.group)
+    figure, ax = panel(1.2 + 0.3 * len(groups))
+    for y, (_, rows) in enumerate(groups):
+        values = metric.scale * rows[plot.y].dropna()
+        if len(values):
+            sd = values.std(ddof=1) if len(values) > 1 else 0.0
+            ax.barh(y, values.mean(), xerr=sd, color=GENETIC, alpha=0.55, height=0.65, error_kw={"ecolor": INK, "lw": 1.2})
+            ax.plot(values, np.full(len(values), y), "o", color=INK, ms=3.2, mew=0)
+    ax.set_yticks(range(len(groups)), [_short(name) for name, _ in groups], fontsize=8, parse_math=False)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel=metric.header)
+    headline(figure, ax, f"{_capital(metric.header)}: mean, sd, every seed")
+    return figure, f"{metric.header} of {len(groups)} groups."
+
+
+@svg
+def line(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+    """A metric over a numeric column, a line per group, mean ± standard deviation over the seeds."""
+    metric, groups = METRICS[plot.y], _groups(cells, plot.group)
+    figure, ax = panel(3.6)
+    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+        x = pd.to_numeric(rows[plot.x], errors="coerce")
+        by_x = (metric.scale * rows[plot.y]).groupby(x).agg(["mean", "std"]).dropna(subset="mean")
+        sd = by_x["std"].fillna(0.0)
+        ax.fill_between(by_x.index, by_x["mean"] - sd, by_x["mean"] + sd, color=colour, alpha=0.15, lw=0)
+        ax.plot(by_x["mean"], color=colour, marker=marker, ms=5, label=_short(name))
+    ax.set(xlabel=_short(plot.x), ylabel=metric.header)
+    headline(figure, ax, f"{_capital(metric.header)} over {_short(plot.x)}: mean ± sd")
+    return figure, f"{metric.header} over {plot.x} for {len(groups)} groups."
+
+
+@svg
+def scatter(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+    """One metric over another, a mark per combination of labels, mean ± standard deviation over the seeds."""
+    across, metric, groups = METRICS[plot.x], METRICS[plot.y], _groups(cells, plot.group)
+    figure, ax = panel(3.8)
+    labels = [column for column in cells if column not in _NOT_LABELS and column not in METRICS]
+    seen = []
+    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+        points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"]).dropna(subset=[(plot.y, "mean")])
+        x, y = across.scale * points[plot.x]["mean"], metric.scale * points[plot.y]
+        seen += list(x)
+        ax.errorbar(x, y["mean"], y["std"].fillna(0.0), fmt=marker, color=colour, ms=6, lw=1.2, label=_short(name))
+    if seen and min(seen) > 0:
+        log_axis(ax, "x", pd.Series(seen))
+    ax.set(xlabel=f"{across.header} (log)", ylabel=metric.header)
+    headline(figure, ax, f"{_capital(metric.header)} over {across.header}: mean ± sd")
+    return figure, f"{metric.header} over {across.header} for {len(groups)} groups."
+
+
+@svg
+def noise(strengths: pd.DataFrame, plot: Plot, study: Study) -> tuple[Figure, str]:
+    """Accuracy over r by group, with the 95 % confidence band of `noise_curve`; published numbers as marks."""
+    figure, ax = panel(4.2)
+    groups = _groups(strengths, plot.group)
+    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+        curve = 100 * noise_curve(rows)
+        band = curve["half_width"].fillna(0.0)
+        ax.fill_between(curve.index, curve["mean"] - band, curve["mean"] + band, color=colour, alpha=0.13, lw=0)
+        ax.plot(curve["mean"], color=colour, marker=marker, ms=4, label=_short(name))
+    for row, marker in zip(study.published, cycle("x+1234"), strict=False):
+        y = [100 * row.metrics.get(name, np.nan) for name in ("clean_accuracy", "noise_accuracy")]
+        if not np.isnan(y).all():
+            named = f"{' '.join(row.columns.values())}, {row.source}"
+            ax.plot([0.0, 0.5], y, marker, color=INK, ms=7, mew=1.6, ls="", label=label(f"published: {named}", 120))
+    ax.set(xlabel="noise strength r (noise norm / image norm)", ylabel="test accuracy (%)", ylim=(0, 102))
+    ax.set_title(", ".join(["Accuracy under noise", *map(_short, plot.where.values()), "95 % confidence"]))
+    figure.legend(loc="outside lower left", ncols=2, fontsize=7)
+    return figure, f"Test accuracy over noise strength for {len(groups)} groups."
+
+
+def noise_curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """By r: `mean`, `n` and `half_width` of the 95 % confidence interval (Student's t) of the accuracy.
+
+    The unit is a trained network, its noise draws averaged, since draws on one network say nothing about the next; with one
+    network it is the draw.
+
+    Args:
+        rows: columns `r, network_seed, seed, accuracy`, one row per network, strength and noise draw.
+    """
+    several = rows["network_seed"].nunique() > 1
+    units = rows.groupby(["r", "network_seed"])["accuracy"].mean().groupby("r") if several else rows.groupby("r")["accuracy"]
+    curve = units.agg(mean="mean", n="count", sd=lambda values: values.std(ddof=1))
+    quantile = student.ppf(0.975, (curve["n"] - 1).clip(lower=1))
+    curve["half_width"] = (quantile * curve["sd"] / np.sqrt(curve["n"])).where(curve["n"] > 1)
+    return curve[["mean", "n", "half_width"]]
+
+
+@svg
+def layers(by_layer: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+    """Energy of computing and of building W, and input rates, by layer in order of execution: means over the seeds."""
+    groups = _groups(by_layer, plot.group)
+    figure = Figure(figsize=(9.6, 1.4 + 0.22 * by_layer["layer"].nunique()), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    shown = [
+        ("energy_mj", 1e3, "Computing (µJ)"),
+        ("decode_energy_mj", 1e3, "Building W (µJ)"),
+        ("input_rate", 100, "Input rate (%)"),
+    ]
+    names = list(dict.fromkeys(by_layer["layer"]))
+    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+        means = rows.groupby("layer", sort=False)[[column for column, _, _ in shown]].mean().reindex(names)
+        for ax, (column, scale, _) in zip(axes, shown, strict=True):
+            ax.plot(scale * means[column], range(len(names)), marker, color=colour, ms=4.5, label=_short(name))
+    for ax, (_, _, title) in zip(axes, shown, strict=True):
+        ax.set(title=title, ylim=(len(names) - 0.4, -0.6))
+        ax.set_xlim(left=0)
+    axes[0].set_yticks(range(len(names)), [label(name) for name in names], fontsize=7.5, parse_math=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=3)
+    return figure, f"Energy and firing rate of {len(names)} layers for {len(groups)} groups."
+
+
+@svg
+def fitness_against_accuracy(candidates: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Figure, str]:
+    """L_ce after the proxy training against the accuracy after the full one, a colour per seed, a panel per E."""
+    epochs = list(dict.fromkeys(candidates["E"]))
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
+    for ax, E in zip(axes, epochs, strict=True):
+        for (seed, rows), colour in zip(candidates[candidates["E"] == E].groupby("seed"), cycle(COLOURS), strict=False):
+            ax.plot(rows["L_ce"], 100 * rows["test_accuracy"], "o", color=colour, ms=4.5, mew=0, label=f"seed {seed}")
+        taus = correlations[(correlations["E"] == E) & (correlations["fitness"] == "baseline")]["tau"]
+        ax.set(xlabel="L_ce after the proxy", title=f"E = {E}: τ of L_ce {taus.mean():.2f}")
+    axes[0].set(ylabel="test accuracy after full training (%)")
+    return figure, f"Proxy loss against final accuracy of {len(candidates)} candidates."
+
+
+_NOT_LABELS = {"part", "seed", "status", "key", "commit"}
+
+
+def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame]]:
+    """The rows by their labels in ``columns``, in order of appearance; all of them under one name without columns."""
+    if not columns:
+        return [("all", frame)]
+    return [(", ".join(map(str, names)), rows) for names, rows in frame.groupby(columns, sort=False)]
+
+
+def _short(name: str) -> str:
+    return label(name, 40)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,32 @@
+"""What names a cell's result: a hash of everything that influences it, and of nothing else."""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from gee_core.config import Params
+from gee_core.data.prepared import Meta
+from gee_core.files import sha256
+from pipelines.encoding import init_from_files
+from pipelines.start import start_files
+
+
+def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int | None = None) -> str:
+    """16 hexadecimal digits of the sections that the cell's stages read and of its images.
+
+    Not of the code, so that an edit throws no results away (every result names its commit), and not of where the images
+    came from. A plain network is not evolved: its key does not hold the section `evolve`. Files that the sections name count
+    by their content.
+    """
+    evolved = params.network.n_genes is not None
+    sections = ["base", "network", *(["evolve"] if evolved else []), "train", *stages]
+    images = {name: value for name, value in asdict(meta).items() if name != "source"}
+    values = {name: getattr(params, name).model_dump() for name in sections} | {"images": images, "candidate": candidate}
+    if named := [*(start_files(params) if evolved else []), *init_from_files(params)]:
+        values["files"] = [sha256(path) for path in named]
+    return digest(values)
+
+
+def digest(values: dict) -> str:
+    """16 hexadecimal digits of ``values``, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

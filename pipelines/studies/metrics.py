@@ -1,0 +1,59 @@
+"""The numbers that a study's table can hold: what they are called there, and how they are written."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a number is shown."""
+
+    header: str
+    """Its column's name, with the unit."""
+    scale: float = 1.0
+    """What it is multiplied with before it is written: 100 for percent."""
+    decimals: int | None = 2
+    """Digits after the point; None for four significant ones."""
+
+    def format(self, mean: float, sd: float = float("nan")) -> str:
+        """``mean ± sd``, or the mean alone where there is no spread but rounding's; empty where there is no mean."""
+        if mean != mean:
+            return ""
+        shown = self._number(mean)
+        return shown if not sd > 1e-12 * abs(mean) else f"{shown} ± {self._number(sd)}"
+
+    def _number(self, value: float) -> str:
+        value *= self.scale
+        return f"{value:.4g}" if self.decimals is None else f"{value:,.{self.decimals}f}"
+
+
+METRICS: dict[str, Metric] = {
+    "test_accuracy": Metric("test accuracy (%)", 100),
+    "test_loss": Metric("test loss", decimals=3),
+    "train_accuracy": Metric("training accuracy (%)", 100),
+    "train_loss": Metric("training loss", decimals=3),
+    "n_genes": Metric("g", decimals=0),
+    "width": Metric("width", decimals=None),
+    "parameters": Metric("parameters", decimals=0),
+    "parameter_ratio": Metric("of the unencoded (%)", 100, 1),
+    "energy_mj": Metric("energy (mJ)", decimals=None),
+    "energy_with_decoding_mj": Metric("with building W (mJ)", decimals=None),
+    "spikes_per_image": Metric("spikes per image", decimals=0),
+    "firing_rate": Metric("firing rate (%)", 100, 2),
+    "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100),
+    "clean_accuracy": Metric("accuracy at least r (%)", 100),
+    "noise_drop": Metric("loss by noise (points)", 100),
+    "proxy_accuracy": Metric("proxy accuracy (%)", 100),
+    "best_fitness": Metric("best fitness", decimals=3),
+    "n_candidates": Metric("candidates", decimals=0),
+    "n_failed": Metric("failed candidates", decimals=0),
+    "evolve_passes": Metric("image passes of evolve", decimals=0),
+    "evolve_seconds": Metric("seconds of evolve", decimals=1),
+    "train_passes": Metric("image passes of train", decimals=0),
+    "train_seconds": Metric("seconds of train", decimals=1),
+    "L_ce": Metric("L_ce", decimals=4),
+    "R_T": Metric("R_T", decimals=4),
+    "R_S": Metric("R_S", decimals=4),
+    "tau": Metric("Kendall's τ", decimals=3),
+}
+"""By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
+width of the genetic one; `evolve_seconds` sums the candidates' own times, however many ran side by side."""

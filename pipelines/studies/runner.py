@@ -1,0 +1,100 @@
+"""Cells side by side on an engine, each result written whole as soon as it is there."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from gee_core.errors import InputError
+from gee_core.sealed import read_sealed, write_sealed
+from pipelines.engines.choice import choose_engine
+from pipelines.engines.engine import Tell, WorkerDied, run_each
+from pipelines.studies.keys import digest
+from pipelines.studies.plan import Cell
+from pipelines.studies.steps import run_cell
+
+DONE = ""
+"""The note of a cell whose result is written."""
+
+OnNote = Callable[[Cell, str], None]
+"""Told which cell is where; `DONE` at its end."""
+
+
+def read_result(folder: Path, key: str) -> dict | None:
+    """The result of the cell ``key``, or None where there is none; a damaged one is warned about, removed, and none."""
+    return read_sealed(_result(folder, key), "status", "metrics", "commit")
+
+
+def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | None, on_note: OnNote = lambda *_: None) -> None:
+    """Run the cells that have no result in ``folder``, ``jobs`` at once; results do not depend on ``jobs`` or the engine.
+
+    Raises:
+        InputError: the worker of a cell died every time; the other cells have their results.
+    """
+    folder = folder.absolute()
+    missing = {cell.key: cell for cell in cells if read_result(folder, cell.key) is None}
+    units, lost, noted = _units(list(missing.values())), [], set()
+
+    def pass_on(note: tuple[str, str]) -> None:
+        key, text = note
+        if text != DONE:
+            on_note(missing[key], text)
+        elif key not in noted and _result(folder, key).is_file():  # a shared folder may show it a little later
+            noted.add(key)
+            on_note(missing[key], DONE)
+
+    if not units:
+        return
+    images, bases = [cell.prepared for cell in missing.values()], [cell.params.base for cell in missing.values()]
+    with choose_engine(jobs and min(jobs, len(units)), 1, images, bases, isolated=False) as engine:
+        for unit, results in run_each(engine, functools.partial(_run_unit, folder, commit), units, pass_on):
+            if isinstance(results, WorkerDied):
+                lost += [cell for cell in unit if not _result(folder, cell.key).is_file()]
+                results = {}
+            for key, result in results.items():
+                if not _result(folder, key).is_file():
+                    write_sealed(_result(folder, key), result)
+            for cell in unit:
+                pass_on((cell.key, DONE))
+    if lost:
+        more = f" and of {len(lost) - 1} more cells" if len(lost) > 1 else ""
+        raise InputError(
+            f"the worker of the cell {lost[0].name}{more} died every time (out of memory?): run the study again with --jobs 1"
+        )
+
+
+def _units(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells grouped by the network that they train, so that no process waits for another's; different evolutions first."""
+    units: dict[str, list[Cell]] = {}
+    for cell in cells:
+        units.setdefault(_step_key(cell, "train", candidate=cell.candidate), []).append(cell)
+    rank: dict[str, int] = {}
+
+    def nth_of_its_evolution(unit: list[Cell]) -> int:
+        key = _step_key(unit[0])
+        rank[key] = rank.get(key, -1) + 1
+        return rank[key]
+
+    return sorted(units.values(), key=nth_of_its_evolution)
+
+
+def _step_key(cell: Cell, *more: str, **extra) -> str:
+    sections = {name: getattr(cell.params, name).model_dump() for name in ("base", "network", "evolve", *more)}
+    return digest(sections | extra | {"images": str(cell.prepared)})
+
+
+def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, dict]:
+    """The result of each cell by its key; those that are in ``folder``, where they are written one by one, are taken."""
+    results = {}
+    for cell in unit:
+        results[cell.key] = read_result(folder, cell.key)
+        if results[cell.key] is None:
+            result = run_cell(cell, lambda note, cell=cell: tell((cell.key, note)))
+            written = {"key": cell.key, "seed": cell.params.base.seed, "commit": commit} | result
+            results[cell.key] = written | {"params": cell.params.model_dump()}
+            write_sealed(_result(folder, cell.key), results[cell.key])
+        tell((cell.key, DONE))
+    return results
+
+
+def _result(folder: Path, key: str) -> Path:
+    return folder / f"{key}.json"

@@ -1,0 +1,232 @@
+"""The work of a cell, by the functions of the pipeline's stages; what cells have in common is done once and kept.
+
+    .scratch/studies/prepare/<key>/    prepared images
+    .scratch/studies/evolve/<key>/     one evolution: evolved.json
+    .scratch/studies/train/<key>/      one trained network: network.safetensors, trained.json
+
+The keys hold the inputs and the code, as in `pipelines.scratch`. Whoever comes to a folder first does the work, the others
+wait for it; a step that was killed goes on where it was.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from gee_core.checkpoint import save_network
+from gee_core.config import PrepareConfig
+from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.errors import DivergedError, InputError
+from gee_core.evolution.loop import Record
+from gee_core.files import writing
+from gee_core.hardware import resolve_device
+from gee_core.model.network import SpikingNetwork
+from gee_core.sealed import read_sealed, write_sealed
+from gee_core.training.loop import images_per_epoch
+from pipelines import evaluate, prepare, robustness
+from pipelines.encoding import init_from_files
+from pipelines.evolve import evolve_network, n_candidates
+from pipelines.paths import SCRATCH
+from pipelines.scratch import clear_scratch, scratch_folder
+from pipelines.start import start_files
+from pipelines.studies.keys import digest
+from pipelines.studies.plan import Cell
+from pipelines.train import train_network
+from pipelines.trained import load_trained
+from pipelines.workers import score_here
+
+log = logging.getLogger(__name__)
+
+STEPS = SCRATCH / "studies"
+EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
+OF_EVOLVED = ("genotype", "metrics", "records")
+Notify = Callable[[str], None]
+"""Told in a few words where a cell is."""
+
+
+def prepared_images(cfg: PrepareConfig) -> Path:
+    """The folder with the images of ``cfg``, prepared now if they were not before."""
+    folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
+    with _locked(folder):
+        images = folder / "images"
+        if not (images / "meta.json").is_file() or _is_damaged(lambda: load_prepared(images)):
+            prepare.run(cfg, images)
+    return images
+
+
+def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
+    """What is measured of a cell: ``status`` (`ok`, or why it failed), ``metrics``, and rows by layer and by noise.
+
+    A training that diverges is a result; every other failure is an exception.
+    """
+    try:
+        return {"status": "ok"} | _run_cell(cell, notify)
+    except DivergedError as error:
+        return {"status": f"failed: {error}", "metrics": {}}
+
+
+def _run_cell(cell: Cell, notify: Notify) -> dict:
+    params, data = cell.params, load_prepared(cell.prepared)
+    found = _evolved(cell, data, notify)
+    genotype, numbers = found["genotype"], dict(found["metrics"])
+    if cell.candidate is not None:
+        record = found["records"][cell.candidate]
+        if record["status"] != "ok":
+            raise DivergedError(record["status"])
+        genotype = record["genotype"]
+        numbers |= {name: record[name] for name in ("L_ce", "R_T", "R_S", "proxy_accuracy")}
+    net, of_training = _trained(cell, genotype, data, notify)
+    numbers |= of_training
+    result: dict = {}
+    if "evaluate" in cell.stages:
+        notify("evaluate")
+        measured, layers, _ = evaluate.run(params, net, data)
+        numbers |= measured
+        result["layers"] = _rows(layers)
+    if "robustness" in cell.stages:
+        notify("noise")
+        noise = robustness.run(params, net, data)
+        of_noise = robustness.metrics(noise)
+        numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
+        result["noise"] = _rows(noise)
+    numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
+    return {"metrics": {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}} | result
+
+
+def forget(cell: Cell) -> None:
+    """Drop what is kept of the cell's evolution and training, so that `run_cell` does all of its work again."""
+    if cell.params.network.n_genes is None:
+        clear_scratch(_train_folder(cell, evolve_network(cell.params, cell.prepared, Path()).genotype))
+        return
+    if found := read_sealed(_evolve_folder(cell) / EVOLVED, *OF_EVOLVED):
+        for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
+            clear_scratch(_train_folder(cell, genotype))
+    clear_scratch(_evolve_folder(cell))
+
+
+def _evolve_folder(cell: Cell) -> Path:
+    sections = [cell.params.base, cell.params.network, cell.params.evolve]
+    return scratch_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
+
+
+def _train_folder(cell: Cell, genotype: dict) -> Path:
+    """Named by the wiring, not by the evolution that it comes from."""
+    wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
+    sections = [cell.params.base, cell.params.network, cell.params.train]
+    inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
+    return scratch_folder("train", sections, inputs, STEPS, extra=wiring)
+
+
+def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
+    """``genotype``, ``metrics`` and ``records`` of the cell's evolution."""
+    params = cell.params
+    if params.network.n_genes is None:
+        plain = evolve_network(params, cell.prepared, Path())
+        return {"genotype": plain.genotype, "metrics": {}, "records": []}
+    folder = _evolve_folder(cell)
+    notify("evolve")
+    with _locked(folder):
+        if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
+            return known
+        total, done = n_candidates(params, data.meta), 0
+
+        def on_record(record: Record) -> None:
+            nonlocal done
+            done += 1
+            notify(f"evolve {done}/{total}")
+
+        def on_generation(records: list[Record]) -> None:
+            clear_scratch(folder / "work/checkpoints")  # they are for the tracker of the stage
+
+        found = evolve_network(params, cell.prepared, folder / "work", on_record, on_generation, score_here)
+        cost = {
+            "evolve_passes": sum(record.score.image_passes for record in found.records),
+            "evolve_seconds": sum(record.seconds for record in found.records),
+        }
+        records = [_record(record, found.genotype) for record in found.records]
+        result = {"genotype": found.genotype, "metrics": found.metrics | cost, "records": records}
+        write_sealed(folder / EVOLVED, result)
+        clear_scratch(folder / "work")
+        return result
+
+
+def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict]:
+    """The network of the cell, trained in full, and what the training came to."""
+    folder = _train_folder(cell, genotype)
+    notify("train")
+
+    def read() -> SpikingNetwork:
+        return load_trained(cell.params, data.meta, folder / NETWORK, resolve_device(cell.params.base.device))
+
+    with _locked(folder):
+        numbers = read_sealed(folder / TRAINED)
+        if numbers is None or _is_damaged(read):
+            numbers = _train(cell, genotype, data, folder, notify)
+        return read(), numbers
+
+
+def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Notify) -> dict:
+    params = cell.params
+
+    def on_epoch(row: dict) -> None:
+        notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
+
+    start = time.perf_counter()
+    net, _, numbers = train_network(params, genotype, data, folder / "work", on_epoch)
+    n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
+    passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
+    numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
+    save_network(folder / NETWORK, net, params.network, data.meta)
+    write_sealed(folder / TRAINED, numbers)
+    clear_scratch(folder / "work")
+    return numbers
+
+
+def _is_damaged(read: Callable[[], object]) -> bool:
+    """Whether ``read`` refuses what an earlier cell left; then the reason is a warning, and it is made again."""
+    try:
+        read()
+    except InputError as error:
+        log.warning("%s; it is made again", str(error).split("; ")[0])
+        return True
+    return False
+
+
+def _record(record: Record, winner: dict) -> dict:
+    """A candidate's score, None where it failed, and its genotype as train reads it."""
+    score = {name: None if value != value else value for name, value in asdict(record.score).items()}
+    c = record.candidate
+    own = {"sigma_O": c.genotype.sigma_O, "sigma_X": list(c.genotype.sigma_X), "seed": c.seed}
+    return score | {"genotype": winner | own | {"generation": c.generation, "index": c.index, "fitness": None}}
+
+
+def _rows(frame) -> list[dict]:
+    return json.loads(frame.to_json(orient="records", double_precision=15))
+
+
+def _listing(cfg: PrepareConfig) -> str:
+    """A hash of the names and sizes of the raw files, so that other images in the same folder are prepared anew."""
+    found = hashlib.sha256()
+    for folder, folders, files in os.walk(cfg.path if cfg.dataset != "digits" else os.devnull):
+        folders.sort()
+        for name in sorted(files):
+            found.update(f"{folder}/{name}\t{os.stat(os.path.join(folder, name)).st_size}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone in ``folder``, of all processes on this machine; a process that dies gives it free."""
+    with writing(folder / "lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,42 @@
+"""A study in MLflow: one run for the study, below it one per cell."""
+
+from pipelines.studies.keys import digest
+from pipelines.studies.plan import Cell
+from pipelines.tracking.tracker import MlflowTracker, NullTracker, finite_metrics, texts, tracking_is_off
+
+
+def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker | NullStudyTracker":
+    """The tracker of a study with these cells. `GEE_TRACKING=off` turns tracking off."""
+    if tracking_is_off():
+        return NullStudyTracker()
+    study_key = digest({"study": name, "cells": sorted(cell.key for cell in cells)})
+    return StudyTracker({"study": name, "preset": preset}, study_key)
+
+
+class NullStudyTracker(NullTracker):
+    """Tracks nothing."""
+
+    def cell(self, cell: Cell, result: dict) -> None:
+        """Nothing."""
+
+
+class StudyTracker(MlflowTracker):
+    """Writes to the same store as the stages do, by the same way."""
+
+    def __init__(self, keys: dict, study_key: str):
+        super().__init__(None, keys, level="study", name=f"study {keys['study']}", study=study_key, files=[])
+
+    def cell(self, cell: Cell, result: dict) -> None:
+        """One run below the study's, with the cell's labels, parameters and numbers; none if it has one already."""
+        sections = cell.params.model_dump(include={"base", "network", "prepare", "evolve", "train"})
+        params = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+        metrics, tags = finite_metrics(result["metrics"])
+        self._add(
+            "cell",
+            label=digest({"key": cell.key, "columns": cell.columns}),
+            name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
+            params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
+            metrics=metrics,
+            tags=tags | {"status": result["status"][:500]},
+            end="FINISHED" if result["status"] == "ok" else "FAILED",
+        )

@@ -1,0 +1,168 @@
+"""A run in twenty numbers: for `gee summary`, for `dvc metrics diff`, and for the head of the report."""
+
+import math
+import subprocess
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from gee_core.config import Params
+from gee_core.errors import InputError
+from gee_core.json_file import read_json_object
+
+ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
+"""From how many mJ on, unit, how many of it are one mJ."""
+
+
+def build_summary(params: Params, reports: Path) -> dict:
+    """The run's summary from the stages' metrics under ``reports``; without times, so that equal runs give equal bytes.
+
+    Accuracies, rates and the ratio are fractions, energies mJ per image. What does not exist, such as a plain network's
+    fitness, is None.
+
+    Raises:
+        InputError: a metrics file is missing, is not JSON, or lacks a number.
+    """
+    evolve = read_numbers(reports / "evolve/metrics.json", "n_candidates", optional=("best_fitness",))
+    evaluate = read_numbers(
+        reports / "evaluate/metrics.json",
+        *("test_accuracy", "parameters", "plain_parameters", "energy_mj", "energy_with_decoding_mj"),
+        *("spikes_per_image", "firing_rate"),
+    )
+    robustness = read_numbers(reports / "robustness/metrics.json", "noise_accuracy")
+    export = read_numbers(reports / "export/metrics.json", "onnx_bytes", "agreement")
+    return {
+        "dataset": params.prepare.dataset,
+        "network": params.network.name,
+        "width": params.network.width,
+        "n_genes": params.network.n_genes,
+        "variant": params.evolve.variant,
+        "seed": params.base.seed,
+        "test_accuracy": _decimals(evaluate["test_accuracy"]),
+        "parameters": evaluate["parameters"],
+        "plain_parameters": evaluate["plain_parameters"],
+        "parameter_ratio": _decimals(evaluate["parameters"] / max(evaluate["plain_parameters"], 1)),
+        "energy_mj": _significant(evaluate["energy_mj"]),
+        "energy_with_decoding_mj": _significant(evaluate["energy_with_decoding_mj"]),
+        "spikes_per_image": _significant(evaluate["spikes_per_image"]),
+        "firing_rate": _decimals(evaluate["firing_rate"]),
+        "noise_accuracy": _decimals(robustness["noise_accuracy"]),
+        "noise_domain": params.robustness.domain,
+        "n_candidates": evolve["n_candidates"],
+        "best_fitness": _decimals(evolve.get("best_fitness")),
+        "onnx_bytes": export["onnx_bytes"],
+        "onnx_agreement": _decimals(export["agreement"]),
+        "commit": git_commit(reports.parent),
+    }
+
+
+def format_summary(summary: dict) -> Table:
+    """``summary`` as a short table with units, for a terminal."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in summary_lines(summary):
+        table.add_row(name, Text(value))
+    return table
+
+
+def summary_lines(s: dict) -> list[tuple[str, str]]:
+    """(name, value with unit) of what is worth a line."""
+    genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
+    searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
+    return [
+        ("run", f"{s['network']} × {s['width']:g} on {s['dataset']}, {genes}, seed {s['seed']}"),
+        ("test accuracy", percent(s["test_accuracy"])),
+        ("accuracy at noise r = 0.5", f"{percent(s['noise_accuracy'])} (noise on the {s['noise_domain']} input)"),
+        (
+            "parameters",
+            f"{s['parameters']:,} of {s['plain_parameters']:,} unencoded = {percent(s['parameter_ratio'], 1)}",
+        ),
+        ("energy per image", f"{energy(s['energy_mj'])}, {energy(s['energy_with_decoding_mj'])} with building W"),
+        ("spikes per image", f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}"),
+        ("candidates", searched),
+        ("ONNX", f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images"),
+        ("commit", s["commit"] or "none"),
+    ]
+
+
+def percent(fraction: float | None, decimals: int = 2) -> str:
+    """0.9583 → "95.83 %", with a space that does not break."""
+    return "–" if fraction is None else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or a dash."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def energy_unit(mj: float) -> tuple[str, float]:
+    """The unit in which ``mj`` millijoule read best, and how many of it are one mJ."""
+    return next((unit, scale) for least, unit, scale in ENERGY_UNITS if abs(mj) >= least)
+
+
+def energy(mj: float | None) -> str:
+    """0.00123 → "1.23 µJ", with a space that does not break."""
+    if mj is None:
+        return "–"
+    unit, scale = energy_unit(mj)
+    return f"{mj * scale:.3g}\N{NO-BREAK SPACE}{unit}"
+
+
+def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
+    """A JSON object that another stage wrote and that must hold ``keys``; ``remedy`` makes it anew.
+
+    Raises:
+        InputError: it is missing, is not JSON, or lacks a key.
+    """
+    try:
+        values = read_json_object(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run `dvc repro`, which makes it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); delete it and {remedy}") from None
+    missing = [key for key in keys if values.get(key) is None]
+    if missing:
+        raise InputError(f"{path}: {', '.join(missing)} missing; delete the file and {remedy}")
+    return values
+
+
+def read_numbers(path: Path, *keys: str, optional: tuple[str, ...] = ()) -> dict:
+    """The same, where ``keys`` have to be numbers, and ``optional`` ones too if they are there.
+
+    Raises:
+        InputError: see `read_json`; or one is something else.
+    """
+    values = read_json(path, *keys)
+    words = [k for k in (*keys, *optional) if values.get(k) is not None and type(values[k]) not in (int, float)]
+    if words:
+        raise InputError(f"{path}: {', '.join(words)} must be a number; delete the file and run `dvc repro`")
+    return values
+
+
+def git_commit(folder: Path) -> str | None:
+    """Short hash of the commit that ``folder`` is at, with "-dirty" where tracked files differ; None outside git.
+
+    What a run itself writes (reports/, models/, dvc.lock) does not count as a difference.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "--short", "HEAD")
+        outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock")]
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _decimals(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, digits)
+
+
+def _significant(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -1,0 +1,111 @@
+"""The look of the figures, and how a matplotlib figure becomes SVG text that can stand in a page."""
+
+import functools
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+GENETIC, OTHER, MARK = "#0072b2", "#e69f00", "#c2410c"
+"""What is ours, what stands beside it, and what to look at: three hues that colour-blind readers can tell apart."""
+INK, MUTED, GRID = "#1f2933", "#5b6673", "#e3e8ee"
+RAMP = LinearSegmentedColormap.from_list("genetic", ["#f4f9fc", "#8cc3e6", GENETIC, "#062f4a"])
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": "#b8c2cc",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 2,
+}
+
+
+def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
+    """Make of a function that returns a figure and its description one that returns SVG text to stand in a page.
+
+    Text stays text, ids are unique in the page, there is no date, and no matplotlibrc of the machine counts.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*arguments) -> str:
+        name, file = draw.__name__, io.StringIO()
+        with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # names in any script: the browser has the fonts
+            figure, description = draw(*arguments)
+            metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(file, format="svg", metadata=metadata, dpi=200)
+        return _embeddable(file.getvalue(), name, description)
+
+    return drawn
+
+
+def _embeddable(svg: str, name: str, description: str) -> str:
+    """Without prolog, comments and unused ids; the other ids begin with ``name``, since a page has one set of them."""
+    svg = re.sub(r"<!--.*?-->\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+
+    def fix(tag: re.Match) -> str:
+        kept = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag[0])
+        return re.sub(r'(url\(#|href="#)', rf"\1{name}-", kept)
+
+    svg = re.sub(r"<[^>]+>", fix, svg)  # tags alone: a class name may look like an attribute
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
+
+
+def panel(height: float) -> tuple[Figure, Axes]:
+    """A figure of half the page's width and ``height`` inches, and its only axes."""
+    figure = Figure(figsize=(5.4, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def headline(figure: Figure, ax: Axes, title: str) -> None:
+    """``title`` over ``ax``, and one legend under everything if there is something to explain."""
+    ax.set_title(title)
+    if ax.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower left", ncols=4)
+
+
+def label(name: str, most: int = 18) -> str:
+    """``name`` short, and without what neither XML nor a font can hold."""
+    shown = "".join(c if c.isprintable() else "�" for c in str(name))
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def log_axis(ax: Axes, which: str, values: pd.Series) -> None:
+    """A logarithmic axis with plain numbers on it, also where the values span less than a decade, or nothing."""
+    low, high = np.log(values.min()), np.log(values.max())
+    pad = max(0.1 * (high - low), 0.05)
+    getattr(ax, f"set_{which}scale")("log")
+    getattr(ax, f"set_{which}lim")(np.exp(low - pad), np.exp(high + pad))
+    axis: Axis = getattr(ax, f"{which}axis")
+    axis.set_major_locator(MaxNLocator(5) if high - low < np.log(10) else LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))

@@ -1,0 +1,48 @@
+"""The commands `gee track …`. Heavy imports wait until a command needs them."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+track = typer.Typer(help="What MLflow has not been told yet.", no_args_is_help=True)
+console = Console()
+
+Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also what processes of other machines left behind.")]
+
+
+@track.command("status")
+def status_command(everywhere: Everywhere = False) -> None:
+    """What waits to be written to MLflow."""
+    from pipelines.tracking.outbox import outbox_root
+    from pipelines.tracking.replay import find_waiting
+
+    found = find_waiting(outbox_root(), everywhere)
+    for waiting in found:
+        how = waiting.hindrance or "`gee track replay` writes them"
+        print(f"{waiting.title:<16} {len(waiting.entries):>6} entries   {waiting.outbox.name}   {how}")
+    if not found:
+        print("MLflow has everything")
+
+
+@track.command("replay")
+def replay_command(everywhere: Everywhere = False) -> None:
+    """Write to MLflow what it was not told because it was away. Safe at any time, and twice."""
+    from gee_core.errors import InputError
+    from pipelines.stage import progress
+    from pipelines.tracking.mlflow_client import tracking_uri
+    from pipelines.tracking.outbox import outbox_root
+    from pipelines.tracking.redact import bare
+    from pipelines.tracking.replay import count_ready, find_waiting, replay
+
+    root = outbox_root()
+    with progress("replay", count_ready(find_waiting(root, everywhere))) as advance:
+        found = replay(root, everywhere, advance)
+    for waiting in found:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in waiting.written.items()) or "nothing"
+        left = f"; {len(waiting.entries)} left: {waiting.hindrance}" if waiting.entries else ""
+        print(f"{waiting.title:<16} {kinds}{left}")
+    print(f"{sum(waiting.written.total() for waiting in found)} entries written to {bare(tracking_uri())}")
+    if away := [waiting for waiting in found if waiting.is_away]:
+        n = sum(len(waiting.entries) for waiting in away)
+        raise InputError(f"{away[0].hindrance}; {n} entries still wait: start it, then run `gee track replay` again")

@@ -1,0 +1,146 @@
+"""The background thread that hands a tracker's entries to MLflow, and waits while MLflow does not answer."""
+
+import logging
+import threading
+import time
+from collections import deque
+
+from pipelines.tracking import mlflow_client
+from pipelines.tracking.mlflow_writer import MlflowWriter
+from pipelines.tracking.outbox import Outbox
+from pipelines.tracking.redact import redact
+
+log = logging.getLogger("pipelines.tracking")
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
+"""Seconds before a server that was away is asked again: twice as long each time."""
+
+PATIENCE = 5.0
+"""Seconds without an answer after which nobody waits any longer."""
+
+RETRY = 2.0
+"""Seconds that a server that is away is given at the end."""
+
+SHARE = 0.01
+"""Part of a tracker's life that it waits at its end, where that is longer, for a server that is slow, or was away."""
+
+SLOW = 3.0
+"""Seconds an entry takes on a slow server."""
+
+LIMIT = 60.0
+"""Seconds that are waited for a server that answers."""
+
+UPLOADS = {"artifact", "model"}
+"""Kinds of entries that may take long on a server that is well."""
+
+
+def reason(error: Exception) -> str:
+    """One line about ``error`` without secrets."""
+    text = redact(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {text if len(text) <= 160 else text[:159] + '…'}"
+
+
+class Delivery:
+    """Writes entries in order, each until MLflow has it or refuses it.
+
+    `put` never waits. `wait` waits as long as there is hope.
+    """
+
+    def __init__(self, writer: MlflowWriter, outbox: Outbox):
+        self.opened = threading.Event()
+        """Set once the run is there, or nobody tries any longer."""
+        self.trouble: str | None = None
+        """Why MLflow does not answer, while it does not."""
+        self._writer, self._outbox = writer, outbox
+        self._queue: deque[dict] = deque()
+        self._changed = threading.Condition()
+        self._stopped = self._hurry = self._loaded = self._slow = False
+        self._was_away, self._pause_seconds = False, FIRST_PAUSE
+        self._began = self._answered = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def put(self, entry: dict) -> None:
+        """Write ``entry`` when its turn comes."""
+        with self._changed:
+            self._queue.append(entry)
+            self._changed.notify_all()
+
+    def wait(self, limit: float = LIMIT) -> bool:
+        """Wait at most ``limit`` seconds until all is written; whether it is."""
+        start = time.monotonic()
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            while self._queue and not self._stopped and not self._is_hopeless(start, limit):
+                self._changed.wait(0.1)
+            return not self._queue
+
+    def _is_hopeless(self, start: float, limit: float) -> bool:
+        now = time.monotonic()
+        if self.trouble:
+            return now - start > min(limit, RETRY)
+        local = mlflow_client.is_local(self._writer.uri)
+        if self._was_away or (self._slow and not local):
+            limit = min(limit, max(RETRY, SHARE * (start - self._began)))
+        if now - start > limit:
+            return True
+        if local or not self._loaded or self._queue[0]["kind"] in UPLOADS:
+            return False
+        return now - max(start, self._answered) > PATIENCE
+
+    def stop(self) -> int:
+        """Try no longer; how many entries are not written. One that is under way may still arrive."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            self.opened.set()
+            return len(self._queue)
+
+    def _run(self) -> None:
+        while entry := self._next():
+            try:
+                self._load()
+                start = time.monotonic()
+                self._writer.write(entry)
+            except Exception as error:
+                if not self._writer.refuses(error):
+                    self._pause(error)
+                    continue
+                self._outbox.note_refused(entry, reason(error))
+                if len(self._outbox.refused) == 1:
+                    log.warning("MLflow refuses an entry: %s; the run goes on", reason(error))
+            else:
+                self._outbox.note_written(entry)
+            self._advance(entry, time.monotonic() - start)
+
+    def _load(self) -> None:
+        if not self._loaded:
+            mlflow_client.load()
+            self._answered, self._loaded = time.monotonic(), True
+
+    def _next(self) -> dict | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._stopped)
+            return None if self._stopped else self._queue[0]
+
+    def _advance(self, entry: dict, seconds: float) -> None:
+        with self._changed:
+            if self.trouble:
+                log.info("MLflow answers again")
+            self.trouble, self._answered = None, time.monotonic()
+            self._pause_seconds = FIRST_PAUSE
+            if entry["kind"] not in UPLOADS:
+                self._slow = seconds > SLOW
+            self._queue.popleft()
+            self._changed.notify_all()
+        self.opened.set()
+
+    def _pause(self, error: Exception) -> None:
+        with self._changed:
+            if not self.trouble:
+                log.info("MLflow does not answer: %s; entries wait in %s", reason(error), self._outbox.folder)
+            self.trouble, self._was_away = reason(error), True
+            self._changed.wait_for(lambda: self._stopped or self._hurry, self._pause_seconds)
+            self._pause_seconds = FIRST_PAUSE if self._hurry else min(2 * self._pause_seconds, LONGEST_PAUSE)
+            self._hurry = False

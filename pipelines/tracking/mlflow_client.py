@@ -1,0 +1,157 @@
+"""MLflow as a library: a client, and what needs its classes. The only file that imports mlflow, and never at import."""
+
+import importlib.metadata
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.paths import find_project
+from pipelines.pipeline_run import tracking_home
+from pipelines.tracking.redact import URI, redact
+
+SQLITE = "sqlite:///"
+
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Set where the user has not: no telemetry, no retries (`delivery` has its own), no two lines per candidate."""
+
+REFUSALS = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+}
+"""Error codes of a store that answers, and would answer the same the next time."""
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or mlflow.db in the project folder."""
+    return os.environ.get(URI) or f"{SQLITE}{_home() / 'mlflow.db'}"
+
+
+def is_local(uri: str) -> bool:
+    """Whether the store is a file: it may be slow at first, but is never away."""
+    return uri.startswith(("sqlite:", "file:"))
+
+
+def artifact_location(uri: str) -> str | None:
+    """Where the files of a new experiment go: beside mlflow.db, or wherever a server wants them."""
+    return None if uri.startswith("http") else (_home() / "mlartifacts").as_uri()
+
+
+def _home() -> Path:
+    return tracking_home(find_project())
+
+
+def load() -> None:
+    """Import mlflow, which takes seconds, and quieten it."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+    for library in ("mlflow", "alembic"):
+        logger = logging.getLogger(library)
+        logger.setLevel(logging.WARNING)
+        for handler in logger.handlers:
+            if _redact_record not in handler.filters:
+                handler.addFilter(_redact_record)
+
+
+def connect(uri: str) -> Any:
+    """A client of ``uri``; a file of sqlite that is not there is made. One process at a time: nothing else keeps two apart."""
+    load()
+    from mlflow import MlflowClient
+
+    if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:  # broken off, it could not be mended
+            MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
+            os.replace(f"{folder}/new.db", path)
+    return MlflowClient(uri, registry_uri=uri)
+
+
+def _redact_record(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the answer to an entry is no, now and later; else MLflow was away, and the entry waits for it."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, requests.RequestException):
+        return error.response is not None and error.response.status_code in (400, 413)
+    if isinstance(error, MlflowException):  # "API request to …": not MLflow answered, but something before it
+        return error.error_code in REFUSALS and not str(error).startswith("API request to")
+    return isinstance(error, FileNotFoundError | ValueError | TypeError | LookupError | AttributeError)
+
+
+def log_batch(
+    client, run_id: str, params: dict, metrics: dict[str, float], tags: dict, step: int = 0, timestamp: int = 0
+) -> None:
+    """Log any number of each. Characters that MLflow refuses in names are replaced; ``timestamp`` in ms."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(_allowed(key), str(value)) for key, value in params.items()]
+    metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in metrics.items()]
+    tags = [RunTag(_allowed(key), str(value)) for key, value in tags.items()]
+    for start in range(0, max(map(len, (params, metrics, tags))), 100):  # the store takes no more at once
+        part = slice(start, start + 100)
+        client.log_batch(run_id, metrics[part], params[part], tags[part])
+
+
+def _allowed(name: str) -> str:
+    return re.sub(r"[^\w.\- :/]", "-", name)
+
+
+def save_onnx(onnx_path: Path, folder: str, run_id: str, model_id: str, inputs: Any, outputs: Any) -> None:
+    """Write an ONNX model as an MLflow model to ``folder``; the signature has the types and shapes of the arrays."""
+    import mlflow.onnx
+    from mlflow.models import Model, infer_signature
+
+    from gee_core.export.to_onnx import read_onnx
+
+    packages = ("onnx", "onnxruntime", "numpy")
+    mlflow.onnx.save_model(
+        read_onnx(onnx_path),
+        folder,
+        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+        signature=infer_signature(inputs, outputs),
+        pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in packages],
+    )
+
+
+def link_model(client, run_id: str, model_id: str) -> None:
+    """Show a logged model as the output of a run, once."""
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = client.get_run(run_id).outputs
+    if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def champion(client, name: str) -> Any | None:
+    """The version of the registered model ``name`` with the alias ``champion``; registers the name where it is new."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+        return None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    try:
+        return client.get_model_version_by_alias(name, "champion")
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None

@@ -1,0 +1,201 @@
+"""Writes a tracker's entries to MLflow.
+
+Whatever is written twice is there once: a run or model is looked for by the tag of its entry before it is made, parameters,
+points of curves, tags and files replace themselves. So an entry whose outcome is unknown is simply written again.
+"""
+
+from pipelines import pipeline_run
+from pipelines.pipeline_run import LEVEL, PROCESS
+from pipelines.tracking import mlflow_client
+from pipelines.tracking.model_writer import write_model
+from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
+
+STUDY = "gee.study"
+"""Tag: a study with these cells, so that one that is started again goes on in its own run."""
+
+CELL = "gee.cell"
+"""Tag: a cell's key and labels."""
+
+
+class MlflowWriter:
+    """Writes the entries of ``outbox``, which begins with ``opening``, to MLflow as it is at ``uri``.
+
+    Not ``fresh``, another process may have written some of them before.
+    """
+
+    def __init__(self, outbox: Outbox, opening: dict, uri: str, fresh: bool = True):
+        self.uri, self.run_id = uri, outbox.ids.get("run")
+        self._outbox, self._opening = outbox, opening
+        self._client = self._experiment_id = None
+        self._found: dict[str, str] | None = {} if fresh else None
+        self._doubtful = not fresh
+
+    def write(self, entry: dict) -> None:
+        """Write one entry; the ids of what it makes are noted in the outbox at once.
+
+        Raises:
+            Exception: whatever MLflow raises; see `refuses`.
+        """
+        if self._experiment_id is None:
+            with self._alone():
+                self._client = mlflow_client.connect(self.uri)
+                self._experiment_id = self._find_experiment()
+        if self.run_id is None:
+            self._open()
+        if entry["kind"] != "open":
+            getattr(self, f"_write_{entry['kind']}")(entry)
+
+    def refuses(self, error: Exception) -> bool:
+        """Whether MLflow does not want an entry. Where there is no run yet, or no MLflow, every entry has to wait."""
+        return self.run_id is not None and mlflow_client.is_refusal(error)
+
+    def _open(self) -> None:
+        opening = self._opening
+        if opening["level"] == "study":
+            with self._alone():
+                run_id = self._open_study()
+        else:
+            run_id = self._open_pipeline()
+        if opening["level"] == "stage":
+            run_id = self._run("stage", "stage", opening["stage"], opening, run_id)
+            self._log(run_id, params=opening["keys"])
+        self._outbox.note_id("run", run_id)
+        self.run_id = run_id
+
+    def _open_pipeline(self) -> str:
+        opening = self._opening
+        with self._alone():
+            run = pipeline_run.find_pipeline_run(self._client, self._experiment_id, opening["execution"])
+            if run is None:
+                pipeline_run.end_abandoned_runs(self._client, self._experiment_id)
+                tags = opening["tags"] | {PROCESS: opening["execution"]}
+                run_id = self._run("pipeline", "pipeline", opening["name"], opening, None, tags)
+            else:
+                run_id = run.info.run_id
+                if not opening["in_flow"]:
+                    self._client.update_run(run_id, status="RUNNING")
+        if run is None or not run.data.params:
+            self._log(run_id, params=opening["keys"])
+        self._upload(run_id, opening)
+        self._outbox.note_id("pipeline", run_id)
+        return run_id
+
+    def _open_study(self) -> str:
+        opening = self._opening
+        pipeline_run.end_abandoned_runs(self._client, self._experiment_id)
+        query = f"tags.`{LEVEL}` = 'study' and tags.`{STUDY}` = '{opening['study']}'"
+        runs = self._client.search_runs([self._experiment_id], query, max_results=1)
+        if runs:
+            run_id = runs[0].info.run_id
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, PROCESS, opening["execution"])
+        else:
+            tags = opening["tags"] | {PROCESS: opening["execution"], STUDY: opening["study"]}
+            run_id = self._run("study", "study", opening["name"], opening, None, tags)
+        self._log(run_id, params=opening["keys"])
+        return run_id
+
+    def _find_experiment(self) -> str:
+        name = self._opening["experiment"]
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment:
+            return experiment.experiment_id
+        return self._client.create_experiment(name, mlflow_client.artifact_location(self.uri))
+
+    def _run(self, key: str, level: str, name: str, entry: dict, parent: str | None, tags: dict | None = None) -> str:
+        """Id of the run that was made for ``key`` of this outbox; made now where there is none."""
+        if key in self._outbox.ids:
+            return self._outbox.ids[key]
+        tag = f"{self._outbox.name}/{key}"
+        if self._found is None:
+            self._found = {run.data.tags[ENTRY]: run.info.run_id for run in self._runs_of_this_outbox()}
+        if tag not in self._found:
+            tags = {LEVEL: level, PROCESS: self._opening["process"], ENTRY: tag, **(tags or {})}
+            if parent:
+                tags["mlflow.parentRunId"] = parent
+            found, self._found, doubtful, self._doubtful = self._found, None, self._doubtful, True
+            created = self._client.create_run(self._experiment_id, start_time=entry["time"], tags=tags, run_name=name)
+            self._found, self._doubtful = found, doubtful  # it answered: no need to look for what it may have made
+            run_id = created.info.run_id
+        else:
+            run_id = self._found[tag]
+        self._outbox.note_id(key, run_id)
+        return run_id
+
+    def _runs_of_this_outbox(self) -> list:
+        return self._search(f"tags.`{ENTRY}` LIKE '{self._outbox.name}/%'")
+
+    def _search(self, query: str) -> list:
+        runs, token = [], None
+        while True:
+            page = self._client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _write_log(self, entry: dict) -> None:
+        self._log(self.run_id, entry["params"], entry["metrics"], entry["tags"], entry["step"], entry["time"])
+
+    def _write_artifact(self, entry: dict) -> None:
+        self._upload(self.run_id, entry, entry["folder"])
+
+    def _write_candidate(self, entry: dict) -> None:
+        run_id = self._run(str(entry["n"]), "candidate", entry["name"], entry, self.run_id, entry["tags"])
+        try:
+            self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=entry["time"])
+            for file, text in entry["texts"].items():
+                self._client.log_text(run_id, text, file)
+            self._upload(run_id, entry)
+        except Exception as error:
+            if self.refuses(error):
+                self._client.set_terminated(run_id, entry["end"], entry["time"])
+            raise
+        self._client.set_terminated(run_id, entry["end"], entry["time"])
+
+    def _write_cell(self, entry: dict) -> None:
+        with self._alone():
+            query = f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`{CELL}` = '{entry['label']}'"
+            runs = self._search(query)
+            if any(run.info.status in ("FINISHED", "FAILED") for run in runs):
+                return
+            tags = {CELL: entry["label"]}
+            run_id = (
+                runs[0].info.run_id if runs else self._run(str(entry["n"]), "cell", entry["name"], entry, self.run_id, tags)
+            )
+            params = entry["params"] | self._opening["keys"]
+            self._log(run_id, params, entry["metrics"], entry["tags"], 0, entry["time"])
+            self._client.set_terminated(run_id, entry["end"], entry["time"])
+
+    def _write_model(self, entry: dict) -> None:
+        write_model(self._client, self._experiment_id, self.run_id, entry, self._outbox)
+
+    def _write_close(self, entry: dict) -> None:
+        if self._doubtful:
+            self._delete_doubles()
+        self._client.set_terminated(self.run_id, entry["status"], entry["time"])
+        if pipeline_id := self._outbox.ids.get("pipeline") if self._opening["level"] == "stage" else None:
+            self._upload(pipeline_id, entry)
+            if not self._opening["in_flow"]:
+                stage, status = self._opening["stage"], entry["status"]
+                pipeline_run.end_pipeline_run(self._client, pipeline_id, stage, status, entry["time"])
+
+    def _delete_doubles(self) -> None:
+        """Delete what a server made after we had given up waiting for its answer, and made again."""
+        for run in self._runs_of_this_outbox():
+            key = run.data.tags[ENTRY].removeprefix(f"{self._outbox.name}/")
+            if self._outbox.ids.get(key) not in (None, run.info.run_id):
+                self._client.delete_run(run.info.run_id)
+
+    def _upload(self, run_id: str, entry: dict, folder: str = "") -> None:
+        for file in entry.get("files", []):
+            path = self._outbox.folder / file
+            if path.exists() or not path.is_relative_to(self._outbox.folder):  # what was kept goes once it is uploaded
+                self._client.log_artifact(run_id, str(path), folder or None)
+
+    def _alone(self):
+        """Inside, no other process looks for, or makes, what several of them share."""
+        return one_at_a_time(self._outbox.folder.parent, "store")
+
+    def _log(self, run_id, params=None, metrics=None, tags=None, step=0, timestamp=0) -> None:
+        mlflow_client.log_batch(self._client, run_id, params or {}, metrics or {}, tags or {}, step, timestamp)

@@ -1,0 +1,141 @@
+"""Brings MLflow up to date from the outboxes that trackers left behind."""
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gee_core.errors import InputError
+from pipelines.processes import is_gone
+from pipelines.tracking.delivery import FIRST_PAUSE, reason
+from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking.mlflow_writer import MlflowWriter
+from pipelines.tracking.outbox import Outbox, one_at_a_time
+from pipelines.tracking.redact import URI, bare
+
+TRIES = 3
+"""How often an entry is tried before the server counts as away."""
+
+
+@dataclass
+class Waiting:
+    """An outbox and what is left in it."""
+
+    outbox: Outbox
+    opening: dict | None
+    """Its first entry; None where that cannot be read."""
+    entries: list[dict]
+    """Those that MLflow does not have."""
+    is_closed: bool
+    """Whether its tracker ended and said how; that of a killed process did not."""
+    hindrance: str | None = None
+    """Why they are not written now."""
+    is_away: bool = False
+    """Whether that is because MLflow does not answer."""
+    written: Counter = field(default_factory=Counter)
+    """How many of each kind `replay` wrote."""
+
+    @property
+    def title(self) -> str:
+        """What people know it by."""
+        return self.opening["stage"] or self.opening["name"] if self.opening else self.outbox.name
+
+
+def find_waiting(root: Path, everywhere: bool = False) -> list[Waiting]:
+    """Every outbox below ``root``, oldest first.
+
+    Whether a process of another machine lives cannot be known here: ``everywhere`` says that none does.
+    """
+    found = [_look(Outbox(path.parent), everywhere) for path in root.glob("*/entries.jsonl")]
+    return sorted(found, key=lambda waiting: (waiting.opening or {}).get("time", 0))
+
+
+def count_ready(found: list[Waiting]) -> int:
+    """How many entries `replay` will write: the end of those that were killed is one more."""
+    return sum(len(waiting.entries) + (not waiting.is_closed) for waiting in found if waiting.hindrance is None)
+
+
+def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = lambda: None) -> list[Waiting]:
+    """Write what waits below ``root`` to MLflow; what became of each outbox. Those that are complete are removed.
+
+    Living processes bring theirs themselves and are left alone. ``on_entry`` is called after each entry.
+
+    Raises:
+        InputError: another replay is at work.
+    """
+    with one_at_a_time(root, "replay", wait=False) as alone:
+        if not alone:
+            raise InputError(f"{root}: another `gee track replay` is at work; wait for its end")
+        found = find_waiting(root, everywhere)
+        ready = [waiting for waiting in found if waiting.hindrance is None]
+        for i, waiting in enumerate(ready):
+            if not waiting.is_closed:
+                _close(waiting)
+            _write(waiting, on_entry)
+            if waiting.is_away:
+                for later in ready[i + 1 :]:
+                    later.is_away, later.hindrance = True, waiting.hindrance
+                break
+    return found
+
+
+def _look(outbox: Outbox, everywhere: bool) -> Waiting:
+    entries = outbox.entries()
+    opening = entries[0] if entries and entries[0]["kind"] == "open" else None
+    left = [entry for entry in entries if entry["n"] not in outbox.written]
+    waiting = Waiting(outbox, opening, left, is_closed=bool(entries) and entries[-1]["kind"] == "close")
+    if opening is None:
+        waiting.hindrance = f"its beginning is damaged, so nothing can be made of it: delete {outbox.folder}"
+    elif opening["store"] != bare(tracking_uri()):
+        waiting.hindrance = f"it is for {opening['store']}: set {URI}"
+    elif not is_gone(process := opening["process"]):
+        host = process.rsplit("/", 2)[0]
+        if host == socket.gethostname():
+            waiting.hindrance = "its process is at work"
+        elif not everywhere:
+            waiting.hindrance = f"its process is on {host}: replay it there, or --everywhere if nothing runs there"
+    return waiting
+
+
+def _close(waiting: Waiting) -> None:
+    outbox = waiting.outbox
+    end = outbox.entry("close", status="KILLED", files=[]) | {"time": outbox.entries()[-1]["time"]}
+    outbox.append(end)
+    waiting.entries.append(end)
+
+
+def _write(waiting: Waiting, on_entry: Callable[[], None]) -> None:
+    outbox, left = waiting.outbox, []
+    writer = MlflowWriter(outbox, waiting.opening, tracking_uri(), fresh=False)
+    for i, entry in enumerate(waiting.entries):
+        error = _try(writer, entry)
+        if error is None:
+            outbox.note_written(entry)
+            waiting.written[entry["kind"]] += 1
+        elif writer.refuses(error):
+            outbox.note_refused(entry, reason(error))
+            left.append(entry)
+        else:
+            waiting.is_away, waiting.hindrance = True, f"MLflow does not answer: {reason(error)}"
+            waiting.entries = left + waiting.entries[i:]
+            return
+        on_entry()
+    waiting.entries = left
+    if left:
+        waiting.hindrance = f"refused: {outbox.refused[left[0]['n']]}; delete {outbox.folder} to forget it"
+    else:
+        outbox.remove()
+
+
+def _try(writer: MlflowWriter, entry: dict) -> Exception | None:
+    for attempt in range(TRIES):
+        try:
+            writer.write(entry)
+            return None
+        except Exception as error:
+            if writer.refuses(error) or attempt == TRIES - 1:
+                return error
+            time.sleep(FIRST_PAUSE)
+    return None

@@ -1,0 +1,233 @@
+"""What a stage tells MLflow: a run per pipeline execution, below it one per stage, below evolve's one per candidate.
+
+Every call is written to disk, and returns; `delivery` brings it to MLflow when MLflow answers, `gee track replay` what then
+is left. No trouble with the tracking store, or with the disk, reaches the stage, and it never waits for either.
+"""
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import psutil
+
+from gee_core.config import Params
+from gee_core.errors import InputError
+from pipelines import pipeline_run
+from pipelines.paths import find_project
+from pipelines.processes import process_key
+from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
+from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking.mlflow_writer import MlflowWriter
+from pipelines.tracking.outbox import Outbox, outbox_root
+from pipelines.tracking.redact import bare, redact
+
+log = logging.getLogger("pipelines.tracking")
+
+
+class Tracker(Protocol):
+    """Where a stage's parameters, metrics and artifacts go."""
+
+    def wait_open(self, seconds: float = 60.0) -> str | None:
+        """Wait until the run exists; its id, or None if there is none in time."""
+
+    def params(self, values: dict) -> None:
+        """Log parameters; a key can be logged once per run."""
+
+    def metrics(self, values: dict, step: int | None = None) -> None:
+        """Log metrics, as a point of a curve where there is a ``step``. Those that are not finite become a tag."""
+
+    def tags(self, values: dict) -> None:
+        """Set tags."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Upload a file, as it is now, into ``folder``."""
+
+    def candidate(
+        self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str], files: list[Path]
+    ) -> None:
+        """One run below the stage's, ended at once; it counts as failed unless ``status`` is ``ok``.
+
+        ``artifacts`` maps file names to text, ``files`` are uploaded as they are now.
+        """
+
+    def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
+        """Log an ONNX model; ``register`` makes it the newest version of ``name``, with the alias ``champion``.
+
+        The examples are batches of any size (axis 0); their other axes and types become the model's signature.
+        """
+
+    def drain(self, seconds: float = LIMIT) -> None:
+        """Wait until MLflow has all that was logged so far, but not for a server that does not answer."""
+
+    def close(self, status: str = "FINISHED") -> None:
+        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; waits as `drain` does, and says what then is left."""
+
+
+class NullTracker:
+    """Tracks nothing."""
+
+    def _nothing(self, *_args, **_kwargs) -> None:
+        pass
+
+    wait_open = params = metrics = tags = artifact = candidate = model = drain = close = _nothing
+
+
+class MlflowTracker:
+    """Writes to `MLFLOW_TRACKING_URI`, else to mlflow.db and mlartifacts in the project folder.
+
+    ``keys`` are what people filter by: parameters of every run, whatever else a candidate calls by their names. ``opening``
+    changes what the first entry holds, for other kinds of runs.
+    """
+
+    def __init__(self, stage: str | None, keys: dict, **opening):
+        self._stage, self._warned = stage, False
+        level = opening.get("level") or ("pipeline" if stage is None else "stage")
+        self._outbox = Outbox.new(outbox_root(), stage or level)
+        project = find_project()
+        values = {
+            "level": level,
+            "stage": stage,
+            "name": f"{keys.get('dataset')} {keys.get('network')} g={keys.get('n_genes')}",
+            "keys": texts(keys),
+            "store": bare(tracking_uri()),
+            "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
+            "process": process_key(psutil.Process()),
+            "execution": pipeline_run.execution_key(),
+            "in_flow": pipeline_run.EXECUTION in os.environ,
+            "tags": pipeline_run.pipeline_tags(project),
+            "files": self._kept(pipeline_run.versions(project)),
+        }
+        first = self._entry("open", **(values | opening))
+        self._writer = MlflowWriter(self._outbox, first, tracking_uri())
+        self._delivery = Delivery(self._writer, self._outbox)
+        self._delivery.put(first)
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id, once it exists."""
+        return self._writer.run_id
+
+    def wait_open(self, seconds: float = LIMIT) -> str | None:
+        self._delivery.opened.wait(seconds)
+        return self.run_id
+
+    def params(self, values: dict) -> None:
+        self._log(params=texts(values))
+
+    def metrics(self, values: dict, step: int | None = None) -> None:
+        finite, tags = finite_metrics(values)
+        self._log(metrics=finite, tags=tags, step=step or 0)
+
+    def tags(self, values: dict) -> None:
+        self._log(tags=texts(values))
+
+    def _log(self, **values) -> None:
+        self._add("log", **({"params": {}, "metrics": {}, "tags": {}, "step": 0} | values))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        if kept := self._kept([path]):
+            self._add("artifact", files=kept, folder=folder)
+
+    def candidate(
+        self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str], files: list[Path]
+    ) -> None:
+        finite, tags = finite_metrics(metrics)
+        self._add(
+            "candidate",
+            name=name,
+            params=texts({**params, "status": status}),
+            metrics=finite,
+            tags=tags | {"status": status},
+            texts=artifacts,
+            files=self._kept(files),
+            end="FINISHED" if status == "ok" else "FAILED",
+        )
+
+    def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
+        if kept := self._kept([onnx_path]):
+            inputs, outputs = (
+                {"shape": [1, *array.shape[1:]], "dtype": str(array.dtype)} for array in (input_example, output_example)
+            )
+            self._add("model", files=kept, inputs=inputs, outputs=outputs, name=name, register=register)
+
+    def drain(self, seconds: float = LIMIT) -> None:
+        self._delivery.wait(seconds)
+
+    def close(self, status: str = "FINISHED") -> None:
+        versions = pipeline_run.versions(find_project()) if self._stage else []
+        self._add("close", status=status, files=self._kept(versions))
+        self._delivery.wait(PATIENCE if status == "KILLED" else LIMIT)
+        left = self._delivery.stop()
+        if left:
+            why = self._delivery.trouble or "it is slow"
+            log.warning(
+                "MLflow: %d entries are not there yet (%s); they wait in %s: `gee track replay` writes them",
+                *(left, why, self._outbox.folder),
+            )
+        elif not self._outbox.refused:
+            self._outbox.remove()
+
+    def _add(self, kind: str, **values) -> None:
+        self._delivery.put(self._entry(kind, **values))
+
+    def _entry(self, kind: str, **values) -> dict:
+        entry = self._outbox.entry(kind, **values)
+        try:
+            self._outbox.append(entry)
+        except (InputError, OSError) as error:
+            self._warn(f"{error}; what MLflow does not take during this run is lost")
+        return entry
+
+    def _kept(self, paths: list[Path]) -> list[str]:
+        """Where in the outbox the files lie; where there is no room for them, they themselves."""
+        kept = []
+        for path in paths:
+            try:
+                kept.append(self._outbox.keep(path))
+            except FileNotFoundError as error:
+                self._warn(f"{error}; it is not uploaded")
+            except OSError as error:
+                self._warn(f"{error}; {path} is uploaded as it is then")
+                kept.append(str(path.resolve()))
+        return kept
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            log.warning("tracking: %s", redact(message))
+        self._warned = True
+
+
+def tracking_is_off() -> bool:
+    """Whether the variable GEE_TRACKING says so."""
+    return os.environ.get("GEE_TRACKING", "").lower() == "off"
+
+
+def open_tracker(stage: str | None, params: Params) -> Tracker:
+    """The tracker of ``stage``, or with None that of a whole pipeline run. `GEE_TRACKING=off` turns tracking off."""
+    if tracking_is_off():
+        return NullTracker()
+    network = params.network
+    keys = {
+        "dataset": params.prepare.dataset,
+        "network": network.name,
+        "n_genes": network.n_genes,
+        "variant": params.evolve.variant,
+        "width": network.width,
+        "seed": params.base.seed,
+    }
+    return MlflowTracker(stage, keys)
+
+
+def texts(values: dict) -> dict[str, str]:
+    """``values`` as MLflow keeps parameters and tags."""
+    return {key: str(value) for key, value in values.items()}
+
+
+def finite_metrics(metrics: dict) -> tuple[dict[str, float], dict[str, str]]:
+    """The metrics that are finite, and a tag that names the others: the store would keep NaN as 0, and find it as such."""
+    finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+    lost = [name for name in metrics if name not in finite]
+    return finite, {"not_finite": ", ".join(lost)} if lost else {}

@@ -1,0 +1,73 @@
+"""Candidates given to an engine, and the score of one whose worker always died.
+
+How many are scored side by side is chosen outside params.yaml, since it must not make results stale: GEE_WORKERS, else one
+per CPU core, or one where there is a GPU. Each uses GEE_THREADS threads, else one: a candidate's result depends on its own
+threads alone, so any engine and any number of workers give the same records.
+"""
+
+import functools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from gee_core.environment import from_environment
+from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
+from pipelines.engines.choice import choose_engine, default_count
+from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
+from pipelines.engines.serial import Serial
+
+
+def worker_count(task: ProxyTask) -> int | None:
+    """How many candidates are scored side by side; None for as many as a scheduler has workers."""
+    return from_environment("GEE_WORKERS", default_count([task.base]))
+
+
+class Scorer(Protocol):
+    """Scores candidates; a context manager."""
+
+    def __enter__(self) -> "Scorer": ...
+
+    def __exit__(self, *exception) -> None: ...
+
+    def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
+        """Yield (candidate, score, seconds) in order of completion."""
+
+
+class Workers:
+    """Scores candidates on an engine, by default the one of the environment; a context manager, which ends it."""
+
+    def __init__(self, task: ProxyTask, engine: Engine | None = None):
+        checkpoints = task.checkpoints and task.checkpoints.absolute()
+        self._task = replace(task, prepared=task.prepared.absolute(), checkpoints=checkpoints)
+        if engine is None:
+            threads = from_environment("GEE_THREADS", 1)
+            engine = choose_engine(worker_count(task), threads, [task.prepared], [task.base])
+        self._engine = engine
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._engine.stop()
+
+    def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
+        """Yield (candidate, score, seconds) in order of completion."""
+        for candidate, result in run_each(self._engine, functools.partial(_score_job, self._task), candidates):
+            if isinstance(result, WorkerDied):
+                result = failed("its worker process died every time (out of memory?)"), 0.0
+            yield candidate, *result
+
+
+def score_here(task: ProxyTask) -> Workers:
+    """Scores candidates one after the other in this process, with the threads that it has."""
+    return Workers(task, Serial())
+
+
+def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
+    return _timed_score(task, candidate)
+
+
+def _timed_score(task: ProxyTask, candidate: Candidate) -> tuple[Score, float]:
+    start = time.perf_counter()
+    return score(task, candidate), time.perf_counter() - start

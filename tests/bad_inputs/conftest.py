@@ -1,0 +1,155 @@
+"""A project in which everything is right, to be spoilt, and what every refusal has to look like."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pipelines import cli, evaluate, evolve, export, prepare, report, robustness, train
+from tests.bad_inputs.case import Case
+from tests.pipelines.conftest import digits, make_params, own_sigterm, trained, write_params  # noqa: F401 - fixtures
+from tests.pipelines.studies.conftest import TINY_STUDY
+
+STAGES = {
+    "prepare": prepare,
+    "evolve": evolve,
+    "train": train,
+    "evaluate": evaluate,
+    "robustness": robustness,
+    "export": export,
+    "report": report,
+}
+GENOTYPE = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "seed": 1, "sigma_O": 0.3, "sigma_X": [0.4] * 8}
+
+
+@pytest.fixture(scope="session")
+def good_project(tmp_path_factory, digits, trained, make_params) -> Path:  # noqa: F811
+    """Raw images, prepared digits, a genotype, a checkpoint, an ONNX model, presets and a study."""
+    folder = tmp_path_factory.mktemp("good") / "project"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    write_params(folder / "params.yaml", make_params())
+    shutil.copytree(digits, folder / "data/prepared")
+    shutil.copytree(trained.parent, folder / "models/train")
+    (folder / "models/evolve").mkdir()
+    (folder / "models/evolve/genotype.json").write_text(json.dumps(GENOTYPE))
+    (folder / "data/raw").mkdir()
+    (folder / "data/raw/README").write_text("")
+    write_images(folder / "images")
+    write_model(folder / "models/export")
+    (folder / "presets").mkdir()
+    write_params(folder / "presets/digits.yaml", make_params())
+    (folder / "presets/other.yaml").write_text("train: {epochs: 3}\n")
+    (folder / "studies").mkdir()
+    text = io.StringIO()
+    YAML().dump(TINY_STUDY, text)
+    (folder / "studies/tiny.yaml").write_text(text.getvalue())
+    return folder
+
+
+def write_images(folder: Path) -> None:
+    """Two classes of 8 x 8 images, six for training and two for testing each."""
+    for split, count in (("train", 6), ("test", 2)):
+        for k, name in enumerate(("cat", "dog")):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (8, 8), (20 * i, 100 * k, 7)).save(folder / split / name / f"{i}.png")
+
+
+def write_model(folder: Path) -> None:
+    """An ONNX model that answers with the pixels, as 64 classes, and its meta.json."""
+    folder.mkdir(parents=True)
+    node = helper.make_node("Flatten", ["images"], ["logits"])
+    given = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 8, 8])
+    answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 64])
+    graph = helper.make_graph([node], "pixels", [given], [answer])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), folder / "network.onnx")
+    card = {"class_names": [str(k) for k in range(64)], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+    (folder / "meta.json").write_text(json.dumps(card))
+
+
+@pytest.fixture
+def project(good_project, tmp_path, monkeypatch) -> Path:
+    """A copy of it, and the current folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(good_project, folder)
+    monkeypatch.chdir(folder)
+    for name in ("pipelines.stage", "pipelines.processes"):
+        monkeypatch.setattr(f"{name}.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+        monkeypatch.setattr(f"{name}.die_with_parent", lambda: None)
+    monkeypatch.setenv("GEE_WORKERS", "1")
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # `gee` puts its Python before it
+    return folder
+
+
+@pytest.fixture
+def run(project, monkeypatch, capsys) -> Callable[[str], tuple[int, str, str]]:
+    """Runs a stage or a `gee …` command line in this process; its exit code, output and messages."""
+
+    def start(command: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            if command.startswith("gee"):
+                monkeypatch.setattr(sys, "argv", ["gee", *command.split()[1:]])
+                cli.main()
+            else:
+                STAGES[command].main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return start
+
+
+@pytest.fixture
+def refuses(project, run, monkeypatch) -> Callable[[Case], str]:
+    """Sees to it that a case ends as every bad input has to; its messages."""
+
+    def check(case: Case) -> str:
+        for change in case.change:
+            change(project)
+        for name, value in case.env.items():
+            monkeypatch.setenv(name, value)
+        before = hashes(project)
+        code, out, err = run(case.run)
+        assert "Traceback" not in err
+        assert code == 2, err
+        after = hashes(project)
+        assert {path: after.get(path) for path in before} == before, "a file was changed or removed"
+        assert not {path for path in after if path not in before and not path.startswith(".scratch")}, "a file was written"
+        assert out == ""
+        text = " ".join(err.replace("│", " ").split())  # Typer's own messages stand in a box
+        assert case.says in text
+        assert case.remedy in text
+        if not case.run.startswith("gee") or err.startswith("gee: error: "):  # else Typer's own: a usage line and a box
+            name = case.run.split()[0]
+            lines = err.splitlines()
+            assert all(line.startswith(f"{name}: error: ") for line in lines), err
+            assert len(lines) == case.messages, err
+            assert max(map(len, lines)) < 700
+        return err
+
+    return check
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below ``folder``, and where links lead, by path."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            found[path.relative_to(folder).as_posix()] = f"→ {os.readlink(path)}"
+        elif path.is_file():
+            found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found

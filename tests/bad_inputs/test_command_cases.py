@@ -1,0 +1,181 @@
+"""The command line, presets, studies, and the files that `gee` reads for people."""
+
+import json
+
+import pytest
+
+from tests.bad_inputs.case import Case, Change, cut, edit, param, remove, write
+from tests.bad_inputs.test_image_cases import bomb
+
+
+def command(name: str, run: str, *change: Change, says: str, remedy: str) -> Case:
+    return Case(name=name, run=run, change=change, says=says, remedy=remedy)
+
+
+NETWORKS = "choose one of cifarnet"
+COUNT = "gee count --network vgg16"
+USAGE = [
+    command("an unknown command", "gee evlove", says="No such command 'evlove'", remedy="--help"),
+    command("an unknown option", "gee run --fast", says="No such option: --fast", remedy="--help"),
+    command("a missing option", "gee count", says="Missing option '--network'", remedy="--help"),
+    command("an unknown network", "gee count --network resnet50", says="unknown network 'resnet50'", remedy=NETWORKS),
+    command("no genes", f"{COUNT} --genes 0", says="n_genes must be >= 1, got 0", remedy="must be >= 1"),
+    command("a word for genes", f"{COUNT} --genes many", says="Invalid value for '--genes'", remedy="--help"),
+    command("no classes", f"{COUNT} --classes 0", says="num_classes must be >= 1, got 0", remedy="must be >= 1"),
+    command("a width below 0", f"{COUNT} --width -1", says="width must be > 0, got -1", remedy="must be > 0"),
+    command("classes beyond memory", f"{COUNT} --classes 999999999999", says="too large", remedy="choose a smaller one"),
+    command("genes beyond memory", f"{COUNT} --genes 9999999999", says="too large", remedy="choose a smaller one"),
+    command("a width beyond numbers", f"{COUNT} --width 1e300", says="too large", remedy="choose a smaller one"),
+    command("an infinite width", f"{COUNT} --width inf", says="too large", remedy="choose a smaller one"),
+    command("an unknown preset", "gee preset nothing", says="unknown preset 'nothing'", remedy="choose one of digits"),
+    command("no data for a preset", "gee preset digits --data \0", says="prepare.path", remedy="name another path"),
+    command("no run to summarise", "gee summary", says="reports/summary.json: not found", remedy="`dvc repro` makes it"),
+    command(
+        "half a summary",
+        "gee summary",
+        write("reports/summary.json", "{"),
+        says="reports/summary.json: damaged",
+        remedy="dvc repro -f report",
+    ),
+    command(
+        "a summary of other things",
+        "gee summary",
+        write("reports/summary.json", '{"n_genes": "many"}'),
+        says="reports/summary.json: damaged",
+        remedy="dvc repro -f report",
+    ),
+    command(
+        "no raw images", "gee run", param("prepare.path", "nowhere"), says="prepare.path = nowhere", remedy="put the images"
+    ),
+    command("no cron", "gee flow serve --cron soon", says='--cron "soon": not a cron schedule', remedy='"0 2 * * *"'),
+]
+
+ONNX, CARD = "models/export/network.onnx", "models/export/meta.json"
+IMAGE = "images/test/cat/0.png"
+
+
+def card(**values) -> Change:
+    return lambda folder: (folder / CARD).write_text(json.dumps(json.loads((folder / CARD).read_text()) | values))
+
+
+ANEW = "`dvc repro -f export` makes it anew"
+PREDICT = [
+    command("no image", "gee predict nothing.png", says="nothing.png: not found", remedy="put it back"),
+    command(
+        "text for an image", "gee predict params.yaml", says="params.yaml: not a readable image", remedy="replace or remove it"
+    ),
+    command("a folder for an image", "gee predict images", says="images: not a file", remedy="replace or remove it"),
+    command("a bomb for an image", "gee predict b.png", write("b.png", bomb(9000)), says="has more pixels", remedy="shrink"),
+    command("no model", f"gee predict {IMAGE}", remove(ONNX), says=f"{ONNX}: not found", remedy="`dvc repro export` makes it"),
+    command("half a model", f"gee predict {IMAGE}", cut(ONNX), says=f"{ONNX}: damaged", remedy=ANEW),
+    command("a model of other classes", f"gee predict {IMAGE}", card(class_names=["a"]), says=f"{ONNX}: does not", remedy=ANEW),
+    command("a model of other sizes", f"gee predict {IMAGE}", card(image_size=9), says=f"{ONNX}: damaged", remedy=ANEW),
+    command("half a card", f"gee predict {IMAGE}", cut(CARD), says=f"{CARD}: damaged", remedy=ANEW),
+    command("a word for a size", f"gee predict {IMAGE}", card(image_size="8"), says=f"{CARD}: damaged", remedy=ANEW),
+    command("a mean too many", f"gee predict {IMAGE}", card(mean=[0.1, 0.2]), says=f"{CARD}: damaged", remedy=ANEW),
+    command("a size beyond memory", f"gee predict {IMAGE}", card(image_size=10**9), says=f"{CARD}: damaged", remedy=ANEW),
+]
+
+ENCODE = "gee encode models/train/network.safetensors --genes 4 --out out.safetensors"
+ENCODES = [
+    command(
+        "no checkpoint", ENCODE.replace("train", "none"), says="network.safetensors: not found", remedy="`dvc repro` makes it"
+    ),
+    command("genes already", ENCODE, says="has 6 genes already", remedy="name a network trained with network.n_genes = null"),
+    command(
+        "a checkpoint over itself",
+        ENCODE.replace("out.safetensors", "models/train/network.safetensors"),
+        says="models/train/network.safetensors: is the checkpoint itself",
+        remedy="name another file",
+    ),
+]
+
+PRESET, STUDY = "presets/other.yaml", "studies/tiny.yaml"
+PRESETS = [
+    command("half a preset", "gee preset other", write(PRESET, "train: ["), says=f"{PRESET}: not valid YAML", remedy="mend it"),
+    command("a preset that is a list", "gee preset other", write(PRESET, "- 1"), says=f"{PRESET}: must hold", remedy="mend it"),
+    command(
+        "no base of presets",
+        "gee preset other",
+        remove("presets/digits.yaml"),
+        says="presets/digits.yaml: not found",
+        remedy="take",
+    ),
+    command(
+        "an unknown section",
+        "gee preset other",
+        write(PRESET, "tain: {a: 1}"),
+        says="tain is not a known",
+        remedy="mean train?",
+    ),
+    command(
+        "a value out of range",
+        "gee preset other",
+        write(PRESET, "train: {epochs: 0}"),
+        says="train.epochs = 0",
+        remedy="equal to 1",
+    ),
+]
+
+RUN = "gee study run tiny"
+
+
+def renamed_column(name: str) -> Change:
+    return lambda folder: (folder / STUDY).write_text((folder / STUDY).read_text().replace("encoding", name))
+
+
+def without(key: str) -> Change:
+    return lambda folder: (folder / STUDY).write_text((folder / STUDY).read_text().partition(f"{key}:")[0])
+
+
+STUDIES = [
+    command("an unknown study", "gee study run tinny", says="unknown study 'tinny'", remedy="choose one of tiny"),
+    command("a study elsewhere", "gee study run ../params", says="unknown study '../params'", remedy="choose one of tiny"),
+    command("a preset that is none", f"{RUN} --preset x", says="unknown preset 'x'", remedy="choose one of digits"),
+    command("no seeds", f"{RUN} --seeds 0", says="Invalid value for '--seeds'", remedy="--help"),
+    command("a million seeds", f"{RUN} --seeds 1000000", says="Invalid value for '--seeds'", remedy="--help"),
+    command("no jobs", f"{RUN} --jobs 0", says="Invalid value for '--jobs'", remedy="--help"),
+    command(
+        "a change without a value", f"{RUN} --set train.epochs", says="--set train.epochs", remedy="write section.key=value"
+    ),
+    command("a change that is no YAML", f"{RUN} --set train.epochs=[", says="'[' is not a YAML value", remedy="--set"),
+    command("a month 13", f"{RUN} --set train.epochs=2024-13-01", says="'2024-13-01' is not a YAML value", remedy="--set"),
+    command(
+        "a change of nothing", f"{RUN} --set tain.epochs=1", says="tain.epochs = 1: no such key", remedy="write section.key"
+    ),
+    command("a change out of range", f"{RUN} --set train.epochs=0", says="train.epochs = 0", remedy="equal to 1"),
+    command("a label that is none", f"{RUN} --only encoding=x", says="--only encoding=x", remedy="choose one of genetic"),
+    command("half a study", RUN, without("metrics"), says="metrics is missing", remedy="add it"),
+    command(
+        "a study that is a list", RUN, write(STUDY, "- 1"), says=f"{STUDY}: must hold keys", remedy="see the other studies"
+    ),
+    command("a study of brackets", RUN, write(STUDY, "[" * 1000), says=f"{STUDY}: not valid YAML (nested", remedy="mend it"),
+    command("an empty study", RUN, write(STUDY, ""), says=f"{STUDY}: must hold keys", remedy="see the other studies"),
+    command(
+        "a misspelt key", RUN, edit(STUDY, "^title:", "titel: x\ntitle:"), says="titel is not a known key", remedy="mean title?"
+    ),
+    command(
+        "a misspelt metric", RUN, edit(STUDY, "- test_accuracy", "- accuracy"), says="unknown metric 'accuracy'", remedy="mean"
+    ),
+    command(
+        "a column of a table's own",
+        RUN,
+        renamed_column("seed"),
+        says="the column 'seed' is one of the tables' own",
+        remedy="call it otherwise",
+    ),
+    command(
+        "half a result to show",
+        "gee study show tiny",
+        write("reports/studies/tiny/study.json", "{"),
+        write("reports/studies/tiny/table.md", ""),
+        says="reports/studies/tiny/study.json: cannot be read as JSON",
+        remedy="run the study again",
+    ),
+]
+CASES = USAGE + PREDICT + ENCODES + PRESETS + STUDIES
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bad_commands_are_refused(case, refuses):
+    refuses(case)

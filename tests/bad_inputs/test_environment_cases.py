@@ -1,0 +1,53 @@
+"""Environment variables: how the machine is used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bad_inputs.case import Case
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def variable(name: str, value: str, remedy: str = "must be a whole number", run: str = "evolve") -> Case:
+    shown = value if len(value) <= 40 else f"{value[:39]}…"
+    return Case(name=f"{name} = {value[:10]!r}", run=run, env={name: value}, says=f"{name} = {shown}: ", remedy=remedy)
+
+
+COUNTS = [
+    variable(name, value)
+    for name, values in {
+        "GEE_WORKERS": ["all", "0", "-1", "1.5", "٣", "²", "1000000", "9" * 5000],
+        "GEE_THREADS": ["many", "0", "1e3", "100000"],
+        "GEE_LOADER_WORKERS": ["-1", "none", "100000"],
+    }.items()
+    for value in values
+]
+SWITCHES = [
+    variable("GEE_COMPILE", "maybe", "must be one of", "train"),
+    variable("GEE_TRACKING", "of", "must be one of", "train"),
+    variable("GEE_TRACKING", "of", "must be one of", "gee study run tiny"),
+]
+ELSEWHERE = [variable("GEE_WORKERS", "all", run=stage) for stage in ("prepare", "train", "report")]
+CASES = COUNTS + SWITCHES + ELSEWHERE
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bad_variables_are_refused(case, refuses):
+    refuses(case)
+
+
+@pytest.mark.slow  # processes of their own: MLflow keeps the stream that it first saw
+@pytest.mark.parametrize("uri", ["http://user:sesame@127.0.0.1:1", "htp://user:sesame@nowhere"])
+def test_a_tracking_server_that_cannot_be_used_stops_no_stage_and_its_password_reaches_no_file(uri, project):
+    env = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "GEE_TRACKING": "on"}
+    command = [sys.executable, "-m", "pipelines.evaluate"]
+    done = subprocess.run(command, cwd=project, env=os.environ | env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((project / "reports/evaluate/metrics.json").read_text())["test_accuracy"] > 0
+    assert not [path for path in project.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]

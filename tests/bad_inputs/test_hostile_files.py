@@ -1,0 +1,124 @@
+"""Files that are made to run code, and secrets that must not be written down."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bad_inputs.case import param
+
+RAN = "the-pickle-ran"
+
+
+class Evil:
+    """Makes a file where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, (RAN,)
+
+
+def array_of_objects() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([Evil()], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, images=np.array([Evil()], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+PICKLE = pickle.dumps(Evil())
+HOSTILE = {"a pickle": PICKLE, "an .npy of objects": array_of_objects(), "an .npz of objects": archive()}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs(project):
+    yield
+    assert not (project / RAN).exists()
+
+
+def test_the_pickles_of_these_tests_do_run_where_somebody_loads_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(PICKLE)
+    assert (tmp_path / RAN).is_dir()
+
+
+@pytest.mark.parametrize("content", HOSTILE)
+@pytest.mark.parametrize("stage", ["evaluate", "robustness", "export"])
+def test_a_checkpoint_is_never_unpickled(content, stage, project, run):
+    path = project / "models/train/network.safetensors"
+    path.write_bytes(HOSTILE[content])
+    about = json.loads(path.with_suffix(".json").read_text()) | {"sha256": hashlib.sha256(HOSTILE[content]).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(about))
+    code, _, err = run(stage)
+    assert code == 2
+    assert f"{stage}: error: models/train/network.safetensors: damaged" in err
+
+
+@pytest.mark.parametrize("content", HOSTILE)
+@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy", "holdout.npy"])
+def test_arrays_are_never_unpickled(content, name, project, run):
+    folder = project / "data/prepared"
+    (folder / name).write_bytes(HOSTILE[content])
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["sha256"][name] = hashlib.sha256(HOSTILE[content]).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(meta))
+    code, _, err = run("train")
+    assert code == 2
+    assert f"data/prepared/{name}: not an array" in err
+
+
+def test_a_batch_of_cifar_is_unpickled_only_with_the_checksum_that_torchvision_knows(project, run, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch", "batches.meta"):
+        path = project / "raw/cifar-10-batches-py" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PICKLE)
+    for key, value in {"dataset": "cifar10", "path": "raw"}.items():
+        param(f"prepare.{key}", value)(project)
+    code, _, err = run("prepare")
+    assert code == 2
+    assert "not found in raw/cifar-10-batches-py" in err
+
+
+def test_an_image_that_is_a_pickle_is_no_image(project, run):
+    (project / "image.png").write_bytes(PICKLE)
+    code, _, err = run("gee predict image.png")
+    assert code == 2
+    assert "image.png: not a readable image" in err
+
+
+SECRETS = {
+    "MLFLOW_TRACKING_URI": "http://user:sesame@127.0.0.1:1",
+    "MLFLOW_TRACKING_PASSWORD": "sesame",
+    "AWS_SECRET_ACCESS_KEY": "sesame",
+    "PREFECT_API_KEY": "sesame",
+}
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "robustness"])
+def test_what_a_stage_writes_holds_no_secret_of_the_environment(stage, project, run, monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = run(stage)
+    assert code == 0, err
+    assert "sesame" not in out + err
+    assert not [path for path in project.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]
+
+
+def test_the_report_and_the_summary_hold_no_environment(project):
+    from pipelines import report, summary
+
+    read = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (report, summary))
+    assert not re.search(r"os\.environ|getenv|platform|gethostname|getpass", read)

@@ -1,0 +1,164 @@
+"""What train and evolve wrote: checkpoints, genotypes, and the two files that users bring."""
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+from gee_core.evolution.genotype import Genotype
+from tests.bad_inputs.case import Case, Change, cut, edit, flip, param, remove, write
+
+CHECKPOINT, ITS_JSON = "models/train/network.safetensors", "models/train/network.json"
+GENOTYPE = "models/evolve/genotype.json"
+
+
+def checkpoint(name: str, *change: Change, says: str, remedy: str = "dvc repro", run: str = "evaluate") -> Case:
+    return Case(name=name, run=run, change=change, says=says, remedy=remedy)
+
+
+def planted(spoil) -> Change:
+    """Other bytes for the checkpoint, with their checksum in its JSON."""
+
+    def change(folder: Path) -> None:
+        content = spoil(folder / CHECKPOINT)
+        (folder / CHECKPOINT).write_bytes(content)
+        about = json.loads((folder / ITS_JSON).read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+        (folder / ITS_JSON).write_text(json.dumps(about))
+
+    return change
+
+
+def tensors(edit_them) -> Change:
+    def spoil(path: Path) -> bytes:
+        values = load_file(path)
+        edit_them(values)
+        return save(values)
+
+    return planted(spoil)
+
+
+def first(values: dict) -> str:
+    return next(name for name, tensor in values.items() if tensor.is_floating_point() and tensor.ndim > 1)
+
+
+def about(**values) -> Change:
+    def change(folder: Path) -> None:
+        (folder / ITS_JSON).write_text(json.dumps(json.loads((folder / ITS_JSON).read_text()) | values))
+
+    return change
+
+
+OTHER = f"{CHECKPOINT}: a checkpoint of another network"
+LONG_HEADER = (2**40).to_bytes(8, "little") + b"{}"
+CHECKPOINTS = [
+    *(
+        checkpoint("of other genes", param("network.n_genes", "7"), says=f"{OTHER} (n_genes is 6, not 7)", run=stage)
+        for stage in ("evaluate", "robustness", "export")
+    ),
+    checkpoint("of other steps", param("network.T", "3"), says=f"{OTHER} (T is 2, not 3)"),
+    checkpoint("of another name", param("network.name", "cifarnet"), says=f"{OTHER} (name is 'vgg16', not 'cifarnet')"),
+    checkpoint("missing", remove("models/train"), says=f"{CHECKPOINT}: not found"),
+    checkpoint("without its JSON", remove(ITS_JSON), says=f"{ITS_JSON}: not found"),
+    checkpoint("a folder", remove(CHECKPOINT), write(f"{CHECKPOINT}/x", ""), says=f"{CHECKPOINT}: not found"),
+    checkpoint("empty", write(CHECKPOINT, b""), says=f"{CHECKPOINT}: damaged"),
+    checkpoint("half", cut(CHECKPOINT), says=f"{CHECKPOINT}: damaged"),
+    checkpoint("one bit flipped", flip(CHECKPOINT), says=f"{CHECKPOINT}: damaged, its checksum"),
+    checkpoint("one bit of its header flipped", flip(CHECKPOINT, 0.0), says=f"{CHECKPOINT}: damaged, its checksum"),
+    checkpoint("half its JSON", cut(ITS_JSON), says=f"{CHECKPOINT}: damaged, as is network.json"),
+    checkpoint("its JSON a list", write(ITS_JSON, "[]"), says=f"{CHECKPOINT}: damaged, as is network.json"),
+    checkpoint("its JSON all brackets", write(ITS_JSON, "[" * 100_000), says="network.json (nested too deeply)"),
+    checkpoint("another checksum", about(sha256="0" * 64), says=f"{CHECKPOINT}: damaged, its checksum"),
+    checkpoint("no checksum", about(sha256=None), says=f"{CHECKPOINT}: damaged, its checksum"),
+    checkpoint("no network in its JSON", about(network=[]), says=OTHER),
+    checkpoint("a pickle", planted(lambda path: pickle.dumps({"a": 1})), says=f"{CHECKPOINT}: damaged"),
+    checkpoint("a header of a terabyte", planted(lambda path: LONG_HEADER), says=f"{CHECKPOINT}: damaged"),
+    checkpoint("a tensor less", tensors(lambda t: t.pop(first(t))), says=f"{CHECKPOINT}: does not fit the network"),
+    checkpoint("a tensor more", tensors(lambda t: t.update(x=torch.ones(1))), says=f"{CHECKPOINT}: does not fit the network"),
+    checkpoint("another shape", tensors(lambda t: t.update({first(t): torch.ones(3)})), says=f"{CHECKPOINT}: does not fit"),
+    checkpoint(
+        "NaN among its weights", tensors(lambda t: t[first(t)].fill_(float("nan"))), says="holds values that are not finite"
+    ),
+]
+
+
+def genotype(name: str, *change: Change, says: str) -> Case:
+    return Case(name=name, run="train", change=change, says=f"{GENOTYPE}: {says}", remedy="dvc repro evolve")
+
+
+GENOTYPES = [
+    genotype("missing", remove(GENOTYPE), says="not found"),
+    genotype("half", cut(GENOTYPE), says="damaged"),
+    genotype("no text", write(GENOTYPE, b"\xff\xfe"), says="damaged"),
+    genotype("all brackets", write(GENOTYPE, "[" * 100_000), says="damaged (nested too deeply)"),
+    genotype("a list", write(GENOTYPE, "[]"), says="damaged (not a JSON object)"),
+    genotype("without a seed", edit(GENOTYPE, '"seed"', '"sead"'), says="damaged (it lacks 'seed')"),
+    genotype("of another network", param("network.name", "resnet19"), says="a genotype of another network"),
+    genotype("of other genes", param("network.n_genes", "8"), says="a genotype of another network"),
+    genotype("a σ too few", edit(GENOTYPE, r'"sigma_X": \[.*\]', '"sigma_X": [0.4]'), says="does not fit the network"),
+    genotype("no σ's", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": null'), says="damaged (its seed must be a whole number"),
+    genotype("a σ that is a word", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": "wide"'), says="damaged"),
+    genotype("a σ below 0", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": -0.3'), says="damaged"),
+    genotype("an infinite σ", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": 1e999'), says="damaged (the number 1e999"),
+    genotype(
+        "a σ of 5,000 digits", edit(GENOTYPE, '"sigma_O": 0.3', f'"sigma_O": {"9" * 5000}'), says="damaged (a number of 5000"
+    ),
+    genotype("a seed that is a fraction", edit(GENOTYPE, '"seed": 1', '"seed": 1.5'), says="damaged"),
+]
+
+OWN = Genotype(0.3, (0.4,) * 8)
+START = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.3, "sigma_X": list(OWN.sigma_X), "seed": 1}
+
+
+def brought(name: str, *change: Change, says: str, run: str = "evolve", remedy: str = "or null") -> Case:
+    return Case(name=name, run=run, change=change, says=says, remedy=remedy)
+
+
+def start(content: dict | str | None) -> tuple[Change, ...]:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return (param("evolve.start", "old.json"), *([] if content is None else [write("old.json", text)]))
+
+
+BROUGHT = [
+    brought("no start", *start(None), says="evolve.start = old.json: cannot be read"),
+    brought("a start of brackets", *start("[" * 100_000), says="evolve.start = old.json: not a genotype to start at (nested"),
+    brought("a start of another form", *start(START | {"form": "shared"}), says="old.json: a genotype of another search"),
+    brought("a start with too few σ's", *start(START | {"sigma_X": [0.4]}), says="has 1 σ's of encodings, not 8"),
+    brought("a start that is not there, by gee", *start(None), says="evolve.start = old.json: cannot be read", run="gee run"),
+    brought(
+        "a start where DVC deletes it",
+        param("evolve.start", GENOTYPE),
+        says="DVC empties models/evolve",
+        remedy="name a copy elsewhere",
+    ),
+    brought(
+        "no network to encode",
+        param("train.init_from", "plain.safetensors"),
+        says="plain.safetensors: no such file",
+        run="train",
+    ),
+    brought(
+        "a pickle to encode",
+        param("train.init_from", "plain.safetensors"),
+        write("plain.safetensors", pickle.dumps({})),
+        write("plain.json", json.dumps({"sha256": hashlib.sha256(pickle.dumps({})).hexdigest()})),
+        says="train.init_from = plain.safetensors: damaged",
+        run="train",
+    ),
+    brought(
+        "a network to encode where DVC deletes it",
+        param("train.init_from", CHECKPOINT),
+        says="DVC empties models/train",
+        remedy="name a copy elsewhere",
+        run="train",
+    ),
+]
+CASES = CHECKPOINTS + GENOTYPES + BROUGHT
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bad_models_are_refused(case, refuses):
+    refuses(case)

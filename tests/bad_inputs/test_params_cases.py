@@ -1,0 +1,135 @@
+"""params.yaml: what it says, and what it is."""
+
+import pytest
+
+from tests.bad_inputs.case import Case, edit, link, param, remove, write
+
+REMEDY = "gee preset digits"
+MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+ALIAS_BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+
+
+def refused(name: str, key: str, value: str, says: str, remedy: str, run: str = "train") -> Case:
+    return Case(name=name, run=run, change=(param(key, value),), says=f"params.yaml: {says}", remedy=remedy)
+
+
+def unreadable(name: str, content: bytes | str, says: str) -> Case:
+    return Case(name=name, run="train", change=(write("params.yaml", content),), says=says, remedy=REMEDY)
+
+
+SEDE = edit("params.yaml", "^  seed: 0", "  seed: 0\n  sede: 1")
+STAGES = ("prepare", "evolve", "train", "evaluate", "robustness", "export", "report")
+
+CASES = [
+    *(
+        Case(name="unknown key", run=stage, change=(SEDE,), says="base.sede is not a known key", remedy="did you mean seed?")
+        for stage in STAGES
+    ),
+    Case(name="unknown key", run="gee run", change=(SEDE,), says="base.sede is not a known key", remedy="did you mean seed?"),
+    Case(
+        name="missing key",
+        run="train",
+        change=(edit("params.yaml", "^  seed: 0\n", ""),),
+        says="params.yaml: base.seed is missing",
+        remedy="add it",
+    ),
+    Case(
+        name="three problems",
+        run="evolve",
+        change=(param("base.seed", "-1"), param("network.T", "x"), param("prepare.holdout", "1")),
+        says="params.yaml: network.T = 'x'",
+        remedy="valid integer",
+        messages=3,
+    ),
+    refused("wrong type", "train.epochs", "many", "train.epochs = 'many'", "valid integer"),
+    refused("out of range", "prepare.holdout", "2.0", "prepare.holdout = 2.0", "less than 1", "prepare"),
+    refused("unknown network", "network.name", "resnet50", "network.name = 'resnet50'", "choose one of cifarnet"),
+    refused("unknown data set", "prepare.dataset", "mnist", "prepare.dataset = 'mnist'", "'digits'", "prepare"),
+    refused("a device of other digits", "base.device", "cuda:٣", "base.device = 'cuda:٣'", "auto|cpu|cuda"),
+    refused(
+        "more genes than memory", "network.n_genes", "100000000", "network.n_genes = 100000000", "equal to 10000", "evolve"
+    ),
+    refused(
+        "a batch beyond 32 bits", "train.batch_size", "9000000000", "train.batch_size = 9000000000", "less than 2147483648"
+    ),
+    refused(
+        "a population of millions",
+        "evolve.population_size",
+        "9000000",
+        "evolve.population_size = 9000000",
+        "equal to 10000",
+        "evolve",
+    ),
+    refused("a weight that makes F infinite", "evolve.a", "1e300", "evolve.a = 1e+300", "less than or equal", "evolve"),
+    refused(
+        "an energy that is infinite", "evaluate.e_mac", "1e308", "evaluate.e_mac = 1e+308", "less than or equal", "evaluate"
+    ),
+    refused("padding of kilometres", "train.crop_padding", "100000000", "train.crop_padding = 100000000", "equal to 1024"),
+    refused("a NUL in a path", "prepare.path", r'"a\0b"', r"prepare.path = 'a\x00b'", "name another path", "prepare"),
+    refused("half a character in a path", "evolve.start", r'"\ud800"', r"evolve.start = '\ud800'", "valid string", "evolve"),
+    refused("colours of a terminal", "report.title", r'["\e[31m"]', r"report.title = ['\x1b[31m']", "valid string", "report"),
+    refused("a value as long as a book", "report.title", f'"{"x" * 9000}"', "report.title = 'xxx", "at most 200", "report"),
+    Case(
+        name="a line break in a key",
+        run="train",
+        change=(edit("params.yaml", "^  seed: 0", '  seed: 0\n  "a\\nb": 1'),),
+        says=r"params.yaml: base.a\nb is not a known key",
+        remedy="remove it",
+    ),
+    *(
+        Case(
+            name="a GPU that is not there",
+            run=stage,
+            change=(param("base.device", "cuda:99"),),
+            says="base.device = cuda:99: torch sees",
+            remedy="set it to auto or cpu",
+        )
+        for stage in ("evolve", "train", "evaluate", "robustness")
+    ),
+    Case(
+        name="an operator set that is not there yet",
+        run="export",
+        change=(param("export.opset", "999"),),
+        says="export.opset = 999",
+        remedy="set it to 18",
+    ),
+    Case(
+        name="more proxy images than there are",
+        run="evolve",
+        change=(param("evolve.proxy_images", "1000"),),
+        says="evolve.proxy_images: 1000 images are wanted",
+        remedy="ask for at most that many",
+    ),
+    Case(name="no file", run="train", change=(remove("params.yaml"),), says="params.yaml: not found", remedy=REMEDY),
+    Case(
+        name="a folder",
+        run="train",
+        change=(remove("params.yaml"), write("params.yaml/x", "")),
+        says="params.yaml: cannot be read",
+        remedy=REMEDY,
+    ),
+    Case(
+        name="a link to a device without end",
+        run="train",
+        change=(link("params.yaml", "/dev/zero"),),
+        says="params.yaml: not valid YAML (more than",
+        remedy=REMEDY,
+    ),
+    unreadable("empty", b"", "params.yaml: must hold sections"),
+    unreadable("not UTF-8", b"title: caf\xe9\n", "params.yaml: not valid YAML"),
+    unreadable("an object of Python", "a: !!python/object/apply:os.system [ls]\n", "params.yaml: not valid YAML"),
+    unreadable("a billion laughs", ALIAS_BOMB, "params.yaml: not valid YAML (more than 20,000 values)"),
+    unreadable("a billion merges", MERGE_BOMB, "params.yaml: not valid YAML (more than 30 aliases"),
+    unreadable("a list in itself", "a: &a [*a]\n", "params.yaml: not valid YAML (more than 20,000 values)"),
+    unreadable("a thousand brackets", "[" * 1000, "params.yaml: not valid YAML (nested too deeply)"),
+    unreadable(
+        "a number of 40,000 bits", "base: {seed: 0x" + "f" * 10_000 + "}\n", "params.yaml: not valid YAML (a whole number"
+    ),
+    unreadable("a month 13", "base: {seed: 2024-13-01}\n", "params.yaml: not valid YAML (month must be"),
+    unreadable("a mapping as a key", "? {a: b}\n: 1\n", "params.yaml: not valid YAML"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bad_params_are_refused(case, refuses):
+    refuses(case)

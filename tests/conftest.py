@@ -1,0 +1,26 @@
+"""Before anything is imported: nothing is written outside temporary folders, nothing is reported, one thread each."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_home = tempfile.mkdtemp(prefix="gee-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+
+os.environ.update(
+    {
+        "HOME": _home,
+        "PREFECT_HOME": f"{_home}/prefect",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "DO_NOT_TRACK": "true",
+        "GEE_TRACKING": "off",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+)
+_SET_BY_USERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "GEE_ENGINE", "GEE_DASK")
+for _name in (*_SET_BY_USERS, "GEE_EXECUTION", "GEE_PARENT"):
+    os.environ.pop(_name, None)

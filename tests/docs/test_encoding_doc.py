@@ -1,0 +1,98 @@
+"""docs/ENCODING.md: its code runs as printed, and its claims hold."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer
+from torch import nn
+
+from gee_core.genome.encoding import encode, genome_of
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs/ENCODING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The names that the page's code leaves behind, and what it printed, under ``printed``."""
+    names = {"__name__": "encoding_page", "printed": []}
+    names["print"] = lambda *values: names["printed"].append(" ".join(map(str, values)))
+    for number, block in enumerate(BLOCKS):
+        exec(compile(block, f"docs/ENCODING.md, block {number}", "exec"), names)
+    return names
+
+
+def test_every_fence_of_the_page_is_found():
+    assert len(BLOCKS) == TEXT.count("```python") >= 6
+
+
+def test_the_chain_is_the_three_convolutions_and_encoding_saves_parameters(page):
+    assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)]
+    assert page["printed"][0] == f"{page['before']} {page['after']}"
+    assert page["after"] < page["before"]
+
+
+def test_the_printed_error_is_the_one_in_the_comment(page):
+    (comment,) = re.findall(r"print\(error\) +# (.*)", TEXT)
+    assert page["printed"][-1] == comment
+
+
+def test_the_errors_of_the_compressed_network_are_printed_one_per_encoded_layer(page):
+    assert str([f"{error:.2f}" for error in page["errors"]]) in page["printed"]
+    assert len(page["errors"]) == 2
+    assert all(0 < error < 1 for error in page["errors"])
+    assert genome_of(page["trained"]) is page["compressed"]
+
+
+def test_the_encoded_network_gave_an_output_per_step_and_gradients_to_its_genes(page):
+    assert page["output"].shape == (4, 2, 10)
+    assert genome_of(page["net"]) is page["genome"]
+    assert all(gene.grad is not None for gene in [page["genome"].O, *page["genome"].encodings()])
+
+
+def test_the_shapes_in_the_comments_are_right(page):
+    assert page["genome"].O.shape == (8, 8)
+    assert [tuple(X.shape) for X in page["genome"].encodings()] == [(9, 32, 8), (9, 64, 8), (9, 64, 8)]
+
+
+def test_the_loaded_and_the_decoded_network_compute_what_the_saved_one_does(page):
+    outputs = []
+    for name in ("net", "again", "plain"):
+        net = page[name].eval()
+        functional.reset_net(net)
+        with torch.no_grad():
+            outputs.append(net(page["steps"]))
+    assert torch.equal(outputs[0], outputs[2])
+    assert torch.equal(outputs[0], outputs[1])
+
+
+def network(*convs):
+    return nn.Sequential(nn.Sequential(*convs)), list(convs)
+
+
+def conv(i, o, k=3, groups=1):
+    return layer.Conv2d(i, o, k, groups=groups)
+
+
+@pytest.mark.parametrize("message", re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", TEXT, flags=re.MULTILINE))
+def test_every_message_of_the_table_is_one_that_encode_raises(message):
+    encoded, encoded_convs = network(conv(3, 4), conv(4, 4))
+    encode(encoded, encoded_convs, 2)
+    good, good_convs = network(conv(3, 4), conv(4, 4))
+    cases = [
+        (good, good_convs[:1], 2),
+        (*network(conv(3, 4), conv(4, 4, groups=2)), 2),
+        (*network(conv(3, 4), conv(8, 4)), 2),
+        (*network(conv(3, 4), conv(4, 4), conv(4, 4, k=5)), 2),
+        (good, network(conv(3, 4), conv(4, 4))[1], 2),
+        (encoded, encoded_convs, 2),
+        (good, good_convs, 0),
+    ]
+    raised = []
+    for net, convs, n_genes in cases:
+        with pytest.raises(ValueError) as caught:
+            encode(net, convs, n_genes)
+        raised.append(str(caught.value))
+    assert sum(message in text for text in raised) == 1

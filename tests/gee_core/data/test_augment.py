@@ -1,0 +1,130 @@
+import pytest
+import torch
+
+from gee_core.data.augment import (
+    ERASED_AREA,
+    ERASED_ASPECT,
+    Augment,
+    crop_and_flip,
+    erased_pixels,
+    rand_augment,
+    to_input,
+)
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+NOTHING = Augment(crop_padding=0, flip=False, randaugment=0, erasing=0.0)
+ALL = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(n=20, channels=3, height=8, width=10):
+    return torch.randint(0, 256, (n, channels, height, width), generator=generator(9), dtype=torch.uint8)
+
+
+def test_without_augmentation_the_input_is_normalised():
+    x = to_input(pictures(), MEAN, STD)
+    expected = (pictures().double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    torch.testing.assert_close(x.double(), expected.double(), rtol=0, atol=2e-6)
+    assert x.dtype == torch.float32
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_augmentation_of_nothing_changes_nothing_and_draws_nothing():
+    g = generator()
+    before = g.get_state()
+    assert torch.equal(to_input(pictures(), MEAN, STD, NOTHING, g), to_input(pictures(), MEAN, STD))
+    assert torch.equal(before, g.get_state())
+
+
+def test_crop_and_flip_equals_a_loop_over_the_images():
+    images, padding = pictures(), 3
+    top, left = torch.randint(0, 7, (2, 20), generator=generator())
+    mirrored = torch.rand(20, generator=generator()) < 0.5
+    found = crop_and_flip(images, padding, top, left, mirrored)
+    for i in range(20):
+        padded = torch.zeros(3, 14, 16, dtype=torch.uint8)
+        padded[:, 3:11, 3:13] = images[i]
+        cut = padded[:, top[i] : top[i] + 8, left[i] : left[i] + 10]
+        assert torch.equal(found[i], cut.flip(2) if mirrored[i] else cut)
+
+
+def test_flips_are_half_of_the_images_and_only_mirror():
+    images = pictures(400)
+    flipped = Augment(0, True, 0, 0.0)(images, generator())
+    is_mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    is_same = (flipped == images).flatten(1).all(1)
+    assert (is_mirrored ^ is_same).all()
+    assert 160 <= is_mirrored.sum() <= 240  # four standard deviations about 200
+
+
+def test_crops_reach_every_offset_and_no_other():
+    image = pictures(1)
+    crops = Augment(1, False, 0, 0.0)(image.expand(300, -1, -1, -1), generator())
+    offsets = torch.tensor([[top, left] for top in range(3) for left in range(3)])
+    expected = crop_and_flip(image.expand(9, -1, -1, -1), 1, *offsets.T, torch.zeros(9, dtype=torch.bool))
+    assert {tuple(c.flatten().tolist()) for c in crops} == {tuple(c.flatten().tolist()) for c in expected}
+
+
+def test_erased_regions_are_rectangles_of_the_stated_area_and_aspect():
+    mask = erased_pixels(torch.zeros(500, 3, 32, 32), 1.0, generator())[:, 0]
+    rows, columns = mask.any(2).sum(1), mask.any(1).sum(1)
+    area = mask.flatten(1).sum(1)
+    assert torch.equal(area, rows * columns)
+    rounding = 0.5 * (rows + columns) / 1024 + 0.001
+    assert (area / 1024 >= ERASED_AREA[0] - rounding).all()
+    assert (area / 1024 <= ERASED_AREA[1] + rounding).all()
+    assert ((rows + 0.5) / (columns - 0.5) >= ERASED_ASPECT[0]).all()
+    assert ((rows - 0.5) / (columns + 0.5) <= ERASED_ASPECT[1]).all()
+    assert mask.any(0).all()  # corners too
+
+
+@pytest.mark.parametrize("probability", [0.25, 1.0])
+def test_erasing_sets_its_part_of_the_images_to_zero_after_normalisation(probability):
+    images = torch.full((400, 3, 16, 16), 255, dtype=torch.uint8)
+    x = to_input(images, MEAN, STD, Augment(0, False, 0, probability), generator())
+    plain = to_input(images, MEAN, STD)
+    assert ((x == 0) | (x == plain)).all()
+    erased = (x == 0).flatten(1).any(1).float().mean()
+    assert abs(erased - probability) <= 4 * (probability * (1 - probability) / 400) ** 0.5
+
+
+def test_erasing_reaches_images_of_8_pixels():
+    assert erased_pixels(torch.zeros(50, 1, 8, 8), 1.0, generator()).flatten(1).any(1).all()
+
+
+def test_randaugment_treats_groups_differently_and_images_within_a_group_alike():
+    image = pictures(1, height=16, width=16)
+    found = rand_augment(image.expand(64, -1, -1, -1), 9, generator()).view(8, 8, -1)
+    assert (found == found[:, :1]).all()
+    assert len({tuple(group[0].tolist()) for group in found}) >= 6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_randaugment_keeps_type_shape_and_range_for_grey_and_colour(channels):
+    images = pictures(40, channels)
+    for seed in range(10):
+        found = rand_augment(images, 30, generator(seed))
+        assert found.dtype == torch.uint8
+        assert found.shape == images.shape
+
+
+def test_a_generator_gives_the_same_augmentation_and_another_gives_another():
+    first, again, other = (to_input(pictures(), MEAN, STD, ALL, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_augmentation_leaves_the_images_and_the_global_generator_untouched():
+    images, before = pictures(), torch.get_rng_state()
+    to_input(images, MEAN, STD, ALL, generator())
+    assert torch.equal(images, pictures())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_augmentation_without_a_generator_is_refused():
+    with pytest.raises(ValueError, match="augment needs a generator"):
+        to_input(pictures(), MEAN, STD, ALL)

@@ -1,0 +1,163 @@
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as TF
+
+from gee_core.data import decode as decode_module
+from gee_core.data.decode import Form, as_array, decode, decode_in_order, header, loader_workers
+from gee_core.errors import InputError
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def save(path, image):
+    image.save(path)
+    return path
+
+
+def test_an_rgb_png_comes_out_as_it_was_drawn(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(values))
+    np.testing.assert_array_equal(decode(path, Form(8, 3, False)), values.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
+def test_grey_modes_are_grey_and_keep_their_values(tmp_path, mode):
+    if mode == "I;16":
+        image, expected = Image.fromarray(GREY.astype(np.uint16) * 257), GREY
+    else:
+        image = Image.fromarray(GREY).convert(mode)
+        expected = np.asarray(image.convert("L"))
+    path = save(tmp_path / "a.png", image)
+    assert header(path) == (8, 8, True)
+    np.testing.assert_array_equal(decode(path, Form(8, 1, False))[0], expected)
+    np.testing.assert_array_equal(decode(path, Form(8, 3, False)), np.stack([expected] * 3))
+
+
+def test_transparent_and_palette_images_become_rgb(tmp_path):
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    with_alpha = colours.copy()
+    with_alpha.putalpha(128)
+    palette = colours.quantize(16)
+    palette.info["transparency"] = bytes(range(16))
+    expected = np.asarray(palette.convert("RGBA").convert("RGB")).transpose(2, 0, 1)
+    path = tmp_path / "palette.png"
+    palette.save(path, transparency=bytes(range(16)))
+    assert header(path) == (8, 8, False)
+    np.testing.assert_array_equal(decode(path, Form(8, 3, False)), expected)
+    rgba = decode(save(tmp_path / "rgba.png", with_alpha), Form(8, 3, False))
+    np.testing.assert_array_equal(rgba, np.asarray(colours).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 24), (24, 40), (6, 5), (33, 33)])
+def test_resizing_is_torchvisions_of_the_shorter_side_and_a_centre_crop(tmp_path, width, height):
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(values)
+    expected = TF.center_crop(TF.resize(image, [12], antialias=True), [12, 12])
+    found = decode(save(tmp_path / "a.png", image), Form(12, 3, True))
+    np.testing.assert_array_equal(found, np.asarray(expected).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", "truncated"], ids=["empty", "text", "truncated"])
+def test_a_damaged_file_is_an_input_error_that_names_it(tmp_path, content):
+    path = save(tmp_path / "a.png", Image.effect_noise((64, 64), 100))
+    path.write_bytes(path.read_bytes()[:600] if content == "truncated" else content)
+    with pytest.raises(InputError, match=r"a\.png: not a readable image \(.*\): replace or remove it$"):
+        decode(path, Form(64, 3, False))
+
+
+@pytest.mark.parametrize(
+    "limit", [(decode_module, "MAX_PIXELS", 63), (Image, "MAX_IMAGE_PIXELS", 20)], ids=["ours", "Pillow's"]
+)
+def test_a_decompression_bomb_is_an_input_error_that_names_it(tmp_path, monkeypatch, limit):
+    path = save(tmp_path / "bomb.png", Image.fromarray(GREY))
+    monkeypatch.setattr(*limit)
+    with pytest.raises(InputError, match=r"bomb\.png: has more pixels than is safe"):
+        decode(path, Form(8, 1, False))
+
+
+def test_an_image_at_the_limit_is_none(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", Image.fromarray(GREY))
+    monkeypatch.setattr(decode_module, "MAX_PIXELS", 64)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow would warn of it
+    np.testing.assert_array_equal(decode(path, Form(8, 1, False))[0], GREY)
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "PPM"])
+def test_only_four_formats_are_tried_whatever_a_file_is_called(tmp_path, form):
+    Image.fromarray(GREY).save(tmp_path / "a.png", format=form)
+    with pytest.raises(InputError, match=r"a\.png: not a readable image"):
+        header(tmp_path / "a.png")
+
+
+def test_postscript_in_a_png_starts_no_ghostscript(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "a.png", format="EPS")
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    with pytest.raises(InputError, match=r"a\.png: not a readable image"):
+        decode(tmp_path / "a.png", Form(8, 1, True))
+
+
+def test_a_pipe_among_the_images_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: not a file: replace or remove it"):
+        decode(tmp_path / "a.png", Form(8, 1, True))
+
+
+def lose_worker(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_shared_memory(*_):
+    raise RuntimeError("unable to write to file </torch_1_2_3>: No space left on device (28)")
+
+
+@pytest.mark.parametrize(("what", "why"), [(lose_worker, "killed"), (fill_shared_memory, "no space in shared memory")])
+def test_a_lost_loader_worker_is_one_message_that_names_the_variable(tmp_path, monkeypatch, what, why):
+    for name in ("a.png", "b.png"):
+        save(tmp_path / name, Image.fromarray(GREY))
+    monkeypatch.setattr(decode_module, "decode", what)
+    with pytest.raises(InputError) as caught:
+        list(decode_in_order(as_array(["a.png", "b.png"]), tmp_path, Form(8, 1, False), torch.arange(2).split(1)))
+    assert "\n" not in str(caught.value)
+    assert why in str(caught.value) and "set GEE_LOADER_WORKERS=0 or fewer than 2" in str(caught.value)
+
+
+def test_the_first_file_of_another_size_is_named_with_both_sizes(tmp_path):
+    names = ["a.png", "b.png", "c.png"]
+    for name, size in zip(names, [8, 9, 10], strict=True):
+        save(tmp_path / name, Image.new("RGB", (size, 8)))
+    with pytest.raises(InputError, match=r"b\.png: is 9x8, others are 8x8: set prepare\.image_size"):
+        list(decode_in_order(as_array(names), tmp_path, Form(8, 3, False), torch.arange(3).split(1)))
+
+
+def test_a_missing_file_is_an_input_error_that_names_it(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.png: not found"):
+        decode(tmp_path / "gone.png", Form(8, 3, True))
+
+
+def test_an_error_in_a_worker_process_is_one_line(tmp_path):
+    save(tmp_path / "a.png", Image.new("RGB", (8, 8)))
+    (tmp_path / "b.png").write_bytes(b"x")
+    with pytest.raises(InputError) as caught:
+        list(decode_in_order(as_array(["a.png", "b.png"]), tmp_path, Form(8, 3, False), torch.arange(2).split(1)))
+    assert "b.png: not a readable image" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["-1", "two", "1.5"])
+def test_a_bad_number_of_workers_is_an_input_error(monkeypatch, value):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", value)
+    with pytest.raises(InputError, match=rf"^GEE_LOADER_WORKERS = {value}: must be a whole number >= 0"):
+        loader_workers()
+
+
+def test_file_names_outside_ascii_survive_the_array(tmp_path):
+    names = ["é.png", "a longer name.png"]
+    for name in names:
+        save(tmp_path / name, Image.new("L", (8, 8), len(name)))
+    (batch,) = decode_in_order(as_array(names), tmp_path, Form(8, 1, False), [torch.tensor([1, 0])])
+    assert batch[:, 0, 0, 0].tolist() == [17, 5]

@@ -1,0 +1,84 @@
+import shutil
+
+import pytest
+
+from gee_core.data.folders import list_images
+from gee_core.errors import InputError
+
+TWO = {"cat": 2, "dog": 3}
+
+
+def test_classes_are_the_sorted_folder_names_and_files_follow_them(make_folder):
+    root = make_folder({"dog": 1, "cat": 2}, {"cat": 1, "dog": 1})
+    listing = list_images(root)
+    assert listing.class_names == ("cat", "dog")
+    assert listing.train.files == ["train/cat/000.png", "train/cat/001.png", "train/dog/000.png"]
+    assert listing.train.labels.tolist() == [0, 0, 1]
+    assert listing.test.files == ["test/cat/000.png", "test/dog/000.png"]
+
+
+def test_val_serves_as_test(make_folder):
+    assert list_images(make_folder(TWO, TWO, test_name="val")).test.files[0] == "val/cat/000.png"
+
+
+def test_extensions_count_in_any_case_and_other_and_hidden_files_do_not(make_folder):
+    root = make_folder(TWO, TWO)
+    cat = root / "train/cat"
+    for name in ("a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "notes.txt", "._a.jpg", "jpg"):
+        (cat / name).write_bytes(b"")
+    (cat / "deeper").mkdir()
+    (cat / "deeper/e.PNG").write_bytes(b"")
+    found = {name.removeprefix("train/cat/") for name in list_images(root).train.files if "cat" in name}
+    assert found == {"000.png", "001.png", "a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "deeper/e.PNG"}
+
+
+def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_path):
+    root = make_folder(TWO, TWO)
+    shutil.move(root / "train/cat", tmp_path / "elsewhere")
+    (root / "train/cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(root)
+    assert list_images(tmp_path / "link").train.files[0] == "train/cat/000.png"
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        ("", r"raw: no such folder: set prepare\.path"),
+        ("train", r"raw/train: no such folder: put the training images there"),
+        ("test", r"raw: holds neither test/ nor val/"),
+        ("train/*", r"raw/train: holds no class folders"),
+        ("test/*", r"raw/test: holds no class folders"),
+        ("train/cat", r"raw/test/cat: class 'cat' has no folder in .*raw/train"),
+        ("test/dog", r"raw/train/dog: class 'dog' has no folder in .*raw/test"),
+        ("train/cat/*", r"raw/train/cat: holds no images \(\.png, "),
+        ("test/dog/*", r"raw/test/dog: holds no images"),
+    ],
+)
+def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, message):
+    root = make_folder(TWO | {"emu": 1}, TWO | {"emu": 1})
+    if remove.endswith("/*"):
+        shutil.rmtree(root / remove[:-2])
+        (root / remove[:-2]).mkdir()
+    else:
+        shutil.rmtree(root / remove)
+    with pytest.raises(InputError, match=message):
+        list_images(root)
+
+
+def test_a_single_class_is_an_input_error(make_folder):
+    with pytest.raises(InputError, match=r"raw/train: holds one class only, 'cat': at least 2 are needed"):
+        list_images(make_folder({"cat": 2}, {"cat": 2}))
+
+
+def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path):
+    (tmp_path / "raw").write_text("")
+    with pytest.raises(InputError, match="raw: no such folder"):
+        list_images(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", b"\xff".decode("utf-8", "surrogateescape")])
+def test_a_class_name_that_no_table_can_hold_is_refused(make_folder, name):
+    root = make_folder(TWO, TWO)
+    (root / "train" / name).mkdir()
+    with pytest.raises(InputError, match="unprintable characters in its name: rename it"):
+        list_images(root)

@@ -1,0 +1,129 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from gee_core.config import PrepareConfig
+from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
+from gee_core.data.sources import load_source
+from gee_core.errors import InputError
+
+
+@pytest.fixture
+def both(make_folder):
+    """The same folder, packed and streamed; images have three sizes' worth of difference to the wanted one."""
+    root = make_folder({"cat": 7, "dog": 6}, {"cat": 1, "dog": 1}, size=(11, 14))
+    settings = {"dataset": "folder", "path": str(root), "image_size": 8, "max_train_images": None}
+    settings |= {"max_test_images": None, "holdout": 0.2, "split_seed": 0}
+    packed = load_source(PrepareConfig(**settings, stream=False)).train
+    streamed = load_source(PrepareConfig(**settings, stream=True)).train
+    assert isinstance(packed, PackedImages) and isinstance(streamed, StreamedImages)
+    return packed, streamed
+
+
+def generator():
+    return torch.Generator().manual_seed(5)
+
+
+def equal(left, right):
+    return all(
+        torch.equal(a, b) and torch.equal(k, m) for (a, k), (b, m) in zip(left.batches(4), right.batches(4), strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", ["0", "1", "2"])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_streamed_batches_equal_packed_ones_whatever_the_number_of_workers(both, monkeypatch, workers, drop_last, shuffled):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
+    left, right = (list(images.batches(4, generator() if shuffled else None, drop_last)) for images in both)
+    assert [len(labels) for _, labels in left] == [4, 4, 4] + [1] * (not drop_last)
+    for (a, k), (b, m) in zip(left, right, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(k, m)
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 4])
+def test_batches_at_the_beginning_are_left_out_and_the_others_are_the_same(both, first):
+    for images in both:
+        every, rest = list(images.batches(4, generator())), list(images.batches(4, generator(), first=first))
+        assert len(rest) == len(every) - first
+        assert all(torch.equal(a, b) and torch.equal(k, m) for (a, k), (b, m) in zip(every[first:], rest, strict=True))
+
+
+def test_dropping_the_last_batch_keeps_one_that_is_full(both):
+    for images in both:
+        assert [len(labels) for _, labels in images.subset(torch.arange(8)).batches(4, drop_last=True)] == [4, 4]
+
+
+def test_a_subset_streams_what_it_packs(both):
+    indices = torch.tensor([9, 2, 2, 12])
+    packed, streamed = (images.subset(indices) for images in both)
+    assert equal(packed, streamed)
+    assert torch.equal(packed.images, both[0].images[indices])
+    assert len(streamed) == 4
+
+
+def test_a_shuffled_epoch_shows_every_image_once(both):
+    for images in both:
+        shown = torch.cat([batch for batch, _ in images.batches(4, generator())])
+        assert sorted(shown.flatten(1).sum(1).tolist()) == sorted(both[0].images.flatten(1).sum(1).tolist())
+        assert not torch.equal(shown, both[0].images)
+
+
+def test_the_next_epoch_of_a_generator_has_another_order(both):
+    for images in both:
+        g = generator()
+        first, second = (torch.cat([labels for _, labels in images.batches(4, g)]) for _ in range(2))
+        assert first.tolist() != second.tolist()
+
+
+def test_the_global_generator_is_untouched(both):
+    before = torch.get_rng_state()
+    for images in both:
+        list(images.batches(4, generator()))
+        list(images.batches(4))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_epoch_that_is_left_halfway_disturbs_no_later_one(both):
+    packed, streamed = both
+    next(streamed.batches(2))
+    assert equal(packed, streamed)
+
+
+def test_a_damaged_image_in_the_stream_is_an_input_error_that_names_it(both):
+    _, streamed = both
+    (streamed.root / "train/cat/003.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"train/cat/003\.png: not a readable image"):
+        list(streamed.batches(4))
+
+
+def test_moving_keeps_the_images(both):
+    packed, streamed = both
+    assert equal(packed.to("cpu"), streamed.to("cpu"))
+    assert streamed.to("meta").device.type == "meta"
+    assert packed.to("meta").images.device.type == "meta"
+
+
+def test_mean_and_std_are_numpys_of_each_channel(both):
+    for images in both:
+        values = both[0].images.numpy().astype(np.float64) / 255
+        mean, std = mean_and_std(images)
+        np.testing.assert_allclose(mean, values.mean((0, 2, 3)), rtol=1e-12)
+        np.testing.assert_allclose(std, values.std((0, 2, 3)), rtol=1e-12)
+
+
+def test_a_channel_that_does_not_vary_has_std_1():
+    images = PackedImages(torch.full((3, 1, 4, 4), 51, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    assert mean_and_std(images) == (pytest.approx((0.2,)), (1.0,))
+
+
+def test_images_and_labels_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match="3 images need as many labels"):
+        PackedImages(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"must be uint8 \(N, C, H, W\)"):
+        PackedImages(torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="2 files need as many labels"):
+        StreamedImages(["a", "b"], torch.zeros(3, dtype=torch.int64), os.curdir, 8, 3)

@@ -1,0 +1,242 @@
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gee_core.data import prepared as module
+from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.data.prepared import load_meta, load_prepared, write_prepared
+from gee_core.errors import InputError
+
+LABELS = torch.arange(3).repeat(10)
+HOLDOUT = torch.tensor([0, 4, 8, 12, 16, 20])
+PACKED = (
+    "holdout.npy",
+    "test_images.npy",
+    "test_labels.npy",
+    "train_images.npy",
+    "train_labels.npy",
+)
+
+
+def packed(n, seed):
+    images = torch.randint(0, 256, (n, 2, 5, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return PackedImages(images, LABELS[:n])
+
+
+def write(folder, train=None, test=None, source="somewhere"):
+    return write_prepared(
+        folder,
+        dataset="folder",
+        source=source,
+        class_names=["a", "b", "c"],
+        mean=(0.25, 0.5),
+        std=(0.1, 1 / 3),
+        train=train or packed(30, 0),
+        test=test or packed(9, 1),
+        holdout=HOLDOUT,
+    )
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def streamed(make_folder):
+    root = make_folder({"a": 3, "b": 3}, {"a": 1, "b": 1})
+    train = [f"train/{name}/00{i}.png" for name in "ab" for i in range(3)]
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    test = StreamedImages(["test/a/000.png", "test/b/000.png"], torch.tensor([0, 1]), root, 8, 3)
+    return StreamedImages(train, labels, root, 8, 3), test
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    meta = write(tmp_path / "out")
+    data = load_prepared(tmp_path / "out")
+    assert data.meta == meta
+    assert sorted(contents(tmp_path / "out")) == sorted([*PACKED, "meta.json"])
+    for found, wanted in ((data.train, packed(30, 0)), (data.test, packed(9, 1))):
+        assert torch.equal(found.images, wanted.images)
+        assert torch.equal(found.labels, wanted.labels)
+        assert (found.images.dtype, found.labels.dtype) == (torch.uint8, torch.int64)
+    assert torch.equal(data.holdout, HOLDOUT)
+
+
+def test_meta_describes_the_images(tmp_path):
+    meta = write(tmp_path / "out")
+    assert (meta.num_classes, meta.in_channels, meta.image_size) == (3, 2, 5)
+    assert (meta.n_train, meta.n_test, meta.n_holdout, meta.stream) == (30, 9, 6, False)
+    assert sorted(meta.sha256) == sorted(PACKED)
+
+
+def test_the_same_images_give_the_same_bytes(tmp_path):
+    write(tmp_path / "one")
+    write(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_changing_a_loaded_tensor_leaves_the_file_as_it_is(tmp_path):
+    write(tmp_path / "out")
+    load_prepared(tmp_path / "out").train.images.zero_()
+    assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 0).images)
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_a_failed_write_leaves_nothing_or_what_was_there(tmp_path, monkeypatch, call):
+    write(tmp_path / "old")
+    before = contents(tmp_path / "old")
+    save, calls = np.save, []
+
+    def failing(*arguments, **options):
+        calls.append(0)
+        if len(calls) > call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments, **options)
+
+    monkeypatch.setattr(module.np, "save", failing)
+    for name in ("new", "old"):
+        calls.clear()
+        with pytest.raises(InputError, match=r"cannot be written \(no space left on device\): free some space"):
+            write(tmp_path / name, train=packed(30, 7))
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert contents(tmp_path / "old") == before
+
+
+def test_a_failure_while_the_folders_are_exchanged_leaves_the_old_one(tmp_path, monkeypatch):
+    write(tmp_path / "out")
+    before, rename = contents(tmp_path / "out"), Path.rename
+
+    def failing(self, target):
+        if self.name == ".out.partial":
+            raise OSError("Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        write(tmp_path / "out", train=packed(30, 7))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
+    write(tmp_path / "out")
+    (tmp_path / "out/stale.npy").write_bytes(b"")
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial/half.npy").write_bytes(b"")
+    write(tmp_path / "out", train=packed(30, 7))
+    assert sorted(contents(tmp_path / "out")) == sorted([*PACKED, "meta.json"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 7).images)
+
+
+def test_who_needs_no_images_reads_none(tmp_path):
+    meta = write(tmp_path / "out")
+    for name in PACKED:
+        (tmp_path / "out" / name).unlink()
+    assert load_meta(tmp_path / "out") == meta
+
+
+@pytest.mark.parametrize("name", [*PACKED, "meta.json"])
+def test_a_missing_file_is_named_with_its_remedy(tmp_path, name):
+    write(tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    with pytest.raises(InputError, match=rf"out/{name}: not found; `dvc repro prepare` makes it, `dvc pull` fetches it"):
+        load_prepared(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_changed_byte_is_named_with_its_remedy(tmp_path, name):
+    write(tmp_path / "out")
+    data = bytearray((tmp_path / "out" / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "out" / name).write_bytes(data)
+    with pytest.raises(InputError, match=rf"out/{name}: damaged, its checksum .* `dvc repro prepare`"):
+        load_prepared(tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"mean": 1}', "\xff"])
+def test_a_damaged_meta_is_an_input_error(tmp_path, text):
+    write(tmp_path / "out")
+    (tmp_path / "out/meta.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"out/meta\.json: (damaged|lacks) .*`dvc repro prepare`"):
+        load_prepared(tmp_path / "out")
+
+
+def test_an_unknown_key_in_meta_is_an_input_error(tmp_path):
+    write(tmp_path / "out")
+    values = json.loads((tmp_path / "out/meta.json").read_text())
+    (tmp_path / "out/meta.json").write_text(json.dumps(values | {"colour": 1}))
+    with pytest.raises(InputError, match=r"meta\.json: damaged \(.*colour"):
+        load_prepared(tmp_path / "out")
+
+
+def test_candidates_train_on_none_of_the_images_they_are_scored_on(tmp_path):
+    numbered = replace(packed(30, 0), images=torch.arange(30, dtype=torch.uint8).view(30, 1, 1, 1).repeat(1, 2, 5, 5))
+    write(tmp_path / "out", train=numbered)
+    data = load_prepared(tmp_path / "out")
+    everything, part = data.proxy_train(None, 0), data.proxy_train(12, 0)
+    which = {name: set(x.images[:, 0, 0, 0].tolist()) for name, x in [("all", everything), ("part", part)]}
+    assert which["all"] == set(range(30)) - set(HOLDOUT.tolist())
+    assert which["part"] < which["all"]
+    assert torch.bincount(part.labels).tolist() == [4, 4, 4]
+    assert data.holdout_images().images[:, 0, 0, 0].tolist() == HOLDOUT.tolist()
+    assert torch.equal(part.images, data.proxy_train(12, 0).images)
+    assert not torch.equal(part.images, data.proxy_train(12, 1).images)
+
+
+def test_more_proxy_images_than_there_are_is_an_input_error_that_names_the_knob(tmp_path):
+    write(tmp_path / "out")
+    with pytest.raises(InputError, match=r"^evolve\.proxy_images: 25 images are wanted, but there are only 24"):
+        load_prepared(tmp_path / "out").proxy_train(25, 0)
+
+
+def write_streamed(folder, streamed):
+    train, test = streamed
+    return write_prepared(
+        folder,
+        dataset="folder",
+        source=str(train.root),
+        class_names=["a", "b"],
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+        train=train,
+        test=test,
+        holdout=torch.tensor([0, 3]),
+    )
+
+
+def test_streamed_images_are_kept_as_a_list_of_files_and_read_back_the_same(tmp_path, streamed):
+    meta = write_streamed(tmp_path / "out", streamed)
+    assert meta.stream
+    assert (tmp_path / "out/train_files.txt").read_text().splitlines() == streamed[0].files
+    assert not (tmp_path / "out/train_images.npy").exists()
+    data = load_prepared(tmp_path / "out")
+    assert data.meta == meta
+    for left, right in ((data.train, streamed[0]), (data.test, streamed[1])):
+        for (a, k), (b, m) in zip(left.batches(4), right.batches(4), strict=True):
+            assert torch.equal(a, b)
+            assert torch.equal(k, m)
+    assert data.holdout_images().files == ["train/a/000.png", "train/b/000.png"]
+
+
+def test_streamed_images_that_changed_or_went_since_are_an_input_error(tmp_path, streamed):
+    write_streamed(tmp_path / "out", streamed)
+    image = streamed[0].root / "train/a/001.png"
+    image.write_bytes(image.read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"raw: its images have changed since they were prepared; run `dvc repro"):
+        load_prepared(tmp_path / "out")
+    image.unlink()
+    with pytest.raises(InputError, match=r"train/a/001\.png: not found"):
+        load_prepared(tmp_path / "out")
+
+
+def test_a_file_name_with_a_line_break_cannot_be_listed(tmp_path, streamed):
+    bad = StreamedImages(["train/a\nb.png"], torch.tensor([0]), streamed[0].root, 8, 3)
+    with pytest.raises(InputError, match="a file name holds a line break"):
+        write_streamed(tmp_path / "out", (bad, streamed[1]))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,256 @@
+import gzip
+import hashlib
+import pickle
+import struct
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from gee_core.config import PrepareConfig
+from gee_core.data import sources
+from gee_core.data.images import StreamedImages
+from gee_core.data.sources import load_source
+from gee_core.errors import InputError
+
+TWO = {"cat": 4, "dog": 8}
+
+
+def config(path="unused", **changes):
+    values = {"dataset": "folder", "path": str(path), "image_size": None, "max_train_images": None}
+    values |= {"max_test_images": None, "holdout": 0.2, "split_seed": 0, "stream": False}
+    return PrepareConfig(**(values | changes))
+
+
+def pixels(path, mode="RGB"):
+    values = np.asarray(Image.open(path).convert(mode))
+    return torch.from_numpy(values.reshape(*values.shape[:2], -1).copy()).permute(2, 0, 1)
+
+
+def test_digits_are_scikit_learns_scaled_to_bytes_and_split_once():
+    from sklearn.datasets import load_digits
+
+    source = load_source(config(dataset="digits"))
+    both = torch.cat([source.train.images, source.test.images])[:, 0].numpy()
+    original = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
+    assert sorted(map(bytes, both)) == sorted(map(bytes, original))
+    assert source.class_names == tuple("0123456789")
+    assert len(source.test) == 359
+    share = torch.bincount(torch.cat([source.train.labels, source.test.labels])) * 359 / 1797
+    assert ((torch.bincount(source.test.labels) - share).abs() < 1).all()
+    assert torch.equal(source.test.images, load_source(config(dataset="digits")).test.images)
+    assert not torch.equal(source.test.images, load_source(config(dataset="digits", split_seed=1)).test.images)
+
+
+def test_digits_carry_their_own_labels():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    label_of = {np.rint(i * 255 / 16).astype(np.uint8).tobytes(): t for i, t in zip(bunch.images, bunch.target, strict=True)}
+    test = load_source(config(dataset="digits")).test
+    assert [label_of[i[0].numpy().tobytes()] for i in test.images] == test.labels.tolist()
+
+
+def test_a_part_and_a_size_are_kept_of_arrays():
+    source = load_source(config(dataset="digits", image_size=12, max_train_images=50, max_test_images=10_000))
+    assert source.train.images.shape == (50, 1, 12, 12)
+    assert torch.bincount(source.train.labels).tolist() == [5] * 10
+    assert len(source.test) == 359
+
+
+def test_digits_without_scikit_learn_are_an_input_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(InputError, match="needs scikit-learn; install it with"):
+        load_source(config(dataset="digits"))
+
+
+def test_a_folder_is_packed_as_it_is(make_folder):
+    root = make_folder(TWO, {"cat": 1, "dog": 1})
+    source = load_source(config(root))
+    assert source.class_names == ("cat", "dog")
+    assert source.source == str(root)
+    assert source.train.labels.tolist() == [0] * 4 + [1] * 8
+    for i, image in enumerate(source.train.images):
+        name = f"cat/{i:03}.png" if i < 4 else f"dog/{i - 4:03}.png"
+        assert torch.equal(image, pixels(root / "train" / name))
+
+
+def test_a_folder_of_grey_images_has_one_channel_and_one_colour_image_makes_it_three(make_folder):
+    root = make_folder(TWO, TWO, channels=1)
+    grey = load_source(config(root)).train.images
+    assert grey.shape == (12, 1, 8, 8)
+    Image.new("RGB", (8, 8), "red").save(root / "test/dog/red.png")
+    coloured = load_source(config(root)).train.images
+    assert torch.equal(coloured, grey.expand(-1, 3, -1, -1))
+
+
+def test_a_part_of_a_folder_is_stratified_and_the_rest_is_never_opened(make_folder):
+    root = make_folder(TWO, {"cat": 2, "dog": 2})
+    whole = load_source(config(root, max_train_images=6))
+    assert torch.bincount(whole.train.labels).tolist() == [2, 4]
+    kept = {image.numpy().tobytes() for image in whole.train.images}
+    for path in root.glob("train/*/*.png"):
+        if pixels(path).numpy().tobytes() not in kept:
+            path.write_bytes(b"damaged")
+    assert torch.equal(load_source(config(root, max_train_images=6)).train.images, whole.train.images)
+
+
+def test_progress_counts_up_to_all_images(make_folder):
+    calls = []
+    load_source(config(make_folder(TWO, TWO)), lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (24, 24)
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+
+
+def test_images_of_other_sizes_are_an_input_error_unless_a_size_is_set(make_folder):
+    root = make_folder(TWO, TWO)
+    Image.new("RGB", (9, 8)).save(root / "train/dog/005.png")
+    Image.new("RGB", (10, 8)).save(root / "test/dog/000.png")
+    with pytest.raises(InputError, match=r"train/dog/005\.png: is 9x8, others are 8x8: set prepare\.image_size"):
+        load_source(config(root))
+    assert load_source(config(root, image_size=8)).train.images.shape == (12, 3, 8, 8)
+
+
+def test_images_that_are_not_square_are_an_input_error_unless_a_size_is_set(make_folder):
+    root = make_folder(TWO, TWO, size=(8, 12))
+    with pytest.raises(InputError, match=r"000\.png: is 12x8, not square: set prepare\.image_size"):
+        load_source(config(root))
+    assert load_source(config(root, image_size=8)).train.image_size == 8
+
+
+def test_a_damaged_image_is_an_input_error_that_names_it(make_folder):
+    root = make_folder(TWO, TWO)
+    (root / "test/dog/003.png").write_bytes((root / "test/dog/003.png").read_bytes()[:90])
+    with pytest.raises(InputError, match=r"test/dog/003\.png: not a readable image"):
+        load_source(config(root))
+
+
+def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_folder, monkeypatch):
+    root = make_folder(TWO, TWO)
+    monkeypatch.setattr(sources.os, "sysconf", lambda name: 50)
+    with pytest.raises(InputError, match=r"24 images of 8 pixels take .* set prepare\.stream to true"):
+        load_source(config(root))
+
+
+def test_a_streamed_folder_is_not_decoded(make_folder):
+    root = make_folder(TWO, TWO)
+    (root / "train/dog/001.png").write_bytes(b"damaged")
+    source = load_source(config(root, stream=True, image_size=8))
+    assert isinstance(source.train, StreamedImages)
+    assert source.train.files[:2] == ["train/cat/000.png", "train/cat/001.png"]
+    assert (source.train.in_channels, source.train.image_size, source.train.root) == (3, 8, root)
+
+
+def test_streaming_needs_files_and_a_size(make_folder):
+    with pytest.raises(InputError, match=r"^prepare\.stream: digits does not come as image files: set it to false"):
+        load_source(config(dataset="digits", stream=True, image_size=8))
+    with pytest.raises(InputError, match=r"^prepare\.stream: needs prepare\.image_size"):
+        load_source(config(make_folder(TWO, TWO), stream=True))
+
+
+def test_cifar_comes_as_class_folders_too(make_folder):
+    ten = {f"class{k}": 1 for k in range(10)}
+    assert len(load_source(config(make_folder(ten, ten), dataset="cifar10")).train) == 10
+
+
+def test_cifar_folders_with_another_number_of_classes_are_an_input_error(make_folder):
+    with pytest.raises(InputError, match=r"train: holds 2 class folders, cifar100 has 100: set prepare\.dataset to folder"):
+        load_source(config(make_folder(TWO, TWO), dataset="cifar100"))
+
+
+def write_fashion_mnist(root, n=20):
+    folder = root / "FashionMNIST/raw"
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (2, n, 28, 28), dtype=np.uint8)
+    labels = np.arange(n, dtype=np.uint8) % 10
+    for split, values in zip(("train", "t10k"), images, strict=True):
+        header = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(header + values.tobytes())
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, n) + labels.tobytes())
+    return images, labels
+
+
+def test_fashion_mnist_on_disk_is_read_without_a_download(tmp_path):
+    images, labels = write_fashion_mnist(tmp_path)
+    source = load_source(config(tmp_path, dataset="fashion_mnist"))
+    np.testing.assert_array_equal(source.train.images[:, 0].numpy(), images[0])
+    np.testing.assert_array_equal(source.test.images[:, 0].numpy(), images[1])
+    np.testing.assert_array_equal(source.train.labels.numpy(), labels)
+    assert source.class_names[0] == "T-shirt/top"
+
+
+def test_damaged_fashion_mnist_files_are_an_input_error(tmp_path):
+    write_fashion_mnist(tmp_path)
+    file = tmp_path / "FashionMNIST/raw/t10k-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(InputError, match=r"the files of fashion_mnist are damaged .*: delete them"):
+        load_source(config(tmp_path, dataset="fashion_mnist"))
+
+
+def write_cifar10(root, monkeypatch, n=20):
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (2, n, 3, 32, 32), dtype=np.uint8)
+    labels = [k % 10 for k in range(n)]
+    contents = {
+        name: {"data": values.reshape(n, -1), "labels": labels}
+        for name, values in zip(("data_batch_1", "test_batch"), images, strict=True)
+    }
+    contents["batches.meta"] = {"label_names": [f"class{k}" for k in range(10)]}
+    md5 = {}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+        md5[name] = hashlib.md5(pickle.dumps(content)).hexdigest()
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    return images, labels
+
+
+def test_cifar_batches_on_disk_are_read_channels_first(tmp_path, monkeypatch):
+    images, labels = write_cifar10(tmp_path, monkeypatch)
+    source = load_source(config(tmp_path, dataset="cifar10"))
+    np.testing.assert_array_equal(source.train.images.numpy(), images[0])
+    np.testing.assert_array_equal(source.test.images.numpy(), images[1])
+    assert source.test.labels.tolist() == labels
+    assert source.class_names[3] == "class3"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind", "where"),
+    [
+        ("fashion_mnist", datasets.FashionMNIST, "FashionMNIST/raw"),
+        ("cifar10", datasets.CIFAR10, "cifar-10-batches-py"),
+        ("cifar100", datasets.CIFAR100, "cifar-100-python"),
+    ],
+)
+def test_a_failed_download_says_what_was_looked_for_and_where(tmp_path, monkeypatch, dataset, kind, where, capfd):
+    def download(self):
+        print("Failed to download (trying next):")
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(kind, "download", download)
+    with pytest.raises(InputError) as caught:
+        load_source(config(tmp_path, dataset=dataset))
+    message = str(caught.value)
+    assert message.startswith(f"prepare.dataset = {dataset}: not found in {tmp_path / where}, and the download failed")
+    assert "Name or service not known" in message and "put torchvision's files there" in message
+    assert ("class folders" in message) == dataset.startswith("cifar")
+    assert capfd.readouterr().out == ""
+
+
+def test_fashion_mnist_archives_on_disk_are_unpacked_without_the_internet(tmp_path, monkeypatch):
+    images, _ = write_fashion_mnist(tmp_path)
+    resources = []
+    for path in sorted((tmp_path / "FashionMNIST/raw").iterdir()):
+        packed = path.with_suffix(".gz")
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        resources.append((packed.name, hashlib.md5(packed.read_bytes()).hexdigest()))
+        path.unlink()
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
+    source = load_source(config(tmp_path, dataset="fashion_mnist"))
+    np.testing.assert_array_equal(source.train.images[:, 0].numpy(), images[0])

@@ -1,0 +1,245 @@
+"""Operations and energy: by hand, against SpikingJelly's counter, and on the networks of the table."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
+from torch import nn
+
+from gee_core.evaluation.energy import count_activity
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import BasicBlock, build_network
+from gee_core.model.zoo import NETWORKS
+from gee_core.snn.lif import LIF
+from gee_core.training.loop import for_inference
+
+E_MAC, E_AC = 4.6, 0.9
+TINY = {"width": 1 / 32, "image_size": 8, "num_classes": 3, "in_channels": 1}
+
+
+class ByHand(nn.Module):
+    """1→1 convolution 2x2, LIF, 1→2 convolution 2x2, LIF, 2→3 linear; two steps; no padding, all weights known.
+
+    The membrane is h = v/2 + x, it fires at 1 and is reset to 0.
+    """
+
+    def __init__(self):
+        super().__init__()
+        lif = {"T": 2, "tau": 2.0, "decay_input": False, "v_threshold": 1.0}
+        self.conv1, self.lif1 = nn.Conv2d(1, 1, 2, bias=False), LIF(**lif)
+        self.conv2, self.lif2 = nn.Conv2d(1, 2, 2, bias=False), LIF(**lif)
+        self.fc = nn.Linear(2, 3)
+        with torch.no_grad():
+            self.conv1.weight.fill_(1.0)
+            self.conv2.weight[0].fill_(1.0)
+            self.conv2.weight[1].fill_(0.5)
+
+    def forward(self, x):
+        spikes1 = self.lif1(self.conv1(x).repeat(2, 1, 1, 1))
+        return self.fc(self.lif2(self.conv2(spikes1)).flatten(1)).unflatten(0, (2, -1))
+
+
+# conv1's currents of the first image: 1, 0, 0, 0.75. Step 1: the first neuron fires. Step 2: it fires again, and the last
+# one too, at 0.75/2 + 0.75. conv2's currents then: 1 and 0.5, then 2 and 1. Step 1: the first of its neurons fires.
+# Step 2: both, the second at 0.5/2 + 1. The second image is black: nothing fires.
+IMAGES = torch.tensor([[[[1, 0, 0], [0, 0, 0], [0, 0, 0.75]]], [[[0, 0, 0], [0, 0, 0], [0, 0, 0]]]])
+
+
+@pytest.mark.parametrize(
+    "batches", [[IMAGES], [IMAGES[:1], IMAGES[1:]], [IMAGES[1:], IMAGES[:1]]], ids=["one", "two", "swapped"]
+)
+def test_every_number_of_a_small_network_is_the_one_worked_out_by_hand(batches):
+    activity = count_activity(ByHand(), batches)
+    conv1, conv2, fc = activity.layers
+    assert [(layer.layer, layer.kind) for layer in activity.layers] == [("conv1", "conv"), ("conv2", "conv"), ("fc", "fc")]
+    assert [layer.macs for layer in activity.layers] == [4 * 4, 2 * 4, 2 * 3]
+    assert [layer.steps for layer in activity.layers] == [1, 2, 2]
+    assert [layer.binary for layer in activity.layers] == [False, True, True]
+    assert (conv2.input_rate, fc.input_rate) == (3 / 16, 3 / 8)  # 3 spikes of 4 neurons, 3 of 2; 2 steps, 2 images
+    assert (conv1.output_rate, conv2.output_rate, fc.output_rate) == (3 / 16, 3 / 8, None)
+    energies = [layer.energy_mj(E_MAC, E_AC) for layer in activity.layers]
+    assert energies == pytest.approx([4.6 * 16 * 1e-9, 0.9 * (3 / 16) * 8 * 2 * 1e-9, 0.9 * (3 / 8) * 6 * 2 * 1e-9])
+    assert activity.energy_mj(E_MAC, E_AC) == pytest.approx((73.6 + 2.7 + 4.05) * 1e-9)
+    assert activity.energy_with_decoding_mj(E_MAC, E_AC) == activity.energy_mj(E_MAC, E_AC)
+    assert activity.spikes_per_image == 3.0  # six of the first image, none of the second
+    assert activity.firing_rate == 6 / (2 * 2 * (4 + 2))
+
+
+def test_the_energy_is_linear_in_the_energies_of_one_operation():
+    activity = count_activity(ByHand(), [IMAGES])
+    macs, acs = activity.energy_mj(1.0, 0.0), activity.energy_mj(0.0, 1.0)
+    assert (macs, acs) == (pytest.approx(16e-9), pytest.approx(7.5e-9))  # 15 accumulates of two images
+    assert activity.energy_mj(E_MAC, E_AC) == pytest.approx(E_MAC * macs + E_AC * acs)
+
+
+class Exact(nn.Module):
+    """Every input neuron of a layer feeds equally many outputs: kernels 1x1, or as wide as their stride.
+
+    Only then is fr·FL the number of accumulates itself. With padding, a neuron at the border feeds fewer outputs than one
+    in the middle, and Eq. 17's mean rate cannot know which of them fired.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.lif0 = nn.Conv2d(3, 8, 3, padding=1), LIF(T=3)
+        self.wide, self.lif1 = nn.Conv2d(8, 12, 2, stride=2, bias=False), LIF(T=3)
+        self.point, self.lif2 = nn.Conv2d(12, 6, 1, bias=False), LIF(T=3)
+        self.fc = nn.Linear(6 * 16, 5)
+
+    def forward(self, x):
+        spikes = self.lif0(3 * self.stem(x).repeat(3, 1, 1, 1))
+        spikes = self.lif2(3 * self.point(self.lif1(3 * self.wide(spikes))))
+        return self.fc(spikes.flatten(1)).unflatten(0, (3, -1))
+
+
+def test_accumulates_equal_spikingjellys_synaptic_operations():
+    torch.manual_seed(0)
+    net, x = Exact().eval(), torch.randn(4, 3, 8, 8)
+    counter = SynOpCounter()
+    with torch.no_grad(), DispatchCounterMode([counter]):
+        net(x)
+    activity = count_activity(net, [x])
+    assert all(0.01 < layer.input_rate < 0.99 for layer in activity.layers[1:])
+    accumulates = sum(layer.input_rate * layer.macs * layer.steps for layer in activity.layers if layer.binary)
+    assert [layer.layer for layer in activity.layers if not layer.binary] == ["stem"]
+    assert accumulates * len(x) == pytest.approx(counter.get_total(), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0, -1.0])
+def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    spikes = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+    (binary,) = count_activity(Head(), [spikes]).layers
+    assert binary.energy_mj(E_MAC, E_AC) == pytest.approx(0.9 * 0.5 * 12 * 1e-9)
+    (mixed,) = count_activity(Head(), [spikes, spikes * value, spikes]).layers
+    assert not mixed.binary
+    assert mixed.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * 12 * 1e-9)
+
+
+def inference(name, n_genes=None):
+    """A network of the table whose neurons fire, though not all of them, and images for it."""
+    x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    net = build_network(name, **TINY, n_genes=n_genes, T=3).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.constant_(module.bias, 0.5)
+    with torch.no_grad():
+        net(x)
+    return net.eval(), x
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_multiply_accumulates_equal_the_sizes_of_the_layers_multiplied(name):
+    net, x = inference(name)
+    sizes = {}
+    for layer, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda m, args, y, layer=layer: sizes.update({layer: y.shape[1:]}))
+    activity = count_activity(net, [x])
+    modules = dict(net.named_modules())
+    assert [layer.layer for layer in activity.layers] == list(sizes)
+    for layer in activity.layers:
+        module, size = modules[layer.layer], sizes[layer.layer]
+        if layer.kind == "fc":
+            assert layer.macs == module.in_features * module.out_features
+        else:
+            k_h, k_w = module.kernel_size
+            assert layer.macs == module.out_channels * size[1] * size[2] * module.in_channels * k_h * k_w
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name):
+    net, x = inference(name)
+    first, *others = count_activity(net, [x[:2], x[2:]]).layers
+    assert (first.layer, first.steps, first.binary) == ("stem.conv", 1, False)
+    assert {layer.steps for layer in others} == {3}
+    assert all(layer.binary for layer in others if layer.kind == "conv")
+
+
+def test_a_head_that_reads_averages_of_spikes_multiplies():
+    net, _ = inference("cifarnet")
+    *_, on_one_pixel = count_activity(net, [torch.ones(2, 1, 8, 8)]).layers
+    *_, on_four = count_activity(net, [torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))]).layers
+    assert on_one_pixel.binary  # the average of a single spike is a spike
+    assert not on_four.binary
+    assert on_four.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * on_four.macs * 3 * 1e-9)
+
+
+def test_rates_equal_those_of_the_spikes_themselves():
+    net, x = inference("resnet19")
+    spikes = {}
+    for name, module in net.named_modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(lambda m, args, y, name=name: spikes.update({name: y.double()}))
+    activity = count_activity(net, [x])
+    assert activity.spikes_per_image == pytest.approx(sum(s.sum().item() for s in spikes.values()) / 6)
+    assert activity.firing_rate == pytest.approx(torch.cat([s.flatten() for s in spikes.values()]).mean().item())
+    layers = {layer.layer: layer for layer in activity.layers}
+    assert layers["stem.conv"].output_rate == pytest.approx(spikes["stem.norm_lif.lif"].mean().item())
+    before = spikes["stem.norm_lif.lif"]
+    for index, block in enumerate(net.body):
+        assert isinstance(block, BasicBlock)
+        inner, outer = spikes[f"body.{index}.norm_lif1.lif"], spikes[f"body.{index}.norm_lif2.lif"]
+        rates = [layers[f"body.{index}.{conv}"] for conv in ("conv1", "conv2")]
+        assert [(r.input_rate, r.output_rate) for r in rates] == [
+            pytest.approx((before.mean().item(), inner.mean().item())),
+            pytest.approx((inner.mean().item(), outer.mean().item())),
+        ]
+        if f"body.{index}.shortcut" in layers:  # its sum with conv2 drives the same neurons
+            shortcut = layers[f"body.{index}.shortcut"]
+            assert shortcut.input_rate == pytest.approx(before.mean().item())
+            assert shortcut.output_rate == rates[1].output_rate
+        before = outer
+    assert list(layers.values())[-1].output_rate is None
+
+
+def test_building_weights_costs_what_its_two_products_cost_written_as_loops():
+    net, x = inference("resnet18", n_genes=5)
+    genome, g = genome_of(net), 5
+    expected = []
+    for C_in, C_out in pairwise(genome.channels):
+        X_times_O = sum(1 for _ in range(9) for _ in range(C_out) for _ in range(g) for _ in range(g))
+        times_X = sum(1 for _ in range(9) for _ in range(C_out) for _ in range(C_in) for _ in range(g))
+        expected.append(X_times_O + times_X)
+    activity = count_activity(net, [x])
+    encoded = [layer for layer in activity.layers if layer.decode_macs]
+    assert [layer.decode_macs for layer in encoded] == expected
+    assert {layer.layer for layer in activity.layers} - {layer.layer for layer in encoded} >= {"stem.conv", "head.0", "head.2"}
+    extra = activity.energy_with_decoding_mj(E_MAC, E_AC) - activity.energy_mj(E_MAC, E_AC)
+    assert extra == pytest.approx(4.6 * sum(expected) * 1e-9)
+
+
+def test_genes_change_the_cost_of_building_alone_and_a_plain_network_has_none():
+    net, x = inference("resnet18", n_genes=5)
+    genetic, plain = (count_activity(n, [x]) for n in (net, for_inference(net)))
+    assert plain.energy_mj(E_MAC, E_AC) == pytest.approx(genetic.energy_mj(E_MAC, E_AC))
+    assert plain.spikes_per_image == genetic.spikes_per_image > 0
+    assert plain.energy_with_decoding_mj(E_MAC, E_AC) == plain.energy_mj(E_MAC, E_AC)
+    assert genetic.energy_with_decoding_mj(E_MAC, E_AC) > genetic.energy_mj(E_MAC, E_AC)
+
+
+def test_counting_changes_no_output_and_leaves_no_hook_behind():
+    net, x = inference("vgg16")
+    with torch.no_grad():
+        before = net(x)
+    count_activity(net, [x])
+    assert not any(module._forward_hooks for module in net.modules())
+    with torch.no_grad():
+        assert torch.equal(net(x), before)
+    with pytest.raises(RuntimeError, match="channels"):
+        count_activity(net, [x.repeat(1, 3, 1, 1)])
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_there_have_to_be_images():
+    with pytest.raises(ValueError, match="no images"):
+        count_activity(ByHand(), [])

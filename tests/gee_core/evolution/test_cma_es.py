@@ -1,0 +1,120 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from gee_core.evolution.cma_es import Search
+
+
+def search(n=5, population_size=None, seed=0, step=0.3, half_width=2.0) -> Search:
+    return Search(np.linspace(-1, 1, n), step, half_width, population_size, seed)
+
+
+def quadratic(x):
+    """Least, and 0, at 0.5 in every direction; ill-conditioned."""
+    return sum(10**i * (v - 0.5) ** 2 for i, v in enumerate(x))
+
+
+def run(es: Search, n_generations: int, f=quadratic) -> list[np.ndarray]:
+    asked = []
+    for _ in range(n_generations):
+        candidates = es.ask()
+        asked.append(np.array(candidates))
+        es.tell([f(x) for x in candidates])
+    return asked
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["all well", "some failed"])
+def test_a_search_that_replays_its_records_equals_one_that_was_never_interrupted(failing):
+    def f(x):
+        return math.nan if failing and x[0] > -0.9 else quadratic(x)
+
+    whole = run(search(), 6, f)
+    replayed = search()
+    run(replayed, 3, f)
+    np.testing.assert_array_equal(np.concatenate(run(replayed, 3, f)), np.concatenate(whole[3:]))
+
+
+def test_the_seed_alone_decides_what_is_asked():
+    np.random.seed(1)
+    first = run(search(), 3)
+    np.random.seed(2)
+    np.testing.assert_array_equal(run(search(), 3), first)
+    assert not np.array_equal(run(search(seed=1), 3)[0][1:], first[0][1:])
+
+
+def test_numpys_global_generator_is_left_alone():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy(), np.random.get_state()[2]
+    run(search(), 3)
+    after = np.random.get_state()[1], np.random.get_state()[2]
+    np.testing.assert_array_equal(after[0], before[0])
+    assert after[1] == before[1]
+
+
+def test_the_start_is_the_first_candidate_of_the_first_generation_and_of_no_other():
+    first, second = run(search(), 2)
+    np.testing.assert_allclose(first[0], np.linspace(-1, 1, 5), rtol=1e-12)
+    assert not any(np.allclose(x, first[0]) for x in [*first[1:], *second])
+
+
+@pytest.mark.parametrize("step", [0.3, 3.0])
+def test_every_candidate_lies_within_the_bounds(step):
+    es = search(step=step, half_width=0.5)
+    asked = np.concatenate(run(es, 12, lambda x: -abs(x).sum()))  # pulls outwards
+    assert (abs(asked - np.linspace(-1, 1, 5)) <= 0.5 + 1e-12).all()
+    assert (abs(asked - np.linspace(-1, 1, 5)) > 0.45).any()
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 18, 37])
+def test_the_default_population_is_that_of_cma_es(n):
+    es = search(n)
+    assert es.population_size == len(es.ask()) == 4 + math.floor(3 * math.log(n))
+
+
+def test_a_population_that_is_asked_for_is_given():
+    es = search(population_size=3)
+    assert es.population_size == len(es.ask()) == 3
+
+
+def test_it_finds_the_least_of_a_quadratic():
+    best = [min(map(quadratic, generation)) for generation in run(search(), 200)]
+    assert best[0] > 1
+    assert min(best) < 1e-8
+
+
+def asked_after(values: list[float]) -> np.ndarray:
+    """The second generation, after the first (of six) had this fitness."""
+    es = search(population_size=6)
+    es.ask()
+    es.tell(values)
+    return np.array(es.ask())
+
+
+def test_a_failed_candidate_ranks_behind_all_others_wherever_it_stands():
+    np.testing.assert_array_equal(asked_after([2, math.nan, 1, 0, 5, 4]), asked_after([2, 6, 1, 0, 5, 4]))
+    np.testing.assert_array_equal(asked_after([-2, math.nan, -1, -9, -5, -4]), asked_after([-2, 0, -1, -9, -5, -4]))
+    assert not np.array_equal(asked_after([2, math.nan, 1, 0, 5, 4]), asked_after([2, 3, 1, 0, 5, 4]))
+
+
+def test_only_the_ranks_of_the_fitness_count():
+    np.testing.assert_array_equal(asked_after([2, 6, 1, 0, 5, 4]), asked_after([20, 900, 10, -7, 50, 40]))
+
+
+def test_a_generation_of_failures_does_not_stop_the_search():
+    generations = run(search(), 3, lambda x: math.nan)
+    assert all(np.isfinite(generation).all() for generation in generations)
+    assert all(not np.array_equal(a, b) for a, b in pairwise(generations))
+
+
+def test_what_the_caller_does_to_the_candidates_does_not_reach_the_search():
+    es, untouched = search(), search()
+    asked = es.ask()
+    expected = [x.copy() for x in asked]
+    for x in asked:
+        x += 100
+    es.tell([quadratic(x) for x in expected])
+    untouched.ask()
+    untouched.tell([quadratic(x) for x in expected])
+    np.testing.assert_array_equal(es.ask(), untouched.ask())

@@ -1,0 +1,113 @@
+"""The formulas of Eq. 13-16 against loops, and their laws."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gee_core.config import VARIANTS
+from gee_core.evolution.fitness import EVOLVES, SWITCHES, fitness, regulariser_decay, spatial_entropy, temporal_difference
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 1, 1), (3, 2, 10)])
+def test_the_temporal_difference_equals_eq_13_written_as_loops(shape):
+    o_TBK, (T, B, K) = normal(*shape), shape
+    total = 0.0
+    for b in range(B):
+        for t in range(1, T):
+            total += sum((o_TBK[t, b, k].item() - o_TBK[t - 1, b, k].item()) ** 2 for k in range(K)) / K
+    assert temporal_difference(o_TBK).item() == pytest.approx(total / (B * (T - 1)))
+
+
+def test_an_output_that_does_not_change_in_time_has_no_temporal_difference():
+    assert temporal_difference(normal(1, 3, 5).repeat(4, 1, 1)).item() == 0
+    assert temporal_difference(normal(1, 3, 5)).item() == 0  # a single step
+
+
+def test_the_temporal_difference_sees_the_order_of_the_steps_and_not_a_constant_added_to_all():
+    o_TBK = normal(4, 3, 5)
+    R_T = temporal_difference(o_TBK)
+    torch.testing.assert_close(temporal_difference(o_TBK + 7), R_T)
+    torch.testing.assert_close(temporal_difference(3 * o_TBK), 9 * R_T)
+    torch.testing.assert_close(temporal_difference(o_TBK.flip(0)), R_T)
+    assert not torch.isclose(temporal_difference(o_TBK[[0, 2, 1, 3]]), R_T)
+
+
+@pytest.mark.parametrize("g", [2, 5])
+def test_the_entropy_equals_eq_14_and_15_written_as_loops(g):
+    O = normal(g, g)
+    for distribution, weight in (("absolute", abs), ("softmax", math.exp)):
+        weights = [weight(O[i, j].item()) for i in range(g) for j in range(g)]
+        p = [w / sum(weights) for w in weights]
+        expected = -sum(x * math.log(x) for x in p) / math.log(g**2)
+        assert spatial_entropy(O, distribution).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("distribution", ["absolute", "softmax"])
+def test_the_entropy_is_largest_and_one_where_all_genes_interact_equally(distribution):
+    signs = normal(6, 6).sign() if distribution == "absolute" else 1.0
+    assert spatial_entropy(0.3 * torch.ones(6, 6) * signs, distribution).item() == pytest.approx(1.0)
+    assert all(0 < spatial_entropy(normal(6, 6, seed=seed), distribution).item() < 1 for seed in range(20))
+
+
+def test_a_single_interaction_has_no_entropy():
+    O = torch.zeros(4, 4)
+    O[2, 1] = -3.0
+    assert spatial_entropy(O).item() == 0
+    O[2, 1] = 1e4
+    assert spatial_entropy(O, "softmax").item() == pytest.approx(0.0)
+
+
+@given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
+def test_the_absolute_entropy_depends_on_neither_scale_nor_sign_nor_order(scale, seed):
+    O = normal(4, 4, seed=seed)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))
+    mixed = (O * scale * normal(4, 4, seed=1).sign()).flatten()[order]
+    assert spatial_entropy(mixed.view(4, 4)).item() == pytest.approx(spatial_entropy(O).item())
+
+
+def test_the_softmax_entropy_does_depend_on_scale():
+    assert spatial_entropy(normal(4, 4), "softmax") > spatial_entropy(3 * normal(4, 4), "softmax")
+
+
+def test_entropies_of_other_sizes_are_on_one_scale():
+    half = torch.zeros(8, 8)
+    half[:4] = 1  # half of all interactions, equally: log(n/2) / log(n)
+    assert spatial_entropy(half).item() == pytest.approx(math.log(32) / math.log(64))
+    assert spatial_entropy(torch.tensor([[2.0]])).item() == 1
+
+
+def test_the_weight_of_the_regularisers_starts_at_one_and_decays_to_zero():
+    weights = [regulariser_decay(t, 2.0) for t in range(60)]
+    assert weights[0] == 1
+    assert weights[2] == pytest.approx(1 / math.e)
+    assert all(later < earlier for earlier, later in pairwise(weights))
+    assert weights[-1] < 1e-12
+    assert regulariser_decay(3, 4.0) > regulariser_decay(3, 2.0)
+
+
+# L_ce = 2, R_T = 3, R_S = 0.5, λ = 0.4, a = 0.1, b = 0.2: λ·a·R_T = 0.12, λ·b·R_S = 0.04
+@pytest.mark.parametrize(
+    ("variant", "F"),
+    [("random", 2), ("analytic", 2), ("baseline", 2), ("baseline+R_T", 1.88), ("baseline+R_S", 1.96), ("ste", 1.84)],
+)
+def test_each_variant_has_its_own_fitness(variant, F):
+    assert fitness(2.0, 3.0, 0.5, 0.4, 0.1, 0.2, variant) == pytest.approx(F)
+
+
+def test_every_variant_of_the_configuration_is_defined():
+    assert set(SWITCHES) == set(EVOLVES) == set(VARIANTS)
+    assert [variant for variant in VARIANTS if not EVOLVES[variant]] == ["random", "analytic"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_failed_candidate_has_no_fitness(variant):
+    nan = float("nan")
+    assert math.isnan(fitness(nan, nan, nan, 0.4, 0.1, 0.2, variant))

@@ -1,0 +1,214 @@
+"""Successive halving: the ranking that CMA-ES is told, and evolutions whose scores are known beforehand."""
+
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gee_core.config import EvolveConfig
+from gee_core.evolution import loop
+from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.genotype import Genotype
+from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
+from gee_core.evolution.loop import evolve, winner
+
+NAN = math.nan
+START = Genotype(0.2, (0.1, 0.3, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("values", "eta", "kept"),
+    [
+        ([3.0, 1.0, 2.0, 4.0], 2, [1, 2]),
+        ([3.0, 1.0, 2.0, 4.0, 0.0], 2, [1, 2, 4]),  # ⌈5/2⌉
+        ([3.0, 1.0, 2.0], 1, [0, 1, 2]),
+        ([3.0, 1.0, 2.0], 100, [1]),
+        ([3.0, 1.0, 2.0], 1.5, [1, 2]),
+        ([1.0, 1.0, 1.0], 2, [0, 1]),  # of equals the first
+        ([NAN, 1.0, NAN, 4.0], 1, [1, 3]),
+        ([NAN, 5.0, 6.0, 4.0], 2, [1, 3]),  # the failed one counts in n
+        ([NAN, NAN], 2, []),
+    ],
+)
+def test_the_best_go_on_in_their_order_and_a_failed_one_never(values, eta, kept):
+    assert survivors(values, eta) == kept
+
+
+def test_candidates_are_measured_after_every_epoch_under_halving_and_else_once():
+    assert list(rungs(3, 2.0)) == [1, 2, 3]
+    assert list(rungs(3, None)) == [None]
+
+
+def test_where_all_trained_equally_long_the_values_are_told_as_they_are():
+    values = [0.1 + 0.2, -1e-17, 1e9, NAN]
+    assert repr(ranked_values(values, [2, 2, 2, 1])) == repr(values)
+
+
+def test_who_trained_longer_ranks_before_whoever_did_not_and_the_order_among_equals_stays():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = rng.integers(1, 12)
+        values, epochs = rng.normal(scale=5.0, size=n), rng.integers(1, 4, n)
+        told = ranked_values(values.tolist(), epochs.tolist())
+        wanted = sorted(range(n), key=lambda i: (-epochs[i], values[i]))
+        assert sorted(range(n), key=lambda i: told[i]) == wanted
+        assert [told[i] for i in range(n) if epochs[i] == epochs.max()] == values[epochs == epochs.max()].tolist()
+
+
+def test_finalists_are_those_that_did_not_fail_and_trained_longest():
+    assert finalists([1, 3, 3, 2], [True, True, False, True]) == [1]
+    assert finalists([1, 3, 2, 2], [True, False, True, True]) == [2, 3]
+    assert finalists([1, 3], [False, False]) == []
+
+
+def config(**changes) -> EvolveConfig:
+    values = {"variant": "ste", "genotype": "per_layer", "n_generations": 3, "population_size": 6, "sigma": 0.3}
+    values |= {"bound": 4.0, "proxy_epochs": 3, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
+    values |= {"a": 0.1, "b": 0.2, "tau_lambda": 2.0, "entropy": "absolute", "start": None, "halving": 2.0}
+    return EvolveConfig(**(values | changes))
+
+
+def measure(c: Candidate) -> Score:
+    """Falls with the epochs at a speed of the candidate's own, so that who leads changes; one in seven fails."""
+    epochs = c.epochs or 3
+    if c.seed % 7 == 0 and epochs > 1:
+        return failed("diverged", 10 * epochs)
+    L_ce = 1 + (c.seed % 97) / 97 + (c.seed % 89) / 89 / epochs
+    return Score(L_ce, c.genotype.sigma_O, 0.5, 0.5, image_passes=10 * epochs)
+
+
+class Scorer:
+    """``measure`` as a ``score_all``, in any order; notes what it was asked for."""
+
+    def __init__(self, shuffle: int | None = None):
+        self.random, self.asked = random.Random(shuffle) if shuffle is not None else None, []
+
+    def __call__(self, candidates):
+        candidates = list(candidates)
+        if self.random:
+            self.random.shuffle(candidates)
+        for c in candidates:
+            self.asked.append(c.place)
+            yield c, measure(c), 1.5
+
+
+def same(left, right) -> bool:
+    return repr(left) == repr(right)
+
+
+def run(cfg, **arguments):
+    scorer = arguments.pop("scorer", None) or Scorer()
+    return evolve(cfg, START, 0, scorer, **arguments), scorer
+
+
+def test_each_epoch_is_for_the_better_half_and_the_records_say_who_got_how_far():
+    records, scorer = run(config(n_generations=1))
+    values = {}
+    alive = [r.candidate for r in records]
+    for epochs in (1, 2, 3):
+        assert sorted(p[1] for p in scorer.asked if p[2] == epochs) == [c.index for c in alive]
+        scores = [measure(replace(c, epochs=epochs)) for c in alive]
+        F = [s.L_ce - 0.1 * s.R_T - 0.2 * s.R_S for s in scores]
+        values |= {c.index: (epochs, f, s) for c, f, s in zip(alive, F, scores, strict=True)}
+        alive = [alive[i] for i in survivors(F, 2.0)]
+    for r in records:
+        epochs, F, score = values[r.candidate.index]
+        assert (r.epochs, r.seconds, r.score.image_passes) == (epochs, 1.5 * epochs, 10 * epochs)
+        assert same(r.score, score)
+        assert r.fitness == pytest.approx(F, nan_ok=True)
+        assert r.candidate.epochs is None
+    assert sorted(r.epochs for r in records) == [1, 1, 1, 2, 3, 3]  # of 6 go on 3, of 3 go on 2
+
+
+def test_without_eliminations_it_equals_plain_evaluation_bit_for_bit():
+    plain, _ = run(config(halving=None))
+    rungs_of_all, scorer = run(config(halving=1.0))
+    ok = [r for r in plain if r.ok]
+    assert ok
+    assert same([r.candidate for r in rungs_of_all], [r.candidate for r in plain])  # so CMA-ES was told the same
+    assert same([r.fitness for r in rungs_of_all], [r.fitness for r in plain])
+    assert same([r.score for r in rungs_of_all if r.ok], [r.score for r in ok])
+    assert len(scorer.asked) > 2 * len(plain)
+    assert winner(rungs_of_all, config()).candidate == winner(plain, config()).candidate
+
+
+def test_with_one_proxy_epoch_there_is_nobody_to_eliminate():
+    def after_one(candidates):
+        for c in candidates:
+            yield c, measure(replace(c, epochs=1)), 1.5
+
+    plain, halved = (evolve(config(halving=eta, proxy_epochs=1), START, 0, after_one) for eta in (None, 4.0))
+    assert same(halved, plain)
+    assert {r.epochs for r in halved} == {1}
+
+
+def test_the_first_generation_has_the_same_candidates_with_and_without():
+    plain, _ = run(config(halving=None))
+    halved, _ = run(config())
+    assert [r.candidate for r in halved[:6]] == [r.candidate for r in plain[:6]]
+
+
+def test_the_order_in_which_scores_come_does_not_matter():
+    whole, _ = run(config())
+    for seed in range(5):
+        assert same(run(config(), scorer=Scorer(seed))[0], whole)
+
+
+def test_a_run_that_takes_over_any_part_of_the_scores_equals_one_that_never_stopped():
+    log = []
+    whole, _ = run(config(), on_score=lambda c, score, seconds: log.append((c.place, (score, seconds))))
+    for n in range(0, len(log) + 1, 3):
+        again = {}
+        records, scorer = run(config(), known=dict(log[:n]), on_score=lambda c, *_, to=again: to.setdefault(c.place))
+        assert same(records, whole)
+        assert scorer.asked == list(again) == [place for place, _ in log[n:]]
+
+
+def test_search_is_told_a_ranking_in_which_eliminated_candidates_come_last_but_for_failed_ones(monkeypatch):
+    told = []
+
+    class Spy(loop.Search):
+        def tell(self, values):
+            told.append(list(values))
+            super().tell(values)
+
+    monkeypatch.setattr(loop, "Search", Spy)
+    records, _ = run(config())
+    for t, values in enumerate(told):
+        generation = records[6 * t : 6 * t + 6]
+        assert [math.isnan(v) for v in values] == [not r.ok for r in generation]
+        ok = [i for i, r in enumerate(generation) if r.ok]
+        wanted = sorted(ok, key=lambda i: (-generation[i].epochs, generation[i].fitness))
+        assert sorted(ok, key=lambda i: values[i]) == wanted
+    assert len(told) == 3
+
+
+def test_the_winner_is_never_an_eliminated_candidate():
+    records, _ = run(config())
+    best = winner(records, config())
+    assert best.epochs == 3
+    eliminated = [replace(r, score=replace(r.score, L_ce=-9.0)) if r.epochs < 3 and r.ok else r for r in records]
+    assert winner(eliminated, config()) == best
+
+
+def test_a_generation_in_which_all_fail_ends_at_its_first_rung_and_the_search_goes_on():
+    def fails(candidates):
+        for c in candidates:
+            yield c, failed("diverged"), 0.0
+
+    records = evolve(config(), START, 0, fails)
+    assert len(records) == 18
+    assert {r.epochs for r in records} == {1}
+    assert not torch.tensor([r.ok for r in records]).any()
+
+
+def test_every_record_is_reported_once_and_before_its_generation():
+    events = []
+    records, _ = run(config(), on_record=events.append, on_generation=events.append)
+    reported = [event for event in events if not isinstance(event, list)]
+    assert len(reported) == 18
+    assert {r.candidate for r in reported} == {r.candidate for r in records}
+    assert [len(event) for event in events[6::7]] == [6, 6, 6]

@@ -1,0 +1,130 @@
+"""The exported network against torch, by ONNX Runtime."""
+
+import copy
+import functools
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from gee_core.export.to_onnx import read_onnx, to_onnx
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+
+NAMES = pytest.mark.parametrize("name", ["resnet19", "cifarnet", "vgg16"])
+SLOW = pytest.mark.slow
+NETWORKS = pytest.mark.parametrize(
+    ("name", "n_genes"),
+    [
+        ("resnet19", 4),
+        ("cifarnet", 4),
+        ("vgg16", 4),
+        pytest.param("vgg16", None, marks=SLOW),  # an export takes seconds; genes are decoded before it
+        pytest.param("resnet19", None, marks=SLOW),
+        pytest.param("cifarnet", None, marks=SLOW),
+    ],
+)
+OPSET = 18
+
+
+def images(n, seed=1):
+    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@functools.cache
+def lively(name, n_genes, **lif) -> SpikingNetwork:
+    """A network whose neurons fire, though not all of them."""
+    net = to_channels_last(build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **lif)).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.constant_(module.bias, 0.5)
+    with torch.no_grad():
+        if len(net.head) > 1:
+            net.head[0].weight.mul_(10)  # the hidden neurons see averages and would stay silent
+        net(images(16))
+    return net.eval()
+
+
+@functools.cache
+def exported(name, n_genes, **lif) -> bytes:
+    return to_onnx(lively(name, n_genes, **lif), 3, 8, OPSET)
+
+
+def run(model: bytes, x) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
+
+
+@NETWORKS
+def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_genes):
+    net = lively(name, n_genes)
+    for n in (1, 3, 7):
+        with torch.no_grad():
+            o_TBK = net(images(n, seed=n))
+        torch.testing.assert_close(run(exported(name, n_genes), images(n, seed=n)), o_TBK.mean(0), rtol=1e-4, atol=1e-4)
+    assert (o_TBK[1:] - o_TBK[:-1]).abs().max() > 1e-3  # the steps differ, and so do the images
+    assert (o_TBK[:, 0] - o_TBK[:, 1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "lif",
+    [
+        {"v_reset": None, "tau": 1.5},
+        pytest.param({"decay_input": False, "v_threshold": 0.8, "surrogate_name": "atan"}, marks=SLOW),
+    ],
+    ids=["soft reset", "no decay of the input"],
+)
+def test_every_kind_of_neuron_is_exported(lif):
+    x = images(3)
+    with torch.no_grad():
+        expected = lively("vgg16", 4, **lif)(x).mean(0)
+    torch.testing.assert_close(run(exported("vgg16", 4, **lif), x), expected, rtol=1e-4, atol=1e-4)
+
+
+@NAMES
+def test_nothing_of_the_machine_or_the_exporter_is_in_the_bytes(name):
+    model = exported(name, 4)
+    home = Path(__file__).resolve().parents[3]
+    for trace in (str(home), str(Path(torch.__file__).parent), ".py", "site-packages", "stack_trace", "pkg.torch"):
+        assert trace.encode() not in model, trace
+    assert not onnx.load_from_string(model).metadata_props
+
+
+def test_the_same_network_gives_the_same_bytes_also_in_training_and_stays_as_it_was():
+    net = copy.deepcopy(lively("vgg16", 4)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert to_onnx(net, 3, 8, OPSET) == exported("vgg16", 4)
+    assert net.training
+    assert genome_of(net) is not None
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+@NAMES
+def test_the_model_has_one_input_and_one_output_of_named_sizes_and_standard_operators_alone(name):
+    model = onnx.load_from_string(exported(name, 4))
+    sizes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    assert sizes == {"images": ["batch", 3, 8, 8], "logits": ["batch", 5]}
+    assert {(o.domain, o.version) for o in model.opset_import} == {("", OPSET)}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+
+
+def test_genes_are_decoded_so_that_the_file_holds_plain_weights():
+    net = lively("vgg16", 4)
+    shapes = {tuple(tensor.dims) for tensor in onnx.load_from_string(exported("vgg16", 4)).graph.initializer}
+    for conv in (module for module in net.modules() if isinstance(module, nn.Conv2d)):
+        assert tuple(conv.weight.shape) in shapes
+    genome = genome_of(net)
+    assert not {tuple(X.shape) for X in [genome.O, *genome.encodings()]} & shapes
+
+
+def test_a_model_is_read_from_the_file_it_was_written_to(tmp_path):
+    (tmp_path / "network.onnx").write_bytes(exported("vgg16", 4))
+    assert read_onnx(tmp_path / "network.onnx").SerializeToString() == exported("vgg16", 4)

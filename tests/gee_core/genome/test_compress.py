@@ -1,0 +1,194 @@
+"""Genes for given weights: exact where they came from genes, near the bound of truncated SVD where they did not."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gee_core.genome.compress import _balanced, _start, _sweep, compress
+from gee_core.genome.encoding import decode, encode, genome_of
+from gee_core.model.network import build_network, to_channels_last
+
+EXACT = 1e-4
+
+
+def chain(channels: list[int], seed: int = 0, kernel: int = 3) -> nn.Sequential:
+    torch.manual_seed(seed)
+    pairs = zip([3, *channels[:-1]], channels, strict=True)
+    return nn.Sequential(*(nn.Conv2d(i, j, kernel, padding=kernel // 2) for i, j in pairs))
+
+
+def errors_by_hand(net: nn.Sequential, original: nn.Sequential) -> list[float]:
+    pairs = [(new.weight, old.weight) for new, old in zip(net[1:], original[1:], strict=False) if isinstance(new, nn.Conv2d)]
+    return [((new - old).square().sum().sqrt() / old.square().sum().sqrt()).item() for new, old in pairs]
+
+
+@pytest.mark.parametrize(
+    ("channels", "n_genes"),
+    [
+        ([12, 12, 12, 12], 5),
+        ([8, 16, 16, 32, 32], 6),
+        ([16, 8, 24, 12], 8),  # as many neurons as genes in one layer
+        ([3, 8, 12, 4, 20, 16], 6),  # fewer in some
+        ([4, 4, 6], 9),  # fewer everywhere
+        ([10, 10], 4),
+        ([9, 11], 1),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channels, n_genes, seed):
+    genetic = chain(channels, seed)
+    encode(genetic, list(genetic), n_genes, seed)
+    plain = decode(genetic)
+    again = copy.deepcopy(plain)
+    genome, errors = compress(again, list(again), n_genes)
+    assert genome is genome_of(again)
+    assert genome.n_genes == n_genes
+    assert max(errors) < EXACT
+    assert errors == pytest.approx(errors_by_hand(again, plain), rel=1e-3, abs=1e-8)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), plain(x), rtol=1e-3, atol=1e-3 * plain(x).abs().max().item())
+
+
+@pytest.mark.parametrize(("name", "width", "n_genes"), [("cifarnet", 1 / 16, 12), ("resnet18", 1 / 16, 12)])
+def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, width, n_genes):
+    plain = to_channels_last(decode(build_network(name, 10, 3, 32, n_genes, width, seed=3, T=2))).eval()
+    again = copy.deepcopy(plain)
+    _, errors = compress(again, again.conv_chain(), n_genes)
+    assert max(errors) < EXACT
+    kept = set(again.state_dict()) & set(plain.state_dict())
+    assert "stem.conv.weight" in kept
+    assert all(torch.equal(again.state_dict()[name], plain.state_dict()[name]) for name in kept)
+
+
+def svd_bound(W_JIhw: torch.Tensor, n_genes: int) -> float:
+    """The least error that any matrices of rank g leave, by kernel position (Eckart, Young)."""
+    S = torch.linalg.svdvals(W_JIhw.detach().flatten(2).permute(2, 0, 1).double())
+    return (S[:, n_genes:].square().sum() / S.square().sum()).sqrt().item()
+
+
+@pytest.fixture(scope="module")
+def low_rank():
+    """Kernels whose singular values fall off, as trained ones' do."""
+    net = chain([24, 32, 32, 48, 48])
+    with torch.no_grad():
+        for conv in net:
+            U, S, Vh = torch.linalg.svd(conv.weight.permute(2, 3, 0, 1), full_matrices=False)
+            S = S * 0.8 ** torch.arange(S.shape[2])
+            conv.weight.copy_(((U * S[:, :, None]) @ Vh).permute(2, 3, 0, 1))
+    return net
+
+
+def test_no_layer_is_nearer_than_truncated_svd_alone_could_bring_it_and_more_genes_bring_all_nearer(low_rank):
+    means = []
+    for n_genes in (4, 8, 16, 24):
+        net = copy.deepcopy(low_rank)
+        _, errors = compress(net, list(net), n_genes)
+        bounds = [svd_bound(conv.weight, n_genes) for conv in low_rank[1:]]
+        assert all(error > bound - 1e-6 for error, bound in zip(errors, bounds, strict=True))
+        means.append(sum(errors) / len(errors))
+    assert means == sorted(means, reverse=True)
+    assert means[-1] < 0.2 < means[0] < 1
+
+
+def test_more_sweeps_of_alternating_least_squares_come_nearer(low_rank):
+    found = []
+    for sweeps in (1, 3, 60):
+        net = copy.deepcopy(low_rank)
+        found.append(sum(error**2 for error in compress(net, list(net), 8, sweeps=sweeps)[1]))
+    assert found[2] < found[1] < found[0]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_no_sweep_makes_the_sum_of_squares_larger(backwards, low_rank):
+    W = [conv.weight.detach().flatten(2).permute(2, 0, 1).double() for conv in low_rank[1:]]
+    generator = torch.Generator().manual_seed(0)
+    Y = [torch.randn(9, C, 8, generator=generator, dtype=torch.float64) for C in (24, 32, 32, 48, 48)]
+    sums = []
+    for _ in range(10):
+        sums.append(sum((w - Y[l + 1] @ Y[l].mT).square().sum().item() for l, w in enumerate(W)))
+        _sweep(W, Y, backwards)
+    assert sums == sorted(sums, reverse=True)
+    assert sums[-1] < 0.5 * sum(w.square().sum().item() for w in W)
+
+
+def test_every_layer_counts_alike_whatever_the_size_of_its_weights(low_rank):
+    scaled = copy.deepcopy(low_rank)
+    with torch.no_grad():
+        for factor, conv in zip((1.0, 100.0, 0.01, 7.0, 1.0), scaled, strict=True):
+            conv.weight.mul_(factor)
+    found = [compress(net, list(net), 8)[1] for net in (copy.deepcopy(low_rank), scaled)]
+    assert found[1] == pytest.approx(found[0], rel=1e-2)
+
+
+def test_genes_have_about_the_size_of_those_that_are_drawn():
+    net = to_channels_last(build_network("cifarnet", 5, 3, 16, None, 1 / 8, seed=3))
+    genome, _ = compress(net, net.conv_chain(), 16)
+    sigma_O, sigma_X = genome.analytic_sigmas()
+    for gene, sigma in zip([genome.O, *genome.encodings()], [sigma_O, *sigma_X], strict=True):
+        assert 0.2 < gene.std().item() / sigma < 5
+
+
+def test_o_is_orthogonal_up_to_its_size_so_that_no_gene_is_silent(low_rank):
+    net = copy.deepcopy(low_rank)
+    genome, _ = compress(net, list(net), 8)
+    assert torch.linalg.cond(genome.O.detach()).item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_balancing_changes_no_product_and_makes_the_encodings_no_larger():
+    generator = torch.Generator().manual_seed(0)
+    Y = [torch.randn(2, C, 4, generator=generator, dtype=torch.float64) for C in (6, 5, 7, 6)]
+    skew = torch.diag(torch.tensor([1e3, 1.0, 1e-2, 5.0], dtype=torch.float64))
+    Y = [y @ (skew if l % 2 == 0 else skew.inverse()) for l, y in enumerate(Y)]
+    balanced = _balanced(Y)
+    for l in range(3):
+        torch.testing.assert_close(balanced[l + 1] @ balanced[l].mT, Y[l + 1] @ Y[l].mT)
+    size = [sum((y.square().sum() / y.shape[1]).item() for y in part) for part in (Y, balanced)]
+    assert size[1] < 0.01 * size[0]
+    again = sum((y.square().sum() / y.shape[1]).item() for y in _balanced(balanced))
+    assert again == pytest.approx(size[1])
+
+
+@pytest.mark.parametrize("anchor", range(5))
+def test_a_start_from_any_layer_is_exact_where_weights_come_from_genes(anchor):
+    generator = torch.Generator().manual_seed(0)
+    true = [torch.randn(9, C, 4, generator=generator, dtype=torch.float64) for C in (8, 3, 10, 6, 7)]
+    W = [true[l + 1] @ true[l].mT for l in range(4)]
+    spaces = [torch.linalg.qr(y)[0] for y in true]
+    Y = _start(W, spaces, 4, 1e-10, anchor)
+    for l in range(4):
+        torch.testing.assert_close(Y[l + 1] @ Y[l].mT, W[l], rtol=1e-6, atol=1e-6)
+
+
+def test_the_same_network_gives_the_same_genes_and_the_global_generator_stays(low_rank):
+    state = torch.random.get_rng_state()
+    nets = [copy.deepcopy(low_rank) for _ in range(2)]
+    for net in nets:
+        compress(net, list(net), 8)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    left, right = (net.state_dict() for net in nets)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():
+    net = chain([6, 8, 8], kernel=5)
+    with torch.no_grad():
+        net[1].weight.zero_()
+    original = copy.deepcopy(net)
+    _, errors = compress(net, list(net), 3)
+    assert net[1].weight.abs().max() < 1e-6
+    assert errors[1] == pytest.approx(errors_by_hand(net, original)[1])
+
+
+def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
+    net = chain([6, 8, 8])
+    with pytest.raises(ValueError, match="n_genes must be >= 1"):
+        compress(net, list(net), 0)
+    with pytest.raises(ValueError, match="a chain needs the stem"):
+        compress(net, [net[0]], 3)
+    net[2].weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="the weights are not finite"):
+        compress(net, list(net), 3)
+    assert genome_of(net) is None

@@ -1,0 +1,320 @@
+"""A genetic network is the plain network that its genes decode to, wherever its convolutions live."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gee_core.genome.decode import decode_conv
+from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.genome.wiring import truncated_normal_
+
+G = 5
+
+
+class Branches(nn.Module):
+    """A user's own network: convolutions in two branches, declared out of their order of execution."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Conv2d(6, 7, 3, padding=1)
+        self.trunk = nn.ModuleDict({"b": nn.Conv2d(4, 6, 3, padding=1), "a": nn.Conv2d(4, 4, 3, padding=1)})
+        self.stem = nn.Conv2d(3, 4, 5, padding=2)
+        self.skip = nn.Conv2d(4, 6, 1, bias=False)
+        self.grouped = nn.Conv2d(6, 6, 3, padding=1, groups=2)
+        self.unused = nn.Conv2d(6, 6, 3)
+        self.norm = nn.BatchNorm2d(7)
+        self.head = nn.Linear(7, 2)
+
+    def chain(self):
+        return [self.stem, self.trunk["a"], self.trunk["b"], self.last]
+
+    def forward(self, x):
+        x = torch.tanh(self.stem(x))
+        x = torch.tanh(self.trunk["b"](torch.tanh(self.trunk["a"](x))) + self.skip(x))
+        return self.head(self.norm(self.last(x + self.grouped(x))).mean((2, 3)))
+
+
+def branches(dtype=torch.float64, seed=0, encoded=True):
+    torch.manual_seed(seed)
+    net = Branches().to(dtype).eval()
+    if encoded:
+        encode(net, net.chain(), G, seed)
+    return net
+
+
+def images(dtype=torch.float64, n=2):
+    return torch.randn(n, 3, 6, 6, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def test_conv_chain_finds_ungrouped_kernels_above_1x1_in_order_of_execution():
+    net = branches(encoded=False)
+    assert conv_chain(net, images()) == net.chain()  # neither skip (1x1), grouped nor unused
+
+
+def test_conv_chain_leaves_mode_weights_statistics_and_hooks_of_every_module_as_they_were():
+    net = branches(encoded=False).train()
+    net.norm.eval()  # frozen statistics, as in fine-tuning
+    before, modes = copy.deepcopy(net.state_dict()), {name: m.training for name, m in net.named_modules()}
+    conv_chain(net, images())
+    assert {name: m.training for name, m in net.named_modules()} == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_conv_chain_removes_its_hooks_when_the_network_raises():
+    net = branches(encoded=False).train()
+    with pytest.raises(RuntimeError):
+        conv_chain(net, torch.zeros(1, 4, 6, 6, dtype=torch.float64))
+    assert net.training
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_the_genetic_network_equals_its_decoded_one_in_output_and_input_gradient():
+    net = branches()
+    plain = decode(net)
+    x, y = images().requires_grad_(), images().requires_grad_()
+    out, out_plain = net(x), plain(y)
+    assert torch.equal(out, out_plain)
+    assert out.std() > 1e-3
+    grad = torch.autograd.grad(out.square().sum(), x)[0]
+    grad_plain = torch.autograd.grad(out_plain.square().sum(), y)[0]
+    assert torch.equal(grad, grad_plain)
+    assert grad.abs().max() > 1e-6
+
+
+def test_gradients_of_every_gene_equal_finite_differences():
+    net, x = branches(), images()
+    genome = net.genome
+    eps = 1e-6
+    net(x).square().sum().backward()
+    for name, gene in [("O", genome.O), *((f"X_{i}", X) for i, X in enumerate(genome.encodings()))]:
+        values, gradient = gene.data.view(-1), gene.grad.view(-1)
+        for entry in range(0, values.numel(), max(1, values.numel() // 7)):
+            kept = values[entry].item()
+            with torch.no_grad():
+                values[entry] = kept + eps
+                above = net(x).square().sum()
+                values[entry] = kept - eps
+                below = net(x).square().sum()
+            values[entry] = kept
+            difference = ((above - below) / (2 * eps)).item()
+            assert gradient[entry].item() == pytest.approx(difference, rel=1e-5, abs=1e-8), f"{name}[{entry}]"
+        assert gradient.abs().max() > 0
+
+
+def test_gradients_of_the_genes_are_the_chain_rule_through_the_plain_weights():
+    net, x = branches(), images()
+    plain = decode(net)
+    net(x).square().sum().backward()
+    plain(x).square().sum().backward()
+    X, O_GG = [tensor.detach() for tensor in net.genome.encodings()], net.genome.O.detach()
+    dX, dO = [torch.zeros_like(tensor) for tensor in X], torch.zeros_like(O_GG)
+    for position, conv in enumerate(plain.chain()[1:], start=1):
+        dW = conv.weight.grad.flatten(2).permute(2, 0, 1)  # (K, J, I)
+        X_in, X_out = X[position - 1], X[position]
+        dO += torch.einsum("kjg,kji,kih->gh", X_out, dW, X_in)
+        dX[position] += torch.einsum("kji,kih,gh->kjg", dW, X_in, O_GG)
+        dX[position - 1] += torch.einsum("kji,kjg,gh->kih", dW, X_out, O_GG)  # every inner X_l serves two layers
+    torch.testing.assert_close(net.genome.O.grad, dO)
+    for gene, expected in zip(net.genome.encodings(), dX, strict=True):
+        torch.testing.assert_close(gene.grad, expected)
+
+
+def test_weights_are_decoded_from_the_encodings_of_this_layer_and_the_one_before():
+    net = branches()
+    X, O_GG = net.genome.encodings(), net.genome.O
+    assert [tuple(tensor.shape) for tensor in X] == [(9, C, G) for C in (4, 4, 6, 7)]
+    for position, conv in enumerate(net.chain()[1:], start=1):
+        assert torch.equal(conv.weight, decode_conv(X[position - 1], O_GG, X[position], (3, 3)))
+
+
+def test_everything_outside_the_chain_keeps_its_weights_and_biases():
+    before, net = branches(encoded=False).state_dict(), branches()
+    plain = decode(net).state_dict()
+    grown = {"trunk.a.weight", "trunk.b.weight", "last.weight"}
+    assert set(plain) == set(before)
+    assert {name for name in plain if not torch.equal(plain[name], before[name])} == grown
+
+
+def test_decode_leaves_the_original_genetic_and_trainable_and_shares_nothing_with_its_copy():
+    net, x = branches(), images()
+    keys, out = list(net.state_dict()), net(x)
+    plain = decode(net)
+    assert list(net.state_dict()) == keys
+    assert torch.equal(net(x), out)
+    assert genome_of(plain) is None
+    assert not any(parametrize.is_parametrized(module) for module in plain.modules())
+    assert all(type(conv) is nn.Conv2d for conv in plain.chain())
+    with torch.no_grad():
+        for tensor in [*plain.parameters(), *plain.buffers()]:
+            tensor.zero_()
+    assert torch.equal(net(x), out)
+    net(x).sum().backward()
+    assert all(gene.grad is not None for gene in [net.genome.O, *net.genome.encodings()])
+
+
+def test_decode_copies_a_plain_network_and_can_be_repeated():
+    net, x = branches(encoded=False), images()
+    copied = decode(net)
+    assert copied is not net
+    assert torch.equal(copied(x), net(x))
+    genetic = branches()
+    assert torch.equal(decode(genetic)(x), decode(decode(genetic))(x))
+
+
+def test_a_decoded_network_can_be_encoded_again_and_then_equals_one_encoded_afresh():
+    again, x = decode(branches()), images()
+    encode(again, again.chain(), G, seed=0)
+    assert torch.equal(again(x), branches()(x))
+
+
+def test_a_decoded_network_trains():
+    plain = decode(branches())
+    plain(images()).square().sum().backward()
+    assert all(conv.weight.grad.abs().max() > 0 for conv in plain.chain())
+
+
+def test_a_deep_copy_has_its_own_genes():
+    net, x = branches(), images()
+    twin = copy.deepcopy(net)
+    out = net(x)
+    assert torch.equal(twin(x), out)
+    with torch.no_grad():
+        for gene in [twin.genome.O, *twin.genome.encodings()]:
+            gene.mul_(2)
+    assert torch.equal(net(x), out)
+    assert not torch.allclose(twin(x), out)
+    assert twin.genome.encoded_convs() == tuple(twin.chain()[1:])
+
+
+def test_the_state_dict_has_the_documented_keys_and_shapes():
+    state = branches().state_dict()
+    genes = {name: tuple(value.shape) for name, value in state.items() if "genome" in name or "parametriz" in name}
+    assert genes == {
+        "genome.O": (G, G),
+        "genome.X_0": (9, 4, G),
+        "trunk.a.parametrizations.weight.original": (9, 4, G),
+        "trunk.b.parametrizations.weight.original": (9, 6, G),
+        "last.parametrizations.weight.original": (9, 7, G),
+    }
+    assert not {"trunk.a.weight", "trunk.b.weight", "last.weight"} & set(state)
+    assert {"stem.weight", "skip.weight", "grouped.weight", "last.bias"} <= set(state)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_state_dict_saved_to_disk_makes_a_fresh_network_the_same(assign, tmp_path):
+    net, x = branches(seed=0), images()
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    fresh = branches(seed=1)
+    assert not torch.allclose(fresh(x), net(x))
+    fresh.load_state_dict(torch.load(tmp_path / "net.pt"), assign=assign)
+    assert torch.equal(fresh(x), net(x))
+    assert torch.equal(decode(fresh)(x), net(x))
+
+
+def test_a_float32_network_moved_to_float64_computes_the_same_to_float32_precision():
+    net = branches(torch.float32)
+    out = net(images(torch.float32)).double()
+    moved = net.to(torch.float64)
+    assert {p.dtype for p in moved.parameters()} == {torch.float64}
+    torch.testing.assert_close(moved(images()), out, rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_are_the_genes_and_the_plain_rest_each_counted_once():
+    net = branches()
+    parameters = list(net.parameters())
+    assert len({id(p) for p in parameters}) == len(parameters)
+    assert len(list(net.named_parameters(remove_duplicate=False))) == len(parameters)
+    genes = 9 * (4 + 4 + 6 + 7) * G + G * G
+    biases = 4 + 6 + 7
+    plain = (3 * 25 * 4 + 4) + 4 * 6 + (6 * 3 * 9 + 6) + (6 * 6 * 9 + 6) + 2 * 7 + (7 * 2 + 2)
+    assert sum(p.numel() for p in parameters) == genes + biases + plain
+
+
+def test_an_optimiser_step_moves_the_shared_matrix_once_and_lowers_the_loss():
+    net, x = branches(), images()
+    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3)
+    before, loss = net.genome.O.detach().clone(), net(x).square().sum()
+    loss.backward()
+    optimiser.step()
+    torch.testing.assert_close(net.genome.O.detach(), before - 1e-3 * net.genome.O.grad)
+    assert net(x).square().sum() < loss
+
+
+def test_cached_builds_every_weight_once_and_computes_the_same(monkeypatch):
+    net, x = branches(), images()
+    out, calls = net(x), []
+    monkeypatch.setattr("gee_core.genome.encoding.decode_conv", lambda *args: (calls.append(1), decode_conv(*args))[1])
+    with parametrize.cached():
+        assert torch.equal(net(x), out)
+        net(x).sum().backward()
+    assert len(calls) == 3
+    assert net.genome.O.grad.abs().max() > 0
+    with torch.no_grad():
+        net.genome.O.mul_(2)
+    assert not torch.allclose(net(x), out)  # the cache ends with its block
+
+
+def test_initialise_draws_the_matrix_then_the_encodings_in_order_from_the_given_generator_alone():
+    net = branches(torch.float32)
+    sigmas = [0.5, 1.0, 1.5, 2.0]
+    before = torch.get_rng_state()
+    net.genome.initialise(0.25, sigmas, torch.Generator().manual_seed(3))
+    assert torch.equal(torch.get_rng_state(), before)
+    generator = torch.Generator().manual_seed(3)
+    for gene, sigma in zip([net.genome.O, *net.genome.encodings()], [0.25, *sigmas], strict=True):
+        assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
+
+
+@pytest.mark.parametrize("sigmas", [[], [1.0] * 3, [1.0] * 5])
+def test_initialise_refuses_another_number_of_sigmas_and_draws_nothing(sigmas):
+    net = branches()
+    before = net.genome.O.detach().clone()
+    with pytest.raises(ValueError, match=rf"X_0 … X_3, got {len(sigmas)}"):
+        net.genome.initialise(1.0, sigmas, torch.Generator())
+    assert torch.equal(net.genome.O, before)
+
+
+def test_encode_starts_at_the_analytic_wiring_of_its_seed():
+    net, x = branches(seed=4), images()
+    sigma_O, sigma_X = net.genome.analytic_sigmas()
+    out = net(x)
+    net.genome.initialise(sigma_O, sigma_X, torch.Generator().manual_seed(4))
+    assert torch.equal(net(x), out)
+
+
+def test_decode_macs_are_per_encoded_layer_in_order():
+    k2 = 9
+    pairs = [(4, 4), (4, 6), (6, 7)]
+    assert branches().genome.decode_macs() == [k2 * (C_out * G * G + C_out * G * C_in) for C_in, C_out in pairs]
+
+
+def test_genome_of_tells_a_genetic_network_from_a_plain_one():
+    net = branches()
+    assert genome_of(net) is net.genome
+    assert genome_of(branches(encoded=False)) is None
+
+
+def test_a_network_inside_another_is_decoded_with_it():
+    outer, x = nn.Sequential(branches(), nn.Tanh()), images()
+    plain = decode(outer)
+    assert torch.equal(plain(x), outer(x))
+    assert not any(parametrize.is_parametrized(module) for module in plain.modules())
+    assert genome_of(outer[0]) is not None
+
+
+def test_a_sequential_network_still_runs_after_encode_and_equals_its_decoded_one():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3)).double()
+    encode(net, conv_chain(net, images()), G)
+    assert torch.equal(net(images()), decode(net)(images()))
+
+
+def test_an_encoded_network_is_not_encoded_twice():
+    net = branches()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=r"trunk\.a is already encoded: decode the network first"):
+        encode(net, net.chain(), G)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())

@@ -1,0 +1,159 @@
+"""What can be chained: SpikingJelly's layers, other kernels; and what is refused, with which words."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gee_core.genome.decode import decode_conv
+from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+
+G = 5
+
+
+class Spiking(nn.Module):
+    """A user's network in SpikingJelly's own layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            layer.Conv2d(1, 6, 3, padding=1, bias=False),
+            neuron.LIFNode(tau=2.0, v_threshold=0.3, detach_reset=True),
+            layer.Conv2d(6, 8, 3, padding=1, bias=False),
+            layer.BatchNorm2d(8),
+            neuron.LIFNode(tau=2.0, v_threshold=0.3, detach_reset=True),
+            layer.Conv2d(8, 8, 3, padding=1, bias=False),
+            neuron.LIFNode(tau=2.0, v_threshold=0.3, detach_reset=True),
+        )
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((-2, -1)))
+
+
+def spiking(step_mode):
+    torch.manual_seed(0)
+    net = Spiking()
+    functional.set_step_mode(net, step_mode)
+    return net
+
+
+def spiking_images(step_mode):
+    x = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0)) * 4
+    return x if step_mode == "s" else x.repeat(4, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_spikingjelly_network_is_encoded_trained_and_decoded(step_mode):
+    net, x = spiking(step_mode), spiking_images(step_mode)
+    chain = conv_chain(net, x)
+    assert chain == [net.features[0], net.features[2], net.features[5]]
+    functional.reset_net(net)
+    encode(net, chain, G)
+    plain = decode(net)
+    out, out_plain = net(x), plain(x)
+    assert torch.equal(out, out_plain)
+    assert out.shape == ((2, 3) if step_mode == "s" else (4, 2, 3))
+    assert type(plain.features[2]) is layer.Conv2d
+    out.square().sum().backward()
+    assert all(gene.grad is not None for gene in [net.genome.O, *net.genome.encodings()])
+
+
+def test_conv_chain_leaves_no_charge_in_spikingjellys_neurons():
+    net, x = spiking("m").eval(), spiking_images("m")
+    out = net(x)
+    functional.reset_net(net)
+    conv_chain(net, x)
+    assert torch.equal(net(x), out)
+
+
+def chain_of(*convs, wrap=True):
+    body = nn.Sequential(*convs)
+    return (nn.Sequential(body) if wrap else body), list(convs)
+
+
+ERRORS = {
+    "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, got 0"),
+    "no chain": (chain_of(), 2, r"at least one more convolution, got 0"),
+    "stem alone": (chain_of(nn.Conv2d(3, 4, 3)), 2, r"at least one more convolution, got 1"),
+    "grouped": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), 2, r"0\.1 has groups=2"),
+    "channels": (
+        chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Conv2d(6, 8, 3)),
+        2,
+        r"breaks at 0\.2: it takes 6 channels, 0\.1 before it puts out 8",
+    ),
+    "kernels": (
+        chain_of(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5)),
+        2,
+        r"0\.2 has kernel \(5, 5\), 0\.1 has \(3, 3\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_chain_that_cannot_be_encoded_is_refused_by_name_and_the_network_stays_plain(case):
+    (net, convs), n_genes, message = ERRORS[case]
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=message):
+        encode(net, convs, n_genes)
+    assert genome_of(net) is None
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert not any(parametrize.is_parametrized(module) for module in net.modules())
+
+
+def test_a_convolution_of_another_network_is_refused():
+    net, _ = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    _, foreign = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    with pytest.raises(ValueError, match="not part of the network"):
+        encode(net, foreign, 2)
+
+
+def test_a_second_chain_of_an_encoded_network_is_refused_or_keeps_the_genes_of_the_first():
+    net, convs = chain_of(*[nn.Conv2d(4, 4, 3, padding=1) for _ in range(6)])
+    first = encode(net, convs[:3], 2)
+    try:
+        encode(net, convs[3:], 2)
+    except ValueError:
+        assert genome_of(net) is first
+    parameters = {id(p) for p in net.parameters()}
+    assert id(first.O) in parameters, "the first chain's O is no longer trained, saved or decoded"
+
+
+def test_a_submodule_called_genome_is_not_thrown_away():
+    class OwnGenome(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.genome = nn.Linear(2, 2)
+            self.convs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+
+    net = OwnGenome()
+    own = net.genome
+    with pytest.raises(ValueError, match="genome"):
+        encode(net, list(net.convs), 2)
+    assert net.genome is own
+
+
+def test_a_convolution_named_twice_in_the_chain_is_refused():
+    net, convs = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    with pytest.raises(ValueError, match="twice"):
+        encode(net, [*convs, convs[1]], 2)
+
+
+@pytest.mark.parametrize("module", [nn.Linear(4, 4), nn.ConvTranspose2d(4, 4, 3)], ids=["linear", "transposed"])
+def test_a_module_that_is_no_conv2d_is_refused(module):
+    net, convs = chain_of(nn.Conv2d(3, 4, 3), module)
+    with pytest.raises(ValueError, match="Conv2d"):
+        encode(net, convs, 2)
+
+
+def test_a_chain_of_5x5_kernels_is_encoded_like_one_of_3x3():
+    net, convs = chain_of(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 6, (5, 3)), nn.Conv2d(6, 4, (5, 3)))
+    genome = encode(net, convs, 3)
+    X_0, X_1, _ = genome.encodings()
+    assert X_0.shape == (15, 4, 3)
+    x = torch.randn(1, 4, 8, 8)
+    torch.testing.assert_close(convs[1](x), F.conv2d(x, decode_conv(X_0, genome.O, X_1, (5, 3)), convs[1].bias))

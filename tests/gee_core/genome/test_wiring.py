@@ -1,0 +1,124 @@
+"""The initial wiring against its stated law, and the analytic σ's against the equations they solve."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from gee_core.genome.encoding import genome_of
+from gee_core.genome.wiring import TRUNCATED_VARIANCE, analytic_sigmas, truncated_normal_
+from gee_core.model.network import build_network
+
+RESNET19 = [128] * 7 + [256] * 6 + [512] * 4
+CHAINS = [[64, 64], [3, 7, 5, 64], RESNET19, [256, 256, 256, 256, 512, 512, 1024, 1024]]
+
+
+def draws(sigma, n=20_000, seed=0):
+    return truncated_normal_(torch.empty(n), sigma, torch.Generator().manual_seed(seed)).double().numpy()
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.03, 7.0])
+def test_draws_follow_scipys_truncated_normal_and_no_plain_one(sigma):
+    x = draws(sigma)
+    assert stats.kstest(x, stats.truncnorm(-2, 2, scale=sigma).cdf).pvalue > 0.01
+    assert stats.kstest(x, stats.norm(scale=sigma).cdf).pvalue < 1e-6
+    assert stats.kstest(x, stats.norm(scale=x.std()).cdf).pvalue < 1e-3
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.0123, 41.0])
+def test_no_draw_leaves_two_sigma_and_the_tails_are_reached(sigma):
+    x = draws(sigma, n=400_000)
+    assert np.abs(x).max() <= 2 * sigma * (1 + 1e-6)
+    assert x.min() < -1.99 * sigma
+    assert x.max() > 1.99 * sigma
+
+
+def test_the_truncated_variance_is_scipys_and_0_774_and_the_draws_have_it():
+    assert pytest.approx(stats.truncnorm(-2, 2).var(), rel=1e-12) == TRUNCATED_VARIANCE
+    assert round(TRUNCATED_VARIANCE, 3) == 0.774
+    n = 200_000
+    kurtosis_term = np.sqrt((stats.truncnorm(-2, 2).stats("k") + 2) / n)  # relative standard error of a variance
+    assert draws(0.5, n).var() / 0.25 == pytest.approx(TRUNCATED_VARIANCE, rel=4 * kurtosis_term)
+
+
+def test_draws_depend_on_the_generator_alone_and_fill_the_tensor_in_place():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    tensor = torch.empty(4, 5)
+    assert truncated_normal_(tensor, 0.3, torch.Generator().manual_seed(1)) is tensor
+    assert torch.equal(torch.get_rng_state(), before)
+    again = truncated_normal_(torch.empty(4, 5), 0.3, torch.Generator().manual_seed(1))
+    other = truncated_normal_(torch.empty(4, 5), 0.3, torch.Generator().manual_seed(2))
+    assert torch.equal(tensor, again)
+    assert not torch.equal(tensor, other)
+
+
+def test_draws_scale_with_sigma():
+    np.testing.assert_allclose(draws(3.0), 3 * draws(1.0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel_positions", [9, 25])
+@pytest.mark.parametrize("n_genes", [1, 24, 200])
+@pytest.mark.parametrize("channels", CHAINS, ids=len)
+def test_analytic_sigmas_give_every_layer_the_variance_of_he(channels, n_genes, kernel_positions):
+    sigma_O, sigma_X = analytic_sigmas(channels, n_genes, kernel_positions)
+    assert len(sigma_X) == len(channels)
+    for fan_in, s_in, s_out in zip(channels[:-1], sigma_X[:-1], sigma_X[1:], strict=True):
+        variance = n_genes**2 * s_out**2 * sigma_O**2 * s_in**2 * 0.7737412876**3
+        assert variance == pytest.approx(2 / (kernel_positions * fan_in), rel=1e-6)
+
+
+@pytest.mark.parametrize("C", [1, 64, 1000])
+def test_with_equal_channels_all_sigmas_equal_the_closed_form(C):
+    g = 24
+    sigma_O, sigma_X = analytic_sigmas([C] * 6, g)
+    expected = (2 / (9 * C * g**2 * TRUNCATED_VARIANCE**3)) ** (1 / 6)
+    np.testing.assert_allclose([sigma_O, *sigma_X], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("channels", CHAINS[1:], ids=len)
+def test_every_other_solution_is_farther_from_equal_sigmas_of_the_mean_product(channels):
+    sigma_O, sigma_X = analytic_sigmas(channels, 24)
+    logs = np.log([sigma_O, *sigma_X])
+    products = [logs[0] + a + b for a, b in itertools.pairwise(logs[1:])]
+    equal = np.mean(products) / 3
+    signs = (-1.0) ** np.arange(len(channels))
+    free = [np.r_[-2.0, np.ones(len(channels))], np.r_[0.0, signs]]  # both leave every σ_O·σ_l·σ_l-1 as it is
+    nearest = np.square(logs - equal).sum()
+    for direction in free:
+        for step in (1e-3, -1e-3):
+            assert np.square(logs + step * direction - equal).sum() > nearest
+
+
+def test_decoded_weights_of_a_network_have_he_variance():
+    def variances(seed):
+        net = build_network("resnet19", 10, n_genes=48, width=0.125, seed=seed)
+        return [conv.weight.detach().double().square().mean().item() for conv in genome_of(net).encoded_convs()]
+
+    ratios = np.mean([variances(seed) for seed in range(6)], axis=0)
+    fan_in = [9 * C // 8 for C in RESNET19[:-1]]
+    ratios = ratios * np.asarray(fan_in) / 2
+    np.testing.assert_allclose(ratios, 1, atol=0.12)  # O is shared: its own sampling error is 4 % per network
+    assert ratios.mean() == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize("sigmas", [[1.0] * 9, list(np.geomspace(0.01, 3.0, 9))], ids=["all one", "geometric"])
+def test_before_training_batch_norm_lets_no_sigma_through(sigmas):
+    """A σ scales its layer's weights, no more: with equal draws, every genotype starts as the same function."""
+
+    def outputs(sigma_O, sigma_X):
+        net = build_network("cifarnet", 10, image_size=16, n_genes=12, width=0.0625).train().double()
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps = 1e-14
+        genome_of(net).initialise(sigma_O, sigma_X, torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            return net(images)
+
+    images = torch.randn(16, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    channels = [16] * 4 + [32] * 2 + [64] * 2
+    analytic = outputs(*analytic_sigmas(channels, 12))
+    assert analytic.std() > 0.01
+    torch.testing.assert_close(outputs(sigmas[0], sigmas[1:]), analytic)

@@ -1,0 +1,36 @@
+import pytest
+
+from gee_core.errors import InputError
+from gee_core.model.narrow import narrowed_width
+from gee_core.model.network import build_network, count_parameters
+from gee_core.model.zoo import NETWORKS
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_narrowed_network_has_the_genetic_ones_parameters_within_two_percent(name):
+    genetic = count_parameters(build_network(name, 10, 3, 32, n_genes=16, width=0.125))
+    width = narrowed_width(name, 10, 3, 32, genetic)
+    plain = count_parameters(build_network(name, 10, 3, 32, width=width))
+    assert abs(plain - genetic) <= 0.02 * genetic
+    assert width < 0.125
+
+
+@pytest.mark.parametrize("width", [0.1, 0.25, 0.5])
+def test_a_plain_networks_own_count_gives_a_network_of_that_very_count(width):
+    target = count_parameters(build_network("resnet19", 10, 1, 8, width=width))
+    found = narrowed_width("resnet19", 10, 1, 8, target)
+    assert count_parameters(build_network("resnet19", 10, 1, 8, width=found)) == target
+
+
+def test_no_other_width_comes_closer():
+    target = 40_000
+    found = narrowed_width("vgg16", 10, 1, 8, target, tolerance=0.05)
+    reached = count_parameters(build_network("vgg16", 10, 1, 8, width=found))
+    others = [count_parameters(build_network("vgg16", 10, 1, 8, width=k / 1000)) for k in range(30, 160)]
+    assert abs(reached - target) <= min(abs(other - target) for other in others)
+
+
+@pytest.mark.parametrize("target", [10, 10**12])
+def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
+    with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise network.width"):
+        narrowed_width("vgg16", 10, 1, 8, target)

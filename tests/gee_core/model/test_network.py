@@ -1,0 +1,221 @@
+"""The networks against SpikingJelly walking one step at a time, and the laws of ``build_network``."""
+
+import copy
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.model.network import build_network, count_parameters, to_channels_last
+from gee_core.model.zoo import NETWORKS
+from gee_core.snn.lif import LIF
+
+TINY = {"width": 1 / 16, "image_size": 16, "num_classes": 5}
+EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
+
+
+def images(n=3, channels=3, size=16, seed=0):
+    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def wake_hidden_layer(net):
+    """Scale the hidden layer, if any, so that its neurons fire: at initialisation they see averages and stay silent."""
+    if isinstance(net.head[0], nn.Linear) and len(net.head) > 1:
+        with torch.no_grad():
+            net.head[0].weight.mul_(10)
+
+
+def lively(name, n_genes=None, **settings):
+    """A network in eval mode whose batch norms know its currents, so that its neurons fire."""
+    net = build_network(name, **(TINY | settings), n_genes=n_genes)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    wake_hidden_layer(net)
+    x = images(16, settings.get("in_channels", 3), settings.get("image_size", 16), seed=9)
+    with torch.no_grad():
+        net.train()(x)
+    return net.eval()
+
+
+class OneStep(neuron.LIFNode):
+    """SpikingJelly's stateful neuron in the place of ``LIF``, for one step per call."""
+
+    T = 1
+
+
+def one_step_at_a_time(net):
+    """A copy of ``net`` that computes o_t in its t-th call, all memory in SpikingJelly's neurons."""
+    walker = copy.deepcopy(net)
+    for parent in list(walker.modules()):
+        for child_name, child in list(parent.named_children()):
+            if isinstance(child, LIF):
+                node = OneStep(tau=2.0, decay_input=True, v_threshold=0.5, v_reset=0.0, detach_reset=True)
+                setattr(parent, child_name, node)
+    walker.T = 1
+    return walker.eval()
+
+
+@EVERY_NETWORK
+def test_the_output_equals_spikingjelly_shown_the_image_again_at_every_step(name):
+    net, x = lively(name, n_genes=6), images()
+    walker = one_step_at_a_time(net)
+    with torch.no_grad():
+        out = net(x)
+        expected = torch.cat([walker(x) for _ in range(4)])  # the stem is computed anew each time
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    assert (out[1:] - out[:-1]).abs().max() > 1e-3  # the steps differ, or their order would not matter
+    assert (out[:, 0] - out[:, 1]).abs().max() > 1e-3  # and so do the images
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("name", ["vgg16", "resnet19"])
+def test_fewer_steps_give_the_first_outputs_of_more_steps(name, steps):
+    net, x = lively(name, n_genes=6), images()
+    short = build_network(name, **TINY, n_genes=6, T=steps).eval()
+    short.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(short(x), net(x)[:steps], rtol=1e-4, atol=1e-5)
+
+
+def test_the_stem_computed_once_equals_the_stem_on_repeated_images():
+    stem = lively("resnet18").stem
+    x = images()
+    with torch.no_grad():
+        repeated = stem.pool(stem.norm_lif(stem.conv(x.repeat(4, 1, 1, 1))))
+        assert torch.equal(stem(x), repeated)
+    assert 0 < repeated.mean() < 1
+
+
+@EVERY_NETWORK
+def test_an_image_is_classified_alike_alone_and_in_a_batch(name):
+    net, x = lively(name), images()
+    with torch.no_grad():
+        torch.testing.assert_close(net(x[1:2])[:, 0], net(x)[:, 1], rtol=1e-4, atol=1e-5)
+
+
+@EVERY_NETWORK
+def test_the_networks_own_chain_is_the_order_of_execution(name):
+    net = build_network(name, **TINY)
+    assert net.conv_chain() == conv_chain(net, images())
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "channels"),
+    [
+        ("cifarnet", 8, 1),
+        ("cifarnet", 28, 3),
+        ("vgg16", 8, 3),
+        ("vgg16", 28, 1),
+        ("vgg16", 64, 3),
+        ("resnet18", 8, 1),
+        ("resnet19", 32, 3),
+        ("resnet19", 28, 1),
+        ("resnet34", 8, 3),
+        ("resnet34", 64, 1),
+    ],
+)
+def test_every_parameter_learns_at_every_image_size_and_channel_count(name, size, channels):
+    net = build_network(name, 5, channels, size, n_genes=6, width=1 / 16)
+    wake_hidden_layer(net)
+    out = net(images(4, channels, size))
+    assert out.shape == (4, 4, 5)
+    out.square().sum().backward()
+    silent = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not silent
+
+
+def test_a_quarter_of_the_width_is_a_quarter_of_every_channel():
+    full, quarter = (build_network("resnet19", 10, width=width).conv_chain() for width in (1.0, 0.25))
+    assert [conv.out_channels for conv in quarter] == [conv.out_channels // 4 for conv in full]
+    net = build_network("resnet19", 10, width=0.25)
+    assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [64, 10]
+
+
+@pytest.mark.parametrize("n_genes", [None, 6])
+def test_building_leaves_the_global_generator_alone_and_depends_on_the_seed_only(n_genes):
+    torch.manual_seed(77)
+    before = torch.get_rng_state()
+    first = build_network("resnet18", **TINY, n_genes=n_genes, seed=3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    again = build_network("resnet18", **TINY, n_genes=n_genes, seed=3).state_dict()
+    other = build_network("resnet18", **TINY, n_genes=n_genes, seed=4).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    drawn = [key for key in first if first[key].is_floating_point() and first[key].numel() > 1 and "norm" not in key]
+    assert not any(torch.equal(first[key], other[key]) for key in drawn)
+
+
+def test_the_genetic_and_the_plain_network_of_one_seed_share_every_plain_weight():
+    plain = build_network("resnet18", **TINY, seed=3).state_dict()
+    genetic = build_network("resnet18", **TINY, n_genes=6, seed=3).state_dict()
+    shared = set(plain) & set(genetic)
+    assert {"stem.conv.weight", "head.0.weight", "head.2.bias"} <= shared
+    assert all(torch.equal(plain[key], genetic[key]) for key in shared)
+    assert sum(key.endswith("parametrizations.weight.original") for key in genetic) == len(plain) - len(shared)
+
+
+def test_the_genetic_argument_is_the_same_as_encoding_the_plain_network():
+    by_argument = build_network("vgg16", **TINY, n_genes=6, seed=2)
+    by_hand = build_network("vgg16", **TINY, seed=2)
+    encode(by_hand, by_hand.conv_chain(), 6, seed=2)
+    x = images()
+    assert torch.equal(by_argument.eval()(x), by_hand.eval()(x))
+    assert genome_of(build_network("vgg16", **TINY)) is None
+
+
+def test_plain_convolutions_start_with_he_variance():
+    for conv in build_network("resnet19", 10, width=0.5).conv_chain()[1:]:
+        fan_in = conv.weight[0].numel()
+        assert conv.weight.square().mean().item() * fan_in / 2 == pytest.approx(1, abs=0.05)
+
+
+@EVERY_NETWORK
+def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_state(name):
+    net, x = lively(name, n_genes=6), images()
+    plain = decode(net)
+    with torch.no_grad():
+        assert torch.equal(net(x), plain(x))
+    fresh = build_network(name, **TINY).state_dict()
+    assert {key: value.shape for key, value in plain.state_dict().items()} == {k: v.shape for k, v in fresh.items()}
+
+
+def test_channels_last_changes_layout_and_no_result():
+    net, x = lively("resnet18"), images()
+    out = net(x).detach()
+    moved = to_channels_last(net)
+    assert moved.body[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(moved(x).detach(), out, rtol=1e-4, atol=1e-5)
+
+
+def test_neuron_settings_reach_every_neuron():
+    net = build_network("resnet18", **TINY, T=2, tau=3.0, v_reset=None, surrogate_name="atan")
+    neurons = [module for module in net.modules() if isinstance(module, LIF)]
+    assert len(neurons) == 1 + 2 * 6 + 1  # stem, two per block, hidden layer
+    assert {(lif.T, lif.tau, lif.v_reset) for lif in neurons} == {(2, 3.0, None)}
+
+
+def test_counting_sees_a_shared_parameter_once_and_no_buffers():
+    layer = nn.Linear(3, 3, bias=False)
+    assert count_parameters(nn.Sequential(layer, layer, nn.BatchNorm1d(3))) == 9 + 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet50"}, "unknown network 'resnet50': choose one of cifarnet"),
+        ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
+        ({"in_channels": 0}, "in_channels must be >= 1, got 0"),
+        ({"image_size": -3}, "image_size must be >= 1, got -3"),
+        ({"n_genes": 0}, "n_genes must be >= 1, got 0"),
+        ({"width": 0.0}, "width"),
+        ({"width": -1.0}, "width"),
+        ({"T": 0}, "T"),
+    ],
+    ids=lambda a: str(a) if isinstance(a, dict) else "",
+)
+def test_an_argument_out_of_range_is_refused_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_network(**({"name": "resnet18"} | TINY | arguments))

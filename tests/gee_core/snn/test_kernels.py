@@ -1,0 +1,79 @@
+"""The LIF's loops over time: compiled == eager, bit for bit, and eager where there is no compiler."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+
+from gee_core.snn import kernels
+from gee_core.snn.lif import LIF
+
+CONSTANTS = [(2.0, True, 0.5), (1.5, False, 1.0)]
+has_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+
+
+@pytest.fixture
+def everything_compiles(monkeypatch):
+    monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(kernels, "_compiles", [True])
+
+
+@has_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("constants", "dtype"), [(CONSTANTS[0], torch.float32), (CONSTANTS[0], torch.bfloat16), (CONSTANTS[1], torch.float32)]
+)
+def test_compiled_loops_give_the_bits_of_the_eager_ones(everything_compiles, constants, dtype):
+    generator = torch.Generator().manual_seed(0)
+    for N in (37, 5_001):  # any size by the same code
+        x = torch.randn(4, N, generator=generator).to(dtype) * 2
+        grad_s = torch.randn(4, N, generator=generator).to(dtype)
+        spikes = kernels.run(kernels.spikes_TN, x, *constants)
+        assert torch.equal(spikes, kernels.spikes_TN(x, *constants))
+        assert 0 < spikes.mean() < 1
+        gradient = kernels.run(kernels.current_gradient_TN, x, grad_s, *constants, 2.0)
+        assert torch.equal(gradient, kernels.current_gradient_TN(x, grad_s, *constants, 2.0))
+    assert kernels._compiles == [True]
+
+
+def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_compiles, monkeypatch, caplog):
+    def no_compiler(loop):
+        raise RuntimeError("no C++ compiler found\nand more")
+
+    monkeypatch.setattr(kernels, "_compiled", no_compiler)
+    x = torch.randn(4, 100)
+    with caplog.at_level(logging.WARNING):
+        first = kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
+        second = kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
+    assert torch.equal(first, kernels.spikes_TN(x, *CONSTANTS[0]))
+    assert torch.equal(first, second)
+    assert [record.getMessage() for record in caplog.records] == [
+        "torch.compile is not available (no C++ compiler found): neurons run eagerly, equal up to rounding"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_a_process_that_has_seen_many_forms_still_compiles_the_next(everything_compiles, monkeypatch):
+    compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
+    monkeypatch.setattr(kernels, "_compiled", lambda loop: compiled)
+    for T in range(1, 13):  # torch's own limit is 8
+        kernels.run(kernels.spikes_TN, torch.randn(T, 100), *CONSTANTS[0])
+    assert kernels._compiles == [True]
+
+
+def test_small_tensors_on_a_cpu_do_not_pay_for_the_compiler(monkeypatch):
+    monkeypatch.setattr(kernels, "_compiles", [True])
+    monkeypatch.setattr(kernels, "_compiled", lambda loop: pytest.fail("compiled"))
+    kernels.run(kernels.spikes_TN, torch.zeros(4, kernels.WORTH_COMPILING // 4 - 1), *CONSTANTS[0])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_in_another_layout_than_the_input_are_those_in_its_own(layout):
+    x = torch.randn(8, 3, 5, 6).to(memory_format=layout).requires_grad_()
+    other = torch.contiguous_format if layout is torch.channels_last else torch.channels_last
+    grad = torch.randn(8, 3, 5, 6)
+    gradients = [torch.autograd.grad(LIF(T=4)(x), x, grad.to(memory_format=f))[0] for f in (layout, other)]
+    assert torch.equal(*gradients)
+    expanded = torch.autograd.grad(LIF(T=4)(x), x, torch.ones(()).expand(8, 3, 5, 6))[0]
+    assert torch.equal(expanded, torch.autograd.grad(LIF(T=4)(x), x, torch.ones(8, 3, 5, 6))[0])

@@ -1,0 +1,205 @@
+"""The neuron against a trace worked by hand, against SpikingJelly, and against its surrogate's primitive."""
+
+import copy
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+
+from gee_core.snn.lif import LIF, SURROGATES, lif_steps
+
+SPIKINGJELLY_SURROGATES = {
+    "piecewise_quadratic": surrogate.PiecewiseQuadratic,
+    "atan": surrogate.ATan,
+    "sigmoid": surrogate.Sigmoid,
+}
+
+
+def reference(T, x, surrogate_name="piecewise_quadratic", surrogate_alpha=2.0, training=True, **settings):
+    """SpikingJelly's own LIFNode on the unfolded (T, B, …) currents; (T*B, …) spikes."""
+    settings = {"tau": 2.0, "decay_input": True, "v_threshold": 0.5, "v_reset": 0.0, "detach_reset": True} | settings
+    function = SPIKINGJELLY_SURROGATES[surrogate_name](alpha=surrogate_alpha)
+    node = neuron.LIFNode(**settings, surrogate_function=function, step_mode="m").train(training)
+    return node(x.unflatten(0, (T, -1))).flatten(0, 1)
+
+
+def dyadic(shape, seed=0):
+    """Multiples of 1/64 in [-2, 2): with τ = 2 every membrane value is exact in float32."""
+    return torch.randint(-128, 128, shape, generator=torch.Generator().manual_seed(seed)) / 64
+
+
+def currents(shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 1.2
+
+
+# (decay_input, currents, h of every step, spikes): worked by hand for τ = 2, V_th = 0.5.
+TRACES = [
+    (True, [0.6, 0.6, 0.6, 1.0, 0.9], [0.3, 0.45, 0.525, 0.5, 0.45], [0, 0, 1, 1, 0]),
+    (False, [0.3, 0.3, 0.3, 0.5, 0.45], [0.3, 0.45, 0.525, 0.5, 0.45], [0, 0, 1, 1, 0]),
+]
+
+
+@pytest.mark.parametrize(("decay_input", "x", "h", "expected"), TRACES, ids=["decay_input", "no_decay_input"])
+def test_five_steps_equal_the_trace_worked_by_hand(decay_input, x, h, expected):
+    spikes = lif_steps(torch.tensor(x), 5, 2.0, decay_input, 0.5)
+    assert spikes.tolist() == expected  # step 4 lies exactly at the threshold and fires; step 3's reset is to 0
+    for step, value in enumerate(h):  # h itself, read through the threshold at which the last spike is lost
+        just_above, just_below = value + 1e-4, value - 1e-4
+        first_high = [s for s in range(5) if h[s] >= just_below]
+        if first_high[0] == step:
+            assert lif_steps(torch.tensor(x), 5, 2.0, decay_input, just_below)[step] == 1
+            assert lif_steps(torch.tensor(x), 5, 2.0, decay_input, just_above)[step] == 0
+
+
+@pytest.mark.parametrize(("decay_input", "x", "h", "spikes"), TRACES, ids=["decay_input", "no_decay_input"])
+def test_the_gradient_of_five_steps_equals_the_chain_rule_worked_by_hand(decay_input, x, h, spikes):
+    x = torch.tensor(x, requires_grad=True)
+    LIF(T=5, decay_input=decay_input)(x).sum().backward()
+    # Slopes 2 - 4|h - 0.5|: 1.2, 1.8, 1.9, 2, 1.8. dh is slope + dv·(no spike), dv one step earlier is dh/2.
+    dh = [2.575, 2.75, 1.9, 2.0, 1.8]
+    expected = torch.tensor(dh) / (2 if decay_input else 1)
+    torch.testing.assert_close(x.grad, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("tau", [2.0, 1.5])
+@pytest.mark.parametrize("T", [1, 4, 7])
+def test_lif_equals_spikingjelly_spike_for_spike(T, tau, decay_input, training):
+    x = currents((T * 5, 3, 6, 6), seed=T)
+    ours = LIF(T=T, tau=tau, decay_input=decay_input).train(training)(x)
+    theirs = reference(T, x, tau=tau, decay_input=decay_input, training=training)
+    assert torch.equal(ours, theirs)
+    assert 0.05 < ours.mean() < 0.95  # neither silent nor saturated, or the comparison says nothing
+
+
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("tau", [2.0, 1.5])
+@pytest.mark.parametrize("T", [1, 4, 7])
+def test_the_gradient_equals_spikingjellys_autograd(T, tau, decay_input):
+    x, grad_s = currents((T * 5, 7), seed=1), currents((T * 5, 7), seed=2)
+    ours = torch.autograd.grad(LIF(T=T, tau=tau, decay_input=decay_input)(y := x.requires_grad_()), y, grad_s)[0]
+    theirs = torch.autograd.grad(reference(T, y, tau=tau, decay_input=decay_input), y, grad_s)[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert ours.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_on_exact_currents_spikes_and_gradient_equal_spikingjelly_in_float64_bit_for_bit(decay_input, alpha):
+    x, grad_s = dyadic((4 * 64,)), dyadic((4 * 64,), seed=1)
+    y = x.clone().requires_grad_()
+    spikes = LIF(T=4, decay_input=decay_input, surrogate_alpha=alpha)(y)
+    y64 = x.double().requires_grad_()
+    spikes64 = reference(4, y64, decay_input=decay_input, surrogate_alpha=alpha)
+    assert torch.equal(spikes.double(), spikes64)
+    grad, grad64 = torch.autograd.grad(spikes, y, grad_s)[0], torch.autograd.grad(spikes64, y64, grad_s.double())[0]
+    assert torch.equal(grad.double(), grad64)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"v_reset": None},
+        {"v_reset": None, "surrogate_name": "atan"},
+        {"v_reset": 0.1, "decay_input": False},
+        {"detach_reset": False},
+        {"surrogate_name": "sigmoid", "surrogate_alpha": 4.0, "tau": 1.5},
+    ],
+    ids=lambda s: ",".join(s),
+)
+def test_settings_off_the_fast_path_equal_spikingjelly_too(settings):
+    x, grad_s = currents((4 * 5, 7), seed=3), currents((4 * 5, 7), seed=4)
+    y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours, theirs = LIF(T=4, **settings)(y), reference(4, z, **settings)
+    assert torch.equal(ours, theirs)
+    ours.backward(grad_s)
+    theirs.backward(grad_s)
+    assert torch.equal(y.grad, z.grad)
+
+
+@pytest.mark.parametrize("v_threshold", [0.5, 1.0])
+@pytest.mark.parametrize("alpha", [1.0, 2.0, 4.0])
+def test_the_surrogate_gradient_is_the_finite_difference_of_its_primitive(alpha, v_threshold):
+    primitive = surrogate.PiecewiseQuadratic(alpha=alpha, spiking=False)
+    u = (torch.arange(-96, 96, dtype=torch.float64) + 0.5) / 64  # between the kinks at 0 and ±1/α
+    eps = 1e-4
+    difference = (primitive(u + eps) - primitive(u - eps)) / (2 * eps)
+    x = (u + v_threshold).float().requires_grad_()
+    LIF(T=1, decay_input=False, v_threshold=v_threshold, surrogate_alpha=alpha)(x).sum().backward()  # h = x
+    torch.testing.assert_close(x.grad.double(), difference, rtol=1e-6, atol=1e-6)
+    area = x.grad.double().sum() / 64  # ∫ of the triangle
+    torch.testing.assert_close(area, torch.tensor(1.0, dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_bf16_currents_give_bf16_spikes_of_a_float32_membrane():
+    x = currents((7 * 20_000,), seed=5).bfloat16()
+    spikes = LIF(T=7, tau=1.5)(x)
+    assert spikes.dtype == torch.bfloat16
+    assert torch.equal(spikes, lif_steps(x.float(), 7, 1.5, True, 0.5).bfloat16())
+    v, in_bf16 = torch.zeros(20_000, dtype=torch.bfloat16), []
+    for x_t in x.chunk(7):
+        h = v + (x_t - v) / 1.5
+        in_bf16.append(h >= 0.5)
+        v = torch.where(h >= 0.5, 0.0, h)
+    assert not torch.equal(spikes, torch.cat(in_bf16).bfloat16())  # a membrane in bf16 spikes elsewhere
+
+
+def test_the_gradient_of_bf16_currents_is_that_of_their_float32_values():
+    x = currents((4 * 50,), seed=5).bfloat16()
+    y, z = x.clone().requires_grad_(), x.float().requires_grad_()
+    LIF()(y).sum().backward()
+    LIF()(z).sum().backward()
+    assert torch.equal(y.grad, z.grad.bfloat16())
+
+
+FAST_AND_SLOW = pytest.mark.parametrize("settings", [{}, {"v_reset": None}], ids=["fast", "spikingjelly"])
+
+
+@FAST_AND_SLOW
+def test_no_state_is_left_behind_between_calls_batches_and_images(settings):
+    lif = LIF(T=4, **settings)
+    x = currents((4 * 3, 5), seed=6)
+    first = lif(x)
+    lif(currents((4 * 2, 5), seed=7) + 5)  # another batch size, every neuron firing
+    assert torch.equal(lif(x), first)
+    alone = lif(x.unflatten(0, (4, 3))[:, 1])
+    assert torch.equal(first.unflatten(0, (4, 3))[:, 1], alone)
+    assert not lif.state_dict()
+
+
+@FAST_AND_SLOW
+def test_spikes_are_the_same_with_and_without_grad_and_only_zeros_and_ones(settings):
+    x = currents((8, 50), seed=8)
+    lif = LIF(T=4, **settings)
+    with_grad = lif(x.clone().requires_grad_())
+    with torch.no_grad():
+        without = lif(x.clone().requires_grad_())
+    assert torch.equal(with_grad, without)
+    assert not without.requires_grad
+    assert with_grad.requires_grad
+    assert set(without.unique().tolist()) == {0.0, 1.0}
+
+
+@FAST_AND_SLOW
+def test_channels_last_currents_give_channels_last_spikes_and_gradients(settings):
+    x = currents((8, 3, 5, 7)).to(memory_format=torch.channels_last).requires_grad_()
+    spikes = LIF(T=4, **settings)(x)
+    assert spikes.is_contiguous(memory_format=torch.channels_last)
+    grad = torch.autograd.grad(spikes, x, torch.ones_like(spikes))[0]
+    assert grad.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(spikes, LIF(T=4, **settings)(x.contiguous()))
+
+
+@FAST_AND_SLOW
+def test_a_batch_that_is_no_multiple_of_the_steps_is_refused(settings):
+    with pytest.raises((ValueError, RuntimeError)):
+        LIF(T=4, **settings)(torch.ones(7, 1))  # steps and images are folded together: a ragged batch mixes them up
+
+
+def test_a_deep_copy_and_every_surrogate_name_build_a_neuron_that_fires_alike():
+    x = currents((4, 30))
+    for name in SURROGATES:
+        lif = LIF(T=4, surrogate_name=name)
+        assert torch.equal(copy.deepcopy(lif)(x), lif(x))
+        assert torch.equal(lif(x), LIF(T=4)(x))  # the surrogate shapes the gradient alone

@@ -1,0 +1,223 @@
+"""Batch norm, residual and LIF fused == the three modules one after the other == SpikingJelly; gradients by differences."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from spikingjelly.activation_based import layer, neuron, surrogate
+from torch import nn
+
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.snn import kernels
+from gee_core.snn.norm_lif import NormLIF
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+T, B, C, H, W = 4, 3, 5, 6, 4
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+
+
+def draw(rows, seed=0, dtype=torch.float32, mean=0.3, channels=C):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, channels, H, W, generator=generator) * 2 + mean
+    return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def lively(seed=0):
+    """A layer whose norm does something in every one of its numbers."""
+    module = NormLIF(C, {"T": T})
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean, module.norm.running_var):
+            tensor.copy_(torch.rand(C, generator=generator) + 0.5)
+    return module
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """Every size takes the fused loops; ``eager`` runs them as they stand, for the arithmetic alone."""
+
+    def switch_on(eager):
+        monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
+        monkeypatch.setattr(kernels, "_compiles", [True])
+        if eager:
+            monkeypatch.setattr(kernels, "_compiled", lambda loop: loop)
+
+    return switch_on
+
+
+def both(monkeypatch, call, dtype=torch.float32, residual=False, rows=T * B, module=None):
+    """(spikes, gradients, norm's buffers) of ``call(module, x, residual)``, fused and as separate modules."""
+    results = []
+    for compiles in (True, False):
+        monkeypatch.setattr(kernels, "_compiles", [compiles])
+        m = copy.deepcopy(module or lively()).train()
+        x, r = draw(rows, 1, dtype).requires_grad_(), (draw(T * B, 2, dtype).requires_grad_() if residual else None)
+        spikes = call(m, x, r)
+        spikes.backward(draw(T * B, 3, spikes.dtype))
+        inputs = [x, r] if residual else [x]
+        results.append((spikes.detach(), [t.grad for t in [*inputs, *m.parameters()]], list(m.norm.buffers())))
+    return results
+
+
+CALLS = {
+    "plain": (lambda m, x, r: m(x), False, T * B),
+    "residual": (lambda m, x, r: m(x, r), True, T * B),
+    "repeated": (lambda m, x, r: m.repeated(x), False, B),
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "eager"),
+    [("plain", True), ("residual", True), ("repeated", True), pytest.param("residual", False, marks=needs_compiler)],
+)
+def test_fused_equals_the_separate_modules(call, eager, fused, monkeypatch):
+    fused(eager)
+    function, residual, rows = CALLS[call]
+    ours, reference = both(monkeypatch, function, residual=residual, rows=rows)
+    assert torch.equal(ours[0], reference[0])
+    assert 0.1 < ours[0].mean() < 0.9
+    for a, b in zip(ours[1] + ours[2], reference[1] + reference[2], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
+    assert ours[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_fused_in_bf16_differs_by_its_rounding_alone(fused, monkeypatch):
+    """The modules round the norm's output to bf16 before the neurons see it (relative 2⁻⁹), the fused loops do not."""
+    fused(eager=True)
+    ours, reference = both(monkeypatch, lambda m, x, r: m(x, r), torch.bfloat16, residual=True)
+    assert (ours[0] != reference[0]).float().mean() < 0.02
+    for a, b in zip(ours[1], reference[1], strict=True):
+        assert (a.float() - b.float()).norm() < 0.1 * b.float().norm()
+
+
+def test_fused_equals_spikingjellys_multi_step_layers(fused):
+    fused(eager=True)
+    module = lively().train()
+    norm = layer.BatchNorm2d(C, step_mode="m")
+    norm.load_state_dict(module.norm.state_dict())
+    node = neuron.LIFNode(
+        tau=2.0,
+        v_threshold=0.5,
+        v_reset=0.0,
+        detach_reset=True,
+        surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0),
+        step_mode="m",
+    )
+    x, grad = draw(T * B, 1), draw(T * B, 3)
+    y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours, theirs = module(y), node(norm(z.unflatten(0, (T, B)))).flatten(0, 1)
+    assert torch.equal(ours, theirs)
+    ours.backward(grad)
+    theirs.backward(grad)
+    torch.testing.assert_close(y.grad, z.grad, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module.norm.weight.grad, norm.weight.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lif", [(2.0, True, 0.5, 2.0), (2.0, True, 40.0, 0.02)], ids=["T = 1", "T = 2, nothing fires"])
+def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_float64(lif):
+    """Without a reset the surrogate gradient is the true one of its primitive: at T = 1, or where no neuron fires."""
+    steps = 1 if lif[2] < 1 else 2
+    tau, _, v_threshold, alpha = lif
+    primitive = surrogate.PiecewiseQuadratic(alpha=alpha, spiking=False)
+    weight, bias = torch.rand(C, generator=torch.Generator().manual_seed(0)).double() + 0.5, torch.rand(C).double()
+    inputs = [draw(steps * B, 1).double() * 0.3, weight, bias, draw(steps * B, 2).double() * 0.3]  # x, weight, bias, residual
+    grad_s = draw(steps * B, 3).double()
+
+    def loss(x, weight, bias, residual):
+        z = nn.functional.batch_norm(x, None, None, weight, bias, training=True) + residual
+        h, total = 0.0, 0.0
+        for z_t, grad_t in zip(z.unflatten(0, (steps, B)), grad_s.unflatten(0, (steps, B)), strict=True):
+            h = h + (z_t - h) / tau
+            total = total + (primitive(h - v_threshold) * grad_t).sum()
+        return total
+
+    x, weight, bias, residual = inputs
+    mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    gradients = kernels.batch_norm_spikes_gradient(x, weight, bias, mean, var, 1e-5, residual, grad_s, steps, steps, *lif)
+    for position, gradient in enumerate(gradients):
+        for seed in range(4):
+            direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed)).double()
+            high, low = [*inputs], [*inputs]
+            high[position] = inputs[position] + 1e-6 * direction
+            low[position] = inputs[position] - 1e-6 * direction
+            difference = (loss(*high) - loss(*low)) / 2e-6
+            assert (gradient * direction).sum().item() == pytest.approx(difference.item(), rel=1e-4, abs=1e-8)
+
+
+def test_statistics_do_not_cancel_far_from_zero(fused, monkeypatch):
+    fused(eager=True)
+    module = lively().train()
+    x = draw(T * B, 1, mean=1000.0)
+    module.norm.running_mean.fill_(999.0)
+    with torch.no_grad():
+        module(x.requires_grad_())
+    *_, var = kernels.batch_norm_spikes(x, torch.full((C,), 999.0), *module.norm.parameters(), 1e-5, None, T, T, 2.0, True, 0.5)
+    torch.testing.assert_close(var, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_evaluation_fused_equals_the_separate_modules(residual, fused, monkeypatch):
+    fused(eager=True)
+    module = lively().eval()
+    x, r = draw(T * B, 1), draw(T * B, 2) if residual else None
+    with torch.no_grad():
+        ours = module(x, r)
+        monkeypatch.setattr(kernels, "_compiles", [False])
+        assert torch.equal(ours, module(x, r))
+
+
+def test_what_the_fused_loops_cannot_do_runs_as_separate_modules(fused, monkeypatch):
+    fused(eager=True)
+    x = draw(T * B, 1)
+
+    def fuses(module, x=x, residual=None):
+        return module._fuses(x, residual)
+
+    assert fuses(lively().train())
+    assert not fuses(lively().train(), x.contiguous())
+    assert not fuses(lively().train(), x.double())
+    assert not fuses(lively().train(), residual=x[:1])
+    assert not fuses(lively().eval())  # differentiated through frozen statistics
+    watched = lively().train()
+    watched.lif.register_forward_hook(lambda *_: None)
+    assert not fuses(watched)
+    soft = NormLIF(C, {"T": T, "v_reset": None})
+    assert not fuses(soft)
+    synchronised = lively()
+    synchronised.norm = nn.SyncBatchNorm(C)
+    assert not fuses(synchronised)
+
+
+def test_the_forward_pass_keeps_the_convolutions_output_alone(fused):
+    fused(eager=True)
+    kept = []
+    x = draw(T * B, 1).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        spikes = lively().train()(x)
+    assert sum(t.numel() for t in kept) == x.numel() + 4 * C
+    assert spikes.requires_grad
+
+
+def test_training_takes_the_same_course_fused_and_separate(fused, monkeypatch):
+    """Not bit for bit: where rounding moves a membrane across the threshold, a spike more or less reaches every later layer."""
+    fused(eager=True)
+    images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(24) % 3
+    curves = []
+    for compiles in (True, False):
+        monkeypatch.setattr(kernels, "_compiles", [compiles])
+        net = to_channels_last(build_network("cifarnet", 3, 3, 16, n_genes=12, width=1 / 8)).train()
+        optimizer = torch.optim.AdamW(net.parameters(), lr=0.004)
+        losses = []
+        for _ in range(25):
+            loss = nn.functional.cross_entropy(net(images).mean(0), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curves.append(losses)
+    ours, reference = curves
+    assert ours[:3] == pytest.approx(reference[:3], rel=0.03)
+    assert ours[-1] == pytest.approx(reference[-1], rel=0.25)
+    assert ours[-1] < 0.7 * ours[0]

@@ -1,0 +1,149 @@
+"""The models behind params.yaml: no defaults, frozen, documented, ranges as their docstrings say."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from gee_core.config import DATASETS, VARIANTS, Params
+from gee_core.model.zoo import NETWORKS
+from gee_core.snn.lif import LIF, SURROGATES
+
+PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
+SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
+FIELDS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
+
+
+def values() -> dict:
+    return YAML(typ="safe").load(PRESET.read_text(encoding="utf-8"))
+
+
+def with_value(section, key, value) -> Params:
+    changed = values()
+    changed[section][key] = value
+    return Params(**changed)
+
+
+@pytest.mark.parametrize(("section", "key"), FIELDS)
+def test_every_field_is_required_and_documented(section, key):
+    field = SECTIONS[section].model_fields[key]
+    assert field.is_required()
+    assert field.description
+    incomplete = values()
+    del incomplete[section][key]
+    with pytest.raises(ValidationError, match="Field required"):
+        Params(**incomplete)
+
+
+@pytest.mark.parametrize(("section", "key"), FIELDS)
+def test_no_field_accepts_infinity_a_mapping_or_an_object(section, key):
+    for value in (float("inf"), float("-inf"), float("nan"), {}, object()):
+        with pytest.raises(ValidationError):
+            with_value(section, key, value)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_is_frozen_and_refuses_unknown_keys(section):
+    model = getattr(Params(**values()), section)
+    key = next(iter(SECTIONS[section].model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(model, key, getattr(model, key))
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        with_value(section, "unheard_of", 1)
+
+
+# section.key: (accepted edges, refused neighbours)
+EDGES = {
+    "base.seed": ([0, 2**31 - 1], [-1, 2**31]),
+    "base.device": (["auto", "cpu", "cuda", "cuda:1"], ["", "gpu", "cuda:", "cuda:x", "cpu:0", "mps"]),
+    "base.precision": (["auto", "fp32", "bf16"], ["fp16", ""]),
+    "network.name": (list(NETWORKS), ["resnet50", "ResNet19", ""]),
+    "network.width": ([0.01, 4], [0, -1, 4.01]),
+    "network.n_genes": ([1, 500], [0, -1, 2.0]),
+    "network.T": ([1, 64], [0, 65]),
+    "network.tau": ([1.001, 100], [1, 0.5, 0]),
+    "network.v_threshold": ([0.01], [0, -0.5]),
+    "network.v_reset": ([None, 0, -0.3], ["0"]),
+    "network.surrogate": (list(SURROGATES), ["step"]),
+    "network.surrogate_alpha": ([0.1], [0, -2]),
+    "prepare.dataset": (list(DATASETS), ["mnist"]),
+    "prepare.image_size": ([None, 4, 1024], [3, 1025]),
+    "prepare.max_train_images": ([None, 1], [0]),
+    "prepare.holdout": ([0.01, 0.99], [0, 1]),
+    "evolve.variant": (list(VARIANTS), ["evolve"]),
+    "evolve.population_size": ([None, 2], [1, 0]),
+    "evolve.sigma": ([0.01, 5], [0, 5.1]),
+    "evolve.bound": ([1.01], [1, 0.5]),
+    "evolve.start": ([None, "a/genotype.json"], ["", 3]),
+    "evolve.halving": ([None, 1, 2.5], [0.9, 0, -2]),
+    "evolve.a": ([0, 3.5], [-0.1]),
+    "evolve.tau_lambda": ([0.1], [0]),
+    "train.label_smoothing": ([0, 0.99], [1, -0.1]),
+    "train.optimizer": (["adamw", "sgd"], ["adam"]),
+    "train.momentum": ([0, 0.99], [1, -0.1]),
+    "train.loss": (["ce", "tet"], ["mse"]),
+    "train.tet_lambda": ([0, 1], [-0.1, 1.1]),
+    "train.randaugment": ([0, 30], [-1, 31]),
+    "train.erasing": ([0, 1], [-0.1, 1.1]),
+    "train.wiring_seed": (["candidate", "fresh"], ["other"]),
+    "train.init_from": ([None, "a/network.safetensors"], ["", 3]),
+    "robustness.strengths": ([[0.5], [0.0, 0.5, 2.0]], [[], [0.4], [0.5, 0.5], [0.6, 0.5], [-0.1, 0.5], ["0.5"]]),
+    "export.opset": ([18], [17]),
+    "report.title": (["x", "x" * 200], ["", "x" * 201]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_the_edges_of_a_range_are_accepted_and_what_lies_beyond_is_refused(name):
+    section, key = name.split(".")
+    accepted, refused = EDGES[name]
+    for value in accepted:
+        assert getattr(getattr(with_value(section, key, value), section), key) == value
+    for value in refused:
+        with pytest.raises(ValidationError, match=key):
+            with_value(section, key, value)
+
+
+@pytest.mark.parametrize(("epochs", "warmup", "fits"), [(5, 4, True), (5, 5, False), (5, 6, False), (1, 0, True)])
+def test_warm_up_ends_before_training_does(epochs, warmup, fits):
+    changed = values()
+    changed["train"] |= {"epochs": epochs, "warmup_epochs": warmup}
+    if fits:
+        assert Params(**changed).train.warmup_epochs == warmup
+    else:
+        with pytest.raises(ValidationError, match=f"warmup_epochs = {warmup} must be less than epochs = {epochs}"):
+            Params(**changed)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_plain_network_goes_with_the_variants_that_do_not_evolve(variant):
+    changed = values()
+    changed["network"]["n_genes"] = None
+    changed["evolve"]["variant"] = variant
+    if variant in ("random", "analytic"):
+        assert Params(**changed).network.n_genes is None
+    else:
+        with pytest.raises(ValidationError, match=r"set evolve\.variant to analytic"):
+            Params(**changed)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_start_goes_with_the_variants_that_search(variant):
+    changed = values()
+    changed["evolve"] |= {"variant": variant, "start": "old.json"}
+    if variant in ("random", "analytic"):
+        with pytest.raises(ValidationError, match=r"start = 'old\.json' has no use for"):
+            Params(**changed)
+    else:
+        assert Params(**changed).evolve.start == "old.json"
+
+
+def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
+    network = with_value("network", "tau", 3.5).network
+    arguments = network.lif()
+    assert set(arguments) == set(inspect.signature(LIF.__init__).parameters) - {"self"}
+    lif = LIF(**arguments)
+    assert (lif.T, lif.tau, lif.v_threshold, lif.decay_input) == (4, 3.5, 0.5, True)
+    assert type(lif.surrogate_function) is SURROGATES[network.surrogate]

@@ -1,0 +1,162 @@
+import errno
+import hashlib
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from gee_core.errors import InputError
+from gee_core.files import sha256, write_atomically, write_json
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("content", "written"), [("σ = 1\n", "σ = 1\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b"")])
+def test_a_file_holds_its_content_and_nothing_lies_beside_it(content, written, tmp_path):
+    path = tmp_path / "new" / "folder" / "file"
+    write_atomically(path, content)
+    assert path.read_bytes() == written
+    assert names(path.parent) == ["file"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644  # others may read it, as a file that is simply opened
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+def test_a_write_that_breaks_off_leaves_the_old_file_alone(step, error, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(error)):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_appears_only_once_its_content_is_on_disk_and_then_so_is_its_name(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def flush(handle):
+        events.append("flush folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "flush")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", lambda *paths: (events.append("rename"), replace(*paths)))
+    write_atomically(tmp_path / "file", "content")
+    assert events == ["flush", "rename", "flush folder"]
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "(no space left on device): free some space"),
+        (errno.EROFS, "(read-only file system): mount it writable"),
+        (errno.EACCES, "(permission denied): make it writable"),
+        (errno.EDQUOT, "): free some of your quota"),
+        (errno.EIO, "(input/output error): the disk reports a fault"),
+    ],
+)
+def test_a_disk_that_takes_nothing_more_is_one_message_and_the_old_file_stays(step, number, remedy, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(InputError) as caught:
+            write_atomically(path, "new")
+    assert str(caught.value).startswith(f"{path}: cannot be written (")
+    assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_disk_that_is_full_in_mid_file_keeps_the_old_one(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written \(file too large\): raise the limit"):
+            write_atomically(path, "new" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write_and_what_others_are_writing_stays(tmp_path):
+    path = tmp_path / "[file]"
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    for name in (f".[file].{killed.pid}-abc", f".[file].{os.getpid()}-def", f".other.{killed.pid}-abc", ".[file].x-y"):
+        (tmp_path / name).write_text("half a fi")
+    write_atomically(path, "content")
+    assert names(tmp_path) == sorted([f".[file].{os.getpid()}-def", f".other.{killed.pid}-abc", ".[file].x-y", "[file]"])
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    (tmp_path / "models").write_text("")
+    with pytest.raises(InputError, match=r"models/network: cannot be written \(file exists\): a file lies where a"):
+        write_atomically(tmp_path / "models/network", "new")
+
+
+def test_an_error_that_is_nobodys_to_mend_stays_what_it_is(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        write_atomically(tmp_path / "file", "new")
+
+
+def test_a_folder_that_cannot_be_flushed_is_no_reason_to_stop(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def only_files(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    write_atomically(tmp_path / "file", "content")
+    assert (tmp_path / "file").read_text() == "content"
+
+
+def test_the_names_of_new_folders_are_on_disk_before_a_file_is_in_them(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(os.fstat(handle).st_ino), fsync(handle)))
+    write_atomically(tmp_path / "a/b/file", "content")
+    inodes = [path.stat().st_ino for path in (tmp_path, tmp_path / "a", tmp_path / "a/b/file", tmp_path / "a/b")]
+    assert flushed == inodes
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_that_no_other_program_could_read_is_refused_and_the_old_file_stays(number, tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"b": 1, "a": 0.1})
+    before = path.read_text()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"accuracy": number})
+    assert path.read_text() == before == '{\n  "b": 1,\n  "a": 0.1\n}\n'
+
+
+def test_the_checksum_is_sha256_of_the_whole_file(tmp_path):
+    content = bytes(range(256)) * 5000  # more than one piece
+    (tmp_path / "file").write_bytes(content)
+    assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

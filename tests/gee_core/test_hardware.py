@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from gee_core.errors import InputError
+from gee_core.hardware import autocast, resolve_device, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_auto_takes_cuda_where_there_is_one(count, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert resolve_device("auto").type == ("cuda" if count else "cpu")
+    assert resolve_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
+def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(name, count, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(InputError, match=rf"base\.device = {name}: torch sees {count} CUDA devices; set it to auto or cpu"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_precision_is_bf16_only_where_the_processor_multiplies_it(native, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: native)
+    if native:
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    assert resolve_precision("auto", CPU) is (torch.bfloat16 if native else torch.float32)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_named_precision_is_what_matrices_are_multiplied_in(name, dtype):
+    a = torch.ones(2, 2)
+    with autocast(CPU, resolve_precision(name, CPU)):
+        assert (a @ a).dtype is dtype

@@ -1,0 +1,78 @@
+"""One seed → independent named generators."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from gee_core.seeding import derive_seed, numpy_generator, private_torch_rng, torch_generator
+
+
+def test_derive_seed_is_half_of_the_first_eight_sha256_bytes_of_seed_and_names():
+    # printf '0/evolve/3' | sha256sum, first 16 hex digits, halved: a change here changes every published run.
+    assert derive_seed(0, "evolve", 3) == 0xADF1C6109407B7ED >> 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
+def test_derived_seeds_fit_torch_and_numpy(seed):
+    derived = derive_seed(seed, "data")
+    assert 0 <= derived < 2**63
+    assert torch.Generator().manual_seed(derived).initial_seed() == derived
+    np.random.default_rng(derived)
+
+
+def test_every_seed_name_and_position_gives_its_own_seed():
+    purposes = [(s, *names) for s in range(20) for names in [(), ("data",), ("init",), ("noise", 0), ("noise", 1), (0,)]]
+    purposes += [(0, "noise", 0, 1), (0, 1, "noise", 0), (0, "noise", 10)]
+    seeds = {derive_seed(*purpose) for purpose in purposes}
+    assert len(seeds) == len(set(purposes))
+
+
+def test_generators_of_neighbouring_purposes_are_uncorrelated_and_uniform():
+    draws = np.stack([torch.rand(4000, generator=torch_generator(0, "epoch", n)).numpy() for n in range(5)])
+    off_diagonal = np.corrcoef(draws)[~np.eye(5, dtype=bool)]
+    assert np.abs(off_diagonal).max() < 4 / np.sqrt(4000)  # four standard errors
+    assert stats.kstest(draws.ravel(), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("make", [torch_generator, numpy_generator], ids=["torch", "numpy"])
+def test_the_same_purpose_draws_the_same_numbers_again_and_another_purpose_others(make):
+    def draw(*names):
+        generator = make(7, *names)
+        if isinstance(generator, torch.Generator):
+            return torch.rand(8, generator=generator).tolist()
+        return generator.random(8).tolist()
+
+    assert draw("epoch", 3) == draw("epoch", 3)
+    assert draw("epoch", 3) != draw("epoch", 4)
+
+
+def test_making_and_using_generators_leaves_the_global_ones_alone():
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()
+    torch.rand(3, generator=torch_generator(0, "x"))
+    numpy_generator(0, "x").random(3)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_before, strict=True))
+
+
+def test_private_torch_rng_starts_at_its_seed_and_restores_the_callers_state():
+    torch.manual_seed(123)
+    torch.rand(5)  # somewhere in the middle of a sequence
+    before = torch.get_rng_state()
+    with private_torch_rng(9):
+        inside = torch.rand(4)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(inside, torch.rand(4, generator=torch.Generator().manual_seed(9)))
+
+
+def test_private_torch_rng_restores_after_an_exception_and_nests():
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="inner"), private_torch_rng(1):
+        outer = torch.rand(2)
+        with private_torch_rng(1):
+            assert torch.equal(torch.rand(2), outer)
+        after_inner = torch.rand(2)
+        expected = torch.rand(4, generator=torch.Generator().manual_seed(1))[2:]
+        assert torch.equal(after_inner, expected)
+        raise RuntimeError("inner")
+    assert torch.equal(torch.get_rng_state(), before)

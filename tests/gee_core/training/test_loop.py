@@ -1,0 +1,225 @@
+"""One epoch, checked with networks small enough to know every step of."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gee_core.data.augment import Augment
+from gee_core.data.images import PackedImages
+from gee_core.errors import InputError
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.training.loop import Recipe, for_inference, outputs, steps_per_epoch, train_epoch
+from gee_core.training.schedule import adamw, cosine_with_warmup
+
+
+def recipe(**changes) -> Recipe:
+    values = {"epochs": 3, "batch_size": 4, "lr": 0.01, "lr_min": 0.0, "warmup_steps": 2, "label_smoothing": 0.0}
+    values |= {"augment": None, "mean": (0.0,), "std": (1 / 255,), "precision": torch.float32, "seed": 0}
+    return Recipe(**(values | {"device": torch.device("cpu")} | changes))
+
+
+def numbered(n: int, n_classes: int = 2, size: int = 2) -> PackedImages:
+    """Images whose every pixel is their number, which with ``recipe()`` is also what the network sees."""
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, size, size).clone()
+    return PackedImages(images, torch.arange(n) % n_classes)
+
+
+class Linear(nn.Module):
+    """Mean pixel → logits of two steps, the second twice the first; notes what it saw and at which learning rate."""
+
+    def __init__(self, n_classes: int = 2):
+        super().__init__()
+        self.fc = nn.Linear(1, n_classes)
+        nn.init.ones_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
+        self.seen: list[list[int]] = []
+        self.modes: list[bool] = []
+
+    def order(self) -> list[int]:
+        """The images seen, whatever their batches."""
+        return [number for batch in self.seen for number in batch]
+
+    def forward(self, x):
+        self.seen.append(x.mean((1, 2, 3)).round().int().tolist())
+        self.modes.append(self.training)
+        o = self.fc(x.mean((2, 3)) / 10)
+        return torch.stack([o, 2 * o])
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "steps"), [(8, 4, 2), (9, 4, 2), (10, 4, 3), (11, 4, 3), (1, 4, 1), (7, 5, 1), (8, 5, 2), (3, 1, 3)]
+)
+def test_an_epoch_takes_a_last_batch_that_is_at_least_half_full(n, batch, steps):
+    assert steps_per_epoch(n, batch) == steps
+    net = Linear()
+    train_epoch(net, adamw(net, 0.0), numbered(n), recipe(batch_size=batch), 0)
+    assert len(net.seen) == steps
+
+
+@pytest.mark.parametrize(("n", "batch"), [(8, 4), (10, 4), (11, 4), (6, 16), (5, 1)])
+def test_every_training_image_appears_once_in_every_epoch_in_another_order(n, batch):
+    net = Linear()
+    orders = []
+    for epoch in range(3):
+        net.seen.clear()
+        train_epoch(net, adamw(net, 0.0), numbered(n), recipe(batch_size=batch), epoch)
+        orders.append(net.order())
+    assert all(sorted(order) == list(range(n)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+    assert all(net.modes)
+
+
+def test_the_images_of_a_last_batch_that_is_dropped_change_from_epoch_to_epoch():
+    net, dropped = Linear(), []
+    for epoch in range(8):
+        net.seen.clear()
+        train_epoch(net, adamw(net, 0.0), numbered(9), recipe(), epoch)
+        assert len(set(net.order())) == 8
+        dropped += set(range(9)) - set(net.order())
+    assert len(set(dropped)) > 2
+
+
+def test_an_epochs_record_is_the_mean_over_images_of_each_steps_loss_before_its_update():
+    net, images, settings = Linear(), numbered(6), recipe(label_smoothing=0.2)
+    walker, loss_sum, correct = copy.deepcopy(net), 0.0, 0
+    optimizer = adamw(net, 0.0)
+    record = train_epoch(net, optimizer, images, settings, 1)
+    slow = torch.optim.AdamW(walker.parameters(), weight_decay=0.0, lr=1.0)
+    for step, numbers in enumerate(net.seen):  # batches of 4 and 2
+        o, labels = walker(images.images[numbers].float()), images.labels[numbers]
+        logits = (o[0] + o[1]) / 2
+        smooth = 0.8 * F.one_hot(labels, 2) + 0.2 / 2
+        losses = -(smooth * logits.log_softmax(1)).sum(1)
+        slow.param_groups[0]["lr"] = cosine_with_warmup(2 + step, 6, 2, 0.01)
+        slow.zero_grad()
+        losses.mean().backward()
+        slow.step()
+        loss_sum, correct = loss_sum + losses.sum().item(), correct + (logits.argmax(1) == labels).sum().item()
+    assert [len(numbers) for numbers in net.seen] == [4, 2]
+    assert (record.epoch, record.lr) == (2, pytest.approx(cosine_with_warmup(3, 6, 2, 0.01)))
+    assert record.train_loss == pytest.approx(loss_sum / 6, rel=1e-5)
+    assert record.train_accuracy == correct / 6
+    torch.testing.assert_close(net.fc.weight, walker.fc.weight)
+
+
+def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():
+    augment = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
+
+    def seen(seed, epochs, global_seed):
+        torch.manual_seed(global_seed)
+        net = Linear()
+        for epoch in epochs:
+            net.seen.clear()
+            train_epoch(net, adamw(net, 0.0), numbered(8, size=4), recipe(seed=seed, augment=augment), epoch)
+        return net.seen
+
+    assert seen(0, [2], 1) == seen(0, [0, 1, 2], 2)
+    assert seen(0, [2], 1) != seen(0, [1], 1)
+    assert seen(0, [2], 1) != seen(1, [2], 1)
+
+
+def test_training_leaves_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    net = build_network("resnet18", 2, 1, 8, 3, 1 / 32)
+    train_epoch(net, adamw(net, 0.0), numbered(8, size=8), recipe(augment=Augment(1, True, 9, 0.5)), 0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("n_genes", [8, None], ids=["genetic", "plain"])
+def test_the_loss_falls_on_a_few_images(n_genes):
+    generator = torch.Generator().manual_seed(0)
+    images = PackedImages(torch.randint(0, 256, (16, 1, 8, 8), generator=generator).to(torch.uint8), torch.arange(16) % 4)
+    net = to_channels_last(build_network("cifarnet", 4, 1, 8, n_genes, 1 / 16, T=2))
+    settings = recipe(epochs=20, batch_size=8, lr=0.02, mean=(0.5,), std=(0.3,))
+    optimizer = adamw(net, 0.0)
+    records = [train_epoch(net, optimizer, images, settings, epoch) for epoch in range(20)]
+    assert records[-1].train_loss < 0.5 * records[0].train_loss
+    assert records[-1].train_accuracy > records[0].train_accuracy
+
+
+def test_an_epoch_with_tet_steps_along_the_gradient_of_every_steps_loss():
+    net, images = Linear(), numbered(4)
+    walker = copy.deepcopy(net)
+    record = train_epoch(net, adamw(net, 0.0), images, recipe(epochs=1, loss="tet", tet_lambda=0.25, tet_phi=0.5), 0)
+    (numbers,) = net.seen
+    o, labels = walker(images.images[numbers].float()), images.labels[numbers]
+    loss = 0.75 * (F.cross_entropy(o[0], labels) + F.cross_entropy(o[1], labels)) / 2 + 0.25 * (o - 0.5).square().mean()
+    slow = torch.optim.AdamW(walker.parameters(), weight_decay=0.0, lr=record.lr)
+    loss.backward()
+    slow.step()
+    assert record.train_loss == pytest.approx(loss.item(), rel=1e-6)
+    torch.testing.assert_close(net.fc.weight, walker.fc.weight)
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
+    net = Linear()
+    net.fc.bias.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the training loss is nan in epoch 3"):
+        train_epoch(net, adamw(net, 0.0), numbered(8), recipe(), 2)
+
+
+def test_a_network_for_inference_is_a_copy_that_computes_the_same_without_genes():
+    net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, T=2)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    plain = for_inference(net)
+    assert genome_of(plain) is None
+    assert not any(module.training for module in plain.modules())
+    assert net.training
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(plain(x), net.eval()(x))
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_outputs_come_in_order_without_gradient_whatever_the_batch(batch):
+    net = Linear().eval()
+    pairs = list(outputs(net, numbered(7), batch, (0.0,), (1 / 255,), torch.device("cpu"), torch.float32))
+    o_TBK = torch.cat([o for o, _ in pairs], 1)
+    assert torch.cat([labels for _, labels in pairs]).tolist() == [0, 1, 0, 1, 0, 1, 0]
+    torch.testing.assert_close(o_TBK[0, :, 0], torch.arange(7) / 10)
+    torch.testing.assert_close(o_TBK[1], 2 * o_TBK[0])
+    assert not o_TBK.requires_grad
+
+
+def test_outputs_in_bf16_are_rounded_and_come_as_float32():
+    net = Linear().eval()
+    ((exact, _),) = outputs(net, numbered(7), 7, (0.0,), (1 / 255,), torch.device("cpu"), torch.float32)
+    ((rounded, _),) = outputs(net, numbered(7), 7, (0.0,), (1 / 255,), torch.device("cpu"), torch.bfloat16)
+    assert rounded.dtype is torch.float32
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, rtol=0.02, atol=0.0)
+
+
+class Normed(Linear):
+    """Batch norm over one value per image, so over one value in all where a batch is one image."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        return super().forward(self.norm(x))
+
+
+@pytest.mark.parametrize(("n", "batch"), [(3, 1), (3, 2)])
+def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_an_input_error_that_names_the_knob(n, batch):
+    net = Normed()
+    with pytest.raises(InputError, match=r"^batch_size: 1 image of 1 pixels is one value per channel .* set it to 3 or more$"):
+        train_epoch(net, adamw(net, 0.0), numbered(n, size=1), recipe(batch_size=batch), 0)
+
+
+def test_another_value_error_of_a_network_stays_what_it_is():
+    net = Linear()
+
+    def fail(x):
+        raise ValueError("a bug")
+
+    net.forward = fail
+    with pytest.raises(ValueError, match="a bug") as caught:
+        train_epoch(net, adamw(net, 0.0), numbered(4), recipe(), 0)
+    assert not isinstance(caught.value, InputError)

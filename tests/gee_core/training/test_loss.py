@@ -1,0 +1,66 @@
+"""The losses against their definitions, written as loops."""
+
+import math
+
+import pytest
+import torch
+
+from gee_core.training.loss import cross_entropy, tet
+
+T, B, K = 3, 4, 5
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    o_TBK = (2 * torch.randn(T, B, K, generator=generator)).requires_grad_()
+    return o_TBK, torch.tensor([0, 4, 2, 2])
+
+
+def slow_cross_entropy(logits: list[float], label: int, smoothing: float) -> float:
+    log_sum = math.log(sum(math.exp(z) for z in logits))
+    target = [smoothing / K + (1 - smoothing) * (k == label) for k in range(K)]
+    return -sum(q * (z - log_sum) for q, z in zip(target, logits, strict=True))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("lam", "phi"), [(0.0, 0.5), (0.05, 0.5), (1.0, -1.0)])
+def test_tet_equals_its_definition_written_as_loops(smoothing, lam, phi, batch):
+    o_TBK, labels = batch
+    expected = 0.0
+    for t in range(T):
+        steps_ce = sum(slow_cross_entropy(o_TBK[t, i].tolist(), labels[i].item(), smoothing) for i in range(B)) / B
+        steps_mse = sum((z - phi) ** 2 for row in o_TBK[t].tolist() for z in row) / (B * K)
+        expected += ((1 - lam) * steps_ce + lam * steps_mse) / T
+    assert tet(o_TBK, labels, smoothing, lam, phi).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_that_of_the_mean_over_the_steps(smoothing, batch):
+    o_TBK, labels = batch
+    mean = [[sum(o_TBK[t, i, k].item() for t in range(T)) / T for k in range(K)] for i in range(B)]
+    expected = sum(slow_cross_entropy(mean[i], labels[i].item(), smoothing) for i in range(B)) / B
+    assert cross_entropy(o_TBK, labels, smoothing).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_with_one_step_both_are_the_same_and_so_are_their_gradients(smoothing, batch):
+    o_TBK, labels = batch
+    losses = [loss(o_TBK[:1], labels, smoothing) for loss in (tet, cross_entropy)]
+    gradients = [torch.autograd.grad(loss, o_TBK)[0] for loss in losses]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+
+
+def test_tet_is_never_less_than_the_cross_entropy_of_the_mean_since_that_is_convex(batch):
+    o_TBK, labels = batch
+    assert tet(o_TBK, labels) > cross_entropy(o_TBK, labels)
+    same = o_TBK[:1].expand(T, B, K)
+    torch.testing.assert_close(tet(same, labels), cross_entropy(same, labels))
+
+
+def test_outputs_in_bf16_are_summed_in_float32(batch):
+    o_TBK, labels = batch
+    low = o_TBK.detach().bfloat16()
+    assert tet(low, labels, lam=0.1).dtype is torch.float32
+    torch.testing.assert_close(tet(low, labels, lam=0.1), tet(low.float(), labels, lam=0.1))

@@ -1,0 +1,123 @@
+"""A training that was stopped anywhere equals one that never stopped, bit for bit."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from gee_core.data.augment import Augment
+from gee_core.data.images import PackedImages
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.training.loop import Recipe, train_epoch
+from gee_core.training.resume import Resumable
+from gee_core.training.schedule import adamw, sgd
+from gee_core.training.state import training_tensors
+
+AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=4,
+    lr=0.01,
+    lr_min=0.0,
+    warmup_steps=2,
+    label_smoothing=0.1,
+    augment=AUGMENT,
+    mean=(0.5,) * 3,
+    std=(0.3,) * 3,
+    device=torch.device("cpu"),
+    precision=torch.float32,
+    seed=0,
+)
+IMAGES = PackedImages(
+    torch.randint(0, 256, (22, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(22) % 3
+)
+N_STEPS = 6  # the last batch is half full
+
+
+def built(optimizer):
+    net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2))
+    return net, adamw(net, 0.1) if optimizer == "adamw" else sgd(net, 0.1, 0.9)
+
+
+def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
+    """Two epochs; ``stop`` (epoch, step) breaks off after a step. Network, optimiser, rows, and the steps taken."""
+    net, optimizer = built(optimizer)
+    states = Resumable(folder, "step", net, optimizer, N_STEPS, {"seed": 0}, save_seconds)
+    first, rows, partway = states.restore()
+    taken = []
+    for epoch in range(first, RECIPE.epochs):
+        keep = states.now_and_then(epoch, rows)
+
+        def on_step(partway, epoch=epoch, keep=keep):
+            taken.append((epoch, partway.step))
+            keep(partway)
+            if (epoch, partway.step) == stop:
+                raise KeyboardInterrupt
+
+        rows.append(asdict(train_epoch(net, optimizer, IMAGES, RECIPE, epoch, partway, on_step)))
+        partway = None
+        states.keep(len(rows), rows)
+    return training_tensors(net, optimizer), rows, taken
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, tmp_path):
+    tensors, rows, taken = train(None, optimizer)
+    assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]
+    for number in (0, 3, 5, 9):
+        folder = tmp_path / str(number)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, optimizer, taken[number])
+        found, again, rest = train(folder, optimizer)
+        assert again == rows
+        assert same(found, tensors)
+        assert rest == taken[number + 1 :]
+
+
+def test_stopped_again_and_again_it_ends_the_same(tmp_path):
+    tensors, rows, taken = train(None)
+    for stop in taken:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, stop=stop)
+    found, again, _ = train(tmp_path)
+    assert again == rows
+    assert same(found, tensors)
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(tmp_path, caplog):
+    tensors, rows, taken = train(None)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stop=(1, 3))
+    newest = tmp_path / f"step-{N_STEPS + 3:08}.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    found, again, rest = train(tmp_path)
+    assert again == rows
+    assert same(found, tensors)
+    assert rest == taken[taken.index((1, 3)) :]
+    assert len(caplog.messages) == 1
+    assert str(newest) in caplog.messages[0]
+
+
+def test_states_in_mid_epoch_are_kept_only_so_often(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stop=(1, 3), save_seconds=1000.0)
+    assert [path.stem for path in tmp_path.glob("*.safetensors")] == [f"step-{N_STEPS:08}"]  # the end of an epoch always is
+
+
+def test_the_state_of_another_training_is_not_taken(tmp_path):
+    train(tmp_path)
+    net, optimizer = built("adamw")
+    before = {name: value.clone() for name, value in training_tensors(net, optimizer).items()}
+    assert Resumable(tmp_path, "step", net, optimizer, N_STEPS, {"seed": 1}).restore() == (0, [], None)
+    assert same(training_tensors(net, optimizer), before)
+
+
+def test_states_beyond_a_number_of_epochs_are_left_aside(tmp_path):
+    _, rows, _ = train(tmp_path, save_seconds=1000.0)
+    states = Resumable(tmp_path, "step", *built("adamw"), N_STEPS, {"seed": 0})
+    assert states.restore(at_most=1) == (1, rows[:1], None)
+    assert states.restore(at_most=2) == (2, rows, None)

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import build_network
+from gee_core.training.schedule import adamw, cosine_with_warmup, sgd
+
+
+@pytest.mark.parametrize(
+    ("n_warmup", "expected"),
+    [
+        # six steps to lr_min = 0.1 from lr = 1; cosines of 0, 60, 120, 180 degrees are 1, 1/2, -1/2, -1
+        (2, [0.5, 1.0, 1.0, 0.775, 0.325, 0.1]),
+        # of 0, 36, … 180 degrees: 1, 0.809, 0.309, -0.309, -0.809, -1
+        (0, [1.0, 0.91406, 0.68906, 0.41094, 0.18594, 0.1]),
+        (5, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]),
+    ],
+)
+def test_the_learning_rate_follows_the_table_worked_out_by_hand(n_warmup, expected):
+    rates = [cosine_with_warmup(step, 6, n_warmup, 1.0, 0.1) for step in range(6)]
+    assert rates == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_cosine_equals_torchs():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=49, eta_min=0.01)
+    for step in range(50):
+        assert cosine_with_warmup(step, 50, 0, 0.3, 0.01) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(("n_steps", "n_warmup"), [(1, 0), (1, 1), (2, 1), (100, 10)])
+def test_the_learning_rate_peaks_once_and_stays_between_zero_and_its_peak(n_steps, n_warmup):
+    rates = [cosine_with_warmup(step, n_steps, n_warmup, 2.0) for step in range(n_steps)]
+    peak = rates.index(max(rates))
+    assert max(rates) == 2.0
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert min(rates) >= 0
+
+
+@pytest.mark.parametrize("n_genes", [3, None], ids=["genetic", "plain"])
+def test_genes_and_kernels_decay_and_biases_and_batch_norm_do_not(n_genes):
+    net = build_network("resnet18", 3, 1, 8, n_genes, 1 / 32)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer = adamw(net, weight_decay=0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.step()
+    free = {name for module, m in net.named_modules() if isinstance(m, nn.BatchNorm2d) for name in (f"{module}.weight",)}
+    free |= {name for name in before if name.endswith("bias")}
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name] * (1.0 if name in free else 0.95))
+    if n_genes:
+        decayed = {id(p) for p in optimizer.param_groups[0]["params"]}
+        assert {id(p) for p in [genome_of(net).O, *genome_of(net).encodings()]} <= decayed
+
+
+def test_every_parameter_is_optimised_exactly_once():
+    net = build_network("vgg16", 3, 1, 8, 3, 1 / 32)
+    optimised = [id(p) for group in adamw(net, 0.01).param_groups for p in group["params"]]
+    assert sorted(optimised) == sorted(map(id, net.parameters()))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_equals_torchs_with_nesterovs_momentum_step_for_step(momentum):
+    net = build_network("vgg16", 3, 1, 8, 3, 1 / 32)
+    other = build_network("vgg16", 3, 1, 8, 3, 1 / 32)
+    decays = {name: p.ndim > 1 for name, p in other.named_parameters()}
+    groups = [
+        {"params": [p for name, p in other.named_parameters() if decays[name] == decayed], "weight_decay": 0.1 * decayed}
+        for decayed in (True, False)
+    ]
+    ours, torchs = sgd(net, 0.1, momentum), torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(4):
+        for p, q in zip(net.parameters(), other.parameters(), strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        for optimizer in (ours, torchs):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (step + 1)
+            optimizer.step()
+    for p, q in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)

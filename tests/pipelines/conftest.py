@@ -1,0 +1,112 @@
+"""A prepared data set of 64 digits, parameters that fit it, and a project folder with both."""
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from gee_core.checkpoint import save_network
+from gee_core.config import Params
+from gee_core.data.images import PackedImages
+from gee_core.data.prepared import load_prepared, write_prepared
+from pipelines import train
+from pipelines.evolve import genotype_file
+from pipelines.params import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "base": {"device": "cpu", "precision": "fp32"},
+    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2},
+    "evolve": {
+        "variant": "ste",
+        "n_generations": 2,
+        "population_size": 3,
+        "proxy_epochs": 1,
+        "proxy_images": None,
+        "batch_size": 16,
+    },
+    "train": {"epochs": 4, "batch_size": 16, "warmup_epochs": 1, "include_holdout": True},
+    "evaluate": {"batch_size": 10},
+    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 10},
+    "export": {"verify_images": 8, "register_model": False},
+}
+
+
+@pytest.fixture(autouse=True)
+def own_sigterm() -> Iterator[None]:
+    """Each test starts with SIGTERM's default: forked children inherit the handler that a stage sets, and would survive."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def make_params() -> Callable[..., Params]:
+    """The committed params.yaml made tiny, with the given sections changed."""
+    committed = load_params(ROOT / "presets/digits.yaml").model_dump()
+
+    def make(**sections: dict) -> Params:
+        values = {name: keys | TINY.get(name, {}) | sections.get(name, {}) for name, keys in committed.items()}
+        return Params.model_validate(values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """data/prepared of 64 training digits (16 of them held out) and 24 test digits."""
+    bunch = load_digits()
+    pixels = torch.from_numpy(bunch.images * 255 / 16).to(torch.uint8)[:, None]
+    labels = torch.from_numpy(bunch.target).long()
+    folder = tmp_path_factory.mktemp("digits") / "prepared"
+    write_prepared(
+        folder,
+        dataset="digits",
+        source="scikit-learn digits",
+        class_names=[str(k) for k in range(10)],
+        mean=(0.3,),
+        std=(0.38,),
+        train=PackedImages(pixels[:64].clone(), labels[:64].clone()),
+        test=PackedImages(pixels[64:88].clone(), labels[64:88].clone()),
+        holdout=torch.arange(0, 64, 4),
+    )
+    return folder
+
+
+@pytest.fixture
+def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path]:
+    """Makes a project folder with the digits and a params.yaml, and goes there."""
+
+    def make(**sections: dict) -> Path:
+        shutil.copytree(digits, tmp_path / "data/prepared")
+        write_params(tmp_path / "params.yaml", make_params(**sections))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("pipelines.stage.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+        monkeypatch.setattr("pipelines.stage.die_with_parent", lambda: None)
+        monkeypatch.setenv("GEE_WORKERS", "1")
+        return tmp_path
+
+    return make
+
+
+def write_params(path: Path, params: Params) -> None:
+    """``params`` as YAML."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(params.model_dump(), file)
+
+
+@pytest.fixture(scope="session")
+def trained(digits, make_params, tmp_path_factory) -> Path:
+    """The files of models/train: a network of ``make_params()``, trained until it knows some digits."""
+    params, data = make_params(train={"epochs": 40, "lr": 0.02}), load_prepared(digits)
+    net, _ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
+    path = tmp_path_factory.mktemp("trained") / "network.safetensors"
+    save_network(path, net, params.network, data.meta)
+    return path

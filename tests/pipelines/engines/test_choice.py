@@ -1,0 +1,76 @@
+import builtins
+import os
+
+import pytest
+
+from gee_core.errors import InputError
+from pipelines.engines import choice
+from pipelines.engines.choice import choose_engine, default_count, engine_name
+from pipelines.engines.processes import Processes
+from pipelines.engines.serial import Serial
+
+
+@pytest.fixture(autouse=True)
+def _five_cores_and_a_clean_environment(monkeypatch):
+    for name in ("GEE_ENGINE", "GEE_DASK", "GEE_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(5))
+
+
+@pytest.fixture
+def base(make_params):
+    return make_params().base
+
+
+@pytest.mark.parametrize(("value", "engine"), [("", Processes), ("processes", Processes), (" serial ", Serial)])
+def test_the_environment_names_the_engine(value, engine, base, monkeypatch):
+    monkeypatch.setenv("GEE_ENGINE", value)
+    assert type(choose_engine(2, 1, [], [base])) is engine
+
+
+def test_one_job_at_a_time_needs_no_process_of_its_own_unless_it_is_to_be_isolated(base):
+    assert type(choose_engine(1, 1, [], [base], isolated=False)) is Serial
+    assert type(choose_engine(1, 1, [], [base])) is Processes
+    assert type(choose_engine(2, 1, [], [base], isolated=False)) is Processes
+
+
+def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are(monkeypatch):
+    monkeypatch.setenv("GEE_ENGINE", "ray")
+    with pytest.raises(InputError, match=r"^GEE_ENGINE = ray: must be serial, processes or dask; unset it for processes$"):
+        engine_name()
+
+
+def test_a_scheduler_that_nobody_asks_is_refused(monkeypatch):
+    monkeypatch.setenv("GEE_DASK", "tcp://head:8786")
+    with pytest.raises(InputError, match=r"^GEE_DASK = tcp://head:8786: has no effect without GEE_ENGINE=dask"):
+        engine_name()
+    monkeypatch.setenv("GEE_ENGINE", "serial")
+    assert engine_name() == "serial"
+
+
+@pytest.mark.parametrize("missing", ["distributed", "dask"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(missing, base, digits, monkeypatch):
+    found = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "pipelines.engines.dask":
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return found(name, *args, **kwargs)
+
+    monkeypatch.setenv("GEE_ENGINE", "dask")
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(InputError, match=r'^GEE_ENGINE = dask: the package distributed is missing: pip install "gee\[dask\]"$'):
+        choose_engine(2, 1, [digits], [base])
+
+
+def test_a_cpu_takes_a_job_per_core_a_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
+    assert default_count([base]) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(choice, "resolve_device", lambda name: type("Device", (), {"type": "cuda"}))
+        assert default_count([base]) == 1
+    monkeypatch.setenv("GEE_ENGINE", "dask")
+    assert default_count([base]) == 5
+    monkeypatch.setenv("GEE_DASK", "scheduler.json")
+    assert default_count([base]) is None
+    monkeypatch.setenv("GEE_ENGINE", "serial")
+    assert default_count([base]) == 1

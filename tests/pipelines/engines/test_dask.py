@@ -1,0 +1,274 @@
+"""Workers in threads of this process where that is enough; in processes where they, or their scheduler, are to die."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster, Worker, get_worker
+from distributed.protocol.pickle import cloudpickle
+
+from gee_core.errors import InputError
+from pipelines.engines import dask as engine_file
+from pipelines.engines.agreement import own_agreement
+from pipelines.engines.dask import Dask
+from pipelines.engines.engine import WorkerDied, run_each
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def agreement(make_params, digits):
+    return own_agreement([digits], [make_params().base])
+
+
+@pytest.fixture
+def threads(tmp_path, monkeypatch):
+    """A cluster of two workers of one thread each, all in this process."""
+    monkeypatch.chdir(tmp_path)
+    with in_threads(n_workers=2) as cluster:
+        yield cluster
+
+
+def in_threads(**options) -> LocalCluster:
+    options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50} | options
+    return LocalCluster(processes=False, protocol="tcp", **options)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A cluster of two worker processes, started again where they die."""
+    with engine_file.local_cluster() as cluster:
+        cluster.scale(2)
+        yield cluster
+
+
+def run_all(engine, function, jobs, **options):
+    """All results by job."""
+    with engine:
+        return dict(run_each(engine, function, jobs, **options))
+
+
+def squares(job, tell):
+    tell((job, "begun"))
+    return job * job
+
+
+def dies_always_at_2(job, tell):
+    if job == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job * job
+
+
+def dies_once(mark):
+    def function(job, tell):
+        if job == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job * job
+
+    return function
+
+
+def test_every_job_comes_back_once_with_its_own_result_and_its_notes(threads, agreement):
+    notes = []
+    with Dask(None, 1, agreement, threads.scheduler_address) as engine:
+        for _ in range(2):  # two generations
+            results = {}
+            for job, result in run_each(engine, squares, range(5), notes.append):
+                assert (job, "begun") in notes
+                assert results.setdefault(job, result) == result
+            assert results == {job: job * job for job in range(5)}
+    assert sorted(notes) == sorted(2 * [(job, "begun") for job in range(5)])
+
+
+def test_no_more_jobs_are_submitted_than_there_are_workers_or_than_were_asked_for(threads, agreement):
+    for count, room in ((None, 2), (1, 1), (5, 2)):
+        with Dask(count, 1, agreement, threads.scheduler_address) as engine:
+            list(run_each(engine, squares, [1]))
+            assert engine.room() == room
+
+
+def test_an_error_in_a_job_leaves_as_it_is(threads, agreement):
+    def finds_no_images(job, tell):
+        raise InputError("data/prepared: not found")
+
+    with pytest.raises(InputError, match=r"^data/prepared: not found$"):
+        run_all(Dask(None, 1, agreement, threads.scheduler_address), finds_no_images, [1, 2])
+
+
+def test_a_job_whose_worker_was_killed_runs_again_with_the_same_result(processes, agreement, tmp_path):
+    mark = tmp_path / "mark"
+    results = run_all(Dask(None, 1, agreement, processes.scheduler_address), dies_once(mark), range(4))
+    assert results == {0: 0, 1: 1, 2: 4, 3: 9}
+    assert mark.exists()
+
+
+@pytest.mark.slow
+def test_a_job_that_always_kills_its_worker_is_given_up_and_stops_no_other(processes, agreement):
+    results = run_all(Dask(None, 1, agreement, processes.scheduler_address), dies_always_at_2, range(5))
+    assert isinstance(results.pop(2), WorkerDied)
+    assert results == {0: 0, 1: 1, 3: 9, 4: 16}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"code": "0"}, "has another version of gee_core or pipelines: install the same one there, then start it again"),
+        ({"folder": Path("/no-such-mount")}, "cannot see the project folder /no-such-mount: mount the shared folder there"),
+    ],
+)
+def test_a_worker_that_does_not_agree_is_named_before_any_job_starts(change, message, threads, agreement, tmp_path):
+    started = tmp_path / "started"
+
+    def starts(job, tell):
+        started.touch()
+
+    with pytest.raises(InputError, match=rf"^the worker tcp://127\.0\.0\.1:\d+ {message}.*\(docs/CLUSTER\.md\)$"):
+        run_all(Dask(None, 1, replace(agreement, **change), threads.scheduler_address), starts, [1])
+    assert not started.exists()
+
+
+def test_a_worker_that_joins_later_is_checked_before_its_first_job(threads, agreement, monkeypatch):
+    with Dask(None, 1, agreement, threads.scheduler_address) as engine:
+        assert dict(run_each(engine, squares, [1])) == {1: 1}
+        monkeypatch.setattr(engine_file, "_agreed", lambda agreement: "another device")
+        with pytest.raises(InputError, match=r"^the worker tcp://.* computes on another device, the others on cpu float32"):
+            list(run_each(engine, squares, [1]))
+
+
+class Unknown:
+    """Cannot be read where it is sent to, as a function of a project that is not installed there."""
+
+    def __reduce__(self):
+        return lacks_the_project, ()
+
+
+def lacks_the_project():
+    raise ModuleNotFoundError("No module named 'pipelines'")
+
+
+def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads, agreement, monkeypatch):
+    monkeypatch.setattr(engine_file, "check_here", Unknown())
+    message = (
+        r"^the worker tcp://.* cannot load this project \(.*No module named 'pipelines'.*\): install the same version there"
+    )
+    with pytest.raises(InputError, match=message):
+        run_all(Dask(None, 1, agreement, threads.scheduler_address), squares, [1])
+
+
+def test_a_worker_reads_the_images_again_for_every_other_run_that_comes_to_it(agreement, monkeypatch):
+    read = []
+    monkeypatch.setattr(engine_file, "agree", lambda agreement: read.append(agreement) or "cpu float32")
+    monkeypatch.setattr(engine_file, "forget_images", lambda: read.append("forgotten"))
+    engine_file._agreed.cache_clear()
+    other = replace(agreement, images=((Path("/elsewhere"), "0"),))
+    for wanted in (agreement, agreement, other, other, agreement):
+        assert engine_file._agreed(wanted) == "cpu float32"
+    assert read == [agreement, "forgotten", other, "forgotten", agreement, "forgotten"]
+    engine_file._agreed.cache_clear()
+
+
+def test_a_worker_of_several_threads_is_refused(agreement):
+    message = "has 3 threads: start it with --nthreads 1, once per core or GPU"
+    with in_threads(n_workers=1, threads_per_worker=3) as cluster, pytest.raises(InputError, match=message):
+        run_all(Dask(None, 1, agreement, cluster.scheduler_address), squares, [1])
+
+
+def test_workers_that_would_compute_differently_are_refused(threads, agreement, monkeypatch):
+    monkeypatch.setattr(engine_file, "_agreed", lambda agreement: str(uuid.uuid4()))
+    with pytest.raises(InputError, match=r"^workers would compute differently \(.*; .*\): set base.device and base.precision"):
+        run_all(Dask(None, 1, agreement, threads.scheduler_address), squares, [1])
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_jobs_go_to_the_workers_that_offer_a_gpu_unless_the_cpu_is_asked_for(device, threads, agreement):
+    with Client(threads, set_as_default=False) as client:
+        gpu = client.sync(start_worker, threads.scheduler_address)
+        try:
+            wanted = replace(agreement, bases=((device, "fp32"),))
+            with Dask(None, 1, wanted, threads.scheduler_address) as engine:
+                found = {address for _, address in run_each(engine, where, range(6))}
+                assert (found == {gpu.address}) == (device == "auto")
+                assert engine.room() == (1 if device == "auto" else 3)
+        finally:
+            client.sync(gpu.close)
+
+
+async def start_worker(scheduler):
+    return await Worker(scheduler, nthreads=1, resources={"GPU": 1})
+
+
+def where(job, tell):
+    time.sleep(0.05)
+    return get_worker().address
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("tcp://127.0.0.1:{port}", r"no scheduler answers there \("),
+        ("127.0.0.1:{port}", r"no scheduler answers there \("),
+        ("nonsense://x", r"no scheduler answers there \("),
+        ("missing.json", r"no scheduler file there \(No such file or directory\)"),
+        ("damaged.json", "not a scheduler file, or damaged"),
+        ("empty.json", "not a scheduler file, or damaged"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reason, tmp_path, agreement, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 1)
+    Path("damaged.json").write_text('{"address": "tcp')
+    Path("empty.json").write_text("{}")
+    value = value.format(port=free_port())
+    with pytest.raises(InputError, match=rf"^GEE_DASK = {value}: {reason}.*: start one \(`dask scheduler`, docs/CLUSTER.md\)"):
+        run_all(Dask(None, 1, agreement, value), squares, [1])
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A scheduler process with one worker process; the scheduler's file and process."""
+    file, common = tmp_path / "scheduler.json", ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file"]
+    head = [sys.executable, "-m", "distributed.cli.dask_scheduler", *common, str(file), "--port", "0"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", *common, str(file), "--nthreads", "1", "--no-nanny"]
+    root = Path(__file__).resolve().parents[3]  # where the jobs of these tests are
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    quiet["env"] = os.environ | {"PYTHONPATH": str(root)}
+    started = [subprocess.Popen(command, **quiet) for command in (head, worker)]
+    while not file.exists():
+        assert started[0].poll() is None
+        time.sleep(0.05)
+    yield file, started[0]
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, agreement, monkeypatch):
+    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 2)
+    file, process = scheduler
+    done = []
+
+    def run_until_it_dies():
+        with Dask(None, 1, agreement, str(file)) as engine:
+            for job, _ in run_each(engine, squares, range(100)):
+                done.append(job)
+                if len(done) == 3:
+                    process.kill()
+                    process.wait()
+
+    with pytest.raises(InputError, match=rf"^GEE_DASK = {file}: the scheduler is gone .*: start it again, then the same"):
+        run_until_it_dies()
+    assert done == [0, 1, 2]

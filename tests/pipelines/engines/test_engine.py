@@ -1,0 +1,108 @@
+"""`run_each` on the engines `serial` and `processes`; the latter's processes are forked, so that they start at once."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.engines import processes
+from pipelines.engines.engine import WorkerDied, run_each
+from pipelines.engines.processes import Processes
+from pipelines.engines.serial import Serial
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch):
+    monkeypatch.setattr(processes, "get_context", lambda method: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(processes, "die_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "keep_freed_memory", lambda: None)
+
+
+def tells(job, tell):
+    tell((job, "begun"))
+    tell((job, "half"))
+    return job * job
+
+
+def counts_starts(job, tell):
+    """Notes each start in a file; job 1 kills its process the first time, the others are then half done or not begun."""
+    mark = Path(os.environ["GEE_TEST_MARK"])
+    with (mark / str(job)).open("a") as file:
+        file.write("started\n")
+    if job == 1 and (mark / "1").read_text() == "started\n":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.02)
+    return job * job
+
+
+def ends_the_process_afterwards(job, tell):
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    return job * job
+
+
+def dies_always_at_2(job, tell):
+    if job == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job * job
+
+
+def raises(job, tell):
+    raise ZeroDivisionError(f"job {job}")
+
+
+def threads(job, tell):
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("engine", [Serial, lambda: Processes(2)], ids=["serial", "processes"])
+def test_all_notes_of_a_job_come_before_its_result(engine):
+    notes, results = [], {}
+    with engine() as opened:
+        for job, result in run_each(opened, tells, range(6), notes.append):
+            assert [text for number, text in notes if number == job] == ["begun", "half"]
+            results[job] = result
+    assert results == {job: job * job for job in range(6)}
+
+
+def test_a_death_casts_suspicion_on_few_and_all_others_stay_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path))
+    with Processes(2) as engine:
+        assert dict(run_each(engine, counts_starts, range(20))) == {job: job * job for job in range(20)}
+    assert (tmp_path / "1").read_text() == "started\n" * 2
+    twice = [path.name for path in tmp_path.iterdir() if path.read_text() != "started\n"]
+    assert len(twice) <= 3  # those that were with the executor: one on each process, one waiting
+
+
+def test_processes_that_died_while_they_had_nothing_to_do_are_replaced():
+    with Processes(1) as engine:
+        assert dict(run_each(engine, ends_the_process_afterwards, [3])) == {3: 9}
+        (process,) = engine._executor._processes.values()
+        process.join(timeout=10)
+        assert process.exitcode == 1
+        assert dict(run_each(engine, tells, [4])) == {4: 16}
+
+
+def test_a_job_whose_process_always_dies_is_given_up():
+    with Processes(2) as engine:
+        results = dict(run_each(engine, dies_always_at_2, [1, 2, 3]))
+    assert isinstance(results[2], WorkerDied)
+    assert (results[1], results[3]) == (1, 9)
+
+
+@pytest.mark.parametrize("engine", [Serial, lambda: Processes(2)], ids=["serial", "processes"])
+def test_what_a_job_raises_leaves_as_it_is(engine):
+    with engine() as opened, pytest.raises(ZeroDivisionError, match=r"^job 1$"):
+        list(run_each(opened, raises, [1]))
+
+
+def test_a_job_in_this_process_has_its_own_number_of_threads_and_leaves_that_of_the_process():
+    before = torch.get_num_threads()
+    with Serial(before + 1) as engine, Serial() as same:
+        assert dict(run_each(engine, threads, [0])) == {0: before + 1}
+        assert dict(run_each(same, threads, [0])) == {0: before}
+    assert torch.get_num_threads() == before

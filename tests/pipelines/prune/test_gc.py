@@ -1,0 +1,106 @@
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gee_core.errors import InputError
+from pipelines import cli
+from pipelines.flow_lock import flow_lock
+from pipelines.prune.cli import bytes_for_people
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with an interrupted run of 2 MB, 40 days old, that nobody works on."""
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    folder = tmp_path / ".scratch/evolve/old"
+    folder.mkdir(parents=True)
+    (folder / "state").write_bytes(b"0" * 2_000_000)
+    for path in (folder / "state", folder):
+        os.utime(path, (time.time() - 40 * 86400,) * 2)
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def gc(monkeypatch, capsys):
+    """Runs `gee gc`; its exit code, output and messages."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gee", "gc", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out = capsys.readouterr()
+        return caught.value.code, " ".join(out.out.split()), out.err
+
+    return run
+
+
+def test_it_only_shows_what_would_go_until_it_is_told_yes(gc, project):
+    code, out, _ = gc()
+    assert code == 0
+    assert "interrupted, older than" in out
+    assert "2.0 MB" in out
+    assert "Nothing was removed; `gee gc --yes`" in out
+    assert (project / ".scratch/evolve/old/state").is_file()
+    code, out, _ = gc("--yes")
+    assert code == 0
+    assert "Removed" in out
+    assert not (project / ".scratch/evolve/old").exists()
+    assert gc("--yes")[1] == "Nothing to remove"
+
+
+def test_days_say_what_is_old(gc, project):
+    assert gc("--days", "50", "--yes")[1] == "Nothing to remove"
+    assert (project / ".scratch/evolve/old").exists()
+
+
+def test_nothing_in_scratch_goes_while_a_stage_is_at_work(gc, project, monkeypatch):
+    monkeypatch.setattr("pipelines.prune.at_work.at_work", lambda processes, project: ["77 python -m pipelines.train"])
+    code, out, _ = gc("--yes")
+    assert code == 0
+    assert "At work here" in out
+    assert "77 python -m pipelines.train" in out
+    assert (project / ".scratch/evolve/old").exists()
+
+
+def test_it_does_not_wait_for_a_flow_run_that_is_at_work(gc, project, monkeypatch):
+    def held(project, on_wait):
+        assert on_wait is None
+        raise InputError("another flow run is at work")
+
+    monkeypatch.setattr("pipelines.flow_lock.flow_lock", held)
+    code, _, err = gc("--yes")
+    assert (code, err) == (2, "gee: error: another flow run is at work\n")
+    assert (project / ".scratch/evolve/old").exists()
+
+
+def test_dvc_and_mlflow_are_asked_only_on_request(gc, project, monkeypatch):
+    asked = []
+    monkeypatch.setattr("pipelines.prune.stores.dvc_leftovers", lambda project: asked.append("dvc") or [])
+    monkeypatch.setattr("pipelines.prune.stores.mlflow_leftovers", lambda project, days: asked.append("mlflow") or [])
+    gc()
+    assert asked == []
+    gc("--dvc", "--mlflow")
+    assert sorted(asked) == ["dvc", "mlflow"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (1.25e12, "1,250.0 GB")],
+)
+def test_sizes_are_for_people(size, text):
+    assert bytes_for_people(size) == text
+
+
+def test_the_lock_of_a_gc_ends_with_it(gc, project):
+    gc("--yes")
+    with flow_lock(project, None):
+        assert (project / ".scratch/flow.lock").is_file()

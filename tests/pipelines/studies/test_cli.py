@@ -1,0 +1,92 @@
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from gee_core.errors import InputError
+from pipelines import cli
+from pipelines.studies import study
+from pipelines.studies.cli import parse_changes
+
+SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
+
+
+def gee(*arguments: str):
+    return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def own_handlers(monkeypatch):
+    monkeypatch.setattr("pipelines.processes.exit_on_sigterm", lambda: None)
+
+
+def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(write_study):
+    write_study(**SMALL)
+    ran = gee("study", "run", "tiny", "--jobs", "1", "--set", "train.epochs=3")
+    assert ran.exit_code == 0
+    assert "1 cells, 0 of them done; 1 to run, 1 at once" in ran.stderr
+    assert "1/1  encoding = unencoded, seed 0: test accuracy" in ran.stderr
+    assert "A tiny study" in ran.stdout
+    shown = gee("study", "show", "tiny").stdout
+    assert "| unencoded |" in shown
+    assert "`gee study run tiny --set train.epochs=3`" in shown
+    assert "digits (64 train, 16 holdout, 24 test); seeds [0]" in shown
+
+
+def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
+    write_study()
+    shown = gee("study", "show", "tiny").stdout
+    assert "Not run yet: `gee study run tiny` runs 4 cells:" in shown
+    assert "encoding = unencoded" in shown
+
+
+def test_list_names_every_study_with_its_title(write_study):
+    write_study()
+    assert gee("study", "list").stdout.split() == ["tiny", "A", "tiny", "study"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"sedes": 3}, [], "gee: error: studies/tiny.yaml: sedes is not a known key: did you mean seeds?"),
+        ({"grid": {}}, [], "gee: error: studies/tiny.yaml: grid: is empty"),
+        ({}, ["--set", "train.epochs"], "gee: error: --set train.epochs: write section.key=value"),
+        ({}, ["--only", "encoding"], "gee: error: --only encoding: write COLUMN=LABEL"),
+        ({}, ["--set", "train.epochs=[1"], "gee: error: --set train.epochs=[1: '[1' is not a YAML value"),
+        ({}, ["--preset", "nosuch"], "gee: error: unknown preset 'nosuch'"),
+        ({}, ["--set", "evolve.start=nowhere.json"], "gee: error: evolve.start = nowhere.json: cannot be read"),
+        ({}, ["--set", "train.init_from=nowhere"], "gee: error: train.init_from = nowhere: no such file"),
+        ({"set": {"prepare.dataset": "folder"}}, ["--data", "nowhere"], "the images of folder are not there"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2_before_any_cell_runs(
+    write_study, monkeypatch, capsys, changes, arguments, message
+):
+    write_study(**changes)
+    monkeypatch.setattr(study, "run_cells", lambda *_: pytest.fail("a cell ran"))
+    monkeypatch.setattr(cli, "find_project", lambda: ".")
+    monkeypatch.setattr(sys, "argv", ["gee", "study", "run", "tiny", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_interruption_says_how_to_go_on(write_study, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write_study()
+    monkeypatch.setattr(study, "run_cells", interrupted)
+    ran = gee("study", "run", "tiny")
+    assert ran.exit_code == 130
+    assert "the same command goes on where it stopped" in ran.stderr
+
+
+def test_values_of_changes_are_read_as_yaml():
+    changes = ["a.b=1", "a.c=1e-3", "a.d=null", "a.e=[1, 2]", "a.f=ste", "a.g=true"]
+    assert parse_changes(changes) == {"a.b": 1, "a.c": 1e-3, "a.d": None, "a.e": [1, 2], "a.f": "ste", "a.g": True}
+    with pytest.raises(InputError, match=r"write section\.key=value"):
+        parse_changes(["epochs=3"])

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+
+from gee_core.errors import InputError
+from pipelines.presets import preset_names
+from pipelines.studies.definition import load_study, study_names
+from pipelines.studies.plan import draft_cells, resolve_cells
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
+
+
+def options(*labels):
+    return [{"label": label} for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sedes": 3}, "studies/tiny.yaml: sedes is not a known key: did you mean seeds?"),
+        ({"title": None}, "studies/tiny.yaml: title is missing: add it"),
+        ({"grid": {}}, "studies/tiny.yaml: grid: is empty: give it at least one column with one option"),
+        ({"grid": {"encoding": []}}, "studies/tiny.yaml: grid.encoding = []: is empty: give it at least one option"),
+        ({"grid": {"a": options("x", "x")}}, "studies/tiny.yaml: grid.a: the label 'x' stands twice"),
+        ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
+        ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
+        ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
+        ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
+        ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
+    ],
+)
+def test_a_bad_study_file_is_refused_with_file_key_and_remedy(write_study, changes, message):
+    with pytest.raises(InputError) as caught:
+        load_study(write_study(**changes))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_study_is_refused_with_the_known_ones(write_study):
+    write_study()
+    with pytest.raises(InputError, match="unknown study 'tinny': choose one of tiny"):
+        load_study("tinny")
+
+
+def test_a_file_that_is_not_yaml_is_refused(project):
+    (project / "studies/bad.yaml").write_text("grid: [")
+    with pytest.raises(InputError, match=r"studies/bad\.yaml: not valid YAML"):
+        load_study("bad")
+
+
+def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
+    study = load_study(write_study(grid={"network.T": [1, 2]}, plots=[], published=[]))
+    assert [(option.label, option.set) for option in study.grid["network.T"]] == [
+        ("1", {"network.T": 1}),
+        ("2", {"network.T": 2}),
+    ]
+
+
+def test_the_six_studies_of_the_paper_are_there_and_one_more():
+    assert SHIPPED == ["ablation", "architectures", "evolution_cost", "gene_scale", "noise", "sensitivity", "spikes_energy"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert name in study_names()
+    study = load_study(name)
+    for preset in {study.preset, "cifar10-small", *study.presets} & set(preset_names()):
+        cells = draft_cells(name, study, preset, data=str(ROOT))  # any folder: only its presence is looked at
+        assert {cell.params.base.seed for cell in cells} == set(range(study.seeds))
+    assert study.seeds >= 3
+
+
+@pytest.mark.parametrize("name", ["architectures", "noise", "spikes_energy"])
+def test_every_narrowed_control_on_digits_exists(name, digits, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cells = resolve_cells(draft_cells(name, load_study(name), seeds=1), lambda params: digits)
+    assert any(cell.control == "narrowed" for cell in cells)
+    assert all(cell.params.network.n_genes is None for cell in cells if cell.control)

@@ -1,0 +1,119 @@
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pandas as pd
+import pytest
+from scipy.stats import t as student
+
+from pipelines.studies import figures
+from pipelines.studies.definition import Plot, Published, Study
+from pipelines.studies.figures import noise_curve
+
+CELLS = pd.DataFrame(
+    {
+        "part": "grid",
+        "network": ["A", "A", "A", "A", "B & <C>", "B & <C>"],
+        "genes": ["50", "50", "100", "100", "50", "50"],
+        "seed": [0, 1, 0, 1, 0, 1],
+        "status": "ok",
+        "test_accuracy": [0.5, 0.6, 0.7, 0.8, 0.4, 0.45],
+        "parameters": [100, 100, 200, 200, 90, 90],
+        "key": "k",
+        "commit": "c",
+    }
+)
+NOISE = pd.DataFrame(
+    [
+        {
+            "encoding": "genetic",
+            "r": r,
+            "network_seed": network,
+            "seed": draw,
+            "accuracy": 0.9 - r / 2 + 0.1 * network + 0.01 * draw,
+        }
+        for r in (0.0, 0.5)
+        for network in (0, 1, 2)
+        for draw in (0, 1)
+    ]
+)
+
+
+def drawn(name: str, *arguments) -> str:
+    first, second = (getattr(figures, name)(*arguments) for _ in range(2))
+    assert first == second
+    ElementTree.fromstring(first)
+    return first
+
+
+def test_the_noise_band_is_students_interval_over_trained_networks_their_draws_averaged():
+    curve = noise_curve(NOISE)
+    means = [0.65 + 0.1 * network + 0.005 for network in (0, 1, 2)]
+    assert curve.loc[0.5, "mean"] == pytest.approx(sum(means) / 3)
+    assert curve.loc[0.5, "half_width"] == pytest.approx(student.ppf(0.975, 2) * 0.1 / math.sqrt(3))
+    assert curve.loc[0.5, "n"] == 3
+
+
+def test_with_one_network_the_band_is_over_the_noise_draws():
+    curve = noise_curve(NOISE[NOISE["network_seed"] == 0])
+    assert curve.loc[0.0, "half_width"] == pytest.approx(student.ppf(0.975, 1) * 0.01 / math.sqrt(2) / math.sqrt(2))
+    single = noise_curve(NOISE[(NOISE["network_seed"] == 0) & (NOISE["seed"] == 0)])
+    assert single["half_width"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "plot"),
+    [
+        ("bars", Plot(kind="bars", group=["network", "genes"])),
+        ("line", Plot(kind="line", x="genes", group=["network"])),
+        ("scatter", Plot(kind="scatter", x="parameters", group=["network"])),
+        ("scatter", Plot(kind="scatter", x="parameters")),
+    ],
+)
+def test_figures_are_whole_xml_with_every_group_in_them(name, plot):
+    svg = drawn(name, CELLS, plot)
+    for group in ("A", "B &amp; &lt;C&gt;") if plot.group else ("all",):
+        assert group in svg
+
+
+HOSTILE = ["<script>alert(1)</script>", "$\\frac$", "a\nb", "\x1b[31m", '" onload="alert(1)', "_hidden", "]]>", "-->"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", ["bars", "line", "scatter"])
+def test_hostile_labels_are_text_in_a_figure(kind, name):
+    plot = {"line": {"x": "genes"}, "scatter": {"x": "parameters"}}.get(kind, {})
+    root = ElementTree.fromstring(
+        drawn(kind, CELLS.replace({"network": {"A": name}}), Plot(kind=kind, group=["network"], **plot))
+    )
+    tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert tags <= {"svg", "g", "defs", "path", "use", "text", "style", "clipPath", "rect", "metadata", "image", "tspan"}
+    assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]
+
+
+def test_the_noise_figure_marks_published_numbers_as_published():
+    study = Study.model_construct(
+        published=[Published(columns={"encoding": "TIC"}, metrics={"noise_accuracy": 0.7}, source="S")]
+    )
+    svg = drawn("noise", NOISE, Plot(kind="noise", group=["encoding"]), study)
+    assert "published: TIC, S" in svg
+
+
+def test_the_layers_figure_has_every_layer():
+    rows = [
+        {"encoding": e, "layer": name, "energy_mj": 1e-3, "decode_energy_mj": d, "input_rate": 0.1}
+        for e, d in (("genetic", 1e-3), ("unencoded", 0.0))
+        for name in ("stem.conv", "body.0.conv", "head.0")
+    ]
+    svg = drawn("layers", pd.DataFrame(rows), Plot(kind="layers", group=["encoding"]))
+    assert all(re.search(re.escape(name), svg) for name in ("stem.conv", "body.0.conv", "head.0", "unencoded"))
+
+
+def test_the_figure_of_kendalls_tau_has_a_panel_for_every_proxy_length():
+    candidates = pd.DataFrame(
+        {"E": ["1", "1", "5", "5"], "seed": [0] * 4, "L_ce": [1.0, 2, 1, 2], "test_accuracy": [0.1, 0.2] * 2}
+    )
+    correlations = pd.DataFrame({"E": ["1", "5"], "fitness": ["baseline"] * 2, "tau": [-0.5, 0.25]})
+    svg = drawn("fitness_against_accuracy", candidates, correlations)
+    assert "E = 1: τ of L_ce -0.50" in svg
+    assert "E = 5: τ of L_ce 0.25" in svg

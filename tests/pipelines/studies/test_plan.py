@@ -1,0 +1,129 @@
+import re
+
+import pytest
+
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from gee_core.evolution.proxy import wired_network
+from gee_core.model.network import count_parameters
+from pipelines.studies.definition import load_study
+from pipelines.studies.plan import draft_cells, resolve_cells
+
+NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
+
+
+@pytest.fixture
+def drafts(write_study):
+    def make(preset=None, data=None, seeds=None, overrides=None, only=None, **changes):
+        name = write_study(**changes)
+        return draft_cells(name, load_study(name), preset, data, seeds, overrides, only)
+
+    return make
+
+
+def test_every_combination_of_options_and_seeds_is_a_cell(drafts):
+    cells = drafts(grid={"network.T": [1, 2], "network.n_genes": [4, 6, 8]}, plots=[], published=[])
+    found = {(cell.params.network.T, cell.params.network.n_genes, cell.params.base.seed) for cell in cells}
+    assert found == {(T, g, seed) for T in (1, 2) for g in (4, 6, 8) for seed in (0, 1)}
+    assert len(cells) == len(found)
+
+
+def test_only_the_cells_with_the_labels_asked_for(drafts):
+    grid = {"network.T": [1, 2], "network.n_genes": [4, 6, 8]}
+    cells = drafts(grid=grid, plots=[], published=[], only={"network.T": {"2"}, "network.n_genes": {"4", "8"}})
+    assert {(cell.params.network.T, cell.params.network.n_genes) for cell in cells} == {(2, 4), (2, 8)}
+    assert {cell.params.base.seed for cell in cells} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ({"size": {"2"}}, "--only size=…: the study has no such column: choose one of encoding"),
+        ({"encoding": {"genes"}}, "--only encoding=genes: no such label left: choose one of genetic, unencoded"),
+    ],
+)
+def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
+    with pytest.raises(InputError, match=re.escape(message)):
+        drafts(only=only)
+
+
+def test_explicit_cells_stand_beside_the_grid(drafts):
+    cells = drafts(seeds=1, cells=[{"columns": {"encoding": "four steps"}, "set": {"network.T": 4}}])
+    assert [cell.columns["encoding"] for cell in cells] == ["genetic", "unencoded", "four steps"]
+    assert cells[-1].params.network.T == 4
+
+
+def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(drafts):
+    own = {"set": {"train.lr": 0.1, "train.batch_size": 8}, "presets": {"other": {"train.batch_size": 4}}}
+    cell = drafts("other", overrides={"train.lr": 0.2}, **own)[0]
+    assert (cell.params.train.epochs, cell.params.train.lr, cell.params.train.batch_size) == (3, 0.2, 4)
+    assert drafts(**own)[0].params.train.batch_size == 8
+
+
+def test_seeds_count_from_the_presets_own(drafts):
+    assert {cell.params.base.seed for cell in drafts(seeds=3, overrides={"base.seed": 5})} == {5, 6, 7}
+
+
+def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplied(drafts):
+    cell = drafts(grid={"a": [{"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}]}, plots=[], published=[])[0]
+    assert cell.params.network.width == 1 / 8
+    assert cell.params.network.n_genes == 12
+    assert cell.params.evolve.proxy_epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "nosuch"}, "unknown preset 'nosuch': choose one of digits, other"),
+        ({"presets": {"nosuch": {}}}, "studies/tiny.yaml: unknown preset 'nosuch'"),
+        ({"set": {"train.epocs": 3}}, "train.epocs is not a known key: did you mean epochs?"),
+        ({"set": {"trian.epochs": 3}}, "studies/tiny.yaml: trian.epochs = 3: no such key"),
+        ({"set": {"train.epochs": -3}}, "train.epochs = -3: input should be greater than or equal to 1"),
+        ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
+        ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
+        ({"overrides": {"evolve.variant": "ste"}}, "--set evolve.variant: the study varies this key"),
+        ({"set": {"prepare.dataset": "folder", "prepare.path": "nowhere"}}, "prepare.path = nowhere: the images of folder are"),
+        ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
+        ({"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": NARROWED}, "n_genes is null: set the genes"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_runs(drafts, project, arguments, message):
+    (project / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        drafts(**arguments)
+    assert message in str(caught.value)
+
+
+def test_the_plain_control_is_the_same_network_without_genes(drafts, digits):
+    genetic, _, plain, _ = resolve_cells(drafts(), lambda params: digits)
+    assert plain.params.network.n_genes is None
+    assert plain.params.network.model_dump() | {"n_genes": 6} == genetic.params.network.model_dump()
+    assert plain.full_parameters == genetic.full_parameters == parameters(plain, digits)
+
+
+@pytest.mark.parametrize("network", ["cifarnet", "vgg16", "resnet18", "resnet19"])
+def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent(drafts, digits, network):
+    genetic, narrowed = resolve_cells(
+        drafts(seeds=1, grid=NARROWED, set={"network.name": network, "network.n_genes": 12}), lambda params: digits
+    )
+    wanted = parameters(genetic, digits)
+    assert narrowed.params.network.n_genes is None
+    assert abs(parameters(narrowed, digits) - wanted) <= 0.02 * wanted
+    assert narrowed.full_parameters == genetic.full_parameters
+
+
+def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(drafts, digits, monkeypatch):
+    monkeypatch.setattr("pipelines.studies.plan._genetic_parameters", lambda network, meta: 3)
+    with pytest.raises(InputError, match=r"encoding = narrowed, seed 0: vgg16: no plain network within 2% of 3 parameters"):
+        resolve_cells(drafts(seeds=1, grid=NARROWED), lambda params: digits)
+
+
+def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
+    cells = drafts(seeds=1, analysis={"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2]})
+    added = [cell for cell in cells if cell.part == "kendall"]
+    assert [(cell.columns["E"], cell.candidate) for cell in added] == [(E, i) for E in "12" for i in range(3)]
+    assert {cell.params.evolve.population_size for cell in added} == {3}
+
+
+def parameters(cell, digits) -> int:
+    return count_parameters(wired_network(cell.params.network, load_prepared(digits).meta, None, 0))

@@ -1,0 +1,160 @@
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from gee_core.errors import InputError
+from pipelines.engines import processes
+from pipelines.studies import runner
+from pipelines.studies.plan import Cell
+from pipelines.studies.runner import DONE, read_result, run_cells
+
+EARLIER = '{"status": "ok", "metrics": {}, "commit": null}'
+"""A result of the time before results had checksums."""
+
+
+@pytest.fixture
+def cells(make_params):
+    def make(*seeds, **sections):
+        found = [Cell("grid", {"seed": str(s)}, make_params(base={"seed": s}, **sections), ("evaluate",)) for s in seeds]
+        return [replace(cell, key=f"key{cell.params.base.seed}") for cell in found]
+
+    return make
+
+
+@pytest.fixture
+def run_by(monkeypatch):
+    """Replaces the work of a cell; the processes are forked, so that they know the replacement."""
+    from multiprocessing import get_context
+
+    def replace_work(function):
+        monkeypatch.setattr(runner, "run_cell", function)
+        monkeypatch.setattr(processes, "get_context", lambda method: get_context("fork"))
+        monkeypatch.setattr(processes, "die_with_parent", lambda: None)
+
+    return replace_work
+
+
+def by_seed(cell, notify):
+    notify("working")
+    return {"status": "ok", "metrics": {"seed": cell.params.base.seed}}
+
+
+def fails_at_2(cell, notify):
+    if cell.params.base.seed == 2:
+        raise InputError("bad image")
+    time.sleep(0.1)
+    return by_seed(cell, notify)
+
+
+def dies_at_2(cell, notify):
+    if cell.params.base.seed == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return by_seed(cell, notify)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_cell_without_a_result_runs_once_and_is_reported(cells, run_by, tmp_path, jobs):
+    run_by(by_seed)
+    wanted, notes = cells(0, 1, 2, 3), []
+    (tmp_path / "key1.json").write_text(EARLIER)
+    run_cells([*wanted, wanted[0]], tmp_path, jobs, "abc", lambda cell, note: notes.append((cell.key, note)))
+    assert sorted(notes) == sorted((f"key{s}", note) for s in (0, 2, 3) for note in (DONE, "working"))
+    assert read_result(tmp_path, "key2")["metrics"] == {"seed": 2}
+    assert read_result(tmp_path, "key2")["commit"] == "abc"
+    assert (tmp_path / "key1.json").read_text() == EARLIER
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_leaves_as_it_is_and_what_was_finished_stays(cells, run_by, tmp_path, jobs):
+    run_by(fails_at_2)
+    with pytest.raises(InputError, match="bad image"):
+        run_cells(cells(0, 2, 3, 4), tmp_path, jobs, None)
+    assert not (tmp_path / "key2.json").exists()
+    assert not list(tmp_path.glob(".*"))
+    if jobs == 1:
+        assert (tmp_path / "key0.json").exists()
+
+
+def dies_once_at_2(cell, notify):
+    mark = Path(os.environ["GEE_TEST_MARK"])
+    if cell.params.base.seed == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return by_seed(cell, notify)
+
+
+def test_a_cell_whose_process_died_runs_again(cells, run_by, tmp_path, monkeypatch):
+    run_by(dies_once_at_2)
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
+    notes = []
+    run_cells(cells(0, 2, 3, 4), tmp_path, 2, None, lambda cell, note: notes.append((cell.key, note)))
+    assert (tmp_path / "mark").exists()
+    assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 2, 3, 4)] == [0, 2, 3, 4]
+    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key2", "key3", "key4"]
+
+
+def test_a_cell_whose_process_always_dies_is_named_with_a_remedy_once_all_others_are_done(cells, run_by, tmp_path):
+    run_by(dies_at_2)
+    with pytest.raises(InputError, match=r"cell seed = 2, seed 2 died every time .*: run the study again with --jobs 1"):
+        run_cells(cells(0, 2, 3, 4), tmp_path, 2, None)
+    assert sorted(path.name for path in tmp_path.glob("key*")) == ["key0.json", "key3.json", "key4.json"]
+
+
+def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, run_by, digits, tmp_path, monkeypatch):
+    run_by(by_seed)
+    wanted, notes = [replace(cell, prepared=digits) for cell in cells(0, 1, 2)], []
+    local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **local) as cluster:
+        monkeypatch.setenv("GEE_ENGINE", "dask")
+        monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
+        run_cells(wanted, tmp_path / "dask", None, "abc", lambda cell, note: notes.append((cell.key, note)))
+    monkeypatch.delenv("GEE_DASK")
+    monkeypatch.setenv("GEE_ENGINE", "serial")
+    run_cells(wanted, tmp_path / "serial", None, "abc")
+    contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("dask", "serial")]
+    assert contents[0] == contents[1]
+    assert sorted(contents[0]) == ["key0.json", "key1.json", "key2.json"]
+    assert sorted(notes) == sorted((f"key{seed}", note) for seed in range(3) for note in (DONE, "working"))
+
+
+def test_cells_that_train_the_same_network_go_to_one_process_and_different_evolutions_come_first(cells):
+    same, other = cells(0, 1), cells(0, 1, robustness={"domain": "image"})
+    later = cells(0, train={"epochs": 7})  # the evolution of seed 0 again
+    units = runner._units([*same, *other, *later])
+    assert [[cell.params.robustness.domain for cell in unit] for unit in units] == [["normalised", "image"]] * 2 + [
+        ["normalised"]
+    ]
+    assert [unit[0].params.base.seed for unit in units] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda t: "",
+        lambda t: t[:-9],
+        lambda t: "[]",
+        lambda t: t.replace('"seed": 0', '"seed": 1'),
+        lambda t: '{"status": "ok"}',
+    ],
+    ids=["empty", "cut off", "a list", "a bit", "another object"],
+)
+def test_a_damaged_result_is_named_once_and_its_cell_alone_runs_again(damage, cells, run_by, tmp_path, caplog):
+    run_by(by_seed)
+    wanted, path = cells(0, 1), tmp_path / "key0.json"
+    run_cells(wanted, tmp_path, 1, "abc")
+    whole = path.read_text()
+    assert damage(whole) != whole
+    path.write_text(damage(whole))
+    notes = []
+    run_cells(wanted, tmp_path, 1, "abc", lambda cell, note: notes.append(cell.key))
+    assert set(notes) == {"key0"}
+    assert path.read_text() == whole
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: damaged (")
+    assert message.endswith("); it is made again")
+    assert read_result(Path("nowhere"), "k") is None

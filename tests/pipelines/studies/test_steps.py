@@ -1,0 +1,164 @@
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from gee_core.config import PrepareConfig
+from gee_core.data.prepared import load_prepared
+from pipelines import prepare
+from pipelines.studies import steps
+from pipelines.studies.plan import Cell
+from pipelines.studies.steps import prepared_images, run_cell
+
+DIGITS = {"path": "data/raw", "image_size": None, "max_train_images": 40, "max_test_images": 20, "holdout": 0.25}
+PREPARE = PrepareConfig(dataset="digits", split_seed=0, stream=False, **DIGITS)
+
+
+@pytest.fixture
+def cell(make_params, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def make(stages=("evaluate",), candidate=None, **sections):
+        own = {"evolve": {"n_generations": 1}, "train": {"epochs": 2}} | sections
+        return Cell("grid", {}, make_params(**own), stages, candidate, prepared=digits)
+
+    return make
+
+
+def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
+    from pipelines import evaluate, evolve, robustness, train
+
+    wanted = cell(("evaluate", "robustness"))
+    found = run_cell(wanted)["metrics"]
+    params, data = wanted.params, load_prepared(digits)
+    evolved = evolve.evolve_network(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
+    net, _, of_training = train.train_network(params, evolved.genotype, data, tmp_path / "train")
+    expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0]
+    expected |= robustness.metrics(robustness.run(params, net, data))
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_costs_count_the_images_that_the_training_passes(cell):
+    metrics = run_cell(cell())["metrics"]
+    assert metrics["evolve_passes"] == 3 * 1 * 48  # candidates, epochs, images without the hold-out
+    assert metrics["train_passes"] == 2 * 64
+
+
+def test_a_candidate_is_trained_from_its_own_wiring(cell):
+    results = [run_cell(cell(candidate=index))["metrics"] for index in range(3)]
+    winner = run_cell(cell())["metrics"]
+    assert len({r["test_loss"] for r in results}) == 3
+    best = int(winner["best_index"])
+    assert winner["test_loss"] == results[best]["test_loss"]
+    assert winner["best_L_ce"] == results[best]["L_ce"]
+
+
+def test_a_training_that_was_killed_goes_on_at_its_last_epoch(cell, monkeypatch):
+    wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
+    expected = run_cell(wanted)["metrics"]
+    steps.forget(wanted)
+
+    def kill(note):
+        if note.startswith("train 2/3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(wanted, kill)
+    notes = []
+    found = run_cell(wanted, notes.append)["metrics"]
+    assert "evolve 1/3" not in notes  # the evolution was done
+    times = ("evolve_seconds", "train_seconds")
+    assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in expected.items() if k not in times}
+
+
+def spoil(path):
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["evolve/*/evolved.json", "train/*/trained.json", "train/*/network.safetensors"])
+def test_a_damaged_step_is_named_and_done_again_with_the_same_result(name, cell, caplog):
+    wanted = cell(train={"epochs": 2})
+    expected = run_cell(wanted)["metrics"]
+    (path,) = steps.STEPS.glob(name)
+    before = path.read_bytes()
+    spoil(path)
+    notes = []
+    found = run_cell(wanted, notes.append)["metrics"]
+    assert ("evolve 1/3" in notes, any(note.startswith("train 2/2") for note in notes)) == ("evolve" in name, "train" in name)
+    times = ("evolve_seconds", "train_seconds")
+    assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in expected.items() if k not in times}
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: damaged")
+    assert message.endswith("it is made again")
+    assert (path.read_bytes() == before) == path.name.endswith(".safetensors")  # the others hold times
+
+
+def test_a_damaged_evolution_does_not_stand_in_the_way_of_force(cell):
+    wanted = cell()
+    run_cell(wanted)
+    (path,) = steps.STEPS.glob("evolve/*/evolved.json")
+    path.write_text("{")
+    steps.forget(wanted)
+    assert not path.parent.exists()
+
+
+def test_damaged_images_are_named_and_prepared_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    path = prepared_images(PREPARE) / "train_images.npy"
+    before = path.read_bytes()
+    spoil(path)
+    prepared_images(PREPARE)
+    assert path.read_bytes() == before
+    (message,) = caplog.messages
+    assert message == f"{path}: damaged, its checksum is not the one in meta.json; it is made again"
+
+
+def test_images_are_prepared_once_and_anew_for_another_section(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls, run = [], prepare.run
+    monkeypatch.setattr(prepare, "run", lambda cfg, out: calls.append(cfg) or run(cfg, out))
+    first, again = prepared_images(PREPARE), prepared_images(PREPARE)
+    assert first == again
+    assert load_prepared(first).meta.n_train == 40
+    other = prepared_images(PREPARE.model_copy(update={"max_train_images": 50}))
+    assert other != first
+    assert len(calls) == 2
+
+
+def test_other_files_in_the_same_folder_are_other_images(tmp_path):
+    cfg = PREPARE.model_copy(update={"dataset": "folder", "path": str(tmp_path)})
+    (tmp_path / "a.png").write_bytes(b"1")
+    before = steps._listing(cfg)
+    assert steps._listing(cfg) == before
+    (tmp_path / "a.png").write_bytes(b"12")
+    assert steps._listing(cfg) != before
+
+
+def test_two_that_want_the_same_step_take_turns(tmp_path):
+    order = []
+
+    def work(name):
+        with steps._locked(tmp_path / "step"):
+            order.append(name)
+            time.sleep(0.1)
+            order.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order[0] == order[1] != order[2] == order[3]
+
+
+def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):
+    wanted = cell(candidate=0)
+    found = steps._evolved(wanted, load_prepared(wanted.prepared), lambda note: None)
+    found["records"][0]["status"] = "failed: the loss is nan"
+    monkeypatch.setattr(steps, "_evolved", lambda *arguments: found)
+    assert run_cell(wanted) == {"status": "failed: failed: the loss is nan", "metrics": {}}
+    assert run_cell(replace(wanted, candidate=1))["status"] == "ok"

@@ -1,0 +1,169 @@
+"""Whole studies of tiny cells, in this process."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from gee_core.errors import DivergedError
+from pipelines import evolve
+from pipelines.studies import steps, study
+from pipelines.studies.study import OUT, Request, Watch, run_study
+
+REPORTS = ["cells.csv", "table.csv", "table.md", "study.json", "1-bars.svg"]
+
+
+class Ran(Watch):
+    """Remembers which cells ran."""
+
+    def __init__(self):
+        self.cells, self.missing = [], None
+
+    def planned(self, cells, missing, jobs):
+        self.missing = len(missing)
+
+    def done(self, cell, result):
+        self.cells.append(cell.name)
+
+
+class KilledAfterFirst(Ran):
+    def done(self, cell, result):
+        super().done(cell, result)
+        raise KeyboardInterrupt
+
+
+def reports(names=REPORTS):
+    return {name: (OUT / "tiny" / name).read_bytes() for name in names}
+
+
+@pytest.fixture
+def run(write_study):
+    def go(watch=None, seeds=None, force=False, **changes):
+        write_study(**changes)
+        return run_study(Request("tiny", seeds=seeds), jobs=1, force=force, watch=watch)
+
+    return go
+
+
+def test_a_study_ends_in_means_over_its_seeds_beside_the_published_numbers(run):
+    [table] = run()
+    assert [(row[0], row[-2], row[-1]) for row in table.rows] == [
+        ("genetic", "2", "ours"),
+        ("unencoded", "2", "ours"),
+        ("genetic", "", "published: Table 2"),
+    ]
+    cells = pd.read_csv(OUT / "tiny/cells.csv")
+    written = pd.read_csv(OUT / "tiny/table.csv").iloc[0]
+    measured = cells[cells["encoding"] == "genetic"]["test_accuracy"]
+    assert written["test_accuracy"] == pytest.approx(measured.mean())
+    assert written["test_accuracy_sd"] == pytest.approx(measured.std(ddof=1), nan_ok=True)
+    assert cells[cells["encoding"] == "unencoded"]["parameter_ratio"].eq(1).all()
+    about = json.loads((OUT / "tiny/study.json").read_text())
+    assert about["images"] == {"train": 64, "holdout": 16, "test": 24}
+    assert about["command"] == "gee study run tiny"
+    assert (about["cells"], about["seeds"], about["failed"]) == (4, [0, 1], [])
+
+
+def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run, project):
+    run()
+    whole = reports()
+    shutil.rmtree(OUT)
+    shutil.rmtree(steps.STEPS)
+    with pytest.raises(KeyboardInterrupt):
+        run(first := KilledAfterFirst())
+    run(rest := Ran())
+    assert len(first.cells) == 1
+    assert len(rest.cells) == rest.missing == 3
+    assert not set(first.cells) & set(rest.cells)
+    assert reports() == whole
+
+
+def test_a_finished_study_runs_nothing_and_a_further_seed_only_its_own_cells(run):
+    run(seeds=1)
+    run(again := Ran(), seeds=1)
+    run(more := Ran(), seeds=2)
+    assert again.cells == []
+    assert more.cells == ["encoding = genetic, seed 1", "encoding = unencoded, seed 1"]
+
+
+def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypatch):
+    run(seeds=1)
+    before, trained, train = reports(), [], steps.train_network
+    monkeypatch.setattr(steps, "train_network", lambda params, *rest: trained.append(params) or train(params, *rest))
+    run(again := Ran(), seeds=1, force=True)
+    assert len(again.cells) == len(trained) == 2
+    assert reports() == before
+
+
+def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch):
+    evolved, trained = [], []
+    for calls, name in ((evolved, "evolve_network"), (trained, "train_network")):
+        function = getattr(steps, name)
+        monkeypatch.setattr(
+            steps, name, lambda params, *rest, f=function, calls=calls: calls.append(params) or f(params, *rest)
+        )
+    domains = {"robustness.domain": ["normalised", "image"]}
+    run(seeds=1, grid=domains, stages=["evaluate", "robustness"], metrics=["noise_accuracy"], plots=[], published=[])
+    cells = pd.read_csv(OUT / "tiny/cells.csv")
+    assert (len(evolved), len(trained), len(cells)) == (1, 1, 2)
+    assert cells["noise_accuracy"].notna().all()
+
+
+def test_a_plain_network_is_not_evolved(run, monkeypatch):
+    monkeypatch.setattr(evolve, "run", lambda *arguments: pytest.fail("evolved"))
+    run(seeds=1, grid={"encoding": [{"label": "unencoded", "control": "plain"}]}, published=[])
+
+
+def test_a_training_that_diverges_fails_its_cell_and_not_the_study(run, monkeypatch):
+    train = steps.train_network
+
+    def diverges_when_genetic(params, *rest):
+        if params.network.n_genes is not None:
+            raise DivergedError("train: the training loss is nan")
+        return train(params, *rest)
+
+    monkeypatch.setattr(steps, "train_network", diverges_when_genetic)
+    [table] = run()
+    failed = table.headers.index("failed")
+    assert [row[failed] for row in table.rows] == ["2", "0", ""]
+    about = json.loads((OUT / "tiny/study.json").read_text())
+    assert about["failed"][0] == "encoding = genetic, seed 0: failed: train: the training loss is nan"
+    run(again := Ran())
+    assert again.cells == []
+
+
+def test_noise_and_layers_are_written_by_cell(run):
+    plots = [{"kind": kind, "group": ["encoding"]} for kind in ("noise", "layers")]
+    run(seeds=1, stages=["evaluate", "robustness"], plots=plots)
+    noise, layers = pd.read_csv(OUT / "tiny/noise.csv"), pd.read_csv(OUT / "tiny/layers.csv")
+    assert noise.groupby("encoding").size().to_dict() == {"genetic": 4, "unencoded": 4}  # two strengths, two draws
+    assert (layers[layers["encoding"] == "genetic"]["decode_macs"] > 0).sum() == 7  # all but the stem and the head
+    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"1-noise.svg", "2-layers.svg"}
+
+
+def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(run):
+    _, table = run(
+        seeds=1,
+        grid={"encoding": [{"label": "unencoded", "control": "plain"}]},
+        published=[],
+        analysis={"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2]},
+    )
+    assert table.headers[:2] == ["E", "fitness"]
+    assert {row[1] for row in table.rows} >= {"baseline", "baseline+R_T", "baseline+R_S", "ste"}
+    cells = pd.read_csv(OUT / "tiny/cells.csv")
+    cells = cells[cells["part"] == "kendall"]
+    one, two = (cells[cells["E"] == E].set_index("candidate") for E in (1, 2))
+    assert len(one) == len(two) == 3
+    assert (one["test_loss"] == two["test_loss"]).all()  # the same wirings, trained in full
+    assert (one["L_ce"] != two["L_ce"]).all()  # scored after one and after two epochs
+    assert one["test_loss"].nunique() == 3
+
+
+@pytest.mark.slow
+def test_cells_side_by_side_give_the_same_bytes(run, monkeypatch):
+    monkeypatch.setenv("GEE_COMPILE", "0")
+    run()
+    one = reports()
+    study.run_study(Request("tiny"), jobs=2, force=True)
+    assert reports() == one

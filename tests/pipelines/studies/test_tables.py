@@ -1,0 +1,106 @@
+import io
+import math
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from pipelines.studies.definition import Study
+from pipelines.studies.metrics import METRICS
+from pipelines.studies.tables import aggregate, markdown, rich_tables, shown, with_published
+
+CELLS = pd.DataFrame(
+    {
+        "variant": ["ste", "ste", "ste", "random", "random"],
+        "seed": [0, 1, 2, 0, 1],
+        "status": ["ok", "ok", "failed: the loss is nan", "ok", "ok"],
+        "test_accuracy": [0.8, 0.9, math.nan, 0.5, 0.5],
+    }
+)
+STUDY = Study.model_validate(
+    {
+        "title": "A",
+        "preset": "digits",
+        "seeds": 1,
+        "grid": {"variant": [{"label": "ste"}, {"label": "random"}]},
+        "metrics": ["test_accuracy"],
+        "published": [
+            {
+                "columns": {"variant": "ste"},
+                "metrics": {"test_accuracy": 0.9616, "parameters": 1},
+                "sd": {"test_accuracy": 0.0013},
+                "source": "Table 4",
+            }
+        ],
+    }
+)
+
+
+def table():
+    return aggregate(CELLS, ["variant"], ["test_accuracy"])
+
+
+def test_means_and_sample_standard_deviations_over_the_seeds_that_succeeded_in_the_studys_order():
+    rows = table().to_dict("records")
+    assert [row["variant"] for row in rows] == ["ste", "random"]
+    assert rows[0]["test_accuracy"] == pytest.approx(0.85)
+    assert rows[0]["test_accuracy_sd"] == pytest.approx(0.1 / math.sqrt(2))
+    assert [(row["n"], row["failed"]) for row in rows] == [(2, 1), (2, 0)]
+
+
+def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
+    assert markdown(["<b>"], [["a|b\nc"]]) == "| &lt;b&gt; |\n| --- |\n| a\\|b c |\n"
+
+
+def test_labels_with_brackets_are_no_markup_on_a_terminal():
+    text = io.StringIO()
+    for part in rich_tables("[/title]", ["[/column]", "source"], [["[red]x[/]", "ours"]]):
+        Console(file=text, width=80).print(part)
+    assert all(name in text.getvalue() for name in ("[/title]", "[/column]", "[red]x[/]"))
+
+
+def test_one_seed_has_a_mean_and_no_spread():
+    row = aggregate(CELLS[:1], ["variant"], ["test_accuracy"]).iloc[0]
+    assert row["test_accuracy"] == 0.8
+    assert math.isnan(row["test_accuracy_sd"])
+
+
+def test_cells_that_all_failed_keep_their_row():
+    row = aggregate(CELLS[2:3], ["variant"], ["test_accuracy"]).iloc[0]
+    assert math.isnan(row["test_accuracy"])
+    assert (row["n"], row["failed"]) == (0, 1)
+
+
+def test_published_rows_stand_below_and_are_marked():
+    headers, rows = shown(with_published(table(), STUDY), ["variant"], ["test_accuracy"])
+    assert headers == ["variant", "test accuracy (%)", "n", "failed", "source"]
+    assert rows == [
+        ["ste", "85.00 ± 7.07", "2", "1", "ours"],
+        ["random", "50.00", "2", "0", "ours"],
+        ["ste", "96.16 ± 0.13", "", "", "published: Table 4"],
+    ]
+
+
+def test_a_bar_in_a_cell_does_not_break_the_markdown():
+    assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |\n"
+
+
+def test_a_terminal_shows_published_rows_apart_and_without_empty_columns():
+    ours, published = rich_tables("A", *shown(with_published(table(), STUDY), ["variant"], ["test_accuracy"]))
+    assert [str(column.header) for column in ours.columns] == ["variant", "test accuracy (%)", "n", "failed"]
+    assert [str(column.header) for column in published.columns] == ["variant", "test accuracy (%)", "source"]
+    assert (ours.row_count, published.row_count) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "sd", "text"),
+    [
+        ("test_accuracy", 0.9616, 0.0013, "96.16 ± 0.13"),
+        ("parameters", 4352154.0, 0.0, "4,352,154"),
+        ("parameter_ratio", 0.184, 3e-17, "18.4"),
+        ("energy_mj", 0.00012345, math.nan, "0.0001234"),
+        ("tau", math.nan, math.nan, ""),
+    ],
+)
+def test_numbers_are_written_with_their_unit_and_spread(name, mean, sd, text):
+    assert METRICS[name].format(mean, sd) == text

@@ -1,0 +1,107 @@
+import dataclasses
+import socket
+
+import pytest
+
+from pipelines.studies.plan import Cell
+from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_study_tracker
+from pipelines.tracking.replay import replay
+from pipelines.tracking.tracker import Tracker
+
+RESULT = {"status": "ok", "metrics": {"test_accuracy": 0.5, "parameters": 120}}
+
+
+@pytest.fixture(scope="session")
+def cells(make_params):
+    seeds = [Cell("grid", {"encoding": "genetic"}, make_params(base={"seed": seed}), ("evaluate",)) for seed in range(3)]
+    return [dataclasses.replace(cell, key=f"key{cell.params.base.seed}") for cell in seeds]
+
+
+@pytest.fixture(scope="session")
+def client(cells, tmp_path_factory):
+    """A store in which a study of three cells was killed after two, then run to its end."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("dvc.yaml", "params.yaml"):
+        (folder / name).touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GEE_TRACKING", "on")
+        first = open_study_tracker("tiny", "digits", cells)
+        first.cell(cells[0], RESULT)
+        first.cell(cells[1], {"status": "failed: the loss is nan", "metrics": {}})
+        first.drain()  # a killed run waits for 5 s only, the store is made in up to 10
+        first.close("KILLED")
+        second = open_study_tracker("tiny", "digits", cells)
+        for cell in cells:
+            second.cell(cell, RESULT)
+        second.artifact(folder / "params.yaml")
+        second.close()
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+def runs(client, level):
+    experiment = client.get_experiment_by_name("gee").experiment_id
+    return client.search_runs([experiment], f"tags.`gee.level` = '{level}'")
+
+
+def test_a_study_that_was_started_again_has_one_run_that_ended_well(client):
+    [study] = runs(client, "study")
+    assert study.info.run_name == "study tiny"
+    assert study.info.status == "FINISHED"
+    assert study.data.params == {"study": "tiny", "preset": "digits"}
+    assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["params.yaml"]
+
+
+def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
+    [study] = runs(client, "study")
+    found = {run.data.params["seed"]: run for run in runs(client, "cell")}
+    assert len(runs(client, "cell")) == len(found) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {study.info.run_id}
+    run = found["0"]
+    assert run.data.metrics == {"test_accuracy": 0.5, "parameters": 120}
+    assert run.data.params["encoding"] == "genetic"
+    assert run.data.params["network.n_genes"] == "6"
+    assert run.data.params["train.epochs"] == "4"
+    assert [found[seed].info.status for seed in "012"] == ["FINISHED", "FAILED", "FINISHED"]
+    assert found["1"].data.tags["status"] == "failed: the loss is nan"
+
+
+def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay_once(cells, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    monkeypatch.setattr("pipelines.tracking.delivery.RETRY", 0.1)
+    gone = f"{socket.gethostname()}/4194303/1"
+    monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: 1 / 0)
+        for part in (cells[:2], cells):  # it was started twice, both times in vain
+            tracker = open_study_tracker("tiny", "digits", cells)
+            for cell in part:
+                tracker.cell(cell, RESULT)
+            tracker.close()
+    found = replay(tmp_path / ".scratch/tracking")
+    assert [waiting.written["cell"] for waiting in found] == [2, 3]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [run.info.status for run in runs(client, "study")] == ["FINISHED"]
+    assert sorted(run.data.params["seed"] for run in runs(client, "cell")) == ["0", "1", "2"]
+
+
+def test_tracking_that_is_off_tracks_nothing(cells, monkeypatch, tmp_path):
+    monkeypatch.setenv("GEE_TRACKING", "off")
+    monkeypatch.chdir(tmp_path)
+    tracker = open_study_tracker("tiny", "digits", cells)
+    tracker.cell(cells[0], RESULT)
+    tracker.close()
+    assert isinstance(tracker, NullStudyTracker)
+    assert not list(tmp_path.iterdir())
+
+
+def test_both_trackers_have_all_that_a_tracker_has():
+    wanted = {name for name in vars(Tracker) if not name.startswith("_")} | {"cell"}
+    assert all(wanted <= set(dir(kind)) for kind in (StudyTracker, NullStudyTracker))

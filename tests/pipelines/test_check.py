@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gee_core.config import Params
+from gee_core.errors import InputError
+from pipelines import check
+from pipelines.check import check_inputs
+from pipelines.paths import CHECKED
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_all_that_params_name_being_there_it_writes_what_never_changes(in_project):
+    (in_project() / "data/raw").mkdir()
+    check.main()
+    first = CHECKED.read_bytes()
+    params = Path("params.yaml").read_text()
+    assert "seed: 0" in params
+    Path("params.yaml").write_text(params.replace("seed: 0", "seed: 3", 1))
+    check.main()
+    assert CHECKED.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "reason"),
+    [
+        ("prepare", "path", "nowhere", "no such folder: put the images there"),
+        ("evolve", "start", "nowhere.json", "cannot be read"),
+        ("train", "init_from", "nowhere.safetensors", "no such file: name a checkpoint of a plain network, or null"),
+    ],
+)
+def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(section, key, value, reason, in_project, make_params):
+    (in_project() / "data/raw").mkdir()
+    with pytest.raises(InputError) as caught:
+        check_inputs(make_params(**{section: {key: value}}))
+    assert str(caught.value).startswith(f"{section}.{key} = {value}: {reason}")
+
+
+def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
+    in_project()
+    check_inputs(make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"}))
+    assert Path("data/raw/cifar10").is_dir()
+
+
+def test_params_that_are_not_in_order_leave_everything_as_it_was(in_project, capsys):
+    folder = in_project()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    params = folder / "params.yaml"
+    text = params.read_text()
+    params.write_text(text + "\nmisspelt: {}\n")
+    with pytest.raises(SystemExit) as caught:
+        check.main()
+    assert caught.value.code == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("check: error: params.yaml: misspelt")
+    params.write_text(text)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_it_looks_at_every_section_and_prepare_waits_for_it():
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert set(stages["check"]["params"]) == set(Params.model_fields)
+    assert stages["check"]["outs"] == [str(CHECKED)]
+    assert str(CHECKED) in stages["prepare"]["deps"]

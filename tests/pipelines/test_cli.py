@@ -1,0 +1,206 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gee_core.model.network import build_network, count_parameters
+from pipelines import cli
+from pipelines.params import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Network, genes, classes, parameters of the paper's Table 2; the same network unencoded, in millions. That every network of
+# the table has its number is tested on the networks themselves: here, that the command's options reach them.
+CASES = [
+    ("resnet19", 100, 10, 4_352_154, 12.70),
+    ("vgg16_wide", 200, 100, 7_255_780, 19.07),
+    ("vgg16", 100, 10, 2_514_522, 9.24),
+]
+
+
+def gee(*arguments: str):
+    return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """Runs the command `gee` as a user would; returns its exit code, output and messages."""
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # `main` puts this Python before it
+    here = Path.cwd()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gee", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out = capsys.readouterr()
+        return caught.value.code, out.out, out.err
+
+    yield run
+    os.chdir(here)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder without results, and the current one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "presets", folder / "presets")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("network", "genes", "classes", "parameters", "plain"), CASES)
+def test_count_gives_the_papers_numbers(network, genes, classes, parameters, plain):
+    result = gee("count", "--network", network, "--genes", str(genes), "--classes", str(classes), "--json")
+    values = json.loads(result.stdout)
+    assert values["parameters"] == parameters
+    assert round(values["plain_parameters"] / 1e6, 2) == plain
+    assert values["ratio"] == round(parameters / values["plain_parameters"], 4)
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_count_takes_every_size_into_account():
+    sizes = {"classes": 7, "channels": 1, "size": 16, "width": 0.25}
+    options = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
+    values = json.loads(gee("count", "--network", "vgg16", "--genes", "9", *options, "--json").stdout)
+    assert values["parameters"] == count_parameters(build_network("vgg16", 7, 1, 16, 9, 0.25))
+    assert values["plain_parameters"] == count_parameters(build_network("vgg16", 7, 1, 16, None, 0.25))
+    assert (values["num_classes"], values["in_channels"], values["image_size"]) == (7, 1, 16)
+    assert f"{values['parameters']:,}" in gee("count", "--network", "vgg16", "--genes", "9", *options).stdout
+
+
+def test_count_of_a_plain_network_is_its_own_comparison():
+    values = json.loads(gee("count", "--network", "vgg16", "--width", "0.1", "--json").stdout)
+    assert values["n_genes"] is None
+    assert values["parameters"] == values["plain_parameters"]
+    assert values["ratio"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--network", "resnet50"], "gee: error: unknown network 'resnet50': choose one of cifarnet"),
+        (["--network", "vgg16", "--genes", "0"], "gee: error: n_genes must be >= 1, got 0"),
+        (["--network", "vgg16", "--classes", "0"], "gee: error: num_classes must be >= 1, got 0"),
+        (["--network", "vgg16", "--width", "-1"], "gee: error: width must be > 0, got -1"),
+        (["--network", "vgg16", "--genes", "many"], "Invalid value for '--genes'"),
+        ([], "Missing option '--network'"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_of_count_is_one_message_and_exit_code_2(options, message, main, project):
+    code, out, err = main("count", *options)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_help_lists_every_command():
+    text = gee("--help").stdout
+    assert all(command in text for command in ("run", "count", "preset", "summary", "predict", "flow", "gc  "))
+    assert "serve" in gee("flow", "--help").stdout
+
+
+def test_help_needs_no_heavy_import():
+    code = "import sys, pipelines.cli; print(sorted({'torch', 'mlflow', 'prefect', 'dvc', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_preset_writes_params_and_says_what_changed(main, project):
+    code, out, _ = main("preset", "cifar10-paper", "--data", "my/images")
+    assert code == 0
+    assert load_params(project / "params.yaml").prepare.path == "my/images"
+    assert "prepare.path: data/raw → my/images" in out
+
+
+def test_preset_without_a_name_lists_them_and_an_unknown_one_too(main, project):
+    before = (project / "params.yaml").read_bytes()
+    assert "cifar10-small" in main("preset")[1]
+    code, _, err = main("preset", "nothing")
+    assert code == 2
+    assert err.startswith("gee: error: unknown preset 'nothing': choose one of cifar10-paper, ")
+    assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "not found; `dvc repro` makes it"), ("{", "damaged")])
+def test_summary_without_a_run_is_one_message(content, message, main, project):
+    if content is not None:
+        (project / "reports").mkdir()
+        (project / "reports/summary.json").write_text(content)
+    code, _, err = main("summary")
+    assert code == 2
+    assert err.startswith("gee: error: reports/summary.json: ")
+    assert message in err
+
+
+def test_predict_without_a_model_is_one_message(main, project):
+    (project / "image.png").touch()
+    code, out, err = main("predict", "image.png")
+    assert (code, out) == (2, "")
+    assert err == "gee: error: models/export/network.onnx: not found; `dvc repro export` makes it, `dvc pull` fetches it\n"
+
+
+def fake_predictions(monkeypatch):
+    asked = []
+
+    def predict(images, model):
+        asked.extend([*images, model])
+        assert all(path.is_file() for path in images)
+        return [(path, "cat", 0.875) for path in images]
+
+    monkeypatch.setattr("pipelines.predict.predict", predict)
+    return asked
+
+
+def test_predict_prints_a_line_per_image(main, project, monkeypatch):
+    asked = fake_predictions(monkeypatch)
+    name = "a picture with a very long name " * 4 + "[red].png"
+    (project / name).touch()
+    code, out, _ = main("predict", name, name)
+    assert code == 0
+    assert out == f"{name}: cat (87.5%)\n" * 2
+    assert asked[-1] == Path("models/export/network.onnx")
+
+
+def test_predict_finds_images_beside_the_user_also_below_the_project_folder(main, project, monkeypatch):
+    fake_predictions(monkeypatch)
+    (project / "pictures").mkdir()
+    (project / "pictures/cat.png").touch()
+    monkeypatch.chdir(project / "pictures")
+    code, out, _ = main("predict", "cat.png")
+    assert code == 0
+    assert "cat (87.5%)" in out
+
+
+def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
+    (project / "params.yaml").write_text("base: {}\n")
+    monkeypatch.setattr("pipelines.processes.run_in_foreground", lambda command: pytest.fail("something was started"))
+    code, _, err = main("run")
+    assert code == 2
+    assert err.startswith("gee: error: params.yaml: ")
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_run_is_dvc_repro_with_this_python_first_and_its_exit_code(force, main, project, monkeypatch):
+    started = []
+
+    def run_in_foreground(command):
+        started.append((command, os.environ["PATH"].split(os.pathsep)[0]))
+        return 3
+
+    monkeypatch.setattr("pipelines.processes.run_in_foreground", run_in_foreground)
+    monkeypatch.setattr("pipelines.processes.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+    (project / "data/raw").mkdir(parents=True)
+    code, *_ = main("run", *(["--force"] if force else []))
+    assert code == 3
+    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    assert started == [(command, str(Path(sys.executable).parent))]

@@ -1,0 +1,52 @@
+import pytest
+
+from pipelines import dvc_lock
+from pipelines.dvc_lock import set_aside_damaged_lock
+
+LOCK = """\
+schema: '2.0'
+stages:
+  prepare:
+    cmd: python -m pipelines.prepare
+    params:
+      params.yaml:
+        prepare:
+          dataset: digits
+    outs:
+    - path: data/prepared
+      hash: md5
+      md5: c4ca4238a0b923820dcc509a6f75849b.dir
+      size: 1
+      nfiles: 2
+"""
+
+
+def test_a_lock_that_dvc_takes_stays(tmp_path, caplog):
+    set_aside_damaged_lock(tmp_path)  # none yet
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    set_aside_damaged_lock(tmp_path)
+    assert (tmp_path / "dvc.lock").read_text() == LOCK
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", LOCK[:5].encode(), LOCK[:20].encode(), LOCK[:40].encode(), LOCK.encode()[:-30] + b"\xff", b"[]", b"a: [", b"a: b"],
+)
+def test_a_lock_that_was_cut_off_is_moved_away_with_one_warning(content, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(dvc_lock, "WRITING", 0.0)
+    (tmp_path / "dvc.lock").write_bytes(content)
+    set_aside_damaged_lock(tmp_path)
+    assert not (tmp_path / "dvc.lock").exists()
+    assert (tmp_path / ".scratch/dvc.lock.damaged").read_bytes() == content
+    (message,) = caplog.messages
+    assert message.startswith("dvc.lock: damaged, moved to ")
+    assert "`git checkout dvc.lock`" in message
+
+
+def test_a_lock_that_another_dvc_is_writing_stays(tmp_path, monkeypatch):
+    path = tmp_path / "dvc.lock"
+    path.write_text("")
+    monkeypatch.setattr(dvc_lock.time, "sleep", lambda seconds: path.write_text(LOCK))
+    set_aside_damaged_lock(tmp_path)
+    assert path.read_text() == LOCK

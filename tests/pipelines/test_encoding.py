@@ -1,0 +1,163 @@
+"""`train.init_from` and `gee encode`: a plain checkpoint becomes genes, and bad ones become one message."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from gee_core.checkpoint import load_network, load_tensors, save_network
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from gee_core.evolution.proxy import wired_network
+from gee_core.genome.encoding import decode, genome_of
+from gee_core.model.network import count_parameters
+from gee_core.training.loop import for_inference
+from pipelines import encoding, train
+from pipelines.cli import app
+from pipelines.evolve import genotype_file
+
+SIGMAS = {"sigma_O": 0.3, "sigma_X": [0.4] * 8, "seed": 7}
+
+
+@pytest.fixture(scope="session")
+def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
+    """A plain network, trained until it knows some digits."""
+    params = make_params(
+        network={"n_genes": None}, evolve={"variant": "analytic"}, train={"epochs": 40, "warmup_epochs": 1, "lr": 0.02}
+    )
+    data = load_prepared(digits)
+    net, _ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
+    path = tmp_path_factory.mktemp("plain") / "network.safetensors"
+    save_network(path, net, params.network, data.meta)
+    return path
+
+
+def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_else(plain_checkpoint, digits, make_params):
+    params, data = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits)
+    net, errors = encoding.encoded_network(params, data.meta)
+    plain_network = params.network.model_copy(update={"n_genes": None})
+    plain = load_network(plain_checkpoint, wired_network(plain_network, data.meta, None, 0), plain_network, data.meta)
+    assert genome_of(net).n_genes == 6
+    decoded = dict(decode(net).named_parameters())
+    for name, weight in plain.named_parameters():
+        layer = name.removesuffix(".weight")
+        error = ((decoded[name] - weight).norm() / weight.norm()).item()
+        assert error == pytest.approx(errors.get(layer, 0.0), rel=1e-4)
+    assert set(errors) == {f"body.{layer}.conv" for layer in (0, 2, 3, 5, 6, 8, 9)}
+    assert all(0 < error < 1 for error in errors.values())
+
+
+def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_checkpoint, digits, make_params, tmp_path):
+    params = make_params(train={"init_from": str(plain_checkpoint), "lr": 1e-3})
+    data, reported = load_prepared(digits), []
+    for name in ("whole", "stopped", "wired"):
+        (tmp_path / name).mkdir()
+    net, rows = train.run(params, SIGMAS, data, tmp_path / "whole", on_encoded=reported.append)
+    _, wired = train.run(make_params(train={"lr": 1e-3}), SIGMAS, data, tmp_path / "wired")
+    assert rows[0]["train_loss"] < wired[0]["train_loss"]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert len(reported) == 1
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.run(params, SIGMAS, data, tmp_path / "stopped", stop)
+    resumed, again = train.run(params, SIGMAS, data, tmp_path / "stopped")
+    assert again == rows
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint, in_project, capsys):
+    folder = in_project(train={"init_from": str(plain_checkpoint), "epochs": 2})
+    genotype = folder / "models/evolve/genotype.json"
+    genotype.parent.mkdir(parents=True)
+    genotype.write_text(json.dumps({"network": "vgg16", "n_genes": 6} | SIGMAS))
+    train.main()
+    metrics = json.loads((folder / "reports/train/metrics.json").read_text())
+    errors = [value for key, value in metrics.items() if key.startswith("encoding_error/")]
+    assert len(errors) == 7
+    assert metrics["encoding_error"] == pytest.approx(sum(errors) / 7)
+    shown = capsys.readouterr().err
+    assert "relative error" in shown
+    assert "body.9.conv" in shown
+
+
+def bad_checkpoint(what: str, folder: Path, source: Path) -> Path:
+    path = folder / "network.safetensors"
+    shutil.copy(source, path)
+    shutil.copy(source.with_suffix(".json"), path.with_suffix(".json"))
+    if what == "cut off":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif what == "without its .json":
+        path.with_suffix(".json").unlink()
+    elif what == "missing":
+        path.unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "reason"),
+    [
+        ("missing", {}, "not found"),
+        ("without its .json", {}, "not found"),
+        ("cut off", {}, "damaged"),
+        ("fine", {"width": 1 / 8}, "width is 0.0625, not 0.125"),
+        ("fine", {"T": 4}, "T is 2, not 4"),
+    ],
+)
+def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(
+    what, changes, reason, plain_checkpoint, digits, make_params, tmp_path
+):
+    path = bad_checkpoint(what, tmp_path, plain_checkpoint)
+    network = {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2} | changes
+    params = make_params(train={"init_from": str(path)}, network=network)
+    with pytest.raises(InputError) as caught:
+        encoding.encoded_network(params, load_prepared(digits).meta)
+    message = str(caught.value)
+    assert message.startswith(f"train.init_from = {path}: ")
+    assert reason in message
+    assert message.endswith("trained with network.n_genes = null, or null")
+    assert "\n" not in message
+
+
+def test_a_genetic_checkpoint_and_one_that_dvc_would_delete_are_refused(trained, digits, make_params, tmp_path, monkeypatch):
+    meta = load_prepared(digits).meta
+    with pytest.raises(InputError, match="n_genes is 6, not None"):
+        encoding.encoded_network(make_params(train={"init_from": str(trained)}), meta)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="DVC empties models/train before train runs"):
+        encoding.encoded_network(make_params(train={"init_from": "models/train/network.safetensors"}), meta)
+
+
+def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, digits, make_params, tmp_path):
+    out = tmp_path / "genes.safetensors"
+    arguments = ["encode", str(plain_checkpoint), "--genes", "6", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments, obj=tmp_path, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "relative error" in result.output
+    params, meta = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
+    net = load_network(out, wired_network(params.network, meta, None, 0), params.network, meta)
+    expected, _ = encoding.encoded_network(params, meta)
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(for_inference(net)(x), for_inference(expected)(x))
+    assert f"{count_parameters(net):,} of" in result.output
+
+
+def test_the_command_refuses_what_is_no_plain_network(trained, plain_checkpoint, tmp_path):
+    with pytest.raises(InputError, match="has 6 genes already"):
+        encoding.encode_checkpoint(trained, 6, tmp_path / "out.safetensors")
+    tensors, saved = load_tensors(plain_checkpoint)
+    assert tensors
+    path = tmp_path / "network.safetensors"
+    shutil.copy(plain_checkpoint, path)
+    saved = json.loads(plain_checkpoint.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(saved | {"network": saved["network"] | {"name": "lenet"}}))
+    with pytest.raises(InputError, match="no network that `train` wrote"):
+        encoding.encode_checkpoint(path, 6, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()

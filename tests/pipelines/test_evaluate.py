@@ -1,0 +1,102 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gee_core.data.augment import to_input
+from gee_core.data.prepared import load_prepared
+from gee_core.evaluation.energy import count_activity
+from gee_core.evolution.proxy import wired_network
+from gee_core.genome.encoding import genome_of
+from pipelines import evaluate
+from pipelines.trained import load_trained
+
+METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj spikes_per_image firing_rate"
+LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
+
+
+@pytest.fixture(scope="module")
+def net(digits, make_params, trained):
+    return load_trained(make_params(), load_prepared(digits).meta, trained, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def results(digits, make_params, net):
+    return evaluate.run(make_params(), net, load_prepared(digits))
+
+
+def test_accuracy_and_loss_are_those_of_the_network_with_its_genes_on_all_test_images(net, results, digits):
+    metrics, _, images = results
+    data = load_prepared(digits)
+    with torch.no_grad():
+        logits = net(to_input(data.test.images, data.meta.mean, data.meta.std)).mean(0)
+    assert images.actual.tolist() == [str(k) for k in data.test.labels.tolist()]
+    assert images.predicted.tolist() == [str(k) for k in logits.argmax(1).tolist()]
+    assert metrics["test_accuracy"] == (images.actual == images.predicted).mean()
+    assert metrics["test_loss"] == pytest.approx(F.cross_entropy(logits, data.test.labels).item(), rel=1e-5)
+    assert 0.1 < metrics["test_accuracy"] < 1  # it has learnt something, and not all
+
+
+def test_spikes_and_energy_are_those_of_the_network_with_its_genes(net, results, digits):
+    metrics, layers, _ = results
+    data = load_prepared(digits)
+    activity = count_activity(net, [to_input(data.test.images, data.meta.mean, data.meta.std)])
+    assert metrics["spikes_per_image"] == pytest.approx(activity.spikes_per_image, rel=1e-3)
+    assert metrics["firing_rate"] == pytest.approx(activity.firing_rate, rel=1e-3)
+    assert metrics["energy_mj"] == pytest.approx(activity.energy_mj(4.6, 0.9), rel=1e-3)
+    assert metrics["energy_with_decoding_mj"] == pytest.approx(activity.energy_with_decoding_mj(4.6, 0.9), rel=1e-3)
+    assert layers.layer.tolist() == [layer.layer for layer in activity.layers]
+    assert layers.decode_macs.tolist() == [layer.decode_macs for layer in activity.layers]
+    assert layers.decode_macs[layers.decode_macs > 0].tolist() == genome_of(net).decode_macs()
+    assert 0 < metrics["firing_rate"] < 1
+
+
+def test_the_layers_add_up_to_the_whole(results):
+    metrics, layers, _ = results
+    assert layers.energy_mj.sum() == pytest.approx(metrics["energy_mj"])
+    assert (layers.energy_mj + layers.decode_energy_mj).sum() == pytest.approx(metrics["energy_with_decoding_mj"])
+
+
+def test_the_size_of_the_batches_changes_no_number(net, results, digits, make_params):
+    metrics, layers, _ = results
+    others, other_layers, _ = evaluate.run(make_params(evaluate={"batch_size": 24}), net, load_prepared(digits))
+    assert others == pytest.approx(metrics, rel=1e-6)
+    pd.testing.assert_frame_equal(layers, other_layers)
+
+
+def test_the_energies_of_an_operation_are_the_configured_ones(net, digits, make_params):
+    doubled = make_params(evaluate={"e_mac": 9.2, "e_ac": 1.8})
+    ordinary, twice = (evaluate.run(params, net, load_prepared(digits))[0] for params in (make_params(), doubled))
+    for key in ("energy_mj", "energy_with_decoding_mj"):
+        assert twice[key] == pytest.approx(2 * ordinary[key])
+
+
+def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits, make_params):
+    params = make_params(network={"n_genes": None}, evolve={"variant": "analytic"})
+    data = load_prepared(digits)
+    metrics, layers, _ = evaluate.run(params, wired_network(params.network, data.meta, None, 0).eval(), data)
+    assert metrics["energy_with_decoding_mj"] == metrics["energy_mj"] > 0
+    assert metrics["parameters"] == metrics["plain_parameters"]
+    assert layers.decode_macs.sum() == 0
+
+
+def test_the_stage_writes_its_three_files(in_project, trained, results):
+    folder = in_project()
+    shutil.copytree(trained.parent, folder / "models/train")
+    evaluate.main()
+    out = folder / "reports/evaluate"
+    metrics, layers, images = results
+    assert sorted(path.name for path in out.iterdir()) == ["confusion.csv", "layers.csv", "metrics.json"]
+    assert list(json.loads((out / "metrics.json").read_text())) == METRICS.split()
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    written = pd.read_csv(out / "layers.csv")
+    assert list(written) == LAYERS.split()
+    pd.testing.assert_frame_equal(written, layers, check_dtype=False)
+    assert set(written.kind) == {"conv", "fc"}
+    assert written.output_rate.isna().tolist() == [False] * (len(written) - 1) + [True]
+    confusion = pd.read_csv(out / "confusion.csv", dtype=str)
+    assert list(confusion) == ["actual", "predicted"]
+    assert (confusion.to_numpy() == images.to_numpy()).all()

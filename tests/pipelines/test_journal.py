@@ -1,0 +1,120 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gee_core.errors import InputError
+from pipelines import journal
+
+ENTRIES = [{"n": n, "text": "σ\n{" * n, "nested": {"x": n / 3}} for n in range(4)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "new" / "journal.jsonl"
+    for values in ENTRIES:
+        journal.append(path, values)
+    return path
+
+
+def test_what_was_appended_is_read_back_in_order_without_a_warning(path, caplog):
+    assert journal.read(path) == ENTRIES
+    assert len(path.read_bytes().splitlines()) == len(ENTRIES)
+    assert journal.read(path.with_name("missing")) == []
+    assert caplog.records == []
+
+
+def test_a_flip_anywhere_loses_no_line_but_the_one_that_it_hits(path):
+    content = path.read_bytes()
+    line_of = [content[:at].count(b"\n") for at in range(len(content))]
+    for at in range(len(content)):
+        for bit in (0, 3, 7):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+            found = journal.read(path)
+            assert [v for v in found if v not in ENTRIES] == []
+            assert [v for v in ENTRIES if v not in found] in ([], [ENTRIES[line_of[at]]])
+
+
+def test_a_damaged_line_break_costs_neither_line(path, caplog):
+    path.write_bytes(path.read_bytes().replace(b"\n", b"K"))
+    assert journal.read(path) == ENTRIES
+    assert caplog.records == []
+
+
+def test_a_file_cut_off_anywhere_keeps_the_whole_lines_and_takes_up_the_next(path):
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        journal.append(path, {"n": 9})
+        whole = content[: length + 1].count(b"}\n") if content[length - 1 : length] == b"}" else content[:length].count(b"\n")
+        assert journal.read(path) == [*ENTRIES[:whole], {"n": 9}]
+
+
+def test_damage_is_warned_about_once_and_mended_by_who_is_alone(path, caplog):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].replace(b"0.3333", b"0.3334") + b"\xff\xfe\x00\n" + lines[2] + lines[3][:20])
+    assert journal.read(path) == [ENTRIES[0], ENTRIES[2]]
+    (warning,) = caplog.messages
+    assert warning == f"{path}: 3 of 5 lines damaged; what they recorded is done again"
+    caplog.clear()
+    assert journal.read(path, mend=True) == [ENTRIES[0], ENTRIES[2]]
+    assert len(caplog.messages) == 1
+    assert journal.read(path, mend=True) == [ENTRIES[0], ENTRIES[2]]
+    assert len(caplog.messages) == 1
+    assert path.read_bytes() == lines[0] + lines[2]
+
+
+@pytest.mark.parametrize("line", [b"", b"\0" * 100, b"[]", b"3", b"null", b'{"n": 1}', b"{" * 10_000, b'{"check": {}}'])
+def test_a_line_that_was_never_appended_counts_for_nothing(line, tmp_path):
+    (tmp_path / "journal").write_bytes(line + b"\n")
+    assert journal.read(tmp_path / "journal") == []
+
+
+def test_an_entry_is_on_disk_before_append_returns(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(os.fstat(handle).st_ino), fsync(handle)))
+    path = tmp_path / "journal"
+    journal.append(path, {"n": 1})
+    assert flushed == [path.stat().st_ino, tmp_path.stat().st_ino]  # the new name too
+    journal.append(path, {"n": 2})
+    assert flushed[2:] == [path.stat().st_ino]
+
+
+def test_a_full_disk_is_one_message_and_the_lines_before_stay(path):
+    before, size = path.read_bytes(), path.stat().st_size
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, old[1]))
+    try:
+        with pytest.raises(InputError, match=r"journal\.jsonl: cannot be written \(file too large\): raise the limit"):
+            journal.append(path, {"n": 5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes().startswith(before)
+    journal.append(path, {"n": 6})
+    assert journal.read(path) == [*ENTRIES, {"n": 6}]
+
+
+def test_two_processes_append_side_by_side(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from pipelines import journal\n"
+        "for n in range(200): journal.append(Path(sys.argv[1]), {'who': sys.argv[2], 'n': n, 'long': 'x' * 500})"
+    )
+    path = tmp_path / "journal"
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(path), who]) for who in "ab"]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    found = journal.read(path)
+    assert [[v["n"] for v in found if v["who"] == who] for who in "ab"] == [list(range(200))] * 2
+
+
+def test_what_need_not_outlive_a_power_loss_outlives_a_kill_all_the_same(path):
+    code = (
+        "import os, pathlib, sys; from pipelines import journal;"
+        "journal.append(pathlib.Path(sys.argv[1]), {'n': 9}, durable=False); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert journal.read(path) == [*ENTRIES, {"n": 9}]

@@ -1,0 +1,188 @@
+"""The pipeline for real, with DVC, MLflow and git, in a copy of the project. Its tests build on each other, in order."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {
+    "base": {"device": "cpu", "precision": "fp32"},
+    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 8, "T": 4},
+    "prepare": {"max_train_images": 600, "max_test_images": 100},
+    "evolve": {"variant": "ste", "n_generations": 2, "population_size": 3, "proxy_epochs": 4, "batch_size": 16},
+    "train": {"epochs": 3, "warmup_epochs": 1, "batch_size": 16},
+    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
+    "export": {"verify_images": 16},
+}
+UP_TO_DATE = "Data and pipelines are up to date."
+
+pytestmark = pytest.mark.slow
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """With this Python first on the path, since stages say just ``python``, and no project but the one that it runs in."""
+    bin_folder = str(Path(sys.executable).parent)
+    paths = {"PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]), "GEE_WORKERS": "2"}
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | paths | changes
+
+
+def run(folder: Path, *command: str, **changes: str) -> str:
+    """The output of a command that has to succeed."""
+    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def dvc(folder: Path, *arguments: str, **changes: str) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *arguments, **changes)
+
+
+def commit(folder: Path, message: str) -> None:
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", message)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the committed files with small parameters, its pipeline run once."""
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    for name in run(ROOT, "git", "ls-files").splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    yaml = YAML()
+    values = yaml.load((ROOT / "presets/digits.yaml").read_text(encoding="utf-8"))
+    for section, keys in SMALL.items():
+        values[section].update(keys)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "config", "user.name", "Test")
+    run(folder, "git", "config", "user.email", "test@localhost")
+    commit(folder, "project")
+    dvc(folder, "repro")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(project) -> dict[str, bytes]:
+    """What the first run made."""
+    return {name: (project / name).read_bytes() for name in ("reports/evolve/candidates.csv", "reports/summary.json")}
+
+
+def summary(content: bytes) -> dict:
+    return {key: value for key, value in json.loads(content).items() if key != "commit"}
+
+
+def test_a_second_run_runs_nothing(project, first):
+    assert UP_TO_DATE in dvc(project, "repro")
+    assert "up to date" in dvc(project, "status")
+    assert len(pd.read_csv(project / "reports/evolve/candidates.csv")) == 6
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("holdout", 7, "check: error: params.yaml: prepare.holdout = 7"),
+        ("path", "nowhere", "check: error: prepare.path = nowhere: no such folder"),
+    ],
+)
+def test_bad_params_are_refused_before_any_output_is_touched(project, first, key, value, message):
+    yaml, path = YAML(), project / "params.yaml"
+    before = path.read_bytes()
+    values = yaml.load(before)
+    values["prepare"][key] = value
+    yaml.dump(values, path)
+    command = [sys.executable, "-m", "dvc", "repro"]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=240)
+    path.write_bytes(before)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (project / "data/prepared/meta.json").is_file()
+    assert "Running stage" not in dvc(project, "repro")
+
+
+def start_over(project: Path) -> None:
+    """Forget every result, and DVC's cache with them."""
+    for name in ("models", "reports", "data/prepared", ".dvc/cache", ".scratch"):
+        shutil.rmtree(project / name, ignore_errors=True)
+    (project / "dvc.lock").unlink()
+    run(project, "git", "checkout", "-q", "--", ".")  # tracked files among the results, such as a README
+
+
+def kill_evolve_after(project: Path, n_records: int) -> list[dict]:
+    """Start the pipeline, kill the stage evolve once it has scored so many candidates; returns their records."""
+    command = [sys.executable, "-m", "dvc", "repro", "evolve"]
+    env = environment(GEE_TRACKING="on", GEE_WORKERS="1")
+    process = psutil.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.is_running() and time.monotonic() < deadline:
+        logs = list(project.glob(".scratch/evolve/*/records.jsonl"))
+        if logs and len(logs[0].read_text().splitlines()) >= n_records:
+            stages = [child for child in process.children(recursive=True) if "pipelines.evolve" in child.cmdline()]
+            for stage in stages:
+                stage.kill()
+            break
+        time.sleep(0.02)
+    assert process.wait(timeout=60) != 0
+    return [json.loads(line) for line in logs[0].read_text().splitlines()]
+
+
+def test_a_run_that_was_killed_goes_on_and_gives_what_a_run_gave_that_was_not(project, first):
+    start_over(project)
+    before = kill_evolve_after(project, 2)
+    assert 2 <= len(before) < 6
+    dvc(project, "repro", "evolve", GEE_TRACKING="on")
+    assert (project / "reports/evolve/candidates.csv").read_bytes() == first["reports/evolve/candidates.csv"]
+    dvc(project, "repro")
+    assert summary((project / "reports/summary.json").read_bytes()) == summary(first["reports/summary.json"])
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (finished,) = client.search_runs(experiments, "run_name = 'evolve' and attributes.status = 'FINISHED'")
+    candidates = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{finished.info.run_id}'")
+    places = {(int(c.data.params["generation"]), int(c.data.params["index"])): c for c in candidates}
+    assert len(candidates) == len(places) == 2 * 3
+    for record in before:  # scored again, it would have taken another time
+        assert places[tuple(record["place"][:2])].data.metrics["seconds"] == record["seconds"]
+
+
+def test_a_second_clone_pulls_the_results_and_has_nothing_to_run(project, first, tmp_path):
+    dvc(project, "remote", "add", "-d", "storage", str(tmp_path / "storage"))
+    commit(project, "results")
+    dvc(project, "push")
+    run(tmp_path, "git", "clone", "-q", str(project), "clone")
+    clone = tmp_path / "clone"
+    dvc(clone, "pull")
+    assert "up to date" in dvc(clone, "status")
+    assert UP_TO_DATE in dvc(clone, "repro")
+    assert (clone / "reports/evolve/candidates.csv").read_bytes() == first["reports/evolve/candidates.csv"]
+
+
+def test_an_experiment_changes_what_it_names_and_can_be_compared(project, first):
+    dvc(project, "exp", "run", "-S", "evolve.n_generations=3", "-n", "longer")
+    candidates = (project / "reports/evolve/candidates.csv").read_bytes()
+    assert candidates.startswith(first["reports/evolve/candidates.csv"])  # the same search, gone on
+    assert len(candidates.splitlines()) == 1 + 9
+    changes = json.loads(dvc(project, "metrics", "diff", "HEAD", "--json"))
+    assert changes["reports/evolve/metrics.json"]["n_candidates"] == {"old": 6, "new": 9, "diff": 3}
+    rows = pd.read_csv(io.StringIO(dvc(project, "exp", "show", "--csv")))
+    assert rows[rows.Experiment == "longer"]["evolve.n_generations"].tolist() == [3]
+    assert rows[rows.rev == "main"]["evolve.n_generations"].tolist() == [2]
+    plots = json.loads(dvc(project, "plots", "show", "--json"))["data"]
+    points = plots["reports/evolve/candidates.csv"][0]["content"]["data"]["values"]
+    assert [(p["generation"], p["index"]) for p in points] == [(str(g), str(i)) for g in range(3) for i in range(3)]
+    assert {"reports/train/history.csv", "reports/evaluate/confusion.csv", "reports/robustness/noise.csv"} <= set(plots)

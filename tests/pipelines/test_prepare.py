@@ -1,0 +1,114 @@
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gee_core.config import PrepareConfig
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from pipelines import prepare
+
+
+@pytest.fixture(autouse=True)
+def _loader_workers(monkeypatch):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
+
+
+def config(**changes):
+    values = {"dataset": "digits", "path": "unused", "image_size": None, "max_train_images": 200}
+    values |= {"max_test_images": 50, "holdout": 0.2, "split_seed": 0, "stream": False}
+    return PrepareConfig(**(values | changes))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split, count in (("train", 10), ("val", 2)):
+        for k, name in enumerate(("cat", "dog")):
+            (tmp_path / "raw" / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (6, 6), (20 * i, 100 * k, 7)).save(tmp_path / "raw" / split / name / f"{i}.png")
+    return str(tmp_path / "raw")
+
+
+def test_prepared_digits_are_split_and_measured(tmp_path):
+    meta = prepare.run(config(), tmp_path / "out")
+    data = load_prepared(tmp_path / "out")
+    assert (meta.dataset, meta.source) == ("digits", "scikit-learn digits")
+    assert (meta.n_train, meta.n_test, meta.n_holdout) == (len(data.train), len(data.test), len(data.holdout))
+    assert (meta.n_train, meta.n_test, meta.n_holdout) == (200, 50, 40)
+    np.testing.assert_allclose(meta.mean, [(data.train.images.double() / 255).mean()])
+    share = torch.bincount(data.train.labels) * 0.2
+    assert ((torch.bincount(data.holdout_images().labels) - share).abs() < 1).all()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        prepare.run(config(split_seed=seed), tmp_path / name)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert contents(tmp_path / "one")["holdout.npy"] != contents(tmp_path / "other")["holdout.npy"]
+
+
+def test_a_streamed_folder_agrees_with_the_packed_one(tmp_path, folder):
+    settings = {"dataset": "folder", "path": folder, "image_size": 6, "max_train_images": None}
+    packed = prepare.run(config(**settings), tmp_path / "packed")
+    streamed = prepare.run(config(**settings, stream=True), tmp_path / "streamed")
+    for field in ("class_names", "in_channels", "image_size", "mean", "std", "n_train", "n_test", "n_holdout"):
+        assert getattr(packed, field) == getattr(streamed, field)
+    left, right = (load_prepared(tmp_path / name) for name in ("packed", "streamed"))
+    assert torch.equal(left.holdout, right.holdout)
+    for (a, k), (b, m) in zip(left.train.batches(8), right.train.batches(8), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(k, m)
+
+
+def test_the_statistics_of_a_streamed_folder_come_from_a_stratified_sample(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(prepare, "STATISTICS_SAMPLE", 6)
+    settings = {"dataset": "folder", "path": folder, "image_size": 6, "max_train_images": None, "stream": True}
+    meta = prepare.run(config(**settings), tmp_path / "out")
+    assert meta.mean[1] == pytest.approx(50 / 255)  # three cats of 0 and three dogs of 100
+    assert meta.n_train == 20
+
+
+def test_bad_images_leave_no_output(tmp_path, folder):
+    (tmp_path / "raw/train/dog/3.png").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"train/dog/3\.png: not a readable image"):
+        prepare.run(config(dataset="folder", path=folder, max_train_images=None), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monkeypatch):
+    cfg = config(dataset="folder", path=folder, max_train_images=None)
+    seen = {"advanced": 0}
+
+    class FakeStage:
+        params = SimpleNamespace(prepare=cfg)
+        track = SimpleNamespace(
+            params=lambda values: seen.update(params=values), metrics=lambda values: seen.update(metrics=values)
+        )
+
+        @contextmanager
+        def progress(self, description, total):
+            def advance(n=1, note=""):
+                seen["advanced"] += n
+
+            yield advance
+
+    @contextmanager
+    def fake_stage(name):
+        assert name == "prepare"
+        yield FakeStage()
+
+    monkeypatch.setattr(prepare, "stage", fake_stage)
+    monkeypatch.setattr(prepare, "PREPARED", tmp_path / "prepared")
+    prepare.main()
+    assert seen["params"] == cfg.model_dump()
+    assert seen["metrics"] == {"n_train": 20, "n_test": 4, "n_holdout": 4}
+    assert seen["advanced"] == 24
+    assert load_prepared(tmp_path / "prepared").meta.class_names == ("cat", "dog")

@@ -1,0 +1,175 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.processes import dvc_ancestor, is_gone, process_key, run_in_group
+
+ROOT = str(Path(__file__).resolve().parents[2])
+STAGE = """
+import time
+from pipelines.processes import die_with_parent, exit_on_sigterm
+exit_on_sigterm()
+die_with_parent(interval=0.05)
+try:
+    print("up", flush=True)
+    time.sleep(60)
+finally:
+    time.sleep(0.3)
+    open("ended", "w").close()
+"""
+OWNER = """
+import sys
+from pipelines.processes import run_in_group
+run_in_group([sys.executable, "stage.py"], on_line=lambda line: print(line, flush=True))
+"""
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "owner.py").write_text(OWNER)
+    return tmp_path
+
+
+def end(process: subprocess.Popen) -> int:
+    with process.stdout:
+        return process.wait(timeout=10)
+
+
+def stages_in(folder: Path) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cwd", "status"]) if p.info["cwd"] == str(folder)]
+
+
+def test_sigterm_runs_the_finally_blocks_even_when_it_comes_twice_and_exits_with_143(folder):
+    process = start(folder, "stage.py")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == 143
+    assert (folder / "ended").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
+    owner = start(folder, "owner.py")
+    assert len(stages_in(folder)) == 2
+    owner.send_signal(number)
+    end(owner)
+    assert wait_until(lambda: not stages_in(folder))
+    assert (folder / "ended").exists()
+
+
+def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
+    shell = subprocess.run(
+        ["sh", "-c", f"{sys.executable} stage.py > log 2>&1 & echo $!"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+    )
+    stage = psutil.Process(int(shell.stdout))
+    assert wait_until(lambda: (folder / "log").read_text() == "up\n")
+    time.sleep(0.3)
+    assert stage.is_running()
+    stage.terminate()
+    assert wait_until(lambda: not stages_in(folder))
+
+
+def test_a_stage_ends_when_dvc_above_it_is_killed_though_its_shell_lives(folder):
+    (folder / "dvc").write_text('import subprocess\nsubprocess.run("\\"$PY\\" stage.py; :", shell=True)')
+    dvc = subprocess.Popen(
+        [sys.executable, "dvc", "repro"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": ROOT, "PY": sys.executable},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert dvc.stdout.readline() == "up\n"
+    dvc.kill()
+    assert wait_until(lambda: (folder / "ended").exists())
+    end(dvc)
+    assert wait_until(lambda: not stages_in(folder))
+
+
+def test_run_in_group_gives_both_streams_line_by_line_and_the_exit_code(tmp_path):
+    lines = []
+    code = "import sys, os; print('a', flush=True); print(os.environ['X'], file=sys.stderr); sys.exit(3)"
+    result = run_in_group([sys.executable, "-c", code], cwd=tmp_path, env={"X": "b"}, on_line=lines.append)
+    assert (result.returncode, lines, result.stdout) == (3, ["a", "b"], "a\nb\n")
+
+
+def test_run_in_group_ends_the_group_when_the_listener_raises(folder):
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_group([sys.executable, "stage.py"], cwd=folder, env={"PYTHONPATH": ROOT}, on_line=stop)
+    assert stages_in(folder) == []
+
+
+def test_a_process_is_gone_once_it_has_ended_and_one_of_another_machine_never_is():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    key = process_key(psutil.Process(process.pid))
+    assert not is_gone(key)
+    process.communicate()
+    assert is_gone(key)
+    assert not is_gone("elsewhere/" + key.split("/", 1)[1])
+
+
+def test_a_pid_that_is_used_again_does_not_keep_a_process_alive():
+    host, pid, started = process_key(psutil.Process()).split("/")
+    assert is_gone(f"{host}/{pid}/{int(started) - 3600}")
+
+
+def test_a_clock_that_jumps_makes_no_process_another(monkeypatch):
+    key = process_key(psutil.Process())
+    earlier = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: earlier(process) + 86_400)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert process_key(psutil.Process()) == key
+    assert not is_gone(key)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["dvc", "repro"], True),
+        (["python", "-m", "dvc", "--wait-for-lock", "repro", "-s", "train"], True),
+        (["python", "/opt/bin/dvc", "exp", "exec-run", "--infofile", "x"], True),
+        (["dvc", "push"], False),
+        (["vim", "dvc"], False),
+        (["sh", "-c", "dvc repro"], False),
+    ],
+)
+def test_dvc_is_known_by_its_command_line(monkeypatch, words, found):
+    class Ancestor:
+        def cmdline(self):
+            return words
+
+    monkeypatch.setattr(psutil.Process, "parents", lambda self: [Ancestor()])
+    assert bool(dvc_ancestor()) is found

@@ -1,0 +1,79 @@
+"""What a machine refuses ends in one line with a remedy, and what was there stays."""
+
+import errno
+import os
+
+import pytest
+import torch
+
+from pipelines import train
+from pipelines.refusals import MEMORY, REMEDIES, out_of_memory, refusal
+from pipelines.stage import report_input_errors
+from pipelines.train import CHECKPOINT
+
+
+@pytest.mark.parametrize("number", REMEDIES, ids=errno.errorcode.get)
+def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
+    message = refusal(OSError(number, os.strerror(number), "models/train/network.json"))
+    assert message == f"models/train/network.json: {os.strerror(number).lower()}: {REMEDIES[number]}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["Python's", "a GPU's", "torch's"],
+)
+def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
+    assert out_of_memory(error)
+    assert "\n" not in refusal(error)
+    assert refusal(error).startswith("out of memory (")
+    assert refusal(error).endswith(MEMORY)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "x"), OSError("x"), RuntimeError("x"), ValueError("x")])
+def test_a_bug_is_none(error):
+    assert refusal(error) is None
+    with pytest.raises(type(error)), report_input_errors("gee"):
+        raise error
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_stay(
+    number, in_project, trained, monkeypatch, capsys
+):
+    folder = in_project(train={"epochs": 2})
+    (folder / "models/evolve").mkdir(parents=True)
+    genotype = '{"network": "vgg16", "n_genes": 6, "seed": 1, "sigma_O": 0.3, "sigma_X": [' + ", ".join(["0.4"] * 8) + "]}"
+    (folder / "models/evolve/genotype.json").write_text(genotype)
+    CHECKPOINT.parent.mkdir(parents=True)
+    CHECKPOINT.write_bytes(b"the one before")
+
+    def refuse(*_, dir, **__):  # root may write everywhere, so the refusal is played
+        raise OSError(number, os.strerror(number), str(dir))
+
+    monkeypatch.setattr("gee_core.files.tempfile.mkstemp", refuse)
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert line.startswith("train: error: ")
+    assert os.strerror(number).lower() in line
+    assert CHECKPOINT.read_bytes() == b"the one before"
+
+
+def test_memory_that_ends_in_a_training_is_one_message(in_project, monkeypatch, capsys):
+    in_project()
+
+    def load(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(train, "load_prepared", load)
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert line.startswith("train: error: out of memory (CUDA out of memory. Tried to allocate 2.00 GiB): lower the batch_size")

@@ -1,0 +1,128 @@
+"""`evolve.start`: where a search goes on, what it refuses, and how its file is recognised."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from gee_core.files import sha256
+from pipelines import evolve
+from pipelines.start import check_unchanged, load_start, start_sha256
+
+SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
+VALUES = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.25, "sigma_X": SIGMAS, "seed": 3}
+
+
+@pytest.fixture
+def start(tmp_path) -> Path:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(VALUES))
+    return path
+
+
+def started(make_params, path, **evolve):
+    return make_params(evolve={"start": str(path)} | evolve)
+
+
+def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bound_around_it(
+    start, digits, make_params, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GEE_WORKERS", "1")
+    (tmp_path / "scratch").mkdir()
+    params = started(make_params, start, n_generations=1, bound=1.2, sigma=2.0)
+    records = evolve.run(params, digits, tmp_path / "scratch")
+    found = np.array([[r.candidate.genotype.sigma_O, *r.candidate.genotype.sigma_X] for r in records])
+    np.testing.assert_allclose(found[0], [0.25, *SIGMAS])
+    ratios = found / [0.25, *SIGMAS]
+    assert ((ratios > 1 / 1.2 - 1e-9) & (ratios < 1.2 + 1e-9)).all()
+    assert not np.allclose(ratios[1:], 1)
+
+
+def test_without_a_start_the_search_begins_at_the_analytic_wiring(digits, make_params):
+    params, meta = make_params(), load_prepared(digits).meta
+    assert load_start(params) is None
+    assert start_sha256(params) is None
+    assert evolve.start_genotype(params, meta) == evolve.analytic_genotype(params, meta)
+
+
+def test_what_an_evolve_writes_another_can_start_at(digits, make_params, tmp_path):
+    params, meta = make_params(evolve={"genotype": "shared"}), load_prepared(digits).meta
+    record = evolve.Record(evolve.Candidate(0, 0, 1, evolve.analytic_genotype(params, meta)), evolve.Score(1, 0, 0, 0), 1, 1, 0)
+    (tmp_path / "new.json").write_text(json.dumps(evolve.genotype_file(params, record)))
+    again = started(make_params, tmp_path / "new.json", genotype="shared")
+    assert evolve.start_genotype(again, meta) == record.candidate.genotype
+
+
+BAD = {
+    "no file": (None, "cannot be read"),
+    "no JSON": ("{", "not a genotype to start at"),
+    "no object": ("[]", "not a genotype to start at"),
+    "a key missing": (json.dumps({k: v for k, v in VALUES.items() if k != "form"}), "not a genotype to start at"),
+    "of a plain network": (json.dumps(VALUES | {"sigma_O": None, "sigma_X": None}), "σ's must be positive"),
+    "a negative σ": (json.dumps(VALUES | {"sigma_O": -0.1}), "σ's must be positive"),
+    "a σ that is text": (json.dumps(VALUES | {"sigma_X": ["a"] * 8}), "σ's must be positive"),
+    "another network": (json.dumps(VALUES | {"network": "resnet19"}), "a genotype of another search"),
+    "another number of genes": (json.dumps(VALUES | {"n_genes": 7}), "a genotype of another search"),
+    "another form": (json.dumps(VALUES | {"form": "shared"}), "a genotype of another search"),
+    "another number of layers": (json.dumps(VALUES | {"sigma_X": SIGMAS[1:]}), "has 7 σ's of encodings, not 8"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_start_that_is_no_use_is_one_message_before_any_candidate(what, in_project, start, monkeypatch, capsys):
+    text, reason = BAD[what]
+    in_project(evolve={"start": str(start)})
+    start.unlink() if text is None else start.write_text(text)
+    monkeypatch.setattr(evolve, "Workers", lambda task: pytest.fail("a candidate was scored"))
+    with pytest.raises(SystemExit) as caught:
+        evolve.main()
+    assert caught.value.code == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"evolve: error: evolve.start = {start}: ")
+    assert reason in message
+    assert "name a genotype.json of an earlier evolve, or null" in message
+    assert not Path("models").exists()
+
+
+def test_a_start_that_dvc_would_delete_is_refused(in_project, make_params):
+    folder = in_project()
+    path = folder / "models/evolve/genotype.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(VALUES))
+    for name in (path, "models/evolve/genotype.json", "models/../models/evolve/genotype.json"):
+        with pytest.raises(InputError, match="DVC empties models/evolve before evolve runs: name a copy elsewhere"):
+            load_start(started(make_params, name))
+
+
+def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_search(in_project, start, monkeypatch):
+    monkeypatch.setenv("GEE_TRACKING", "off")
+    folder = in_project(evolve={"start": str(start), "n_generations": 1, "population_size": 2})
+    seen = []
+    monkeypatch.setattr(evolve, "finish_scratch", lambda folder, result: seen.append(folder))
+    for sigma_O in (0.25, 0.3):
+        start.write_text(json.dumps(VALUES | {"sigma_O": sigma_O}))
+        evolve.main()
+        genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
+        assert genotype["start"] == {"path": str(start), "sha256": sha256(start)}
+    assert len(set(seen)) == 2  # two scratch folders: neither takes over the other's scores
+
+
+def test_a_start_whose_content_changed_is_noticed_before_dvc_takes_the_old_result(in_project, start, make_params):
+    folder = in_project()
+    params = started(make_params, start)
+    check_unchanged(params)  # nothing evolved yet
+    (folder / "models/evolve").mkdir(parents=True)
+    written = {"start": {"path": str(start), "sha256": sha256(start)}}
+    (folder / "models/evolve/genotype.json").write_text(json.dumps(written))
+    check_unchanged(params)
+    shutil.copy(start, folder / "other.json")
+    start.write_text(json.dumps(VALUES | {"sigma_O": 0.3}))
+    with pytest.raises(InputError, match=re.escape("run `dvc repro -f evolve` first")):
+        check_unchanged(params)
+    check_unchanged(started(make_params, folder / "other.json"))  # another path: DVC sees it
+    check_unchanged(make_params())

@@ -1,0 +1,153 @@
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gee_core.errors import InputError
+from pipelines.params import load_params
+from pipelines.summary import build_summary, energy, format_summary, git_commit, percent
+
+COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
+PARAMS = COMMITTED.model_copy(update={"robustness": COMMITTED.robustness.model_copy(update={"domain": "normalised"})})
+METRICS = {
+    "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36},
+    "evaluate": {
+        "test_accuracy": 0.97222222222,
+        "parameters": 312_340,
+        "plain_parameters": 802_000,
+        "energy_mj": 0.00380091234,
+        "energy_with_decoding_mj": 0.2469712345,
+        "spikes_per_image": 10842.3111,
+        "firing_rate": 0.14371234567,
+    },
+    "robustness": {"noise_accuracy": 0.86190312345, "clean_accuracy": 0.97222222222},
+    "export": {"max_abs_difference": 1e-6, "agreement": 1.0, "onnx_bytes": 3_212_345},
+}
+KEYS = [
+    "dataset",
+    "network",
+    "width",
+    "n_genes",
+    "variant",
+    "seed",
+    "test_accuracy",
+    "parameters",
+    "plain_parameters",
+    "parameter_ratio",
+    "energy_mj",
+    "energy_with_decoding_mj",
+    "spikes_per_image",
+    "firing_rate",
+    "noise_accuracy",
+    "noise_domain",
+    "n_candidates",
+    "best_fitness",
+    "onnx_bytes",
+    "onnx_agreement",
+    "commit",
+]
+
+
+@pytest.fixture
+def reports(tmp_path):
+    for stage, values in METRICS.items():
+        folder = tmp_path / "reports" / stage
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(values))
+    return tmp_path / "reports"
+
+
+def printed(summary: dict) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(format_summary(summary))
+    return console.file.getvalue().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_summary_has_every_key_in_its_order(reports):
+    assert list(build_summary(PARAMS, reports)) == KEYS
+
+
+def test_numbers_are_those_of_the_stages_rounded(reports):
+    summary = build_summary(PARAMS, reports)
+    assert summary["test_accuracy"] == 0.972222
+    assert summary["energy_mj"] == 0.00380091
+    assert summary["spikes_per_image"] == 10842.3
+    assert summary["parameter_ratio"] == round(312_340 / 802_000, 6)
+    assert summary["best_fitness"] == 0.512346
+    assert (summary["n_candidates"], summary["onnx_bytes"], summary["noise_domain"]) == (36, 3_212_345, "normalised")
+
+
+@pytest.mark.parametrize("evolve", [{"n_candidates": 0}, {"n_candidates": 1, "best_fitness": None}])
+def test_a_fitness_that_does_not_exist_is_null(reports, evolve):
+    (reports / "evolve/metrics.json").write_text(json.dumps(evolve))
+    summary = build_summary(PARAMS, reports)
+    assert summary["best_fitness"] is None
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert "candidates" in printed(summary)
+
+
+@pytest.mark.parametrize("stage", METRICS)
+def test_missing_metrics_are_named_with_the_remedy(reports, stage):
+    (reports / stage / "metrics.json").unlink()
+    with pytest.raises(InputError, match=rf"{stage}/metrics\.json: not found.*dvc repro"):
+        build_summary(PARAMS, reports)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"n_candidates": ', "[]", "{}", '{"n_candidates": null}', '{"n_candidates": NaN}', "\xff"]
+)
+def test_damaged_metrics_are_named_with_the_remedy(reports, content):
+    (reports / "evolve/metrics.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"^[^\n]*evolve/metrics\.json: [^\n]*dvc repro`$"):
+        build_summary(PARAMS, reports)
+
+
+def test_terminal_table_shows_percent_and_units(reports):
+    text = printed(build_summary(PARAMS, reports))
+    for shown in ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %", "3.21 MB"):
+        assert shown in text
+
+
+def test_terminal_table_shows_markup_as_it_is(reports):
+    assert "[red]x[/]" in printed(build_summary(PARAMS, reports) | {"dataset": "[red]x[/]"})
+
+
+@pytest.mark.parametrize(
+    ("mj", "shown"), [(2500.0, "2.5 J"), (43.24, "43.2 mJ"), (0.00123, "1.23 µJ"), (4e-7, "0.4 nJ"), (0.0, "0 nJ")]
+)
+def test_energy_takes_the_unit_that_reads_best(mj, shown):
+    assert energy(mj).replace("\N{NO-BREAK SPACE}", " ") == shown
+
+
+def test_what_is_unknown_is_a_dash():
+    assert percent(None) == energy(None) == "–"
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_commit_is_null_outside_git(tmp_path):
+    assert git_commit(tmp_path) is None
+    assert git_commit(tmp_path / "nowhere") is None
+
+
+def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "reports").mkdir()
+    for name in ("params.yaml", "dvc.lock", "reports/summary.json"):
+        (tmp_path / name).write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "start")
+    head = git(tmp_path, "rev-parse", "--short", "HEAD")
+    assert git_commit(tmp_path) == head
+    (tmp_path / "dvc.lock").write_text("2")
+    (tmp_path / "reports/summary.json").write_text("2")
+    assert git_commit(tmp_path) == head
+    (tmp_path / "params.yaml").write_text("2")
+    assert git_commit(tmp_path) == f"{head}-dirty"

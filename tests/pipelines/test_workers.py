@@ -1,0 +1,168 @@
+"""Real worker processes around scores that cost nothing; that real scores agree stands in the core's ``test_proxy``."""
+
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from gee_core.errors import InputError
+from gee_core.evolution.genotype import Genotype
+from gee_core.evolution.proxy import Candidate, ProxyTask, Score, score
+from pipelines import evolve, workers
+from pipelines.engines import processes
+from pipelines.workers import Workers, score_here, worker_count
+
+SCORE = Score(1.0, 2.0, 3.0, 0.5)
+
+
+@pytest.fixture
+def task(make_params, digits):
+    params = make_params()
+    return ProxyTask(digits, params.base, params.network, params.evolve)
+
+
+def candidates(n):
+    return [Candidate(0, index, index, Genotype(0.3, (0.4,) * 8)) for index in range(n)]
+
+
+@pytest.fixture
+def score_by(monkeypatch):
+    """Replaces the scoring; the processes are forked, so that they know the replacement, and start at once."""
+
+    def replace(function, n_workers=2):
+        monkeypatch.setattr(workers, "_timed_score", function)
+        monkeypatch.setattr(processes, "get_context", lambda method: multiprocessing.get_context("fork"))
+        monkeypatch.setattr(processes, "start_worker", lambda threads, notes: processes._tell.append(notes.put))
+        monkeypatch.setenv("GEE_WORKERS", str(n_workers))
+
+    return replace
+
+
+def test_serial_scoring_gives_the_same_scores_in_the_order_given(task):
+    wanted = [replace(candidate, seed=7 + candidate.index) for candidate in candidates(2)]
+    with score_here(task) as serial:
+        found = list(serial.score_all(wanted))
+    assert [(candidate, result) for candidate, result, _ in found] == [(c, score(task, c)) for c in wanted]
+    assert all(seconds > 0 for _, _, seconds in found)
+
+
+def by_seed(task, candidate):
+    return Score(candidate.seed, 0.0, 0.0, 0.0), float(os.getpid())
+
+
+def dies_always_at_2(task, candidate):
+    if candidate.index == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return by_seed(task, candidate)
+
+
+def dies_once(task, candidate):
+    mark = Path(os.environ["GEE_TEST_MARK"])
+    if candidate.index == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return by_seed(task, candidate)
+
+
+def sleeps(task, candidate):
+    Path(f"{os.environ['GEE_TEST_MARK']}{candidate.index}").touch()
+    time.sleep(60)
+
+
+def finds_no_images(task, candidate):
+    raise InputError("data/prepared: not found")
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_every_candidate_comes_back_once_with_its_own_score(n_workers, task, score_by):
+    score_by(by_seed, n_workers)
+    with Workers(task) as pool:
+        results = [*pool.score_all(candidates(5)), *pool.score_all(candidates(3))]  # two generations, one pool
+    assert sorted(c.index for c, _, _ in results) == [0, 0, 1, 1, 2, 2, 3, 4]
+    assert all(found.L_ce == c.seed for c, found, _ in results)
+    pids = {seconds for *_, seconds in results}
+    assert len(pids) <= n_workers
+    assert os.getpid() not in pids
+
+
+def test_a_candidate_whose_worker_died_is_tried_again(task, score_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
+    score_by(dies_once)
+    with Workers(task) as pool:
+        results = {c.index: found for c, found, _ in pool.score_all(candidates(4))}
+    assert {index: found.status for index, found in results.items()} == dict.fromkeys(range(4), "ok")
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_candidate_that_always_kills_its_worker_fails_alone(n_workers, task, score_by):
+    score_by(dies_always_at_2, n_workers)
+    with Workers(task) as pool:
+        results = {c.index: found for c, found, _ in pool.score_all(candidates(6))}
+    assert "its worker process died every time" in results[2].status
+    assert [index for index, found in sorted(results.items()) if found.status != "ok"] == [2]
+
+
+def test_no_worker_outlives_its_pool_not_even_a_busy_one(task, score_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
+    score_by(sleeps, 2)
+    before = set(psutil.Process().children())
+    with pytest.raises(KeyboardInterrupt), Workers(task) as pool:
+        for candidate in candidates(2):
+            pool._engine.submit(functools.partial(workers._score_job, task), candidate)
+        while len(list(tmp_path.iterdir())) < 2:  # until both are busy
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    _, alive = psutil.wait_procs(set(psutil.Process().children()) - before, timeout=10)
+    assert not alive
+
+
+def test_an_error_that_is_no_candidates_fault_reaches_the_stage(task, score_by):
+    score_by(finds_no_images)
+    with pytest.raises(InputError, match="data/prepared: not found"), Workers(task) as pool:
+        list(pool.score_all(candidates(3)))
+
+
+def test_a_spawned_worker_scores_as_this_process_does(task, monkeypatch):
+    monkeypatch.setenv("GEE_WORKERS", "1")
+    monkeypatch.setenv("GEE_THREADS", str(torch.get_num_threads()))
+    (candidate,) = candidates(1)
+    with Workers(task) as pool:
+        ((_, found, seconds),) = pool.score_all([candidate])
+    assert found == score(task, candidate)
+    assert found.status == "ok"
+    assert 0 < seconds < 60
+
+
+@pytest.mark.parametrize(("value", "count"), [("3", 3), (" 2 ", 2), ("", None), (None, None)])
+def test_the_number_of_workers_comes_from_the_environment_or_the_machine(value, count, task, monkeypatch):
+    monkeypatch.delenv("GEE_WORKERS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("GEE_WORKERS", value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4})
+    assert worker_count(task) == (count or 5)
+
+
+@pytest.mark.slow
+def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_of_workers(
+    make_params, digits, tmp_path, monkeypatch
+):
+    params, found = make_params(evolve={"population_size": 4}), {}
+    for engine, n_workers in (("serial", "1"), ("processes", "2"), ("dask", "2"), ("dask", "1")):
+        monkeypatch.setenv("GEE_ENGINE", engine)
+        monkeypatch.setenv("GEE_WORKERS", n_workers)
+        (tmp_path / f"{engine}{n_workers}").mkdir()
+        evolved = evolve.evolve_network(params, digits, tmp_path / f"{engine}{n_workers}")
+        genotype = json.dumps(evolved.genotype, indent=2)
+        found[engine, n_workers] = (evolve.table(evolved.records).to_csv(), genotype, evolved.metrics)
+    assert found["serial", "1"][2]["n_candidates"] == 8
+    assert found["serial", "1"][2]["n_failed"] == 0
+    assert all(result == found["serial", "1"] for result in found.values())

@@ -1,0 +1,203 @@
+"""A store in memory with the part of MlflowClient that the writer uses, and a network that can fail between the two."""
+
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+from types import SimpleNamespace as Values
+
+import pytest
+
+from pipelines.tracking import delivery
+from pipelines.tracking.tracker import MlflowTracker
+
+KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
+GONE = "{host}/4194303/1"
+
+
+class FakeClient:
+    """Every call may fail before it does its work, after it (its answer is lost), or hang until it is released.
+
+    ``lose``, ``drop``: numbers of calls whose answer is lost, or that never arrive. ``late``: numbers of calls that never
+    arrive in time: they are carried out before the next but one.
+    """
+
+    def __init__(self):
+        self.runs: dict[str, Values] = {}
+        self.experiments: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.is_down = False
+        self.lose, self.drop, self.late = set(), set(), set()
+        self.is_free = threading.Event()
+        self.is_free.set()
+        self._due: list = []
+
+    def __getattr__(self, name):
+        try:
+            work = getattr(type(self), f"do_{name}")
+        except AttributeError:
+            raise AttributeError(name) from None
+
+        def call(*args, **kwargs):
+            self.is_free.wait(30)
+            if name == "log_artifact":  # what is uploaded is what the file held then
+                run_id, path, folder = args
+                args = run_id, Path(path).name, folder, Path(path).read_text()
+            number = len(self.calls)
+            self.calls.append(name)
+            while self._due and self._due[0][0] <= number:
+                self._due.pop(0)[1]()
+            if number in self.late:
+                self._due.append((number + 3, lambda: work(self, *args, **kwargs)))
+            if self.is_down or number in self.drop | self.late:
+                raise ConnectionError(f"no route to {os.environ['MLFLOW_TRACKING_URI']}")
+            answer = work(self, *args, **kwargs)
+            if number in self.lose:
+                raise ConnectionError("broken pipe")
+            return answer
+
+        return call
+
+    def do_get_experiment_by_name(self, name):
+        return Values(experiment_id=self.experiments[name]) if name in self.experiments else None
+
+    def do_create_experiment(self, name, artifact_location):
+        self.experiments[name] = str(len(self.experiments))
+        return self.experiments[name]
+
+    def do_create_run(self, experiment_id, start_time, tags, run_name):
+        run_id = f"run{len(self.runs)}"
+        info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start=start_time, end=None)
+        self.runs[run_id] = Values(info=info, data=Values(params={}, tags=dict(tags)), points=set(), files={})
+        return self.runs[run_id]
+
+    def do_search_runs(self, experiments, query, max_results=1000, page_token=None):
+        found = list(self.runs.values())
+        for part in query.split(" and "):
+            name, operator, value = re.fullmatch(r"(?:tags\.`|attributes\.)([\w.]+)`? (=|LIKE) '(.*)'", part).groups()
+            of = {run.info.run_id: run.info.status if name == "status" else run.data.tags.get(name, "") for run in found}
+            start = value.removesuffix("%")
+            found = [r for r in found if (x := of[r.info.run_id]) == value or (operator == "LIKE" and x.startswith(start))]
+        return Page(found)
+
+    def do_get_run(self, run_id):
+        return self.runs[run_id]
+
+    def do_update_run(self, run_id, status):
+        self.runs[run_id].info.status = status
+
+    def do_delete_run(self, run_id):
+        del self.runs[run_id]
+
+    def do_set_tag(self, run_id, key, value):
+        self.runs[run_id].data.tags[key] = value
+
+    def do_set_terminated(self, run_id, status, end_time):
+        self.runs[run_id].info.status, self.runs[run_id].info.end = status, end_time
+
+    def do_log_batch(self, run_id, metrics, params, tags):
+        run = self.runs[run_id]
+        if any(run.data.params.get(param.key, param.value) != param.value for param in params):
+            raise ValueError("a parameter cannot be changed")
+        run.data.params.update({param.key: param.value for param in params})
+        run.data.tags.update({tag.key: tag.value for tag in tags})
+        run.points |= {(metric.key, metric.step, metric.timestamp, metric.value) for metric in metrics}
+
+    def do_log_text(self, run_id, text, file):
+        self.runs[run_id].files[file] = text
+
+    def do_log_artifact(self, run_id, name, folder, text):
+        self.runs[run_id].files[f"{folder or ''}/{name}"] = text
+
+    def state(self) -> list:
+        """All that people see of it, without what a run is called inside."""
+        names = {run_id: run.info.run_name for run_id, run in self.runs.items()}
+        inside = {"gee.entry", "gee.process"}
+        return sorted(
+            [
+                run.info.run_name,
+                run.info.status,
+                sorted(run.data.params.items()),
+                sorted((k, names.get(v, v)) for k, v in run.data.tags.items() if k not in inside),
+                sorted((name, step, value) for name, step, _, value in run.points),
+                sorted(run.files.items()),
+            ]
+            for run in self.runs.values()
+        )
+
+
+class Page(list):
+    """A page of results, the last."""
+
+    token = None
+
+
+@pytest.fixture
+def client(monkeypatch) -> FakeClient:
+    """What trackers connect to in place of a server. Pauses are short, and patience is endless where it is not `impatient`."""
+    import mlflow.entities  # noqa: F401 - seconds, which a fake server does not have
+
+    client = FakeClient()
+    monkeypatch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: client)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.02, "RETRY": 60.0, "PATIENCE": 60.0}.items():
+        monkeypatch.setattr(delivery, name, seconds)
+    monkeypatch.setattr("pipelines.tracking.replay.FIRST_PAUSE", 0.001)
+    return client
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """Nobody waits for a server that does not answer."""
+    monkeypatch.setattr(delivery, "RETRY", 0.05)
+    monkeypatch.setattr(delivery, "PATIENCE", 0.05)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A project folder, and the current one."""
+    root = Path(__file__).resolve().parents[3]
+    shutil.copy(root / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "plot.svg").write_text("<svg/>")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stage(folder):
+    """Tracks a small stage: opens a tracker, tells it a bit of everything but a model, closes it."""
+
+    def track(status: str = "FINISHED") -> MlflowTracker:
+        tracker = MlflowTracker("evolve", KEYS)
+        tracker.params({"variant": "ste"})
+        for step in range(2):
+            tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"}, [])
+            tracker.metrics({"best": 1.0 - step}, step=step)
+        tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {}, [folder / "plot.svg"])
+        tracker.artifact(folder / "plot.svg", "plots")
+        tracker.close(status)
+        return tracker
+
+    return track
+
+
+@pytest.fixture
+def left(client, stage, monkeypatch):
+    """Tracks that stage in a process that then is gone, while the server is down; the outbox's folder."""
+    import socket
+
+    def track(status: str = "FINISHED") -> Path:
+        gone = GONE.format(host=socket.gethostname())
+        client.is_down = True
+        with monkeypatch.context() as patch:
+            patch.setattr(delivery, "RETRY", 0.05)
+            patch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
+            patch.setattr("pipelines.pipeline_run.execution_key", lambda: gone)
+            tracker = stage(status)
+        client.is_down = False
+        client.calls.clear()
+        return tracker._outbox.folder
+
+    return track

@@ -1,0 +1,96 @@
+import logging
+
+import pytest
+
+from pipelines.tracking.redact import bare, redact, redacted
+from pipelines.tracking.tracker import MlflowTracker
+
+PASSWORD = "pä5s/w%rd"
+
+
+@pytest.fixture
+def secrets(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no answer from https://ada:hunter22@tracking.example/x", "no answer from https://***@tracking.example/x"),
+        ("postgresql+psycopg2://u:p@ss@db:5432/mlflow is away", "postgresql+psycopg2://***@db:5432/mlflow is away"),
+        ("http://only-a-token@host", "http://***@host"),
+        ("GET /api?api_key=12345&x=1", "GET /api?api_key=***&x=1"),
+        (f"login failed for {PASSWORD}", "login failed for ***"),
+        ("header t0k3n-abc refused", "header *** refused"),
+        ("hunter22", "***"),
+        ("mail ada@example.org about loss 0.5", "mail ada@example.org about loss 0.5"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+    ],
+)
+def test_no_secret_is_shown_and_nothing_else_is_hidden(secrets, text, shown):
+    assert redact(text) == shown
+
+
+def test_a_secret_in_percent_signs_is_hidden_in_both_forms(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:s%40cret%21@host")
+    assert redact("s@cret! s%40cret%21") == "*** ***"
+
+
+def test_a_secret_too_short_to_be_one_takes_no_number_apart(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://a:1@host")
+    assert redact("0.111 at https://a:1@host") == "0.111 at https://***@host"
+
+
+def test_a_password_with_a_slash_in_it_which_no_address_may_have_is_hidden_all_the_same(monkeypatch):
+    uri = "https://ada:open/sesame@host"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert not [text for text in (redact(f"{uri}: invalid"), redact("open/sesame"), bare(uri)) if "sesame" in text]
+
+
+def test_every_string_in_nested_values_is_redacted(secrets):
+    values = {"a": ["hunter22", {"hunter22": 1.5}], "b": None, "c": True}
+    assert redacted(values) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("https://ada:hunter22@host:5000/mlflow/?token=abc#x", "https://host:5000/mlflow"),
+        ("https://host:5000/mlflow", "https://host:5000/mlflow"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_an_address_has_neither_user_nor_token(uri, address):
+    assert bare(uri) == address
+
+
+def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, impatient, capfd):
+    uri = "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc"
+    client.is_down = True
+    tracker = MlflowTracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
+    tracker.params({"path": uri, uri: 1})
+    tracker.tags({"note": f"logged in with {PASSWORD}"})
+    tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"}, [])
+    tracker.artifact(folder / "missing hunter22.csv")
+    with caplog.at_level(logging.INFO):
+        tracker.drain(0.2)
+    stored = b"".join(path.read_bytes() for path in (folder / ".scratch").rglob("*") if path.is_file())
+    client.is_down = False
+    tracker.close()
+    held = str([(run.info, run.data, run.files) for run in client.runs.values()])
+    assert b"tracking.example" in stored and "tracking.example" in held
+    for secret in ("hunter22", "t0k3n-abc", PASSWORD, "ada:"):
+        assert secret.encode() not in stored
+        assert secret not in held + caplog.text + "".join(capfd.readouterr())
+
+
+def test_what_mlflow_itself_warns_of_is_redacted(secrets, monkeypatch, folder):
+    from pipelines.tracking import mlflow_client
+
+    mlflow_client.load()
+    (handler, *_) = logging.getLogger("mlflow").handlers
+    record = logging.LogRecord("mlflow.x", logging.WARNING, "", 1, "cannot reach %s", ("https://ada:hunter22@host",), None)
+    assert handler.filter(record)
+    assert record.getMessage() == "cannot reach https://***@host"

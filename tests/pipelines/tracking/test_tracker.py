@@ -1,0 +1,239 @@
+import logging
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from onnx import TensorProto, helper
+
+from pipelines.params import load_params
+from pipelines.pipeline_run import execution_key, pipeline_tags
+from pipelines.processes import process_key
+from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
+
+ROOT = Path(__file__).resolve().parents[3]
+KEYS = {"dataset", "network", "n_genes", "variant", "width", "seed"}
+GONE = process_key(psutil.Process()).replace(f"/{psutil.Process().pid}/", "/4194303/")
+
+
+def write_onnx(path: Path) -> None:
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 2, 2])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])
+    graph = helper.make_graph([helper.make_node("Flatten", ["images"], ["logits"])], "flatten", [image], [logits])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A project folder in which the stages evolve and export have run, by hand, after a run that was left behind."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "dvc.yaml").touch()
+    write_onnx(folder / "network.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GEE_TRACKING", "on")
+        patch.setattr("pipelines.pipeline_run.execution_key", lambda: GONE)
+        MlflowTracker(None, dict.fromkeys(KEYS, "left behind")).drain()
+        patch.undo()
+        patch.chdir(folder)
+        patch.setenv("GEE_TRACKING", "on")
+        params = load_params(folder / "params.yaml")
+        evolve = open_tracker("evolve", params)
+        evolve.params({f"p{i}": i for i in range(250)})
+        for step in range(3):
+            evolve.metrics({"fitness@best": 1.0 - step}, step=step)
+        evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"}, [])
+        evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {}, [folder / "params.yaml"])
+        evolve.close()
+        image = np.zeros((2, 1, 2, 2), np.float32)
+        export = open_tracker("export", params)
+        export.model(folder / "network.onnx", image, image.reshape(2, 4), "gee-digits", register=True)
+        export.close("FAILED")
+    return folder
+
+
+@pytest.fixture
+def client(project):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
+@pytest.fixture
+def pipeline_name(project):
+    params = load_params(project / "params.yaml")
+    return f"{params.prepare.dataset} {params.network.name} g={params.network.n_genes}"
+
+
+def runs_of(client, query: str = "") -> dict:
+    experiment = client.get_experiment_by_name("gee")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id], query)}
+
+
+def test_every_run_on_every_level_can_be_found_by_the_keys(client, project, pipeline_name):
+    params = load_params(project / "params.yaml")
+    keys = {"dataset": params.prepare.dataset, "n_genes": params.network.n_genes, "seed": params.base.seed}
+    found = runs_of(client, " and ".join(f"params.{key} = '{value}'" for key, value in keys.items()))
+    assert set(found) == {pipeline_name, "evolve", "export", "gen0-cand0", "gen0-cand1"}
+    assert all(set(run.data.params) >= KEYS for run in found.values())
+
+
+def test_candidates_lie_directly_under_the_stage_and_stages_under_one_pipeline_run(client, pipeline_name):
+    runs = runs_of(client)
+    below = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}
+    assert below["gen0-cand0"] == below["gen0-cand1"] == runs["evolve"].info.run_id
+    assert below["evolve"] == below["export"] == runs[pipeline_name].info.run_id
+
+
+def test_a_failed_candidate_is_a_failed_run_without_a_number_for_nan(client):
+    run = runs_of(client)["gen0-cand1"]
+    assert run.info.status == "FAILED"
+    assert run.data.params["status"] == "diverged"
+    assert run.data.metrics == {"L_ce": 2.0}
+    assert run.data.tags["not_finite"] == "fitness"
+
+
+def test_text_and_files_of_candidates_are_their_artifacts(client, project):
+    runs = runs_of(client)
+    files = [[file.path for file in client.list_artifacts(runs[f"gen0-cand{i}"].info.run_id)] for i in (0, 1)]
+    assert files == [["genotype.json"], ["params.yaml"]]
+    assert client.get_experiment_by_name("gee").artifact_location == (project / "mlartifacts").as_uri()
+
+
+def test_more_parameters_than_the_store_takes_at_once_are_all_kept(client):
+    assert {f"p{i}" for i in range(250)} <= set(runs_of(client)["evolve"].data.params)
+
+
+def test_metrics_with_steps_are_a_curve_and_refused_characters_are_replaced(client):
+    history = client.get_metric_history(runs_of(client)["evolve"].info.run_id, "fitness-best")
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.0), (2, -1.0)]
+
+
+def test_a_pipeline_run_tells_what_became_of_its_stages_and_fails_with_one_of_them(client, pipeline_name):
+    run = runs_of(client)[pipeline_name]
+    assert (run.data.tags["stage.evolve"], run.data.tags["stage.export"]) == ("ran", "failed")
+    assert run.info.status == "FAILED"
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["params.yaml"]
+
+
+def test_a_run_whose_process_is_gone_is_ended_by_the_next_pipeline_run(client):
+    run = runs_of(client)["left behind left behind g=left behind"]
+    assert run.data.tags["gee.process"] == GONE
+    assert run.info.status == "KILLED"
+
+
+def test_a_registered_model_is_the_champion_and_takes_batches_of_any_size(client, project, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the next but one line sets it, for good
+
+    champion = client.get_model_version_by_alias("gee-digits", "champion")
+    assert champion.run_id == runs_of(client)["export"].info.run_id
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/gee-digits@champion")
+    images = np.arange(20, dtype=np.float32).reshape(5, 1, 2, 2)
+    np.testing.assert_array_equal(model.predict(images)["logits"], images.reshape(5, 4))
+
+
+def test_a_model_whose_entry_is_written_again_is_there_once_and_dethrones_no_newer_one(client, project, monkeypatch):
+    monkeypatch.chdir(project)
+    older = MlflowTracker("export", dict.fromkeys(KEYS, "again"))
+    entry = older._outbox.entry(
+        "model",
+        files=[older._outbox.keep(project / "network.onnx")],
+        inputs={"shape": [1, 1, 2, 2], "dtype": "float32"},
+        outputs={"shape": [1, 4], "dtype": "float32"},
+        name="gee-again",
+        register=True,
+    )
+    older.wait_open()
+    image = np.zeros((1, 1, 2, 2), np.float32)
+    newer = MlflowTracker("export", dict.fromkeys(KEYS, "again"))
+    newer.model(project / "network.onnx", image, image.reshape(1, 4), "gee-again", register=True)
+    newer.close()
+    for _ in range(2):
+        older._writer.write(entry)
+    older.close()
+    versions = {version.run_id: version for version in client.search_model_versions("name = 'gee-again'")}
+    assert set(versions) == {older.run_id, newer.run_id}
+    assert len(client.search_model_versions("name = 'gee-again'")) == 2
+    assert client.get_model_version_by_alias("gee-again", "champion").run_id == newer.run_id
+    assert len(client.get_run(older.run_id).outputs.model_outputs) == 1
+
+
+def test_a_stage_joins_the_pipeline_run_that_the_flow_names_and_leaves_its_end_to_the_flow(client, project, monkeypatch):
+    monkeypatch.chdir(project)
+    flow = MlflowTracker(None, dict.fromkeys(KEYS, "flow"))
+    run_id = flow.wait_open()
+    monkeypatch.setenv("GEE_EXECUTION", execution_key())
+    stage = MlflowTracker("train", dict.fromkeys(KEYS, "flow"))
+    stage.close("FAILED")
+    assert runs_of(client, f"tags.`mlflow.parentRunId` = '{run_id}'")["train"].info.status == "FAILED"
+    before = client.get_run(run_id)
+    flow.close()
+    assert before.info.status == "RUNNING"
+    assert "stage.train" not in before.data.tags
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_store_that_is_away_costs_one_warning_and_nothing_else(monkeypatch, caplog, project):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with caplog.at_level(logging.WARNING, logger="pipelines.tracking"):
+        tracker = MlflowTracker("train", dict.fromkeys(KEYS, 1))
+        tracker.metrics({"loss": 1.0})
+        tracker.drain()
+        tracker.close()
+    assert len([record for record in caplog.records if record.name == "pipelines.tracking"]) == 1
+    assert tracker.wait_open() is None
+
+
+def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):
+    from pipelines.tracking import mlflow_client
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_client.os, "replace", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            mlflow_client.connect(uri)
+    assert list(tmp_path.iterdir()) == []
+    assert mlflow_client.connect(uri).get_experiment_by_name("gee") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_an_entry_that_the_store_refuses_does_not_stop_the_next(monkeypatch, client, project, caplog):
+    monkeypatch.chdir(project)
+    tracker = MlflowTracker("evaluate", dict.fromkeys(KEYS, 1))
+    tracker.artifact(project / "missing.csv")
+    tracker.metrics({"accuracy": 0.5})
+    tracker.close()
+    assert client.get_run(tracker.run_id).data.metrics == {"accuracy": 0.5}
+    assert "missing.csv" in caplog.text
+
+
+def test_a_machine_without_git_tracks_all_but_the_commit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pipeline_tags(tmp_path) == {}
+
+
+def test_an_experiment_in_dvcs_temporary_copy_is_tracked_in_the_project(tmp_path):
+    from pipelines.pipeline_run import tracking_home
+
+    assert tracking_home(tmp_path / ".dvc/tmp/exps/tmpx1/project") == tmp_path
+    assert tracking_home(tmp_path / ".dvc/tmp/exps/tmpx1") == tmp_path
+    assert tracking_home(tmp_path) == tmp_path
+
+
+def test_tracking_can_be_turned_off_and_then_every_call_is_there_and_does_nothing(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEE_TRACKING", "off")
+    tracker = open_tracker("train", load_params(ROOT / "params.yaml"))
+    assert isinstance(tracker, NullTracker)
+    for name in [name for name in vars(Tracker) if not name.startswith("_")]:
+        assert getattr(tracker, name)() is None
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,78 @@
+"""Every server that we start, or tell people to start, listens to this machine alone."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+FLOW = """
+import sys, time
+import pipelines.flow
+from prefect.server.api.server import SubprocessASGIServer
+with SubprocessASGIServer():
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+"""What `gee flow run` does where no server is named."""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses at which ``process`` and its children wait for others."""
+    found = set()
+    for member in [process, *process.children(recursive=True)]:
+        try:
+            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def addresses(command: list[str], folder: Path, seconds: float = 120) -> set[str]:
+    """Where ``command`` listens, once it does; it is ended with all that it started."""
+    env = os.environ | {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, env=env, **quiet)
+    tree = psutil.Process(process.pid)
+    try:
+        end, found = time.monotonic() + seconds, set()
+        while not found and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.5)
+            found = listening(tree)
+        return found
+    finally:
+        members = [*tree.children(recursive=True), tree]
+        for member in members:
+            member.kill()
+        process.wait(10)
+        psutil.wait_procs(members, timeout=10)
+        process.stdin.close()
+
+
+def test_mlflow_as_the_readme_starts_it(tmp_path):
+    assert "mlflow server --backend-store-uri sqlite:///mlflow.db" in README
+    command = ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db", "--port", str(free_port())]
+    assert addresses(command, tmp_path) == {"127.0.0.1"}
+
+
+def test_prefect_as_the_readme_starts_it(tmp_path):
+    assert "prefect server start  " in README
+    command = ["-m", "prefect", "server", "start", "--port", str(free_port())]
+    assert addresses(command, tmp_path) == {"127.0.0.1"}
+
+
+def test_the_server_that_a_flow_starts_for_itself(tmp_path):
+    (tmp_path / "flow.py").write_text(FLOW)
+    assert addresses(["flow.py"], tmp_path) == {"127.0.0.1"}
