@@ -14,7 +14,9 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipelines import journal
+from pipelines.prune.leftover import below
 
+RECORDS = "records.jsonl"
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("gee_core", "pipelines", "presets", "data/raw", "dvc.yaml", ".dvcignore", ".dvc/config")
 ENVIRONMENT = {
@@ -151,7 +153,7 @@ def left_over(project: Path) -> list[str]:
 def spoil(project: Path, draw: random.Random) -> bool:
     """Cut off or flip a byte of the newest training state, or flip one of the records; whether there was one."""
     states = [path for path in project.glob(".scratch/**/*step-*.safetensors") if path.with_suffix(".json").is_file()]
-    logs = [path for path in project.glob(".scratch/**/records.jsonl") if not path.with_name("done").is_file()]
+    logs = [path for path in project.glob(f".scratch/**/{RECORDS}") if not path.with_name("done").is_file()]
     choices = [max(states, key=lambda path: path.stat().st_mtime_ns)] * 2 if states else []
     choices += [path for path in logs if path.stat().st_size]
     if not choices:
@@ -189,7 +191,7 @@ class Journals:
 
     def _watch(self) -> None:
         while not self._end.wait(0.02):
-            for path in self._project.glob(".scratch/**/records.jsonl"):
+            for path in (path for path in below(self._project / ".scratch") if path.name == RECORDS):
                 with contextlib.suppress(FileNotFoundError):
                     name, inode = path.relative_to(self._project), path.stat().st_ino
                     if inode not in self._versions.get(name, {}):

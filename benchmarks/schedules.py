@@ -33,6 +33,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from pipelines.processes import exit_on_sigterm
+from pipelines.prune.leftover import tree_size
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -128,17 +129,8 @@ def answers(environment: dict[str, str], path: str) -> bool:
         return False
 
 
-def size(path: Path) -> int:
-    """Bytes of all files at and below ``path``."""
-    total = 0
-    for file in [path, *path.rglob("*")] if path.exists() else []:
-        with contextlib.suppress(FileNotFoundError):
-            total += file.lstat().st_size if not file.is_dir() else 0
-    return total
-
-
 def sizes(folder: Path) -> dict[str, int]:
-    return {name: size(folder / name) for name in FOLDERS}
+    return {name: tree_size(folder / name) for name in FOLDERS}
 
 
 def footprint(process: psutil.Process) -> tuple[float, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
-from pipelines.prune.leftover import Leftover, tree_size
+from pipelines.prune.leftover import Leftover, below, newest_change, tree_size
 
 
 def dvc_leftovers(project: Path) -> list[Leftover]:
@@ -81,12 +81,16 @@ def prefect_leftovers(project: Path, days: float) -> list[Leftover]:
         found.append(Leftover(what, "Prefect's database", len(ids), None, lambda: delete_flow_runs(ids)))
     before = time.time() - days * 86400
     storage = project / ".prefect/storage"
-    files = [path for path in storage.rglob("*") if path.is_file() and path.stat().st_mtime < before]
+    files = [path for path in below(storage) if path.is_file() and newest_change(path) < before]
     if files:
         what = f"stored results, older than {days:g} days"
-        size = sum(map(tree_size, files))
-        found.append(Leftover(what, ".prefect/storage", len(files), size, lambda: [path.unlink() for path in files]))
+        found.append(Leftover(what, ".prefect/storage", len(files), sum(map(tree_size, files)), lambda: _unlink(files)))
     return found
+
+
+def _unlink(files: list[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _run(project: Path, tool: str, *arguments: str) -> str:
