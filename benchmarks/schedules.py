@@ -7,13 +7,14 @@ by --change-every has a new report.title, so that check and report run again, an
     runs, completed     how many were triggered, and ended as COMPLETED
     seconds             median from trigger to end
     left                processes of the project, held locks and flow runs that stand as running, after all has been stopped
-    memory_mb, files    of the serving process and of the server: mean of the first and of the last quarter of the runs
+    memory_mb, files    of the serving process and of the server: mean of each quarter of the runs
     bytes_per_run       growth of the project folder per run with and without a change; below it, by folder, over all runs
 """
 
 import argparse
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -201,10 +202,10 @@ def left(folder: Path) -> dict[str, int]:
 
 
 def quarters(rows: list[dict], who: str, which: int) -> list[float]:
-    """Mean of the first and of the last quarter, the first run left out."""
+    """Mean of each quarter, the first run left out."""
     values = [row[who][which] for row in rows[1:]]
-    n = max(1, len(values) // 4)
-    return [round(statistics.mean(part), 1) for part in (values[:n], values[-n:])]
+    edges = [len(values) * quarter // 4 for quarter in range(5)]
+    return [round(statistics.mean(values[a:b]), 1) for a, b in itertools.pairwise(edges) if a < b]
 
 
 def summarise(rows: list[dict]) -> dict:
