@@ -13,7 +13,8 @@ from gee_core.checkpoint import save_network
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
-from pipelines import train
+from gee_core.evolution.proxy import score
+from pipelines import evolve, train
 from pipelines.evolve import genotype_file
 from pipelines.params import load_params
 
@@ -91,6 +92,36 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
         return tmp_path
 
     return make
+
+
+class HereAndNow:
+    """``Workers`` in this process, so that a test is quick and can count."""
+
+    scored: list[tuple[int, int]]
+    """Generation and index of what was scored, by all of them."""
+    score = staticmethod(score)
+
+    def __init__(self, task):
+        self.task = task
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def score_all(self, candidates):
+        for candidate in candidates:
+            HereAndNow.scored.append((candidate.generation, candidate.index))
+            yield candidate, HereAndNow.score(self.task, candidate), 0.25
+
+
+@pytest.fixture
+def here_and_now(monkeypatch) -> type[HereAndNow]:
+    """Candidates are scored in this process; what was scored so far."""
+    HereAndNow.scored = []
+    monkeypatch.setattr(evolve, "Workers", HereAndNow)
+    return HereAndNow
 
 
 def write_params(path: Path, params: Params) -> None:

@@ -1,0 +1,191 @@
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gee_core.data.images import PackedImages
+from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.evolution import proxy
+from pipelines import evolve
+from pipelines.train import read_genotype
+
+COLUMNS = "generation,index,seed,status,fitness,L_ce,R_T,R_S,lambda,proxy_accuracy,epochs,image_passes,sigma_O," + ",".join(
+    f"sigma_{layer}" for layer in range(8)
+)
+
+
+pytestmark = pytest.mark.usefixtures("here_and_now")
+
+
+class Tracked:
+    """A tracker that keeps what it is told, and what its files held when it was told."""
+
+    def __init__(self):
+        self.candidates, self.curves, self.files = [], [], []
+
+    def params(self, values):
+        pass
+
+    def metrics(self, values, step=None):
+        self.curves.append((step, values))
+
+    def candidate(self, params, metrics, name, status, artifacts, files):
+        self.candidates.append((name, status, params, metrics, artifacts))
+
+    def artifact(self, path, folder=""):
+        self.files.append((folder, path.name, path.read_bytes()))
+
+    def drain(self, seconds=60.0):
+        pass
+
+    def close(self, status="FINISHED"):
+        self.status = status
+
+
+def run_main(monkeypatch) -> Tracked:
+    tracked = Tracked()
+    monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: tracked)
+    evolve.main()
+    return tracked
+
+
+def contents(folder):
+    paths = [*folder.glob("models/**/*"), *folder.glob("reports/**/*")]
+    return {path.relative_to(folder): path.read_bytes() for path in paths if path.is_file()}
+
+
+def scratch_files(folder):
+    return [path.name for path in (folder / ".scratch").rglob("*") if path.is_file()]
+
+
+def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_of_them(in_project, monkeypatch, here_and_now):
+    folder = in_project()
+    tracked = run_main(monkeypatch)
+    text = (folder / "reports/evolve/candidates.csv").read_text()
+    assert text.splitlines()[0] == COLUMNS
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
+    assert list(zip(rows.generation, rows["index"], strict=True)) == [(g, i) for g in range(2) for i in range(3)]
+    metrics = json.loads((folder / "reports/evolve/metrics.json").read_text())
+    genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
+    best = rows[(rows.generation == genotype["generation"]) & (rows["index"] == genotype["index"])].iloc[0]
+    assert genotype["seed"] == best.seed
+    np.testing.assert_array_equal([genotype["sigma_O"], *genotype["sigma_X"]], best["sigma_O":].astype(float))
+    assert (metrics["n_candidates"], metrics["best_index"], metrics["best_L_ce"]) == (6, best["index"], best.L_ce)
+    assert sorted(scratch_files(folder)) == ["done", "fitness.svg", "records.jsonl", "sigmas.svg"]
+    assert tracked.status == "FINISHED"
+    before = contents(folder)
+    here_and_now.scored.clear()
+    run_main(monkeypatch)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
+    assert (here_and_now.scored, contents(folder)) == ([], before)
+    md5 = hashlib.md5((folder / "reports/evolve/metrics.json").read_bytes()).hexdigest()
+    (folder / "dvc.lock").write_text(f"md5: {md5}")
+    run_main(monkeypatch)  # DVC knows of the result: somebody wants it made again
+    assert (len(here_and_now.scored), contents(folder)) == (6, before)
+
+
+def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, monkeypatch):
+    folder = in_project()
+    tracked = run_main(monkeypatch)
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
+    assert [name for name, *_ in tracked.candidates] == [f"gen{g}-cand{i}" for g in range(2) for i in range(3)]
+    for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
+        assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
+        assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
+        assert json.loads(artifacts["genotype.json"])["sigma_O"] == row.sigma_O
+    best = rows.loc[rows.groupby("generation").fitness.idxmin()]
+    names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
+    kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
+    assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
+    assert [(step, values["fitness"]) for step, values in tracked.curves if step is not None] == list(enumerate(best.fitness))
+
+
+def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not(in_project, monkeypatch, here_and_now):
+    folder = in_project()
+    run_main(monkeypatch)
+    whole = contents(folder)
+    for path in whole:
+        (folder / path).unlink()
+    shutil.rmtree(folder / ".scratch")
+    with monkeypatch.context() as patch:
+
+        def stop(track, record):
+            if record.candidate.generation == 1:
+                raise KeyboardInterrupt
+
+        patch.setattr(evolve, "track_candidate", stop)
+        with pytest.raises(SystemExit) as caught:
+            run_main(patch)
+    assert caught.value.code == 130
+    assert contents(folder) == {}
+    here_and_now.scored.clear()
+    run_main(monkeypatch)
+    assert contents(folder) == whole
+    assert here_and_now.scored == [(1, 1), (1, 2)]
+
+
+def test_test_images_never_reach_evolve(in_project, monkeypatch, here_and_now):
+    folder = in_project()
+    run_main(monkeypatch)
+    clean = contents(folder)
+    data = load_prepared(folder / "data/prepared")
+    garbage = PackedImages(255 - data.test.images.flip(0), data.test.labels.flip(0))
+    write_poisoned(folder / "data/prepared", data, garbage)
+    poisoned = load_prepared(folder / "data/prepared")
+    assert not torch.equal(poisoned.test.images, data.test.images)
+    for path in clean:
+        (folder / path).unlink()
+    here_and_now.scored.clear()
+    proxy._images.cache_clear()  # as in a new process
+    run_main(monkeypatch)
+    assert contents(folder) == clean
+    assert len(here_and_now.scored) == 6
+
+
+def write_poisoned(folder, data, test):
+    """The prepared images of ``data`` with other test images."""
+    shutil.rmtree(folder)
+    write_prepared(
+        folder,
+        dataset=data.meta.dataset,
+        source=data.meta.source,
+        class_names=data.meta.class_names,
+        mean=data.meta.mean,
+        std=data.meta.std,
+        train=data.train,
+        test=test,
+        holdout=data.holdout,
+    )
+
+
+def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, monkeypatch, here_and_now):
+    folder = in_project(network={"n_genes": None}, evolve={"variant": "analytic"})
+    run_main(monkeypatch)
+    genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
+    assert {key for key, value in genotype.items() if value is None} == {
+        "n_genes",
+        "sigma_O",
+        "sigma_X",
+        "generation",
+        "index",
+        "fitness",
+        "start",
+    }
+    assert read_genotype(genotype) is None
+    assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
+    assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
+    assert here_and_now.scored == []
+
+
+def test_where_every_candidate_fails_the_stage_says_so_and_writes_nothing(in_project, monkeypatch, capsys):
+    folder = in_project(evolve={"lr": 1e30})
+    with pytest.raises(SystemExit) as caught:
+        run_main(monkeypatch)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("evolve: error: evolve: all 6 candidates failed; the first: failed: ")
+    assert "lower evolve.lr" in message
+    assert contents(folder) == {}
