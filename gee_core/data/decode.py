@@ -7,6 +7,7 @@ import contextlib
 import os
 import stat
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """What files are tried as, whatever they are called. Pillow knows forty more, and starts Ghostscript for one of them."""
 MAX_PIXELS = 2**26
 """Of a file: 67 million, a fifth of a gigabyte decoded."""
+FORK = "fork" if sys.platform == "linux" else None
+"""How decoding processes start. In a process that was itself spawned, as candidates' are, the default would spawn them too,
+and each would load torch, for seconds, at every epoch's start."""
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
@@ -82,13 +86,14 @@ def decode_in_order(
     Raises:
         InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is no whole number.
     """
-    n_workers = loader_workers() if len(batches) > 1 else 0
+    n_workers = min(loader_workers(), len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait for ever
     loader = DataLoader(
         _Files(files, root, form),
         batch_size=None,
         sampler=map(Tensor.tolist, batches),
-        num_workers=min(n_workers, len(batches)),
+        num_workers=n_workers,
+        multiprocessing_context=FORK if n_workers else None,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )

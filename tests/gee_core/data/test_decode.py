@@ -1,5 +1,7 @@
+import multiprocessing
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -153,6 +155,20 @@ def test_a_bad_number_of_workers_is_an_input_error(monkeypatch, value):
     monkeypatch.setenv("GEE_LOADER_WORKERS", value)
     with pytest.raises(InputError, match=rf"^GEE_LOADER_WORKERS = {value}: must be a whole number >= 0"):
         loader_workers()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+def test_decoding_processes_are_forked_also_where_processes_are_spawned(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        decode_module, "decode", lambda path, form: np.full((1, 8, 8), 7, np.uint8)
+    )  # a spawned one has the real one
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        batches = list(decode_in_order(as_array(["a.png", "b.png"]), tmp_path, Form(8, 1, False), torch.arange(2).split(1)))
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert [batch.unique().item() for batch in batches] == [7, 7]
 
 
 def test_file_names_outside_ascii_survive_the_array(tmp_path):
