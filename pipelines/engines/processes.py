@@ -1,6 +1,7 @@
 """The engine `processes`: worker processes on this machine, started by spawning, and what happens when one of them dies."""
 
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,9 @@ import torch
 from gee_core.hardware import keep_freed_memory
 from pipelines.engines.engine import Engine, Function
 from pipelines.processes import die_with_parent
+
+GRACE = 5.0
+"""Seconds that processes without a job have for their end."""
 
 
 class Processes(Engine):
@@ -50,10 +54,12 @@ class Processes(Engine):
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
-    """End the pool now, and its processes in the middle of whatever they do."""
-    processes = list((pool._processes or {}).values())
+    """End the pool now: processes that have nothing to do by themselves, others in the middle of whatever they do."""
+    processes, busy = list((pool._processes or {}).values()), bool(pool._pending_work_items)
     pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    deadline = time.monotonic() + (0 if busy else GRACE)
+    for process in processes:  # one that is terminated leaves its semaphores to Python's resource tracker, which warns of them
+        process.join(max(0, deadline - time.monotonic()))
         process.terminate()
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def dies_always_at_2(job, tell):
     return job * job
 
 
+def cleans_up_at_its_end(job, tell):
+    Finalize(None, Path(job).touch, exitpriority=1)
+
+
 def raises(job, tell):
     raise ZeroDivisionError(f"job {job}")
 
@@ -85,6 +90,12 @@ def test_processes_that_died_while_they_had_nothing_to_do_are_replaced():
         process.join(timeout=10)
         assert process.exitcode == 1
         assert dict(run_each(engine, tells, [4])) == {4: 16}
+
+
+def test_processes_that_have_nothing_to_do_end_by_themselves_and_clean_up(tmp_path):
+    with Processes(1) as engine:
+        assert list(run_each(engine, cleans_up_at_its_end, [tmp_path / "clean"])) == [(tmp_path / "clean", None)]
+    assert (tmp_path / "clean").exists()
 
 
 def test_a_job_whose_process_always_dies_is_given_up():
