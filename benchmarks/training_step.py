@@ -85,7 +85,7 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size) -> Callable[[], None]:
             torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
 
         step()
-        candidates.append((min(_seconds(step) for _ in range(2)), step))
+        candidates.append((min(timed(step) for _ in range(2)), step))
     return min(candidates, key=lambda pair: pair[0])[1]
 
 
@@ -94,7 +94,7 @@ def make_step(case: dict, contender: str) -> Callable[[], None]:
     return conv_floor_step(case) if contender == "conv_floor" else network_step(case, contender)
 
 
-def _seconds(step: Callable[[], None]) -> float:
+def timed(step: Callable[[], None]) -> float:
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
@@ -132,7 +132,7 @@ def measure(case_name: str, rounds: int) -> dict:
     times = {contender: [] for contender in CONTENDERS}
     for _ in range(rounds):
         for contender, step in steps.items():
-            times[contender].append(_seconds(step))
+            times[contender].append(timed(step))
     seconds = {contender: statistics.median(values) for contender, values in times.items()}
     memory = {contender: peak_memory(case_name, contender) for contender in CONTENDERS if contender != "conv_floor"}
     return {
