@@ -196,7 +196,8 @@ class Journals:
                     name, inode = path.relative_to(self._project), path.stat().st_ino
                     if inode not in self._versions.get(name, {}):
                         link = self._links / str(inode)
-                        os.link(path, link)
+                        if not link.exists():  # under another name before
+                            os.link(path, link)
                         self._versions.setdefault(name, {})[inode] = link
 
     def records(self) -> dict[Path, list[list[dict]]]:

@@ -1,5 +1,6 @@
 """Every server that we start, or tell people to start, listens to this machine alone."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -53,9 +54,10 @@ def addresses(command: list[str], folder: Path, seconds: float = 120) -> set[str
             found = listening(tree)
         return found
     finally:
-        members = [*tree.children(recursive=True), tree]
+        members = [*tree.children(recursive=True), tree] if tree.is_running() else []
         for member in members:
-            member.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
         process.wait(10)
         psutil.wait_procs(members, timeout=10)
         process.stdin.close()
