@@ -1,10 +1,10 @@
-"""How near the convolutions of a training step are to what this processor multiplies at all, pass by pass.
+"""How fast the convolutions of a training step run, pass by pass, beside a large matrix product.
 
     python -m benchmarks.convolutions [--json] [--case small] [--rounds 5]
 
 For every convolution of the network, bf16 in channels-last layout: forward, the gradient of the data and that of the weights,
-each as a share of the rate of a large matrix product in bf16, which no convolution of this library can exceed. Beside them
-the weights' gradient as a matrix product over gathered patches, the one other way that torch offers. Rounds are interleaved;
+each as a share of the rate of a large matrix product in bf16: the measure of what this processor multiplies. Beside them the
+weights' gradient as a matrix product over gathered patches, the one other way that torch offers. Rounds are interleaved;
 medians. Printed besides:
     share        of the convolutions' time, by pass, over the whole network
     efficiency   the whole network's share of the matrix product's rate
@@ -30,7 +30,7 @@ from gee_core.model.network import build_network
 PATCH_IMAGES = 4
 """Images whose patches are gathered at once: few, so that they stay in the cache."""
 SQUARE = 2048
-"""Side of the matrices whose product is the measure."""
+"""Side of the matrices that are multiplied."""
 
 
 @dataclass(frozen=True)
