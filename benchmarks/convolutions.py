@@ -13,7 +13,6 @@ medians. Printed besides:
 
 import argparse
 import json
-import statistics
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.training_step import CASES, timed
+from benchmarks.decoding import medians
+from benchmarks.training_step import CASES, convolutions
 from gee_core.hardware import keep_freed_memory
-from gee_core.model.network import build_network
 
 PATCH_IMAGES = 4
 """Images whose patches are gathered at once: few, so that they stay in the cache."""
@@ -45,18 +44,11 @@ class Layer:
 
 def layers_of(case: dict) -> Counter[Layer]:
     """Every convolution of a case's network behind the stem, and how often it occurs."""
-    net, found = build_network(case["name"], 10, 3, 32, None, case["width"]).train(), Counter()
-
-    def note(conv: nn.Conv2d, args: tuple[Tensor], y: Tensor) -> None:
-        if conv.in_channels > 3:  # the stem gives its input no gradient
-            found[Layer(tuple(args[0].shape), tuple(conv.weight.shape), conv.stride[0], conv.padding[0])] += 1
-
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(note)
-    with torch.no_grad():
-        net(torch.randn(case["batch"], 3, 32, 32))
-    return found
+    return Counter(
+        Layer(tuple(shape), tuple(conv.weight.shape), conv.stride[0], conv.padding[0])
+        for conv, shape in convolutions(case)
+        if conv.in_channels > 3  # the stem gives its input no gradient
+    )
 
 
 def passes(layer: Layer) -> tuple[float, dict[str, Callable[[], object]]]:
@@ -100,13 +92,7 @@ def measure(case: dict, rounds: int) -> dict:
     for layer, count in layers_of(case).items():
         n_operations, steps = passes(layer)
         steps["product"] = lambda: a @ b
-        times = {name: [] for name in steps}
-        for number in range(rounds + 1):
-            for name, step in steps.items():
-                times[name].append(timed(step))
-                if not number:
-                    times[name].clear()  # the first of all chooses its kernel
-        median = {name: statistics.median(values) for name, values in times.items()}
+        median = medians(steps, rounds)
         peak = 2.0 * SQUARE**3 / median.pop("product")
         rates = {name: round(n_operations / value / peak, 2) for name, value in median.items()}
         rows.append({"input": layer.input, "weight": layer.weight, "stride": layer.stride, "count": count} | rates)

@@ -14,7 +14,6 @@ import ctypes
 import gc
 import json
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.decoding import medians
 from gee_core.hardware import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.snn.lif import LIF
@@ -60,8 +60,8 @@ def network_step(case: dict, contender: str) -> Callable[[], None]:
     return step
 
 
-def conv_floor_step(case: dict) -> Callable[[], None]:
-    """Every convolution of the network, forward and backward, on tensors of its own."""
+def convolutions(case: dict) -> list[tuple[nn.Conv2d, torch.Size]]:
+    """Every convolution of a case's network and the shape of what goes into it, in order."""
     net = build_network(case["name"], 10, 3, 32, None, case["width"]).train()
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []
     for module in net.modules():
@@ -69,7 +69,12 @@ def conv_floor_step(case: dict) -> Callable[[], None]:
             module.register_forward_hook(lambda conv, args, y: shapes.append((conv, args[0].shape)))
     with torch.no_grad():
         net(torch.randn(case["batch"], 3, 32, 32))
-    steps = [_fastest_conv(conv, shape) for conv, shape in shapes]
+    return shapes
+
+
+def conv_floor_step(case: dict) -> Callable[[], None]:
+    """Every convolution of the network, forward and backward, on tensors of its own."""
+    steps = [_fastest_conv(conv, shape) for conv, shape in convolutions(case)]
     return lambda: [step() for step in steps]
 
 
@@ -85,7 +90,7 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size) -> Callable[[], None]:
             torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
 
         step()
-        candidates.append((min(timed(step) for _ in range(2)), step))
+        candidates.append((min(_seconds(step) for _ in range(2)), step))
     return min(candidates, key=lambda pair: pair[0])[1]
 
 
@@ -94,7 +99,7 @@ def make_step(case: dict, contender: str) -> Callable[[], None]:
     return conv_floor_step(case) if contender == "conv_floor" else network_step(case, contender)
 
 
-def timed(step: Callable[[], None]) -> float:
+def _seconds(step: Callable[[], None]) -> float:
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
@@ -127,13 +132,7 @@ def measure(case_name: str, rounds: int) -> dict:
     """Median seconds and peak memory of every contender, and the ratios between them."""
     case = CASES[case_name]
     steps = {contender: make_step(case, contender) for contender in CONTENDERS}
-    for step in steps.values():
-        step()
-    times = {contender: [] for contender in CONTENDERS}
-    for _ in range(rounds):
-        for contender, step in steps.items():
-            times[contender].append(timed(step))
-    seconds = {contender: statistics.median(values) for contender, values in times.items()}
+    seconds = medians(steps, rounds)
     memory = {contender: peak_memory(case_name, contender) for contender in CONTENDERS if contender != "conv_floor"}
     return {
         "images_per_second": {contender: round(case["batch"] / value, 1) for contender, value in seconds.items()},

@@ -159,9 +159,8 @@ def test_a_bad_number_of_workers_is_an_input_error(monkeypatch, value):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
 def test_decoding_processes_are_forked_also_where_processes_are_spawned(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        decode_module, "decode", lambda path, form: np.full((1, 8, 8), 7, np.uint8)
-    )  # a spawned one has the real one
+    stand_in = np.full((1, 8, 8), 7, np.uint8)  # a spawned process would have the real `decode`
+    monkeypatch.setattr(decode_module, "decode", lambda path, form: stand_in)
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
