@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from gee_core.config import NetworkConfig
 from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
-from gee_core.files import sha256, write_atomically, write_json
-from gee_core.json_file import read_json_object
+from gee_core.storage.atomic_files import sha256, write_atomically, write_json
+from gee_core.storage.json_object import read_json_object
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gee_core.checkpoint import load_tensors, save_tensors, verify_tensors
 from gee_core.errors import InputError
-from gee_core.sealed import seal, unseal
+from gee_core.storage.checksummed_json import seal, unseal
 
 log = logging.getLogger(__name__)
 

@@ -131,7 +131,7 @@ def preset(
 def summary() -> None:
     """The numbers of the last run."""
     from gee_core.errors import InputError
-    from gee_core.json_file import read_json_object
+    from gee_core.storage.json_object import read_json_object
     from pipelines.summary import format_summary
 
     try:

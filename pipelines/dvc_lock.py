@@ -4,7 +4,7 @@ import logging
 import time
 from pathlib import Path
 
-from gee_core.files import writing
+from gee_core.storage.atomic_files import writing
 from pipelines.paths import LOCK, SCRATCH
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.evaluation.accuracy import predictions
 from gee_core.evaluation.energy import Activity, count_activity
 from gee_core.evolution.proxy import plain_parameters
-from gee_core.files import write_atomically, write_json
 from gee_core.hardware import resolve_device, resolve_precision
 from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.paths import CHECKPOINT, PREPARED, REPORTS
 from pipelines.stage import stage

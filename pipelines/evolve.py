@@ -16,9 +16,9 @@ from gee_core.evolution.halving import finalists
 from gee_core.evolution.loop import Record, evolve, first_generation_size, winner
 from gee_core.evolution.proxy import ProxyTask, checkpoint_name, wired_network
 from gee_core.evolution.rung import forget_rungs
-from gee_core.files import write_atomically, write_json
 from gee_core.genome.encoding import genome_of
 from gee_core.seeding import derive_seed
+from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines import journal
 from pipelines.figures import candidates_plane, fitness_over_generations
 from pipelines.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH

@@ -10,8 +10,8 @@ from gee_core.config import Params
 from gee_core.data.augment import to_input
 from gee_core.data.prepared import Meta, Prepared, load_prepared
 from gee_core.export.to_onnx import to_onnx
-from gee_core.files import write_atomically, write_json
 from gee_core.model.network import SpikingNetwork
+from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.paths import CHECKPOINT, ONNX, PREPARED, REPORTS
 from pipelines.stage import stage

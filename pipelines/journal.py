@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gee_core.files import flush, flush_folder, make_folder, write_atomically, writing
-from gee_core.sealed import seal, unseal
+from gee_core.storage.atomic_files import flush, flush_folder, make_folder, write_atomically, writing
+from gee_core.storage.checksummed_json import seal, unseal
 
 log = logging.getLogger(__name__)
 

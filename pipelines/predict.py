@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from gee_core.data.augment import to_input
 from gee_core.data.decode import Form, decode
 from gee_core.errors import InputError
-from gee_core.json_file import read_json_object
+from gee_core.storage.json_object import read_json_object
 
 REMEDY = "`dvc repro -f export` makes it anew, `dvc pull` fetches it"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from gee_core.errors import InputError
-from gee_core.files import write_atomically
+from gee_core.storage.atomic_files import write_atomically
 from pipelines.params import check_params
 from pipelines.paths import PARAMS
 from pipelines.yaml_file import parse_yaml, read_yaml

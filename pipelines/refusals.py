@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 
-from gee_core import files
+from gee_core.storage import atomic_files as files
 
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
 

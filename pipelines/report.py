@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.evolution.fitness import SWITCHES
-from gee_core.files import write_atomically, write_json
 from gee_core.genome.wiring import analytic_sigmas
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.zoo import PAPER_RESULTS
+from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines import figures
 from pipelines.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.stage import stage

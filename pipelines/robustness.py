@@ -8,10 +8,10 @@ import torch
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.evaluation.noise import noisy_input
-from gee_core.files import write_atomically, write_json
 from gee_core.hardware import autocast, resolve_device, resolve_precision
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import torch_generator
+from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.paths import CHECKPOINT, PREPARED, REPORTS
 from pipelines.stage import stage

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 import gee_core
 from gee_core.environment import from_environment
-from gee_core.files import sha256, write_atomically, writing
+from gee_core.storage.atomic_files import sha256, write_atomically, writing
 from gee_core.training.resume import SAVE_SECONDS
 from pipelines.paths import LOCK, SCRATCH
 

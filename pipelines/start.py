@@ -5,8 +5,8 @@ from pathlib import Path
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.evolution.genotype import Genotype
-from gee_core.files import sha256
-from gee_core.json_file import read_json_object
+from gee_core.storage.atomic_files import sha256
+from gee_core.storage.json_object import read_json_object
 from pipelines.paths import GENOTYPE
 
 KEYS = ("network", "n_genes", "form")

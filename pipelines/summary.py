@@ -9,7 +9,7 @@ from rich.text import Text
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.json_file import read_json_object
+from gee_core.storage.json_object import read_json_object
 
 ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
 """From how many mJ on, unit, how many of it are one mJ."""

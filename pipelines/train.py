@@ -16,12 +16,12 @@ from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
 from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.proxy import plain_parameters, wired_network
-from gee_core.files import sha256, write_atomically, write_json
 from gee_core.hardware import resolve_device, resolve_precision, set_threads
-from gee_core.json_file import read_json_object
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.zoo import NETWORKS
 from gee_core.seeding import derive_seed
+from gee_core.storage.atomic_files import sha256, write_atomically, write_json
+from gee_core.storage.json_object import read_json_object
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import adamw, sgd

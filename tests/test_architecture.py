@@ -28,9 +28,8 @@ FORBIDDEN_IN_CORE = {
 # Left never imports right. Entries of one rank do not import each other.
 ORDER = (
     ("errors",),
-    ("environment", "json_file"),
-    ("seeding", "files", "hardware"),  # the last two raise InputError
-    ("sealed",),
+    ("environment",),
+    ("seeding", "storage", "hardware"),  # the last two raise InputError
     ("snn", "genome"),
     ("model",),
     ("config",),  # reads the names in model.zoo and snn.lif: values are checked against them

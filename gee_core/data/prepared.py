@@ -17,8 +17,8 @@ from torch import Tensor
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
-from gee_core.files import flush, flush_folder, sha256, write_atomically, write_json, writing
-from gee_core.json_file import read_json_object
+from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_atomically, write_json, writing
+from gee_core.storage.json_object import read_json_object
 
 REMEDY = "`dvc repro prepare` makes it, `dvc pull` fetches it"
 

@@ -13,8 +13,8 @@ import gee_core
 import pipelines
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from gee_core.files import sha256
 from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.storage.atomic_files import sha256
 
 
 def _source_digest() -> str:

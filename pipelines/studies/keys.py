@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from gee_core.config import Params
 from gee_core.data.prepared import Meta
-from gee_core.files import sha256
+from gee_core.storage.atomic_files import sha256
 from pipelines.encoding import init_from_files
 from pipelines.start import start_files
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gee_core.errors import InputError
-from gee_core.sealed import read_sealed, write_sealed
+from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from pipelines.engines.choice import choose_engine
 from pipelines.engines.engine import Tell, WorkerDied, run_each
 from pipelines.studies.keys import digest

@@ -25,10 +25,10 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
-from gee_core.files import writing
 from gee_core.hardware import resolve_device
 from gee_core.model.network import SpikingNetwork
-from gee_core.sealed import read_sealed, write_sealed
+from gee_core.storage.atomic_files import writing
+from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, prepare, robustness
 from pipelines.encoding import init_from_files

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from gee_core.data.prepared import load_meta
-from gee_core.files import write_atomically, write_json
+from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.choice import default_count
 from pipelines.paths import REPORTS
 from pipelines.studies import figures

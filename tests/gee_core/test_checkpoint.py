@@ -12,8 +12,8 @@ from gee_core.checkpoint import load_network, load_tensors, save_network, save_t
 from gee_core.config import NetworkConfig
 from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
-from gee_core.files import sha256
 from gee_core.model.network import build_network, to_channels_last
+from gee_core.storage.atomic_files import sha256
 
 META = Meta(
     dataset="digits",

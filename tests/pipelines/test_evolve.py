@@ -11,8 +11,8 @@ from gee_core.evolution import proxy
 from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import Candidate, Score, failed, score, wired_network
-from gee_core.files import sha256
 from gee_core.genome.encoding import genome_of
+from gee_core.storage.atomic_files import sha256
 from pipelines import evolve, journal
 from pipelines.train import read_genotype
 from pipelines.workers import score_here

@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_sta
     def refuse(*_, dir, **__):  # root may write everywhere, so the refusal is played
         raise OSError(number, os.strerror(number), str(dir))
 
-    monkeypatch.setattr("gee_core.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("gee_core.storage.atomic_files.tempfile.mkstemp", refuse)
     with pytest.raises(SystemExit) as caught:
         train.main()
     (line,) = capsys.readouterr().err.splitlines()

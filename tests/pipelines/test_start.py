@@ -10,7 +10,7 @@ import pytest
 
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.files import sha256
+from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
 from pipelines.start import check_unchanged, load_start, start_sha256
 

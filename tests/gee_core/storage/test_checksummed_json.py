@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gee_core.sealed import CHECK, read_sealed, seal, unseal, write_sealed
+from gee_core.storage.checksummed_json import CHECK, read_sealed, seal, unseal, write_sealed
 
 VALUES = {
     "place": (1, 2),

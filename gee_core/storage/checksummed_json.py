@@ -5,7 +5,7 @@ import json
 import logging
 from pathlib import Path
 
-from gee_core.files import write_json
+from gee_core.storage.atomic_files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.files import sha256, write_atomically, write_json
+from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 
 
 def names(folder):

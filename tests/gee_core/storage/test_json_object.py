@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gee_core.json_file import read_json_object
+from gee_core.storage.json_object import read_json_object
 
 
 def test_what_was_written_is_what_is_read(tmp_path):
