@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from gee_core.genome.decode import decode_conv, decode_macs
+from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.hardware import keep_freed_memory
 
 CHANNELS = (32, 64, 128, 256, 512)

@@ -11,12 +11,12 @@ from gee_core.config import Params
 from gee_core.data.prepared import Meta, load_meta, load_prepared
 from gee_core.errors import DivergedError
 from gee_core.evolution.candidate import Candidate, Score
-from gee_core.evolution.genotype import Genotype
+from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.halving import finalists
 from gee_core.evolution.loop import Record, evolve, first_generation_size, winner
 from gee_core.evolution.proxy import ProxyTask, checkpoint_name, wired_network
-from gee_core.evolution.rung import forget_rungs
 from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines import journal

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from gee_core.data.augment import to_input
-from gee_core.data.decode import Form, decode
+from gee_core.data.image_files import Form, decode
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import gee_core
-from gee_core.environment import from_environment
+from gee_core.settings import from_environment
 from gee_core.storage.atomic_files import sha256, write_atomically, writing
 from gee_core.training.resume import SAVE_SECONDS
 from pipelines.paths import LOCK, SCRATCH

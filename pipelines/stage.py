@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gee_core.config import Params
-from gee_core.environment import from_environment, one_of
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
+from gee_core.settings import from_environment, one_of
 from pipelines.params import load_params
 from pipelines.processes import die_with_parent, exit_on_sigterm
 from pipelines.refusals import refusal

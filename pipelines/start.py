@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.evolution.genotype import Genotype
+from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
 from pipelines.paths import GENOTYPE

@@ -14,8 +14,8 @@ from gee_core.data.prepared import Meta, Prepared, load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
-from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.proxy import plain_parameters, wired_network
+from gee_core.genome.genotype import Genotype
 from gee_core.hardware import resolve_device, resolve_precision, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.zoo import NETWORKS

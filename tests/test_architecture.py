@@ -28,14 +28,13 @@ FORBIDDEN_IN_CORE = {
 # Left never imports right. Entries of one rank do not import each other.
 ORDER = (
     ("errors",),
-    ("environment",),
+    ("settings",),
     ("seeding", "storage", "hardware"),  # the last two raise InputError
     ("snn", "genome"),
     ("model",),
     ("config",),  # reads the names in model.zoo and snn.lif: values are checked against them
     ("data",),
     ("checkpoint",),  # holds the network's section and the shape of the data
-    ("states",),
     ("training",),
     ("evolution", "evaluation"),
     ("export",),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gee_core.data.decode import Form, as_array, decode_in_order
+from gee_core.data.image_files import Form, as_array, decode_in_order
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision import datasets
 
 from gee_core.config import PrepareConfig
-from gee_core.data.decode import Form, as_array, decode_in_order, header
 from gee_core.data.folders import FileList, list_images
+from gee_core.data.image_files import Form, as_array, decode_in_order, header
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError

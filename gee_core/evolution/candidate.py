@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gee_core.evolution.genotype import Genotype
+from gee_core.genome.genotype import Genotype
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from gee_core.checkpoint import save_network
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.prepared import Meta, load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.candidate_states import resumable
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.genotype import Genotype
-from gee_core.evolution.rung import resumable
 from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype
 from gee_core.hardware import resolve_device, resolve_precision
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
 from gee_core.seeding import derive_seed, torch_generator

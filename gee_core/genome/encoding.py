@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gee_core.genome.decode import decode_conv, decode_macs
+from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import analytic_sigmas, truncated_normal_
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gee_core.states import keep_state, newest_state
 from gee_core.training.loop import Partway
-from gee_core.training.state import restore_training, training_tensors
+from gee_core.training.named_tensors import restore_training, training_tensors
+from gee_core.training.saved_states import keep_state, newest_state
 
 SAVE_SECONDS = 240.0
 """Within an epoch, a state is kept at most so often; no more than this, and the step then under way, is ever lost."""

@@ -11,7 +11,7 @@ from gee_core.config import Params
 from gee_core.data.prepared import Meta, load_meta
 from gee_core.errors import InputError
 from gee_core.evolution.proxy import plain_parameters, wired_network
-from gee_core.model.narrow import narrowed_width
+from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from pipelines.encoding import init_from_files
 from pipelines.params import DOWNLOADED, check_params

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from gee_core.evolution.genotype import Genotype
+from gee_core.genome.genotype import Genotype
 from tests.bad_inputs.case import Case, Change, cut, edit, flip, param, remove, write
 
 CHECKPOINT, ITS_JSON = "models/train/network.safetensors", "models/train/network.json"

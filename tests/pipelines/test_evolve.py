@@ -8,10 +8,10 @@ from gee_core.data import prepared
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
-from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import Candidate, Score, failed, score, wired_network
 from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve, journal
 from pipelines.train import read_genotype

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, score
+from gee_core.genome.genotype import Genotype
 from pipelines import evolve, workers
 from pipelines.engines import processes
 from pipelines.workers import Workers, score_here, worker_count

@@ -11,9 +11,9 @@ import torch
 from gee_core.config import EvolveConfig
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Score, failed
-from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
 from gee_core.evolution.loop import evolve, winner
+from gee_core.genome.genotype import Genotype
 
 NAN = math.nan
 START = Genotype(0.2, (0.1, 0.3, 0.4))

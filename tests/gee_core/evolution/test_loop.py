@@ -9,9 +9,9 @@ import torch
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution.fitness import fitness
-from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.loop import Record, evolve, first_generation_size, winner
 from gee_core.evolution.proxy import Candidate, Score, failed
+from gee_core.genome.genotype import Genotype
 
 ANALYTIC = Genotype(0.2, (0.1, 0.3, 0.4))
 

@@ -15,11 +15,11 @@ from gee_core.data.augment import to_input
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.evolution import proxy
+from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.genotype import Genotype
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, checkpoint_name, proxy_recipe, score, wired_network
-from gee_core.evolution.rung import forget_rungs
 from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import TRUNCATED_VARIANCE
 from gee_core.training.loop import steps_per_epoch
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gee_core.genome.decode import decode_conv
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.genome.weight import decode_conv
 from gee_core.genome.wiring import truncated_normal_
 
 G = 5

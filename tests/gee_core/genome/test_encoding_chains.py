@@ -9,8 +9,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gee_core.genome.decode import decode_conv
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.genome.weight import decode_conv
 
 G = 5
 

@@ -9,9 +9,9 @@ from gee_core.data.augment import Augment
 from gee_core.data.images import PackedImages
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import Recipe, train_epoch
+from gee_core.training.named_tensors import training_tensors
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import adamw, sgd
-from gee_core.training.state import training_tensors
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
 RECIPE = Recipe(

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from gee_core.data import decode as decode_module
-from gee_core.data.decode import Form, as_array, decode, decode_in_order, header, loader_workers
+from gee_core.data import image_files as decode_module
+from gee_core.data.image_files import Form, as_array, decode, decode_in_order, header, loader_workers
 from gee_core.errors import InputError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4

@@ -7,8 +7,8 @@ from gee_core.checkpoint import load_tensors, save_tensors
 from gee_core.data.images import PackedImages
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import Recipe, train_epoch
+from gee_core.training.named_tensors import restore_training, training_tensors
 from gee_core.training.schedule import adamw, sgd
-from gee_core.training.state import restore_training, training_tensors
 
 # With colour, channels-last kernels lie in memory in another order than their tensors on disk. The fused optimiser walks
 # memory, not indices, so moments in the wrong order would go unnoticed but for the numbers.

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from gee_core.evolution.candidate import Candidate
-from gee_core.states import forget_states
 from gee_core.training.resume import Resumable
+from gee_core.training.saved_states import forget_states
 
 
 def resumable(

@@ -1,7 +1,7 @@
 import pytest
 
-from gee_core.environment import MOST, from_environment, one_of
 from gee_core.errors import InputError
+from gee_core.settings import MOST, from_environment, one_of
 
 
 @pytest.mark.parametrize(("value", "found"), [("3", 3), (" 2 ", 2), ("007", 7), (str(MOST), MOST), ("", 5), (None, 5)])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gee_core.evolution.genotype import Genotype, from_vector, to_vector
+from gee_core.genome.genotype import Genotype, from_vector, to_vector
 
 GENOTYPE = Genotype(0.5, (0.1, 0.2, 0.8))
 

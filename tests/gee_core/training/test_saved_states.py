@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from gee_core import states
-from gee_core.states import forget_states, keep_state, newest_state
+from gee_core.training import saved_states as states
+from gee_core.training.saved_states import forget_states, keep_state, newest_state
 
 
 def keep(folder, *numbers, series="step"):

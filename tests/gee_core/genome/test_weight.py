@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from gee_core.genome.decode import decode_conv, decode_macs
+from gee_core.genome.weight import decode_conv, decode_macs
 
 I, J, G = 3, 4, 5
 KERNEL = (2, 3)

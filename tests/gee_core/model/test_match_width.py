@@ -1,7 +1,7 @@
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.model.narrow import narrowed_width
+from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import build_network, count_parameters
 from gee_core.model.zoo import NETWORKS
 

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gee_core.environment import from_environment
 from gee_core.errors import InputError
+from gee_core.settings import from_environment
 
 GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
