@@ -65,7 +65,7 @@ def evolution(params: Params, engine: str, workers: int, killer: Killer | None =
     """What evolve writes, its metrics, and seconds."""
     from pipelines.engines.choice import choose_engine
     from pipelines.evolve import evolve_network, table
-    from pipelines.paths import PREPARED
+    from pipelines.project.paths import PREPARED
     from pipelines.workers import Workers
 
     os.environ["GEE_ENGINE"] = engine

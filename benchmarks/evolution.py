@@ -30,7 +30,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evolution.proxy import Candidate, ProxyTask, score
 from gee_core.hardware import keep_freed_memory
 from pipelines.evolve import analytic_genotype, run, track_candidate
-from pipelines.params import load_params
+from pipelines.project.params import load_params
 from pipelines.tracking.tracker import open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]

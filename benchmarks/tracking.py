@@ -33,7 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipelines.params import load_params
+from pipelines.project.params import load_params
 from pipelines.tracking.tracker import open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]

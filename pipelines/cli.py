@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
+from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
 from pipelines.prune.cli import gc
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
@@ -34,8 +34,8 @@ def run(
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
     from pipelines.dvc_lock import set_aside_damaged_lock
-    from pipelines.params import load_params
     from pipelines.processes import exit_on_sigterm, run_in_foreground
+    from pipelines.project.params import load_params
     from pipelines.start import check_unchanged
 
     params = load_params()
@@ -112,8 +112,8 @@ def preset(
 ) -> None:
     """Write params.yaml as a preset."""
     from gee_core.errors import InputError
-    from pipelines.params import check_raw_folder, load_params
-    from pipelines.presets import preset_names, write_preset
+    from pipelines.project.params import check_raw_folder, load_params
+    from pipelines.project.presets import preset_names, write_preset
 
     if name is None:
         console.print("  ".join(preset_names()))

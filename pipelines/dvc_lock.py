@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from gee_core.storage.atomic_files import writing
-from pipelines.paths import LOCK, SCRATCH
+from pipelines.project.paths import LOCK, SCRATCH
 
 log = logging.getLogger(__name__)
 

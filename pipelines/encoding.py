@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from gee_core.evolution.proxy import wired_network
 from gee_core.genome.compress import compress
 from gee_core.model.network import SpikingNetwork, build_network, count_parameters, to_channels_last
-from pipelines.paths import CHECKPOINT
+from pipelines.project.paths import CHECKPOINT
 
 
 def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:

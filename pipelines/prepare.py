@@ -7,7 +7,7 @@ from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.prepared import Meta, write_prepared
 from gee_core.data.sources import Progress, load_source
 from gee_core.data.splits import holdout_indices, stratified_indices
-from pipelines.paths import PREPARED
+from pipelines.project.paths import PREPARED
 from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000

@@ -18,7 +18,7 @@ from gee_core.model.network import SpikingNetwork, build_network, count_plain_pa
 from gee_core.model.zoo import PAPER_RESULTS
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines import figures
-from pipelines.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
+from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.stage import stage
 from pipelines.summary import build_summary, energy, energy_unit, number, percent, read_json, read_numbers
 

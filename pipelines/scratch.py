@@ -19,7 +19,7 @@ import gee_core
 from gee_core.settings import from_environment
 from gee_core.storage.atomic_files import sha256, write_atomically, writing
 from gee_core.training.resume import SAVE_SECONDS
-from pipelines.paths import LOCK, SCRATCH
+from pipelines.project.paths import LOCK, SCRATCH
 
 DONE = "done"
 """File in the folder of a run that is complete: the MD5 of its result, as dvc.lock has it once DVC took it over."""

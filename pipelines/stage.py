@@ -19,8 +19,8 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
 from gee_core.settings import from_environment, one_of
-from pipelines.params import load_params
 from pipelines.processes import die_with_parent, exit_on_sigterm
+from pipelines.project.params import load_params
 from pipelines.refusals import refusal
 from pipelines.tracking.tracker import Tracker, open_tracker
 

@@ -7,7 +7,7 @@ from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
-from pipelines.paths import GENOTYPE
+from pipelines.project.paths import GENOTYPE
 
 KEYS = ("network", "n_genes", "form")
 """What has to agree between a genotype and the search that starts at it."""

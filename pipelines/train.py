@@ -26,7 +26,7 @@ from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoc
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import adamw, sgd
 from pipelines.encoding import encoded_network, error_table, init_from_files
-from pipelines.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
+from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.scratch import finish_scratch, save_seconds, scratch_folder
 from pipelines.stage import Stage, console, stage
 

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
-from pipelines.params import check_params, load_params
+from pipelines.project.params import check_params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = {"base", "network"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipelines.paths import find_project
+from pipelines.project.paths import find_project
 
 if TYPE_CHECKING:
     from pipelines.prune.leftover import Leftover

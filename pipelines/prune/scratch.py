@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.paths import SCRATCH
+from pipelines.project.paths import SCRATCH
 from pipelines.prune.leftover import Leftover, newest_change, tree_size
 from pipelines.scratch import DONE
 

@@ -104,7 +104,7 @@ def parse_changes(changes: list[str]) -> dict[str, Any]:
         InputError: one has another form.
     """
     from gee_core.errors import InputError
-    from pipelines.yaml_file import parse_yaml
+    from pipelines.project.safe_yaml import parse_yaml
 
     values = {}
     for change in changes:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gee_core.errors import InputError
-from pipelines.params import in_short
+from pipelines.project.params import in_short
+from pipelines.project.safe_yaml import read_yaml
 from pipelines.studies.metrics import METRICS
-from pipelines.yaml_file import read_yaml
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")

@@ -33,7 +33,7 @@ from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, prepare, robustness
 from pipelines.encoding import init_from_files
 from pipelines.evolve import evolve_network, n_candidates
-from pipelines.paths import SCRATCH
+from pipelines.project.paths import SCRATCH
 from pipelines.scratch import clear_scratch, scratch_folder
 from pipelines.start import start_files
 from pipelines.studies.keys import digest

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gee_core.errors import InputError
 from pipelines import journal
-from pipelines.paths import SCRATCH, find_project
 from pipelines.pipeline_run import tracking_home
+from pipelines.project.paths import SCRATCH, find_project
 from pipelines.tracking.redact import redacted
 
 ENTRY = "gee.entry"

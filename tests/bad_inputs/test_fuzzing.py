@@ -22,8 +22,8 @@ from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import SURROGATES
 from pipelines import train
 from pipelines.encoding import encode_checkpoint
-from pipelines.params import load_params
 from pipelines.predict import predict
+from pipelines.project.params import load_params
 from pipelines.start import load_start
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import draft_cells

@@ -16,7 +16,7 @@ from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.evolution.proxy import score
 from pipelines import evolve, train
 from pipelines.evolve import genotype_file
-from pipelines.params import load_params
+from pipelines.project.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {

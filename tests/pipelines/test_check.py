@@ -7,7 +7,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines import check
 from pipelines.check import check_inputs
-from pipelines.paths import CHECKED
+from pipelines.project.paths import CHECKED
 
 ROOT = Path(__file__).resolve().parents[2]
 

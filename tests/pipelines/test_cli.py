@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gee_core.model.network import build_network, count_parameters
 from pipelines import cli
-from pipelines.params import load_params
+from pipelines.project.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ import pytest
 from gee_core.errors import InputError
 from gee_core.genome.wiring import analytic_sigmas
 from gee_core.model.network import build_network, count_parameters
-from pipelines.params import load_params
+from pipelines.project.params import load_params
 from pipelines.report import as_yaml, confusions, network_shape, paper_rows, run
 
 COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from gee_core.errors import InputError
-from pipelines.params import load_params
+from pipelines.project.params import load_params
 from pipelines.summary import build_summary, energy, format_summary, git_commit, percent
 
 COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.presets import preset_names
+from pipelines.project.presets import preset_names
 from pipelines.studies.definition import load_study, study_names
 from pipelines.studies.plan import draft_cells, resolve_cells
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.yaml_file import MAX_CHARACTERS, MAX_MERGES, MAX_VALUES, parse_yaml, read_yaml
+from pipelines.project.safe_yaml import MAX_CHARACTERS, MAX_MERGES, MAX_VALUES, parse_yaml, read_yaml
 
 
 def test_plain_values_aliases_and_merges_are_read_as_yaml_1_2(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.params import check_params, load_params
+from pipelines.project.params import check_params, load_params
 
-GOOD = (Path(__file__).resolve().parents[2] / "presets/digits.yaml").read_text(encoding="utf-8")
+GOOD = (Path(__file__).resolve().parents[3] / "presets/digits.yaml").read_text(encoding="utf-8")
 STRENGTHS = "[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]"
 
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.errors import InputError
-from pipelines.paths import PARAMS
-from pipelines.yaml_file import read_yaml
+from pipelines.project.paths import PARAMS
+from pipelines.project.safe_yaml import read_yaml
 
 DOWNLOADED = ("fashion_mnist", "cifar10", "cifar100")
 """Data sets that torchvision can fetch."""

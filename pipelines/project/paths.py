@@ -23,4 +23,4 @@ def find_project(start: Path | None = None) -> Path:
     for folder in [start, *start.parents]:
         if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():
             return folder
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]

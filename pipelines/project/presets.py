@@ -7,9 +7,9 @@ from ruamel.yaml import YAML
 
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.params import check_params
-from pipelines.paths import PARAMS
-from pipelines.yaml_file import parse_yaml, read_yaml
+from pipelines.project.params import check_params
+from pipelines.project.paths import PARAMS
+from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
 PRESETS = Path("presets")
 DEFAULT = "digits"

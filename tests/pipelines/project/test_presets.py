@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines import presets
-from pipelines.params import load_params
-from pipelines.presets import load_preset, plain, preset_names, write_preset
+from pipelines.project import presets
+from pipelines.project.params import load_params
+from pipelines.project.presets import load_preset, plain, preset_names, write_preset
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 
 

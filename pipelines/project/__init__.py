@@ -1,0 +1,1 @@
+"""What the project is: its parameters, presets and files."""
