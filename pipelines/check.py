@@ -5,11 +5,11 @@ What it writes never changes, so no stage behind it runs again because it did.
 
 from gee_core.config import Params
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.encoding import init_from_files
+from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.start_genotype import load_start
 from pipelines.project.params import check_raw_folder, load_params
 from pipelines.project.paths import CHECKED
 from pipelines.stage import report_input_errors
-from pipelines.start import load_start
 
 
 def check_inputs(params: Params) -> None:

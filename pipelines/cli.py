@@ -34,9 +34,9 @@ def run(
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
     from pipelines.dvc_lock import set_aside_damaged_lock
+    from pipelines.inputs.start_genotype import check_unchanged
     from pipelines.processes import exit_on_sigterm, run_in_foreground
     from pipelines.project.params import load_params
-    from pipelines.start import check_unchanged
 
     params = load_params()
     set_aside_damaged_lock()
@@ -166,7 +166,7 @@ def encode(
     out: Annotated[Path, typer.Option(help="The genetic checkpoint to write; its .json comes beside it.")],
 ) -> None:
     """Find genes for the weights of a plain network; to fine-tune them, see train.init_from."""
-    from pipelines.encoding import encode_checkpoint, error_table
+    from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
 
     here: Path = context.obj
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)

@@ -16,9 +16,9 @@ from gee_core.hardware import resolve_device, resolve_precision
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
+from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, PREPARED, REPORTS
 from pipelines.stage import stage
-from pipelines.trained import load_trained
 
 OUT = REPORTS / "evaluate"
 

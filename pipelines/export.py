@@ -13,9 +13,9 @@ from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
+from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, ONNX, PREPARED, REPORTS
 from pipelines.stage import stage
-from pipelines.trained import load_trained
 
 OUT = REPORTS / "export"
 

@@ -25,7 +25,7 @@ from gee_core.storage.json_object import read_json_object
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import adamw, sgd
-from pipelines.encoding import encoded_network, error_table, init_from_files
+from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.scratch import finish_scratch, save_seconds, scratch_folder
 from pipelines.stage import Stage, console, stage

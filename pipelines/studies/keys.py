@@ -7,8 +7,8 @@ from dataclasses import asdict
 from gee_core.config import Params
 from gee_core.data.prepared import Meta
 from gee_core.storage.atomic_files import sha256
-from pipelines.encoding import init_from_files
-from pipelines.start import start_files
+from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.start_genotype import start_files
 
 
 def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int | None = None) -> str:

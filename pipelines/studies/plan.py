@@ -13,10 +13,10 @@ from gee_core.errors import InputError
 from gee_core.evolution.proxy import plain_parameters, wired_network
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
-from pipelines.encoding import init_from_files
+from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.start_genotype import load_start
 from pipelines.project.params import DOWNLOADED, check_params
 from pipelines.project.presets import load_preset, plain, preset_names
-from pipelines.start import load_start
 from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
 from pipelines.studies.keys import cell_key
 

@@ -31,15 +31,15 @@ from gee_core.storage.atomic_files import writing
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, prepare, robustness
-from pipelines.encoding import init_from_files
 from pipelines.evolve import evolve_network, n_candidates
+from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.start_genotype import start_files
+from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.scratch import clear_scratch, scratch_folder
-from pipelines.start import start_files
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 from pipelines.train import train_network
-from pipelines.trained import load_trained
 from pipelines.workers import score_here
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from gee_core.evaluation.energy import count_activity
 from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import genome_of
 from pipelines import evaluate
-from pipelines.trained import load_trained
+from pipelines.inputs.trained_network import load_trained
 
 METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj spikes_per_image firing_rate"
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"

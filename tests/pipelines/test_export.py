@@ -8,7 +8,7 @@ import torch
 from gee_core.data.augment import to_input
 from gee_core.data.prepared import load_prepared
 from pipelines import export
-from pipelines.trained import load_trained
+from pipelines.inputs.trained_network import load_trained
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from gee_core.evaluation.noise import noisy_input
 from gee_core.seeding import torch_generator
 from pipelines import robustness
 from pipelines.evaluate import run as evaluate
-from pipelines.trained import load_trained
+from pipelines.inputs.trained_network import load_trained
 
 STRENGTHS = [0.0, 0.25, 0.5, 2.0]
 

@@ -12,7 +12,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
-from pipelines.start import check_unchanged, load_start, start_sha256
+from pipelines.inputs.start_genotype import check_unchanged, load_start, start_sha256
 
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
 VALUES = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.25, "sigma_X": SIGMAS, "seed": 3}

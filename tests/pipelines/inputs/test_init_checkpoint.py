@@ -15,9 +15,10 @@ from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import decode, genome_of
 from gee_core.model.network import count_parameters
 from gee_core.training.loop import for_inference
-from pipelines import encoding, train
+from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
+from pipelines.inputs import init_checkpoint as encoding
 
 SIGMAS = {"sigma_O": 0.3, "sigma_X": [0.4] * 8, "seed": 7}
 
