@@ -63,10 +63,10 @@ class Killer(threading.Thread):
 
 def evolution(params: Params, engine: str, workers: int, killer: Killer | None = None) -> tuple[CONTENT, dict, float]:
     """What evolve writes, its metrics, and seconds."""
-    from pipelines.engines.choice import choose_engine
+    from pipelines.engines.candidates import Workers
+    from pipelines.engines.select import choose_engine
     from pipelines.evolve import evolve_network, table
     from pipelines.project.paths import PREPARED
-    from pipelines.workers import Workers
 
     os.environ["GEE_ENGINE"] = engine
     os.environ.pop("GEE_DASK", None)

@@ -28,8 +28,8 @@ from distributed.core import Status
 from gee_core.errors import InputError
 from gee_core.evolution.proxy import forget_images
 from gee_core.hardware import keep_freed_memory
-from pipelines.engines.agreement import Agreement, agree
 from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
+from pipelines.engines.worker_check import Agreement, agree
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20

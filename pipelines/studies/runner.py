@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
-from pipelines.engines.choice import choose_engine
 from pipelines.engines.engine import Tell, WorkerDied, run_each
+from pipelines.engines.select import choose_engine
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 from pipelines.studies.steps import run_cell

@@ -31,6 +31,7 @@ from gee_core.storage.atomic_files import writing
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, prepare, robustness
+from pipelines.engines.candidates import score_here
 from pipelines.evolve import evolve_network, n_candidates
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import start_files
@@ -40,7 +41,6 @@ from pipelines.scratch import clear_scratch, scratch_folder
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 from pipelines.train import train_network
-from pipelines.workers import score_here
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gee_core.data.prepared import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
-from pipelines.engines.choice import default_count
+from pipelines.engines.select import default_count
 from pipelines.project.paths import REPORTS
 from pipelines.studies import figures
 from pipelines.studies.definition import Overrides, Study, load_study

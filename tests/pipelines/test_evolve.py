@@ -14,8 +14,8 @@ from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve, journal
+from pipelines.engines.candidates import score_here
 from pipelines.train import read_genotype
-from pipelines.workers import score_here
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
 

@@ -16,9 +16,9 @@ from distributed.protocol.pickle import cloudpickle
 
 from gee_core.errors import InputError
 from pipelines.engines import dask as engine_file
-from pipelines.engines.agreement import own_agreement
 from pipelines.engines.dask import Dask
 from pipelines.engines.engine import WorkerDied, run_each
+from pipelines.engines.worker_check import own_agreement
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

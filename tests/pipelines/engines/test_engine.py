@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.engines import processes
+from pipelines.engines import process_pool as processes
 from pipelines.engines.engine import WorkerDied, run_each
-from pipelines.engines.processes import Processes
+from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
 
 

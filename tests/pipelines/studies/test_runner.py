@@ -8,7 +8,7 @@ import pytest
 from distributed import LocalCluster
 
 from gee_core.errors import InputError
-from pipelines.engines import processes
+from pipelines.engines import process_pool as processes
 from pipelines.studies import runner
 from pipelines.studies.plan import Cell
 from pipelines.studies.runner import DONE, read_result, run_cells

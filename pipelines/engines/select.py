@@ -11,7 +11,7 @@ from gee_core.config import BaseConfig
 from gee_core.errors import InputError
 from gee_core.hardware import resolve_device
 from pipelines.engines.engine import Engine
-from pipelines.engines.processes import Processes
+from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
 
 ENGINES = ("serial", "processes", "dask")
@@ -67,7 +67,7 @@ def choose_engine(
         return Serial(threads)
     if name == "processes":
         return Processes(count, threads)
-    from pipelines.engines.agreement import own_agreement
+    from pipelines.engines.worker_check import own_agreement
 
     try:
         from pipelines.engines.dask import Dask

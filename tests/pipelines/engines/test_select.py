@@ -4,9 +4,9 @@ import os
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.engines import choice
-from pipelines.engines.choice import choose_engine, default_count, engine_name
-from pipelines.engines.processes import Processes
+from pipelines.engines import select as choice
+from pipelines.engines.process_pool import Processes
+from pipelines.engines.select import choose_engine, default_count, engine_name
 from pipelines.engines.serial import Serial
 
 

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
 from gee_core.settings import from_environment
-from pipelines.engines.choice import choose_engine, default_count
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
+from pipelines.engines.select import choose_engine, default_count
 from pipelines.engines.serial import Serial
 
 

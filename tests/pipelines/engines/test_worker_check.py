@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.engines.agreement import CODE, agree, own_agreement
+from pipelines.engines.worker_check import CODE, agree, own_agreement
 
 
 @pytest.fixture

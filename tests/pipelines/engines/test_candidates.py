@@ -16,9 +16,10 @@ import torch
 from gee_core.errors import InputError
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, score
 from gee_core.genome.genotype import Genotype
-from pipelines import evolve, workers
-from pipelines.engines import processes
-from pipelines.workers import Workers, score_here, worker_count
+from pipelines import evolve
+from pipelines.engines import candidates as workers
+from pipelines.engines import process_pool as processes
+from pipelines.engines.candidates import Workers, score_here, worker_count
 
 SCORE = Score(1.0, 2.0, 3.0, 0.5)
 
