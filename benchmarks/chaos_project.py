@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipelines import journal
 from pipelines.prune.leftover import below
+from pipelines.runtime import journal
 
 RECORDS = "records.jsonl"
 ROOT = Path(__file__).resolve().parents[1]

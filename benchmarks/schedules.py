@@ -33,8 +33,8 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
-from pipelines.processes import exit_on_sigterm
 from pipelines.prune.leftover import tree_size
+from pipelines.runtime.process_tree import exit_on_sigterm
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {

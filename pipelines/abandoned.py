@@ -12,7 +12,7 @@ from typing import Protocol
 
 import psutil
 
-from pipelines.processes import is_gone
+from pipelines.runtime.process_tree import is_gone
 
 TAG = "gee.process="
 """Start of the tag with the process of a flow run."""

@@ -35,8 +35,8 @@ def run(
     from pipelines.check import check_inputs
     from pipelines.dvc_lock import set_aside_damaged_lock
     from pipelines.inputs.start_genotype import check_unchanged
-    from pipelines.processes import exit_on_sigterm, run_in_foreground
     from pipelines.project.params import load_params
+    from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
 
     params = load_params()
     set_aside_damaged_lock()

@@ -23,9 +23,9 @@ from pipelines.check import check_inputs
 from pipelines.dvc_lock import set_aside_damaged_lock
 from pipelines.flow_lock import flow_lock
 from pipelines.pipeline_run import EXECUTION, execution_key
-from pipelines.processes import die_with_parent, exit_on_sigterm, kill_groups, process_key, run_in_group
 from pipelines.project.params import load_params
 from pipelines.project.paths import PARAMS, find_project
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups, process_key, run_in_group
 from pipelines.tracking.tracker import Tracker, open_tracker
 
 DEFAULTS = {

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from gee_core.errors import InputError
-from pipelines.processes import process_key
 from pipelines.project.paths import SCRATCH
+from pipelines.runtime.process_tree import process_key
 
 LOCK = SCRATCH / "flow.lock"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.processes import dvc_ancestor, is_gone, process_key
 from pipelines.project.paths import PARAMS
+from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
 EXECUTION = "GEE_EXECUTION"
 """Environment variable with the `execution_key` of the flow that a stage belongs to."""

@@ -19,9 +19,9 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
 from gee_core.settings import from_environment, one_of
-from pipelines.processes import die_with_parent, exit_on_sigterm
 from pipelines.project.params import load_params
-from pipelines.refusals import refusal
+from pipelines.runtime.os_errors import refusal
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.tracking.tracker import Tracker, open_tracker
 
 console = Console(stderr=True)

@@ -27,7 +27,7 @@ from gee_core.training.resume import Resumable
 from gee_core.training.schedule import adamw, sgd
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.scratch import finish_scratch, save_seconds, scratch_folder
+from pipelines.runtime.resume_folder import finish_scratch, save_seconds, scratch_folder
 from pipelines.stage import Stage, console, stage
 
 OUT = REPORTS / "train"

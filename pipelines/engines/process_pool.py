@@ -12,7 +12,7 @@ import torch
 
 from gee_core.hardware import keep_freed_memory
 from pipelines.engines.engine import Engine, Function
-from pipelines.processes import die_with_parent
+from pipelines.runtime.process_tree import die_with_parent
 
 GRACE = 5.0
 """Seconds that processes without a job have for their end."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.processes import is_dvc_run
+from pipelines.runtime.process_tree import is_dvc_run
 
 
 def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:

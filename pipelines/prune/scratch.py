@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.project.paths import SCRATCH
 from pipelines.prune.leftover import Leftover, newest_change, tree_size
-from pipelines.scratch import DONE
+from pipelines.runtime.resume_folder import DONE
 
 STAGES = ("evolve", "train")
 STEPS = ("prepare", "evolve", "train")

@@ -24,7 +24,7 @@ def run_command(
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every cell, done or not.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
-    from pipelines.processes import exit_on_sigterm
+    from pipelines.runtime.process_tree import exit_on_sigterm
     from pipelines.stage import check_environment
     from pipelines.studies.display import show_progress
     from pipelines.studies.study import OUT, Request, run_study

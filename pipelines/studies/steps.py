@@ -4,7 +4,7 @@
     .scratch/studies/evolve/<key>/     one evolution: evolved.json
     .scratch/studies/train/<key>/      one trained network: network.safetensors, trained.json
 
-The keys hold the inputs and the code, as in `pipelines.scratch`. Whoever comes to a folder first does the work, the others
+The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. Whoever comes to a folder first does the work, the others
 wait for it; a step that was killed goes on where it was.
 """
 
@@ -37,7 +37,7 @@ from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
-from pipelines.scratch import clear_scratch, scratch_folder
+from pipelines.runtime.resume_folder import clear_scratch, scratch_folder
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 from pipelines.train import train_network

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gee_core.errors import InputError
-from pipelines.processes import is_gone
+from pipelines.runtime.process_tree import is_gone
 from pipelines.tracking.delivery import FIRST_PAUSE, reason
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter

@@ -16,8 +16,8 @@ import psutil
 from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines import pipeline_run
-from pipelines.processes import process_key
 from pipelines.project.paths import find_project
+from pipelines.runtime.process_tree import process_key
 from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter

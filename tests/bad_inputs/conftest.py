@@ -84,7 +84,7 @@ def project(good_project, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "project"
     shutil.copytree(good_project, folder)
     monkeypatch.chdir(folder)
-    for name in ("pipelines.stage", "pipelines.processes"):
+    for name in ("pipelines.stage", "pipelines.runtime.process_tree"):
         monkeypatch.setattr(f"{name}.exit_on_sigterm", lambda: None)  # the handler would outlive the test
         monkeypatch.setattr(f"{name}.die_with_parent", lambda: None)
     monkeypatch.setenv("GEE_WORKERS", "1")

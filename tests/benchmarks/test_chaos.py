@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.chaos import Count, chaos, compare_records
 from benchmarks.chaos_project import SMALL_STUDY, Journals, spoil
-from pipelines import journal
+from pipelines.runtime import journal
 
 
 @pytest.mark.slow

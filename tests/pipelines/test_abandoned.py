@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from pipelines.abandoned import GRACE, OWNER, TAG, end_orphaned_servers, orphaned_servers, why_abandoned
-from pipelines.processes import process_key
+from pipelines.runtime.process_tree import process_key
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SERVER = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--port", "8001"]

@@ -183,7 +183,9 @@ def test_predict_finds_images_beside_the_user_also_below_the_project_folder(main
 
 def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
     (project / "params.yaml").write_text("base: {}\n")
-    monkeypatch.setattr("pipelines.processes.run_in_foreground", lambda command: pytest.fail("something was started"))
+    monkeypatch.setattr(
+        "pipelines.runtime.process_tree.run_in_foreground", lambda command: pytest.fail("something was started")
+    )
     code, _, err = main("run")
     assert code == 2
     assert err.startswith("gee: error: params.yaml: ")
@@ -197,8 +199,8 @@ def test_run_is_dvc_repro_with_this_python_first_and_its_exit_code(force, main, 
         started.append((command, os.environ["PATH"].split(os.pathsep)[0]))
         return 3
 
-    monkeypatch.setattr("pipelines.processes.run_in_foreground", run_in_foreground)
-    monkeypatch.setattr("pipelines.processes.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", run_in_foreground)
+    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
     (project / "data/raw").mkdir(parents=True)
     code, *_ = main("run", *(["--force"] if force else []))
     assert code == 3

@@ -13,8 +13,9 @@ from gee_core.evolution.proxy import Candidate, Score, failed, score, wired_netw
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
-from pipelines import evolve, journal
+from pipelines import evolve
 from pipelines.engines.candidates import score_here
+from pipelines.runtime import journal
 from pipelines.train import read_genotype
 
 pytestmark = pytest.mark.usefixtures("here_and_now")

@@ -27,7 +27,7 @@ from pipelines.flow import (
     settle_abandoned,
     stage_dependencies,
 )
-from pipelines.processes import process_key
+from pipelines.runtime.process_tree import process_key
 
 ROOT = Path(__file__).resolve().parents[2]
 DVC_YAML = """
@@ -46,7 +46,7 @@ except FlowError as error:
 """
 LONG = """
 import pathlib, time
-from pipelines.processes import die_with_parent
+from pipelines.runtime.process_tree import die_with_parent
 die_with_parent(interval=0.1)
 pathlib.Path("started").touch()
 while not pathlib.Path("go").exists():

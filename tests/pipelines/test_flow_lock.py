@@ -9,7 +9,7 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.flow_lock import LOCK, flow_lock
-from pipelines.processes import process_key
+from pipelines.runtime.process_tree import process_key
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
@@ -25,7 +25,7 @@ WAITER = """
 import sys
 from pathlib import Path
 from pipelines.flow_lock import flow_lock
-from pipelines.processes import exit_on_sigterm
+from pipelines.runtime.process_tree import exit_on_sigterm
 exit_on_sigterm()
 with flow_lock(Path(sys.argv[1]), lambda line: print(line, flush=True)):
     print("held", flush=True)

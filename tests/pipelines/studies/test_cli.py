@@ -17,7 +17,7 @@ def gee(*arguments: str):
 
 @pytest.fixture(autouse=True)
 def own_handlers(monkeypatch):
-    monkeypatch.setattr("pipelines.processes.exit_on_sigterm", lambda: None)
+    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)
 
 
 def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(write_study):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines import cli, journal
+from pipelines import cli
+from pipelines.runtime import journal
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, one_at_a_time, outbox_root
 from pipelines.tracking.replay import count_ready, find_waiting, replay

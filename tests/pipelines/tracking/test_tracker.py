@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from pipelines.pipeline_run import execution_key, pipeline_tags
-from pipelines.processes import process_key
 from pipelines.project.params import load_params
+from pipelines.runtime.process_tree import process_key
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import gee_core
-from pipelines import scratch
-from pipelines.scratch import clear_scratch, finish_scratch, scratch_folder
+from pipelines.runtime import resume_folder as scratch
+from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, scratch_folder
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_an_edit_of_the_code_gives_another_folder(edited, make_params, inputs, t
     for part in (core, Path(scratch.__file__).parent):
         shutil.copytree(part, tmp_path / "copy" / part.name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(gee_core, "__file__", str(tmp_path / "copy/gee_core/__init__.py"))
-    monkeypatch.setattr(scratch, "__file__", str(tmp_path / "copy/pipelines/scratch.py"))
+    monkeypatch.setattr(scratch, "__file__", str(tmp_path / "copy/pipelines/runtime/resume_folder.py"))
     before = scratch_folder("train", [make_params().train], inputs)
     assert scratch_folder("train", [make_params().train], inputs) == before
     with (tmp_path / "copy" / edited).open("a") as file:

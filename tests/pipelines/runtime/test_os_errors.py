@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines import train
-from pipelines.refusals import MEMORY, REMEDIES, out_of_memory, refusal
+from pipelines.runtime.os_errors import MEMORY, REMEDIES, out_of_memory, refusal
 from pipelines.stage import report_input_errors
 from pipelines.train import CHECKPOINT
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.processes import dvc_ancestor, is_gone, process_key, run_in_group
+from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key, run_in_group
 
-ROOT = str(Path(__file__).resolve().parents[2])
+ROOT = str(Path(__file__).resolve().parents[3])
 STAGE = """
 import time
-from pipelines.processes import die_with_parent, exit_on_sigterm
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 exit_on_sigterm()
 die_with_parent(interval=0.05)
 try:
@@ -25,7 +25,7 @@ finally:
 """
 OWNER = """
 import sys
-from pipelines.processes import run_in_group
+from pipelines.runtime.process_tree import run_in_group
 run_in_group([sys.executable, "stage.py"], on_line=lambda line: print(line, flush=True))
 """
 

@@ -37,7 +37,7 @@ def scratch_folder(
     for section in sections:
         digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
     code = Path(gee_core.__file__).parent
-    for path in [*inputs, *sorted(code.rglob("*.py")), Path(__file__).parent / f"{stage}.py"]:
+    for path in [*inputs, *sorted(code.rglob("*.py")), Path(__file__).parent.parent / f"{stage}.py"]:
         digest.update(sha256(path).encode())
     folder = root / stage / digest.hexdigest()[:16]
     for done in folder.parent.glob(f"*/{DONE}"):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gee_core.errors import InputError
-from pipelines import journal
+from pipelines.runtime import journal
 
 ENTRIES = [{"n": n, "text": "σ\n{" * n, "nested": {"x": n / 3}} for n in range(4)]
 

@@ -1,0 +1,1 @@
+"""What stages need to run: processes, resume folders, journals."""
