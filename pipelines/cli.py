@@ -33,8 +33,8 @@ def run(
 ) -> None:
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
-    from pipelines.dvc_lock import set_aside_damaged_lock
     from pipelines.inputs.start_genotype import check_unchanged
+    from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
 
@@ -180,7 +180,7 @@ def flow_run() -> None:
 
     While another flow run is at work in this project, started by hand or by a schedule, this one says so and waits for its end.
     """
-    from pipelines.flow import FlowError, run_flow
+    from pipelines.orchestration.flow import FlowError, run_flow
 
     try:
         outcome = run_flow()
@@ -199,7 +199,7 @@ def flow_serve(
 
     One run at a time in a project: a trigger that comes during another run waits for its end.
     """
-    from pipelines.flow import serve_flow
+    from pipelines.orchestration.flow import serve_flow
 
     serve_flow(cron, name)
 

@@ -46,7 +46,7 @@ OWNER = {
     "cma": "gee_core/evolution/cma_es.py",
     "onnx": "gee_core/export/to_onnx.py",
     "mlflow": "pipelines/tracking/mlflow_client.py",
-    "prefect": "pipelines/flow.py",
+    "prefect": "pipelines/orchestration/flow.py",
     "dask": "pipelines/engines/dask.py",
     "distributed": "pipelines/engines/dask.py",
 }

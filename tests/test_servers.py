@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 FLOW = """
 import sys, time
-import pipelines.flow
+import pipelines.orchestration.flow
 from prefect.server.api.server import SubprocessASGIServer
 with SubprocessASGIServer():
     print("up", flush=True)

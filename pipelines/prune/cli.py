@@ -28,7 +28,7 @@ def gc(
     While a stage, a study or a flow is at work, nothing in .scratch and in DVC's cache is touched.
     Before --dvc, `dvc push` keeps old results in a remote.
     """
-    from pipelines.flow_lock import flow_lock
+    from pipelines.orchestration.flow_lock import flow_lock
 
     project = find_project()
     if not yes:

@@ -7,7 +7,7 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines import cli
-from pipelines.flow_lock import flow_lock
+from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.prune.cli import bytes_for_people
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +76,7 @@ def test_it_does_not_wait_for_a_flow_run_that_is_at_work(gc, project, monkeypatc
         assert on_wait is None
         raise InputError("another flow run is at work")
 
-    monkeypatch.setattr("pipelines.flow_lock.flow_lock", held)
+    monkeypatch.setattr("pipelines.orchestration.flow_lock.flow_lock", held)
     code, _, err = gc("--yes")
     assert (code, err) == (2, "gee: error: another flow run is at work\n")
     assert (project / ".scratch/evolve/old").exists()

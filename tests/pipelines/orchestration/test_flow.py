@@ -17,8 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
 from gee_core.errors import InputError
-from pipelines.abandoned import TAG
-from pipelines.flow import (
+from pipelines.orchestration.crashed_flows import TAG
+from pipelines.orchestration.flow import (
     delete_flow_runs,
     old_flow_runs,
     outcome,
@@ -29,7 +29,7 @@ from pipelines.flow import (
 )
 from pipelines.runtime.process_tree import process_key
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DVC_YAML = """
 stages:
   second: {cmd: "cp a b", deps: [a], outs: [b]}
@@ -38,7 +38,7 @@ stages:
   other: {cmd: "cp a d", deps: [a], outs: [d]}
 """
 RUN = """
-from pipelines.flow import FlowError, run_flow
+from pipelines.orchestration.flow import FlowError, run_flow
 try:
     print("results:", run_flow())
 except FlowError as error:
@@ -145,8 +145,8 @@ class Prefect:
 def prefect(monkeypatch):
     def make(*arguments) -> Prefect:
         server = Prefect(*arguments)
-        monkeypatch.setattr("pipelines.flow.get_client", server)
-        monkeypatch.setattr("pipelines.flow.end_orphaned_servers", lambda home: [17])
+        monkeypatch.setattr("pipelines.orchestration.flow.get_client", server)
+        monkeypatch.setattr("pipelines.orchestration.flow.end_orphaned_servers", lambda home: [17])
         return server
 
     return make

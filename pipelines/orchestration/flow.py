@@ -18,10 +18,10 @@ from uuid import UUID
 import psutil
 
 from gee_core.errors import InputError
-from pipelines.abandoned import OWNER, TAG, end_orphaned_servers, why_abandoned
 from pipelines.check import check_inputs
-from pipelines.dvc_lock import set_aside_damaged_lock
-from pipelines.flow_lock import flow_lock
+from pipelines.orchestration.crashed_flows import OWNER, TAG, end_orphaned_servers, why_abandoned
+from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
+from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.pipeline_run import EXECUTION, execution_key
 from pipelines.project.params import load_params
 from pipelines.project.paths import PARAMS, find_project

@@ -8,14 +8,14 @@ import psutil
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.flow_lock import LOCK, flow_lock
+from pipelines.orchestration.flow_lock import LOCK, flow_lock
 from pipelines.runtime.process_tree import process_key
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import sys
 from pathlib import Path
-from pipelines.flow_lock import flow_lock
+from pipelines.orchestration.flow_lock import flow_lock
 with flow_lock(Path(sys.argv[1]), None):
     print("held", flush=True)
     input()
@@ -24,7 +24,7 @@ with flow_lock(Path(sys.argv[1]), None):
 WAITER = """
 import sys
 from pathlib import Path
-from pipelines.flow_lock import flow_lock
+from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.runtime.process_tree import exit_on_sigterm
 exit_on_sigterm()
 with flow_lock(Path(sys.argv[1]), lambda line: print(line, flush=True)):
@@ -89,9 +89,7 @@ def test_whoever_waits_can_be_stopped(holder, tmp_path):
 
 
 def test_one_process_may_take_the_lock_within_itself_and_keeps_it_until_the_outer_end(tmp_path):
-    code = (
-        f"from pathlib import Path\nfrom pipelines.flow_lock import flow_lock\nwith flow_lock(Path({str(tmp_path)!r}), None): 0"
-    )
+    code = f"from pathlib import Path\nfrom pipelines.orchestration.flow_lock import flow_lock\nwith flow_lock(Path({str(tmp_path)!r}), None): 0"
 
     def other_process() -> int:
         return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode

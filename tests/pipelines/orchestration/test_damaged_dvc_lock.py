@@ -1,7 +1,7 @@
 import pytest
 
-from pipelines import dvc_lock
-from pipelines.dvc_lock import set_aside_damaged_lock
+from pipelines.orchestration import damaged_dvc_lock as dvc_lock
+from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
 
 LOCK = """\
 schema: '2.0'

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipelines.abandoned import GRACE, OWNER, TAG, end_orphaned_servers, orphaned_servers, why_abandoned
+from pipelines.orchestration.crashed_flows import GRACE, OWNER, TAG, end_orphaned_servers, orphaned_servers, why_abandoned
 from pipelines.runtime.process_tree import process_key
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
