@@ -22,10 +22,10 @@ from pipelines.check import check_inputs
 from pipelines.orchestration.crashed_flows import OWNER, TAG, end_orphaned_servers, why_abandoned
 from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
 from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.pipeline_run import EXECUTION, execution_key
 from pipelines.project.params import load_params
 from pipelines.project.paths import PARAMS, find_project
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups, process_key, run_in_group
+from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import Tracker, open_tracker
 
 DEFAULTS = {

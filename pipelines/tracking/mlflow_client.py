@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.pipeline_run import tracking_home
 from pipelines.project.paths import find_project
+from pipelines.tracking.pipeline_run import tracking_home
 from pipelines.tracking.redact import URI, redact
 
 SQLITE = "sqlite:///"

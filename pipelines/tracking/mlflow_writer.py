@@ -4,11 +4,10 @@ Whatever is written twice is there once: a run or model is looked for by the tag
 points of curves, tags and files replace themselves. So an entry whose outcome is unknown is simply written again.
 """
 
-from pipelines import pipeline_run
-from pipelines.pipeline_run import LEVEL, PROCESS
-from pipelines.tracking import mlflow_client
+from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.model_writer import write_model
 from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
+from pipelines.tracking.pipeline_run import LEVEL, PROCESS
 
 STUDY = "gee.study"
 """Tag: a study with these cells, so that one that is started again goes on in its own run."""

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gee_core.errors import InputError
-from pipelines.pipeline_run import tracking_home
 from pipelines.project.paths import SCRATCH, find_project
 from pipelines.runtime import journal
+from pipelines.tracking.pipeline_run import tracking_home
 from pipelines.tracking.redact import redacted
 
 ENTRY = "gee.entry"

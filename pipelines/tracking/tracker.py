@@ -15,9 +15,9 @@ import psutil
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines import pipeline_run
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import process_key
+from pipelines.tracking import pipeline_run
 from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter

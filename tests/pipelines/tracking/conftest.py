@@ -194,7 +194,7 @@ def left(client, stage, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(delivery, "RETRY", 0.05)
             patch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
-            patch.setattr("pipelines.pipeline_run.execution_key", lambda: gone)
+            patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: gone)
             tracker = stage(status)
         client.is_down = False
         client.calls.clear()

@@ -181,7 +181,7 @@ def test_stages_of_a_flow_join_its_run_in_whatever_order_they_are_written(client
     monkeypatch.setenv("GEE_EXECUTION", gone)
     stage()
     monkeypatch.delenv("GEE_EXECUTION")
-    monkeypatch.setattr("pipelines.pipeline_run.execution_key", lambda: gone)
+    monkeypatch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: gone)
     flow = MlflowTracker(None, KEYS)
     flow.close("FAILED")
     client.is_down = False

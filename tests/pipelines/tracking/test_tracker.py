@@ -9,9 +9,9 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from pipelines.pipeline_run import execution_key, pipeline_tags
 from pipelines.project.params import load_params
 from pipelines.runtime.process_tree import process_key
+from pipelines.tracking.pipeline_run import execution_key, pipeline_tags
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +36,7 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
-        patch.setattr("pipelines.pipeline_run.execution_key", lambda: GONE)
+        patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
         MlflowTracker(None, dict.fromkeys(KEYS, "left behind")).drain()
         patch.undo()
         patch.chdir(folder)
@@ -222,7 +222,7 @@ def test_a_machine_without_git_tracks_all_but_the_commit(monkeypatch, tmp_path):
 
 
 def test_an_experiment_in_dvcs_temporary_copy_is_tracked_in_the_project(tmp_path):
-    from pipelines.pipeline_run import tracking_home
+    from pipelines.tracking.pipeline_run import tracking_home
 
     assert tracking_home(tmp_path / ".dvc/tmp/exps/tmpx1/project") == tmp_path
     assert tracking_home(tmp_path / ".dvc/tmp/exps/tmpx1") == tmp_path
