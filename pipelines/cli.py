@@ -132,7 +132,7 @@ def summary() -> None:
     """The numbers of the last run."""
     from gee_core.errors import InputError
     from gee_core.storage.json_object import read_json_object
-    from pipelines.summary import format_summary
+    from pipelines.reporting.summary import format_summary
 
     try:
         table = format_summary(read_json_object(SUMMARY))

@@ -20,9 +20,9 @@ from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
-from pipelines.figures import candidates_plane, fitness_over_generations
 from pipelines.inputs.start_genotype import load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
+from pipelines.reporting.figures import candidates_plane, fitness_over_generations
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, save_seconds, scratch_folder
 from pipelines.stage import Stage, stage

@@ -17,12 +17,12 @@ from gee_core.genome.wiring import analytic_sigmas
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.zoo import PAPER_RESULTS
 from gee_core.storage.atomic_files import write_atomically, write_json
-from pipelines import figures
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
+from pipelines.reporting import figures
+from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, read_numbers
 from pipelines.stage import stage
-from pipelines.summary import build_summary, energy, energy_unit, number, percent, read_json, read_numbers
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "reporting/templates"
 PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
 

@@ -93,7 +93,7 @@ def test_nothing_of_ours_tells_a_server_to_listen_to_other_machines():
 
 
 def test_the_page_escapes_all_that_is_not_its_own_svg():
-    template = (ROOT / "pipelines/templates/report.html").read_text(encoding="utf-8")
+    template = (ROOT / "pipelines/reporting/templates/report.html").read_text(encoding="utf-8")
     assert not re.search(r"\|\s*(safe|tojson|xmlattr)\b|autoescape\s+false|Markup", template)
     marked = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines() if "Markup(" in line]
     assert [line.strip() for line in marked] == ["svg={name: Markup(svg) for name, svg in svgs.items()},"]

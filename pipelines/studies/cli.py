@@ -61,10 +61,10 @@ def list_command() -> None:
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
     """The table of a study's last run, or what it would run."""
+    from pipelines.reporting.summary import read_json
     from pipelines.studies.definition import load_study
     from pipelines.studies.plan import draft_cells
     from pipelines.studies.study import OUT
-    from pipelines.summary import read_json
 
     definition = load_study(name)
     about, table = OUT / name / "study.json", OUT / name / "table.md"

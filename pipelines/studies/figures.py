@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
+from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
 from pipelines.studies.definition import Plot, Study
 from pipelines.studies.metrics import METRICS
-from pipelines.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
 
 COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
 MARKERS = "osD^vPX"

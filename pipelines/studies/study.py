@@ -11,6 +11,7 @@ from gee_core.data.prepared import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.select import default_count
 from pipelines.project.paths import REPORTS
+from pipelines.reporting.summary import git_commit
 from pipelines.studies import figures
 from pipelines.studies.definition import Overrides, Study, load_study
 from pipelines.studies.kendall import FITNESS, kendall_cells, kendall_table, rank_correlations
@@ -19,7 +20,6 @@ from pipelines.studies.runner import DONE, read_result, run_cells
 from pipelines.studies.steps import forget, prepared_images
 from pipelines.studies.tables import aggregate, cells_frame, markdown, markdown_text, shown, with_published
 from pipelines.studies.tracking import open_study_tracker
-from pipelines.summary import git_commit
 
 OUT = REPORTS / "studies"
 

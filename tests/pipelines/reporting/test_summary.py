@@ -8,9 +8,9 @@ from rich.console import Console
 
 from gee_core.errors import InputError
 from pipelines.project.params import load_params
-from pipelines.summary import build_summary, energy, format_summary, git_commit, percent
+from pipelines.reporting.summary import build_summary, energy, format_summary, git_commit, percent
 
-COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
+COMMITTED = load_params(Path(__file__).parents[3] / "params.yaml")
 PARAMS = COMMITTED.model_copy(update={"robustness": COMMITTED.robustness.model_copy(update={"domain": "normalised"})})
 METRICS = {
     "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36},

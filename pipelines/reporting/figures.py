@@ -7,8 +7,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.summary import energy, energy_unit
-from pipelines.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, log_axis, panel, svg
+from pipelines.reporting.summary import energy, energy_unit
+from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, log_axis, panel, svg
 
 MANY = 1500
 """From this number of dots on, they are one picture inside the SVG, so that the page stays small."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gee_core.evolution.fitness import fitness
-from pipelines import figures
+from pipelines.reporting import figures
 
 NS = "{http://www.w3.org/2000/svg}"
 XLINK = "{http://www.w3.org/1999/xlink}href"

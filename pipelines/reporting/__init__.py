@@ -1,0 +1,1 @@
+"""The summary, the figures and the report page."""
