@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipelines.prune.leftover import below
+from pipelines.commands.gc.leftover import below
 from pipelines.runtime import journal
 
 RECORDS = "records.jsonl"

@@ -33,7 +33,7 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
-from pipelines.prune.leftover import tree_size
+from pipelines.commands.gc.leftover import tree_size
 from pipelines.runtime.process_tree import exit_on_sigterm
 
 ROOT = Path(__file__).resolve().parents[1]

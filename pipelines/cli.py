@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.commands.gc.cli import gc
 from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
-from pipelines.prune.cli import gc
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -150,7 +150,7 @@ def predict(
     model: Annotated[Path, typer.Option(help="The exported network.")] = ONNX,
 ) -> None:
     """Classes of image files, by the exported network."""
-    from pipelines.predict import predict as predict_images
+    from pipelines.commands.predict import predict as predict_images
 
     here: Path = context.obj  # the command was given there; it works in the project folder
     found = predict_images([here / path for path in images], model if model == ONNX else here / model)

@@ -21,10 +21,10 @@ from gee_core.model.network import build_network
 from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import SURROGATES
 from pipelines import train
+from pipelines.commands.predict import predict
 from pipelines.inputs.init_checkpoint import encode_checkpoint
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.trained_network import load_trained
-from pipelines.predict import predict
 from pipelines.project.params import load_params
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import draft_cells

@@ -157,7 +157,7 @@ def fake_predictions(monkeypatch):
         assert all(path.is_file() for path in images)
         return [(path, "cat", 0.875) for path in images]
 
-    monkeypatch.setattr("pipelines.predict.predict", predict)
+    monkeypatch.setattr("pipelines.commands.predict.predict", predict)
     return asked
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines import cli
+from pipelines.commands.gc.cli import bytes_for_people
 from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.prune.cli import bytes_for_people
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_days_say_what_is_old(gc, project):
 
 
 def test_nothing_in_scratch_goes_while_a_stage_is_at_work(gc, project, monkeypatch):
-    monkeypatch.setattr("pipelines.prune.at_work.at_work", lambda processes, project: ["77 python -m pipelines.train"])
+    monkeypatch.setattr("pipelines.commands.gc.at_work.at_work", lambda processes, project: ["77 python -m pipelines.train"])
     code, out, _ = gc("--yes")
     assert code == 0
     assert "At work here" in out
@@ -84,8 +84,8 @@ def test_it_does_not_wait_for_a_flow_run_that_is_at_work(gc, project, monkeypatc
 
 def test_dvc_and_mlflow_are_asked_only_on_request(gc, project, monkeypatch):
     asked = []
-    monkeypatch.setattr("pipelines.prune.stores.dvc_leftovers", lambda project: asked.append("dvc") or [])
-    monkeypatch.setattr("pipelines.prune.stores.mlflow_leftovers", lambda project, days: asked.append("mlflow") or [])
+    monkeypatch.setattr("pipelines.commands.gc.stores.dvc_leftovers", lambda project: asked.append("dvc") or [])
+    monkeypatch.setattr("pipelines.commands.gc.stores.mlflow_leftovers", lambda project, days: asked.append("mlflow") or [])
     gc()
     assert asked == []
     gc("--dvc", "--mlflow")

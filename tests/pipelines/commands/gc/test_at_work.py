@@ -3,7 +3,7 @@ import os
 import psutil
 import pytest
 
-from pipelines.prune.at_work import at_work
+from pipelines.commands.gc.at_work import at_work
 
 
 class Process:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
-from pipelines.prune.leftover import Leftover, below, newest_change, tree_size
+from pipelines.commands.gc.leftover import Leftover, below, newest_change, tree_size
 
 
 def dvc_leftovers(project: Path) -> list[Leftover]:

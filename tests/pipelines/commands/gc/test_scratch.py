@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pipelines.prune.scratch import DONE, scratch_leftovers
+from pipelines.commands.gc.scratch import DONE, scratch_leftovers
 
 MD5 = "0123456789abcdef0123456789abcdef"
 

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.project.paths import SCRATCH
-from pipelines.prune.leftover import Leftover, newest_change, tree_size
 from pipelines.runtime.resume_folder import DONE
 
 STAGES = ("evolve", "train")

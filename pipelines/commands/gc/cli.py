@@ -9,7 +9,7 @@ from rich.console import Console
 from pipelines.project.paths import find_project
 
 if TYPE_CHECKING:
-    from pipelines.prune.leftover import Leftover
+    from pipelines.commands.gc.leftover import Leftover
 
 console = Console()
 
@@ -48,9 +48,9 @@ def gc(
 def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Leftover]":
     import psutil
 
-    from pipelines.prune.at_work import at_work
-    from pipelines.prune.scratch import scratch_leftovers
-    from pipelines.prune.stores import dvc_leftovers, mlflow_leftovers, prefect_leftovers
+    from pipelines.commands.gc.at_work import at_work
+    from pipelines.commands.gc.scratch import scratch_leftovers
+    from pipelines.commands.gc.stores import dvc_leftovers, mlflow_leftovers, prefect_leftovers
 
     found = mlflow_leftovers(project, days) if mlflow else []
     if working := at_work(psutil.process_iter(), project):

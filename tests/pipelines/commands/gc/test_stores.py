@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.prune import stores
-from pipelines.prune.stores import dvc_leftovers, mlflow_leftovers, prefect_leftovers
+from pipelines.commands.gc import stores
+from pipelines.commands.gc.stores import dvc_leftovers, mlflow_leftovers, prefect_leftovers
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from gee_core.data.augment import to_input
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from pipelines import export
+from pipelines.commands.predict import predict
 from pipelines.inputs.trained_network import load_trained
-from pipelines.predict import predict
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import math
 import os
 import shutil
 
-from pipelines.prune.leftover import below, newest_change, tree_size
+from pipelines.commands.gc.leftover import below, newest_change, tree_size
 
 
 def test_what_goes_away_while_it_is_looked_at_is_left_out(tmp_path):

@@ -1,0 +1,1 @@
+"""Commands of `gee` with more than a few lines."""
