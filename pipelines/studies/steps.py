@@ -4,8 +4,8 @@
     .scratch/studies/evolve/<key>/     one evolution: evolved.json
     .scratch/studies/train/<key>/      one trained network: network.safetensors, trained.json
 
-The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. Whoever comes to a folder first does the work, the others
-wait for it; a step that was killed goes on where it was.
+The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. The first process that reaches a folder does the
+work and the others wait for it; a step that was killed resumes where it stopped.
 """
 
 import fcntl

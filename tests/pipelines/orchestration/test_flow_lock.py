@@ -89,7 +89,11 @@ def test_whoever_waits_can_be_stopped(holder, tmp_path):
 
 
 def test_one_process_may_take_the_lock_within_itself_and_keeps_it_until_the_outer_end(tmp_path):
-    code = f"from pathlib import Path\nfrom pipelines.orchestration.flow_lock import flow_lock\nwith flow_lock(Path({str(tmp_path)!r}), None): 0"
+    code = (
+        "from pathlib import Path\n"
+        "from pipelines.orchestration.flow_lock import flow_lock\n"
+        f"with flow_lock(Path({str(tmp_path)!r}), None): 0"
+    )
 
     def other_process() -> int:
         return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode
