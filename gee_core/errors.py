@@ -1,9 +1,22 @@
-"""What a user can mend."""
+"""Errors that a user can fix."""
 
 
 class InputError(ValueError):
-    """Bad input from outside: a value, file or folder. The message names what, where and the remedy, on one line."""
+    """Bad input from outside: a value, a file or a folder.
+
+    Args:
+        problem: what is wrong and where, on one line.
+        remedy: what to do about it; None where only the caller can say.
+    """
+
+    def __init__(self, problem: str, remedy: str | None = None):
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
 
 
 class DivergedError(InputError):
-    """The parameters are valid, but with them a training came to values that are not finite."""
+    """The parameters are valid, but training with them produced values that are not finite."""

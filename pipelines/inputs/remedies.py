@@ -1,0 +1,17 @@
+"""Remedies that name commands of this project, added to problems that `gee_core` states."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gee_core.errors import InputError
+
+
+@contextmanager
+def remedy(text: str) -> Iterator[None]:
+    """Inside, an ``InputError`` without a remedy gets ``text`` as its remedy."""
+    try:
+        yield
+    except InputError as error:
+        if error.remedy is None:
+            error.remedy = text
+        raise
