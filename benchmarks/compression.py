@@ -23,7 +23,7 @@ from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evolution.loop import winner
-from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.training.loop import for_inference
 from pipelines import evolve, prepare, train
@@ -41,9 +41,9 @@ def changed(params: Params, **sections: dict) -> Params:
 
 
 def accuracy(net: SpikingNetwork, data: Prepared, params: Params) -> float:
-    device = resolve_device(params.base.device)
-    precision = resolve_precision(params.base.precision, device)
-    return accuracy_and_loss(for_inference(net.to(device)), data.test.to(device), 256, data.meta, device, precision)[0]
+    compute = Compute.of(params.base.device, params.base.precision)
+    plain, test = for_inference(net.to(compute.device)), data.test.to(compute.device)
+    return accuracy_and_loss(plain, test, 256, data.meta.normalise, compute)[0]
 
 
 def trained(params: Params, genotype: dict, data: Prepared, folder: Path) -> SpikingNetwork:

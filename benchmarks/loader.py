@@ -23,10 +23,9 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.config import PrepareConfig
-from gee_core.data.augment import to_input
 from gee_core.data.images import StreamedImages
 from gee_core.data.prepared import Meta, load_prepared
-from gee_core.hardware import autocast, keep_freed_memory, resolve_device, resolve_precision
+from gee_core.hardware import Compute, keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.seeding import torch_generator
 from gee_core.training.schedule import adamw
@@ -49,8 +48,8 @@ def resident_mib() -> float:
 
 def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -> dict:
     """Loader alone, steps alone, both together."""
-    device = resolve_device("auto")
-    precision = resolve_precision("auto", device)
+    compute = Compute.of("auto")
+    device = compute.device
     net = build_network(
         arguments.network, meta.num_classes, meta.in_channels, meta.image_size, arguments.genes, arguments.width
     )
@@ -62,8 +61,8 @@ def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -
         return images.to(device).batches(batch, torch_generator(0, name))
 
     def step(x: torch.Tensor, labels: torch.Tensor) -> None:
-        with autocast(device, precision):
-            logits = net(to_input(x, meta.mean, meta.std)).mean(0).float()
+        with compute.autocast():
+            logits = net(meta.normalise(x)).mean(0).float()
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits, labels).backward()
         optimizer.step()

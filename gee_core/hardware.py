@@ -3,40 +3,57 @@
 import ctypes
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 
 from gee_core.errors import InputError
 
 
-def resolve_device(name: str) -> torch.device:
-    """``auto`` → CUDA where there is one, else the CPU; other names as they are.
+@dataclass(frozen=True)
+class Compute:
+    """The device that a run computes on, and the type in which it multiplies matrices."""
 
-    Raises:
-        InputError: the CUDA device that is asked for does not exist.
-    """
+    device: torch.device
+    dtype: torch.dtype
+    """bfloat16 (autocast) or float32."""
+
+    @classmethod
+    def of(cls, device: str, precision: str = "auto") -> "Compute":
+        """Resolve names as params.yaml has them.
+
+        Args:
+            device: ``auto`` takes CUDA where there is one, else the CPU; other names are taken as they are.
+            precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware multiplies it natively.
+
+        Raises:
+            InputError: the CUDA device does not exist.
+        """
+        found = _device(device)
+        return cls(found, _dtype(precision, found))
+
+    def autocast(self) -> AbstractContextManager:
+        """Mixed precision; float32 switches it off."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+
+
+def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"base.device = {name}: torch sees {torch.cuda.device_count()} CUDA devices; set it to auto or cpu")
+        raise InputError(f"base.device = {name}: torch sees {torch.cuda.device_count()} CUDA devices", "set it to auto or cpu")
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """``fp32`` and ``bf16`` as they are; ``auto`` → bf16 where the hardware multiplies it natively."""
-    if name == "auto":
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        name = "bf16" if native else "fp32"
-    return torch.bfloat16 if name == "bf16" else torch.float32
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager:
-    """Mixed precision on ``device``; float32 switches it off."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
+        precision = "bf16" if native else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def set_threads(largest_activation: int | float) -> None:
@@ -49,10 +66,10 @@ def set_threads(largest_activation: int | float) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep large blocks that are freed for the next step, instead of giving them back to the system.
+    """Tell glibc to keep large freed blocks for the next step instead of returning them to the system.
 
-    A training step frees and takes the same tensors again and again, and each time pays for page faults. For entry points,
-    once per process; does nothing where the C library is another.
+    A training step frees and allocates the same tensors again and again, and each time pays for page faults. Entry points
+    call this once per process; with another C library it does nothing.
     """
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
     if sys.platform == "linux":

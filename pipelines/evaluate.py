@@ -1,5 +1,6 @@
 """Stage evaluate: accuracy, spikes and energy of the trained network on the test images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -7,17 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.config import Params
-from gee_core.data.augment import to_input
-from gee_core.data.prepared import Prepared, load_prepared
-from gee_core.evaluation.accuracy import predictions
-from gee_core.evaluation.energy import Activity, count_activity
+from gee_core.data.prepared import Prepared
+from gee_core.evaluation.energy import Activity, measure_energy
 from gee_core.evolution.proxy import plain_parameters
-from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
-from gee_core.training.loop import for_inference
+from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, PREPARED, REPORTS
+from pipelines.project.paths import CHECKPOINT, REPORTS
 from pipelines.stage import stage
 
 OUT = REPORTS / "evaluate"
@@ -26,13 +25,18 @@ OUT = REPORTS / "evaluate"
 def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """(metrics, one row per layer, actual and predicted class of every test image) of the trained ``net``."""
     cfg, meta = params.evaluate, data.meta
-    device = resolve_device(params.base.device)
-    precision = resolve_precision(params.base.precision, device)
-    plain, test = for_inference(net), data.test.to(device)
-    logits, labels = predictions(plain, test, cfg.batch_size, meta, device, precision)
+    compute = Compute.of(params.base.device, params.base.precision)
+    logits_by_batch: list[torch.Tensor] = []
+    labels_by_batch: list[torch.Tensor] = []
+
+    def inputs() -> Iterator[torch.Tensor]:
+        for images, of_images in data.test.to(compute.device).batches(cfg.batch_size):
+            labels_by_batch.append(of_images.cpu())
+            yield meta.normalise(images)
+
+    activity = measure_energy(net, inputs(), compute.dtype, lambda o_TBK: logits_by_batch.append(o_TBK.float().mean(0).cpu()))
+    logits, labels = torch.cat(logits_by_batch), torch.cat(labels_by_batch)
     predicted = logits.argmax(1)
-    inputs = (to_input(batch, meta.mean, meta.std) for batch, _ in test.batches(cfg.batch_size))
-    activity = count_activity(net, inputs, precision)
     metrics = {
         "test_accuracy": (predicted == labels).double().mean().item(),
         "test_loss": F.cross_entropy(logits, labels).item(),
@@ -80,8 +84,8 @@ def write_outputs(metrics: dict, layers: pd.DataFrame, images: pd.DataFrame, out
 
 def main() -> None:
     with stage("evaluate") as s:
-        data = load_prepared(PREPARED)
-        net = load_trained(s.params, data.meta, CHECKPOINT, resolve_device(s.params.base.device))
+        data = prepared_images()
+        net = load_trained(s.params, data.meta, CHECKPOINT, Compute.of(s.params.base.device).device)
         s.track.params(s.params.evaluate.model_dump())
         metrics, layers, images = run(s.params, net, data)
         write_outputs(metrics, layers, images)

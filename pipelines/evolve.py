@@ -8,18 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from gee_core.config import Params
-from gee_core.data.prepared import Meta, load_meta, load_prepared
+from gee_core.data.prepared import Meta, load_meta
 from gee_core.errors import DivergedError
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.halving import finalists
-from gee_core.evolution.loop import Record, evolve, first_generation_size, winner
+from gee_core.evolution.loop import Record, evolve, population_size, winner
 from gee_core.evolution.proxy import ProxyTask, checkpoint_name, wired_network
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
+from pipelines.inputs.prepared_images import REMEDY
+from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.figures import candidates_plane, fitness_over_generations
@@ -127,7 +129,7 @@ def start_genotype(params: Params, meta: Meta) -> Genotype:
 
 def n_candidates(params: Params, meta: Meta) -> int:
     """How many candidates the evolution of ``params`` has."""
-    per_generation = first_generation_size(params.evolve, start_genotype(params, meta), params.base.seed)
+    per_generation = population_size(params.evolve, start_genotype(params, meta), params.base.seed)
     return per_generation * (params.evolve.n_generations if per_generation > 1 else 1)
 
 
@@ -235,7 +237,8 @@ def main() -> None:
 
 def _evolve(s: Stage) -> None:
     params = s.params
-    total = n_candidates(params, load_prepared(PREPARED).meta)  # also refuses an `evolve.start` that is no use
+    with remedy(REMEDY):
+        total = n_candidates(params, load_meta(PREPARED))  # also refuses an `evolve.start` that is no use
     inputs = [PREPARED / "meta.json", *start_files(params)]
     scratch = scratch_folder("evolve", [params.base, params.network, params.evolve], inputs)
     with s.progress("evolve", total) as advance:
@@ -247,7 +250,8 @@ def _evolve(s: Stage) -> None:
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS)
 
-        found = evolve_network(params, PREPARED, scratch, on_record, on_generation)
+        with remedy(REMEDY):
+            found = evolve_network(params, PREPARED, scratch, on_record, on_generation)
     candidates = table(found.records)
     write_json(GENOTYPE, found.genotype)
     write_outputs(candidates, found.metrics)

@@ -7,14 +7,14 @@ import onnxruntime
 import torch
 
 from gee_core.config import Params
-from gee_core.data.augment import to_input
-from gee_core.data.prepared import Meta, Prepared, load_prepared
+from gee_core.data.prepared import Meta, Prepared
 from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
+from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, ONNX, PREPARED, REPORTS
+from pipelines.project.paths import CHECKPOINT, ONNX, REPORTS
 from pipelines.stage import stage
 
 OUT = REPORTS / "export"
@@ -25,7 +25,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
     meta = data.meta
     model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
     images, _ = next(data.test.batches(params.export.verify_images))
-    x = to_input(images, meta.mean, meta.std).contiguous()
+    x = meta.normalise(images).contiguous()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"images": x.numpy()})
     with torch.no_grad():
@@ -53,7 +53,7 @@ def model_card(params: Params, meta: Meta) -> dict:
 
 def main(onnx_path: Path = ONNX) -> None:
     with stage("export") as s:
-        data = load_prepared(PREPARED)
+        data = prepared_images()
         net = load_trained(s.params, data.meta, CHECKPOINT, torch.device("cpu"))
         model, metrics, x, logits = run(s.params, net, data)
         write_atomically(onnx_path, model)

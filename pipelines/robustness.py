@@ -6,15 +6,16 @@ import pandas as pd
 import torch
 
 from gee_core.config import Params
-from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.data.prepared import Prepared
 from gee_core.evaluation.noise import noisy_input
-from gee_core.hardware import autocast, resolve_device, resolve_precision
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
+from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, PREPARED, REPORTS
+from pipelines.project.paths import CHECKPOINT, REPORTS
 from pipelines.stage import stage
 
 OUT = REPORTS / "robustness"
@@ -23,20 +24,25 @@ OUT = REPORTS / "robustness"
 def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
     """One row (domain, r, seed, accuracy) per strength and noise seed."""
     cfg = params.robustness
-    device = resolve_device(params.base.device)
-    precision = resolve_precision(params.base.precision, device)
-    plain, test = for_inference(net), data.test.to(device)
+    compute = Compute.of(params.base.device, params.base.precision)
+    plain, test = for_inference(net), data.test.to(compute.device)
+
+    def accuracy(r: float, seed: int) -> float:
+        generator = torch_generator(params.base.seed, "noise", seed)  # the same noise at every strength
+        correct = 0
+        for images, labels in test.batches(cfg.batch_size):
+            x = noisy_input(images, data.meta.normalise, r, cfg.domain, generator)
+            with torch.no_grad(), compute.autocast():
+                logits = plain(x).mean(0)
+            correct += (logits.argmax(1) == labels).sum().item()
+        return correct / len(test)
+
     rows = []
     for r in cfg.strengths:
         for seed in range(cfg.n_seeds):
-            generator = torch_generator(params.base.seed, "noise", seed)  # the same noise at every strength
-            correct = 0
-            for images, labels in test.batches(cfg.batch_size):
-                x = noisy_input(images, data.meta.mean, data.meta.std, r, cfg.domain, generator)
-                with torch.no_grad(), autocast(device, precision):
-                    logits = plain(x).mean(0)
-                correct += (logits.argmax(1) == labels).sum().item()
-            rows.append({"domain": cfg.domain, "r": r, "seed": seed, "accuracy": correct / len(test)})
+            without_noise = r == 0 and seed > 0  # every draw gives the same images
+            measured = rows[-1]["accuracy"] if without_noise else accuracy(r, seed)
+            rows.append({"domain": cfg.domain, "r": r, "seed": seed, "accuracy": measured})
             on_step()
     return pd.DataFrame(rows)
 
@@ -51,8 +57,8 @@ def metrics(noise: pd.DataFrame) -> dict:
 
 def main() -> None:
     with stage("robustness") as s:
-        data = load_prepared(PREPARED)
-        net = load_trained(s.params, data.meta, CHECKPOINT, resolve_device(s.params.base.device))
+        data = prepared_images()
+        net = load_trained(s.params, data.meta, CHECKPOINT, Compute.of(s.params.base.device).device)
         cfg = s.params.robustness
         s.track.params(cfg.model_dump())
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as advance:

@@ -9,14 +9,14 @@ import torch
 
 from gee_core.checkpoint import save_network
 from gee_core.config import Params, TrainConfig
-from gee_core.data.augment import Augment, to_input
-from gee_core.data.prepared import Meta, Prepared, load_prepared
+from gee_core.data.augment import Augment, Normalise
+from gee_core.data.prepared import Meta, Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
 from gee_core.evolution.proxy import plain_parameters, wired_network
 from gee_core.genome.genotype import Genotype
-from gee_core.hardware import resolve_device, resolve_precision, set_threads
+from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.zoo import NETWORKS
 from gee_core.seeding import derive_seed
@@ -26,6 +26,7 @@ from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoc
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import adamw, sgd
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
+from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.resume_folder import finish_scratch, save_seconds, scratch_folder
 from pipelines.stage import Stage, console, stage
@@ -70,31 +71,31 @@ def run(
 
     ``on_encoded`` gets each layer's relative error where training starts at the weights of `train.init_from`.
     """
-    device = resolve_device(params.base.device)
+    compute = Compute.of(params.base.device, params.base.precision)
     seed = genotype["seed"] if params.train.wiring_seed == "candidate" else derive_seed(params.base.seed, "fresh") % 2**31
     if params.train.init_from is None:
-        net = _wired(params, data.meta, genotype, seed).to(device)
+        net = _wired(params, data.meta, genotype, seed).to(compute.device)
     else:
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
-        net = net.to(device)
-    images = (data.train if params.train.include_holdout else data.proxy_train(None, 0)).to(device)
-    holdout = data.holdout_images().to(device)
-    x_rates = rate_images(holdout, data.meta)
-    recipe = full_recipe(params, data.meta, len(images))
+        net = net.to(compute.device)
+    images = (data.train if params.train.include_holdout else data.proxy_train(None, 0)).to(compute.device)
+    holdout = data.holdout_images().to(compute.device)
+    x_rates = rate_images(holdout, data.meta.normalise)
+    recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = make_optimizer(net, params.train)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=save_seconds())
-    first, rows, partway = states.restore()
+    first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)
     for epoch in range(first, recipe.epochs):
-        row = asdict(train_epoch(net, optimizer, images, recipe, epoch, partway, states.now_and_then(epoch, rows)))
-        partway = None
+        row = asdict(train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows)))
+        mid_epoch = None
         if not params.train.include_holdout:
             plain = for_inference(net)
-            row["val_accuracy"], _ = accuracy_and_loss(plain, holdout, 256, data.meta, device, recipe.precision)
-        row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, recipe.precision).items()}
+            row["val_accuracy"], _ = accuracy_and_loss(plain, holdout, 256, data.meta.normalise, compute)
+        row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
         rows.append(row)
         states.keep(len(rows), rows)
         on_epoch(row)
@@ -108,11 +109,11 @@ def _wired(params: Params, meta: Meta, genotype: dict, seed: int) -> SpikingNetw
         raise InputError(f"{GENOTYPE}: does not fit the network ({error}); run `dvc repro evolve`") from None
 
 
-def rate_images(holdout: Images, meta: Meta) -> torch.Tensor:
+def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:
     """``RATE_IMAGES`` of the hold-out, evenly spaced since it may be sorted by class, as the network's input (B, C, H, W)."""
     spaced = torch.linspace(0, len(holdout) - 1, min(RATE_IMAGES, len(holdout))).long()
     images, _ = next(holdout.subset(spaced).batches(RATE_IMAGES))
-    return to_input(images, meta.mean, meta.std)
+    return normalise(images)
 
 
 def read_genotype(values: dict) -> Genotype | None:
@@ -120,10 +121,9 @@ def read_genotype(values: dict) -> Genotype | None:
     return None if values["sigma_O"] is None else Genotype(values["sigma_O"], tuple(values["sigma_X"]))
 
 
-def full_recipe(params: Params, meta: Meta, n_images: int) -> Recipe:
+def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images: int) -> Recipe:
     """The recipe of Sec. 4 with the values of the section `train`."""
     cfg: TrainConfig = params.train
-    device = resolve_device(params.base.device)
     return Recipe(
         epochs=cfg.epochs,
         batch_size=cfg.batch_size,
@@ -132,10 +132,8 @@ def full_recipe(params: Params, meta: Meta, n_images: int) -> Recipe:
         warmup_steps=cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size),
         label_smoothing=cfg.label_smoothing,
         augment=Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing),
-        mean=meta.mean,
-        std=meta.std,
-        device=device,
-        precision=resolve_precision(params.base.precision, device),
+        normalise=normalise,
+        compute=compute,
         seed=derive_seed(params.base.seed, "train"),
         loss=cfg.loss,
         tet_lambda=cfg.tet_lambda,
@@ -187,7 +185,7 @@ def main() -> None:
 
 
 def _train(s: Stage) -> None:
-    params, data = s.params, load_prepared(PREPARED)
+    params, data = s.params, prepared_images()
     genotype = load_genotype(GENOTYPE, params)
     sections = [params.base, params.network, params.train]
     start = init_from_files(params)

@@ -1,12 +1,11 @@
-"""Whole-batch augmentation and normalisation, on the device of the images.
+"""Augmentation and normalisation of whole batches, on the device of the images.
 
 Shapes: B batch, C channels, H W rows and columns; K tries.
 
-All draws come from a CPU generator and only then move to the device, so CPU and CUDA see the same augmentation.
+All draws come from a CPU generator and then move to the device, so CPU and CUDA see the same augmentation.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +23,7 @@ ERASING_TRIES = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to training images; zeros and False do nothing."""
+    """How training images are augmented; zeros and False switch a part off."""
 
     crop_padding: int
     """Pixels of black around the image, from which its size is cropped at random."""
@@ -47,29 +46,36 @@ class Augment:
         return images_BCHW
 
 
-def to_input(
-    images_BCHW: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
-    augment: Augment | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """uint8 images → network input, float32 (B, C, H, W), channels last: (x / 255 - mean) / std, augmented if asked.
+@dataclass(frozen=True)
+class Normalise:
+    """Images with values 0 … 255 → network input, (x / 255 - mean) / std, in float32 and channels-last layout."""
 
-    Args:
-        mean, std: of each channel, of images in [0, 1].
-        augment: needs ``generator``, on the CPU.
+    mean: tuple[float, ...]
+    """Of each channel, of images in [0, 1]."""
+    std: tuple[float, ...]
+
+    def __call__(self, images_BCHW: Tensor) -> Tensor:
+        """Network input (B, C, H, W) of images (B, C, H, W)."""
+        scale_C, shift_C = (
+            torch.tensor(values).view(-1, 1, 1).to(images_BCHW.device, non_blocking=True)
+            for values in zip(*((1 / (255 * s), -m / s) for m, s in zip(self.mean, self.std, strict=True)), strict=True)
+        )
+        return images_BCHW.to(torch.float32, memory_format=torch.channels_last, copy=True).mul_(scale_C).add_(shift_C)
+
+
+def to_input(
+    images_BCHW: Tensor, normalise: Normalise, augment: Augment | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """uint8 images → network input, float32 (B, C, H, W), augmented if asked.
+
+    ``augment`` needs ``generator``, on the CPU.
     """
-    if augment is not None:
-        if generator is None:
-            raise ValueError("augment needs a generator")
-        images_BCHW = augment(images_BCHW, generator)
-    scale_C, shift_C = (
-        torch.tensor(values).view(-1, 1, 1).to(images_BCHW.device, non_blocking=True)
-        for values in zip(*((1 / (255 * s), -m / s) for m, s in zip(mean, std, strict=True)), strict=True)
-    )
-    x_BCHW = images_BCHW.to(torch.float32, memory_format=torch.channels_last).mul_(scale_C).add_(shift_C)
-    if augment is not None and augment.erasing:
+    if augment is None:
+        return normalise(images_BCHW)
+    if generator is None:
+        raise ValueError("augment needs a generator")
+    x_BCHW = normalise(augment(images_BCHW, generator))
+    if augment.erasing:
         x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator), 0.0)
     return x_BCHW
 

@@ -1,4 +1,4 @@
-"""Labelled images in memory, or in files that are decoded while they are used: one interface for both.
+"""Labelled images, in memory or in files that are decoded on use, behind one interface.
 
 Shapes: N images in all, B in a batch, C channels, H W rows and columns.
 """
@@ -53,13 +53,13 @@ class PackedImages:
         return PackedImages(self.images.to(device), self.labels.to(device))
 
     def batches(
-        self, batch_size: int, generator: torch.Generator | None = None, drop_last: bool = False, first: int = 0
+        self, batch_size: int, generator: torch.Generator | None = None, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, C, H, W) and labels (B,): shuffled by ``generator``, or in order without one.
 
-        ``first`` is the number of batches at the beginning that are left out.
+        The first ``first`` batches are skipped.
         """
-        for indices in index_batches(len(self), batch_size, generator, drop_last, self.images.device)[first:]:
+        for indices in index_batches(len(self), batch_size, generator, self.images.device)[first:]:
             yield self.images[indices], self.labels[indices]
 
 
@@ -103,16 +103,16 @@ class StreamedImages:
         return self._with(self._files, self.labels, device)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator | None = None, drop_last: bool = False, first: int = 0
+        self, batch_size: int, generator: torch.Generator | None = None, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, C, H, W) and labels (B,): shuffled by ``generator``, or in order without one.
 
-        ``first`` is the number of batches at the beginning that are left out, unread.
+        The first ``first`` batches are skipped without reading them.
 
         Raises:
             InputError: a file is missing or damaged.
         """
-        batches = index_batches(len(self), batch_size, generator, drop_last)[first:]
+        batches = index_batches(len(self), batch_size, generator)[first:]
         form = Form(self.image_size, self.in_channels, resize=True)
         decoded = decode_in_order(self._files, self.root, form, batches, pin_memory=self.device.type == "cuda")
         for indices, images in zip(batches, decoded, strict=True):
@@ -123,12 +123,11 @@ class StreamedImages:
 
 
 def index_batches(
-    n: int, batch_size: int, generator: torch.Generator | None, drop_last: bool, device: torch.device | str = "cpu"
+    n: int, batch_size: int, generator: torch.Generator | None, device: torch.device | str = "cpu"
 ) -> Sequence[Tensor]:
     """0 … n-1 in batches, shuffled by ``generator`` where there is one; both kinds of images draw the same order."""
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-    batches = order.to(device).split(batch_size) if n else ()
-    return batches[:-1] if drop_last and n % batch_size else batches
+    return order.to(device).split(batch_size) if n else ()
 
 
 def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:

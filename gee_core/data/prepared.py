@@ -1,36 +1,32 @@
 """The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_atomically, write_json, writing
-from gee_core.storage.json_object import read_json_object
-
-REMEDY = "`dvc repro prepare` makes it, `dvc pull` fetches it"
-
+from gee_core.storage.json_object import read_json_model
 
 Count = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Meta:
-    """What meta.json says of the images."""
+class Meta(BaseModel):
+    """What meta.json says about the images."""
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str
     source: str
@@ -50,6 +46,19 @@ class Meta:
     stream: bool
     sha256: dict[str, str]
     """Of every other file; for streamed images also of their names and sizes (`train_images`, `test_images`)."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Meta":
+        if len(self.class_names) != self.num_classes or not len(self.mean) == len(self.std) == self.in_channels:
+            raise ValueError("its class_names, mean and std are not as many as it says")
+        if set(self.sha256) != _checked_files(self.stream):
+            raise ValueError("its sha256 is not of these files")
+        return self
+
+    @property
+    def normalise(self) -> Normalise:
+        """Makes the network's input of the images."""
+        return Normalise(self.mean, self.std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +100,7 @@ def write_prepared(
     test: PackedImages | StreamedImages,
     holdout: Tensor,
 ) -> Meta:
-    """Write everything to a folder beside ``folder``, flush it, then put it in the place of ``folder``.
+    """Write everything to a folder beside ``folder``, flush it, then rename it to ``folder``.
 
     Raises:
         InputError: the disk is full, or the folder may not be written to; what was there is as it was.
@@ -120,7 +129,7 @@ def write_prepared(
             stream=isinstance(train, StreamedImages),
             sha256={path.name: sha256(path) for path in sorted(partial.iterdir())} | checksums,
         )
-        write_json(partial / "meta.json", asdict(meta))
+        write_json(partial / "meta.json", meta.model_dump())
         with writing(folder):
             if folder.exists():
                 folder.rename(old)
@@ -143,7 +152,7 @@ def load_prepared(folder: Path) -> Prepared:
     meta = load_meta(folder)
     for name, expected in meta.sha256.items():
         if "." in name and sha256(_existing(folder / name)) != expected:
-            raise InputError(f"{folder / name}: damaged, its checksum is not the one in meta.json; {REMEDY}")
+            raise InputError(f"{folder / name}: damaged, its checksum is not the one in meta.json")
     data = Prepared(
         meta,
         _read_images(folder, "train", meta),
@@ -155,35 +164,18 @@ def load_prepared(folder: Path) -> Prepared:
 
 
 def load_meta(folder: Path) -> Meta:
-    """What meta.json in ``folder`` says, for those who need no images: those are not looked at.
+    """What meta.json in ``folder`` says; the images are not read.
 
     Raises:
         InputError: it is missing or damaged.
     """
     path = folder / "meta.json"
     try:
-        values = read_json_object(_existing(path))
+        return read_json_model(_existing(path), Meta)
+    except InputError:
+        raise
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: damaged ({error}); {REMEDY}") from None
-    missing = {field.name for field in fields(Meta)} - set(values)
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; {REMEDY}")
-    try:
-        meta = _META.validate_json(json.dumps(values), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]).encode("unicode_escape").decode()
-        raise InputError(f"{path}: damaged ({where}: {first['msg']}); {REMEDY}") from None
-    if not len(meta.class_names) == meta.num_classes or not len(meta.mean) == len(meta.std) == meta.in_channels:
-        raise InputError(f"{path}: damaged (its class_names, mean and std are not as many as it says); {REMEDY}")
-    if set(meta.sha256) != _checked_files(meta.stream):
-        raise InputError(f"{path}: damaged (its sha256 is not of these files); {REMEDY}")
-    return meta
-
-
-_META = TypeAdapter(Meta)
+        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def _checked_files(stream: bool) -> set[str]:
@@ -192,13 +184,13 @@ def _checked_files(stream: bool) -> set[str]:
 
 
 def _check_agreement(data: Prepared, folder: Path) -> None:
-    """What has the right checksum may still be made by somebody else."""
+    """Files with the right checksums may still have been written by another program."""
     meta = data.meta
     counts = (len(data.train), len(data.test), len(data.holdout)) == (meta.n_train, meta.n_test, meta.n_holdout)
     shape = all((x.in_channels, x.image_size) == (meta.in_channels, meta.image_size) for x in (data.train, data.test))
     labels = all(_within(x.labels, meta.num_classes) for x in (data.train, data.test))
     if not (counts and shape and labels and _within(data.holdout, meta.n_train)):
-        raise InputError(f"{folder}: its arrays are not the images that its meta.json tells of; {REMEDY}")
+        raise InputError(f"{folder}: its arrays are not the images that its meta.json describes")
 
 
 def _within(indices: Tensor, n: int) -> bool:
@@ -206,7 +198,7 @@ def _within(indices: Tensor, n: int) -> bool:
 
 
 def _put_back(old: Path, folder: Path) -> None:
-    """Undo the first of the two renames where the second did not come about, now or in a run that was killed."""
+    """Undo the first of the two renames where the second did not happen, in this run or in one that was killed."""
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -218,7 +210,7 @@ def _write_images(folder: Path, split: str, images: PackedImages | StreamedImage
         _write_array(folder / f"{split}_images.npy", images.images)
         return {}
     if any("\n" in name for name in images.files):
-        raise InputError(f"{images.root}: a file name holds a line break: rename it")
+        raise InputError(f"{images.root}: a file name holds a line break", "rename it")
     write_atomically(folder / f"{split}_files.txt", b"".join(os.fsencode(name) + b"\n" for name in images.files))
     return {f"{split}_images": _names_and_sizes(images)}
 
@@ -233,7 +225,7 @@ def _read_images(folder: Path, split: str, meta: Meta) -> PackedImages | Streame
     files = os.fsdecode((folder / f"{split}_files.txt").read_bytes()).split("\n")[:-1]
     images = StreamedImages(files, labels, Path(meta.source), meta.image_size, meta.in_channels)
     if _names_and_sizes(images) != meta.sha256.get(f"{split}_images"):
-        raise InputError(f"{meta.source}: its images have changed since they were prepared; run `dvc repro prepare`")
+        raise InputError(f"{meta.source}: its images have changed since they were prepared", "prepare them again")
     return images
 
 
@@ -245,7 +237,7 @@ def _names_and_sizes(images: StreamedImages) -> str:
         try:
             digest.update(os.fsencode(f"{name}\t{path.stat().st_size}\n"))
         except FileNotFoundError:
-            raise InputError(f"{path}: not found; put it back, or run `dvc repro prepare` to do without it") from None
+            raise InputError(f"{path}: not found", "put it back, or prepare the images again without it") from None
     return digest.hexdigest()
 
 
@@ -264,10 +256,10 @@ def _read_array(path: Path) -> Tensor:
 
 
 def _no_array(path: Path, error: Exception) -> InputError:
-    return error if isinstance(error, InputError) else InputError(f"{path}: not an array of prepare's ({error}); {REMEDY}")
+    return error if isinstance(error, InputError) else InputError(f"{path}: not an array of prepare's ({error})")
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise InputError(f"{path}: not found; {REMEDY}")
+        raise InputError(f"{path}: not found")
     return path

@@ -8,7 +8,7 @@ FL are multiply-accumulates per step, fr the mean firing rate of a layer's input
 Shapes: T steps, B batch; steps folded into the batch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,7 @@ from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
 from gee_core.genome.encoding import genome_of
-from gee_core.hardware import autocast
+from gee_core.hardware import Compute
 from gee_core.training.loop import for_inference
 
 PICO_TO_MILLI = 1e-9
@@ -24,16 +24,16 @@ PICO_TO_MILLI = 1e-9
 
 @dataclass
 class LayerCount:
-    """What was counted at one convolution or fully connected layer, and the energy that follows."""
+    """Counts of one convolution or fully connected layer, and the energy that follows from them."""
 
     layer: str
     kind: str
     steps: int
     """How often the layer runs per image: T, or 1 for the stem, whose input does not change."""
     macs: int
-    """FL: multiply-accumulates per image and step, were every input neuron active."""
+    """FL: multiply-accumulates per image and step if every input neuron were active."""
     binary: bool = True
-    """Whether its input held nothing but 0 and 1: only then does a spike cost an accumulate alone."""
+    """Whether its input held nothing but 0 and 1: only then does a spike cost one accumulate."""
     input_sum: float = 0.0
     input_count: int = 0
     output_rate: float | None = None
@@ -68,7 +68,7 @@ class Activity:
     """Spikes per neuron and step."""
 
     def energy_mj(self, e_mac: float, e_ac: float) -> float:
-        """Eq. 17, per image, in mJ; the weights are there."""
+        """Eq. 17, per image, in mJ, for weights that are stored decoded."""
         return sum(layer.energy_mj(e_mac, e_ac) for layer in self.layers)
 
     def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
@@ -76,10 +76,22 @@ class Activity:
         return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
 
 
-def count_activity(net: nn.Module, inputs: Iterable[Tensor], precision: torch.dtype = torch.float32) -> Activity:
-    """Run ``net``, its weights decoded once and in evaluation mode, on batches ``inputs`` (B, …) and count.
+def measure_energy(
+    net: nn.Module,
+    inputs: Iterable[Tensor],
+    dtype: torch.dtype = torch.float32,
+    on_output: Callable[[Tensor], object] = lambda output: None,
+) -> Activity:
+    """Count the operations and spikes of ``net`` on batches ``inputs`` (B, …); ``Activity`` turns them into energy.
 
-    Works on any network of ``Conv2d``, ``Linear`` and SpikingJelly neurons with its steps folded into the batch.
+    Runs a copy of ``net`` in evaluation mode, with its weights decoded once. Works on any network of ``Conv2d``, ``Linear``
+    and SpikingJelly neurons with its steps folded into the batch.
+
+    Args:
+        net: the network; it stays as it is.
+        inputs: batches on the network's device.
+        dtype: bfloat16 for autocast, or float32.
+        on_output: called with the network's output of every batch, so that one pass serves accuracy too.
 
     Raises:
         ValueError: there are no inputs.
@@ -92,19 +104,19 @@ def count_activity(net: nn.Module, inputs: Iterable[Tensor], precision: torch.dt
                 counter.batch = len(x)
                 counter.n_images += len(x)
                 counter.since_neurons.clear()
-                with autocast(x.device, precision):
-                    plain(x)
+                with Compute(x.device, dtype).autocast():
+                    on_output(plain(x))
     finally:
         counter.remove()
     return counter.result()
 
 
-def firing_rates(net: nn.Module, x: Tensor, precision: torch.dtype = torch.float32) -> dict[str, float]:
+def firing_rates(net: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """Spikes per neuron and step behind every layer that has neurons, by the layer's name, on one batch ``x`` (B, …).
 
-    ``net`` stays as it is; measured is a copy in evaluation mode.
+    A copy in evaluation mode is measured; ``net`` stays as it is.
     """
-    layers = count_activity(net, [x], precision).layers
+    layers = measure_energy(net, [x], dtype).layers
     return {layer.layer: layer.output_rate for layer in layers if layer.output_rate is not None}
 
 

@@ -1,10 +1,12 @@
-"""Robustness to Gaussian noise whose norm is a fixed part of the image's (Sec. 4.2).
+"""Images with Gaussian noise whose norm is a fixed part of the image's norm (Sec. 4.2).
 
 Shapes: B batch, C channels, H W space.
 """
 
 import torch
 from torch import Tensor
+
+from gee_core.data.augment import Normalise
 
 
 def add_noise(x_BCHW: Tensor, r: float, generator: torch.Generator) -> Tensor:
@@ -17,15 +19,13 @@ def add_noise(x_BCHW: Tensor, r: float, generator: torch.Generator) -> Tensor:
     return x_BCHW + r * scale[:, None, None, None] * n
 
 
-def noisy_input(images: Tensor, mean, std, r: float, domain: str, generator: torch.Generator) -> Tensor:
-    """uint8 images (B, C, H, W) → normalised, noisy float32 input in channels-last layout.
+def noisy_input(images_BCHW: Tensor, normalise: Normalise, r: float, domain: str, generator: torch.Generator) -> Tensor:
+    """uint8 images → normalised, noisy network input (B, C, H, W).
 
-    ``domain``: ``normalised`` adds the noise to the normalised tensor, ``image`` to the image in [0, 1], unclipped.
+    ``domain``: ``normalised`` adds the noise to the normalised tensor, ``image`` to the image itself, unclipped.
 
     Paper: does not say which. Here: both, because the result changes about twofold.
     """
-    image = images.float() / 255
-    mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (mean, std))
-    noisy_image = domain == "image"
-    x = (add_noise(image, r, generator) - mean) / std if noisy_image else add_noise((image - mean) / std, r, generator)
-    return x.contiguous(memory_format=torch.channels_last)
+    if domain == "image":
+        return normalise(add_noise(images_BCHW.float(), r, generator))
+    return add_noise(normalise(images_BCHW), r, generator)

@@ -1,4 +1,4 @@
-"""A candidate's training in files: between two rungs of successive halving, and in the middle of a long one."""
+"""The saved states of a candidate's training run: between two rungs of successive halving, and within a long epoch."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ def resumable(
     n_steps: int,
     save_seconds: float,
 ) -> Resumable:
-    """The states of the candidate's training in ``folder``; none are kept where that is None."""
+    """Saves and restores the candidate's training run in ``folder``; ``folder=None`` saves nothing."""
     identity = {"seed": candidate.seed, "sigmas": candidate.genotype.as_dict()}
     return Resumable(folder, _series(candidate.generation, candidate.index), net, optimizer, n_steps, identity, save_seconds)
 
 
 def forget_rungs(folder: Path, generation: int) -> None:
-    """Remove the states of a generation that is complete."""
+    """Delete the states of a finished generation."""
     forget_states(folder, _series(generation, "*"))
 
 

@@ -1,6 +1,6 @@
-"""Evolution: generations of candidates, each scored by a proxy training, until the winner's σ's are known.
+"""Evolution: generations of candidates, each scored by a proxy training run; the best one is the winner.
 
-Nothing here trains, logs or writes: scoring is a function that is passed in, records leave by callback.
+Nothing here trains, logs or writes: the scoring function is passed in, and records leave by callback.
 """
 
 import math
@@ -45,7 +45,7 @@ Known = Mapping[tuple[int, ...], tuple[Score, float]]
 """Scores and seconds by ``Candidate.place``."""
 
 
-def first_generation_size(cfg: EvolveConfig, start: Genotype, seed: int) -> int:
+def population_size(cfg: EvolveConfig, start: Genotype, seed: int) -> int:
     """Candidates per generation: 1 for a variant that does not evolve."""
     return make_search(cfg, start, seed).population_size if EVOLVES[cfg.variant] else 1
 

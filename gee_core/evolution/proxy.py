@@ -1,4 +1,4 @@
-"""The score of one candidate: a short training from its wiring, then its loss and regularisers on held-out images.
+"""The score of one candidate: a short training run from its wiring, then its loss and regularisers on held-out images.
 
 Runs in worker processes: everything it needs is in its arguments, and the images are read once per process.
 """
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from gee_core.checkpoint import save_network
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
+from gee_core.data.augment import Normalise
 from gee_core.data.prepared import Meta, load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.candidate_states import resumable
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
@@ -29,16 +30,16 @@ from gee_core.training.schedule import adamw
 
 @dataclass(frozen=True)
 class ProxyTask:
-    """What all candidates of an evolution share."""
+    """What all candidates of an evolution have in common."""
 
     prepared: Path
     base: BaseConfig
     network: NetworkConfig
     evolve: EvolveConfig
     checkpoints: Path | None = None
-    """Folder that keeps every candidate's trained network, and the states of its training; None keeps nothing."""
+    """Folder for every candidate's trained network and the states of its training run; None saves nothing."""
     save_seconds: float = SAVE_SECONDS
-    """Within an epoch, a state is kept at most so often."""
+    """Least number of seconds between two states within an epoch."""
 
 
 def wired_network(network: NetworkConfig, meta: Meta, genotype: Genotype | None, seed: int) -> SpikingNetwork:
@@ -70,8 +71,8 @@ def plain_parameters(network: NetworkConfig, meta: Meta) -> int:
 def score(task: ProxyTask, candidate: Candidate) -> Score:
     """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out.
 
-    A candidate of a later rung, or one that was stopped, goes on from the newest state in ``task.checkpoints``; where there
-    is none it is trained from its wiring again, with the same result. A failure is a result, not an exception.
+    A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``; without
+    one it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
     """
     passes: list[int] = []
     try:
@@ -81,20 +82,20 @@ def score(task: ProxyTask, candidate: Candidate) -> Score:
 
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
-    device = resolve_device(task.base.device)
-    meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, device)
-    net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(device)
-    recipe = proxy_recipe(task, meta, len(train), candidate.seed)
+    compute = Compute.of(task.base.device, task.base.precision)
+    meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
+    net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
+    recipe = proxy_recipe(task.evolve, meta.normalise, compute, len(train), candidate.seed)
     optimizer = adamw(net, task.evolve.weight_decay)
     n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.epochs
     states = resumable(task.checkpoints, candidate, net, optimizer, n_steps, task.save_seconds)
-    first, _, partway = states.restore(last)
+    first, _, mid_epoch = states.restore(last)
     passes += [per_epoch] * first
     for epoch in range(first, last):
         passes.append(per_epoch)
-        train_epoch(net, optimizer, train, recipe, epoch, partway, states.now_and_then(epoch, []))
-        partway = None
+        train_epoch(net, optimizer, train, recipe, epoch, mid_epoch, states.periodic_saver(epoch, []))
+        mid_epoch = None
     if first < last < recipe.epochs:
         states.keep(last, [])
     result = measure(net, holdout, recipe, task.evolve.entropy)
@@ -105,8 +106,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
 
 def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) -> Score:
     """L_ce, R_T, R_S and accuracy of a trained candidate on the hold-out images."""
-    sums = torch.zeros(3, dtype=torch.float64, device=recipe.device)
-    for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.mean, recipe.std, recipe.device, recipe.precision):
+    sums = torch.zeros(3, dtype=torch.float64, device=recipe.compute.device)
+    for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
         sums += _batch_sums(o_TBK, labels)
     L_ce, R_T, accuracy = (sums / len(holdout)).tolist()
     R_S = spatial_entropy(genome_of(net).O.detach(), entropy).item()
@@ -121,14 +122,12 @@ def _batch_sums(o_TBK: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, temporal_difference(o_TBK) * len(labels), (logits.argmax(1) == labels).sum()]).double()
 
 
-def proxy_recipe(task: ProxyTask, meta: Meta, n_images: int, seed: int) -> Recipe:
-    """The short training: AdamW, cosine to 0, a tenth of the steps as warm-up, no augmentation.
+def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:
+    """The short training run: AdamW, cosine to 0, a tenth of the steps as warm-up, no augmentation.
 
     Paper: names the proxy's epochs only. Here: no augmentation, because in E = 2 epochs no image is seen often enough
     to be learnt by heart, and the ranking is less noisy without.
     """
-    evolve = task.evolve
-    device = resolve_device(task.base.device)
     return Recipe(
         epochs=evolve.proxy_epochs,
         batch_size=evolve.batch_size,
@@ -137,10 +136,8 @@ def proxy_recipe(task: ProxyTask, meta: Meta, n_images: int, seed: int) -> Recip
         warmup_steps=max(1, evolve.proxy_epochs * steps_per_epoch(n_images, evolve.batch_size) // 10),
         label_smoothing=0.0,
         augment=None,
-        mean=meta.mean,
-        std=meta.std,
-        device=device,
-        precision=resolve_precision(task.base.precision, device),
+        normalise=normalise,
+        compute=compute,
         seed=derive_seed(seed, "proxy"),
     )
 
@@ -151,7 +148,7 @@ def checkpoint_name(candidate: Candidate) -> str:
 
 
 def forget_images() -> None:
-    """Read the images again for the next candidate: a process that lives on may be given others under the same path."""
+    """Read the images again for the next candidate: a long-lived worker may be given other images under the same path."""
     _images.cache_clear()
 
 

@@ -1,8 +1,13 @@
-"""JSON objects that anybody may have written: finite numbers, bounded depth, one kind of error."""
+"""JSON objects from untrusted files: finite numbers, bounded depth, one kind of error."""
 
 import json
 import math
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_json_object(path: Path) -> dict:
@@ -21,6 +26,25 @@ def read_json_object(path: Path) -> dict:
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     return values
+
+
+def read_json_model(path: Path, model: type[Model]) -> Model:
+    """The object in a JSON file as a ``model``.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else; says what, on one line.
+    """
+    values = read_json_object(path)
+    try:
+        return model.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        problems = error.errors()
+    if missing := sorted(str(problem["loc"][-1]) for problem in problems if problem["type"] == "missing"):
+        raise ValueError(f"lacks {', '.join(missing)}")
+    where = ".".join(str(part)[:80] for part in problems[0]["loc"]).encode("unicode_escape").decode()
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    raise ValueError(f"{where}: {message}" if where else message)
 
 
 def _whole(text: str) -> int:

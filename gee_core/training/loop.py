@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gee_core.data.augment import Augment, to_input
+from gee_core.data.augment import Augment, Normalise, to_input
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
-from gee_core.hardware import autocast
+from gee_core.hardware import Compute
 from gee_core.model.network import to_channels_last
 from gee_core.seeding import torch_generator
 from gee_core.training.loss import cross_entropy, tet
@@ -33,10 +33,8 @@ class Recipe:
     warmup_steps: int
     label_smoothing: float
     augment: Augment | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    device: torch.device
-    precision: torch.dtype
+    normalise: Normalise
+    compute: Compute
     seed: int
     loss: str = "ce"
     """`ce`: of the mean over the steps; `tet`: of every step."""
@@ -48,7 +46,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch of training came to, over its (augmented) training images."""
+    """The result of an epoch of training, over its (augmented) training images."""
 
     epoch: int
     lr: float
@@ -57,8 +55,8 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Partway:
-    """An epoch of training in the middle; with network and optimiser, all that it takes to go on."""
+class MidEpochState:
+    """The state of an unfinished epoch: with the network and the optimiser, all that is needed to resume it."""
 
     step: int
     """Steps done."""
@@ -69,7 +67,7 @@ class Partway:
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Steps of an epoch; a last, smaller batch counts when it is at least half full, else its images wait an epoch."""
+    """Steps of an epoch; a last, smaller batch is used when it is at least half full, else its images are left out."""
     return max(1, (n_images + batch_size // 2) // batch_size)
 
 
@@ -84,13 +82,13 @@ def train_epoch(
     images: Images,
     recipe: Recipe,
     epoch: int,
-    start: Partway | None = None,
-    on_step: Callable[[Partway], None] = lambda partway: None,
+    start: MidEpochState | None = None,
+    on_step: Callable[[MidEpochState], None] = lambda mid_epoch: None,
 ) -> EpochRecord:
     """Train ``net`` for epoch ``epoch`` (from 0), in place. Its draws depend on the recipe's seed and ``epoch`` alone.
 
-    ``on_step`` is called after every step but the last. What it is given, valid until the next step, leads as ``start`` to the
-    same end, with the network and optimiser of that moment.
+    ``on_step`` is called after every step but the last, with a state that is valid until the next step. Pass it as ``start``,
+    with the network and optimiser of that moment, to resume mid-epoch with the same result.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -100,14 +98,14 @@ def train_epoch(
     net.train()
     first = 0 if start is None else start.step
     total = torch.zeros(3, dtype=torch.float64) if start is None else start.sums.clone()  # loss, correct, images
-    total = total.to(recipe.device)
+    total = total.to(recipe.compute.device)
     batches = images.batches(recipe.batch_size, generator, first=first)
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
         lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
-        x = to_input(batch, recipe.mean, recipe.std, recipe.augment, generator)
-        with autocast(recipe.device, recipe.precision):
+        x = to_input(batch, recipe.normalise, recipe.augment, generator)
+        with recipe.compute.autocast():
             o_TBK = _outputs(net, x)
         loss = _loss(o_TBK, labels, recipe)
         optimizer.zero_grad(set_to_none=True)
@@ -116,7 +114,7 @@ def train_epoch(
         correct = (o_TBK.detach().mean(0).float().argmax(1) == labels).sum()
         total += torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
         if step + 1 < n_steps:
-            on_step(Partway(step + 1, total, generator.get_state()))
+            on_step(MidEpochState(step + 1, total, generator.get_state()))
     loss_sum, correct, count = total.tolist()
     if not torch.isfinite(total[0]):
         raise FloatingPointError(f"the training loss is {loss_sum / count} in epoch {epoch + 1}")
@@ -154,10 +152,10 @@ def for_inference(net: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def outputs(
-    net: nn.Module, images: Images, batch_size: int, mean, std, device: torch.device, precision: torch.dtype
+    net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, which is in evaluation mode, over ``images`` in order."""
     for batch, labels in images.batches(batch_size):
-        with autocast(device, precision):
-            o_TBK = net(to_input(batch, mean, std))
+        with compute.autocast():
+            o_TBK = net(normalise(batch))
         yield o_TBK.float(), labels

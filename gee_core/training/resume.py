@@ -1,4 +1,4 @@
-"""A training that can be stopped anywhere: its states in a folder, and the way back to the newest of them."""
+"""Training runs that can be stopped anywhere: saves their states in a folder and restores the newest one."""
 
 import time
 from collections.abc import Callable
@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gee_core.training.loop import Partway
+from gee_core.training.loop import MidEpochState
 from gee_core.training.named_tensors import restore_training, training_tensors
 from gee_core.training.saved_states import keep_state, newest_state
 
 SAVE_SECONDS = 240.0
-"""Within an epoch, a state is kept at most so often; no more than this, and the step then under way, is ever lost."""
+"""Least number of seconds between two states within an epoch: the most work that a kill can lose, but for one step."""
 
 
 class Resumable:
-    """The states of the training of ``net`` by ``optimizer``, in ``folder`` as ``series``; None keeps nothing.
+    """Saves and restores the training of ``net`` by ``optimizer``, in ``folder`` as ``series``; ``folder=None`` saves nothing.
 
     Args:
         n_steps: of an epoch.
-        identity: what tells this training from another under the same name.
+        identity: what tells this training run from another of the same name.
         save_seconds: see ``SAVE_SECONDS``.
     """
 
@@ -38,8 +38,8 @@ class Resumable:
         self._n_steps, self._identity, self._save_seconds = n_steps, identity or {}, save_seconds
         self._last = time.monotonic()
 
-    def keep(self, epochs: int, rows: list[dict], partway: Partway | None = None) -> None:
-        """Keep the state after ``epochs`` whole ones, which came to ``rows``, and the part of the next.
+    def keep(self, epochs: int, rows: list[dict], mid_epoch: MidEpochState | None = None) -> None:
+        """Save the state after ``epochs`` whole epochs, whose records are ``rows``, and a part of the next one.
 
         Raises:
             InputError: the disk is full, or the folder may not be written to.
@@ -47,26 +47,26 @@ class Resumable:
         if self._folder is None:
             return
         tensors = training_tensors(self._net, self._optimizer)
-        if partway is not None:
-            tensors |= {"epoch.sums": partway.sums, "epoch.draws": partway.draws}
-        step = 0 if partway is None else partway.step
+        if mid_epoch is not None:
+            tensors |= {"epoch.sums": mid_epoch.sums, "epoch.draws": mid_epoch.draws}
+        step = 0 if mid_epoch is None else mid_epoch.step
         meta = {"identity": self._identity, "epochs": epochs, "step": step, "rows": rows}
         keep_state(self._folder, self._series, epochs * self._n_steps + step, tensors, meta)
         self._last = time.monotonic()
 
-    def now_and_then(self, epochs: int, rows: list[dict]) -> Callable[[Partway], None]:
-        """For ``train_epoch``: keeps the state in mid-epoch, every ``save_seconds``."""
+    def periodic_saver(self, epochs: int, rows: list[dict]) -> Callable[[MidEpochState], None]:
+        """The ``on_step`` of ``train_epoch`` that saves the state every ``save_seconds`` seconds."""
 
-        def on_step(partway: Partway) -> None:
+        def on_step(mid_epoch: MidEpochState) -> None:
             if time.monotonic() - self._last >= self._save_seconds:
-                self.keep(epochs, rows, partway)
+                self.keep(epochs, rows, mid_epoch)
 
         return on_step
 
-    def restore(self, at_most: int | None = None) -> tuple[int, list[dict], Partway | None]:
-        """Bring network and optimiser to the newest state that is whole; its epochs, rows and the part of the next epoch.
+    def restore(self, at_most: int | None = None) -> tuple[int, list[dict], MidEpochState | None]:
+        """Load the newest undamaged state into network and optimiser; returns its epochs, rows and mid-epoch state.
 
-        Where there is none they stay as they are: 0 epochs. ``at_most`` leaves states after more epochs aside.
+        Without one, both are left unchanged and the result is 0 epochs. States after more than ``at_most`` epochs are ignored.
         """
         last = None if at_most is None else at_most * self._n_steps
         found = None if self._folder is None else newest_state(self._folder, self._series, last)
@@ -76,4 +76,4 @@ class Resumable:
         restore_training(self._net, self._optimizer, tensors)
         if not meta["step"]:
             return meta["epochs"], meta["rows"], None
-        return meta["epochs"], meta["rows"], Partway(meta["step"], tensors["epoch.sums"], tensors["epoch.draws"])
+        return meta["epochs"], meta["rows"], MidEpochState(meta["step"], tensors["epoch.sums"], tensors["epoch.draws"])

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from gee_core.data.augment import to_input
+from gee_core.data.augment import Normalise
 from gee_core.data.image_files import Form, decode
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
@@ -40,7 +40,7 @@ def predict(images: Sequence[Path], onnx_path: Path) -> list[tuple[Path, str, fl
     card = _model_card(onnx_path)
     form = Form(card["image_size"], card["in_channels"], resize=True)
     pixels = np.stack([decode(path, form) for path in images])
-    x = to_input(torch.from_numpy(pixels), card["mean"], card["std"]).contiguous()
+    x = Normalise(tuple(card["mean"]), tuple(card["std"]))(torch.from_numpy(pixels)).contiguous()
     logits = _logits(onnx_path, x.numpy())
     if logits.shape != (len(x), len(card["class_names"])):
         raise InputError(

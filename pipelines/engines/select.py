@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from gee_core.hardware import resolve_device
+from gee_core.hardware import Compute
 from pipelines.engines.engine import Engine
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
@@ -43,7 +43,7 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
         return 1
     if name == "dask" and scheduler():
         return None
-    on_gpu = any(resolve_device(base.device).type == "cuda" for base in bases)
+    on_gpu = any(Compute.of(base.device).device.type == "cuda" for base in bases)
     return 1 if on_gpu else len(os.sched_getaffinity(0))
 
 

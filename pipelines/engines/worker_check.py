@@ -13,7 +13,7 @@ import gee_core
 import pipelines
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from gee_core.hardware import resolve_device, resolve_precision
+from gee_core.hardware import Compute
 from gee_core.storage.atomic_files import sha256
 
 
@@ -85,8 +85,8 @@ def agree(other: Agreement) -> str:
 
 
 def _hardware(base: tuple[str, str]) -> tuple[str, str]:
-    device = resolve_device(base[0])
-    return device.type, str(resolve_precision(base[1], device)).removeprefix("torch.")
+    compute = Compute.of(*base)
+    return compute.device.type, str(compute.dtype).removeprefix("torch.")
 
 
 def _torch_release() -> str:

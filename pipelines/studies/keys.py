@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 
 from gee_core.config import Params
 from gee_core.data.prepared import Meta
@@ -20,7 +19,7 @@ def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int
     """
     evolved = params.network.n_genes is not None
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *stages]
-    images = {name: value for name, value in asdict(meta).items() if name != "source"}
+    images = {name: value for name, value in meta.model_dump().items() if name != "source"}
     values = {name: getattr(params, name).model_dump() for name in sections} | {"images": images, "candidate": candidate}
     if named := [*(start_files(params) if evolved else []), *init_from_files(params)]:
         values["files"] = [sha256(path) for path in named]

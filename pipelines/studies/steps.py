@@ -22,10 +22,10 @@ from pathlib import Path
 
 from gee_core.checkpoint import save_network
 from gee_core.config import PrepareConfig
-from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
-from gee_core.hardware import resolve_device
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import writing
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
@@ -34,6 +34,7 @@ from pipelines import evaluate, prepare, robustness
 from pipelines.engines.candidates import score_here
 from pipelines.evolve import evolve_network, n_candidates
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
@@ -51,12 +52,12 @@ Notify = Callable[[str], None]
 """Told in a few words where a cell is."""
 
 
-def prepared_images(cfg: PrepareConfig) -> Path:
+def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, prepared now if they were not before."""
     folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
     with _locked(folder):
         images = folder / "images"
-        if not (images / "meta.json").is_file() or _is_damaged(lambda: load_prepared(images)):
+        if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
             prepare.run(cfg, images)
     return images
 
@@ -73,7 +74,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
 
 
 def _run_cell(cell: Cell, notify: Notify) -> dict:
-    params, data = cell.params, load_prepared(cell.prepared)
+    params, data = cell.params, prepared_images(cell.prepared)
     found = _evolved(cell, data, notify)
     genotype, numbers = found["genotype"], dict(found["metrics"])
     if cell.candidate is not None:
@@ -163,7 +164,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
     notify("train")
 
     def read() -> SpikingNetwork:
-        return load_trained(cell.params, data.meta, folder / NETWORK, resolve_device(cell.params.base.device))
+        return load_trained(cell.params, data.meta, folder / NETWORK, Compute.of(cell.params.base.device).device)
 
     with _locked(folder):
         numbers = read_sealed(folder / TRAINED)
@@ -194,7 +195,7 @@ def _is_damaged(read: Callable[[], object]) -> bool:
     try:
         read()
     except InputError as error:
-        log.warning("%s; it is made again", str(error).split("; ")[0])
+        log.warning("%s; it is made again", error.problem)
         return True
     return False
 

@@ -17,7 +17,7 @@ from pipelines.studies.definition import Overrides, Study, load_study
 from pipelines.studies.kendall import FITNESS, kendall_cells, kendall_table, rank_correlations
 from pipelines.studies.plan import EPOCHS, Cell, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
-from pipelines.studies.steps import forget, prepared_images
+from pipelines.studies.steps import forget, prepare_images
 from pipelines.studies.tables import aggregate, cells_frame, markdown, markdown_text, shown, with_published
 from pipelines.studies.tracking import open_study_tracker
 
@@ -216,13 +216,13 @@ def _distinct(cells: list[Cell]) -> list[Cell]:
 
 
 def _prepare_once() -> Callable:
-    """`prepared_images`, which looks at every raw file, once per section `prepare`."""
+    """`prepare_images`, which looks at every raw file, once per section `prepare`."""
     known: dict[str, Path] = {}
 
     def prepare(params) -> Path:
         section = params.prepare.model_dump_json()
         if section not in known:
-            known[section] = prepared_images(params.prepare)
+            known[section] = prepare_images(params.prepare)
         return known[section]
 
     return prepare

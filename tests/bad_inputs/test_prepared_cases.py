@@ -64,7 +64,7 @@ CASES = [
     spoilt("half a meta.json", cut(META), says=f"{META}: damaged"),
     spoilt("a meta.json of brackets", write(META, "[" * 100_000), says=f"{META}: damaged (nested too deeply)"),
     spoilt("a meta.json that is a list", write(META, "[]"), says=f"{META}: damaged (not a JSON object)"),
-    spoilt("a key missing", edit(META, r'"n_train": \d+,', ""), says=f"{META}: lacks n_train"),
+    spoilt("a key missing", edit(META, r'"n_train": \d+,', ""), says=f"{META}: damaged (lacks n_train)"),
     spoilt("a word for a number", meta(num_classes="ten"), says=f"{META}: damaged (num_classes: Input should be"),
     spoilt("a mean that is not finite", edit(META, r"0\.38", "NaN"), says=f"{META}: damaged (the number NaN"),
     spoilt("checksums of nothing", meta(sha256={}), says=f"{META}: damaged (its sha256 is not of these files)"),

@@ -28,7 +28,9 @@ META = Meta(
     n_test=1,
     n_holdout=1,
     stream=False,
-    sha256={},
+    sha256=dict.fromkeys(
+        ["holdout.npy", *(f"{split}_{what}.npy" for split in ("train", "test") for what in ("images", "labels"))], ""
+    ),
 )
 
 
@@ -148,7 +150,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_the_difference_named(cha
 
 @pytest.mark.parametrize(("field", "value"), [("num_classes", 4), ("in_channels", 1), ("image_size", 16)])
 def test_a_checkpoint_for_other_images_is_refused(field, value, path):
-    meta = Meta(**{**vars(META), field: value})
+    meta = META.model_copy(update={field: value})
     assert f"{field} is {getattr(META, field)}, not {value}" in refused(path, meta=meta)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from gee_core.hardware import autocast, resolve_device, resolve_precision
+from gee_core.hardware import Compute
 
 CPU = torch.device("cpu")
 
@@ -11,15 +11,15 @@ CPU = torch.device("cpu")
 def test_auto_takes_cuda_where_there_is_one(count, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert resolve_device("auto").type == ("cuda" if count else "cpu")
-    assert resolve_device("cpu") == CPU
+    assert Compute.of("auto", "fp32").device.type == ("cuda" if count else "cpu")
+    assert Compute.of("cpu", "fp32").device == CPU
 
 
 @pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
 def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(name, count, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(InputError, match=rf"base\.device = {name}: torch sees {count} CUDA devices; set it to auto or cpu"):
-        resolve_device(name)
+    with pytest.raises(InputError, match=rf"base\.device = {name}: torch sees {count} CUDA devices: set it to auto or cpu"):
+        Compute.of(name, "fp32")
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -27,11 +27,11 @@ def test_auto_precision_is_bf16_only_where_the_processor_multiplies_it(native, m
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: native)
     if native:
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
-    assert resolve_precision("auto", CPU) is (torch.bfloat16 if native else torch.float32)
+    assert Compute.of("cpu", "auto").dtype is (torch.bfloat16 if native else torch.float32)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_a_named_precision_is_what_matrices_are_multiplied_in(name, dtype):
     a = torch.ones(2, 2)
-    with autocast(CPU, resolve_precision(name, CPU)):
+    with Compute.of("cpu", name).autocast():
         assert (a @ a).dtype is dtype

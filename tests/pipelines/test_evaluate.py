@@ -6,9 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gee_core.data.augment import to_input
 from gee_core.data.prepared import load_prepared
-from gee_core.evaluation.energy import count_activity
+from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import genome_of
 from pipelines import evaluate
@@ -32,7 +31,7 @@ def test_accuracy_and_loss_are_those_of_the_network_with_its_genes_on_all_test_i
     metrics, _, images = results
     data = load_prepared(digits)
     with torch.no_grad():
-        logits = net(to_input(data.test.images, data.meta.mean, data.meta.std)).mean(0)
+        logits = net(data.meta.normalise(data.test.images)).mean(0)
     assert images.actual.tolist() == [str(k) for k in data.test.labels.tolist()]
     assert images.predicted.tolist() == [str(k) for k in logits.argmax(1).tolist()]
     assert metrics["test_accuracy"] == (images.actual == images.predicted).mean()
@@ -43,7 +42,7 @@ def test_accuracy_and_loss_are_those_of_the_network_with_its_genes_on_all_test_i
 def test_spikes_and_energy_are_those_of_the_network_with_its_genes(net, results, digits):
     metrics, layers, _ = results
     data = load_prepared(digits)
-    activity = count_activity(net, [to_input(data.test.images, data.meta.mean, data.meta.std)])
+    activity = measure_energy(net, [data.meta.normalise(data.test.images)])
     assert metrics["spikes_per_image"] == pytest.approx(activity.spikes_per_image, rel=1e-3)
     assert metrics["firing_rate"] == pytest.approx(activity.firing_rate, rel=1e-3)
     assert metrics["energy_mj"] == pytest.approx(activity.energy_mj(4.6, 0.9), rel=1e-3)

@@ -211,7 +211,6 @@ def test_evolve_does_not_so_much_as_look_at_a_test_image(digits, make_params, tm
     loaded = proxy.load_prepared
     proxy._images.cache_clear()
     monkeypatch.setattr(proxy, "load_prepared", poison)
-    monkeypatch.setattr(evolve, "load_prepared", poison)
     (tmp_path / "poisoned").mkdir()
     assert same(evolve.run(make_params(), digits, tmp_path / "poisoned"), whole)
     proxy._images.cache_clear()

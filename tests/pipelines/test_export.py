@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from gee_core.data.augment import to_input
 from gee_core.data.prepared import load_prepared
 from pipelines import export
 from pipelines.inputs.trained_network import load_trained
@@ -24,7 +23,7 @@ def test_onnx_runtime_agrees_with_the_network_with_its_genes(results, digits):
     data = load_prepared(digits)
     with torch.no_grad():
         expected = net(torch.from_numpy(x)).mean(0).numpy()
-    np.testing.assert_array_equal(x, to_input(data.test.images[:8], data.meta.mean, data.meta.std).numpy())
+    np.testing.assert_array_equal(x, data.meta.normalise(data.test.images[:8]).numpy())
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     assert metrics["max_abs_difference"] == pytest.approx(np.abs(logits - expected).max(), abs=1e-5)
     assert metrics["agreement"] == (logits.argmax(1) == expected.argmax(1)).mean() == 1.0

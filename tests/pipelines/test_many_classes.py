@@ -1,7 +1,5 @@
 """CIFAR-100's path with a made-up folder of 100 classes: prepared, evolved, trained and measured as ten classes are."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,11 +7,11 @@ from PIL import Image
 
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
-from gee_core.evaluation.accuracy import predictions
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy import ProxyTask, score, wired_network
+from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import for_inference, outputs
 from pipelines import evolve, prepare, train
 
 N_CLASSES, SIZE = 100, 32
@@ -51,7 +49,7 @@ def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_train
     params = make_params(network={"name": "resnet19"}, train={"epochs": 2})
     data = load_prepared(prepared)
     net = wired_network(params.network, data.meta, None, 0)
-    ten = wired_network(params.network, replace(data.meta, num_classes=10), None, 0)
+    ten = wired_network(params.network, data.meta.model_copy(update={"num_classes": 10}), None, 0)
     hidden = net.head[-1].in_features
     assert count_parameters(net) - count_parameters(ten) == 90 * (hidden + 1)
     start = evolve.analytic_genotype(params, data.meta)
@@ -61,8 +59,9 @@ def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_train
     genotype = {"sigma_O": start.sigma_O, "sigma_X": list(start.sigma_X), "seed": 1}
     trained, rows = train.run(params, genotype, data, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2]
-    cpu = torch.device("cpu")
-    logits, labels = predictions(for_inference(trained), data.test, 64, data.meta, cpu, torch.float32)
+    compute = Compute.of("cpu", "fp32")
+    pairs = outputs(for_inference(trained), data.test, 64, data.meta.normalise, compute)
+    logits, labels = map(torch.cat, zip(*((o_TBK.mean(0), labels) for o_TBK, labels in pairs), strict=True))
     assert logits.shape == (N_CLASSES, N_CLASSES)
     assert labels.tolist() == list(range(N_CLASSES))
     assert logits.isfinite().all()

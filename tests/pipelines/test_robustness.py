@@ -47,7 +47,7 @@ def test_an_accuracy_equals_the_networks_own_on_the_noisy_images(noise, params, 
     data = load_prepared(digits)
     generator, correct = torch_generator(params.base.seed, "noise", 1), 0
     for images, labels in data.test.batches(params.robustness.batch_size):
-        x = noisy_input(images, data.meta.mean, data.meta.std, 0.5, "image", generator)
+        x = noisy_input(images, data.meta.normalise, 0.5, "image", generator)
         with torch.no_grad():
             correct += (net(x).mean(0).argmax(1) == labels).sum().item()
     assert noise[(noise.r == 0.5) & (noise.seed == 1)].accuracy.item() == pytest.approx(correct / 24)
@@ -62,8 +62,11 @@ def test_the_noise_is_the_same_at_every_strength_and_another_for_every_seed(para
 
     monkeypatch.setattr("gee_core.evaluation.noise.torch.randn", spy)
     robustness.run(params, net, load_prepared(digits))
-    batches = [drawn[3 * i] for i in range(len(STRENGTHS) * 3)]  # the first of three batches each
-    assert all(torch.equal(batches[i], batches[i % 3]) for i in range(12))
+    assert STRENGTHS[0] == 0
+    assert len(drawn) == 3 * (1 + 3 * (len(STRENGTHS) - 1))  # three batches each; without noise there is one draw
+    clean, *batches = [drawn[i] for i in range(0, len(drawn), 3)]  # the first batch of each
+    assert torch.equal(clean, batches[0])
+    assert all(torch.equal(batch, batches[i % 3]) for i, batch in enumerate(batches))
     assert not any(torch.equal(batches[0], batches[i]) for i in (1, 2))
     assert not torch.equal(drawn[0], drawn[1])  # and another for every batch
 

@@ -3,20 +3,20 @@ import json
 import os
 import re
 import shutil
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
 from gee_core.checkpoint import load_network
-from gee_core.data.augment import to_input
+from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import genome_of
+from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
@@ -162,8 +162,8 @@ def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_p
     columns = ["epoch", "lr", "train_loss", "train_accuracy"] + ["val_accuracy"] * (not include_holdout)
     assert [[key for key in row if not key.startswith("firing_rate/")] for row in rows] == [columns] * 4
     if not include_holdout:
-        cpu = torch.device("cpu")
-        accuracy, _ = accuracy_and_loss(for_inference(net), data.holdout_images(), 5, data.meta, cpu, torch.float32)
+        compute = Compute.of("cpu", "fp32")
+        accuracy, _ = accuracy_and_loss(for_inference(net), data.holdout_images(), 5, data.meta.normalise, compute)
         assert rows[-1]["val_accuracy"] == pytest.approx(accuracy)
 
 
@@ -177,7 +177,7 @@ def test_the_last_rows_firing_rates_are_those_of_the_trained_networks_neurons(di
     holdout = data.holdout_images()
     assert len(holdout) <= train.RATE_IMAGES
     with torch.no_grad():
-        net(to_input(holdout.images, data.meta.mean, data.meta.std))
+        net(data.meta.normalise(holdout.images))
     counted = [s.double().mean().item() for s in spikes.values()]
     assert [rows[-1][f"firing_rate/{layer}"] for layer in RATED] == pytest.approx(counted)
     assert sum(counted) > 0
@@ -186,8 +186,7 @@ def test_the_last_rows_firing_rates_are_those_of_the_trained_networks_neurons(di
 @pytest.mark.parametrize(("n", "taken"), [(200, 64), (64, 64), (5, 5)])
 def test_firing_rates_are_measured_on_images_from_the_whole_holdout(n, taken, digits):
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 2, 2).clone()
-    meta = SimpleNamespace(mean=(0.0,), std=(1 / 255,))
-    x = train.rate_images(PackedImages(images, torch.zeros(n, dtype=torch.int64)), meta)
+    x = train.rate_images(PackedImages(images, torch.zeros(n, dtype=torch.int64)), Normalise((0.0,), (1 / 255,)))
     numbers = x[:, 0, 0, 0].round().int().tolist()
     assert (len(numbers), numbers[0], numbers[-1]) == (taken, 0, n - 1)
     assert numbers == sorted(set(numbers))

@@ -5,6 +5,7 @@ from gee_core.data.augment import (
     ERASED_AREA,
     ERASED_ASPECT,
     Augment,
+    Normalise,
     crop_and_flip,
     erased_pixels,
     rand_augment,
@@ -12,6 +13,7 @@ from gee_core.data.augment import (
 )
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+NORMALISE = Normalise(MEAN, STD)
 NOTHING = Augment(crop_padding=0, flip=False, randaugment=0, erasing=0.0)
 ALL = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5)
 
@@ -25,7 +27,7 @@ def pictures(n=20, channels=3, height=8, width=10):
 
 
 def test_without_augmentation_the_input_is_normalised():
-    x = to_input(pictures(), MEAN, STD)
+    x = to_input(pictures(), NORMALISE)
     expected = (pictures().double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     torch.testing.assert_close(x.double(), expected.double(), rtol=0, atol=2e-6)
     assert x.dtype == torch.float32
@@ -35,7 +37,7 @@ def test_without_augmentation_the_input_is_normalised():
 def test_an_augmentation_of_nothing_changes_nothing_and_draws_nothing():
     g = generator()
     before = g.get_state()
-    assert torch.equal(to_input(pictures(), MEAN, STD, NOTHING, g), to_input(pictures(), MEAN, STD))
+    assert torch.equal(to_input(pictures(), NORMALISE, NOTHING, g), to_input(pictures(), NORMALISE))
     assert torch.equal(before, g.get_state())
 
 
@@ -84,8 +86,8 @@ def test_erased_regions_are_rectangles_of_the_stated_area_and_aspect():
 @pytest.mark.parametrize("probability", [0.25, 1.0])
 def test_erasing_sets_its_part_of_the_images_to_zero_after_normalisation(probability):
     images = torch.full((400, 3, 16, 16), 255, dtype=torch.uint8)
-    x = to_input(images, MEAN, STD, Augment(0, False, 0, probability), generator())
-    plain = to_input(images, MEAN, STD)
+    x = to_input(images, NORMALISE, Augment(0, False, 0, probability), generator())
+    plain = to_input(images, NORMALISE)
     assert ((x == 0) | (x == plain)).all()
     erased = (x == 0).flatten(1).any(1).float().mean()
     assert abs(erased - probability) <= 4 * (probability * (1 - probability) / 400) ** 0.5
@@ -112,7 +114,7 @@ def test_randaugment_keeps_type_shape_and_range_for_grey_and_colour(channels):
 
 
 def test_a_generator_gives_the_same_augmentation_and_another_gives_another():
-    first, again, other = (to_input(pictures(), MEAN, STD, ALL, generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (to_input(pictures(), NORMALISE, ALL, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.is_contiguous(memory_format=torch.channels_last)
@@ -120,11 +122,11 @@ def test_a_generator_gives_the_same_augmentation_and_another_gives_another():
 
 def test_augmentation_leaves_the_images_and_the_global_generator_untouched():
     images, before = pictures(), torch.get_rng_state()
-    to_input(images, MEAN, STD, ALL, generator())
+    to_input(images, NORMALISE, ALL, generator())
     assert torch.equal(images, pictures())
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_augmentation_without_a_generator_is_refused():
     with pytest.raises(ValueError, match="augment needs a generator"):
-        to_input(pictures(), MEAN, STD, ALL)
+        to_input(pictures(), NORMALISE, ALL)

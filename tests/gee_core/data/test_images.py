@@ -33,12 +33,11 @@ def equal(left, right):
 
 
 @pytest.mark.parametrize("workers", ["0", "1", "2"])
-@pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_streamed_batches_equal_packed_ones_whatever_the_number_of_workers(both, monkeypatch, workers, drop_last, shuffled):
+def test_streamed_batches_equal_packed_ones_whatever_the_number_of_workers(both, monkeypatch, workers, shuffled):
     monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
-    left, right = (list(images.batches(4, generator() if shuffled else None, drop_last)) for images in both)
-    assert [len(labels) for _, labels in left] == [4, 4, 4] + [1] * (not drop_last)
+    left, right = (list(images.batches(4, generator() if shuffled else None)) for images in both)
+    assert [len(labels) for _, labels in left] == [4, 4, 4, 1]
     for (a, k), (b, m) in zip(left, right, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(k, m)
@@ -50,11 +49,6 @@ def test_batches_at_the_beginning_are_left_out_and_the_others_are_the_same(both,
         every, rest = list(images.batches(4, generator())), list(images.batches(4, generator(), first=first))
         assert len(rest) == len(every) - first
         assert all(torch.equal(a, b) and torch.equal(k, m) for (a, k), (b, m) in zip(every[first:], rest, strict=True))
-
-
-def test_dropping_the_last_batch_keeps_one_that_is_full(both):
-    for images in both:
-        assert [len(labels) for _, labels in images.subset(torch.arange(8)).batches(4, drop_last=True)] == [4, 4]
 
 
 def test_a_subset_streams_what_it_packs(both):

@@ -142,20 +142,20 @@ def test_who_needs_no_images_reads_none(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*PACKED, "meta.json"])
-def test_a_missing_file_is_named_with_its_remedy(tmp_path, name):
+def test_a_missing_file_is_named(tmp_path, name):
     write(tmp_path / "out")
     (tmp_path / "out" / name).unlink()
-    with pytest.raises(InputError, match=rf"out/{name}: not found; `dvc repro prepare` makes it, `dvc pull` fetches it"):
+    with pytest.raises(InputError, match=rf"out/{name}: not found$"):
         load_prepared(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_a_changed_byte_is_named_with_its_remedy(tmp_path, name):
+def test_a_changed_byte_is_named(tmp_path, name):
     write(tmp_path / "out")
     data = bytearray((tmp_path / "out" / name).read_bytes())
     data[-1] ^= 1
     (tmp_path / "out" / name).write_bytes(data)
-    with pytest.raises(InputError, match=rf"out/{name}: damaged, its checksum .* `dvc repro prepare`"):
+    with pytest.raises(InputError, match=rf"out/{name}: damaged, its checksum is not the one in meta"):
         load_prepared(tmp_path / "out")
 
 
@@ -163,7 +163,7 @@ def test_a_changed_byte_is_named_with_its_remedy(tmp_path, name):
 def test_a_damaged_meta_is_an_input_error(tmp_path, text):
     write(tmp_path / "out")
     (tmp_path / "out/meta.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"out/meta\.json: (damaged|lacks) .*`dvc repro prepare`"):
+    with pytest.raises(InputError, match=r"out/meta\.json: damaged \("):
         load_prepared(tmp_path / "out")
 
 
@@ -228,7 +228,7 @@ def test_streamed_images_that_changed_or_went_since_are_an_input_error(tmp_path,
     write_streamed(tmp_path / "out", streamed)
     image = streamed[0].root / "train/a/001.png"
     image.write_bytes(image.read_bytes() + b"x")
-    with pytest.raises(InputError, match=r"raw: its images have changed since they were prepared; run `dvc repro"):
+    with pytest.raises(InputError, match=r"raw: its images have changed since they were prepared: prepare them again"):
         load_prepared(tmp_path / "out")
     image.unlink()
     with pytest.raises(InputError, match=r"train/a/001\.png: not found"):

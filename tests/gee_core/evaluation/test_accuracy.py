@@ -4,25 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import Meta
-from gee_core.evaluation.accuracy import accuracy_and_loss, predictions
+from gee_core.evaluation.accuracy import accuracy_and_loss
+from gee_core.hardware import Compute
 
-META = Meta(
-    dataset="folder",
-    source="none",
-    class_names=("a", "b", "c"),
-    num_classes=3,
-    in_channels=1,
-    image_size=2,
-    mean=(0.0,),
-    std=(1 / 255,),
-    n_train=0,
-    n_test=7,
-    n_holdout=0,
-    stream=False,
-    sha256={},
-)
+NORMALISE, COMPUTE = Normalise((0.0,), (1 / 255,)), Compute(torch.device("cpu"), torch.float32)
 PIXELS = [0, 1, 2, 0, 1, 2, 0]
 LABELS = [0, 1, 2, 1, 1, 0, 2]  # four of seven as the network says
 
@@ -42,16 +29,8 @@ def images():
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 100])
 def test_accuracy_and_loss_are_means_over_images_whatever_the_batch(batch):
-    accuracy, loss = accuracy_and_loss(Says(), images(), batch, META, torch.device("cpu"), torch.float32)
+    accuracy, loss = accuracy_and_loss(Says(), images(), batch, NORMALISE, COMPUTE)
     right = -math.log(math.exp(1.5) / (math.exp(1.5) + 2))
     wrong = -math.log(1 / (math.exp(1.5) + 2))
     assert accuracy == pytest.approx(4 / 7)
     assert loss == pytest.approx((4 * right + 3 * wrong) / 7)
-
-
-@pytest.mark.parametrize("batch", [2, 100])
-def test_predictions_are_the_mean_over_steps_in_the_order_of_the_images(batch):
-    logits, labels = predictions(Says(), images(), batch, META, torch.device("cpu"), torch.float32)
-    assert logits.argmax(1).tolist() == PIXELS
-    assert labels.tolist() == LABELS
-    assert logits.max(1).values.tolist() == [1.5] * 7

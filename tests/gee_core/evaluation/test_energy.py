@@ -7,7 +7,7 @@ import torch
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
-from gee_core.evaluation.energy import count_activity
+from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
 from gee_core.model.zoo import NETWORKS
@@ -50,7 +50,7 @@ IMAGES = torch.tensor([[[[1, 0, 0], [0, 0, 0], [0, 0, 0.75]]], [[[0, 0, 0], [0, 
     "batches", [[IMAGES], [IMAGES[:1], IMAGES[1:]], [IMAGES[1:], IMAGES[:1]]], ids=["one", "two", "swapped"]
 )
 def test_every_number_of_a_small_network_is_the_one_worked_out_by_hand(batches):
-    activity = count_activity(ByHand(), batches)
+    activity = measure_energy(ByHand(), batches)
     conv1, conv2, fc = activity.layers
     assert [(layer.layer, layer.kind) for layer in activity.layers] == [("conv1", "conv"), ("conv2", "conv"), ("fc", "fc")]
     assert [layer.macs for layer in activity.layers] == [4 * 4, 2 * 4, 2 * 3]
@@ -67,7 +67,7 @@ def test_every_number_of_a_small_network_is_the_one_worked_out_by_hand(batches):
 
 
 def test_the_energy_is_linear_in_the_energies_of_one_operation():
-    activity = count_activity(ByHand(), [IMAGES])
+    activity = measure_energy(ByHand(), [IMAGES])
     macs, acs = activity.energy_mj(1.0, 0.0), activity.energy_mj(0.0, 1.0)
     assert (macs, acs) == (pytest.approx(16e-9), pytest.approx(7.5e-9))  # 15 accumulates of two images
     assert activity.energy_mj(E_MAC, E_AC) == pytest.approx(E_MAC * macs + E_AC * acs)
@@ -99,7 +99,7 @@ def test_accumulates_equal_spikingjellys_synaptic_operations():
     counter = SynOpCounter()
     with torch.no_grad(), DispatchCounterMode([counter]):
         net(x)
-    activity = count_activity(net, [x])
+    activity = measure_energy(net, [x])
     assert all(0.01 < layer.input_rate < 0.99 for layer in activity.layers[1:])
     accumulates = sum(layer.input_rate * layer.macs * layer.steps for layer in activity.layers if layer.binary)
     assert [layer.layer for layer in activity.layers if not layer.binary] == ["stem"]
@@ -117,9 +117,9 @@ def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
             return self.fc(x)
 
     spikes = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
-    (binary,) = count_activity(Head(), [spikes]).layers
+    (binary,) = measure_energy(Head(), [spikes]).layers
     assert binary.energy_mj(E_MAC, E_AC) == pytest.approx(0.9 * 0.5 * 12 * 1e-9)
-    (mixed,) = count_activity(Head(), [spikes, spikes * value, spikes]).layers
+    (mixed,) = measure_energy(Head(), [spikes, spikes * value, spikes]).layers
     assert not mixed.binary
     assert mixed.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * 12 * 1e-9)
 
@@ -144,7 +144,7 @@ def test_multiply_accumulates_equal_the_sizes_of_the_layers_multiplied(name):
     for layer, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda m, args, y, layer=layer: sizes.update({layer: y.shape[1:]}))
-    activity = count_activity(net, [x])
+    activity = measure_energy(net, [x])
     modules = dict(net.named_modules())
     assert [layer.layer for layer in activity.layers] == list(sizes)
     for layer in activity.layers:
@@ -159,7 +159,7 @@ def test_multiply_accumulates_equal_the_sizes_of_the_layers_multiplied(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name):
     net, x = inference(name)
-    first, *others = count_activity(net, [x[:2], x[2:]]).layers
+    first, *others = measure_energy(net, [x[:2], x[2:]]).layers
     assert (first.layer, first.steps, first.binary) == ("stem.conv", 1, False)
     assert {layer.steps for layer in others} == {3}
     assert all(layer.binary for layer in others if layer.kind == "conv")
@@ -167,8 +167,8 @@ def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name):
 
 def test_a_head_that_reads_averages_of_spikes_multiplies():
     net, _ = inference("cifarnet")
-    *_, on_one_pixel = count_activity(net, [torch.ones(2, 1, 8, 8)]).layers
-    *_, on_four = count_activity(net, [torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))]).layers
+    *_, on_one_pixel = measure_energy(net, [torch.ones(2, 1, 8, 8)]).layers
+    *_, on_four = measure_energy(net, [torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))]).layers
     assert on_one_pixel.binary  # the average of a single spike is a spike
     assert not on_four.binary
     assert on_four.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * on_four.macs * 3 * 1e-9)
@@ -180,7 +180,7 @@ def test_rates_equal_those_of_the_spikes_themselves():
     for name, module in net.named_modules():
         if isinstance(module, LIF):
             module.register_forward_hook(lambda m, args, y, name=name: spikes.update({name: y.double()}))
-    activity = count_activity(net, [x])
+    activity = measure_energy(net, [x])
     assert activity.spikes_per_image == pytest.approx(sum(s.sum().item() for s in spikes.values()) / 6)
     assert activity.firing_rate == pytest.approx(torch.cat([s.flatten() for s in spikes.values()]).mean().item())
     layers = {layer.layer: layer for layer in activity.layers}
@@ -210,7 +210,7 @@ def test_building_weights_costs_what_its_two_products_cost_written_as_loops():
         X_times_O = sum(1 for _ in range(9) for _ in range(C_out) for _ in range(g) for _ in range(g))
         times_X = sum(1 for _ in range(9) for _ in range(C_out) for _ in range(C_in) for _ in range(g))
         expected.append(X_times_O + times_X)
-    activity = count_activity(net, [x])
+    activity = measure_energy(net, [x])
     encoded = [layer for layer in activity.layers if layer.decode_macs]
     assert [layer.decode_macs for layer in encoded] == expected
     assert {layer.layer for layer in activity.layers} - {layer.layer for layer in encoded} >= {"stem.conv", "head.0", "head.2"}
@@ -220,7 +220,7 @@ def test_building_weights_costs_what_its_two_products_cost_written_as_loops():
 
 def test_genes_change_the_cost_of_building_alone_and_a_plain_network_has_none():
     net, x = inference("resnet18", n_genes=5)
-    genetic, plain = (count_activity(n, [x]) for n in (net, for_inference(net)))
+    genetic, plain = (measure_energy(n, [x]) for n in (net, for_inference(net)))
     assert plain.energy_mj(E_MAC, E_AC) == pytest.approx(genetic.energy_mj(E_MAC, E_AC))
     assert plain.spikes_per_image == genetic.spikes_per_image > 0
     assert plain.energy_with_decoding_mj(E_MAC, E_AC) == plain.energy_mj(E_MAC, E_AC)
@@ -231,15 +231,15 @@ def test_counting_changes_no_output_and_leaves_no_hook_behind():
     net, x = inference("vgg16")
     with torch.no_grad():
         before = net(x)
-    count_activity(net, [x])
+    measure_energy(net, [x])
     assert not any(module._forward_hooks for module in net.modules())
     with torch.no_grad():
         assert torch.equal(net(x), before)
     with pytest.raises(RuntimeError, match="channels"):
-        count_activity(net, [x.repeat(1, 3, 1, 1)])
+        measure_energy(net, [x.repeat(1, 3, 1, 1)])
     assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_there_have_to_be_images():
     with pytest.raises(ValueError, match="no images"):
-        count_activity(ByHand(), [])
+        measure_energy(ByHand(), [])

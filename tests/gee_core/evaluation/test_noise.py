@@ -2,10 +2,11 @@ import pytest
 import torch
 from scipy import stats
 
-from gee_core.data.augment import to_input
+from gee_core.data.augment import Normalise, to_input
 from gee_core.evaluation.noise import add_noise, noisy_input
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+NORMALISE = Normalise(MEAN, STD)
 
 
 def generator(seed=0):
@@ -32,20 +33,20 @@ def in_domain(x, domain):
 @pytest.mark.parametrize("domain", ["normalised", "image"])
 @pytest.mark.parametrize("r", [0.1, 0.5, 1.0])
 def test_the_noises_norm_is_the_strength_times_the_images_own_norm(r, domain):
-    clean = in_domain(to_input(pixels(), MEAN, STD), domain)
-    noisy = in_domain(noisy_input(pixels(), MEAN, STD, r, domain, generator()), domain)
+    clean = in_domain(to_input(pixels(), NORMALISE), domain)
+    noisy = in_domain(noisy_input(pixels(), NORMALISE, r, domain, generator()), domain)
     torch.testing.assert_close(norms(noisy - clean), r * norms(clean), rtol=1e-5, atol=0.0, check_dtype=False)
     assert len({round(norm, 3) for norm in norms(clean).tolist()}) == 5
 
 
 @pytest.mark.parametrize("domain", ["normalised", "image"])
 def test_no_strength_is_the_clean_image(domain):
-    torch.testing.assert_close(noisy_input(pixels(), MEAN, STD, 0.0, domain, generator()), to_input(pixels(), MEAN, STD))
+    torch.testing.assert_close(noisy_input(pixels(), NORMALISE, 0.0, domain, generator()), to_input(pixels(), NORMALISE))
 
 
 def test_the_domains_differ_only_in_the_scale_of_the_same_draw():
-    clean = to_input(pixels(), MEAN, STD)
-    in_tensor, in_image = (noisy_input(pixels(), MEAN, STD, 0.5, d, generator()) - clean for d in ("normalised", "image"))
+    clean = to_input(pixels(), NORMALISE)
+    in_tensor, in_image = (noisy_input(pixels(), NORMALISE, 0.5, d, generator()) - clean for d in ("normalised", "image"))
     ratio = in_image * torch.tensor(STD)[:, None, None] / in_tensor  # one number per image
     torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio), rtol=1e-2, atol=1e-3)
     assert not torch.allclose(ratio[:, 0, 0, 0], torch.ones(5), rtol=0.1)
@@ -54,7 +55,7 @@ def test_the_domains_differ_only_in_the_scale_of_the_same_draw():
 def test_the_generator_alone_decides_the_noise():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    first, again, other = (noisy_input(pixels(), MEAN, STD, 0.5, "image", generator(seed)) for seed in (0, 0, 1))
+    first, again, other = (noisy_input(pixels(), NORMALISE, 0.5, "image", generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -74,7 +75,7 @@ def test_the_noise_is_normal():
 
 def test_noise_may_leave_the_range_of_pixels_and_a_black_image_stays_black():
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
-    noisy = in_domain(noisy_input(white, MEAN, STD, 0.5, "image", generator()), "image")
+    noisy = in_domain(noisy_input(white, NORMALISE, 0.5, "image", generator()), "image")
     assert noisy.max() > 1.2
     black = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    torch.testing.assert_close(noisy_input(black, MEAN, STD, 0.5, "image", generator()), to_input(black, MEAN, STD))
+    torch.testing.assert_close(noisy_input(black, NORMALISE, 0.5, "image", generator()), to_input(black, NORMALISE))

@@ -9,7 +9,7 @@ import torch
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution.fitness import fitness
-from gee_core.evolution.loop import Record, evolve, first_generation_size, winner
+from gee_core.evolution.loop import Record, evolve, population_size, winner
 from gee_core.evolution.proxy import Candidate, Score, failed
 from gee_core.genome.genotype import Genotype
 
@@ -121,13 +121,13 @@ def test_a_variant_that_does_not_evolve_scores_its_one_wiring(variant, genotype)
     assert scorer.scored == [(0, 0)]
     assert record.candidate.genotype == genotype
     assert record.fitness == record.score.L_ce
-    assert first_generation_size(config(variant=variant), ANALYTIC, 0) == 1
+    assert population_size(config(variant=variant), ANALYTIC, 0) == 1
 
 
 @pytest.mark.parametrize("population_size", [None, 3])
 def test_the_size_of_a_generation_is_known_beforehand(population_size):
     cfg = config(population_size=population_size, n_generations=1)
-    assert first_generation_size(cfg, ANALYTIC, 0) == len(evolve(cfg, ANALYTIC, 0, Scorer()))
+    assert population_size(cfg, ANALYTIC, 0) == len(evolve(cfg, ANALYTIC, 0, Scorer()))
 
 
 @pytest.mark.parametrize("variant", ["baseline", "baseline+R_T", "baseline+R_S"])

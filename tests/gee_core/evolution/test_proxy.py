@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from gee_core.checkpoint import load_network
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
-from gee_core.data.augment import to_input
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.evolution import proxy
@@ -21,6 +20,7 @@ from gee_core.evolution.proxy import Candidate, ProxyTask, Score, checkpoint_nam
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import TRUNCATED_VARIANCE
+from gee_core.hardware import Compute
 from gee_core.training.loop import steps_per_epoch
 
 BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
@@ -110,7 +110,7 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
     net = load_network(tmp_path / checkpoint_name(c), wired_network(NETWORK, data.meta, None, 0), NETWORK, data.meta).eval()
     holdout = data.holdout_images()
     with torch.no_grad():
-        o_TBK = net(to_input(holdout.images, data.meta.mean, data.meta.std))
+        o_TBK = net(data.meta.normalise(holdout.images))
     logits = o_TBK.mean(0)
     L_ce, R_T = F.cross_entropy(logits, holdout.labels), temporal_difference(o_TBK)
     measured = [L_ce.item(), R_T.item(), spatial_entropy(genome_of(net).O.detach()).item()]
@@ -212,10 +212,12 @@ def test_a_part_of_the_training_images_can_be_asked_for(task, scores, monkeypatc
 
 def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task):
     meta = load_prepared(task.prepared).meta
-    recipe = proxy_recipe(changed(task, proxy_epochs=10), meta, 64, seed=1)
+    normalise, compute = meta.normalise, Compute.of("cpu", "fp32")
+    recipe = proxy_recipe(changed(task, proxy_epochs=10).evolve, normalise, compute, 64, seed=1)
     assert (recipe.warmup_steps, recipe.augment, recipe.label_smoothing, recipe.lr_min) == (8, None, 0.0, 0.0)
-    assert proxy_recipe(task, meta, 8, seed=1).warmup_steps == 1
-    assert proxy_recipe(task, meta, 8, seed=1).seed != proxy_recipe(task, meta, 8, seed=2).seed
+    one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
+    assert one.warmup_steps == 1
+    assert one.seed != other.seed
 
 
 def test_a_wiring_is_drawn_with_the_genotypes_sigmas_and_its_seed(task):
@@ -322,8 +324,8 @@ def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score_and_
         def stop(*arguments, left=left):
             *others, on_step = arguments
 
-            def stop_on_step(partway):
-                on_step(partway)
+            def stop_on_step(mid_epoch):
+                on_step(mid_epoch)
                 if next(left, None) is None:
                     raise KeyboardInterrupt
 

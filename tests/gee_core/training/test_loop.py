@@ -7,19 +7,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gee_core.data.augment import Augment
+from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
+from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import Recipe, for_inference, outputs, steps_per_epoch, train_epoch
 from gee_core.training.schedule import adamw, cosine_with_warmup
 
+FP32, BF16 = (Compute(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16))
+AS_THEY_ARE = Normalise((0.0,), (1 / 255,))
+
 
 def recipe(**changes) -> Recipe:
     values = {"epochs": 3, "batch_size": 4, "lr": 0.01, "lr_min": 0.0, "warmup_steps": 2, "label_smoothing": 0.0}
-    values |= {"augment": None, "mean": (0.0,), "std": (1 / 255,), "precision": torch.float32, "seed": 0}
-    return Recipe(**(values | {"device": torch.device("cpu")} | changes))
+    values |= {"augment": None, "normalise": AS_THEY_ARE, "compute": FP32, "seed": 0}
+    return Recipe(**(values | changes))
 
 
 def numbered(n: int, n_classes: int = 2, size: int = 2) -> PackedImages:
@@ -134,7 +138,7 @@ def test_the_loss_falls_on_a_few_images(n_genes):
     generator = torch.Generator().manual_seed(0)
     images = PackedImages(torch.randint(0, 256, (16, 1, 8, 8), generator=generator).to(torch.uint8), torch.arange(16) % 4)
     net = to_channels_last(build_network("cifarnet", 4, 1, 8, n_genes, 1 / 16, T=2))
-    settings = recipe(epochs=20, batch_size=8, lr=0.02, mean=(0.5,), std=(0.3,))
+    settings = recipe(epochs=20, batch_size=8, lr=0.02, normalise=Normalise((0.5,), (0.3,)))
     optimizer = adamw(net, 0.0)
     records = [train_epoch(net, optimizer, images, settings, epoch) for epoch in range(20)]
     assert records[-1].train_loss < 0.5 * records[0].train_loss
@@ -178,7 +182,7 @@ def test_a_network_for_inference_is_a_copy_that_computes_the_same_without_genes(
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_outputs_come_in_order_without_gradient_whatever_the_batch(batch):
     net = Linear().eval()
-    pairs = list(outputs(net, numbered(7), batch, (0.0,), (1 / 255,), torch.device("cpu"), torch.float32))
+    pairs = list(outputs(net, numbered(7), batch, AS_THEY_ARE, FP32))
     o_TBK = torch.cat([o for o, _ in pairs], 1)
     assert torch.cat([labels for _, labels in pairs]).tolist() == [0, 1, 0, 1, 0, 1, 0]
     torch.testing.assert_close(o_TBK[0, :, 0], torch.arange(7) / 10)
@@ -188,8 +192,8 @@ def test_outputs_come_in_order_without_gradient_whatever_the_batch(batch):
 
 def test_outputs_in_bf16_are_rounded_and_come_as_float32():
     net = Linear().eval()
-    ((exact, _),) = outputs(net, numbered(7), 7, (0.0,), (1 / 255,), torch.device("cpu"), torch.float32)
-    ((rounded, _),) = outputs(net, numbered(7), 7, (0.0,), (1 / 255,), torch.device("cpu"), torch.bfloat16)
+    ((exact, _),) = outputs(net, numbered(7), 7, AS_THEY_ARE, FP32)
+    ((rounded, _),) = outputs(net, numbered(7), 7, AS_THEY_ARE, BF16)
     assert rounded.dtype is torch.float32
     assert not torch.equal(exact, rounded)
     torch.testing.assert_close(exact, rounded, rtol=0.02, atol=0.0)

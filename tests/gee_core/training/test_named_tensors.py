@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from gee_core.checkpoint import load_tensors, save_tensors
+from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
+from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import Recipe, train_epoch
 from gee_core.training.named_tensors import restore_training, training_tensors
@@ -41,10 +43,8 @@ def train(net, optimizer, channels, epochs):
         warmup_steps=2,
         label_smoothing=0.1,
         augment=None,
-        mean=(0.5,) * channels,
-        std=(0.3,) * channels,
-        device=torch.device("cpu"),
-        precision=torch.float32,
+        normalise=Normalise((0.5,) * channels, (0.3,) * channels),
+        compute=Compute(torch.device("cpu"), torch.float32),
         seed=0,
     )
     return [train_epoch(net, optimizer, images, recipe, epoch) for epoch in epochs]

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from gee_core.data.augment import Augment
+from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
+from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import Recipe, train_epoch
 from gee_core.training.named_tensors import training_tensors
@@ -22,10 +23,8 @@ RECIPE = Recipe(
     warmup_steps=2,
     label_smoothing=0.1,
     augment=AUGMENT,
-    mean=(0.5,) * 3,
-    std=(0.3,) * 3,
-    device=torch.device("cpu"),
-    precision=torch.float32,
+    normalise=Normalise((0.5,) * 3, (0.3,) * 3),
+    compute=Compute(torch.device("cpu"), torch.float32),
     seed=0,
 )
 IMAGES = PackedImages(
@@ -43,19 +42,19 @@ def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
     """Two epochs; ``stop`` (epoch, step) breaks off after a step. Network, optimiser, rows, and the steps taken."""
     net, optimizer = built(optimizer)
     states = Resumable(folder, "step", net, optimizer, N_STEPS, {"seed": 0}, save_seconds)
-    first, rows, partway = states.restore()
+    first, rows, mid_epoch = states.restore()
     taken = []
     for epoch in range(first, RECIPE.epochs):
-        keep = states.now_and_then(epoch, rows)
+        keep = states.periodic_saver(epoch, rows)
 
-        def on_step(partway, epoch=epoch, keep=keep):
-            taken.append((epoch, partway.step))
-            keep(partway)
-            if (epoch, partway.step) == stop:
+        def on_step(mid_epoch, epoch=epoch, keep=keep):
+            taken.append((epoch, mid_epoch.step))
+            keep(mid_epoch)
+            if (epoch, mid_epoch.step) == stop:
                 raise KeyboardInterrupt
 
-        rows.append(asdict(train_epoch(net, optimizer, IMAGES, RECIPE, epoch, partway, on_step)))
-        partway = None
+        rows.append(asdict(train_epoch(net, optimizer, IMAGES, RECIPE, epoch, mid_epoch, on_step)))
+        mid_epoch = None
         states.keep(len(rows), rows)
     return training_tensors(net, optimizer), rows, taken
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from gee_core.data.augment import to_input
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from pipelines import export
@@ -50,7 +49,7 @@ def images(digits, tmp_path) -> list[Path]:
 def test_classes_and_probabilities_are_the_networks_own(net, exported, images, digits):
     data = load_prepared(digits)
     with torch.no_grad():
-        p = net(to_input(data.test.images, data.meta.mean, data.meta.std)).mean(0).softmax(1)
+        p = net(data.meta.normalise(data.test.images)).mean(0).softmax(1)
     found = predict(images, exported)
     assert [path for path, *_ in found] == images
     assert [name for _, name, _ in found] == [str(k) for k in p.argmax(1).tolist()]

@@ -2,8 +2,10 @@ import builtins
 import os
 
 import pytest
+import torch
 
 from gee_core.errors import InputError
+from gee_core.hardware import Compute
 from pipelines.engines import select as choice
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.select import choose_engine, default_count, engine_name
@@ -66,7 +68,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(missing, b
 def test_a_cpu_takes_a_job_per_core_a_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
     assert default_count([base]) == 5
     with monkeypatch.context() as patch:
-        patch.setattr(choice, "resolve_device", lambda name: type("Device", (), {"type": "cuda"}))
+        patch.setattr(choice.Compute, "of", lambda *names: Compute(torch.device("cuda"), torch.float32))
         assert default_count([base]) == 1
     monkeypatch.setenv("GEE_ENGINE", "dask")
     assert default_count([base]) == 5

@@ -100,7 +100,7 @@ def test_a_full_disk_is_one_message_and_the_lines_before_stay(path):
 
 def test_two_processes_append_side_by_side(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from pipelines import journal\n"
+        "import sys; from pathlib import Path; from pipelines.runtime import journal\n"
         "for n in range(200): journal.append(Path(sys.argv[1]), {'who': sys.argv[2], 'n': n, 'long': 'x' * 500})"
     )
     path = tmp_path / "journal"
@@ -112,7 +112,7 @@ def test_two_processes_append_side_by_side(tmp_path):
 
 def test_what_need_not_outlive_a_power_loss_outlives_a_kill_all_the_same(path):
     code = (
-        "import os, pathlib, sys; from pipelines import journal;"
+        "import os, pathlib, sys; from pipelines.runtime import journal;"
         "journal.append(pathlib.Path(sys.argv[1]), {'n': 9}, durable=False); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=120)

@@ -71,7 +71,7 @@ def test_memory_that_ends_in_a_training_is_one_message(in_project, monkeypatch, 
     def load(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(train, "load_prepared", load)
+    monkeypatch.setattr(train, "prepared_images", load)
     with pytest.raises(SystemExit) as caught:
         train.main()
     (line,) = capsys.readouterr().err.splitlines()

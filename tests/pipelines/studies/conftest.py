@@ -32,7 +32,7 @@ def project(tmp_path, digits, make_params, monkeypatch) -> Path:
     write_yaml(tmp_path / "presets/other.yaml", {"train": {"epochs": 3}})
     (tmp_path / "studies").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipelines.studies.study.prepared_images", lambda cfg: digits)
+    monkeypatch.setattr("pipelines.studies.study.prepare_images", lambda cfg: digits)
     return tmp_path
 
 

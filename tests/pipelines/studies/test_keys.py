@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from gee_core.data.prepared import load_prepared
@@ -58,7 +56,10 @@ def test_candidates_have_keys_of_their_own(key):
 
 def test_the_images_count_and_where_they_lay_does_not(make_params, digits):
     params, meta = make_params(), load_prepared(digits).meta
-    same, others = replace(meta, source="elsewhere"), replace(meta, sha256=meta.sha256 | {"train_images.npy": "0"})
+    same, others = (
+        meta.model_copy(update=changes)
+        for changes in ({"source": "elsewhere"}, {"sha256": meta.sha256 | {"train_images.npy": "0"}})
+    )
     assert cell_key(params, same, ("evaluate",)) == cell_key(params, meta, ("evaluate",))
     assert cell_key(params, others, ("evaluate",)) != cell_key(params, meta, ("evaluate",))
 

@@ -9,7 +9,7 @@ from gee_core.data.prepared import load_prepared
 from pipelines import prepare
 from pipelines.studies import steps
 from pipelines.studies.plan import Cell
-from pipelines.studies.steps import prepared_images, run_cell
+from pipelines.studies.steps import prepare_images, run_cell
 
 DIGITS = {"path": "data/raw", "image_size": None, "max_train_images": 40, "max_test_images": 20, "holdout": 0.25}
 PREPARE = PrepareConfig(dataset="digits", split_seed=0, stream=False, **DIGITS)
@@ -108,10 +108,10 @@ def test_a_damaged_evolution_does_not_stand_in_the_way_of_force(cell):
 
 def test_damaged_images_are_named_and_prepared_again(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    path = prepared_images(PREPARE) / "train_images.npy"
+    path = prepare_images(PREPARE) / "train_images.npy"
     before = path.read_bytes()
     spoil(path)
-    prepared_images(PREPARE)
+    prepare_images(PREPARE)
     assert path.read_bytes() == before
     (message,) = caplog.messages
     assert message == f"{path}: damaged, its checksum is not the one in meta.json; it is made again"
@@ -121,10 +121,10 @@ def test_images_are_prepared_once_and_anew_for_another_section(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     calls, run = [], prepare.run
     monkeypatch.setattr(prepare, "run", lambda cfg, out: calls.append(cfg) or run(cfg, out))
-    first, again = prepared_images(PREPARE), prepared_images(PREPARE)
+    first, again = prepare_images(PREPARE), prepare_images(PREPARE)
     assert first == again
     assert load_prepared(first).meta.n_train == 40
-    other = prepared_images(PREPARE.model_copy(update={"max_train_images": 50}))
+    other = prepare_images(PREPARE.model_copy(update={"max_train_images": 50}))
     assert other != first
     assert len(calls) == 2
 
