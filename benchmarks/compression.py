@@ -22,11 +22,11 @@ from gee_core.checkpoint import save_network
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.evaluation.accuracy import accuracy_and_loss
-from gee_core.evolution.loop import winner
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.training.loop import for_inference
 from pipelines import evolve, prepare, train
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encoded_network
 from pipelines.project.params import load_params
 
@@ -46,15 +46,15 @@ def accuracy(net: SpikingNetwork, data: Prepared, params: Params) -> float:
     return accuracy_and_loss(plain, test, 256, data.meta.normalise, compute)[0]
 
 
-def trained(params: Params, genotype: dict, data: Prepared, folder: Path) -> SpikingNetwork:
+def trained(params: Params, genotype: GenotypeFile, data: Prepared, folder: Path) -> SpikingNetwork:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        return train.run(params, genotype, data, Path(scratch))[0]
+        return train.run(params, genotype, data, Path(scratch)).net
 
 
-def genotype_of(params: Params, prepared: Path, folder: Path, variant: str) -> dict:
+def genotype_of(params: Params, prepared: Path, folder: Path, variant: str) -> GenotypeFile:
     params = changed(params, evolve={"variant": variant})
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        return evolve.genotype_file(params, winner(evolve.run(params, prepared, Path(scratch)), params.evolve))
+        return evolve.run(params, prepared, Path(scratch)).genotype
 
 
 def compare(params: Params, data: Prepared, prepared: Path, folder: Path, epochs: int, more: int, evolved: bool) -> Iterator:

@@ -65,7 +65,7 @@ def evolution(params: Params, engine: str, workers: int, killer: Killer | None =
     """What evolve writes, its metrics, and seconds."""
     from pipelines.engines.candidates import Workers
     from pipelines.engines.select import choose_engine
-    from pipelines.evolve import evolve_network, table
+    from pipelines.evolve import run, table
     from pipelines.project.paths import PREPARED
 
     os.environ["GEE_ENGINE"] = engine
@@ -74,9 +74,9 @@ def evolution(params: Params, engine: str, workers: int, killer: Killer | None =
     with tempfile.TemporaryDirectory() as scratch, choose_engine(workers, 1, [PREPARED], [params.base]) as chosen:
         if killer:
             killer.engine = chosen
-        evolved = evolve_network(params, PREPARED, Path(scratch), open_scorer=lambda task: Workers(task, chosen))
+        evolved = run(params, PREPARED, Path(scratch), open_scorer=lambda task: Workers(task, chosen))
     seconds = time.perf_counter() - start
-    return (table(evolved.records).to_csv(index=False), json.dumps(evolved.genotype)), evolved.metrics, seconds
+    return (table(evolved.records).to_csv(index=False), evolved.genotype.model_dump_json()), evolved.metrics, seconds
 
 
 def measure(params: Params, workers: int, every: float) -> dict:

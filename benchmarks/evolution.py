@@ -67,7 +67,7 @@ def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, floa
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        records = run(params, PREPARED, Path(scratch), on_record)
+        records = run(params, PREPARED, Path(scratch), on_record).records
         track.drain()
     end = time.perf_counter()
     track.close("FINISHED")

@@ -20,6 +20,7 @@ from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
+from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import load_start, start_files, start_sha256
@@ -37,39 +38,13 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Evolved:
-    """What evolve comes to."""
+    """The result of an evolution."""
 
     records: list[Record]
     """By generation and index; none for a plain network."""
-    genotype: dict
-    """What models/evolve/genotype.json holds."""
+    genotype: GenotypeFile
     metrics: dict
-    """What reports/evolve/metrics.json holds."""
-
-
-def evolve_network(
-    params: Params,
-    prepared: Path,
-    scratch: Path,
-    on_record: Callable[[Record], None] = lambda record: None,
-    on_generation: Callable[[list[Record]], None] = lambda records: None,
-    open_scorer: Callable[[ProxyTask], Scorer] | None = None,
-) -> Evolved:
-    """The stage's work: evolve and choose the winner. A plain network has no genes and nothing to evolve.
-
-    ``open_scorer`` makes what scores the candidates; by default the engine of the environment.
-
-    Raises:
-        DivergedError: every candidate failed.
-    """
-    if params.network.n_genes is None:
-        return Evolved([], genotype_file(params, None), {"n_candidates": 0})
-    records = run(params, prepared, scratch, on_record, on_generation, open_scorer)
-    try:
-        best = winner(records, params.evolve)
-    except ValueError as error:
-        raise DivergedError(f"evolve: {error}; lower evolve.lr or narrow evolve.bound, then `dvc repro evolve`") from None
-    return Evolved(records, genotype_file(params, best), metrics(records, best))
+    """The content of reports/evolve/metrics.json."""
 
 
 def run(
@@ -79,31 +54,36 @@ def run(
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Scorer] | None = None,
-) -> list[Record]:
-    """Evolve as ``params`` say, on the images in ``prepared``; what an earlier run left in ``scratch`` is taken over."""
+) -> Evolved:
+    """Evolve on the images in ``prepared`` and choose the winner. A plain network has no genes and nothing to evolve.
+
+    An interrupted run is resumed from what it left in ``scratch``. ``open_scorer`` makes the object that scores the
+    candidates; by default the engine that the environment names.
+
+    Raises:
+        DivergedError: every candidate failed.
+    """
+    if params.network.n_genes is None:
+        return Evolved([], genotype_file(params, None), {"n_candidates": 0})
     meta = load_meta(prepared)  # each process verifies the images that it loads
     task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, save_seconds())
     log = scratch / "records.jsonl"
-    known = read_known(log)
 
     def keep(candidate: Candidate, score: Score, seconds: float) -> None:
         journal.append(log, {"place": candidate.place} | asdict(score) | {"seconds": seconds})
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
-        forget_rungs(task.checkpoints, records[0].candidate.generation)
+        forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
 
     with (open_scorer or Workers)(task) as scorer:
-        return evolve(
-            params.evolve,
-            start_genotype(params, meta),
-            params.base.seed,
-            scorer.score_all,
-            known,
-            on_record,
-            end_generation,
-            keep,
-        )
+        start, known = start_genotype(params, meta), read_known(log)
+        records = evolve(params.evolve, start, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
+    try:
+        best = winner(records, params.evolve)
+    except ValueError as error:
+        raise DivergedError(f"evolve: {error}", "lower evolve.lr or narrow evolve.bound, then `dvc repro evolve`") from None
+    return Evolved(records, genotype_file(params, best), metrics(records, best))
 
 
 def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
@@ -133,22 +113,23 @@ def n_candidates(params: Params, meta: Meta) -> int:
     return per_generation * (params.evolve.n_generations if per_generation > 1 else 1)
 
 
-def genotype_file(params: Params, best: Record | None) -> dict:
-    """What models/evolve/genotype.json holds; ``best=None`` for a plain network, which has no genes."""
-    chosen = best and best.candidate
-    return {
-        "network": params.network.name,
-        "n_genes": params.network.n_genes,
-        "variant": params.evolve.variant,
-        "form": params.evolve.genotype,
-        "sigma_O": chosen and chosen.genotype.sigma_O,
-        "sigma_X": chosen and list(chosen.genotype.sigma_X),
-        "seed": chosen.seed if chosen else derive_seed(params.base.seed, "plain") % 2**31,
-        "generation": chosen and chosen.generation,
-        "index": chosen and chosen.index,
-        "fitness": best and best.fitness,
-        "start": params.evolve.start and {"path": params.evolve.start, "sha256": start_sha256(params)},
-    }
+def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
+    """The genotype.json of the winner; ``best=None`` for a plain network, which has no genes."""
+    common = {"network": params.network.name, "n_genes": params.network.n_genes}
+    common |= {"variant": params.evolve.variant, "form": params.evolve.genotype}
+    if best is None:
+        return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
+    c, start = best.candidate, params.evolve.start
+    return GenotypeFile(
+        **common,
+        sigma_O=c.genotype.sigma_O,
+        sigma_X=c.genotype.sigma_X,
+        seed=c.seed,
+        generation=c.generation,
+        index=c.index,
+        fitness=best.fitness,
+        start=start and StartOfSearch(path=start, sha256=start_sha256(params)),
+    )
 
 
 def table(records: list[Record]) -> pd.DataFrame:
@@ -228,8 +209,8 @@ def main() -> None:
     with stage("evolve") as s:
         s.track.params(s.params.evolve.model_dump())
         if s.params.network.n_genes is None:
-            plain = evolve_network(s.params, PREPARED, SCRATCH)
-            write_json(GENOTYPE, plain.genotype)
+            plain = run(s.params, PREPARED, SCRATCH)
+            write_json(GENOTYPE, plain.genotype.model_dump())
             write_outputs(pd.DataFrame(columns=["generation", "index", "status", "fitness"]), plain.metrics)
             return
         _evolve(s)
@@ -251,9 +232,9 @@ def _evolve(s: Stage) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS)
 
         with remedy(REMEDY):
-            found = evolve_network(params, PREPARED, scratch, on_record, on_generation)
+            found = run(params, PREPARED, scratch, on_record, on_generation)
     candidates = table(found.records)
-    write_json(GENOTYPE, found.genotype)
+    write_json(GENOTYPE, found.genotype.model_dump())
     write_outputs(candidates, found.metrics)
     s.track.metrics(found.metrics)
     for name, figure in [("fitness", fitness_over_generations), ("sigmas", candidates_plane)]:

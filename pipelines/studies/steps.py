@@ -30,9 +30,10 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import writing
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
-from pipelines import evaluate, prepare, robustness
+from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
-from pipelines.evolve import evolve_network, n_candidates
+from pipelines.evolve import n_candidates
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.start_genotype import start_files
@@ -41,7 +42,6 @@ from pipelines.project.paths import SCRATCH
 from pipelines.runtime.resume_folder import clear_scratch, scratch_folder
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
-from pipelines.train import train_network
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _run_cell(cell: Cell, notify: Notify) -> dict:
 def forget(cell: Cell) -> None:
     """Drop what is kept of the cell's evolution and training, so that `run_cell` does all of its work again."""
     if cell.params.network.n_genes is None:
-        clear_scratch(_train_folder(cell, evolve_network(cell.params, cell.prepared, Path()).genotype))
+        clear_scratch(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
         return
     if found := read_sealed(_evolve_folder(cell) / EVOLVED, *OF_EVOLVED):
         for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
@@ -129,8 +129,8 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
     """``genotype``, ``metrics`` and ``records`` of the cell's evolution."""
     params = cell.params
     if params.network.n_genes is None:
-        plain = evolve_network(params, cell.prepared, Path())
-        return {"genotype": plain.genotype, "metrics": {}, "records": []}
+        plain = evolve.run(params, cell.prepared, Path())
+        return {"genotype": plain.genotype.model_dump(), "metrics": {}, "records": []}
     folder = _evolve_folder(cell)
     notify("evolve")
     with _locked(folder):
@@ -146,13 +146,14 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
         def on_generation(records: list[Record]) -> None:
             clear_scratch(folder / "work/checkpoints")  # they are for the tracker of the stage
 
-        found = evolve_network(params, cell.prepared, folder / "work", on_record, on_generation, score_here)
+        found = evolve.run(params, cell.prepared, folder / "work", on_record, on_generation, score_here)
         cost = {
             "evolve_passes": sum(record.score.image_passes for record in found.records),
             "evolve_seconds": sum(record.seconds for record in found.records),
         }
-        records = [_record(record, found.genotype) for record in found.records]
-        result = {"genotype": found.genotype, "metrics": found.metrics | cost, "records": records}
+        genotype = found.genotype.model_dump()
+        records = [_record(record, genotype) for record in found.records]
+        result = {"genotype": genotype, "metrics": found.metrics | cost, "records": records}
         write_sealed(folder / EVOLVED, result)
         clear_scratch(folder / "work")
         return result
@@ -180,7 +181,8 @@ def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Not
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
     start = time.perf_counter()
-    net, _, numbers = train_network(params, genotype, data, folder / "work", on_epoch)
+    wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
+    net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
     n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
     passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
     numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}

@@ -22,6 +22,7 @@ from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import SURROGATES
 from pipelines import train
 from pipelines.commands.predict import predict
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encode_checkpoint
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.trained_network import load_trained
@@ -186,7 +187,7 @@ def test_damaged_bytes_of_a_genotype(steps, good_genotype, project, make_params)
 def test_other_values_in_a_genotype_lead_to_a_training_or_a_message(change, good_genotype, project, make_params, prepared):
     GENOTYPE.write_text(json.dumps(changed(good_genotype, *change)))
     params = make_params(train={"epochs": 1, "warmup_epochs": 0})
-    reads(lambda: train.train_network(params, load_genotype(GENOTYPE, params), prepared, Path("scratch-of-none")))
+    reads(lambda: train.run(params, load_genotype(GENOTYPE, params), prepared, Path("scratch-of-none")))
     shutil.rmtree("scratch-of-none", ignore_errors=True)
 
 
@@ -233,9 +234,16 @@ EXTREME = st.fixed_dictionaries(
 @given(sections=EXTREME)
 def test_valid_extremes_lead_to_a_training_or_a_message(sections, project, make_params, prepared):
     params = make_params(**sections)
-    sigma_O, sigma_X = 0.3, [0.4] * len(conv_chain(params, prepared))
-    genotype = {"seed": 1, "sigma_O": sigma_O, "sigma_X": sigma_X}
-    reads(lambda: train.train_network(params, genotype, prepared, Path("scratch-of-none")))
+    sigma_X = (0.4,) * len(conv_chain(params, prepared))
+    genotype = GenotypeFile(
+        network=params.network.name,
+        n_genes=params.network.n_genes,
+        form="per_layer",
+        sigma_O=0.3,
+        sigma_X=sigma_X,
+        seed=1,
+    )
+    reads(lambda: train.run(params, genotype, prepared, Path("scratch-of-none")))
     shutil.rmtree("scratch-of-none", ignore_errors=True)
 
 

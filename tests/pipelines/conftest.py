@@ -12,10 +12,13 @@ from sklearn.datasets import load_digits
 from gee_core.checkpoint import save_network
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import Meta, load_prepared, write_prepared
+from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
 from pipelines import evolve, train
-from pipelines.evolve import genotype_file
+from pipelines.evolve import analytic_genotype, genotype_file
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.project.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,11 +136,17 @@ def write_params(path: Path, params: Params) -> None:
         yaml.dump(params.model_dump(), file)
 
 
+def analytic_file(params: Params, meta: Meta) -> GenotypeFile:
+    """A genotype.json with the analytic wiring."""
+    candidate = Candidate(0, 0, 717064236, analytic_genotype(params, meta))
+    return genotype_file(params, Record(candidate, Score(1.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0))
+
+
 @pytest.fixture(scope="session")
 def trained(digits, make_params, tmp_path_factory) -> Path:
     """The files of models/train: a network of ``make_params()``, trained until it knows some digits."""
     params, data = make_params(train={"epochs": 40, "lr": 0.02}), load_prepared(digits)
-    net, _ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
+    net, *_ = train.run(params, analytic_file(params, data.meta), data, tmp_path_factory.mktemp("scratch"))
     path = tmp_path_factory.mktemp("trained") / "network.safetensors"
     save_network(path, net, params.network, data.meta)
     return path

@@ -15,8 +15,8 @@ from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
 from pipelines.engines.candidates import score_here
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.runtime import journal
-from pipelines.train import read_genotype
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
 
@@ -33,7 +33,7 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
     params = make_params()
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole")
+    whole = evolve.run(params, digits, tmp_path / "whole").records
 
     def stop(record):
         if (record.candidate.generation, record.candidate.index) == (1, 0):
@@ -43,12 +43,12 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
         evolve.run(params, digits, tmp_path / "stopped", stop)
     here_and_now.scored.clear()
     seen = []
-    assert same(evolve.run(params, digits, tmp_path / "stopped", seen.append), whole)
+    assert same(evolve.run(params, digits, tmp_path / "stopped", seen.append).records, whole)
     assert here_and_now.scored == [(1, 1), (1, 2)]
     assert same(seen, whole)  # the tracker hears of the earlier ones again
     assert lines(tmp_path / "stopped/records.jsonl") == [(g, i) for g in range(2) for i in range(3)]
     here_and_now.scored.clear()
-    assert same(evolve.run(params, digits, tmp_path / "stopped"), whole)
+    assert same(evolve.run(params, digits, tmp_path / "stopped").records, whole)
     assert here_and_now.scored == []
 
 
@@ -59,7 +59,7 @@ def test_without_eliminations_halving_equals_plain_evaluation_bit_for_bit(digits
     runs = []
     for name, halving in (("plain", None), ("rungs", 1.0)):
         (tmp_path / name).mkdir()
-        runs.append(evolve.run(make_params(evolve=HALVING | {"halving": halving}), digits, tmp_path / name))
+        runs.append(evolve.run(make_params(evolve=HALVING | {"halving": halving}), digits, tmp_path / name).records)
     assert same(*[[replace(record, seconds=0.0) for record in records] for records in runs])
     assert {record.epochs for record in runs[0]} == {3}
 
@@ -68,7 +68,7 @@ def test_halving_costs_fewer_image_passes_and_stopped_anywhere_ends_the_same(dig
     params = make_params(evolve=HALVING)
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole")
+    whole = evolve.run(params, digits, tmp_path / "whole").records
     assert [sorted(r.epochs for r in whole[4 * t : 4 * t + 4]) for t in range(2)] == [[1, 1, 2, 3]] * 2
     assert sum(r.score.image_passes for r in whole) == 2 * 48 * (1 + 1 + 2 + 3)  # of 2·48·12 without
     for n_scores in (2, 3, 5):  # more each time: within a rung, within another, in the second generation
@@ -84,7 +84,7 @@ def test_halving_costs_fewer_image_passes_and_stopped_anywhere_ends_the_same(dig
             with pytest.raises(KeyboardInterrupt):
                 evolve.run(params, digits, tmp_path / "stopped")
     here_and_now.scored.clear()
-    assert same(evolve.run(params, digits, tmp_path / "stopped"), whole)
+    assert same(evolve.run(params, digits, tmp_path / "stopped").records, whole)
     assert len(here_and_now.scored) == 14 - 2 - 3 - 5
     assert not list((tmp_path / "stopped/checkpoints").glob("*-step*"))
 
@@ -92,11 +92,11 @@ def test_halving_costs_fewer_image_passes_and_stopped_anywhere_ends_the_same(dig
 @pytest.mark.parametrize("kept", [0.5, 0.9])
 def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(kept, digits, make_params, tmp_path, here_and_now):
     params, log = make_params(), tmp_path / "records.jsonl"
-    whole = evolve.run(params, digits, tmp_path)
+    whole = evolve.run(params, digits, tmp_path).records
     first, second, *_ = log.read_text().splitlines(keepends=True)
     log.write_text(first + second[: int(kept * len(second))])
     here_and_now.scored.clear()
-    assert same(evolve.run(params, digits, tmp_path), whole)
+    assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert here_and_now.scored == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     known = evolve.read_known(log)  # what a second interruption would find
     assert set(known) == {(g, i) for g in range(2) for i in range(3)}
@@ -106,16 +106,16 @@ def test_a_record_in_which_a_bit_flipped_is_named_and_scored_again_and_no_other(
     digits, make_params, tmp_path, caplog, here_and_now
 ):
     params, log = make_params(), tmp_path / "records.jsonl"
-    whole = evolve.run(params, digits, tmp_path)
+    whole = evolve.run(params, digits, tmp_path).records
     before = log.read_text().splitlines(keepends=True)
     hit = before[2].replace('"L_ce": ', '"L_ce": 1', 1)  # a number still
     log.write_text("".join([*before[:2], hit, *before[3:]]))
     here_and_now.scored.clear()
-    assert same(evolve.run(params, digits, tmp_path), whole)
+    assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert here_and_now.scored == [(0, 2)]
     assert caplog.messages == [f"{log}: 1 of 6 lines damaged; what they recorded is done again"]
     caplog.clear()
-    assert same(evolve.run(params, digits, tmp_path), whole)
+    assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert (here_and_now.scored, caplog.messages) == ([(0, 2)], [])
 
 
@@ -176,10 +176,10 @@ def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, m
     analytic = evolve.analytic_genotype(params, meta)
     scored = Candidate(1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X)))
     best = Record(scored, Score(1.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
-    values = json.loads(json.dumps(evolve.genotype_file(params, best)))
+    values = json.loads(json.dumps(evolve.genotype_file(params, best).model_dump()))
     keys = ["network", "n_genes", "variant", "form", "sigma_O", "sigma_X", "seed", "generation", "index", "fitness", "start"]
     assert list(values) == keys
-    genotypes = scored.genotype, read_genotype(values)
+    genotypes = scored.genotype, GenotypeFile.model_validate_json(json.dumps(values)).genotype
     then, now = (wired_network(params.network, meta, genotype, 12345).state_dict() for genotype in genotypes)
     assert values["seed"] == 12345
     assert all((then[name] == now[name]).all() for name in then)
@@ -194,7 +194,7 @@ def test_the_analytic_genotype_is_that_of_the_configured_network(digits, make_pa
 
 
 def test_evolve_does_not_so_much_as_look_at_a_test_image(digits, make_params, tmp_path, monkeypatch):
-    whole = evolve.run(make_params(), digits, tmp_path)
+    whole = evolve.run(make_params(), digits, tmp_path).records
     data = load_prepared(digits)
     looked = []
 
@@ -212,7 +212,7 @@ def test_evolve_does_not_so_much_as_look_at_a_test_image(digits, make_params, tm
     proxy._images.cache_clear()
     monkeypatch.setattr(proxy, "load_prepared", poison)
     (tmp_path / "poisoned").mkdir()
-    assert same(evolve.run(make_params(), digits, tmp_path / "poisoned"), whole)
+    assert same(evolve.run(make_params(), digits, tmp_path / "poisoned").records, whole)
     proxy._images.cache_clear()
     assert looked == []
 

@@ -11,7 +11,7 @@ from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.evolution import proxy
 from pipelines import evolve
-from pipelines.train import read_genotype
+from pipelines.inputs.genotype_file import read_genotype_file
 
 COLUMNS = "generation,index,seed,status,fitness,L_ce,R_T,R_S,lambda,proxy_accuracy,epochs,image_passes,sigma_O," + ",".join(
     f"sigma_{layer}" for layer in range(8)
@@ -174,7 +174,7 @@ def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, m
         "fitness",
         "start",
     }
-    assert read_genotype(genotype) is None
+    assert read_genotype_file(folder / "models/evolve/genotype.json").genotype is None
     assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
     assert here_and_now.scored == []

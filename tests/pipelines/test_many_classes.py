@@ -8,6 +8,7 @@ from PIL import Image
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate
+from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import ProxyTask, score, wired_network
 from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
@@ -56,8 +57,8 @@ def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_train
     result = score(ProxyTask(prepared, params.base, params.network, params.evolve), Candidate(0, 0, 1, start))
     assert result.status == "ok"
     assert result.image_passes == 200
-    genotype = {"sigma_O": start.sigma_O, "sigma_X": list(start.sigma_X), "seed": 1}
-    trained, rows = train.run(params, genotype, data, tmp_path)
+    best = Record(Candidate(0, 0, 1, start), result, 1.0, result.L_ce, 0.0)
+    trained, rows, _ = train.run(params, evolve.genotype_file(params, best), data, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2]
     compute = Compute.of("cpu", "fp32")
     pairs = outputs(for_inference(trained), data.test, 64, data.meta.normalise, compute)

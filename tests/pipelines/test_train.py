@@ -21,9 +21,10 @@ from gee_core.model.network import count_parameters
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from pipelines import train
+from pipelines.inputs.genotype_file import GenotypeFile
 
-SIGMAS = {"sigma_O": 0.3, "sigma_X": [0.4] * 8, "seed": 7}
-PLAIN = {"sigma_O": None, "sigma_X": None, "seed": 7}
+SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
+PLAIN = GenotypeFile(network="vgg16", form="per_layer", n_genes=None, sigma_O=None, sigma_X=None, seed=7)
 BOTH = pytest.mark.parametrize(("n_genes", "genotype"), [(6, SIGMAS), (None, PLAIN)], ids=["genetic", "plain"])
 AUGMENT = {"crop_padding": 1, "flip": True, "randaugment": 3, "erasing": 0.5}
 
@@ -59,12 +60,12 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
     data = load_prepared(digits)
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    net, rows = train.run(params, genotype, data, tmp_path / "whole")
+    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
     for epoch in (1, 3):  # stopped twice
         with pytest.raises(KeyboardInterrupt):
             train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
     seen = []
-    resumed, again = train.run(params, genotype, data, tmp_path / "stopped", seen.append)
+    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append)
     assert again == rows == seen
     assert equal(net, resumed)
     states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
@@ -77,13 +78,13 @@ def test_a_training_with_sgd_and_tet_that_was_stopped_ends_bit_for_bit_the_same(
     params, data = make_params(**settings(**changes)), load_prepared(digits)
     for name in ("whole", "stopped", "other"):
         (tmp_path / name).mkdir()
-    net, rows = train.run(params, SIGMAS, data, tmp_path / "whole")
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train.run(params, SIGMAS, data, tmp_path / "stopped", stop_after(2))
-    resumed, again = train.run(params, SIGMAS, data, tmp_path / "stopped")
+    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path / "stopped")
     assert again == rows
     assert equal(net, resumed)
-    other, _ = train.run(make_params(**settings(**changes | {"loss": "ce"})), SIGMAS, data, tmp_path / "other")
+    other, *_ = train.run(make_params(**settings(**changes | {"loss": "ce"})), SIGMAS, data, tmp_path / "other")
     assert not equal(net, other)
 
 
@@ -92,7 +93,7 @@ def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same
     epoch, digits, make_params, tmp_path, monkeypatch
 ):
     params, data = make_params(), load_prepared(digits)
-    net, rows = train.run(params, SIGMAS, data, tmp_path)
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
     for path in tmp_path.iterdir():
         path.unlink()
     import gee_core.checkpoint
@@ -109,7 +110,7 @@ def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same
         patch.setattr(gee_core.checkpoint, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             train.run(params, SIGMAS, data, tmp_path)
-    resumed, again = train.run(params, SIGMAS, data, tmp_path)
+    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path)
     assert again == rows
     assert equal(net, resumed)
 
@@ -132,7 +133,7 @@ def test_the_very_wiring_that_was_scored_is_trained(n_genes, genotype, digits, m
     found, data = starts(monkeypatch), load_prepared(digits)
     params = make_params(**settings(n_genes))
     train.run(params, genotype, data, tmp_path)
-    scored = wired_network(params.network, data.meta, train.read_genotype(genotype), 7).state_dict()
+    scored = wired_network(params.network, data.meta, genotype.genotype, 7).state_dict()
     assert all(torch.equal(value, found[0][name]) for name, value in scored.items())
 
 
@@ -142,7 +143,9 @@ def test_a_fresh_wiring_is_another_draw_with_the_same_sigmas_whatever_the_candid
     found, data = starts(monkeypatch), load_prepared(digits)
     for name, wiring_seed, seed in (("a", "candidate", 7), ("b", "fresh", 7), ("c", "fresh", 8)):
         (tmp_path / name).mkdir()
-        train.run(make_params(**settings(wiring_seed=wiring_seed)), SIGMAS | {"seed": seed}, data, tmp_path / name)
+        train.run(
+            make_params(**settings(wiring_seed=wiring_seed)), SIGMAS.model_copy(update={"seed": seed}), data, tmp_path / name
+        )
     candidate, fresh, again = (start["genome.O"] for start in found)
     assert not torch.equal(candidate, fresh)
     assert torch.equal(fresh, again)
@@ -157,7 +160,7 @@ def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_p
         train, "train_epoch", lambda net, o, images, *a: (sizes.append(len(images)), real(net, o, images, *a))[1]
     )
     params, data = make_params(**settings(include_holdout=include_holdout)), load_prepared(digits)
-    net, rows = train.run(params, SIGMAS, data, tmp_path)
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
     assert sizes == [n] * 4
     columns = ["epoch", "lr", "train_loss", "train_accuracy"] + ["val_accuracy"] * (not include_holdout)
     assert [[key for key in row if not key.startswith("firing_rate/")] for row in rows] == [columns] * 4
@@ -169,7 +172,7 @@ def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_p
 
 def test_the_last_rows_firing_rates_are_those_of_the_trained_networks_neurons(digits, make_params, tmp_path):
     params, data = make_params(**settings()), load_prepared(digits)
-    net, rows = train.run(params, SIGMAS, data, tmp_path)
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
     spikes, net = {}, net.eval()
     for name, module in net.named_modules():
         if isinstance(module, LIF):
@@ -194,7 +197,7 @@ def test_firing_rates_are_measured_on_images_from_the_whole_holdout(n, taken, di
 
 def test_the_learning_rate_warms_up_and_ends_at_its_least(digits, make_params, tmp_path):
     params = make_params(**settings(lr=0.01, lr_min=0.001))
-    _, rows = train.run(params, SIGMAS, load_prepared(digits), tmp_path)
+    _, rows, _ = train.run(params, SIGMAS, load_prepared(digits), tmp_path)
     assert rows[0]["lr"] == 0.01  # of an epoch's last step; the first epoch warms up
     assert rows[-1]["lr"] == pytest.approx(0.001)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
@@ -203,7 +206,7 @@ def test_the_learning_rate_warms_up_and_ends_at_its_least(digits, make_params, t
 def write_genotype(folder, **changes):
     path = folder / "models/evolve/genotype.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"network": "vgg16", "n_genes": 6} | SIGMAS | changes))
+    path.write_text(json.dumps(SIGMAS.model_dump() | changes))
     return path
 
 
@@ -297,8 +300,8 @@ def test_a_training_that_diverges_is_one_message_and_no_file(in_project, capsys)
         ("[]", "damaged"),
         ("{}", "damaged"),
         ('{"network": "vgg16", "n_genes": 6, "seed": 1}', "damaged"),
-        (json.dumps(SIGMAS | {"network": "resnet19", "n_genes": 6}), "a genotype of another network"),
-        (json.dumps(SIGMAS | {"network": "vgg16", "n_genes": 7}), "a genotype of another network"),
+        (json.dumps(SIGMAS.model_dump() | {"network": "resnet19"}), "a genotype of another network"),
+        (json.dumps(SIGMAS.model_dump() | {"n_genes": 7}), "a genotype of another network"),
     ],
 )
 def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_params, tmp_path):

@@ -19,8 +19,9 @@ from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import init_checkpoint as encoding
+from pipelines.inputs.genotype_file import GenotypeFile
 
-SIGMAS = {"sigma_O": 0.3, "sigma_X": [0.4] * 8, "seed": 7}
+SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
         network={"n_genes": None}, evolve={"variant": "analytic"}, train={"epochs": 40, "warmup_epochs": 1, "lr": 0.02}
     )
     data = load_prepared(digits)
-    net, _ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
+    net, *_ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
     path = tmp_path_factory.mktemp("plain") / "network.safetensors"
     save_network(path, net, params.network, data.meta)
     return path
@@ -56,8 +57,8 @@ def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_ch
     data, reported = load_prepared(digits), []
     for name in ("whole", "stopped", "wired"):
         (tmp_path / name).mkdir()
-    net, rows = train.run(params, SIGMAS, data, tmp_path / "whole", on_encoded=reported.append)
-    _, wired = train.run(make_params(train={"lr": 1e-3}), SIGMAS, data, tmp_path / "wired")
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path / "whole", on_encoded=reported.append)
+    _, wired, _ = train.run(make_params(train={"lr": 1e-3}), SIGMAS, data, tmp_path / "wired")
     assert rows[0]["train_loss"] < wired[0]["train_loss"]
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert len(reported) == 1
@@ -68,7 +69,7 @@ def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_ch
 
     with pytest.raises(KeyboardInterrupt):
         train.run(params, SIGMAS, data, tmp_path / "stopped", stop)
-    resumed, again = train.run(params, SIGMAS, data, tmp_path / "stopped")
+    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path / "stopped")
     assert again == rows
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in net.state_dict().items())
 
@@ -77,7 +78,7 @@ def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint,
     folder = in_project(train={"init_from": str(plain_checkpoint), "epochs": 2})
     genotype = folder / "models/evolve/genotype.json"
     genotype.parent.mkdir(parents=True)
-    genotype.write_text(json.dumps({"network": "vgg16", "n_genes": 6} | SIGMAS))
+    genotype.write_text(json.dumps(SIGMAS.model_dump()))
     train.main()
     metrics = json.loads((folder / "reports/train/metrics.json").read_text())
     errors = [value for key, value in metrics.items() if key.startswith("encoding_error/")]

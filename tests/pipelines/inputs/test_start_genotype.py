@@ -35,7 +35,7 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
     monkeypatch.setenv("GEE_WORKERS", "1")
     (tmp_path / "scratch").mkdir()
     params = started(make_params, start, n_generations=1, bound=1.2, sigma=2.0)
-    records = evolve.run(params, digits, tmp_path / "scratch")
+    records = evolve.run(params, digits, tmp_path / "scratch").records
     found = np.array([[r.candidate.genotype.sigma_O, *r.candidate.genotype.sigma_X] for r in records])
     np.testing.assert_allclose(found[0], [0.25, *SIGMAS])
     ratios = found / [0.25, *SIGMAS]
@@ -53,7 +53,7 @@ def test_without_a_start_the_search_begins_at_the_analytic_wiring(digits, make_p
 def test_what_an_evolve_writes_another_can_start_at(digits, make_params, tmp_path):
     params, meta = make_params(evolve={"genotype": "shared"}), load_prepared(digits).meta
     record = evolve.Record(evolve.Candidate(0, 0, 1, evolve.analytic_genotype(params, meta)), evolve.Score(1, 0, 0, 0), 1, 1, 0)
-    (tmp_path / "new.json").write_text(json.dumps(evolve.genotype_file(params, record)))
+    (tmp_path / "new.json").write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
     again = started(make_params, tmp_path / "new.json", genotype="shared")
     assert evolve.start_genotype(again, meta) == record.candidate.genotype
 
@@ -64,8 +64,8 @@ BAD = {
     "no object": ("[]", "not a genotype to start at"),
     "a key missing": (json.dumps({k: v for k, v in VALUES.items() if k != "form"}), "not a genotype to start at"),
     "of a plain network": (json.dumps(VALUES | {"sigma_O": None, "sigma_X": None}), "σ's must be positive"),
-    "a negative σ": (json.dumps(VALUES | {"sigma_O": -0.1}), "σ's must be positive"),
-    "a σ that is text": (json.dumps(VALUES | {"sigma_X": ["a"] * 8}), "σ's must be positive"),
+    "a negative σ": (json.dumps(VALUES | {"sigma_O": -0.1}), "sigma_O: Input should be greater than 0"),
+    "a σ that is text": (json.dumps(VALUES | {"sigma_X": ["a"] * 8}), "sigma_X.0: Input should be a valid number"),
     "another network": (json.dumps(VALUES | {"network": "resnet19"}), "a genotype of another search"),
     "another number of genes": (json.dumps(VALUES | {"n_genes": 7}), "a genotype of another search"),
     "another form": (json.dumps(VALUES | {"form": "shared"}), "a genotype of another search"),
@@ -117,7 +117,7 @@ def test_a_start_whose_content_changed_is_noticed_before_dvc_takes_the_old_resul
     params = started(make_params, start)
     check_unchanged(params)  # nothing evolved yet
     (folder / "models/evolve").mkdir(parents=True)
-    written = {"start": {"path": str(start), "sha256": sha256(start)}}
+    written = VALUES | {"start": {"path": str(start), "sha256": sha256(start)}}
     (folder / "models/evolve/genotype.json").write_text(json.dumps(written))
     check_unchanged(params)
     shutil.copy(start, folder / "other.json")

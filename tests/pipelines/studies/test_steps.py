@@ -32,8 +32,8 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     wanted = cell(("evaluate", "robustness"))
     found = run_cell(wanted)["metrics"]
     params, data = wanted.params, load_prepared(digits)
-    evolved = evolve.evolve_network(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
-    net, _, of_training = train.train_network(params, evolved.genotype, data, tmp_path / "train")
+    evolved = evolve.run(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
+    net, _, of_training = train.run(params, evolved.genotype, data, tmp_path / "train")
     expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0]
     expected |= robustness.metrics(robustness.run(params, net, data))
     assert {name: found[name] for name in expected} == expected

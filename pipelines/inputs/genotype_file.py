@@ -1,0 +1,62 @@
+"""models/evolve/genotype.json: the wiring that evolve chose, for train, for later searches and for people."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gee_core.genome.genotype import Genotype
+from gee_core.storage.json_object import read_json_model
+
+Sigma = Annotated[float, Field(gt=0)]
+
+
+class StartOfSearch(BaseModel):
+    """The file that `evolve.start` named."""
+
+    path: str
+    sha256: str
+
+
+class GenotypeFile(BaseModel):
+    """The content of a genotype.json; evolve writes it, `read_genotype_file` reads it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    network: str
+    n_genes: int | None
+    """None for a plain network, which has no σ's."""
+    variant: str | None = None
+    form: str
+    """`evolve.genotype` of the search."""
+    sigma_O: Sigma | None
+    sigma_X: tuple[Sigma, ...] | None
+    seed: int
+    """Of the wiring's draw."""
+    generation: int | None = None
+    index: int | None = None
+    fitness: float | None = None
+    start: StartOfSearch | None = None
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> "GenotypeFile":
+        if self.n_genes is None and (self.sigma_O, self.sigma_X) != (None, None):
+            raise ValueError("a plain network has no σ's")
+        if self.n_genes is not None and (self.sigma_O is None or not self.sigma_X):
+            raise ValueError("its σ's must be positive numbers")
+        return self
+
+    @property
+    def genotype(self) -> Genotype | None:
+        """The σ's; None for a plain network."""
+        return None if self.sigma_O is None or self.sigma_X is None else Genotype(self.sigma_O, self.sigma_X)
+
+
+def read_genotype_file(path: Path) -> GenotypeFile:
+    """The content of a genotype.json.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged; says how, on one line.
+    """
+    return read_json_model(path, GenotypeFile)
