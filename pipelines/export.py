@@ -8,6 +8,7 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import Meta, Prepared
+from gee_core.export.model_card import ModelCard
 from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -38,17 +39,10 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
     return model, metrics, x.numpy(), found
 
 
-def model_card(params: Params, meta: Meta) -> dict:
-    """What a user of the ONNX file has to know to feed it and read its answer."""
-    return {
-        "network": params.network.name,
-        "n_genes": params.network.n_genes,
-        "class_names": list(meta.class_names),
-        "in_channels": meta.in_channels,
-        "image_size": meta.image_size,
-        "mean": list(meta.mean),
-        "std": list(meta.std),
-    }
+def model_card(params: Params, meta: Meta) -> ModelCard:
+    """The card of the exported network."""
+    images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
+    return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)
 
 
 def main(onnx_path: Path = ONNX) -> None:
@@ -57,7 +51,7 @@ def main(onnx_path: Path = ONNX) -> None:
         net = load_trained(s.params, data.meta, CHECKPOINT, torch.device("cpu"))
         model, metrics, x, logits = run(s.params, net, data)
         write_atomically(onnx_path, model)
-        write_json(onnx_path.with_name("meta.json"), model_card(s.params, data.meta))
+        write_json(onnx_path.with_name("meta.json"), model_card(s.params, data.meta).model_dump())
         write_json(OUT / "metrics.json", metrics)
         s.track.params(s.params.export.model_dump())
         s.track.metrics(metrics)

@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def exported(net, digits, make_params, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     model, *_ = export.run(params, net, data)
     (folder / "network.onnx").write_bytes(model)
-    (folder / "meta.json").write_text(json.dumps(export.model_card(params, data.meta)))
+    (folder / "meta.json").write_text(export.model_card(params, data.meta).model_dump_json())
     return folder / "network.onnx"
 
 
@@ -76,7 +75,7 @@ def test_a_missing_model_is_refused_with_a_remedy(lost, model, images):
     for name in ("network.onnx", "meta.json"):
         if lost in (name, "both"):
             model.with_name(name).unlink()
-    with pytest.raises(InputError, match="not found; `dvc repro export` makes it, `dvc pull` fetches it"):
+    with pytest.raises(InputError, match="not found: `dvc repro export` makes it, `dvc pull` fetches it"):
         predict(images[:1], model)
 
 

@@ -1,0 +1,41 @@
+"""meta.json beside an ONNX file: what a user of the file needs in order to feed it and to read its answer."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gee_core.data.augment import Normalise
+from gee_core.data.image_files import Form
+
+
+class ModelCard(BaseModel):
+    """The content of meta.json."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    network: str | None = None
+    n_genes: int | None = None
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    """In the order of the logits."""
+    in_channels: Annotated[int, Field(ge=1, le=3)]
+    image_size: Annotated[int, Field(ge=1, le=4096)]
+    """Side in pixels."""
+    mean: tuple[float, ...]
+    """Of each channel, of images in [0, 1]."""
+    std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fits_the_channels(self) -> "ModelCard":
+        if not len(self.mean) == len(self.std) == self.in_channels or 0 in self.std:
+            raise ValueError(f"its mean and std are not those of {self.in_channels} channels")
+        return self
+
+    @property
+    def normalise(self) -> Normalise:
+        """Makes the network's input of images."""
+        return Normalise(self.mean, self.std)
+
+    @property
+    def form(self) -> Form:
+        """The size and channels that images are brought to."""
+        return Form(self.image_size, self.in_channels, resize=True)
