@@ -2,29 +2,54 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
+LIBRARY := -e ".[evolve,onnx]"
+EVERYTHING := $(LIBRARY) -e "./pipelines[dask,test,docs]"
+UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
-.PHONY: run test test-slow test-all lint install clean
-run: $(READY)
+.PHONY: run test test-slow test-all lint docs install install-dev lock clean
+run: install
 	@$(BIN)/gee run
 
-test: $(READY)
+test: install-dev
 	@$(BIN)/python -m pytest -q -m "not slow"
 
-test-slow: $(READY)
+test-slow: install-dev
 	@$(BIN)/python -m pytest -q -m slow
 
 test-all: test test-slow
 
-lint: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: install-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-install: $(READY)
-$(READY): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,test]"
-	@test -d .git || $(BIN)/dvc config core.no_scm true
+docs: install-dev
+	@$(BIN)/mkdocs build --strict
+
+install: $(RUN)
+$(RUN): $(NEEDS) | $(BIN)/python
+	@$(PIP) install --quiet -c constraints.txt $(LIBRARY) -e ./pipelines
+	@test -e .git || $(BIN)/dvc config core.no_scm true
 	@touch $@
 
+install-dev: $(DEV)
+$(DEV): $(NEEDS) | $(RUN)
+	@$(PIP) install --quiet -c constraints.txt $(EVERYTHING)
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV)
+
+# The newest versions of everything, from an environment of their own; run the tests before committing what it writes.
+lock:
+	@rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet $(EVERYTHING)
+	@{ echo "# The versions that GEE is tested with. Made by \`make lock\`: a fresh environment with every extra, without torch and"; \
+	   echo "# what comes with it (torchvision, torchaudio, triton, CUDA), which depend on the hardware. Do not edit."; \
+	   $(VENV)-lock/bin/python -m pip freeze --exclude-editable | grep -viE "$(UNLOCKED)"; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt && rm -rf $(VENV)-lock
+
 clean:
-	rm -rf $(VENV) .scratch .prefect build *.egg-info
+	rm -rf $(VENV) $(VENV)-lock .scratch .prefect .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info pipelines/*.egg-info

@@ -1,0 +1,217 @@
+"""What is installed: the wheel of gee-snn holds the library alone, and nothing we write installs somebody else's package."""
+
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import Distribution, PathDistribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+HARDWARE = {"torch", "torchvision"}
+"""Their builds depend on the hardware, so no version of them is fixed anywhere."""
+
+
+def read_project(path: str) -> dict:
+    return tomllib.loads((ROOT / path).read_text())["project"]
+
+
+PROJECTS = [read_project("pyproject.toml"), read_project("pipelines/pyproject.toml")]
+
+
+def requirements(project: dict) -> list[Requirement]:
+    """Of a [project] table, those of its extras too."""
+    extras = itertools.chain(*project["optional-dependencies"].values())
+    return [Requirement(text) for text in [*project["dependencies"], *extras]]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The folder that the wheel unpacks to, built from a copy of the code: a build writes beside its sources."""
+    source, out, unpacked = (tmp_path_factory.mktemp(name) for name in ("source", "out", "unpacked"))
+    for name in ("gee_core", "pipelines", "benchmarks", "studies"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "Makefile"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = out.glob("gee_snn-*-py3-none-any.whl")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(unpacked)
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def installed(wheel) -> Distribution:
+    (info,) = wheel.glob("*.dist-info")
+    return PathDistribution(info)
+
+
+def test_the_wheel_holds_the_library_and_its_licence_and_nothing_else(wheel):
+    def files(folder: Path) -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    modules = {f"gee_core/{name}" for name in files(ROOT / "gee_core") if name.endswith(".py")}
+    (info,) = (path.name for path in wheel.glob("*.dist-info"))
+    described = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE")}
+    assert files(wheel) == modules | {"gee_core/py.typed"} | described
+    assert (wheel / info / "licenses/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+def test_the_wheel_says_what_it_is_and_needs_the_core_s_packages_only(installed):
+    assert installed.metadata["Name"] == "gee-snn"
+    assert installed.metadata["License-Expression"] == "MIT"
+    needed: dict[str, set[str]] = {"": set(), "evolve": set(), "onnx": set()}
+    for requirement in map(Requirement, installed.requires):
+        of = [extra for extra in needed if requirement.marker is None or requirement.marker.evaluate({"extra": extra})]
+        needed[of[0]].add(requirement.name)
+    assert needed == {
+        "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
+        "evolve": {"cma"},
+        "onnx": {"onnx", "onnxscript"},
+    }
+    assert installed.metadata.get_all("Provides-Extra") == ["evolve", "onnx"]
+
+
+def test_the_wheel_brings_no_command(installed):
+    assert not installed.entry_points
+
+
+def test_version_is_the_same_in_wheel_module_citation_and_changelog(installed):
+    assert re.findall(r'^__version__ = "(.+)"$', (ROOT / "gee_core/__init__.py").read_text(), re.M) == [installed.version]
+    assert re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M) == [installed.version]
+    assert re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == installed.version
+
+
+TRAIN_AN_ENCODED_NETWORK = """
+import sys
+for name in ("pipelines", "mlflow", "prefect", "dvc", "pandas", "ruamel", "typer", "distributed", "cma", "onnx", "onnxscript"):
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+import gee_core
+
+torch.manual_seed(0)
+net = nn.Sequential(
+    layer.Conv2d(1, 16, 3, padding=1, bias=False), layer.BatchNorm2d(16), neuron.LIFNode(v_threshold=0.5),
+    layer.Conv2d(16, 32, 3, padding=1, bias=False), layer.BatchNorm2d(32), neuron.LIFNode(v_threshold=0.5),
+    layer.AdaptiveAvgPool2d(1), layer.Flatten(), layer.Linear(32, 10),
+)
+functional.set_step_mode(net, "m")
+x, labels = torch.rand(8, 1, 8, 8).expand(4, -1, -1, -1, -1), torch.arange(8)
+
+encoded = gee_core.encode(net, n_genes=4, example=x)
+count = lambda network: sum(parameter.numel() for parameter in network.parameters())
+assert isinstance(net[3], nn.Conv2d) and not hasattr(net, "genome"), "encode changed its argument"
+assert count(encoded) == count(net) - 9 * 16 * 32 + 9 * (16 + 32) * 4 + 4 * 4
+
+genes = [gene.detach().clone() for gene in encoded.genome.parameters()]
+optimizer = torch.optim.Adam(encoded.parameters(), lr=1e-2)
+loss = nn.functional.cross_entropy(encoded(x).mean(0), labels)
+loss.backward()
+optimizer.step()
+assert genes and all(not torch.equal(old, new) for old, new in zip(genes, encoded.genome.parameters(), strict=True))
+
+plain = gee_core.decode(encoded)
+assert count(plain) == count(net)
+for network in (encoded, plain):
+    functional.reset_net(network.eval())
+torch.testing.assert_close(plain(x), encoded(x))
+print(gee_core.__file__)
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_encodes_and_trains_a_network_without_the_pipeline_and_the_extras(wheel, tmp_path):
+    program = tmp_path / "train.py"
+    program.write_text(f"import sys\nsys.path.insert(0, {str(wheel)!r})\n{TRAIN_AN_ENCODED_NETWORK}")
+    run = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == str(wheel / "gee_core/__init__.py")
+
+
+def test_both_packages_of_a_clone_are_found_from_any_folder(tmp_path):
+    code = "import gee_core, pipelines; print(*gee_core.__path__, *pipelines.__path__, sep='\\n')"
+    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert [Path(line).resolve() for line in run.stdout.split()] == [ROOT / "gee_core", ROOT / "pipelines"]
+
+
+def test_the_pipeline_s_distribution_cannot_be_published_and_never_asks_an_index_for_ours():
+    library, pipeline = PROJECTS
+    assert "Private :: Do Not Upload" in pipeline["classifiers"]
+    assert pipeline["scripts"] == {"gee": "pipelines.cli:main"} and "scripts" not in library
+    names = {requirement.name for project in PROJECTS for requirement in requirements(project)}
+    assert not {name for name in names if name.startswith("gee")}
+
+
+def test_the_lock_holds_a_version_of_every_package_but_torch_s():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    locked = {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}
+    assert all(re.fullmatch(r"==[^,+]+", str(requirement.specifier)) for requirement in locked.values())
+    assert not [name for name in locked if re.match(r"torch|triton|nvidia|cuda|gee", name)]
+    for requirement in itertools.chain(*map(requirements, PROJECTS)):
+        if requirement.name not in {*HARDWARE, "setuptools"}:
+            (pin,) = locked[requirement.name.lower()].specifier
+            assert requirement.specifier.contains(pin.version), requirement
+
+
+KNOWN = {
+    *("torch", "torchvision", "torchaudio", "scikit-learn", "pre-commit", "pip-audit", "pip"),
+    *("psycopg", "boto3", "dvc-s3", "dvc-gs", "dvc-azure", "dvc-ssh", "dask-jobqueue"),
+}
+"""Packages of others that the docs may tell a reader to install."""
+
+TAKES_A_VALUE = {"-c", "--constraint", "-r", "--requirement", "-i", "--index-url", "--extra-index-url", "-f", "--find-links"}
+
+
+def strangers(text: str) -> list[str]:
+    """Arguments of the ``pip install`` lines in ``text`` that are no path, no option, not ours and not in KNOWN."""
+    found = []
+    for line in re.findall(r"\b(?:pip|pipx)\s+install\b([^`\n]*)", text.replace("\\\n", " ")):
+        command = re.split(r"\s#|&&|[;|)]|\s\(", line)[0]
+        words = iter(re.sub("[\"']", "", command).split())
+        for word in words:
+            if word in TAKES_A_VALUE:
+                next(words, None)
+            elif not word.startswith(("-", ".", "/", "~", "dist/")):
+                name = re.match(r"[\w.-]*", word)[0].rstrip(".").lower()
+                if name != "gee-snn" and name not in KNOWN:
+                    found.append(word)
+    return found
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("pip install gee", ["gee"]),
+        ('(`pip install "gee[dask]"`)', ["gee[dask]"]),
+        ("python -m pip install -c constraints.txt \\\n    gee==1", ["gee==1"]),
+        ("pip install torch gee_core  # both", ["gee_core"]),
+        ('pip install -c constraints.txt -e ".[evolve,onnx]" -e "./pipelines[dask]" && gee run', []),
+        ("pip install 'gee-snn[onnx]' torch torchvision --index-url https://example.org/cpu", []),
+        ('`pip install "psycopg[binary]"` (for MLflow)', []),
+        ("`pip install .` installs it alone.", []),
+    ],
+)
+def test_a_stranger_in_an_install_line_is_seen(text, expected):
+    assert strangers(text) == expected
+
+
+def test_no_install_line_fetches_a_stranger_s_package():
+    """In what a reader copies install lines from: docs, notebooks, and the messages of the code."""
+    patterns = ["*.md", "docs/**/*.md", "notebooks/**/*.ipynb", "gee_core/**/*.py", "pipelines/**/*.py", "Dockerfile"]
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    found = {path.relative_to(ROOT).as_posix(): strangers(path.read_text(encoding="utf-8")) for path in paths}
+    assert ROOT / "README.md" in paths
+    assert {name: arguments for name, arguments in found.items() if arguments} == {}
