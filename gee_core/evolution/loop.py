@@ -12,7 +12,8 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.cma_es import Search
 from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
 from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
-from gee_core.genome.genotype import Genotype, from_vector, to_vector
+from gee_core.evolution.search_vector import from_vector, to_vector
+from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
 
