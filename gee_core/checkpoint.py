@@ -51,8 +51,7 @@ def load(path: Path | str) -> SpikingNetwork:
         raise InputError(f"{path}: does not fit the network ({_in_short(error)})") from None
     if lost:
         raise DivergedError(f"{path}: {lost[0]} holds values that are not finite")
-    to_channels_last(net)
-    return net
+    return to_channels_last(net)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
@@ -77,8 +76,8 @@ def verify_tensors(path: Path) -> dict:
     except ValueError as error:
         raise InputError(f"{path}: damaged, as is {meta_path.name} ({error})") from None
     found = meta.pop("sha256", None)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256")
     # Until version 0.2 the checksum was that of the tensors alone.
     if found not in (digest.hexdigest(), _with_meta(digest, meta)):
         raise InputError(f"{path}: damaged, its checksum is not the one in {meta_path.name}")

@@ -4,7 +4,7 @@ No field has a default: params.yaml is the only place for values, so a missing, 
 module imports no torch, so that reading params.yaml is quick.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -23,10 +23,11 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
 
-DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "folder")
+Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
 SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
 """Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
-VARIANTS = ("random", "analytic", "baseline", "baseline+R_T", "baseline+R_S", "ste")
+Variant = Literal["random", "analytic", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
+DATASETS, VARIANTS = get_args(Dataset), get_args(Variant)
 
 
 class Section(BaseModel):
@@ -96,7 +97,7 @@ class NetworkConfig(Section):
 class PrepareConfig(Section):
     """`prepare`: which images, and how they are split."""
 
-    dataset: Literal[DATASETS]
+    dataset: Dataset
     """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`."""
     path: PathName
     """Folder with the raw images. torchvision's data sets are read from it, or downloaded to it; `folder` reads train/ and
@@ -120,7 +121,7 @@ class PrepareConfig(Section):
 class EvolveConfig(Section):
     """`evolve`: CMA-ES over the standard deviations of the initial wiring (Eq. 9-16)."""
 
-    variant: Literal[VARIANTS]
+    variant: Variant
     """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on L_ce alone, `baseline+R_T` and
     `baseline+R_S` add one regulariser, `ste` both (Table 4)."""
     genotype: Literal["per_layer", "shared"]
@@ -159,7 +160,7 @@ class EvolveConfig(Section):
     """How O becomes a distribution: |O_ij| / Σ|O| (Eq. 14) or a softmax over its entries."""
 
     @model_validator(mode="after")
-    def _start_is_used(self):
+    def _start_is_used(self) -> Self:
         if self.start is not None and self.variant in ("random", "analytic"):
             raise ValueError(
                 f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to null"
@@ -212,7 +213,7 @@ class TrainConfig(Section):
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
 
     @model_validator(mode="after")
-    def _schedule_fits(self):
+    def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
         if self.lr_min > self.lr:
@@ -285,7 +286,7 @@ class Params(Section):
     report: ReportConfig
 
     @model_validator(mode="after")
-    def _sections_agree(self):
+    def _sections_agree(self) -> Self:
         if self.network.n_genes is None and self.evolve.variant not in ("analytic", "random"):
             raise ValueError(
                 f"network.n_genes = null is a plain network, which has no genes to evolve: "

@@ -84,7 +84,9 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) 
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
         sums += _batch_sums(o_TBK, labels)
     L_ce, R_T, accuracy = (sums / len(holdout)).tolist()
-    R_S = spatial_entropy(genome_of(net).O.detach(), entropy).item()
+    genome = genome_of(net)
+    assert genome is not None  # only encoded networks evolve
+    R_S = spatial_entropy(genome.O.detach(), entropy).item()
     if not all(map(torch.isfinite, torch.tensor([L_ce, R_T, R_S]))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, R_T, R_S, accuracy)

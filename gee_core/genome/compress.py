@@ -163,7 +163,7 @@ def _balanced(Y: list[Tensor]) -> list[Tensor]:
 
     With the Grams P of the even and Q of the odd ones, A² is their geometric mean P^-½·(P^½·Q·P^½)^½·P^-½.
     """
-    P, Q = (sum(y.mT @ y / y.shape[1] for y in part) for part in (Y[::2], Y[1::2]))
+    P, Q = (sum((y.mT @ y / y.shape[1] for y in part), start=torch.zeros(())) for part in (Y[::2], Y[1::2]))
     root, inverse = _roots(P)
     A2 = inverse @ _roots(root @ Q @ root)[0] @ inverse
     A, A_inverse = _roots((A2 + A2.mT) / 2)

@@ -12,6 +12,7 @@ Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 import copy
 import itertools
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,12 @@ class GeneticWeight(nn.Module):
     def __init__(self, genome: "Genome", previous: nn.Conv2d | None, conv: nn.Conv2d):
         super().__init__()
         self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
-        self.kernel_size = tuple(conv.kernel_size)
+        self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
 
     def X_in(self) -> Tensor:
         """The encoding (K, I, G) of this convolution's input neurons: X_{l-1}."""
         genome, previous = self._sources
-        return genome.X_0 if previous is None else previous.parametrizations.weight.original
+        return genome.X_0 if previous is None else _encoding(previous)
 
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w)."""
@@ -72,7 +73,7 @@ class Genome(nn.Module):
 
     def encodings(self) -> list[nn.Parameter]:
         """[X_0 … X_L], each of shape (K, C_l, G)."""
-        return [self.X_0, *(conv.parametrizations.weight.original for conv in self._convs[1:])]
+        return [self.X_0, *(_encoding(conv) for conv in self._convs[1:])]
 
     def analytic_genotype(self) -> Genotype:
         """The σ's that give every decoded weight He's variance: see ``wiring.analytic_genotype``."""
@@ -105,6 +106,11 @@ class Genome(nn.Module):
         return f"n_genes={self.n_genes}, channels={self.channels}"
 
 
+def _encoding(conv: nn.Conv2d) -> nn.Parameter:
+    """X_l, which takes the place of the weight of an encoded convolution."""
+    return cast(Any, conv).parametrizations.weight.original
+
+
 def genome_of(net: nn.Module) -> Genome | None:
     """The genes of an encoded network; None for a plain one."""
     genome = net._modules.get("genome")
@@ -127,7 +133,7 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
             module.register_forward_pre_hook(lambda conv, args, name=name: names.append(name))
     with torch.no_grad():
         probe(example)
-    return [conv for name in dict.fromkeys(names) if isinstance(conv := net.get_submodule(name), nn.Conv2d)]
+    return [cast(nn.Conv2d, net.get_submodule(name)) for name in dict.fromkeys(names)]
 
 
 def encode(
@@ -167,13 +173,16 @@ def encoded_copy(
     net: nn.Module, n_genes: int, example: Tensor | None, convs: Sequence[nn.Conv2d] | None
 ) -> tuple[nn.Module, Genome, list[nn.Conv2d]]:
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
-    if (example is None) == (convs is None):
+    if convs is None and example is not None:
+        chain = conv_chain(net, example)
+    elif convs is not None and example is None:
+        chain = list(convs)
+    else:
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
-    chain = list(convs) if convs is not None else conv_chain(net, example)
     _check_chain(net, chain, n_genes)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)
-    twins = [encoded.get_submodule(names[conv]) for conv in chain]
+    twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]
     return encoded, attach_genome(encoded, twins, n_genes), chain
 
 

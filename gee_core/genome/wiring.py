@@ -24,7 +24,7 @@ TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
 def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place.
 
-    ``sigma`` is the standard deviation before truncation; the draws' own is 0.88·σ.
+    ``sigma`` is the standard deviation before truncation; that of the draws is 0.88·σ.
     """
     bound = TRUNCATION * sigma
     return torch.nn.init.trunc_normal_(tensor, 0.0, sigma, -bound, bound, generator=generator)

@@ -5,16 +5,18 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 
 import inspect
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gee_core.genome.encoding import attach_genome
-from gee_core.model.zoo import NETWORKS, Block, NetworkSpec, P
+from gee_core.model.zoo import NETWORKS, Block, NetworkSpec
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.snn.norm_lif import NormLIF
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class Stem(nn.Module):
@@ -86,7 +88,7 @@ class SpikingNetwork(nn.Module):
             size = math.ceil(math.ceil(size / 2) / 2)
         body: list[nn.Module] = []
         for layer in spec.body:
-            if layer == P:
+            if isinstance(layer, str):  # P
                 if size > 1:  # Paper: 32x32 images only. Here: smaller ones skip the pools they have no pixels for.
                     body.append(nn.MaxPool2d(2))
                     size //= 2
@@ -103,16 +105,16 @@ class SpikingNetwork(nn.Module):
         features = C * side * side
         head: list[nn.Module] = []
         if spec.hidden is not None:
-            hidden = _scaled(spec.hidden, width)
-            head += [nn.Linear(features, hidden), LIF(**lif)]
-            features = hidden
+            hidden = nn.Linear(features, _scaled(spec.hidden, width))
+            head += [hidden, LIF(**lif)]
+            features = hidden.out_features
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
-            nn.init.kaiming_normal_(self.head[0].weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
@@ -185,6 +187,6 @@ def count_plain_parameters(name: str, num_classes: int, in_channels: int, image_
         return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width))
 
 
-def to_channels_last(net: nn.Module) -> nn.Module:
-    """``net`` with convolution weights in channels-last layout, the fast one on CPU and GPU; genes have none."""
-    return net.to(memory_format=torch.channels_last)
+def to_channels_last(net: Net) -> Net:
+    """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU. Genes have none."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -52,8 +52,7 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
             genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(weights_seed))
         else:
             genome.initialise(genotype, torch_generator(seed, "wiring"))
-    to_channels_last(net)
-    return net
+    return to_channels_last(net)
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:
