@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gee_core.checkpoint import save_network
+from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.evaluation.accuracy import accuracy_and_loss
@@ -63,7 +63,7 @@ def compare(params: Params, data: Prepared, prepared: Path, folder: Path, epochs
     plain = trained(plain_params, evolve.genotype_file(plain_params, None), data, folder)
     yield f"plain, {epochs} epochs", count_parameters(plain), accuracy(plain, data, params), None
     checkpoint = folder / "plain.safetensors"
-    save_network(checkpoint, plain, plain_params.network, data.meta)
+    save(checkpoint, plain)
     tuned_params = changed(params, train={"epochs": more, "warmup_epochs": 0, "init_from": str(checkpoint)})
     net, errors = encoded_network(tuned_params, data.meta)
     error = sum(errors.values()) / len(errors)

@@ -35,8 +35,8 @@ SIGMAS = 18
 def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], None]:
     """Forward and backward of a residual network of ``depth`` blocks of equal size."""
     spec = NetworkSpec(CHANNELS, (Block(CHANNELS),) * depth)
-    net = SpikingNetwork(spec, 10, 3, SIZE, 1.0, {"T": T})
-    encode(net, net.conv_chain(), genes)
+    plain = SpikingNetwork(spec, 10, 3, SIZE, 1.0, {"T": T})
+    net = encode(plain, genes, convs=plain.conv_chain())
     to_channels_last(net.train())
     x, labels = torch.randn(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last), torch.arange(BATCH) % 10
 

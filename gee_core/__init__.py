@@ -1,4 +1,89 @@
-"""Genetically encoded deep spiking networks: encoding, networks, evolution, training, measurements.
+"""GEE: genetically encoded deep spiking networks.
 
-Start at ``gee_core.genome.encoding`` to encode a network of your own, at ``gee_core.model.network`` for the paper's.
+A chain of convolutions stores a few genes per neuron instead of one weight per connection:
+
+    net = gee_core.encode(net, n_genes=64, example=x)   # a copy of any network; train it as before
+    plain = gee_core.decode(net)                        # the same function with ordinary weights
+    activity = gee_core.measure_energy(net, batches)    # its spikes, operations and theoretical energy
+
+Every function returns a new object and leaves its arguments unchanged. The names below are the public interface; modules are
+imported when one of their names is first used, so ``import gee_core`` itself is quick and loads no torch.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gee_core.checkpoint import load, save
+    from gee_core.errors import InputError
+    from gee_core.evaluation.energy import measure_energy
+    from gee_core.evolution.loop import evolve
+    from gee_core.export.to_onnx import to_onnx
+    from gee_core.genome.compress import compress
+    from gee_core.genome.encoding import Genome, conv_chain, decode, encode
+    from gee_core.genome.genotype import Genotype
+    from gee_core.model.network import build_network
+    from gee_core.model.zoo import NETWORKS
+    from gee_core.snn.lif import LIF
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "LIF",
+    "NETWORKS",
+    "Genome",
+    "Genotype",
+    "InputError",
+    "__version__",
+    "build_network",
+    "compress",
+    "conv_chain",
+    "decode",
+    "encode",
+    "evolve",
+    "load",
+    "measure_energy",
+    "save",
+    "to_onnx",
+]
+
+_HOMES = {
+    "LIF": "snn.lif",
+    "NETWORKS": "model.zoo",
+    "Genome": "genome.encoding",
+    "Genotype": "genome.genotype",
+    "InputError": "errors",
+    "build_network": "model.network",
+    "compress": "genome.compress",
+    "conv_chain": "genome.encoding",
+    "decode": "genome.encoding",
+    "encode": "genome.encoding",
+    "evolve": "evolution.loop",
+    "load": "checkpoint",
+    "measure_energy": "evaluation.energy",
+    "save": "checkpoint",
+    "to_onnx": "export.to_onnx",
+}
+"""The module of each public name."""
+
+_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "cma": "evolve"}
+"""The extra of ``gee-snn`` that installs an optional package."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(error.name or "")
+        if extra is None:
+            raise
+        raise ImportError(f'gee_core.{name} needs {error.name}: pip install "gee-snn[{extra}]"') from error
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,14 +1,14 @@
-"""The knobs: one frozen model per section of params.yaml, a docstring under each field, ranges checked on construction.
+"""The parameters: one frozen model per section of params.yaml, with a docstring under each field and its range checked.
 
-No field has a default: params.yaml is the only place for values, so a missing, unknown or mistyped key fails at once.
+No field has a default: params.yaml is the only place for values, so a missing, unknown or mistyped key fails at once. This
+module imports no torch, so that reading params.yaml is quick.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from gee_core.model.zoo import NETWORKS
-from gee_core.snn.lif import SURROGATES
 
 
 def _printable(path: str) -> str:
@@ -23,8 +23,11 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
 
-DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "folder")
-VARIANTS = ("random", "analytic", "baseline", "baseline+R_T", "baseline+R_S", "ste")
+Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
+SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
+"""Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
+Variant = Literal["random", "analytic", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
+DATASETS, VARIANTS = get_args(Dataset), get_args(Variant)
 
 
 class Section(BaseModel):
@@ -37,100 +40,94 @@ class BaseConfig(Section):
     """`base`: shared by every stage."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    """Every random draw of a run follows from it."""
+    """Seed from which every random draw of a run is derived."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "fp32", "bf16"]
     """`bf16` autocast, `fp32`, or `auto`: bf16 where the hardware multiplies it natively."""
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _no_mps(cls, device: object) -> object:
+        if device == "mps":
+            raise ValueError("mps is not supported (its fused optimiser is untested, and it has no float64): set it to cpu")
+        return device
 
 
 class NetworkConfig(Section):
     """`network`: the network that is evolved, trained and measured."""
 
     name: str
-    """Key of `gee_core.model.zoo.NETWORKS`."""
+    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`."""
     width: Annotated[float, Field(gt=0, le=4)]
     """Multiplies every channel count of the paper's table."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
-    """g, the genes of an encoding; null for the plain, unencoded network."""
+    """g, number of genes of an encoding; null for the plain, unencoded network."""
     T: Annotated[int, Field(ge=1, le=64)]
     """Time steps."""
     tau: Annotated[float, Field(gt=1, le=1e6)]
     """τ, membrane time constant in steps."""
     decay_input: bool
-    """Whether the input current is divided by τ too."""
+    """Whether the input current is divided by τ, as the leak is."""
     v_threshold: Scale
     """V_th, firing threshold."""
     v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
-    """Membrane after a spike; null subtracts V_th instead (soft reset)."""
+    """Membrane potential after a spike; null subtracts V_th instead (soft reset)."""
     detach_reset: bool
-    """No gradient through the reset."""
+    """Whether the gradient ignores the reset."""
     surrogate: str
     """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
     surrogate_alpha: Scale
     """α, slope of the surrogate gradient."""
 
-    @field_validator("name")
+    @field_validator("name", "surrogate")
     @classmethod
-    def _known_network(cls, name: str) -> str:
-        if name not in NETWORKS:
-            raise ValueError(f"unknown network: choose one of {', '.join(NETWORKS)}")
-        return name
-
-    @field_validator("surrogate")
-    @classmethod
-    def _known_surrogate(cls, name: str) -> str:
-        if name not in SURROGATES:
-            raise ValueError(f"unknown surrogate: choose one of {', '.join(SURROGATES)}")
-        return name
+    def _is_known(cls, value: str, info: ValidationInfo) -> str:
+        what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATES)
+        if value not in choices:
+            raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}")
+        return value
 
     def lif(self) -> dict:
         """The arguments of `gee_core.snn.lif.LIF`."""
-        return {
-            "T": self.T,
-            "tau": self.tau,
-            "decay_input": self.decay_input,
-            "v_threshold": self.v_threshold,
-            "v_reset": self.v_reset,
-            "detach_reset": self.detach_reset,
-            "surrogate_name": self.surrogate,
-            "surrogate_alpha": self.surrogate_alpha,
-        }
+        values = self.model_dump(exclude={"name", "width", "n_genes"})
+        return {"surrogate_name" if key == "surrogate" else key: value for key, value in values.items()}
 
 
 class PrepareConfig(Section):
     """`prepare`: which images, and how they are split."""
 
-    dataset: Literal[DATASETS]
+    dataset: Dataset
     """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`."""
     path: PathName
-    """Folder with the raw images. torchvision's sets are looked for, or downloaded, there; `folder` reads train/ and test/
-    or val/ in it, one folder per class. `cifar10` and `cifar100` accept that form too."""
+    """Folder with the raw images. torchvision's data sets are read from it, or downloaded to it; `folder` reads train/ and
+    test/ (or val/) in it, one folder per class. `cifar10` and `cifar100` accept that layout too."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
-    """Side in pixels that every image is brought to (shorter side resized, centre cropped); null keeps the size, which
-    then has to be the same for all."""
+    """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size of the images,
+    which must be the same for all."""
     max_train_images: Positive | None
-    """Use a stratified part of the training images; null for all."""
+    """Use this many training images, a stratified part; null for all."""
     max_test_images: Positive | None
-    """Use a stratified part of the test images; null for all."""
+    """Use this many test images, a stratified part; null for all."""
     holdout: Annotated[float, Field(gt=0, lt=1)]
-    """Part of the training images on which candidates are scored, stratified and fixed; never trained on in evolve."""
+    """Fraction of the training images on which candidates are scored, stratified and fixed; evolve never trains on them."""
     split_seed: Annotated[int, Field(ge=0, lt=2**31)]
-    """Seed of the stratified splits. Not `base.seed`, so that runs with other seeds see the same images."""
+    """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
     stream: bool
-    """Keep the images in `path` and decode them in worker processes while training (ImageNet), instead of packing them."""
+    """Leave the images in `path` and decode them in worker processes during training (for ImageNet), instead of packing
+    them into one array."""
 
 
 class EvolveConfig(Section):
     """`evolve`: CMA-ES over the standard deviations of the initial wiring (Eq. 9-16)."""
 
-    variant: Literal[VARIANTS]
+    variant: Variant
     """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on L_ce alone, `baseline+R_T` and
     `baseline+R_S` add one regulariser, `ste` both (Table 4)."""
     genotype: Literal["per_layer", "shared"]
     """`per_layer`: {σ_O, σ_0 … σ_L}; `shared`: {σ_O, σ_X}."""
     n_generations: Positive
-    """Generations t of CMA-ES; the paper has 5."""
+    """Number of generations of CMA-ES; the paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched σ's."""
     sigma: Annotated[float, Field(gt=0, le=5)]
@@ -139,20 +136,20 @@ class EvolveConfig(Section):
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName | None
     """A genotype.json of an earlier evolve, of the same network and form, kept outside models/evolve: the search starts at
-    its σ's. null starts at the analytic wiring. DVC sees this path, not the file's content (docs/FILES.md)."""
+    its σ's. null starts at the analytic wiring. DVC tracks this path, not the file's content (docs/FILES.md)."""
     halving: Annotated[float, Field(ge=1)] | None
-    """η of successive halving: after each of a generation's proxy epochs only the best ⌈n/η⌉ of n candidates go on, the
-    others rank behind them. null trains all for all epochs; 1 does the same, measuring after every epoch."""
+    """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
+    further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""
     proxy_epochs: Positive
-    """E, epochs that a candidate is trained for before it is scored; the paper has 2 for STE."""
+    """E, epochs for which a candidate is trained before it is scored; the paper has 2 for STE."""
     proxy_images: Positive | None
-    """Train candidates on a stratified part of the training images; null for all but the hold-out."""
+    """Train candidates on this many training images, a stratified part; null for all but the hold-out."""
     batch_size: Positive
     """Images per step of the proxy training."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
     """Peak learning rate of the proxy training (AdamW, cosine, a tenth of the steps as warm-up)."""
     weight_decay: Weight
-    """Of the proxy training."""
+    """Weight decay of the proxy training."""
     a: Weight
     """Weight of the temporal difference R_T in the fitness (Eq. 16)."""
     b: Weight
@@ -163,7 +160,7 @@ class EvolveConfig(Section):
     """How O becomes a distribution: |O_ij| / Σ|O| (Eq. 14) or a softmax over its entries."""
 
     @model_validator(mode="after")
-    def _start_is_used(self):
+    def _start_is_used(self) -> Self:
         if self.start is not None and self.variant in ("random", "analytic"):
             raise ValueError(
                 f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to null"
@@ -185,19 +182,19 @@ class TrainConfig(Section):
     warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)]
     """Epochs of linear warm-up."""
     weight_decay: Weight
-    """Of the optimiser; not applied to biases and batch norm."""
+    """Weight decay; not applied to biases and batch norm."""
     optimizer: Literal["adamw", "sgd"]
     """`adamw`, or `sgd` with Nesterov's momentum."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    """Of `sgd`; `adamw` does not use it."""
+    """Momentum of `sgd`; `adamw` does not use it."""
     loss: Literal["ce", "tet"]
     """`ce`: cross-entropy of the mean output over the steps; `tet`: mean over the steps of each one's cross-entropy (Deng et
     al. 2022)."""
     tet_lambda: Fraction
-    """λ of `tet`: the part of its second term, the mean square of every output's distance to V_th; 0 for none. `ce`
-    does not use it."""
+    """λ of `tet`: the fraction of its second term, the mean squared distance of every output to V_th. `ce` does not use
+    it."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    """Of the cross-entropy."""
+    """Label smoothing of the cross-entropy."""
     crop_padding: Annotated[int, Field(ge=0, le=1024)]
     """Pixels of padding for random crops; 0 for none."""
     flip: bool
@@ -207,16 +204,16 @@ class TrainConfig(Section):
     erasing: Fraction
     """Probability of random erasing."""
     wiring_seed: Literal["candidate", "fresh"]
-    """Train the very wiring that was scored (`candidate`), or draw a new one with the same σ's (`fresh`)."""
+    """Train the wiring that was scored (`candidate`), or draw a new one with the same σ's (`fresh`)."""
     init_from: PathName | None
     """A network.safetensors of the same network with plain weights, kept outside models/train (its .json beside it): training
-    starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring. DVC sees this path,
+    starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring. DVC tracks this path,
     not the file's content (docs/FILES.md)."""
     include_holdout: bool
-    """Train on the hold-out of evolve too. If not, it serves as validation and its accuracy is recorded every epoch."""
+    """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
 
     @model_validator(mode="after")
-    def _schedule_fits(self):
+    def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
         if self.lr_min > self.lr:
@@ -241,9 +238,9 @@ class RobustnessConfig(Section):
     domain: Literal["normalised", "image"]
     """Where the noise is added: to the normalised tensor or to the image in [0, 1]."""
     strengths: Annotated[list[Weight], Field(min_length=1, max_length=1000)]
-    """r, the noise's norm as a part of the image's."""
+    """r, the norm of the noise as a fraction of the image's."""
     n_seeds: Positive
-    """Noise draws per strength."""
+    """Number of noise draws per strength."""
     batch_size: Positive
     """Images per step."""
 
@@ -261,18 +258,18 @@ class ExportConfig(Section):
     """`export`: the trained network as ONNX."""
 
     opset: Annotated[int, Field(ge=18)]
-    """ONNX operator set."""
+    """Version of the ONNX operator set."""
     verify_images: Positive
-    """Test images on which ONNX Runtime has to agree with torch."""
+    """Number of test images on which ONNX Runtime is compared with torch."""
     register_model: bool
-    """Register the model in MLflow."""
+    """Whether to register the model in MLflow."""
 
 
 class ReportConfig(Section):
     """`report`: the page."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
-    """Its heading."""
+    """Heading of the page."""
 
 
 class Params(Section):
@@ -289,7 +286,7 @@ class Params(Section):
     report: ReportConfig
 
     @model_validator(mode="after")
-    def _sections_agree(self):
+    def _sections_agree(self) -> Self:
         if self.network.n_genes is None and self.evolve.variant not in ("analytic", "random"):
             raise ValueError(
                 f"network.n_genes = null is a plain network, which has no genes to evolve: "

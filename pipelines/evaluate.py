@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.energy import Activity, measure_energy
-from gee_core.evolution.proxy import plain_parameters
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.wired import plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained

@@ -14,9 +14,9 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.halving import finalists
 from gee_core.evolution.loop import Record, evolve, population_size, winner
-from gee_core.evolution.proxy import ProxyTask, checkpoint_name, wired_network
-from gee_core.genome.encoding import genome_of
+from gee_core.evolution.proxy import ProxyTask, checkpoint_name
 from gee_core.genome.genotype import Genotype
+from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
@@ -97,8 +97,7 @@ def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
 
 def analytic_genotype(params: Params, meta: Meta) -> Genotype:
     """The σ's that keep He's variance."""
-    sigma_O, sigma_X = genome_of(wired_network(params.network, meta, None, 0)).analytic_sigmas()
-    return Genotype(sigma_O, tuple(sigma_X))
+    return wired_network(params.network, meta, None, 0).genome.analytic_genotype()
 
 
 def start_genotype(params: Params, meta: Meta) -> Genotype:

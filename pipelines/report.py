@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.evolution.fitness import SWITCHES
-from gee_core.genome.wiring import analytic_sigmas
+from gee_core.genome.wiring import analytic_genotype
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.zoo import PAPER_RESULTS
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -193,10 +193,10 @@ def wiring_table(genotype: dict, net: SpikingNetwork, n_genes: int | None) -> pd
         found = f"{len(genotype['sigma_X'])} σ's for {len(chain)} encodings"
         raise InputError(f"models/evolve/genotype.json: {found}, so it is another network's; run `dvc repro`")
     names = {module: name for name, module in net.named_modules()}
-    analytic_O, analytic_X = analytic_sigmas([conv.out_channels for conv in chain], n_genes, 9)
-    rows = [("O", "gene interactions, all layers", genotype["sigma_O"], analytic_O)]
+    analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes)
+    rows = [("O", "gene interactions, all layers", genotype["sigma_O"], analytic.sigma_O)]
     for i, conv in enumerate(chain):
-        rows.append((f"X{i}", names[conv], genotype["sigma_X"][i], analytic_X[i]))
+        rows.append((f"X{i}", names[conv], genotype["sigma_X"][i], analytic.sigma_X[i]))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from gee_core.checkpoint import save_network
+from gee_core.checkpoint import save
 from gee_core.config import Params, TrainConfig
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
-from gee_core.evolution.proxy import plain_parameters, wired_network
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.wired import plain_parameters, wired_network
 from gee_core.model.zoo import NETWORKS
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
@@ -185,7 +185,7 @@ def _train(s: Stage) -> None:
             encoding.update({f"encoding_error/{layer}": error for layer, error in errors.items()})
 
         net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded)
-    save_network(CHECKPOINT, net, params.network, data.meta)
+    save(CHECKPOINT, net)
     write_atomically(OUT / "history.csv", pd.DataFrame(rows).to_csv(index=False))
     write_json(OUT / "metrics.json", metrics | encoding)
     s.track.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)

@@ -132,7 +132,7 @@ def loader_workers() -> int:
     Raises:
         InputError: GEE_LOADER_WORKERS is not a whole number >= 0.
     """
-    return from_environment("GEE_LOADER_WORKERS", min(8, os.cpu_count() or 1), least=0)
+    return from_environment("GEE_LOADER_WORKERS", min(8, os.cpu_count() or 1), least=0) or 0
 
 
 class _Files(Dataset):

@@ -24,7 +24,7 @@ class PackedImages:
     labels: Tensor
     """int64 (N,)."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
         if self.labels.shape != self.images.shape[:1]:

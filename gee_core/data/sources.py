@@ -156,10 +156,9 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     test = test.part(_kept(test.labels, cfg.max_test_images, cfg.split_seed, "prepare.max_test_images"))
     form = _common_form(root, train.files + test.files, cfg.image_size)
     if cfg.stream:
-        parts = (StreamedImages(p.files, p.labels, root, form.image_size, form.in_channels) for p in (train, test))
-    else:
-        parts = _decode_all(root, (train, test), form, on_progress)
-    return Source(cfg.path, listing.class_names, *parts)
+        streamed = (StreamedImages(p.files, p.labels, root, form.image_size, form.in_channels) for p in (train, test))
+        return Source(cfg.path, listing.class_names, *streamed)
+    return Source(cfg.path, listing.class_names, *_decode_all(root, (train, test), form, on_progress))
 
 
 def _common_form(root: Path, files: list[str], image_size: int | None) -> Form:

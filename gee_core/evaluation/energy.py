@@ -151,8 +151,8 @@ class _Counter:
         for handle in self.handles:
             handle.remove()
 
-    def _layer_hook(self, name: str, decode_macs: int):
-        def hook(module: nn.Module, args: tuple[Tensor], y: Tensor) -> None:
+    def _layer_hook(self, name: str, decode_macs: int) -> Callable:
+        def hook(module: nn.Conv2d | nn.Linear, args: tuple[Tensor], y: Tensor) -> None:
             x = args[0]
             if name not in self.layers:
                 kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
@@ -167,7 +167,7 @@ class _Counter:
 
         return hook
 
-    def _neuron_hook(self, name: str):
+    def _neuron_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
             entry = self.fired.setdefault(name, [0.0, 0, tuple(self.since_neurons)])
             entry[0] += spikes.sum(dtype=torch.float64).item()

@@ -60,8 +60,8 @@ class Search:
 
     def tell(self, values: Sequence[float]) -> None:
         """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last."""
-        values = np.asarray(values, dtype=float)
-        worst = np.nanmax(values) if not np.isnan(values).all() else 0.0
+        found = np.asarray(values, dtype=float)
+        worst = np.nanmax(found) if not np.isnan(found).all() else 0.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._es.tell(self._asked, np.where(np.isnan(values), worst + 1.0, values).tolist())
+            self._es.tell(self._asked, np.where(np.isnan(found), worst + 1.0, found).tolist())

@@ -12,7 +12,8 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.cma_es import Search
 from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
 from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
-from gee_core.genome.genotype import Genotype, from_vector, to_vector
+from gee_core.evolution.search_vector import from_vector, to_vector
+from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
 
@@ -91,7 +92,15 @@ def evolve(
     return records
 
 
-def _score_generation(cfg, candidates, decay, score_all, known, on_record, on_score) -> dict[int, Record]:
+def _score_generation(
+    cfg: EvolveConfig,
+    candidates: list[Candidate],
+    decay: float,
+    score_all: ScoreAll,
+    known: Known,
+    on_record: Callable[[Record], None],
+    on_score: Callable[[Candidate, Score, float], None],
+) -> dict[int, Record]:
     """Every candidate's final record, by index; under halving some end before the last epoch."""
     done: dict[int, Record] = {}
 
@@ -118,7 +127,7 @@ def _score_generation(cfg, candidates, decay, score_all, known, on_record, on_sc
     return done
 
 
-def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score) -> Results:
+def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score: Callable) -> Results:
     missing = [c for c in candidates if c.place not in known]
     yield from ((c, *known[c.place]) for c in candidates if c.place in known)
     for candidate, score, seconds in score_all(missing) if missing else ():

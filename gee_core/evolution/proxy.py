@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gee_core.checkpoint import save_network
+from gee_core.checkpoint import save
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.augment import Normalise
 from gee_core.data.prepared import Meta, load_prepared
@@ -19,10 +19,10 @@ from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.candidate_states import resumable
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
-from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
-from gee_core.seeding import derive_seed, torch_generator
+from gee_core.model.network import SpikingNetwork
+from gee_core.model.wired import wired_network
+from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
 from gee_core.training.resume import SAVE_SECONDS
 from gee_core.training.schedule import adamw
@@ -40,32 +40,6 @@ class ProxyTask:
     """Folder for every candidate's trained network and the states of its training run; None saves nothing."""
     save_seconds: float = SAVE_SECONDS
     """Least number of seconds between two states within an epoch."""
-
-
-def wired_network(network: NetworkConfig, meta: Meta, genotype: Genotype | None, seed: int) -> SpikingNetwork:
-    """The configured network for the prepared images, its wiring drawn with the genotype's σ's and ``seed``.
-
-    ``genotype=None`` keeps the initialisation of ``build_network``: He's for a plain network.
-    """
-    net = build_network(
-        network.name,
-        meta.num_classes,
-        meta.in_channels,
-        meta.image_size,
-        network.n_genes,
-        network.width,
-        seed=derive_seed(seed, "weights"),
-        **network.lif(),
-    )
-    genome = genome_of(net)
-    if genome is not None and genotype is not None:
-        genome.initialise(genotype.sigma_O, genotype.sigma_X, torch_generator(seed, "wiring"))
-    return to_channels_last(net)
-
-
-def plain_parameters(network: NetworkConfig, meta: Meta) -> int:
-    """Parameters of the configured network with ordinary weights, counted on the network itself."""
-    return count_plain_parameters(network.name, meta.num_classes, meta.in_channels, meta.image_size, network.width)
 
 
 def score(task: ProxyTask, candidate: Candidate) -> Score:
@@ -100,7 +74,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
         states.keep(last, [])
     result = measure(net, holdout, recipe, task.evolve.entropy)
     if task.checkpoints is not None:
-        save_network(task.checkpoints / checkpoint_name(candidate), net, task.network, meta)
+        save(task.checkpoints / checkpoint_name(candidate), net)
     return replace(result, image_passes=sum(passes))
 
 
@@ -110,7 +84,9 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) 
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
         sums += _batch_sums(o_TBK, labels)
     L_ce, R_T, accuracy = (sums / len(holdout)).tolist()
-    R_S = spatial_entropy(genome_of(net).O.detach(), entropy).item()
+    genome = genome_of(net)
+    assert genome is not None  # only encoded networks evolve
+    R_S = spatial_entropy(genome.O.detach(), entropy).item()
     if not all(map(torch.isfinite, torch.tensor([L_ce, R_T, R_S]))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, R_T, R_S, accuracy)

@@ -1,1 +1,1 @@
-"""A trained network for other runtimes."""
+"""Trained networks for other runtimes."""

@@ -1,4 +1,4 @@
-"""A trained network → ONNX: genes decoded to plain convolutions, time steps unrolled, logits out.
+"""A trained network as ONNX: genes decoded to plain convolutions, time steps unrolled, logits as output.
 
 Shapes: B batch, C channels, H W space, K classes.
 """
@@ -19,7 +19,7 @@ INPUT, OUTPUT = "images", "logits"
 
 
 class Logits(nn.Module):
-    """A network without genes that answers with its mean output over the steps."""
+    """A network without genes whose output is the mean over the steps."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -33,7 +33,13 @@ class Logits(nn.Module):
 def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> bytes:
     """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
 
-    It contains standard operators of ``opset`` alone and passes ONNX's own checker.
+    It consists of standard operators of ``opset`` and passes ONNX's own checker. ``net`` is not changed.
+
+    Args:
+        net: a network of ``build_network``, or any whose output is (T, B, K).
+        in_channels: C.
+        image_size: H and W.
+        opset: version of the ONNX operator set, >= 18.
 
     Raises:
         InputError: the installed ``onnx`` does not know ``opset``.
@@ -42,7 +48,8 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     if opset > newest:  # the exporter would take an older one
         raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}: set it to 18")
     example = torch.zeros(2, in_channels, image_size, image_size)
-    model = Logits(net).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    model = Logits(net).cpu().float().eval()
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     buffer = io.BytesIO()
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -53,7 +60,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
             torch.onnx.export(
                 model,
                 (example,),
-                buffer,
+                buffer,  # type: ignore[arg-type]
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
@@ -69,12 +76,12 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model in a file that ``to_onnx`` filled."""
+    """The model in a file that holds what ``to_onnx`` returned."""
     return onnx.load(path)
 
 
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporter's notes, among them stack traces with this machine's paths: a third of a small model's bytes."""
+    """Remove the exporter's notes: a third of a small model's bytes, and stack traces with the paths of this machine."""
     graph = model.graph
     for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         part.ClearField("metadata_props")

@@ -1,1 +1,1 @@
-"""Genetic encoding: X and O in place of weights."""
+"""Genetic encoding: neurons' genes X and their interactions O in place of weights."""

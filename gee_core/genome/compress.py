@@ -1,19 +1,19 @@
-"""Genes for weights that are there already: X and O whose decoded weights are near those of a trained network (Eq. 6-8).
+"""Genes for weights that exist already: X and O whose decoded weights approximate those of a trained network (Eq. 6-8).
 
-    genome, errors = compress(net, conv_chain(net, example), n_genes=64)     # in place; then fine-tune net
+    net, errors = compress(trained, n_genes=64, example=x)     # a copy; fine-tune it
 
-Wanted are X_0 … X_L that minimise, at every kernel position p and summed over them,
+It looks for the X_0 … X_L that minimise, at every kernel position p and summed over them,
 
     Σ_l ‖W_l[p] - X_l[p]·O·X_{l-1}[p]ᵀ‖² / ‖W_l‖²
 
-Start: every X_l spans the g leading left singular vectors of [W_l, W_{l+1}ᵀ] (truncated SVD) and fits its neighbour, from
-one layer to both ends. Weights that were decoded from g genes are found by it. All others go on with alternating least
-squares: with its neighbours fixed, the best X_l solves a linear problem.
+The start: every X_l spans the g leading left singular vectors of [W_l, W_{l+1}ᵀ] (truncated SVD) and is fitted to its
+neighbour, from one layer to both ends. This finds weights that were decoded from g genes exactly. All others are improved by
+alternating least squares: with its neighbours fixed, the best X_l solves a linear problem.
 
 Paper: O is fitted too. Here: O is drawn once, orthogonal, because an invertible O adds nothing that X cannot hold:
 Y_l = X_l·A_l with A_l·A_{l-1}ᵀ = O turns every X_l·O·X_{l-1}ᵀ into Y_l·Y_{l-1}ᵀ, at all p with the same A_l. So Y is fitted,
 and X_l = Y_l·(Oᵀ)^l is exact for any orthogonal O. A limit: the A_l of an O that is far from orthogonal grow with l, so over
-a long chain (a ResNet's) Y can be too ill-conditioned for float32; then the least-squares genes are taken.
+a long chain (a ResNet's) Y can be too ill-conditioned for float32; the least-squares genes are used there.
 
 Shapes: K kernel positions (k*k), C or J out-channels, I in-channels, G genes; all in float64 until the end.
 """
@@ -25,43 +25,51 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gee_core.genome.encoding import Genome, encode
+from gee_core.genome.encoding import Genome, encoded_copy
 from gee_core.genome.wiring import TRUNCATED_VARIANCE
 
 EXACT_CUTOFF, CUTOFF = 1e-10, 1e-2
-"""Singular values below this part of the largest count as 0 in a start: hardly any where weights may be those of genes, which
-are then found exactly; more where they are not, since dividing by small ones makes X large and ill-conditioned."""
+"""Singular values below this fraction of the largest count as 0 in a start. ``EXACT_CUTOFF`` drops hardly any, so that weights
+which were decoded from genes are found exactly. ``CUTOFF`` drops more, because dividing by small singular values makes X large
+and ill-conditioned."""
 
 EXACT = 0.02
-"""Root mean square of the relative errors, in float32, below which weights count as those of genes."""
+"""Root mean square of the relative errors, in float32, below which the weights count as decoded from genes."""
 
 PROXIMAL = 1e-3
-"""Weight of staying where one is in a sweep's least squares, as a part of the mean eigenvalue: no bias in the end, and no
-large steps where the neighbours determine little."""
+"""Weight of the proximal term in a sweep's least squares, as a fraction of the mean eigenvalue. It prevents large steps in
+directions that the neighbours hardly determine, and does not bias the limit."""
 
 
 def compress(
-    net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, sweeps: int = 60, seed: int = 0
-) -> tuple[Genome, list[float]]:
-    """Encode ``convs[1:]`` as ``encoding.encode`` does, in place, with genes that approximate the weights they have.
+    net: nn.Module,
+    n_genes: int,
+    *,
+    example: Tensor | None = None,
+    convs: Sequence[nn.Conv2d] | None = None,
+    sweeps: int = 60,
+    seed: int = 0,
+) -> tuple[nn.Module, list[float]]:
+    """An encoded copy of ``net`` whose genes approximate the weights that ``net`` has.
 
     Args:
-        net: any trained network that contains ``convs``.
-        convs: the chain, in order of execution, as for ``encode``; ``convs[0]``, the stem, keeps its weight.
+        net: any trained network; it is not changed.
         n_genes: g.
+        example: an input of ``net``, to find the chain of convolutions, as for ``encode``.
+        convs: the chain itself, instead of ``example``. Its first convolution, the stem, keeps its weight.
         sweeps: of alternating least squares over all layers.
         seed: of O.
 
     Returns:
-        The genome, and the relative error ‖W_l - Ŵ_l‖ / ‖W_l‖ of every encoded layer, l = 1 … L.
+        The copy, and the relative error ‖W_l - Ŵ_l‖ / ‖W_l‖ of every encoded layer, l = 1 … L.
 
     Raises:
         ValueError: the chain cannot be encoded (see ``encode``), or its weights are not finite.
     """
-    weights = [conv.weight.detach().clone() for conv in convs[1:] if isinstance(conv, nn.Conv2d)]
+    encoded, genome, chain = encoded_copy(net, n_genes, example, convs)
+    weights = [conv.weight.detach() for conv in chain[1:]]
     if not all(W.isfinite().all() for W in weights):
         raise ValueError("the weights are not finite: there is nothing to approximate")
-    genome = encode(net, convs, n_genes, seed)
     W = [W_JIhw.flatten(2).permute(2, 0, 1).double() for W_JIhw in weights]
     norms = [float(w.square().mean().sqrt()) or 1.0 for w in W]
     Y = _fit([w / norm for w, norm in zip(W, norms, strict=True)], n_genes, sweeps)
@@ -72,7 +80,7 @@ def compress(
         for gene, value in zip([genome.O, *genome.encodings()], _scaled(X, O, norms, genome), strict=True):
             gene.copy_(value)
         decoded = [conv.weight for conv in genome.encoded_convs()]
-        return genome, [_relative(W_hat - W_l, W_l) for W_hat, W_l in zip(decoded, weights, strict=True)]
+        return encoded, [_relative(W_hat - W_l, W_l) for W_hat, W_l in zip(decoded, weights, strict=True)]
 
 
 def _relative(difference: Tensor, W: Tensor) -> float:
@@ -80,13 +88,13 @@ def _relative(difference: Tensor, W: Tensor) -> float:
 
 
 def _error(W: list[Tensor], Y: list[Tensor]) -> float:
-    """Root mean square of the layers' relative errors with Y as float32 holds it, where large numbers cancel badly."""
+    """Root mean square of the layers' relative errors with Y rounded to float32, in which large numbers cancel badly."""
     Y = [y.float().double() for y in Y]
     return float(np.sqrt(np.mean([_relative(Y[l + 1] @ Y[l].mT - w, w) ** 2 for l, w in enumerate(W)])))
 
 
 def _fit(W: list[Tensor], n_genes: int, sweeps: int) -> list[Tensor]:
-    """[Y_0 … Y_L]: the exact ones where there are, else the best after ``sweeps`` from starts at two layers."""
+    """[Y_0 … Y_L]: an exact solution where there is one, else the best after ``sweeps`` from starts at two layers."""
     spaces, L = _spaces(W, n_genes), len(W)
     exact = (_balanced(_start(W, spaces, n_genes, EXACT_CUTOFF, l)) for l in range(0, L + 1, max(1, L // 8)))
     least, best = min(((_error(W, Y), Y) for Y in exact), key=lambda pair: pair[0])
@@ -102,13 +110,13 @@ def _fit(W: list[Tensor], n_genes: int, sweeps: int) -> list[Tensor]:
 
 
 def _spaces(W: list[Tensor], n_genes: int) -> list[Tensor]:
-    """For every Y_l an orthonormal basis (K, C_l, ≤ G) of what W_l and W_{l+1} see of layer l's neurons."""
+    """For every Y_l, an orthonormal basis (K, C_l, ≤ G) of the leading directions of W_l and W_{l+1}ᵀ in layer l's neurons."""
     seen_by = [[*([W[l - 1]] if l > 0 else []), *([W[l].mT] if l < len(W) else [])] for l in range(len(W) + 1)]
     return [torch.linalg.svd(torch.cat(both, 2), full_matrices=False)[0][:, :, :n_genes] for both in seen_by]
 
 
 def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, anchor: int) -> list[Tensor]:
-    """Y_anchor is the basis of its space; from there to both ends every Y_l is fitted to its neighbour and their weight."""
+    """Y with Y_anchor the basis of its space; towards both ends every Y_l is fitted to its neighbour and the weight between."""
     Y = [R @ torch.eye(R.shape[2], n_genes, dtype=R.dtype, device=R.device) for R in spaces]
     for l in range(anchor + 1, len(Y)):
         Y[l] = spaces[l] @ _completed(spaces[l].mT @ W[l - 1], Y[l - 1].mT, cutoff)
@@ -118,10 +126,10 @@ def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, a
 
 
 def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
-    """B (K, R, G), a least-squares solution of B·A = target, well-conditioned where A leaves a choice.
+    """B (K, R, G), a least-squares solution of B·A = target, well-conditioned where A does not determine it.
 
-    A layer with fewer neurons than genes, C < G, leaves G - C directions of its neighbour open. They get the mean singular
-    value, in the directions in which B is weakest: the layers beyond would have to divide by the weakest.
+    A layer with fewer neurons than genes, C < G, leaves G - C directions of its neighbour undetermined. They get the mean
+    singular value, in the directions in which B is weakest, because the next layers divide by the weakest one.
     """
     B = target @ torch.linalg.pinv(A_KGC, rtol=cutoff)
     (G, C), R = A_KGC.shape[1:], B.shape[1]
@@ -135,9 +143,10 @@ def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
 
 
 def _sweep(W: list[Tensor], Y: list[Tensor], backwards: bool) -> None:
-    """Every Y_l in turn, in place, becomes the solution of Y_l·[Y_{l-1}ᵀ, Y_{l+1}ᵀ] = [W_l, W_{l+1}ᵀ], its neighbours fixed.
+    """Replace every Y_l in turn, in place, by the solution of Y_l·[Y_{l-1}ᵀ, Y_{l+1}ᵀ] = [W_l, W_{l+1}ᵀ], its neighbours fixed.
 
-    Proximal, so that the sum of squares never grows: the solution nearest to the Y_l before, by ``PROXIMAL``.
+    The step is proximal: the distance to the previous Y_l, weighted by ``PROXIMAL``, is added to the sum of squares, which
+    therefore never grows.
     """
     for l in reversed(range(len(Y))) if backwards else range(len(Y)):
         near = [*([Y[l - 1].mT] if l > 0 else []), *([Y[l + 1].mT] if l < len(W) else [])]
@@ -154,7 +163,7 @@ def _balanced(Y: list[Tensor]) -> list[Tensor]:
 
     With the Grams P of the even and Q of the odd ones, A² is their geometric mean P^-½·(P^½·Q·P^½)^½·P^-½.
     """
-    P, Q = (sum(y.mT @ y / y.shape[1] for y in part) for part in (Y[::2], Y[1::2]))
+    P, Q = (sum((y.mT @ y / y.shape[1] for y in part), start=torch.zeros(())) for part in (Y[::2], Y[1::2]))
     root, inverse = _roots(P)
     A2 = inverse @ _roots(root @ Q @ root)[0] @ inverse
     A, A_inverse = _roots((A2 + A2.mT) / 2)
@@ -169,19 +178,19 @@ def _roots(P_KGG: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(X: list[Tensor], O: Tensor, norms: list[float], genome: Genome) -> list[Tensor]:
-    """[O, X_0 … X_L] for the weights as they were, ``norms`` times the fitted ones, as near to the analytic σ's as can be.
+    """[O, X_0 … X_L] for the original weights, ``norms`` times the fitted ones, scaled as near to the analytic σ's as possible.
 
-    The decoded weights leave two scales open: of all even against all odd X_l, and of O against X. The optimiser's steps suit
-    genes of the size that they have in training from the start.
+    The decoded weights leave two scales undetermined: of all even against all odd X_l, and of O against X. Fine-tuning works
+    best with genes of the size that the optimiser's learning rate was chosen for, that of the analytic wiring.
     """
     sizes = [float(x.square().mean().sqrt()) or 1.0 for x in X]
-    sigma_O, sigma_X = genome.analytic_sigmas()
+    analytic = genome.analytic_genotype()
     # log a_l = constant + by_o·log o + by_0·log a_0 where a_l·o·a_{l-1} = norms[l-1]: two scales are free
     scales = [np.array([0.0, 0.0, 1.0])]
     for norm in norms:
         scales.append(np.array([math.log(norm), -1.0, 0.0]) - scales[-1])
     rows = np.array([np.array([0.0, 1.0, 0.0]), *scales])
-    wanted = np.log(np.sqrt(TRUNCATED_VARIANCE) * np.array([sigma_O, *sigma_X]))
+    wanted = np.log(np.sqrt(TRUNCATED_VARIANCE) * np.array([analytic.sigma_O, *analytic.sigma_X]))
     there = np.log([float(O.square().mean().sqrt()), *sizes])
     free = np.linalg.lstsq(rows[:, 1:], wanted - there - rows[:, 0], rcond=None)[0]
     factors = np.exp(rows[:, 0] + rows[:, 1:] @ free)

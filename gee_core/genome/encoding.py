@@ -1,10 +1,10 @@
-"""Genetic encoding of any chain of convolutions, in place, through ``torch.nn.utils.parametrize``.
+"""Genetic encoding of any chain of convolutions, through ``torch.nn.utils.parametrize``.
 
-    genome = encode(net, conv_chain(net, torch.zeros(1, 3, 32, 32)), n_genes=64)   # net computes as before, grown from genes
-    plain = decode(net)                                                           # the same function, ordinary weights
+    net = encode(net, n_genes=64, example=torch.zeros(1, 3, 32, 32))   # a copy whose weights are decoded from genes
+    plain = decode(net)                                                # the same function with ordinary weights
 
-In the state dict every encoded convolution holds ``….parametrizations.weight.original``: its X_l, (k², C_l, g), in place
-of a weight. ``genome.O`` (g, g) and ``genome.X_0`` (k², C_0, g) complete it.
+In the state dict, every encoded convolution has ``….parametrizations.weight.original``, its X_l of shape (k², C_l, g), in
+place of a weight. The rest of the genes is ``genome.O`` (g, g) and ``genome.X_0`` (k², C_0, g).
 
 Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 """
@@ -12,34 +12,36 @@ Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 import copy
 import itertools
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gee_core.genome.genotype import Genotype
 from gee_core.genome.weight import decode_conv, decode_macs
-from gee_core.genome.wiring import analytic_sigmas, truncated_normal_
+from gee_core.genome.wiring import analytic_genotype, truncated_normal_
 
 
 class GeneticWeight(nn.Module):
-    """The parametrization: turns a convolution's X_l into its weight W_l, looking up O and X_{l-1} where they live."""
+    """The parametrization of one convolution: computes its weight W_l from its own X_l and the shared O and X_{l-1}."""
 
     def __init__(self, genome: "Genome", previous: nn.Conv2d | None, conv: nn.Conv2d):
         super().__init__()
-        self._sources = (genome, previous)  # a tuple, so that torch does not register them a second time
-        self.kernel_size = tuple(conv.kernel_size)
+        self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
+        self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
 
     def X_in(self) -> Tensor:
         """The encoding (K, I, G) of this convolution's input neurons: X_{l-1}."""
         genome, previous = self._sources
-        return genome.X_0 if previous is None else previous.parametrizations.weight.original
+        return genome.X_0 if previous is None else _encoding(previous)
 
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w)."""
         return decode_conv(self.X_in(), self._sources[0].O, X_out_KJG, self.kernel_size)
 
     def right_inverse(self, W: Tensor) -> Tensor:
-        """A place (K, J, G) for X_l, still zero: ``Genome.initialise`` fills it."""
+        """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it."""
         n_genes = self._sources[0].n_genes
         return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], n_genes)
 
@@ -66,88 +68,148 @@ class Genome(nn.Module):
         self.X_0 = nn.Parameter(like.new_zeros(self.kernel_positions, self.channels[0], n_genes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` as it is: a genome that ``encode`` adds to an ``nn.Sequential`` runs as its last layer."""
+        """``x`` unchanged: in an ``nn.Sequential``, the genome that ``encode`` adds runs as the last layer."""
         return x
 
     def encodings(self) -> list[nn.Parameter]:
-        """[X_0 … X_L], each (K, C_l, G)."""
-        return [self.X_0, *(conv.parametrizations.weight.original for conv in self._convs[1:])]
+        """[X_0 … X_L], each of shape (K, C_l, G)."""
+        return [self.X_0, *(_encoding(conv) for conv in self._convs[1:])]
 
-    def analytic_sigmas(self) -> tuple[float, list[float]]:
-        """(σ_O, [σ_0 … σ_L]) that give every decoded weight He's variance: see ``wiring.analytic_sigmas``."""
-        return analytic_sigmas(self.channels, self.n_genes, self.kernel_positions)
+    def analytic_genotype(self) -> Genotype:
+        """The σ's that give every decoded weight He's variance: see ``wiring.analytic_genotype``."""
+        return analytic_genotype(self.channels, self.n_genes, self.kernel_positions)
 
     @torch.no_grad()
-    def initialise(self, sigma_O: float, sigma_X: Sequence[float], generator: torch.Generator) -> None:
+    def initialise(self, genotype: Genotype, generator: torch.Generator) -> None:
         """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²), in this order, from ``generator`` (Eq. 9).
 
         Raises:
-            ValueError: there is not one σ per encoding.
+            ValueError: the genotype does not have one σ per encoding.
         """
-        X = self.encodings()
+        X, sigma_X = self.encodings(), genotype.sigma_X
         if len(sigma_X) != len(X):
             raise ValueError(f"sigma_X needs one value per encoding X_0 … X_{len(X) - 1}, got {len(sigma_X)}")
-        for tensor, sigma in zip([self.O, *X], [sigma_O, *sigma_X], strict=True):
+        for tensor, sigma in zip([self.O, *X], [genotype.sigma_O, *sigma_X], strict=True):
             drawn = torch.empty(tensor.shape, device=generator.device)
             tensor.copy_(truncated_normal_(drawn, sigma, generator))
 
     def decode_macs(self) -> list[int]:
-        """Multiply-accumulates that building each W_l once costs, for l = 1 … L."""
+        """Multiply-accumulates of decoding each W_l once, for l = 1 … L."""
         pairs = itertools.pairwise(self.channels)
         return [decode_macs(self.kernel_positions, I, J, self.n_genes) for I, J in pairs]
 
     def encoded_convs(self) -> tuple[nn.Conv2d, ...]:
-        """The convolutions whose weights are grown, l = 1 … L."""
+        """The convolutions whose weights are decoded from genes, l = 1 … L."""
         return self._convs[1:]
 
     def extra_repr(self) -> str:
         return f"n_genes={self.n_genes}, channels={self.channels}"
 
 
+def _encoding(conv: nn.Conv2d) -> nn.Parameter:
+    """X_l, which takes the place of the weight of an encoded convolution."""
+    return cast(Any, conv).parametrizations.weight.original
+
+
 def genome_of(net: nn.Module) -> Genome | None:
-    """The genes of a network that ``encode`` changed; None of a plain one."""
+    """The genes of an encoded network; None for a plain one."""
     genome = net._modules.get("genome")
     return genome if isinstance(genome, Genome) else None
 
 
 def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
-    """The convolutions of ``net`` that an encoding can chain, in order of first execution on ``example``.
+    """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
 
-    Taken are ungrouped 2-d convolutions with a kernel larger than 1x1. The first is the stem: it keeps its weight.
+    These are the ungrouped 2-d convolutions with a kernel larger than 1x1. The first is the stem, which keeps its weight.
+
+    Args:
+        net: any network; it is not changed.
+        example: an input that ``net`` accepts. Its values do not matter.
     """
     names: list[str] = []
-    probe = copy.deepcopy(net).eval()  # a copy, so that neurons of the user's own keep their charge
+    probe = copied(net).eval()  # a copy, so that stateful neurons of ``net`` keep their charge
     for name, module in probe.named_modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
             module.register_forward_pre_hook(lambda conv, args, name=name: names.append(name))
     with torch.no_grad():
         probe(example)
-    return [net.get_submodule(name) for name in dict.fromkeys(names)]
+    return [cast(nn.Conv2d, net.get_submodule(name)) for name in dict.fromkeys(names)]
 
 
-def encode(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, seed: int = 0) -> Genome:
-    """Replace the weights of ``convs[1:]`` by genes, in place, and give ``net`` the shared rest as ``net.genome``.
+def encode(
+    net: nn.Module,
+    n_genes: int,
+    *,
+    example: Tensor | None = None,
+    convs: Sequence[nn.Conv2d] | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """A copy of ``net`` in which genes take the place of the weights of a chain of convolutions.
+
+    The first convolution of the chain, the stem, keeps its weight: only its output neurons are encoded. The genes start at
+    the analytic wiring, under which every decoded weight has He's variance; the weights they replace play no part.
 
     Args:
-        net: any network that contains ``convs``.
-        convs: the chain, in order of execution; each takes as many channels as the one before puts out. ``convs[0]``,
-            the stem, stays plain: only its output neurons are encoded.
+        net: any network; it is not changed.
         n_genes: g.
-        seed: of the initial wiring, drawn with the analytic σ's (see ``wiring.analytic_sigmas``).
+        example: an input of ``net``, to find the chain with ``conv_chain``.
+        convs: the chain itself, instead of ``example``: convolutions of ``net`` in order of execution, each of which takes as
+            many channels as the one before puts out.
+        seed: of the initial wiring.
 
     Returns:
-        The genome: initialise it again with evolved σ's, or read X and O.
+        The copy. Its genes are ``net.genome``: initialise them again with evolved σ's, or read X and O.
 
     Raises:
-        ValueError: the chain is too short, grouped, of mixed kernel sizes, or does not connect; or n_genes < 1.
+        ValueError: not exactly one of ``example`` and ``convs`` is given; the chain is too short, grouped, of mixed kernel
+            sizes, or does not connect; or n_genes < 1.
     """
-    _check_chain(net, convs, n_genes)
+    encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
+    genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))
+    return encoded
+
+
+def encoded_copy(
+    net: nn.Module, n_genes: int, example: Tensor | None, convs: Sequence[nn.Conv2d] | None
+) -> tuple[nn.Module, Genome, list[nn.Conv2d]]:
+    """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
+    if convs is None and example is not None:
+        chain = conv_chain(net, example)
+    elif convs is not None and example is None:
+        chain = list(convs)
+    else:
+        raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
+    _check_chain(net, chain, n_genes)
+    names = {module: name for name, module in net.named_modules()}
+    encoded = copied(net)
+    twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]
+    return encoded, attach_genome(encoded, twins, n_genes), chain
+
+
+def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> Genome:
+    """Replace the weights of ``convs[1:]`` by genes that are still zero, in place, with the rest as ``net.genome``.
+
+    For networks that nobody else holds yet; ``encode`` is the public function, and checks its arguments.
+    """
     genome = Genome(convs, n_genes)
     net.add_module("genome", genome)
     for previous, conv in zip([None, *convs[1:-1]], convs[1:], strict=True):
         parametrize.register_parametrization(conv, "weight", GeneticWeight(genome, previous, conv))
-    genome.initialise(*genome.analytic_sigmas(), torch.Generator().manual_seed(seed))
     return genome
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A deep copy of ``net``.
+
+    Raises:
+        ValueError: it cannot be copied, as neurons cannot that hold the graph of their last run.
+    """
+    try:
+        return copy.deepcopy(net)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network cannot be copied ({error}): reset its neurons first (spikingjelly's functional.reset_net)"
+        ) from error
 
 
 def _check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> None:
@@ -183,11 +245,11 @@ def _check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> No
 
 
 def decode(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` in which every encoded convolution is plain again, with the weight its genes grow.
+    """A copy of ``net`` in which every encoded convolution is plain again, with the weight that its genes decode to.
 
     A network without genes is copied as it is.
     """
-    plain = copy.deepcopy(net)
+    plain = copied(net)
     for module in list(plain.modules()):
         genome = genome_of(module)
         if genome is not None:
@@ -199,7 +261,10 @@ def decode(net: nn.Module) -> nn.Module:
 
 
 def _make_plain(conv: nn.Conv2d, W: Tensor) -> None:
-    """Undo the parametrization of a copy. ``remove_parametrizations`` would do it to the original too: they share a class."""
+    """Undo the parametrization of a copy.
+
+    ``remove_parametrizations`` would change the original too, because the two share a class.
+    """
     conv.__class__ = parametrize.type_before_parametrizations(conv)
     del conv.parametrizations
     conv.weight = nn.Parameter(W)

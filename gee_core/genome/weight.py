@@ -1,4 +1,4 @@
-"""From genes to weights: the paper's main formula, stated once.
+"""The paper's main formula: weights from genes.
 
 Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 """
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def decode_conv(X_in_KIG: Tensor, O_GG: Tensor, X_out_KJG: Tensor, kernel_size: tuple[int, int]) -> Tensor:
-    """The convolution weight W (J, I, k_h, k_w) grown from its genes: W[p] = X_out[p] · O · X_in[p]ᵀ, Eq. 1 and 3.
+    """The convolution weight W (J, I, k_h, k_w) decoded from its genes: W[p] = X_out[p] · O · X_in[p]ᵀ, Eq. 1 and 3.
 
-    It lies in memory as (J, k_h, k_w, I): channels-last, the layout in which convolutions are fast.
+    Its memory layout is (J, k_h, k_w, I), channels-last, in which convolutions are fast.
     """
     W_KJI = torch.matmul(torch.matmul(X_out_KJG, O_GG), X_in_KIG.transpose(1, 2))
     return W_KJI.transpose(0, 1).contiguous().unflatten(1, kernel_size).permute(0, 3, 1, 2)

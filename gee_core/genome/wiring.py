@@ -1,13 +1,16 @@
-"""The initial wiring: standard deviations → truncated-normal X and O (Eq. 9), and the σ's that suit a network.
+"""The initial wiring: draws of X and O from truncated normals (Eq. 9), and the analytic σ's of a network.
 
 Shapes: K kernel positions, C channels, G genes.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from gee_core.genome.genotype import Genotype
 
 TRUNCATION = 2.0
 """Draws lie in [-2σ, 2σ]. Paper: "truncated to the interval" (formula lost). Here: ±2σ, as torch and TensorFlow do."""
@@ -21,17 +24,17 @@ TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
 def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place.
 
-    ``sigma`` is the standard deviation before truncation; the draws' own is 0.88·σ.
+    ``sigma`` is the standard deviation before truncation; that of the draws is 0.88·σ.
     """
     bound = TRUNCATION * sigma
     return torch.nn.init.trunc_normal_(tensor, 0.0, sigma, -bound, bound, generator=generator)
 
 
-def analytic_sigmas(channels: list[int], n_genes: int, kernel_positions: int = 9) -> tuple[float, list[float]]:
-    """The wiring (σ_O, [σ_0 … σ_L]) under which every decoded weight has the variance of He's initialisation.
+def analytic_genotype(channels: Sequence[int], n_genes: int, kernel_positions: int = 9) -> Genotype:
+    """The σ's under which every decoded weight has the variance of He's initialisation.
 
-    For each encoded layer l: g²·σ_l²·σ_O²·σ_{l-1}²·0.774³ = 2 / (k²·C_{l-1}). That is L equations in the L + 2
-    logarithms; taken is the solution nearest to all σ equal, so that no matrix is scaled at another's expense.
+    For each encoded layer l: g²·σ_l²·σ_O²·σ_{l-1}²·0.774³ = 2 / (k²·C_{l-1}). These are L equations in the L + 2
+    logarithms. Of their solutions, this is the one nearest to all σ equal, so that no matrix is scaled at another's expense.
 
     Args:
         channels: [C_0 … C_L], the channels whose encodings are X_0 … X_L, in order of execution.
@@ -48,4 +51,4 @@ def analytic_sigmas(channels: list[int], n_genes: int, kernel_positions: int = 9
     equal = np.full(n_layers + 2, log_product.mean() / 3)
     shift = np.linalg.lstsq(A, log_product - A @ equal, rcond=None)[0]
     sigma_O, *sigma_X = np.exp(equal + shift).tolist()
-    return sigma_O, sigma_X
+    return Genotype(sigma_O, tuple(sigma_X))

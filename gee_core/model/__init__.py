@@ -1,1 +1,1 @@
-"""The paper's networks, genetic or plain."""
+"""The paper's networks, genetically encoded or plain."""

@@ -1,4 +1,4 @@
-"""The width at which an unencoded network has as many parameters as a genetic one: the control at equal size."""
+"""The width at which a plain network has as many parameters as an encoded one: the control at equal size."""
 
 import math
 
@@ -15,15 +15,15 @@ def narrowed_width(
 ) -> float:
     """The width at which the plain network ``name`` comes closest to ``target`` parameters, counted on the built network.
 
-    Channels are whole numbers, so the count rises in steps: the width returned is a short number within the best step.
+    Channels are whole numbers, so the count rises in steps. The result is a number of few decimals within the best step.
 
     Args:
         name: key of ``NETWORKS``.
         num_classes: K.
         in_channels: channels of the images.
         image_size: side of the images in pixels.
-        target: the parameters to reach.
-        tolerance: how far off they may be, as a part of ``target``.
+        target: the number of parameters to reach.
+        tolerance: the largest accepted deviation, as a fraction of ``target``.
 
     Raises:
         InputError: no width comes that close.

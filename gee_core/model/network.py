@@ -1,18 +1,22 @@
-"""From a table entry to a network, genetic or plain by one argument.
+"""The networks of the table, genetically encoded or plain by one argument.
 
 Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
 
+import inspect
 import math
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gee_core.genome.encoding import encode
-from gee_core.model.zoo import NETWORKS, Block, NetworkSpec, P
+from gee_core.genome.encoding import attach_genome
+from gee_core.model.zoo import NETWORKS, Block, NetworkSpec
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.snn.norm_lif import NormLIF
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class Stem(nn.Module):
@@ -66,19 +70,25 @@ class BasicBlock(nn.Module):
 
 
 class SpikingNetwork(nn.Module):
-    """A network of the table; ``genome_of`` gives its genes where it is genetically encoded."""
+    """A network of the table; ``genome_of`` gives its genes where it is genetically encoded.
+
+    Attributes:
+        T: time steps.
+        built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
+    """
 
     def __init__(self, spec: NetworkSpec, num_classes: int, in_channels: int, image_size: int, width: float, lif: dict):
         super().__init__()
         C = _scaled(spec.stem, width)
         size = image_size
         self.T = lif["T"]
+        self.built_with: dict[str, Any] = {}
         self.stem = Stem(in_channels, C, spec.imagenet_stem, lif)
         if spec.imagenet_stem:
             size = math.ceil(math.ceil(size / 2) / 2)
         body: list[nn.Module] = []
         for layer in spec.body:
-            if layer == P:
+            if isinstance(layer, str):  # P
                 if size > 1:  # Paper: 32x32 images only. Here: smaller ones skip the pools they have no pixels for.
                     body.append(nn.MaxPool2d(2))
                     size //= 2
@@ -95,16 +105,16 @@ class SpikingNetwork(nn.Module):
         features = C * side * side
         head: list[nn.Module] = []
         if spec.hidden is not None:
-            hidden = _scaled(spec.hidden, width)
-            head += [nn.Linear(features, hidden), LIF(**lif)]
-            features = hidden
+            hidden = nn.Linear(features, _scaled(spec.hidden, width))
+            head += [hidden, LIF(**lif)]
+            features = hidden.out_features
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
-            nn.init.kaiming_normal_(self.head[0].weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
@@ -129,9 +139,9 @@ def build_network(
     n_genes: int | None = None,
     width: float = 1.0,
     seed: int = 0,
-    **lif,
+    **lif: Any,
 ) -> SpikingNetwork:
-    """A network of ``NETWORKS``, genetic with ``n_genes`` genes or plain (He-initialised) with ``n_genes=None``.
+    """A network of ``NETWORKS``: encoded with ``n_genes`` genes, or plain (He-initialised) with ``n_genes=None``.
 
     Args:
         name: key of ``NETWORKS``.
@@ -140,7 +150,7 @@ def build_network(
         image_size: height and width of the images, in pixels.
         n_genes: g, or None for ordinary weights.
         width: multiplies every channel count of the table.
-        seed: of every weight drawn here; the global generator stays as it was.
+        seed: of every weight; torch's global generator is left as it was.
         lif: arguments of ``LIF``: T, tau, …
 
     Raises:
@@ -148,21 +158,26 @@ def build_network(
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
-    counts = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size, "T": lif.get("T", 4)}
-    for argument, value in counts.items():
+    lif = {key: parameter.default for key, parameter in inspect.signature(LIF).parameters.items()} | lif
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    for argument, value in (sizes | {"T": lif["T"]}).items():
         if value < 1:
             raise ValueError(f"{argument} must be >= 1, got {value}")
+    if n_genes is not None and n_genes < 1:
+        raise ValueError(f"n_genes must be >= 1, got {n_genes}")
     if width <= 0:
         raise ValueError(f"width must be > 0, got {width}")
     with private_torch_rng(seed):
-        net = SpikingNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, {"T": 4} | lif)
+        net = SpikingNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, lif)
+    net.built_with = {"name": name, "width": width, **sizes, "lif": lif}
     if n_genes is not None:
-        encode(net, net.conv_chain(), n_genes, seed)
+        genome = attach_genome(net, net.conv_chain(), n_genes)
+        genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))
     return net
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Trainable numbers of ``net``, shared ones once."""
+    """Trainable numbers of ``net``, each shared one counted once."""
     return sum(p.numel() for p in net.parameters())
 
 
@@ -172,6 +187,6 @@ def count_plain_parameters(name: str, num_classes: int, in_channels: int, image_
         return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width))
 
 
-def to_channels_last(net: nn.Module) -> nn.Module:
-    """``net`` with convolution weights in channels-last layout, the fast one on CPU and GPU; genes have none."""
-    return net.to(memory_format=torch.channels_last)
+def to_channels_last(net: Net) -> Net:
+    """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU. Genes have none."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

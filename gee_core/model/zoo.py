@@ -1,4 +1,4 @@
-"""The paper's networks as data. To add one, add an entry to ``NETWORKS``.
+"""The paper's networks as data. To add a network, add an entry to ``NETWORKS``.
 
 A body is a tuple of layers, in order: a number is a 3x3 convolution with that many outputs (with batch norm and LIF), ``P``
 a 2x2 max pool, ``Block`` a residual basic block of two 3x3 convolutions. Widths are the paper's; ``width`` scales them.

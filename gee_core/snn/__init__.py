@@ -1,1 +1,1 @@
-"""The neuron."""
+"""Spiking neurons."""

@@ -1,17 +1,18 @@
-"""The loops over time of LIF neurons, alone and with the batch norm before them, in one or two passes over memory each way.
+"""Loops over time of LIF neurons, alone or after a batch norm, in one or two passes over memory in each direction.
 
-They are plain functions of tensors; `run` compiles them where that pays. Compiled and eager are the same arithmetic, since
-the compiler is told not to contract multiplications and additions: LIF's loops give the same bits, and the sums over a batch
-that the norm needs differ in the order of their terms alone.
+The loops are plain functions of tensors, which `run` compiles where that pays. Compiled and eager loops do the same
+arithmetic, because the compiler does not contract multiplications and additions: LIF's loops give the same bits, and the
+batch norm's sums differ only in the order of their terms.
 
 Shapes: T steps, N neurons times batch in any layout; B batch, C channels, H W space, channels-last in memory, which the loops
-see as (T, B, S, C) with S = H*W. They compute in float32 (float64 for float64) whatever the type of their arguments.
+view as (T, B, S, C) with S = H*W. They compute in float32 (float64 for float64 arguments).
 """
 
 import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +22,10 @@ from torch.fx.experimental import _config as fx_config
 log = logging.getLogger(__name__)
 
 WORTH_COMPILING = 2**20
-"""Elements from which a compiled loop is used on a CPU; below, loading the compiler costs more than it saves."""
+"""Least number of elements for a compiled loop on a CPU; below it, loading the compiler costs more than it saves."""
 
 MAX_FORMS = 64
-"""Forms of one loop that a process compiles: one per T, number format, set of neuron constants, with a residual or without."""
+"""Most variants of one loop that a process compiles: one per T, dtype, set of neuron constants, and with or without residual."""
 
 
 def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
@@ -34,12 +35,12 @@ def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> T
 
 
 def current_gradient_TN(x: Tensor, grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
-    """dL/dx (T, N) from dL/ds (T, N): walks the membrane of the currents ``x`` once more, then back through time."""
+    """dL/dx (T, N) from dL/ds (T, N): recomputes the membrane of the currents ``x``, then goes back through time."""
     membrane = _charge_and_fire([_wide(x_t) for x_t in x.unbind(0)], tau, decay_input, v_threshold)
     return torch.stack([g.to(x.dtype) for g in _back_through_time(membrane, grad_s, tau, decay_input, v_threshold, alpha)])
 
 
-def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, *lif) -> Tensor:
+def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, *lif: Any) -> Tensor:
     """Spikes (T*B, C, H, W) of currents ``scale·x + shift (+ residual)``.
 
     ``x`` is (rows*B, C, H, W): rows is T, or 1 where the same row drives every step. ``residual`` is (T*B, C, H, W).
@@ -50,11 +51,11 @@ def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
 
 
 def batch_norm_spikes(
-    x: Tensor, near: Tensor, weight: Tensor, bias: Tensor, eps: float, residual: Tensor | None, T: int, rows: int, *lif
+    x: Tensor, near: Tensor, weight: Tensor, bias: Tensor, eps: float, residual: Tensor | None, T: int, rows: int, *lif: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of the batch ``x`` itself.
 
-    ``near`` (C,) is any guess at the mean, such as the running one: sums are taken about it, so that they do not cancel.
+    ``near`` (C,) is any estimate of the mean, such as the running mean: sums are taken about it, to avoid cancellation.
     """
     mean, var = _statistics(_split(x, rows), near)
     scale, shift = _affine(weight, bias, mean, (var + eps).rsqrt())
@@ -85,7 +86,7 @@ def batch_norm_spikes_gradient(
     gradients = _back_through_time(membrane, _split(grad_s, T), tau, decay_input, v_threshold, alpha)
     if rows < T:
         gradients = [functools.reduce(torch.add, gradients)]
-    g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded as a separate batch norm would receive it
+    g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it
     wide_g, normed = _wide(g), (_wide(y) - mean) * inv_std
     n = _count(y)
     grad_bias, grad_weight = _sum_to_channels(wide_g), _sum_to_channels(wide_g * normed)
@@ -94,7 +95,7 @@ def batch_norm_spikes_gradient(
 
 
 def _charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float) -> list[Tensor]:
-    """The membrane h_t at every step, before it fires; at rest before the first."""
+    """The membrane h_t at every step, before it fires; it is at rest before the first step."""
     membrane, v = [], None
     for x_t in currents:
         h = _charge(x_t, v, tau, decay_input)
@@ -150,7 +151,7 @@ def _count(y: Tensor) -> int:
 
 
 def _sum_to_channels(x: Tensor) -> Tensor:
-    """(…, B, S, C) → (C,): first over an image's positions, which a core's cache holds, then over the images."""
+    """(…, B, S, C) → (C,): first over the positions of an image, which fit a core's cache, then over the images."""
     return x.sum(2).sum((0, 1))
 
 
@@ -175,12 +176,15 @@ def compiles(x: Tensor) -> bool:
     return _compiles[0] and (x.is_cuda or x.numel() >= WORTH_COMPILING)
 
 
-def run(loop: Callable, x: Tensor, *args):
+def run(loop: Callable, x: Tensor, *args: Any) -> Any:
     """``loop(x, *args)``, compiled where that pays and is possible."""
     if compiles(x):
         try:
             # use_duck_shape: two sizes that are equal by chance do not become a condition
-            with fx_config.patch(use_duck_shape=False), dynamo_config.patch(recompile_limit=MAX_FORMS):
+            with (
+                fx_config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+                dynamo_config.patch(recompile_limit=MAX_FORMS),
+            ):
                 return _compiled(loop)(x, *args)
         except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
             _compiles[0] = False

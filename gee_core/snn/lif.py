@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron (Lapicque), several time steps at once.
+"""The leaky integrate-and-fire neuron (Lapicque), computed for several time steps at once.
 
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 
@@ -9,6 +9,8 @@ Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch
 
 Paper: says "LIF" and cites Lapicque. Here: the defaults of the authors' own framework, see ``LIF``.
 """
+
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import neuron, surrogate
@@ -32,16 +34,16 @@ def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: flo
 
 
 class LIFSteps(torch.autograd.Function):
-    """``lif_steps`` with the triangular surrogate; keeps only its input and walks the membrane again in backward."""
+    """``lif_steps`` with the triangular surrogate; saves only its input and recomputes the membrane in backward."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.constants = T, (tau, decay_input, v_threshold, alpha)
         return lif_steps(x, T, tau, decay_input, v_threshold)
 
     @staticmethod
-    def backward(ctx, grad_s: Tensor):
+    def backward(ctx: Any, grad_s: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         T, constants = ctx.constants
         grad_s = grad_s.to(x.dtype)
@@ -52,7 +54,7 @@ class LIFSteps(torch.autograd.Function):
 
 
 def _fold(x: Tensor, T: int) -> Tensor:
-    """(T*B, ...) → (T, N), N in the order of memory: no copy of a dense tensor, whether channels-last or not."""
+    """(T*B, ...) → (T, N), N in the order of memory, so that a dense tensor is not copied, channels-last or not."""
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)
     return x.reshape(T, -1)
@@ -76,14 +78,14 @@ def _same_layout(x: Tensor, y: Tensor) -> bool:
 class LIF(neuron.LIFNode):
     """SpikingJelly's ``LIFNode`` for T steps folded into the batch: (T*B, ...) currents in, (T*B, ...) spikes out.
 
-    Every call starts with the membrane at rest and leaves no state behind, so nothing has to be reset between batches.
+    Every call starts with the membrane at rest and keeps no state, so nothing has to be reset between batches.
     With the hard reset to 0, detached, and the triangular surrogate (the defaults) it runs ``LIFSteps``, which equals
     SpikingJelly spike for spike and in its gradient; any other setting runs SpikingJelly's own multi-step path.
 
     Args:
         T: number of time steps.
         tau: membrane time constant τ, in steps, > 1.
-        decay_input: whether the input current is divided by τ too.
+        decay_input: whether the input current is divided by τ, as the leak is.
         v_threshold: firing threshold V_th.
         v_reset: membrane after a spike; ``None`` subtracts V_th instead (soft reset).
         detach_reset: no gradient through the reset.
@@ -91,7 +93,7 @@ class LIF(neuron.LIFNode):
         surrogate_alpha: α, the slope of the surrogate.
 
     Attributes:
-        is_standard: whether it runs ``LIFSteps``.
+        is_standard: whether the settings are those of ``LIFSteps``.
     """
 
     def __init__(

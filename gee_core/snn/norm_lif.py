@@ -1,11 +1,13 @@
-"""Batch norm, an optional residual sum and LIF in one: what follows every convolution.
+"""Batch norm, an optional residual sum and LIF in one module: what follows every convolution.
 
-Where the loops compile (see ``kernels``) and the tensors lie channels-last, all of it is two passes over memory forward and
-two backward, and between them only the convolution's output is kept: the membrane is walked again in backward. Elsewhere it
-is ``nn.BatchNorm2d``, a sum and ``LIF``, which is the reference too.
+Where the loops compile (see ``kernels``) and the tensors are channels-last, the module takes two passes over memory forward
+and two backward, and saves only the convolution's output: backward recomputes the membrane. Elsewhere it runs
+``nn.BatchNorm2d``, a sum and ``LIF``, which are the reference as well.
 
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,35 +49,46 @@ class NormLIF(nn.Module):
         if residual is not None and not (_is_dense(residual) and residual.shape == x.shape):
             return False
         if norm._forward_hooks or lif._forward_hooks or norm._forward_pre_hooks or lif._forward_pre_hooks:
-            return False  # somebody wants to see what passes between the two
-        # A norm that is not quite ours (a synchronised one, a frozen one that is being differentiated) runs as it is.
+            return False  # a hook wants to see the tensors between the two
+        # Other norms (a synchronised one, or a frozen one under autograd) run as they are.
         plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.momentum is not None and norm.running_mean is not None
         return plain and (norm.training if torch.is_grad_enabled() else True)
 
     def _fused(self, x: Tensor, residual: Tensor | None, rows: int) -> Tensor:
         norm, lif = self.norm, self.lif
+        running_mean, running_var = norm.running_mean, norm.running_var
+        assert running_mean is not None and running_var is not None and norm.momentum is not None  # _fuses checks it
         constants = lif.T, rows, lif.tau, lif.decay_input, lif.v_threshold
         if not norm.training:
-            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-            shift = norm.bias - norm.running_mean * scale
+            scale = norm.weight / torch.sqrt(running_var + norm.eps)
+            shift = norm.bias - running_mean * scale
             return kernels.run(kernels.norm_spikes, x, scale, shift, residual, *constants)
         alpha = lif.surrogate_function.alpha
-        spikes, mean, var = NormLIFSteps.apply(
-            x, residual, norm.weight, norm.bias, norm.running_mean, norm.eps, constants, alpha
-        )
+        spikes, mean, var = NormLIFSteps.apply(x, residual, norm.weight, norm.bias, running_mean, norm.eps, constants, alpha)
         with torch.no_grad():
             n = x[:, 0].numel()
-            norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(var * (n / max(n - 1, 1)), norm.momentum)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.add_(1)
+            running_mean.lerp_(mean, norm.momentum)
+            running_var.lerp_(var * (n / max(n - 1, 1)), norm.momentum)
         return spikes
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`kernels.batch_norm_spikes` with the triangular surrogate; keeps its inputs, and two numbers per channel."""
+    """`kernels.batch_norm_spikes` with the triangular surrogate; saves its inputs and two numbers per channel."""
 
     @staticmethod
-    def forward(ctx, x, residual, weight, bias, near, eps, constants, alpha) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        near: Tensor,
+        eps: float,
+        constants: tuple,
+        alpha: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
         spikes, mean, var = kernels.run(kernels.batch_norm_spikes, x, near, weight, bias, eps, residual, *constants)
         ctx.save_for_backward(x, residual, weight, bias, mean, var)
@@ -84,7 +97,7 @@ class NormLIFSteps(torch.autograd.Function):
         return spikes, mean, var
 
     @staticmethod
-    def backward(ctx, grad_s: Tensor, *_):
+    def backward(ctx: Any, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, residual, weight, bias, mean, var = ctx.saved_tensors
         eps, constants = ctx.constants
         grad_s = grad_s.to(x.dtype).contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from gee_core.errors import InputError
 
@@ -84,7 +85,7 @@ def _remove_left_over(path: Path) -> None:
             continue
 
 
-def flush(file) -> None:
+def flush(file: IO) -> None:
     """Bring what was written to the open ``file`` onto the disk."""
     file.flush()
     os.fsync(file.fileno())

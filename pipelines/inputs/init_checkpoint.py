@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.table import Table
 
-from gee_core.checkpoint import load_network, load_tensors, save_tensors
-from gee_core.config import NetworkConfig, Params
+from gee_core.checkpoint import save
+from gee_core.config import Params
 from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
-from gee_core.evolution.proxy import wired_network
 from gee_core.genome.compress import compress
-from gee_core.model.network import SpikingNetwork, build_network, count_parameters, to_channels_last
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import SpikingNetwork, count_parameters
+from pipelines.inputs.trained_network import load_checkpoint, load_configured
 from pipelines.project.paths import CHECKPOINT
 
 
@@ -28,13 +28,13 @@ def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[st
         raise InputError(f"{named}: DVC empties {CHECKPOINT.parent} before train runs: name a copy elsewhere, with its .json")
     plain = params.network.model_copy(update={"n_genes": None})
     try:
-        net = load_network(path, wired_network(plain, meta, None, 0), plain, meta)
+        net = load_configured(path, plain, meta)
     except InputError as error:
-        reason = str(error).rsplit("; ", 1)[0].removeprefix(f"{path}: ")
         raise InputError(
-            f"{named}: {reason}: name a network.safetensors of this network trained with network.n_genes = null, or null"
+            f"{named}: {error.problem.removeprefix(f'{path}: ')}",
+            "name a network.safetensors of this network trained with network.n_genes = null, or null",
         ) from None
-    return net, _compress(net, params.network.n_genes)
+    return _compress(net, params.network.n_genes)
 
 
 def init_from_files(params: Params) -> list[Path]:
@@ -59,29 +59,20 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     """
     if out.resolve() == path.resolve():
         raise InputError(f"{out}: is the checkpoint itself, and its weights would be lost: name another file with --out")
-    tensors, saved = load_tensors(path)
-    try:
-        network = NetworkConfig(**saved["network"])
-        shape = {key: saved[key] for key in ("num_classes", "in_channels", "image_size")}
-        net = build_network(network.name, **shape, n_genes=network.n_genes, width=network.width, **network.lif())
-        net.load_state_dict(tensors)
-    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: no network that `train` wrote ({' '.join(str(error).split())[:200]}); name another"
-        ) from None
-    if network.n_genes is not None:
-        raise InputError(f"{path}: has {network.n_genes} genes already; name a network trained with network.n_genes = null")
-    before = count_parameters(net)
-    errors = _compress(to_channels_last(net), n_genes)
-    genetic = network.model_copy(update={"n_genes": n_genes})
-    save_tensors(out, net.state_dict(), saved | {"network": genetic.model_dump()})
-    return errors, before, count_parameters(net)
+    net = load_checkpoint(path)
+    genome = genome_of(net)
+    if genome is not None:
+        raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")
+    encoded, errors = _compress(net, n_genes)
+    save(out, encoded)
+    return errors, count_parameters(net), count_parameters(encoded)
 
 
-def _compress(net: SpikingNetwork, n_genes: int) -> dict[str, float]:
-    genome, errors = compress(net, net.conv_chain(), n_genes)
+def _compress(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
+    """The encoded copy of ``net``, and the relative error of each encoded layer by its name."""
+    encoded, errors = compress(net, n_genes, convs=net.conv_chain())
     names = {module: name for name, module in net.named_modules()}
-    return dict(zip((names[conv] for conv in genome.encoded_convs()), errors, strict=True))
+    return encoded, dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))
 
 
 def error_table(errors: dict[str, float]) -> Table:

@@ -4,18 +4,51 @@ from pathlib import Path
 
 import torch
 
-from gee_core.checkpoint import load_network
-from gee_core.config import Params
+from gee_core.checkpoint import load
+from gee_core.config import NetworkConfig, Params
 from gee_core.data.prepared import Meta
-from gee_core.evolution.proxy import wired_network
+from gee_core.errors import DivergedError, InputError
 from gee_core.model.network import SpikingNetwork
+from gee_core.model.wired import architecture_of
+from pipelines.inputs.remedies import remedy
 
 
 def load_trained(params: Params, meta: Meta, checkpoint: Path, device: torch.device) -> SpikingNetwork:
-    """The network of ``checkpoint``, genes and all, in evaluation mode.
+    """The network of ``checkpoint``, encoded if it was trained so, in evaluation mode.
 
     Raises:
         InputError: the checkpoint is missing, damaged, or another network's.
     """
-    net = load_network(checkpoint, wired_network(params.network, meta, None, 0), params.network, meta)
-    return net.to(device).eval()
+    return load_configured(checkpoint, params.network, meta).to(device).eval()
+
+
+def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNetwork:
+    """The network in ``path``, which has to be the configured one.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds another network.
+    """
+    net = load_checkpoint(path)
+    saved = architecture_of(net).model_dump()
+    sizes = {key: getattr(meta, key) for key in ("num_classes", "in_channels", "image_size")}
+    found = saved.pop("network") | saved
+    wanted = network.model_dump() | sizes
+    differing = [f"{key} is {found[key]!r}, not {value!r}" for key, value in wanted.items() if found[key] != value]
+    if differing:
+        raise InputError(f"{path}: a checkpoint of another network ({'; '.join(differing)})", "run `dvc repro train`")
+    return net
+
+
+def load_checkpoint(path: Path) -> SpikingNetwork:
+    """``checkpoint.load``, with the remedy of this project where it fails.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds no network.
+    """
+    there = path.is_file() and path.with_suffix(".json").is_file()
+    try:
+        with remedy("delete both, then `dvc repro`" if there else "`dvc repro` makes it, `dvc pull` fetches it"):
+            return load(path)
+    except DivergedError as error:
+        error.remedy = "lower train.lr, then `dvc repro train`"
+        raise

@@ -10,9 +10,9 @@ from typing import Any
 from gee_core.config import Params
 from gee_core.data.prepared import Meta, load_meta
 from gee_core.errors import InputError
-from gee_core.evolution.proxy import plain_parameters, wired_network
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
+from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import load_start
 from pipelines.project.params import DOWNLOADED, check_params

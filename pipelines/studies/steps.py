@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from gee_core.checkpoint import save_network
+from gee_core.checkpoint import save
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
@@ -186,7 +186,7 @@ def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Not
     n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
     passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
     numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
-    save_network(folder / NETWORK, net, params.network, data.meta)
+    save(folder / NETWORK, net)
     write_sealed(folder / TRAINED, numbers)
     clear_scratch(folder / "work")
     return numbers

@@ -1,15 +1,18 @@
 """The models behind params.yaml: no defaults, frozen, documented, ranges as their docstrings say."""
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from gee_core.config import DATASETS, VARIANTS, Params
+from gee_core.config import DATASETS, SURROGATES, VARIANTS, Params
 from gee_core.model.zoo import NETWORKS
-from gee_core.snn.lif import LIF, SURROGATES
+from gee_core.snn import lif as lif_module
+from gee_core.snn.lif import LIF
 
 PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
 SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
@@ -146,4 +149,21 @@ def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
     assert set(arguments) == set(inspect.signature(LIF.__init__).parameters) - {"self"}
     lif = LIF(**arguments)
     assert (lif.T, lif.tau, lif.v_threshold, lif.decay_input) == (4, 3.5, 0.5, True)
-    assert type(lif.surrogate_function) is SURROGATES[network.surrogate]
+    assert type(lif.surrogate_function) is lif_module.SURROGATES[network.surrogate]
+
+
+def test_the_names_of_the_surrogates_are_those_of_the_neuron():
+    assert tuple(lif_module.SURROGATES) == SURROGATES
+
+
+def test_importing_the_parameters_loads_neither_torch_nor_numpy():
+    command = [sys.executable, "-X", "importtime", "-c", "import gee_core.config"]
+    timings = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in timings.splitlines()}
+    assert "gee_core" in loaded
+    assert not {"torch", "numpy"} & loaded
+
+
+def test_mps_is_refused_with_the_reason():
+    with pytest.raises(ValidationError, match=r"mps is not supported \(its fused optimiser is untested.*set it to cpu"):
+        with_value("base", "device", "mps")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gee_core.checkpoint import save_network
+from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Meta, load_prepared, write_prepared
@@ -148,5 +148,5 @@ def trained(digits, make_params, tmp_path_factory) -> Path:
     params, data = make_params(train={"epochs": 40, "lr": 0.02}), load_prepared(digits)
     net, *_ = train.run(params, analytic_file(params, data.meta), data, tmp_path_factory.mktemp("scratch"))
     path = tmp_path_factory.mktemp("trained") / "network.safetensors"
-    save_network(path, net, params.network, data.meta)
+    save(path, net)
     return path

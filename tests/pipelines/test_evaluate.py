@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
-from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import genome_of
+from gee_core.model.wired import wired_network
 from pipelines import evaluate
 from pipelines.inputs.trained_network import load_trained
 

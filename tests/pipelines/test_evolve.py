@@ -9,9 +9,10 @@ from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
 from gee_core.evolution.loop import Record
-from gee_core.evolution.proxy import Candidate, Score, failed, score, wired_network
+from gee_core.evolution.proxy import Candidate, Score, failed, score
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
+from gee_core.model.wired import wired_network
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
 from pipelines.engines.candidates import score_here
@@ -188,8 +189,7 @@ def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, m
 def test_the_analytic_genotype_is_that_of_the_configured_network(digits, make_params):
     meta = load_prepared(digits).meta
     genotype = evolve.analytic_genotype(make_params(), meta)
-    sigma_O, sigma_X = genome_of(wired_network(make_params().network, meta, None, 5)).analytic_sigmas()
-    assert genotype == Genotype(sigma_O, tuple(sigma_X))
+    assert genotype == genome_of(wired_network(make_params().network, meta, None, 5)).analytic_genotype()
     assert evolve.analytic_genotype(make_params(network={"n_genes": 12}), meta) != genotype
 
 

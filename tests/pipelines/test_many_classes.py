@@ -9,9 +9,10 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.loop import Record
-from gee_core.evolution.proxy import ProxyTask, score, wired_network
+from gee_core.evolution.proxy import ProxyTask, score
 from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
+from gee_core.model.wired import wired_network
 from gee_core.training.loop import for_inference, outputs
 from pipelines import evolve, prepare, train
 

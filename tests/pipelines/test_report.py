@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.genome.wiring import analytic_sigmas
+from gee_core.genome.wiring import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
 from pipelines.report import as_yaml, confusions, network_shape, paper_rows, run
@@ -286,7 +286,7 @@ def test_all_parameters_are_shown_as_they_can_be_read_back(tmp_path):
 
 def test_wiring_stands_beside_the_analytic_one(default):
     text = Page(default[2]).text
-    sigma_O, _ = analytic_sigmas([32] * 7 + [64] * 6 + [128] * 4, 24, 9)
+    sigma_O = analytic_genotype([32] * 7 + [64] * 6 + [128] * 4, 24).sigma_O
     assert f"0.123 {sigma_O:.4g} {0.123 / sigma_O:.2f}" in text
 
 

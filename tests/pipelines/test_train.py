@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from gee_core.checkpoint import load_network
+from gee_core.checkpoint import load
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
-from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
+from gee_core.model.wired import architecture_of, wired_network
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from pipelines import train
@@ -224,9 +224,8 @@ def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_
     assert len(history) == 4
     metrics = json.loads((folder / "reports/train/metrics.json").read_text())
     params, meta = make_params(), load_prepared(folder / "data/prepared").meta
-    net = load_network(
-        folder / "models/train/network.safetensors", wired_network(params.network, meta, None, 0), params.network, meta
-    )
+    net = load(folder / "models/train/network.safetensors")
+    assert architecture_of(net).network == params.network
     plain = wired_network(params.network.model_copy(update={"n_genes": None}), meta, None, 0)
     assert metrics == {
         "train_loss": history.train_loss.iloc[-1],

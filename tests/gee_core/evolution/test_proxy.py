@@ -9,18 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gee_core.checkpoint import load_network
+from gee_core.checkpoint import load
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.evolution import proxy
 from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.proxy import Candidate, ProxyTask, Score, checkpoint_name, proxy_recipe, score, wired_network
+from gee_core.evolution.proxy import Candidate, ProxyTask, Score, checkpoint_name, proxy_recipe, score
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import TRUNCATED_VARIANCE
 from gee_core.hardware import Compute
+from gee_core.model.wired import wired_network
 from gee_core.training.loop import steps_per_epoch
 
 BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
@@ -107,7 +107,7 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
     c = candidate(0)
     assert score(replace(task, checkpoints=tmp_path), c) == scores[0]
     data = load_prepared(task.prepared)
-    net = load_network(tmp_path / checkpoint_name(c), wired_network(NETWORK, data.meta, None, 0), NETWORK, data.meta).eval()
+    net = load(tmp_path / checkpoint_name(c)).eval()
     holdout = data.holdout_images()
     with torch.no_grad():
         o_TBK = net(data.meta.normalise(holdout.images))
@@ -218,28 +218,6 @@ def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task
     one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
     assert one.warmup_steps == 1
     assert one.seed != other.seed
-
-
-def test_a_wiring_is_drawn_with_the_genotypes_sigmas_and_its_seed(task):
-    meta = load_prepared(task.prepared).meta
-    sigmas = Genotype(2.0, tuple(0.1 * 2**layer for layer in range(LAYERS)))
-    network = NETWORK.model_copy(update={"n_genes": 40})
-    genome = genome_of(wired_network(network, meta, sigmas, 3))
-    drawn = [genome.O, *genome.encodings()]
-    for tensor, sigma in zip(drawn, [sigmas.sigma_O, *sigmas.sigma_X], strict=True):
-        assert tensor.abs().max() <= 2 * sigma
-        assert tensor.std().item() == pytest.approx(sigma * math.sqrt(TRUNCATED_VARIANCE), rel=0.1)
-    again, other = (genome_of(wired_network(network, meta, sigmas, seed)) for seed in (3, 4))
-    assert torch.equal(again.O, genome.O)
-    assert not torch.equal(other.O, genome.O)
-
-
-def test_a_plain_network_has_no_wiring_to_draw_and_follows_its_seed(task):
-    meta, plain = load_prepared(task.prepared).meta, NETWORK.model_copy(update={"n_genes": None})
-    first, again, other = (wired_network(plain, meta, None, seed) for seed in (3, 3, 4))
-    assert genome_of(first) is None
-    assert torch.equal(first.stem.conv.weight, again.stem.conv.weight)
-    assert not torch.equal(first.stem.conv.weight, other.stem.conv.weight)
 
 
 @pytest.mark.parametrize("folder", [True, False], ids=["going on from its state", "from its wiring again"])

@@ -39,12 +39,10 @@ def errors_by_hand(net: nn.Sequential, original: nn.Sequential) -> list[float]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channels, n_genes, seed):
     genetic = chain(channels, seed)
-    encode(genetic, list(genetic), n_genes, seed)
-    plain = decode(genetic)
-    again = copy.deepcopy(plain)
-    genome, errors = compress(again, list(again), n_genes)
-    assert genome is genome_of(again)
-    assert genome.n_genes == n_genes
+    plain = decode(encode(genetic, n_genes, convs=list(genetic), seed=seed))
+    again, errors = compress(plain, n_genes, convs=list(plain))
+    assert genome_of(again).n_genes == n_genes
+    assert genome_of(plain) is None
     assert max(errors) < EXACT
     assert errors == pytest.approx(errors_by_hand(again, plain), rel=1e-3, abs=1e-8)
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -55,8 +53,7 @@ def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channe
 @pytest.mark.parametrize(("name", "width", "n_genes"), [("cifarnet", 1 / 16, 12), ("resnet18", 1 / 16, 12)])
 def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, width, n_genes):
     plain = to_channels_last(decode(build_network(name, 10, 3, 32, n_genes, width, seed=3, T=2))).eval()
-    again = copy.deepcopy(plain)
-    _, errors = compress(again, again.conv_chain(), n_genes)
+    again, errors = compress(plain, n_genes, convs=plain.conv_chain())
     assert max(errors) < EXACT
     kept = set(again.state_dict()) & set(plain.state_dict())
     assert "stem.conv.weight" in kept
@@ -84,8 +81,7 @@ def low_rank():
 def test_no_layer_is_nearer_than_truncated_svd_alone_could_bring_it_and_more_genes_bring_all_nearer(low_rank):
     means = []
     for n_genes in (4, 8, 16, 24):
-        net = copy.deepcopy(low_rank)
-        _, errors = compress(net, list(net), n_genes)
+        _, errors = compress(low_rank, n_genes, convs=list(low_rank))
         bounds = [svd_bound(conv.weight, n_genes) for conv in low_rank[1:]]
         assert all(error > bound - 1e-6 for error, bound in zip(errors, bounds, strict=True))
         means.append(sum(errors) / len(errors))
@@ -96,8 +92,8 @@ def test_no_layer_is_nearer_than_truncated_svd_alone_could_bring_it_and_more_gen
 def test_more_sweeps_of_alternating_least_squares_come_nearer(low_rank):
     found = []
     for sweeps in (1, 3, 60):
-        net = copy.deepcopy(low_rank)
-        found.append(sum(error**2 for error in compress(net, list(net), 8, sweeps=sweeps)[1]))
+        _, errors = compress(low_rank, 8, convs=list(low_rank), sweeps=sweeps)
+        found.append(sum(error**2 for error in errors))
     assert found[2] < found[1] < found[0]
 
 
@@ -119,22 +115,21 @@ def test_every_layer_counts_alike_whatever_the_size_of_its_weights(low_rank):
     with torch.no_grad():
         for factor, conv in zip((1.0, 100.0, 0.01, 7.0, 1.0), scaled, strict=True):
             conv.weight.mul_(factor)
-    found = [compress(net, list(net), 8)[1] for net in (copy.deepcopy(low_rank), scaled)]
+    found = [compress(net, 8, convs=list(net))[1] for net in (low_rank, scaled)]
     assert found[1] == pytest.approx(found[0], rel=1e-2)
 
 
 def test_genes_have_about_the_size_of_those_that_are_drawn():
     net = to_channels_last(build_network("cifarnet", 5, 3, 16, None, 1 / 8, seed=3))
-    genome, _ = compress(net, net.conv_chain(), 16)
-    sigma_O, sigma_X = genome.analytic_sigmas()
-    for gene, sigma in zip([genome.O, *genome.encodings()], [sigma_O, *sigma_X], strict=True):
+    genome = genome_of(compress(net, 16, convs=net.conv_chain())[0])
+    analytic = genome.analytic_genotype()
+    for gene, sigma in zip([genome.O, *genome.encodings()], [analytic.sigma_O, *analytic.sigma_X], strict=True):
         assert 0.2 < gene.std().item() / sigma < 5
 
 
 def test_o_is_orthogonal_up_to_its_size_so_that_no_gene_is_silent(low_rank):
-    net = copy.deepcopy(low_rank)
-    genome, _ = compress(net, list(net), 8)
-    assert torch.linalg.cond(genome.O.detach()).item() == pytest.approx(1.0, rel=1e-4)
+    net, _ = compress(low_rank, 8, convs=list(low_rank))
+    assert torch.linalg.cond(net.genome.O.detach()).item() == pytest.approx(1.0, rel=1e-4)
 
 
 def test_balancing_changes_no_product_and_makes_the_encodings_no_larger():
@@ -164,9 +159,7 @@ def test_a_start_from_any_layer_is_exact_where_weights_come_from_genes(anchor):
 
 def test_the_same_network_gives_the_same_genes_and_the_global_generator_stays(low_rank):
     state = torch.random.get_rng_state()
-    nets = [copy.deepcopy(low_rank) for _ in range(2)]
-    for net in nets:
-        compress(net, list(net), 8)
+    nets = [compress(low_rank, 8, convs=list(low_rank))[0] for _ in range(2)]
     assert torch.equal(torch.random.get_rng_state(), state)
     left, right = (net.state_dict() for net in nets)
     assert all(torch.equal(left[name], right[name]) for name in left)
@@ -176,19 +169,31 @@ def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():
     net = chain([6, 8, 8], kernel=5)
     with torch.no_grad():
         net[1].weight.zero_()
-    original = copy.deepcopy(net)
-    _, errors = compress(net, list(net), 3)
-    assert net[1].weight.abs().max() < 1e-6
-    assert errors[1] == pytest.approx(errors_by_hand(net, original)[1])
+    encoded, errors = compress(net, 3, convs=list(net))
+    assert encoded[1].weight.abs().max() < 1e-6
+    assert errors[1] == pytest.approx(errors_by_hand(encoded, net)[1])
 
 
 def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
     net = chain([6, 8, 8])
     with pytest.raises(ValueError, match="n_genes must be >= 1"):
-        compress(net, list(net), 0)
+        compress(net, 0, convs=list(net))
     with pytest.raises(ValueError, match="a chain needs the stem"):
-        compress(net, [net[0]], 3)
+        compress(net, 3, convs=[net[0]])
     net[2].weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="the weights are not finite"):
-        compress(net, list(net), 3)
+        compress(net, 3, convs=list(net))
     assert genome_of(net) is None
+
+
+def test_compress_leaves_its_argument_as_it_was_and_finds_the_chain_of_an_example():
+    net = chain([6, 8, 8])
+    before, modules = copy.deepcopy(net.state_dict()), list(net.modules())
+    by_example, errors = compress(net, 3, example=torch.zeros(1, 3, 8, 8))
+    assert list(net.modules()) == modules
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert errors == compress(net, 3, convs=list(net))[1]
+    assert genome_of(by_example).n_genes == 3
+    with pytest.raises(ValueError, match=r"exactly one of example .* and convs"):
+        compress(net, 3)

@@ -9,44 +9,7 @@ from torch.nn.utils import parametrize
 
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
 from gee_core.genome.weight import decode_conv
-from gee_core.genome.wiring import truncated_normal_
-
-G = 5
-
-
-class Branches(nn.Module):
-    """A user's own network: convolutions in two branches, declared out of their order of execution."""
-
-    def __init__(self):
-        super().__init__()
-        self.last = nn.Conv2d(6, 7, 3, padding=1)
-        self.trunk = nn.ModuleDict({"b": nn.Conv2d(4, 6, 3, padding=1), "a": nn.Conv2d(4, 4, 3, padding=1)})
-        self.stem = nn.Conv2d(3, 4, 5, padding=2)
-        self.skip = nn.Conv2d(4, 6, 1, bias=False)
-        self.grouped = nn.Conv2d(6, 6, 3, padding=1, groups=2)
-        self.unused = nn.Conv2d(6, 6, 3)
-        self.norm = nn.BatchNorm2d(7)
-        self.head = nn.Linear(7, 2)
-
-    def chain(self):
-        return [self.stem, self.trunk["a"], self.trunk["b"], self.last]
-
-    def forward(self, x):
-        x = torch.tanh(self.stem(x))
-        x = torch.tanh(self.trunk["b"](torch.tanh(self.trunk["a"](x))) + self.skip(x))
-        return self.head(self.norm(self.last(x + self.grouped(x))).mean((2, 3)))
-
-
-def branches(dtype=torch.float64, seed=0, encoded=True):
-    torch.manual_seed(seed)
-    net = Branches().to(dtype).eval()
-    if encoded:
-        encode(net, net.chain(), G, seed)
-    return net
-
-
-def images(dtype=torch.float64, n=2):
-    return torch.randn(n, 3, 6, 6, generator=torch.Generator().manual_seed(1)).to(dtype)
+from tests.gee_core.genome.branches import Branches, G, branches, images
 
 
 def test_conv_chain_finds_ungrouped_kernels_above_1x1_in_order_of_execution():
@@ -167,7 +130,7 @@ def test_decode_copies_a_plain_network_and_can_be_repeated():
 
 def test_a_decoded_network_can_be_encoded_again_and_then_equals_one_encoded_afresh():
     again, x = decode(branches()), images()
-    encode(again, again.chain(), G, seed=0)
+    again = encode(again, G, convs=again.chain(), seed=0)
     assert torch.equal(again(x), branches()(x))
 
 
@@ -177,71 +140,12 @@ def test_a_decoded_network_trains():
     assert all(conv.weight.grad.abs().max() > 0 for conv in plain.chain())
 
 
-def test_a_deep_copy_has_its_own_genes():
-    net, x = branches(), images()
-    twin = copy.deepcopy(net)
-    out = net(x)
-    assert torch.equal(twin(x), out)
-    with torch.no_grad():
-        for gene in [twin.genome.O, *twin.genome.encodings()]:
-            gene.mul_(2)
-    assert torch.equal(net(x), out)
-    assert not torch.allclose(twin(x), out)
-    assert twin.genome.encoded_convs() == tuple(twin.chain()[1:])
-
-
-def test_the_state_dict_has_the_documented_keys_and_shapes():
-    state = branches().state_dict()
-    genes = {name: tuple(value.shape) for name, value in state.items() if "genome" in name or "parametriz" in name}
-    assert genes == {
-        "genome.O": (G, G),
-        "genome.X_0": (9, 4, G),
-        "trunk.a.parametrizations.weight.original": (9, 4, G),
-        "trunk.b.parametrizations.weight.original": (9, 6, G),
-        "last.parametrizations.weight.original": (9, 7, G),
-    }
-    assert not {"trunk.a.weight", "trunk.b.weight", "last.weight"} & set(state)
-    assert {"stem.weight", "skip.weight", "grouped.weight", "last.bias"} <= set(state)
-
-
-@pytest.mark.parametrize("assign", [False, True])
-def test_a_state_dict_saved_to_disk_makes_a_fresh_network_the_same(assign, tmp_path):
-    net, x = branches(seed=0), images()
-    torch.save(net.state_dict(), tmp_path / "net.pt")
-    fresh = branches(seed=1)
-    assert not torch.allclose(fresh(x), net(x))
-    fresh.load_state_dict(torch.load(tmp_path / "net.pt"), assign=assign)
-    assert torch.equal(fresh(x), net(x))
-    assert torch.equal(decode(fresh)(x), net(x))
-
-
 def test_a_float32_network_moved_to_float64_computes_the_same_to_float32_precision():
     net = branches(torch.float32)
     out = net(images(torch.float32)).double()
     moved = net.to(torch.float64)
     assert {p.dtype for p in moved.parameters()} == {torch.float64}
     torch.testing.assert_close(moved(images()), out, rtol=1e-4, atol=1e-5)
-
-
-def test_parameters_are_the_genes_and_the_plain_rest_each_counted_once():
-    net = branches()
-    parameters = list(net.parameters())
-    assert len({id(p) for p in parameters}) == len(parameters)
-    assert len(list(net.named_parameters(remove_duplicate=False))) == len(parameters)
-    genes = 9 * (4 + 4 + 6 + 7) * G + G * G
-    biases = 4 + 6 + 7
-    plain = (3 * 25 * 4 + 4) + 4 * 6 + (6 * 3 * 9 + 6) + (6 * 6 * 9 + 6) + 2 * 7 + (7 * 2 + 2)
-    assert sum(p.numel() for p in parameters) == genes + biases + plain
-
-
-def test_an_optimiser_step_moves_the_shared_matrix_once_and_lowers_the_loss():
-    net, x = branches(), images()
-    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3)
-    before, loss = net.genome.O.detach().clone(), net(x).square().sum()
-    loss.backward()
-    optimiser.step()
-    torch.testing.assert_close(net.genome.O.detach(), before - 1e-3 * net.genome.O.grad)
-    assert net(x).square().sum() < loss
 
 
 def test_cached_builds_every_weight_once_and_computes_the_same(monkeypatch):
@@ -258,46 +162,6 @@ def test_cached_builds_every_weight_once_and_computes_the_same(monkeypatch):
     assert not torch.allclose(net(x), out)  # the cache ends with its block
 
 
-def test_initialise_draws_the_matrix_then_the_encodings_in_order_from_the_given_generator_alone():
-    net = branches(torch.float32)
-    sigmas = [0.5, 1.0, 1.5, 2.0]
-    before = torch.get_rng_state()
-    net.genome.initialise(0.25, sigmas, torch.Generator().manual_seed(3))
-    assert torch.equal(torch.get_rng_state(), before)
-    generator = torch.Generator().manual_seed(3)
-    for gene, sigma in zip([net.genome.O, *net.genome.encodings()], [0.25, *sigmas], strict=True):
-        assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
-
-
-@pytest.mark.parametrize("sigmas", [[], [1.0] * 3, [1.0] * 5])
-def test_initialise_refuses_another_number_of_sigmas_and_draws_nothing(sigmas):
-    net = branches()
-    before = net.genome.O.detach().clone()
-    with pytest.raises(ValueError, match=rf"X_0 … X_3, got {len(sigmas)}"):
-        net.genome.initialise(1.0, sigmas, torch.Generator())
-    assert torch.equal(net.genome.O, before)
-
-
-def test_encode_starts_at_the_analytic_wiring_of_its_seed():
-    net, x = branches(seed=4), images()
-    sigma_O, sigma_X = net.genome.analytic_sigmas()
-    out = net(x)
-    net.genome.initialise(sigma_O, sigma_X, torch.Generator().manual_seed(4))
-    assert torch.equal(net(x), out)
-
-
-def test_decode_macs_are_per_encoded_layer_in_order():
-    k2 = 9
-    pairs = [(4, 4), (4, 6), (6, 7)]
-    assert branches().genome.decode_macs() == [k2 * (C_out * G * G + C_out * G * C_in) for C_in, C_out in pairs]
-
-
-def test_genome_of_tells_a_genetic_network_from_a_plain_one():
-    net = branches()
-    assert genome_of(net) is net.genome
-    assert genome_of(branches(encoded=False)) is None
-
-
 def test_a_network_inside_another_is_decoded_with_it():
     outer, x = nn.Sequential(branches(), nn.Tanh()), images()
     plain = decode(outer)
@@ -308,7 +172,7 @@ def test_a_network_inside_another_is_decoded_with_it():
 
 def test_a_sequential_network_still_runs_after_encode_and_equals_its_decoded_one():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3)).double()
-    encode(net, conv_chain(net, images()), G)
+    net = encode(net, G, example=images())
     assert torch.equal(net(images()), decode(net)(images()))
 
 
@@ -316,5 +180,35 @@ def test_an_encoded_network_is_not_encoded_twice():
     net = branches()
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(ValueError, match=r"trunk\.a is already encoded: decode the network first"):
-        encode(net, net.chain(), G)
+        encode(net, G, convs=net.chain())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("by", ["example", "convs"])
+def test_encode_leaves_its_argument_as_it_was_and_finds_the_chain_in_the_copy_by_name(by):
+    net = branches(encoded=False).train()
+    before, modules = copy.deepcopy(net.state_dict()), list(net.modules())
+    chain = {"example": {"example": images()}, "convs": {"convs": net.chain()}}[by]
+    encoded = encode(net, G, **chain)
+    assert type(encoded) is Branches
+    assert list(net.modules()) == modules
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert list(before) == list(net.state_dict())
+    assert encoded.genome.encoded_convs() == tuple(encoded.chain()[1:])
+    assert not set(encoded.modules()) & set(modules)
+    assert encoded.training
+    x = images()
+    assert torch.equal(encoded(x), branches().train()(x))
+
+
+def test_the_example_and_the_chain_of_its_convolutions_give_the_same_network():
+    net, x = branches(encoded=False), images()
+    by_example, by_chain = encode(net, G, example=x, seed=3), encode(net, G, convs=conv_chain(net, x), seed=3)
+    assert torch.equal(by_example(x), by_chain(x))
+
+
+def test_encode_wants_exactly_one_of_example_and_convs():
+    net = branches(encoded=False)
+    for arguments in ({}, {"example": images(), "convs": net.chain()}):
+        with pytest.raises(ValueError, match=r"exactly one of example .* and convs"):
+            encode(net, G, **arguments)

@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 
 from gee_core.genome.encoding import genome_of
-from gee_core.genome.wiring import TRUNCATED_VARIANCE, analytic_sigmas, truncated_normal_
+from gee_core.genome.genotype import Genotype
+from gee_core.genome.wiring import TRUNCATED_VARIANCE, analytic_genotype, truncated_normal_
 from gee_core.model.network import build_network
 
 RESNET19 = [128] * 7 + [256] * 6 + [512] * 4
@@ -62,8 +63,9 @@ def test_draws_scale_with_sigma():
 @pytest.mark.parametrize("kernel_positions", [9, 25])
 @pytest.mark.parametrize("n_genes", [1, 24, 200])
 @pytest.mark.parametrize("channels", CHAINS, ids=len)
-def test_analytic_sigmas_give_every_layer_the_variance_of_he(channels, n_genes, kernel_positions):
-    sigma_O, sigma_X = analytic_sigmas(channels, n_genes, kernel_positions)
+def test_the_analytic_sigmas_give_every_layer_the_variance_of_he(channels, n_genes, kernel_positions):
+    genotype = analytic_genotype(channels, n_genes, kernel_positions)
+    sigma_O, sigma_X = genotype.sigma_O, genotype.sigma_X
     assert len(sigma_X) == len(channels)
     for fan_in, s_in, s_out in zip(channels[:-1], sigma_X[:-1], sigma_X[1:], strict=True):
         variance = n_genes**2 * s_out**2 * sigma_O**2 * s_in**2 * 0.7737412876**3
@@ -73,15 +75,15 @@ def test_analytic_sigmas_give_every_layer_the_variance_of_he(channels, n_genes, 
 @pytest.mark.parametrize("C", [1, 64, 1000])
 def test_with_equal_channels_all_sigmas_equal_the_closed_form(C):
     g = 24
-    sigma_O, sigma_X = analytic_sigmas([C] * 6, g)
+    genotype = analytic_genotype([C] * 6, g)
     expected = (2 / (9 * C * g**2 * TRUNCATED_VARIANCE**3)) ** (1 / 6)
-    np.testing.assert_allclose([sigma_O, *sigma_X], expected, rtol=1e-12)
+    np.testing.assert_allclose([genotype.sigma_O, *genotype.sigma_X], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("channels", CHAINS[1:], ids=len)
 def test_every_other_solution_is_farther_from_equal_sigmas_of_the_mean_product(channels):
-    sigma_O, sigma_X = analytic_sigmas(channels, 24)
-    logs = np.log([sigma_O, *sigma_X])
+    genotype = analytic_genotype(channels, 24)
+    logs = np.log([genotype.sigma_O, *genotype.sigma_X])
     products = [logs[0] + a + b for a, b in itertools.pairwise(logs[1:])]
     equal = np.mean(products) / 3
     signs = (-1.0) ** np.arange(len(channels))
@@ -108,17 +110,17 @@ def test_decoded_weights_of_a_network_have_he_variance():
 def test_before_training_batch_norm_lets_no_sigma_through(sigmas):
     """A σ scales its layer's weights, no more: with equal draws, every genotype starts as the same function."""
 
-    def outputs(sigma_O, sigma_X):
+    def outputs(genotype):
         net = build_network("cifarnet", 10, image_size=16, n_genes=12, width=0.0625).train().double()
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eps = 1e-14
-        genome_of(net).initialise(sigma_O, sigma_X, torch.Generator().manual_seed(1))
+        genome_of(net).initialise(genotype, torch.Generator().manual_seed(1))
         with torch.no_grad():
             return net(images)
 
     images = torch.randn(16, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     channels = [16] * 4 + [32] * 2 + [64] * 2
-    analytic = outputs(*analytic_sigmas(channels, 12))
+    analytic = outputs(analytic_genotype(channels, 12))
     assert analytic.std() > 0.01
-    torch.testing.assert_close(outputs(sigmas[0], sigmas[1:]), analytic)
+    torch.testing.assert_close(outputs(Genotype(sigmas[0], tuple(sigmas[1:]))), analytic)

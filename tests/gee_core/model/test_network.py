@@ -160,7 +160,7 @@ def test_the_genetic_and_the_plain_network_of_one_seed_share_every_plain_weight(
 def test_the_genetic_argument_is_the_same_as_encoding_the_plain_network():
     by_argument = build_network("vgg16", **TINY, n_genes=6, seed=2)
     by_hand = build_network("vgg16", **TINY, seed=2)
-    encode(by_hand, by_hand.conv_chain(), 6, seed=2)
+    by_hand = encode(by_hand, 6, convs=by_hand.conv_chain(), seed=2)
     x = images()
     assert torch.equal(by_argument.eval()(x), by_hand.eval()(x))
     assert genome_of(build_network("vgg16", **TINY)) is None

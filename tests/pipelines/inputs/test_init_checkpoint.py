@@ -8,18 +8,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gee_core.checkpoint import load_network, load_tensors, save_network
+from gee_core.checkpoint import load, save
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.evolution.proxy import wired_network
 from gee_core.genome.encoding import decode, genome_of
 from gee_core.model.network import count_parameters
+from gee_core.storage.atomic_files import sha256
 from gee_core.training.loop import for_inference
 from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import init_checkpoint as encoding
 from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.trained_network import load_configured
 
 SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
 
@@ -33,15 +34,14 @@ def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
     data = load_prepared(digits)
     net, *_ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
     path = tmp_path_factory.mktemp("plain") / "network.safetensors"
-    save_network(path, net, params.network, data.meta)
+    save(path, net)
     return path
 
 
 def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_else(plain_checkpoint, digits, make_params):
     params, data = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits)
     net, errors = encoding.encoded_network(params, data.meta)
-    plain_network = params.network.model_copy(update={"n_genes": None})
-    plain = load_network(plain_checkpoint, wired_network(plain_network, data.meta, None, 0), plain_network, data.meta)
+    plain = load(plain_checkpoint)
     assert genome_of(net).n_genes == 6
     decoded = dict(decode(net).named_parameters())
     for name, weight in plain.named_parameters():
@@ -143,7 +143,7 @@ def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, 
     assert result.exit_code == 0
     assert "relative error" in result.output
     params, meta = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
-    net = load_network(out, wired_network(params.network, meta, None, 0), params.network, meta)
+    net = load_configured(out, params.network, meta)
     expected, _ = encoding.encoded_network(params, meta)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -154,12 +154,11 @@ def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, 
 def test_the_command_refuses_what_is_no_plain_network(trained, plain_checkpoint, tmp_path):
     with pytest.raises(InputError, match="has 6 genes already"):
         encoding.encode_checkpoint(trained, 6, tmp_path / "out.safetensors")
-    tensors, saved = load_tensors(plain_checkpoint)
-    assert tensors
     path = tmp_path / "network.safetensors"
     shutil.copy(plain_checkpoint, path)
     saved = json.loads(plain_checkpoint.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(saved | {"network": saved["network"] | {"name": "lenet"}}))
-    with pytest.raises(InputError, match="no network that `train` wrote"):
+    saved |= {"network": saved["network"] | {"name": "lenet"}, "sha256": sha256(path)}
+    path.with_suffix(".json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"does not describe a network of build_network .*unknown network"):
         encoding.encode_checkpoint(path, 6, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()

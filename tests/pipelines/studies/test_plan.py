@@ -4,8 +4,8 @@ import pytest
 
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.evolution.proxy import wired_network
 from gee_core.model.network import count_parameters
+from gee_core.model.wired import wired_network
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import draft_cells, resolve_cells
 

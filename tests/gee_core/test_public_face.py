@@ -1,0 +1,127 @@
+"""``import gee_core``: what it offers, what it costs, and what it says where an optional package is missing."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import gee_core
+
+INIT = Path(gee_core.__file__)
+NAMES = [name for name in gee_core.__all__ if name != "__version__"]
+
+
+def run_python(code: str) -> str:
+    """What ``code`` prints in a fresh interpreter."""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_can_be_imported_and_is_documented(name):
+    value = getattr(gee_core, name)
+    assert name in dir(gee_core)
+    if name == "NETWORKS":
+        assert {"vgg16", "resnet19"} <= set(value)
+    else:
+        assert value.__doc__
+        assert value.__name__ == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_function_is_annotated(name):
+    value = getattr(gee_core, name)
+    if inspect.isfunction(value):
+        signature = inspect.signature(value)
+        assert signature.return_annotation is not inspect.Signature.empty
+        assert all(parameter.annotation is not inspect.Parameter.empty for parameter in signature.parameters.values())
+
+
+def test_type_checkers_see_the_names_that_are_imported_lazily_from_the_same_modules():
+    block = next(node for node in ast.parse(INIT.read_text(encoding="utf-8")).body if isinstance(node, ast.If))
+    seen = {alias.asname or alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"gee_core.{home}" for name, home in gee_core._HOMES.items()}
+    assert sorted([*seen, "__version__"]) == sorted(gee_core.__all__)
+    assert INIT.with_name("py.typed").is_file()
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'gee_core' has no attribute 'encod'"):
+        _ = gee_core.encod
+    with pytest.raises(ImportError, match="cannot import name 'encod'"):
+        exec("from gee_core import encod")
+
+
+def test_import_gee_core_loads_no_torch_until_a_name_needs_it():
+    code = (
+        "import sys, gee_core\n"
+        "gee_core.NETWORKS, gee_core.Genotype, gee_core.InputError, gee_core.__version__, dir(gee_core)\n"
+        "print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)))\n"
+        "gee_core.encode\n"
+        "print(sorted({'torch', 'onnx', 'cma'} & set(sys.modules)))"
+    )
+    assert run_python(code).splitlines() == ["[]", "['torch']"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "extra"), [("onnx", "to_onnx", "onnx"), ("cma", "evolve", "evolve")], ids=["onnx", "cma"]
+)
+def test_a_missing_optional_package_is_named_with_the_extra_that_installs_it(missing, name, extra):
+    code = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"  # makes its import fail as if it were not installed
+        f"try: from gee_core import {name}\n"
+        "except ImportError as error: print(error)\n"
+        "from gee_core import encode, load, measure_energy\n"
+    )
+    assert run_python(code) == f'gee_core.{name} needs {missing}: pip install "gee-snn[{extra}]"'
+
+
+def test_a_package_that_is_missing_for_another_reason_is_not_explained_away(monkeypatch):
+    def fail(name):
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    monkeypatch.delitem(vars(gee_core), "conv_chain", raising=False)
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'numpy'"):
+        _ = gee_core.conv_chain
+
+
+def test_the_three_lines_of_the_docstring_do_what_they_say():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), gee_core.LIF(T=1), nn.Conv2d(8, 16, 3), gee_core.LIF(T=1), nn.Conv2d(16, 16, 3), nn.Flatten()
+    )
+    x = torch.rand(2, 3, 8, 8)
+    before = [p.clone() for p in net.parameters()]
+    encoded = gee_core.encode(net, n_genes=4, example=x)
+    assert isinstance(encoded.genome, gee_core.Genome)
+    assert sum(p.numel() for p in encoded.parameters()) < sum(p.numel() for p in net.parameters())
+    assert torch.equal(gee_core.decode(encoded)(x), encoded(x))
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    activity = gee_core.measure_energy(encoded, [x])
+    assert activity.energy_mj(4.6, 0.9) > 0
+
+
+def test_a_saved_network_is_loaded_without_a_builder_and_gives_equal_outputs(tmp_path):
+    net = gee_core.build_network("resnet19", num_classes=4, image_size=8, n_genes=5, width=1 / 16, seed=2, T=2, tau=3.0)
+    gee_core.save(tmp_path / "net.safetensors", net)
+    back = gee_core.load(str(tmp_path / "net.safetensors"))
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(net.eval()(x), back.eval()(x))
+
+
+def test_a_compressed_network_is_saved_and_loaded_as_well(tmp_path):
+    plain = gee_core.build_network("vgg16", num_classes=4, image_size=8, width=1 / 16, T=2)
+    net, errors = gee_core.compress(plain, 6, example=torch.zeros(1, 3, 8, 8), sweeps=1)
+    assert len(errors) == len(gee_core.conv_chain(plain, torch.zeros(1, 3, 8, 8))) - 1
+    gee_core.save(tmp_path / "net.safetensors", net)
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(net.eval()(x), gee_core.load(tmp_path / "net.safetensors").eval()(x))
