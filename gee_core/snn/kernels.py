@@ -25,7 +25,7 @@ WORTH_COMPILING = 2**20
 """Least number of elements for a compiled loop on a CPU; below it, loading the compiler costs more than it saves."""
 
 MAX_FORMS = 64
-"""Most variants of one loop that a process compiles: one per T, dtype and set of neuron constants, with a residual or without."""
+"""Most variants of one loop that a process compiles: one per T, dtype and set of constants, with a residual or without."""
 
 
 def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
