@@ -124,9 +124,9 @@ def test_a_variant_that_does_not_evolve_scores_its_one_wiring(variant, genotype)
     assert population_size(config(variant=variant), ANALYTIC, 0) == 1
 
 
-@pytest.mark.parametrize("population_size", [None, 3])
-def test_the_size_of_a_generation_is_known_beforehand(population_size):
-    cfg = config(population_size=population_size, n_generations=1)
+@pytest.mark.parametrize("wanted", [None, 3])
+def test_the_size_of_a_generation_is_known_beforehand(wanted):
+    cfg = config(population_size=wanted, n_generations=1)
     assert population_size(cfg, ANALYTIC, 0) == len(evolve(cfg, ANALYTIC, 0, Scorer()))
 
 
