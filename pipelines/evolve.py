@@ -26,7 +26,8 @@ from pipelines.inputs.start_genotype import load_start, start_files, start_sha25
 from pipelines.project.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.figures import candidates_plane, fitness_over_generations
 from pipelines.runtime import journal
-from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, save_seconds, scratch_folder
+from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, scratch_folder
+from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.tracker import Tracker
 
@@ -82,7 +83,7 @@ def run(
 ) -> list[Record]:
     """Evolve as ``params`` say, on the images in ``prepared``; what an earlier run left in ``scratch`` is taken over."""
     meta = load_meta(prepared)  # each process verifies the images that it loads
-    task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, save_seconds())
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
     log = scratch / "records.jsonl"
     known = read_known(log)
 

@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
-from gee_core.settings import from_environment, one_of
 from pipelines.project.params import load_params
 from pipelines.runtime.os_errors import refusal
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
+from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Tracker, open_tracker
 
 console = Console(stderr=True)
@@ -69,7 +69,7 @@ def stage(name: str) -> Iterator[Stage]:
     die_with_parent()
     keep_freed_memory()
     with report_input_errors(name):
-        check_environment()
+        Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         tracker = open_tracker(name, params)
         status = "FAILED"
@@ -107,15 +107,3 @@ def _exit_with(name: str, message: str) -> None:
     for line in message.splitlines():
         print(f"{name}: error: {line}", file=sys.stderr)
     sys.exit(2)
-
-
-def check_environment() -> None:
-    """See to it that the variables that set how the machine is used can be read.
-
-    Raises:
-        InputError: one cannot.
-    """
-    for variable, least in (("GEE_WORKERS", 1), ("GEE_THREADS", 1), ("GEE_LOADER_WORKERS", 0)):
-        from_environment(variable, 1, least)
-    one_of("GEE_COMPILE", ("0", "1"))
-    one_of("GEE_TRACKING", ("on", "off"))

@@ -28,7 +28,8 @@ from gee_core.training.schedule import adamw, sgd
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.resume_folder import finish_scratch, save_seconds, scratch_folder
+from pipelines.runtime.resume_folder import finish_scratch, scratch_folder
+from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, console, stage
 
 OUT = REPORTS / "train"
@@ -85,7 +86,7 @@ def run(
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = make_optimizer(net, params.train)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
-    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=save_seconds())
+    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
     first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)

@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Protocol
 
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
-from gee_core.settings import from_environment
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.engines.serial import Serial
+from pipelines.runtime.settings import Settings
 
 
 def worker_count(task: ProxyTask) -> int | None:
     """How many candidates are scored side by side; None for as many as a scheduler has workers."""
-    return from_environment("GEE_WORKERS", default_count([task.base]))
+    return Settings.read().workers or default_count([task.base])
 
 
 class Scorer(Protocol):
@@ -41,8 +41,7 @@ class Workers:
         checkpoints = task.checkpoints and task.checkpoints.absolute()
         self._task = replace(task, prepared=task.prepared.absolute(), checkpoints=checkpoints)
         if engine is None:
-            threads = from_environment("GEE_THREADS", 1)
-            engine = choose_engine(worker_count(task), threads, [task.prepared], [task.base])
+            engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
         self._engine = engine
 
     def __enter__(self) -> "Workers":

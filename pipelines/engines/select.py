@@ -13,27 +13,19 @@ from gee_core.hardware import Compute
 from pipelines.engines.engine import Engine
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
-
-ENGINES = ("serial", "processes", "dask")
+from pipelines.runtime.settings import Settings
 
 
 def engine_name() -> str:
-    """The engine that the environment names.
+    """The engine that GEE_ENGINE names.
 
     Raises:
-        InputError: there is no such engine, or GEE_DASK is set in vain.
+        InputError: there is no such engine, or GEE_DASK is set without it.
     """
-    name = os.environ.get("GEE_ENGINE", "").strip()
-    if name not in ("", *ENGINES):
-        raise InputError(f"GEE_ENGINE = {name}: must be {', '.join(ENGINES[:-1])} or {ENGINES[-1]}; unset it for processes")
-    if not name and scheduler():
-        raise InputError(f"GEE_DASK = {scheduler()}: has no effect without GEE_ENGINE=dask: set that too, or unset GEE_DASK")
-    return name or "processes"
-
-
-def scheduler() -> str | None:
-    """The scheduler that GEE_DASK names, or None."""
-    return os.environ.get("GEE_DASK", "").strip() or None
+    settings = Settings.read()
+    if settings.dask and "engine" not in settings.model_fields_set:
+        raise InputError(f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask: set that too, or unset GEE_DASK")
+    return settings.engine
 
 
 def default_count(bases: Iterable[BaseConfig]) -> int | None:
@@ -41,7 +33,7 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
     name = engine_name()
     if name == "serial":
         return 1
-    if name == "dask" and scheduler():
+    if name == "dask" and Settings.read().dask:
         return None
     on_gpu = any(Compute.of(base.device).device.type == "cuda" for base in bases)
     return 1 if on_gpu else len(os.sched_getaffinity(0))
@@ -75,4 +67,4 @@ def choose_engine(
         if error.name not in ("dask", "distributed"):
             raise
         raise InputError('GEE_ENGINE = dask: the package distributed is missing: pip install "gee[dask]"') from None
-    return Dask(count, threads, own_agreement(images, bases), scheduler())
+    return Dask(count, threads, own_agreement(images, bases), Settings.read().dask)

@@ -14,6 +14,7 @@ import pipelines
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
+from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 
 
@@ -43,8 +44,8 @@ class Agreement:
     """`base.device` and `base.precision` of the jobs."""
     code: str
     torch: str
-    compile: bool
-    """Whether GEE_COMPILE lets neurons be compiled, which moves the last bits."""
+    compile: str
+    """GEE_COMPILE: whether neurons are compiled, which changes the last bits."""
 
 
 def own_agreement(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Agreement:
@@ -56,7 +57,7 @@ def own_agreement(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Agreem
         tuple(sorted({(base.device, base.precision) for base in bases})),
         CODE,
         _torch_release(),
-        _compiles(),
+        CoreSettings.read().compile,
     )
 
 
@@ -70,7 +71,7 @@ def agree(other: Agreement) -> str:
         raise InputError("has another version of gee_core or pipelines: install the same one there, then start it again")
     if other.torch != _torch_release():
         raise InputError(f"has torch {_torch_release()}, not {other.torch}: install the same one in its environment")
-    if other.compile != _compiles():
+    if other.compile != CoreSettings.read().compile:
         raise InputError("has another GEE_COMPILE: start it with the value that the command has")
     if not other.folder.is_dir():
         raise InputError(f"cannot see the project folder {other.folder}: mount the shared folder there under the same path")
@@ -91,7 +92,3 @@ def _hardware(base: tuple[str, str]) -> tuple[str, str]:
 
 def _torch_release() -> str:
     return f"{torch.__version__.partition('+')[0]} on Python {sys.version_info.major}.{sys.version_info.minor}"
-
-
-def _compiles() -> bool:
-    return os.environ.get("GEE_COMPILE", "1") != "0"

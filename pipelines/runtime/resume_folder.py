@@ -16,9 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import gee_core
-from gee_core.settings import from_environment
 from gee_core.storage.atomic_files import sha256, write_atomically, writing
-from gee_core.training.resume import SAVE_SECONDS
 from pipelines.project.paths import LOCK, SCRATCH
 
 DONE = "done"
@@ -55,15 +53,6 @@ def finish_scratch(folder: Path, result: Path) -> None:
 
 def _lock() -> str:
     return LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
-
-
-def save_seconds() -> int:
-    """How often a training keeps a state in mid-epoch: GEE_SAVE_SECONDS, since it changes no result.
-
-    Raises:
-        InputError: it is no positive number.
-    """
-    return from_environment("GEE_SAVE_SECONDS", int(SAVE_SECONDS))
 
 
 def clear_scratch(folder: Path) -> None:

@@ -17,6 +17,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import process_key
+from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
 from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
 from pipelines.tracking.mlflow_client import tracking_uri
@@ -201,8 +202,8 @@ class MlflowTracker:
 
 
 def tracking_is_off() -> bool:
-    """Whether the variable GEE_TRACKING says so."""
-    return os.environ.get("GEE_TRACKING", "").lower() == "off"
+    """Whether GEE_TRACKING is ``off``."""
+    return Settings.read().tracking == "off"
 
 
 def open_tracker(stage: str | None, params: Params) -> Tracker:

@@ -61,14 +61,6 @@ def test_a_run_that_is_complete_is_forgotten_and_others_are_not(make_params, inp
     assert other.is_dir()
 
 
-@pytest.mark.parametrize(("value", "seconds"), [(None, 240), ("5", 5)])
-def test_how_often_a_state_is_kept_comes_from_the_environment(value, seconds, monkeypatch):
-    monkeypatch.delenv("GEE_SAVE_SECONDS", raising=False)
-    if value:
-        monkeypatch.setenv("GEE_SAVE_SECONDS", value)
-    assert scratch.save_seconds() == seconds
-
-
 def test_a_complete_run_stays_until_dvc_knows_its_result_or_another_is_run(make_params, inputs):
     params = make_params()
     folder = scratch_folder("train", [params.base], inputs)
