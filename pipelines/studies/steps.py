@@ -8,15 +8,13 @@ The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. 
 work and the others wait for it; a step that was killed resumes where it stopped.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +25,6 @@ from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
-from gee_core.storage.atomic_files import writing
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, prepare, robustness
@@ -38,6 +35,7 @@ from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
+from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import clear_scratch, scratch_folder
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
@@ -55,7 +53,7 @@ Notify = Callable[[str], None]
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, prepared now if they were not before."""
     folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
-    with _locked(folder):
+    with file_lock(folder / "lock"):
         images = folder / "images"
         if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
             prepare.run(cfg, images)
@@ -133,7 +131,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
         return {"genotype": plain.genotype, "metrics": {}, "records": []}
     folder = _evolve_folder(cell)
     notify("evolve")
-    with _locked(folder):
+    with file_lock(folder / "lock"):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
         total, done = n_candidates(params, data.meta), 0
@@ -166,7 +164,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
     def read() -> SpikingNetwork:
         return load_trained(cell.params, data.meta, folder / NETWORK, Compute.of(cell.params.base.device).device)
 
-    with _locked(folder):
+    with file_lock(folder / "lock"):
         numbers = read_sealed(folder / TRAINED)
         if numbers is None or _is_damaged(read):
             numbers = _train(cell, genotype, data, folder, notify)
@@ -220,14 +218,3 @@ def _listing(cfg: PrepareConfig) -> str:
         for name in sorted(files):
             found.update(f"{folder}/{name}\t{os.stat(os.path.join(folder, name)).st_size}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Alone in ``folder``, of all processes on this machine; a process that dies gives it free."""
-    with writing(folder / "lock"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

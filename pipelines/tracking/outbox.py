@@ -6,7 +6,6 @@ files/           what artifacts need until they are uploaded, as it was when it 
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from gee_core.errors import InputError
 from pipelines.project.paths import SCRATCH, find_project
 from pipelines.runtime import journal
+from pipelines.runtime.file_lock import file_lock
 from pipelines.tracking.pipeline_run import tracking_home
 from pipelines.tracking.redact import redacted
 
@@ -134,20 +134,13 @@ class Outbox:
 
 @contextlib.contextmanager
 def one_at_a_time(root: Path, name: str, wait: bool = True) -> Iterator[bool]:
-    """Inside, no other process of this machine is inside with the same ``root`` and ``name``; yields whether that is so.
+    """Hold the lock ``name`` of ``root`` inside. Yields whether it is held; in a folder that cannot be written, always True.
 
-    Without ``wait`` it is not where another one is. A folder that cannot be written to locks nothing.
+    See `file_lock` for ``wait``.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        file = (root / f"{name}.lock").open("a")
-    except OSError:
-        yield True
-        return
-    with file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            held = stack.enter_context(file_lock(root / f"{name}.lock", wait))
+        except (InputError, OSError):
+            held = True
+        yield held

@@ -1,7 +1,6 @@
 """What lies in .scratch: runs of stages that are complete or forgotten, and what the cells of studies shared."""
 
 import contextlib
-import fcntl
 import shutil
 import time
 import uuid
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.project.paths import SCRATCH
+from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import DONE
 
 STAGES = ("evolve", "train")
@@ -63,12 +63,8 @@ def _is_done(folder: Path, known: str) -> bool:
 def _is_locked(path: Path) -> bool:
     if not path.is_file():
         return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
+    with file_lock(path, wait=False) as held:
+        return not held
 
 
 def _leftover(project: Path, what: str, place: str, folders: list[Path]) -> Leftover:
