@@ -26,7 +26,7 @@ from pipelines.inputs.start_genotype import load_start, start_files, start_sha25
 from pipelines.project.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.figures import candidates_plane, fitness_over_generations
 from pipelines.runtime import journal
-from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, scratch_folder
+from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.tracker import Tracker
@@ -241,7 +241,8 @@ def _evolve(s: Stage) -> None:
     with remedy(REMEDY):
         total = n_candidates(params, load_meta(PREPARED))  # also refuses an `evolve.start` that is no use
     inputs = [PREPARED / "meta.json", *start_files(params)]
-    scratch = scratch_folder("evolve", [params.base, params.network, params.evolve], inputs)
+    scratch = open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs)
+    delete_finished_runs(scratch)
     with s.progress("evolve", total) as advance:
 
         def on_record(record: Record) -> None:
@@ -262,8 +263,8 @@ def _evolve(s: Stage) -> None:
         s.track.artifact(scratch / f"{name}.svg", "plots")
     s.track.artifact(OUT / "candidates.csv")
     s.track.artifact(MODELS / "evolve/genotype.json")
-    clear_scratch(scratch / CHECKPOINTS)
-    finish_scratch(scratch, OUT / "metrics.json")
+    delete_folder(scratch / CHECKPOINTS)
+    finish_run(scratch, OUT / "metrics.json")
 
 
 def write_outputs(candidates: pd.DataFrame, values: dict) -> None:

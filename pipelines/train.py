@@ -28,7 +28,7 @@ from gee_core.training.schedule import adamw, sgd
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.resume_folder import finish_scratch, scratch_folder
+from pipelines.runtime.resume_folder import delete_finished_runs, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, console, stage
 
@@ -190,7 +190,8 @@ def _train(s: Stage) -> None:
     genotype = load_genotype(GENOTYPE, params)
     sections = [params.base, params.network, params.train]
     start = init_from_files(params)
-    scratch = scratch_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
+    scratch = open_resume_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
+    delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     stem_channels = NETWORKS[params.network.name].stem * params.network.width
     set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
@@ -216,7 +217,7 @@ def _train(s: Stage) -> None:
         s.track.tags({"init_from_sha256": sha256(start[0])})
     s.track.artifact(CHECKPOINT)
     s.track.artifact(CHECKPOINT.with_suffix(".json"))
-    finish_scratch(scratch, OUT / "metrics.json")
+    finish_run(scratch, OUT / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import clear_scratch, scratch_folder
+from pipelines.runtime.resume_folder import delete_folder, open_resume_folder
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 from pipelines.train import train_network
@@ -102,17 +102,17 @@ def _run_cell(cell: Cell, notify: Notify) -> dict:
 def forget(cell: Cell) -> None:
     """Drop what is kept of the cell's evolution and training, so that `run_cell` does all of its work again."""
     if cell.params.network.n_genes is None:
-        clear_scratch(_train_folder(cell, evolve_network(cell.params, cell.prepared, Path()).genotype))
+        delete_folder(_train_folder(cell, evolve_network(cell.params, cell.prepared, Path()).genotype))
         return
     if found := read_sealed(_evolve_folder(cell) / EVOLVED, *OF_EVOLVED):
         for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
-            clear_scratch(_train_folder(cell, genotype))
-    clear_scratch(_evolve_folder(cell))
+            delete_folder(_train_folder(cell, genotype))
+    delete_folder(_evolve_folder(cell))
 
 
 def _evolve_folder(cell: Cell) -> Path:
     sections = [cell.params.base, cell.params.network, cell.params.evolve]
-    return scratch_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
+    return open_resume_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
 
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
@@ -120,7 +120,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
-    return scratch_folder("train", sections, inputs, STEPS, extra=wiring)
+    return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
 
 
 def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
@@ -142,7 +142,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
             notify(f"evolve {done}/{total}")
 
         def on_generation(records: list[Record]) -> None:
-            clear_scratch(folder / "work/checkpoints")  # they are for the tracker of the stage
+            delete_folder(folder / "work/checkpoints")  # they are for the tracker of the stage
 
         found = evolve_network(params, cell.prepared, folder / "work", on_record, on_generation, score_here)
         cost = {
@@ -152,7 +152,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
         records = [_record(record, found.genotype) for record in found.records]
         result = {"genotype": found.genotype, "metrics": found.metrics | cost, "records": records}
         write_sealed(folder / EVOLVED, result)
-        clear_scratch(folder / "work")
+        delete_folder(folder / "work")
         return result
 
 
@@ -184,7 +184,7 @@ def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Not
     numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
     save_network(folder / NETWORK, net, params.network, data.meta)
     write_sealed(folder / TRAINED, numbers)
-    clear_scratch(folder / "work")
+    delete_folder(folder / "work")
     return numbers
 
 
