@@ -19,7 +19,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
 from pipelines.project.params import load_params
-from pipelines.runtime.os_errors import refusal
+from pipelines.runtime.os_errors import user_message
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Tracker, open_tracker
@@ -94,7 +94,7 @@ def report_input_errors(name: str) -> Iterator[None]:
     except InputError as error:
         _exit_with(name, str(error))
     except (OSError, MemoryError, RuntimeError) as error:
-        message = refusal(error)
+        message = user_message(error)
         if message is None:
             raise
         _exit_with(name, message)

@@ -29,7 +29,7 @@ from gee_core.errors import InputError
 from gee_core.evolution.proxy import forget_images
 from gee_core.hardware import keep_freed_memory
 from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
-from pipelines.engines.worker_check import Agreement, agree
+from pipelines.engines.worker_check import WorkerRequirements, check_worker
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
@@ -42,10 +42,10 @@ class Dask(Engine):
 
     tries_alone = 1  # dask submits it again by itself, as often as the scheduler's allowed-failures say
 
-    def __init__(self, count: int | None, threads: int, agreement: Agreement, address: str | None):
+    def __init__(self, count: int | None, threads: int, requirements: WorkerRequirements, address: str | None):
         """``count`` jobs side by side, None for all workers; ``address`` of a scheduler, or path of a scheduler file."""
         super().__init__()
-        self._count, self._threads, self._agreement, self._address = count, threads, agreement, address
+        self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._topic = f"gee-{uuid.uuid4().hex}"
@@ -61,7 +61,7 @@ class Dask(Engine):
         self._client = Client(self._cluster, set_as_default=False) if self._cluster else connect(self._address)
         with self._lost():
             workers = self._wait_for_workers()
-            if any(base[0] != "cpu" for base in self._agreement.bases) and any(map(_offers_gpu, workers.values())):
+            if any(base[0] != "cpu" for base in self._requirements.bases) and any(map(_offers_gpu, workers.values())):
                 self._resources = {"GPU": 1}
             while not (hardware := self._common_hardware()):  # all of them died meanwhile
                 self._wait_for_workers()
@@ -83,7 +83,9 @@ class Dask(Engine):
         if self._executor is None:
             self._executor = self.start()
         with self._lost():
-            return self._executor.submit(run_here, self._agreement, self._hardware, self._threads, self._topic, function, job)
+            return self._executor.submit(
+                run_here, self._requirements, self._hardware, self._threads, self._topic, function, job
+            )
 
     def room(self) -> int:
         if self._executor is None:
@@ -128,7 +130,7 @@ class Dask(Engine):
         Raises:
             InputError: a worker does not agree with this process, or with the others.
         """
-        answers = self._client.run(check_here, self._agreement, workers=list(self._workers()), on_error="return")
+        answers = self._client.run(check_here, self._requirements, workers=list(self._workers()), on_error="return")
         found: dict[str, str] = {}
         for address, answer in answers.items():
             if isinstance(answer, InputError):
@@ -190,7 +192,7 @@ def connect(address: str) -> Client:
         raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({reason}): {remedy}") from None
 
 
-def check_here(agreement: Agreement, dask_worker=None) -> str:
+def check_here(requirements: WorkerRequirements, dask_worker=None) -> str:
     """On what this worker computes.
 
     Raises:
@@ -200,15 +202,15 @@ def check_here(agreement: Agreement, dask_worker=None) -> str:
     try:
         if worker.state.nthreads != 1:
             raise InputError(f"has {worker.state.nthreads} threads: start it with --nthreads 1, once per core or GPU")
-        return _agreed(agreement)
+        return _checked(requirements)
     except InputError as error:
         raise InputError(f"the worker {worker.address} {error} (docs/CLUSTER.md)") from None
 
 
-def run_here(agreement: Agreement, hardware: str, threads: int, topic: str, function: Function, job: Any) -> Any:
+def run_here(requirements: WorkerRequirements, hardware: str, threads: int, topic: str, function: Function, job: Any) -> Any:
     """Run a job on this worker, which may have joined after the others were checked."""
     worker = get_worker()
-    own = check_here(agreement)
+    own = check_here(requirements)
     if own != hardware:
         raise InputError(f"the worker {worker.address} computes on {own}, the others on {hardware} (docs/CLUSTER.md)")
     torch.set_num_threads(threads)
@@ -216,9 +218,9 @@ def run_here(agreement: Agreement, hardware: str, threads: int, topic: str, func
 
 
 @functools.lru_cache(maxsize=1)
-def _agreed(agreement: Agreement) -> str:
+def _checked(requirements: WorkerRequirements) -> str:
     """Once for each run that comes to this process: a worker may serve several, with other images under one name."""
-    hardware = agree(agreement)
+    hardware = check_worker(requirements)
     forget_images()
     keep_freed_memory()
     return hardware

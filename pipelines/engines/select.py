@@ -59,7 +59,7 @@ def choose_engine(
         return Serial(threads)
     if name == "processes":
         return Processes(count, threads)
-    from pipelines.engines.worker_check import own_agreement
+    from pipelines.engines.worker_check import own_requirements
 
     try:
         from pipelines.engines.dask import Dask
@@ -67,4 +67,4 @@ def choose_engine(
         if error.name not in ("dask", "distributed"):
             raise
         raise InputError('GEE_ENGINE = dask: the package distributed is missing: pip install "gee[dask]"') from None
-    return Dask(count, threads, own_agreement(images, bases), Settings.read().dask)
+    return Dask(count, threads, own_requirements(images, bases), Settings.read().dask)

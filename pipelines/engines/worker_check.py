@@ -33,7 +33,7 @@ CODE = _source_digest()
 
 
 @dataclass(frozen=True)
-class Agreement:
+class WorkerRequirements:
     """What a process has, for a worker to compare itself with. Can be pickled and hashed."""
 
     folder: Path
@@ -48,10 +48,10 @@ class Agreement:
     """GEE_COMPILE: whether neurons are compiled, which changes the last bits."""
 
 
-def own_agreement(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Agreement:
+def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> WorkerRequirements:
     """That of this process, for jobs that read ``images`` and have these sections `base`."""
     folders = sorted({folder.absolute() for folder in images})
-    return Agreement(
+    return WorkerRequirements(
         Path.cwd(),
         tuple((folder, sha256(folder / "meta.json")) for folder in folders),
         tuple(sorted({(base.device, base.precision) for base in bases})),
@@ -61,7 +61,7 @@ def own_agreement(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Agreem
     )
 
 
-def agree(other: Agreement) -> str:
+def check_worker(other: WorkerRequirements) -> str:
     """Compare this process with ``other``, and go to its folder; returns on what jobs would compute here.
 
     Raises:

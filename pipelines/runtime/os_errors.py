@@ -16,7 +16,7 @@ REMEDIES = files.REMEDIES | {
 MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
 
 
-def refusal(error: BaseException) -> str | None:
+def user_message(error: BaseException) -> str | None:
     """The message, where ``error`` is the machine's refusal; None where it is a bug of ours."""
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = error.filename2 or error.filename
