@@ -204,7 +204,6 @@ def track_candidate(track: Tracker, record: Record) -> None:
         f"gen{c.generation}-cand{c.index}",
         record.score.status,
         {"genotype.json": json.dumps(sigmas | {"seed": c.seed}, indent=2)},
-        [],
     )
 
 

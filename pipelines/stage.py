@@ -1,19 +1,16 @@
-"""What every stage does around its work: read params, track, show progress, turn bad input into one message.
+"""What every stage does around its work: reads params, tracks, shows progress, and turns bad input into one message.
 
     with stage("train") as s:
         run(s.params.train, …)
 
-Exit codes: 0 done, 2 bad input or a machine that refuses (one message per problem, nothing valid lost), 130 Ctrl-C,
-143 SIGTERM, 1 a bug (with traceback).
+Exit codes: 0 done; 1 a bug (with traceback); 2 bad input, or an error of the machine that the user can fix (one message per
+problem, nothing valid lost); 130 Ctrl-C; 143 SIGTERM.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gee_core.config import Params
 from gee_core.errors import InputError
@@ -21,10 +18,9 @@ from gee_core.hardware import keep_freed_memory
 from pipelines.project.params import load_params
 from pipelines.runtime.os_errors import user_message
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
+from pipelines.runtime.progress import progress
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Tracker, open_tracker
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -35,31 +31,7 @@ class Stage:
     """All of params.yaml, checked."""
     track: Tracker
     """Where its parameters, metrics and artifacts go."""
-
-    def progress(self, description: str, total: int | None):
-        """See `progress`."""
-        return progress(description, total)
-
-
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A progress bar with the time left; yields ``advance(n=1, note="")``. Shows nothing where there is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total, note="")
-
-        def advance(n: int = 1, note: str = "") -> None:
-            bar.update(task, advance=n, **({"note": note} if note else {}))
-
-        yield advance
+    progress = staticmethod(progress)
 
 
 @contextmanager
@@ -85,10 +57,7 @@ def stage(name: str) -> Iterator[Stage]:
 
 @contextmanager
 def report_input_errors(name: str) -> Iterator[None]:
-    """Print an ``InputError`` of the body as it is, without a traceback, and exit with 2; Ctrl-C exits with 130.
-
-    So too where the machine refuses: no space, no permission, no memory.
-    """
+    """Print an error of the body that the user can fix, without a traceback, and exit with 2; Ctrl-C exits with 130."""
     try:
         yield
     except InputError as error:

@@ -28,9 +28,10 @@ from gee_core.training.schedule import adamw, sgd
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
+from pipelines.runtime.progress import console
 from pipelines.runtime.resume_folder import delete_finished_runs, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
-from pipelines.stage import Stage, console, stage
+from pipelines.stage import Stage, stage
 
 OUT = REPORTS / "train"
 

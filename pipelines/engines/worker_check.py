@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 import gee_core
-import pipelines
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
@@ -20,9 +19,8 @@ from gee_core.storage.atomic_files import sha256
 
 def _source_digest() -> str:
     """Of every module of gee_core and pipelines, by its path in them."""
-    digest = hashlib.sha256()
-    for package in (gee_core, pipelines):
-        folder = Path(package.__file__).parent
+    digest, packages = hashlib.sha256(), (Path(gee_core.__file__).parent, Path(__file__).parents[1])
+    for folder in packages:
         for path in sorted(folder.rglob("*.py")):
             digest.update(f"{path.relative_to(folder.parent)} {sha256(path)}\n".encode())
     return digest.hexdigest()

@@ -29,7 +29,7 @@ def status_command(everywhere: Everywhere = False) -> None:
 def replay_command(everywhere: Everywhere = False) -> None:
     """Write to MLflow what it was not told because it was away. Safe at any time, and twice."""
     from gee_core.errors import InputError
-    from pipelines.stage import progress
+    from pipelines.runtime.progress import progress
     from pipelines.tracking.mlflow_client import tracking_uri
     from pipelines.tracking.outbox import outbox_root
     from pipelines.tracking.redact import bare

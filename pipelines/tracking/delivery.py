@@ -47,8 +47,6 @@ class Delivery:
     """
 
     def __init__(self, writer: MlflowWriter, outbox: Outbox):
-        self.opened = threading.Event()
-        """Set once the run is there, or nobody tries any longer."""
         self.trouble: str | None = None
         """Why MLflow does not answer, while it does not."""
         self._writer, self._outbox = writer, outbox
@@ -94,7 +92,6 @@ class Delivery:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-            self.opened.set()
             return len(self._queue)
 
     def _run(self) -> None:
@@ -134,7 +131,6 @@ class Delivery:
                 self._slow = seconds > SLOW
             self._queue.popleft()
             self._changed.notify_all()
-        self.opened.set()
 
     def _pause(self, error: Exception) -> None:
         with self._changed:

@@ -145,7 +145,6 @@ class MlflowWriter:
             self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=entry["time"])
             for file, text in entry["texts"].items():
                 self._client.log_text(run_id, text, file)
-            self._upload(run_id, entry)
         except Exception as error:
             if self.refuses(error):
                 self._client.set_terminated(run_id, entry["end"], entry["time"])

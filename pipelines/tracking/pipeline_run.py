@@ -4,13 +4,12 @@ Nothing is handed from stage to stage: the run is found by its tag, which names 
 So it can be made, or found again, whenever MLflow answers.
 """
 
-import contextlib
 import os
-import subprocess
 from pathlib import Path
 
 import psutil
 
+from pipelines.project.git import git
 from pipelines.project.paths import PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
@@ -47,10 +46,8 @@ def find_pipeline_run(client, experiment_id: str, execution: str):
 def pipeline_tags(project: Path) -> dict[str, str]:
     """What a new pipeline run is tagged with: the git commit, and the name of the DVC experiment."""
     tags = {}
-    with contextlib.suppress(OSError):  # no git here
-        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True)
-        if git.returncode == 0:
-            tags["mlflow.source.git.commit"] = git.stdout.strip()
+    if commit := git(project, "rev-parse", "HEAD"):
+        tags["mlflow.source.git.commit"] = commit
     if name := os.environ.get("DVC_EXP_NAME"):
         tags["dvc.experiment"] = name
     return tags

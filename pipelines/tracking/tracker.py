@@ -31,9 +31,6 @@ log = logging.getLogger("pipelines.tracking")
 class Tracker(Protocol):
     """Where a stage's parameters, metrics and artifacts go."""
 
-    def wait_open(self, seconds: float = 60.0) -> str | None:
-        """Wait until the run exists; its id, or None if there is none in time."""
-
     def params(self, values: dict) -> None:
         """Log parameters; a key can be logged once per run."""
 
@@ -46,12 +43,10 @@ class Tracker(Protocol):
     def artifact(self, path: Path, folder: str = "") -> None:
         """Upload a file, as it is now, into ``folder``."""
 
-    def candidate(
-        self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str], files: list[Path]
-    ) -> None:
+    def candidate(self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str]) -> None:
         """One run below the stage's, ended at once; it counts as failed unless ``status`` is ``ok``.
 
-        ``artifacts`` maps file names to text, ``files`` are uploaded as they are now.
+        ``artifacts`` maps file names to text.
         """
 
     def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
@@ -60,11 +55,9 @@ class Tracker(Protocol):
         The examples are batches of any size (axis 0); their other axes and types become the model's signature.
         """
 
-    def drain(self, seconds: float = LIMIT) -> None:
-        """Wait until MLflow has all that was logged so far, but not for a server that does not answer."""
-
     def close(self, status: str = "FINISHED") -> None:
-        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; waits as `drain` does, and says what then is left."""
+        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; waits until MLflow has everything, but not for a
+        server that does not answer, and says what is left."""
 
 
 class NullTracker:
@@ -73,7 +66,7 @@ class NullTracker:
     def _nothing(self, *_args, **_kwargs) -> None:
         pass
 
-    wait_open = params = metrics = tags = artifact = candidate = model = drain = close = _nothing
+    params = metrics = tags = artifact = candidate = model = close = _nothing
 
 
 class MlflowTracker:
@@ -111,10 +104,6 @@ class MlflowTracker:
         """The run's id, once it exists."""
         return self._writer.run_id
 
-    def wait_open(self, seconds: float = LIMIT) -> str | None:
-        self._delivery.opened.wait(seconds)
-        return self.run_id
-
     def params(self, values: dict) -> None:
         self._log(params=texts(values))
 
@@ -132,9 +121,7 @@ class MlflowTracker:
         if kept := self._kept([path]):
             self._add("artifact", files=kept, folder=folder)
 
-    def candidate(
-        self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str], files: list[Path]
-    ) -> None:
+    def candidate(self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str]) -> None:
         finite, tags = finite_metrics(metrics)
         self._add(
             "candidate",
@@ -143,7 +130,6 @@ class MlflowTracker:
             metrics=finite,
             tags=tags | {"status": status},
             texts=artifacts,
-            files=self._kept(files),
             end="FINISHED" if status == "ok" else "FAILED",
         )
 
@@ -153,9 +139,6 @@ class MlflowTracker:
                 {"shape": [1, *array.shape[1:]], "dtype": str(array.dtype)} for array in (input_example, output_example)
             )
             self._add("model", files=kept, inputs=inputs, outputs=outputs, name=name, register=register)
-
-    def drain(self, seconds: float = LIMIT) -> None:
-        self._delivery.wait(seconds)
 
     def close(self, status: str = "FINISHED") -> None:
         versions = pipeline_run.versions(find_project()) if self._stage else []

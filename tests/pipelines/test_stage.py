@@ -7,6 +7,7 @@ from rich.console import Console
 
 from gee_core.errors import InputError
 from pipelines import stage as frame
+from pipelines.runtime import progress
 from pipelines.stage import report_input_errors, stage
 
 
@@ -70,7 +71,7 @@ def test_nothing_is_caught_that_is_neither_bad_input_nor_an_interruption():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_shown_on_a_terminal_alone(terminal, tracked, monkeypatch):
     text = io.StringIO()
-    monkeypatch.setattr(frame, "console", Console(file=text, force_terminal=terminal, width=120))
+    monkeypatch.setattr(progress, "console", Console(file=text, force_terminal=terminal, width=120))
     with stage("train") as s, s.progress("train", 3) as advance:
         advance()
         advance(2, note="loss 0.5")

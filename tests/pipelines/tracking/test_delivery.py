@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.tracking import delivery
 from pipelines.tracking.tracker import MlflowTracker
+from tests.pipelines.tracking.conftest import wait_open
 
 
 def outboxes(folder: Path) -> list[Path]:
@@ -51,10 +52,10 @@ def test_a_server_that_comes_back_is_used_again_in_the_same_run(client, folder):
     client.is_down = True
     tracker = MlflowTracker("evaluate", dict.fromkeys(["dataset", "network", "n_genes"], "x"))
     tracker.metrics({"accuracy": 0.5})
-    tracker.drain(0.1)
+    tracker._delivery.wait(0.1)
     assert client.runs == {}
     client.is_down = False
-    tracker.drain()
+    tracker._delivery.wait()
     (points,) = [run.points for run in client.runs.values() if run.info.run_name == "evaluate"]
     assert [(name, value) for name, _, _, value in points] == [("accuracy", 0.5)]
     tracker.close()
@@ -74,7 +75,7 @@ def test_whichever_call_fails_on_the_way_there_or_back_the_store_holds_the_same(
 def test_a_slow_server_is_waited_for_as_briefly_as_one_that_hangs(client, folder, monkeypatch, impatient):
     monkeypatch.setattr(delivery, "SLOW", -1.0)  # every answer is
     tracker = MlflowTracker("train", dict.fromkeys(["dataset", "network", "n_genes"], "x"))
-    tracker.wait_open()
+    wait_open(tracker)
     write = tracker._writer.write
     monkeypatch.setattr(tracker._writer, "write", lambda entry: (time.sleep(0.02), write(entry)))
     for step in range(100):  # two seconds
@@ -93,7 +94,7 @@ def test_after_an_outage_the_end_does_not_wait_for_all_that_piled_up(client, fol
     write = tracker._writer.write
     monkeypatch.setattr(tracker._writer, "write", lambda entry: (time.sleep(0.02), write(entry)))
     client.is_down = False
-    tracker.wait_open()
+    wait_open(tracker)
     tracker.close()
     assert len(outboxes(folder)) == 1
 
