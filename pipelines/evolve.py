@@ -110,7 +110,7 @@ def run(
 def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
     """Scores and seconds of an interrupted run, by ``Candidate.place``; a damaged line counts for nothing."""
     known = {}
-    for values in journal.read(log, mend=True):
+    for values in journal.read(log, repair=True):
         place, seconds = tuple(values.pop("place")), values.pop("seconds")
         known[place] = Score(**values), seconds
     return known

@@ -1,4 +1,4 @@
-"""Classes of image files, by the exported ONNX model."""
+"""Classifies image files with the exported ONNX model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from gee_core.data.image_files import Form, decode
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
 
-REMEDY = "`dvc repro -f export` makes it anew, `dvc pull` fetches it"
+REMEDY = "`dvc repro -f export` recomputes it, `dvc pull` fetches it"
 
 
 class Card(TypedDict):
-    """What meta.json beside the model says that is needed here."""
+    """The keys of meta.json beside the model that prediction needs."""
 
     class_names: Annotated[list[str], Field(min_length=1)]
     in_channels: Annotated[int, Field(ge=1, le=3)]
@@ -32,7 +32,7 @@ _CARD = TypeAdapter(Card)
 
 
 def predict(images: Sequence[Path], onnx_path: Path) -> list[tuple[Path, str, float]]:
-    """(file, class name, probability) for each image, brought to the size and channels that the network was trained on.
+    """(file, class name, probability) for each image, converted to the size and channels that the network was trained on.
 
     Raises:
         InputError: the model is missing or damaged, or a file is not an image.

@@ -1,8 +1,7 @@
-"""Candidates given to an engine, and the score of one whose worker always died.
+"""Scores candidates on an engine.
 
-How many are scored side by side is chosen outside params.yaml, since it must not make results stale: GEE_WORKERS, else one
-per CPU core, or one where there is a GPU. Each uses GEE_THREADS threads, else one: a candidate's result depends on its own
-threads alone, so any engine and any number of workers give the same records.
+A candidate's score depends on the threads that it uses (GEE_THREADS) and on nothing else outside params.yaml, so every engine
+and every number of workers give the same records.
 """
 
 import functools
@@ -19,12 +18,12 @@ from pipelines.runtime.settings import Settings
 
 
 def worker_count(task: ProxyTask) -> int | None:
-    """How many candidates are scored side by side; None for as many as a scheduler has workers."""
+    """Number of candidates that are scored at the same time; None for one per worker of a scheduler."""
     return Settings.read().workers or default_count([task.base])
 
 
 class Scorer(Protocol):
-    """Scores candidates; a context manager."""
+    """Scores candidates; used as a context manager."""
 
     def __enter__(self) -> "Scorer": ...
 
@@ -35,7 +34,7 @@ class Scorer(Protocol):
 
 
 class Workers:
-    """Scores candidates on an engine, by default the one of the environment; a context manager, which ends it."""
+    """Scores candidates on an engine, by default that of the environment. A context manager, which stops the engine."""
 
     def __init__(self, task: ProxyTask, engine: Engine | None = None):
         checkpoints = task.checkpoints and task.checkpoints.absolute()
@@ -59,7 +58,7 @@ class Workers:
 
 
 def score_here(task: ProxyTask) -> Workers:
-    """Scores candidates one after the other in this process, with the threads that it has."""
+    """Scores candidates one after the other in this process, with its number of threads."""
     return Workers(task, Serial())
 
 

@@ -1,7 +1,4 @@
-"""Which engine runs candidates and cells. Chosen outside params.yaml, since it changes no result and must make none stale.
-
-GEE_ENGINE: `serial`, `processes` (the default) or `dask`; GEE_DASK: a scheduler's address or the path of its scheduler file.
-"""
+"""Chooses the engine for candidates and cells from the environment: it changes no result, so it is no parameter."""
 
 import os
 from collections.abc import Iterable
@@ -24,12 +21,14 @@ def engine_name() -> str:
     """
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
-        raise InputError(f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask: set that too, or unset GEE_DASK")
+        raise InputError(
+            f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask", "set that too, or unset GEE_DASK"
+        )
     return settings.engine
 
 
 def default_count(bases: Iterable[BaseConfig]) -> int | None:
-    """Jobs side by side: one per CPU core, one on a GPU, one in this process; None for all workers of a scheduler."""
+    """Number of jobs at the same time: one per CPU core, one on a GPU; None for all workers of a scheduler."""
     name = engine_name()
     if name == "serial":
         return 1
@@ -42,17 +41,18 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
 def choose_engine(
     count: int | None, threads: int, images: Iterable[Path], bases: Iterable[BaseConfig], isolated: bool = True
 ) -> Engine:
-    """The engine of the environment, not started yet.
+    """The engine that the environment names, not started yet.
 
     Args:
-        count: jobs side by side; see `default_count`.
-        threads: of torch, for each.
+        count: number of jobs at the same time; see `default_count`.
+        threads: torch threads of each job.
         images: folders of prepared images that the jobs read.
-        bases: the jobs' sections `base`.
-        isolated: a single process of the engine `processes` is one of its own, which may die; else it is this one.
+        bases: the sections `base` of the jobs.
+        isolated: with one job at a time, the engine `processes` still starts a process, whose death is survived; else jobs
+            run in this process.
 
     Raises:
-        InputError: there is no such engine, or its package is missing.
+        InputError: there is no such engine, or its package is not installed.
     """
     name = engine_name()
     if name == "serial" or (name == "processes" and count == 1 and not isolated):
@@ -66,5 +66,5 @@ def choose_engine(
     except ModuleNotFoundError as error:
         if error.name not in ("dask", "distributed"):
             raise
-        raise InputError('GEE_ENGINE = dask: the package distributed is missing: pip install "gee[dask]"') from None
+        raise InputError("GEE_ENGINE = dask: the package distributed is missing", "pip install distributed") from None
     return Dask(count, threads, own_requirements(images, bases), Settings.read().dask)

@@ -1,4 +1,4 @@
-"""A run in twenty numbers: for `gee summary`, for `dvc metrics diff`, and for the head of the report."""
+"""The summary of a run: twenty numbers for `gee summary`, `dvc metrics diff` and the head of the report."""
 
 import math
 from pathlib import Path
@@ -12,14 +12,14 @@ from gee_core.storage.json_object import read_json_object
 from pipelines.project.git import git_commit
 
 ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
-"""From how many mJ on, unit, how many of it are one mJ."""
+"""(smallest value in mJ, unit, units per mJ)."""
 
 
 def build_summary(params: Params, reports: Path) -> dict:
-    """The run's summary from the stages' metrics under ``reports``; without times, so that equal runs give equal bytes.
+    """The summary of a run from the metrics of its stages under ``reports``; without times, so that equal runs are equal.
 
-    Accuracies, rates and the ratio are fractions, energies mJ per image. What does not exist, such as a plain network's
-    fitness, is None.
+    Accuracies, rates and the ratio are fractions, energies mJ per image. Values that do not exist, such as the fitness of a
+    plain network, are None.
 
     Raises:
         InputError: a metrics file is missing, is not JSON, or lacks a number.
@@ -68,7 +68,7 @@ def format_summary(summary: dict) -> Table:
 
 
 def summary_lines(s: dict) -> list[tuple[str, str]]:
-    """(name, value with unit) of what is worth a line."""
+    """(name, value with unit) for each line of the summary."""
     genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
     searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
     return [
@@ -88,7 +88,7 @@ def summary_lines(s: dict) -> list[tuple[str, str]]:
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
-    """0.9583 → "95.83 %", with a space that does not break."""
+    """0.9583 → "95.83 %", with a no-break space."""
     return "–" if fraction is None else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
@@ -98,12 +98,12 @@ def number(value: float | None) -> str:
 
 
 def energy_unit(mj: float) -> tuple[str, float]:
-    """The unit in which ``mj`` millijoule read best, and how many of it are one mJ."""
+    """The most readable unit for ``mj`` millijoules, and how many of it make 1 mJ."""
     return next((unit, scale) for least, unit, scale in ENERGY_UNITS if abs(mj) >= least)
 
 
 def energy(mj: float | None) -> str:
-    """0.00123 → "1.23 µJ", with a space that does not break."""
+    """0.00123 → "1.23 µJ", with a no-break space."""
     if mj is None:
         return "–"
     unit, scale = energy_unit(mj)

@@ -35,7 +35,7 @@ def test_no_call_waits_for_a_server_that_hangs_and_the_end_says_what_waits_and_w
         stage()  # returns, though no call has been answered
     client.is_free.set()
     (record,) = caplog.records
-    assert "9 entries are not there yet" in record.message
+    assert "9 entries are not written yet" in record.message
     assert "`gee track replay` writes them" in record.message
     assert str(outboxes(folder)[0]) in record.message
 
@@ -119,4 +119,4 @@ def test_a_disk_without_room_costs_a_warning_and_no_entry_of_a_server_that_answe
         stage()
     assert client.state() == state
     (record,) = caplog.records
-    assert (".scratch" in record.message and "lost" in record.message) or "uploaded as it is then" in record.message
+    assert (".scratch" in record.message and "lost" in record.message) or "uploaded in its later state" in record.message
