@@ -68,9 +68,8 @@ def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, floa
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         records = run(params, PREPARED, Path(scratch), on_record).records
-        track.drain()
+        track.close("FINISHED")
     end = time.perf_counter()
-    track.close("FINISHED")
     scoring = end - min(starts)
     waiting = sum(last[-1] - earlier for last in ends.values() for earlier in last[-workers:])
     return {

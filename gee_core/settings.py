@@ -1,37 +1,77 @@
-"""Environment variables, which set how a machine is used and change no result."""
+"""Environment variables that say how the core uses this machine. They are no parameters: results do not depend on them."""
 
 import os
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gee_core.errors import InputError
 
+PREFIX = "GEE_"
+
 MOST = 4096
-"""Of processes or threads: more is a slip of the pen."""
+"""Upper bound of numbers of processes, threads and seconds: a larger value is a typing error."""
 
 
-def from_environment(name: str, default: int | None, least: int = 1) -> int | None:
-    """The number in the variable ``name``; ``default`` where it is unset or empty.
+def whole_number(least: int) -> BeforeValidator:
+    """Validator: a decimal number from ``least`` to ``MOST``."""
 
-    Raises:
-        InputError: it is no whole number from ``least`` to ``MOST``.
-    """
-    value = os.environ.get(name, "").strip()
-    if not value:
-        return default
-    whole = value.isascii() and value.isdecimal()
-    if not (whole and len(value) <= 9 and least <= int(value) <= MOST):
+    def check(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and least <= int(text) <= MOST):
+            raise ValueError(f"must be a whole number from {least} to {MOST}")
+        return int(text)
+
+    return BeforeValidator(check)
+
+
+def choice(*values: str) -> BeforeValidator:
+    """Validator: one of ``values``, in upper or lower case."""
+
+    def check(text: str) -> str:
+        if text.lower() not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return text.lower()
+
+    return BeforeValidator(check)
+
+
+class CoreSettings(BaseSettings):
+    """The variables that `gee_core` itself reads; `pipelines` adds its own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, use_attribute_docstrings=True, validate_default=False
+    )
+
+    compile: Annotated[str, choice("0", "1")] = "1"
+    """`0`: neurons run without `torch.compile`, with the same results up to rounding. Default: `1`, where there is a
+    compiler."""
+
+    loader_workers: Annotated[int, whole_number(0)] = min(8, os.cpu_count() or 1)
+    """Processes that decode streamed images; `0` decodes them in the process that asks for them. Default: one per CPU, at
+    most 8."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: text.strip() for name, text in values.items() if text.strip()}
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings as the environment has them now.
+
+        Raises:
+            InputError: variables that cannot be read, one per line.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise InputError("\n".join(map(cls._explain, error.errors()))) from None
+
+    @classmethod
+    def _explain(cls, problem: Any) -> str:
+        name, value = problem["loc"][0], problem["input"]
         shown = value if len(value) <= 40 else f"{value[:39]}…"
+        default = cls.model_fields[name].default
         known = "" if default is None else f", {default}"
-        wanted = f"from {least} to {MOST}" if whole and value.strip("0") else f">= {least}"
-        raise InputError(f"{name} = {shown}: must be a whole number {wanted}; unset it for the default{known}")
-    return int(value)
-
-
-def one_of(name: str, choices: tuple[str, ...]) -> None:
-    """See to it that the variable ``name``, where it is set, says one of ``choices``.
-
-    Raises:
-        InputError: it says something else.
-    """
-    value = os.environ.get(name, "").strip().lower()
-    if value and value not in choices:
-        raise InputError(f"{name} = {value[:40]}: must be one of {', '.join(choices)}; unset it for the default")
+        return f"{PREFIX}{name.upper()} = {shown}: {problem['ctx']['error']}; unset it for the default{known}"

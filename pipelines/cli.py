@@ -29,7 +29,7 @@ console = Console(markup=False)  # names of files and classes may hold brackets
 
 @app.command()
 def run(
-    force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, changed or not.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, also unchanged ones.")] = False,
 ) -> None:
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
@@ -55,7 +55,7 @@ def run(
 
 
 def path_with_this_python() -> str:
-    """PATH with this Python first: stages say just `python`."""
+    """PATH with the folder of this Python first, since dvc.yaml calls `python`."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
@@ -69,7 +69,7 @@ def count(
     width: Annotated[float, typer.Option(help="Multiplies every channel count.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
-    """Parameters of a network, genetic and plain, counted on the network itself."""
+    """Count the parameters of a network, encoded and plain."""
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 
@@ -81,7 +81,7 @@ def count(
         ("width", width, 16),
     ):
         if not value <= most:
-            raise InputError(f"--{name} {value}: too large to be built here: choose a smaller one, at most {most}")
+            raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")
     try:
         plain = count_plain_parameters(network, classes, channels, size, width)
         net = build_network(network, classes, channels, size, genes, width)
@@ -129,7 +129,7 @@ def preset(
 
 @app.command()
 def summary() -> None:
-    """The numbers of the last run."""
+    """Print the summary of the last run."""
     from gee_core.errors import InputError
     from gee_core.storage.json_object import read_json_object
     from pipelines.reporting.summary import format_summary
@@ -137,9 +137,9 @@ def summary() -> None:
     try:
         table = format_summary(read_json_object(SUMMARY))
     except FileNotFoundError:
-        raise InputError(f"{SUMMARY}: not found; `dvc repro` makes it, `dvc pull` fetches it") from None
+        raise InputError(f"{SUMMARY}: not found", "`dvc repro` makes it, `dvc pull` fetches it") from None
     except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{SUMMARY}: damaged ({error}); run `dvc repro -f report`") from None
+        raise InputError(f"{SUMMARY}: damaged ({error})", "run `dvc repro -f report`") from None
     console.print(table)
 
 
@@ -149,10 +149,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     model: Annotated[Path, typer.Option(help="The exported network.")] = ONNX,
 ) -> None:
-    """Classes of image files, by the exported network."""
+    """Classify image files with the exported network."""
     from pipelines.commands.predict import predict as predict_images
 
-    here: Path = context.obj  # the command was given there; it works in the project folder
+    here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     found = predict_images([here / path for path in images], model if model == ONNX else here / model)
     for path, (_, name, probability) in zip(images, found, strict=True):
         console.print(f"{path}: {name} ({probability:.1%})", highlight=False, markup=False, soft_wrap=True)
@@ -163,7 +163,7 @@ def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
     genes: Annotated[int, typer.Option(min=1, help="g.")],
-    out: Annotated[Path, typer.Option(help="The genetic checkpoint to write; its .json comes beside it.")],
+    out: Annotated[Path, typer.Option(help="The encoded checkpoint to write; its .json is written beside it.")],
 ) -> None:
     """Find genes for the weights of a plain network; to fine-tune them, see train.init_from."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
@@ -178,7 +178,7 @@ def encode(
 def flow_run() -> None:
     """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
 
-    While another flow run is at work in this project, started by hand or by a schedule, this one says so and waits for its end.
+    If another flow run is running in this project, started by hand or by a schedule, this one says so and waits for its end.
     """
     from pipelines.orchestration.flow import FlowError, run_flow
 
@@ -195,9 +195,9 @@ def flow_serve(
     cron: Annotated[str, typer.Option(help='When to run, e.g. "0 2 * * *".')],
     name: Annotated[str, typer.Option(help="Name of the deployment.")] = "nightly",
 ) -> None:
-    """Stay here and run the pipeline on a schedule; needs a Prefect server (PREFECT_API_URL).
+    """Run the pipeline on a schedule until stopped; needs a Prefect server (PREFECT_API_URL).
 
-    One run at a time in a project: a trigger that comes during another run waits for its end.
+    One run at a time in a project: a run that is triggered during another one waits for its end.
     """
     from pipelines.orchestration.flow import serve_flow
 
@@ -208,7 +208,7 @@ app.command("gc")(gc)
 
 
 def main() -> None:
-    """Entry point: works in the project folder, turns bad input into one message and exit code 2."""
+    """Entry point: runs in the project folder, turns bad input into one message and exit code 2."""
     from pipelines.stage import report_input_errors
 
     here = Path.cwd()

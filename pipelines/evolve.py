@@ -27,7 +27,8 @@ from pipelines.inputs.start_genotype import load_start, start_files, start_sha25
 from pipelines.project.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.figures import candidates_plane, fitness_over_generations
 from pipelines.runtime import journal
-from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, save_seconds, scratch_folder
+from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
+from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.tracker import Tracker
 
@@ -66,7 +67,7 @@ def run(
     if params.network.n_genes is None:
         return Evolved([], genotype_file(params, None), {"n_candidates": 0})
     meta = load_meta(prepared)  # each process verifies the images that it loads
-    task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, save_seconds())
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
     log = scratch / "records.jsonl"
 
     def keep(candidate: Candidate, score: Score, seconds: float) -> None:
@@ -89,7 +90,7 @@ def run(
 def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
     """Scores and seconds of an interrupted run, by ``Candidate.place``; a damaged line counts for nothing."""
     known = {}
-    for values in journal.read(log, mend=True):
+    for values in journal.read(log, repair=True):
         place, seconds = tuple(values.pop("place")), values.pop("seconds")
         known[place] = Score(**values), seconds
     return known
@@ -183,7 +184,6 @@ def track_candidate(track: Tracker, record: Record) -> None:
         f"gen{c.generation}-cand{c.index}",
         record.score.status,
         {"genotype.json": json.dumps(sigmas | {"seed": c.seed}, indent=2)},
-        [],
     )
 
 
@@ -220,7 +220,8 @@ def _evolve(s: Stage) -> None:
     with remedy(REMEDY):
         total = n_candidates(params, load_meta(PREPARED))  # also refuses an `evolve.start` that is no use
     inputs = [PREPARED / "meta.json", *start_files(params)]
-    scratch = scratch_folder("evolve", [params.base, params.network, params.evolve], inputs)
+    scratch = open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs)
+    delete_finished_runs(scratch)
     with s.progress("evolve", total) as advance:
 
         def on_record(record: Record) -> None:
@@ -241,8 +242,8 @@ def _evolve(s: Stage) -> None:
         s.track.artifact(scratch / f"{name}.svg", "plots")
     s.track.artifact(OUT / "candidates.csv")
     s.track.artifact(MODELS / "evolve/genotype.json")
-    clear_scratch(scratch / CHECKPOINTS)
-    finish_scratch(scratch, OUT / "metrics.json")
+    delete_folder(scratch / CHECKPOINTS)
+    finish_run(scratch, OUT / "metrics.json")
 
 
 def write_outputs(candidates: pd.DataFrame, values: dict) -> None:

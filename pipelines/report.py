@@ -1,7 +1,6 @@
 """Stage report: what the other stages measured → reports/index.html, one self-contained page, and summary.json."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -19,7 +18,7 @@ from gee_core.model.zoo import PAPER_RESULTS
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import figures
-from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, read_numbers
+from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json
 from pipelines.stage import stage
 
 TEMPLATES = Path(__file__).parent / "reporting/templates"
@@ -45,8 +44,8 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
     meta = read_json(prepared / "meta.json", "class_names", "num_classes", "in_channels", "n_train", "n_test")
     genotype = read_json(models / "evolve/genotype.json", "network")
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
-    clean_accuracy = read_numbers(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
-    tables = read_tables(reports, meta["class_names"])
+    clean_accuracy = read_json(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
+    tables = read_tables(reports)
     net = network_shape(params, meta)
     wiring = wiring_table(genotype, net, params.network.n_genes)
     values = table_values(tables, meta["class_names"])
@@ -120,53 +119,34 @@ def environment() -> jinja2.Environment:
     return env
 
 
-def read_table(path: Path, *columns: str, text: bool = False, numbers: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, text: bool = False) -> pd.DataFrame:
     """A CSV that another stage wrote; with ``text``, every cell is the string that stands there ("NA", "1", "").
 
     Raises:
-        InputError: it is missing, is not CSV, lacks a column, or has words in one of ``numbers``.
+        InputError: it is missing or not CSV.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; run `dvc repro`, which makes it") from None
+        raise InputError(f"{path}: not found", "run `dvc repro`, which makes it") from None
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as CSV ({' '.join(str(error).split())}); delete it and run `dvc repro`"
-        ) from None
-    missing = [column for column in (*columns, *numbers) if column not in table]
-    if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; delete the file and run `dvc repro`")
-    words = [column for column in numbers if len(table) and not pd.api.types.is_numeric_dtype(table[column])]
-    if words:
-        raise InputError(f"{path}: words among the numbers of {', '.join(words)}; delete the file and run `dvc repro`")
-    return table
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as CSV ({reason})", "delete it and run `dvc repro`") from None
 
 
-def read_tables(reports: Path, class_names: list[str]) -> dict[str, pd.DataFrame]:
+def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
     """The stages' tables by name.
 
     Raises:
-        InputError: one is missing, damaged, or names a class that the prepared images do not have.
+        InputError: one is missing or not CSV.
     """
-    candidates = read_table(reports / "evolve/candidates.csv", "status", numbers=("generation", "index", "fitness"))
-    path = reports / "evaluate/confusion.csv"
-    confusion = read_table(path, "actual", "predicted", text=True)
-    unknown = sorted({*confusion["actual"], *confusion["predicted"]} - set(class_names))
-    if unknown:
-        raise InputError(f"{path}: class {unknown[0]!r} is not one of the prepared images'; run `dvc repro`")
-    history, layers = reports / "train/history.csv", reports / "evaluate/layers.csv"
-    energies = ("energy_mj", "decode_energy_mj", "input_rate", "output_rate", "macs")
-    noise = reports / "robustness/noise.csv"
-    tables = {
-        history: read_table(history, numbers=("epoch", "train_loss", "train_accuracy")),
-        layers: read_table(layers, "layer", "kind", "binary", numbers=energies),
-        noise: read_table(noise, numbers=("r", "accuracy")),
+    return {
+        "candidates": read_table(reports / "evolve/candidates.csv"),
+        "confusion": read_table(reports / "evaluate/confusion.csv", text=True),
+        "history": read_table(reports / "train/history.csv"),
+        "layers": read_table(reports / "evaluate/layers.csv"),
+        "noise": read_table(reports / "robustness/noise.csv"),
     }
-    for path, table in tables.items():
-        if table.empty:
-            raise InputError(f"{path}: has no rows; delete the file and run `dvc repro`")
-    return {"candidates": candidates, "confusion": confusion} | {path.stem: table for path, table in tables.items()}
 
 
 def network_shape(params: Params, meta: dict) -> SpikingNetwork:

@@ -1,30 +1,26 @@
-"""What every stage does around its work: read params, track, show progress, turn bad input into one message.
+"""What every stage does around its work: reads params, tracks, shows progress, and turns bad input into one message.
 
     with stage("train") as s:
         run(s.params.train, …)
 
-Exit codes: 0 done, 2 bad input or a machine that refuses (one message per problem, nothing valid lost), 130 Ctrl-C,
-143 SIGTERM, 1 a bug (with traceback).
+Exit codes: 0 done; 1 a bug (with traceback); 2 bad input, or an error of the machine that the user can fix (one message per
+problem, nothing valid lost); 130 Ctrl-C; 143 SIGTERM.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
-from gee_core.settings import from_environment, one_of
 from pipelines.project.params import load_params
-from pipelines.runtime.os_errors import refusal
+from pipelines.runtime.os_errors import user_message
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
+from pipelines.runtime.progress import progress
+from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Tracker, open_tracker
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -35,31 +31,7 @@ class Stage:
     """All of params.yaml, checked."""
     track: Tracker
     """Where its parameters, metrics and artifacts go."""
-
-    def progress(self, description: str, total: int | None):
-        """See `progress`."""
-        return progress(description, total)
-
-
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A progress bar with the time left; yields ``advance(n=1, note="")``. Shows nothing where there is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total, note="")
-
-        def advance(n: int = 1, note: str = "") -> None:
-            bar.update(task, advance=n, **({"note": note} if note else {}))
-
-        yield advance
+    progress = staticmethod(progress)
 
 
 @contextmanager
@@ -69,7 +41,7 @@ def stage(name: str) -> Iterator[Stage]:
     die_with_parent()
     keep_freed_memory()
     with report_input_errors(name):
-        check_environment()
+        Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         tracker = open_tracker(name, params)
         status = "FAILED"
@@ -85,16 +57,13 @@ def stage(name: str) -> Iterator[Stage]:
 
 @contextmanager
 def report_input_errors(name: str) -> Iterator[None]:
-    """Print an ``InputError`` of the body as it is, without a traceback, and exit with 2; Ctrl-C exits with 130.
-
-    So too where the machine refuses: no space, no permission, no memory.
-    """
+    """Print an error of the body that the user can fix, without a traceback, and exit with 2; Ctrl-C exits with 130."""
     try:
         yield
     except InputError as error:
         _exit_with(name, str(error))
     except (OSError, MemoryError, RuntimeError) as error:
-        message = refusal(error)
+        message = user_message(error)
         if message is None:
             raise
         _exit_with(name, message)
@@ -107,15 +76,3 @@ def _exit_with(name: str, message: str) -> None:
     for line in message.splitlines():
         print(f"{name}: error: {line}", file=sys.stderr)
     sys.exit(2)
-
-
-def check_environment() -> None:
-    """See to it that the variables that set how the machine is used can be read.
-
-    Raises:
-        InputError: one cannot.
-    """
-    for variable, least in (("GEE_WORKERS", 1), ("GEE_THREADS", 1), ("GEE_LOADER_WORKERS", 0)):
-        from_environment(variable, 1, least)
-    one_of("GEE_COMPILE", ("0", "1"))
-    one_of("GEE_TRACKING", ("on", "off"))

@@ -28,8 +28,10 @@ from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.resume_folder import finish_scratch, save_seconds, scratch_folder
-from pipelines.stage import Stage, console, stage
+from pipelines.runtime.progress import console
+from pipelines.runtime.resume_folder import delete_finished_runs, finish_run, open_resume_folder
+from pipelines.runtime.settings import Settings
+from pipelines.stage import Stage, stage
 
 OUT = REPORTS / "train"
 
@@ -75,7 +77,7 @@ def run(
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = make_optimizer(net, params.train)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
-    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=save_seconds())
+    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
     first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)
@@ -167,7 +169,8 @@ def _train(s: Stage) -> None:
     genotype = load_genotype(GENOTYPE, params)
     sections = [params.base, params.network, params.train]
     start = init_from_files(params)
-    scratch = scratch_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
+    scratch = open_resume_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
+    delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     stem_channels = NETWORKS[params.network.name].stem * params.network.width
     set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
@@ -193,7 +196,7 @@ def _train(s: Stage) -> None:
         s.track.tags({"init_from_sha256": sha256(start[0])})
     s.track.artifact(CHECKPOINT)
     s.track.artifact(CHECKPOINT.with_suffix(".json"))
-    finish_scratch(scratch, OUT / "metrics.json")
+    finish_run(scratch, OUT / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -181,3 +181,28 @@ def test_importing_the_whole_core_loads_no_orchestration():
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[]"
+
+
+# Left never imports right; entries of one rank do not import each other.
+PIPELINE_ORDER = (
+    ("project",),
+    ("runtime",),
+    ("inputs",),
+    ("tracking", "engines"),
+    ("reporting",),
+    ("stage",),
+    ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
+    ("studies", "orchestration"),
+    ("commands",),
+    ("cli",),
+)
+PIPELINE_RANK = {name: rank for rank, names in enumerate(PIPELINE_ORDER) for name in names}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pipelines").rglob("*.py")), ids=relative)
+def test_inside_pipelines_left_never_imports_right(path):
+    own = path.relative_to(ROOT / "pipelines").parts[0].removesuffix(".py")
+    for module in imported_modules(path):
+        parts = module.split(".")
+        if parts[0] == "pipelines" and len(parts) > 1 and parts[1] not in (own, "__init__"):
+            assert PIPELINE_RANK[parts[1]] < PIPELINE_RANK[own], f"{relative(path)} imports {module}"

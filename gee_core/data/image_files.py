@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gee_core.errors import InputError
-from gee_core.settings import from_environment
+from gee_core.settings import CoreSettings
 
 GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
@@ -132,7 +132,7 @@ def loader_workers() -> int:
     Raises:
         InputError: GEE_LOADER_WORKERS is not a whole number >= 0.
     """
-    return from_environment("GEE_LOADER_WORKERS", min(8, os.cpu_count() or 1), least=0) or 0
+    return CoreSettings.read().loader_workers
 
 
 class _Files(Dataset):

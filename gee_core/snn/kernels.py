@@ -10,7 +10,6 @@ view as (T, B, S, C) with S = H*W. They compute in float32 (float64 for float64 
 
 import functools
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor
 from torch._dynamo import config as dynamo_config
 from torch.fx.experimental import _config as fx_config
+
+from gee_core.settings import CoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,8 @@ def compiles(x: Tensor) -> bool:
     """Whether `run` would compile a loop over ``x``."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return False
+    if not _compiles:
+        _compiles.append(CoreSettings.read().compile == "1")
     return _compiles[0] and (x.is_cuda or x.numel() >= WORTH_COMPILING)
 
 
@@ -192,7 +195,8 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
     return loop(x, *args)
 
 
-_compiles = [os.environ.get("GEE_COMPILE", "1") != "0"]
+_compiles: list[bool] = []
+"""Whether this process compiles loops: what GEE_COMPILE says at the first use, and no longer once compiling has failed."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Classes of image files, by the exported ONNX model."""
+"""Classifies image files with the exported ONNX model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
 from gee_core.storage.json_object import read_json_model
 
-REMEDY = "`dvc repro -f export` makes it anew, `dvc pull` fetches it"
+REMEDY = "`dvc repro -f export` recomputes it, `dvc pull` fetches it"
 
 
 def predict(images: Sequence[Path], onnx_path: Path) -> list[tuple[Path, str, float]]:
-    """(file, class name, probability) for each image, brought to the size and channels that the network was trained on.
+    """(file, class name, probability) for each image, converted to the size and channels that the network was trained on.
 
     Raises:
         InputError: the model is missing or damaged, or a file is not an image.

@@ -1,1 +1,1 @@
-"""Where jobs run: in this process, in processes of this machine, or on the workers of a dask scheduler."""
+"""Engines that run jobs: in this process, in worker processes of this machine, or on the workers of a dask scheduler."""

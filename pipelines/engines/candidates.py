@@ -1,8 +1,7 @@
-"""Candidates given to an engine, and the score of one whose worker always died.
+"""Scores candidates on an engine.
 
-How many are scored side by side is chosen outside params.yaml, since it must not make results stale: GEE_WORKERS, else one
-per CPU core, or one where there is a GPU. Each uses GEE_THREADS threads, else one: a candidate's result depends on its own
-threads alone, so any engine and any number of workers give the same records.
+A candidate's score depends on the threads that it uses (GEE_THREADS) and on nothing else outside params.yaml, so every engine
+and every number of workers give the same records.
 """
 
 import functools
@@ -12,19 +11,19 @@ from dataclasses import replace
 from typing import Protocol
 
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
-from gee_core.settings import from_environment
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.engines.serial import Serial
+from pipelines.runtime.settings import Settings
 
 
 def worker_count(task: ProxyTask) -> int | None:
-    """How many candidates are scored side by side; None for as many as a scheduler has workers."""
-    return from_environment("GEE_WORKERS", default_count([task.base]))
+    """Number of candidates that are scored at the same time; None for one per worker of a scheduler."""
+    return Settings.read().workers or default_count([task.base])
 
 
 class Scorer(Protocol):
-    """Scores candidates; a context manager."""
+    """Scores candidates; used as a context manager."""
 
     def __enter__(self) -> "Scorer": ...
 
@@ -35,14 +34,13 @@ class Scorer(Protocol):
 
 
 class Workers:
-    """Scores candidates on an engine, by default the one of the environment; a context manager, which ends it."""
+    """Scores candidates on an engine, by default that of the environment. A context manager, which stops the engine."""
 
     def __init__(self, task: ProxyTask, engine: Engine | None = None):
         checkpoints = task.checkpoints and task.checkpoints.absolute()
         self._task = replace(task, prepared=task.prepared.absolute(), checkpoints=checkpoints)
         if engine is None:
-            threads = from_environment("GEE_THREADS", 1)
-            engine = choose_engine(worker_count(task), threads, [task.prepared], [task.base])
+            engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
         self._engine = engine
 
     def __enter__(self) -> "Workers":
@@ -60,7 +58,7 @@ class Workers:
 
 
 def score_here(task: ProxyTask) -> Workers:
-    """Scores candidates one after the other in this process, with the threads that it has."""
+    """Scores candidates one after the other in this process, with its number of threads."""
     return Workers(task, Serial())
 
 

@@ -1,8 +1,7 @@
-"""The engine `dask`: jobs on the workers of a dask scheduler. The only file that knows dask; docs/CLUSTER.md has recipes.
+"""The engine `dask`: jobs on the workers of a dask scheduler (docs/CLUSTER.md). The only file that imports dask.
 
-Without an address a scheduler and workers are started here and end with this process. With one, workers come and go as
-they like: no more jobs are submitted than there are workers, so one that dies takes no job with it but its own, which
-dask runs again elsewhere.
+Without an address, a scheduler and workers are started here and end with this process. With an address, workers may join and
+leave at any time: there are never more jobs than workers, so a worker that dies loses only its own job, which dask runs again.
 """
 
 import functools
@@ -29,23 +28,23 @@ from gee_core.errors import InputError
 from gee_core.evolution.proxy import forget_images
 from gee_core.hardware import keep_freed_memory
 from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
-from pipelines.engines.worker_check import Agreement, agree
+from pipelines.engines.worker_check import WorkerRequirements, check_worker
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
 UNREADABLE = ("ModuleNotFoundError", "ImportError", "AttributeError")
-"""How the text of dask's error begins where a worker does not find what it is to call."""
+"""Start of dask's error text where a worker cannot import the function that it is to call."""
 
 
 class Dask(Engine):
-    """Runs jobs on workers that agree with this process, one job on each at a time."""
+    """Runs jobs on workers that pass `check_worker`, one job at a time on each."""
 
-    tries_alone = 1  # dask submits it again by itself, as often as the scheduler's allowed-failures say
+    tries_alone = 1  # dask itself retries, as often as the scheduler's allowed-failures say
 
-    def __init__(self, count: int | None, threads: int, agreement: Agreement, address: str | None):
-        """``count`` jobs side by side, None for all workers; ``address`` of a scheduler, or path of a scheduler file."""
+    def __init__(self, count: int | None, threads: int, requirements: WorkerRequirements, address: str | None):
+        """``count``: jobs at the same time, None for all workers. ``address``: of a scheduler, or the path of its file."""
         super().__init__()
-        self._count, self._threads, self._agreement, self._address = count, threads, agreement, address
+        self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._topic = f"gee-{uuid.uuid4().hex}"
@@ -61,9 +60,9 @@ class Dask(Engine):
         self._client = Client(self._cluster, set_as_default=False) if self._cluster else connect(self._address)
         with self._lost():
             workers = self._wait_for_workers()
-            if any(base[0] != "cpu" for base in self._agreement.bases) and any(map(_offers_gpu, workers.values())):
+            if any(base[0] != "cpu" for base in self._requirements.bases) and any(map(_offers_gpu, workers.values())):
                 self._resources = {"GPU": 1}
-            while not (hardware := self._common_hardware()):  # all of them died meanwhile
+            while not (hardware := self._common_hardware()):  # all workers died meanwhile
                 self._wait_for_workers()
             self._hardware = hardware
             self._client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
@@ -71,11 +70,11 @@ class Dask(Engine):
 
     def stop(self) -> None:
         if self._executor is not None and self._client.status == "running":
-            with suppress(Exception):  # a scheduler that is gone has nothing to cancel
+            with suppress(Exception):  # a scheduler that is gone has no jobs to cancel
                 self._executor.shutdown(wait=False)
         for opened in (self._client, self._cluster):
             if opened is not None:
-                with suppress(Exception):  # whoever will not close ends with this process
+                with suppress(Exception):  # what cannot be closed ends with this process
                     opened.close(timeout=CLOSE_SECONDS)
         self._executor = self._client = self._cluster = None
 
@@ -83,7 +82,9 @@ class Dask(Engine):
         if self._executor is None:
             self._executor = self.start()
         with self._lost():
-            return self._executor.submit(run_here, self._agreement, self._hardware, self._threads, self._topic, function, job)
+            return self._executor.submit(
+                run_here, self._requirements, self._hardware, self._threads, self._topic, function, job
+            )
 
     def room(self) -> int:
         if self._executor is None:
@@ -108,7 +109,7 @@ class Dask(Engine):
                 self.on_note(tuple(note) if isinstance(note, list) else note)
 
     def _workers(self) -> dict[str, dict]:
-        """What the scheduler knows of the workers that our jobs may go to, by address."""
+        """The workers that may run our jobs, as the scheduler describes them, by address."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         return {address: worker for address, worker in workers.items() if not self._resources or _offers_gpu(worker)}
 
@@ -123,34 +124,34 @@ class Dask(Engine):
         return workers
 
     def _common_hardware(self) -> str:
-        """On what the workers compute, all of them alike.
+        """The devices and precisions that all workers use.
 
         Raises:
-            InputError: a worker does not agree with this process, or with the others.
+            InputError: a worker fails `check_worker`, or workers use different ones.
         """
-        answers = self._client.run(check_here, self._agreement, workers=list(self._workers()), on_error="return")
+        answers = self._client.run(check_here, self._requirements, workers=list(self._workers()), on_error="return")
         found: dict[str, str] = {}
         for address, answer in answers.items():
             if isinstance(answer, InputError):
                 raise answer
-            if type(answer) is Exception and str(answer).startswith(UNREADABLE):  # it could not even read the question
+            if type(answer) is Exception and str(answer).startswith(UNREADABLE):  # it cannot import check_here
                 raise InputError(
-                    f"the worker {address} cannot load this project ({answer}): install the same version there "
-                    "(pip install -e), then start it again (docs/CLUSTER.md)"
+                    f"the worker {address} cannot load this project ({answer})",
+                    "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)",
                 )
-            if isinstance(answer, OSError):  # it died meanwhile; another in its place is checked before its first job
+            if isinstance(answer, OSError):  # it died meanwhile; its successor is checked before its first job
                 continue
             if isinstance(answer, BaseException):
                 raise answer
             found.setdefault(answer, address)
         if len(found) > 1:
             each = "; ".join(f"{address} on {hardware}" for hardware, address in found.items())
-            raise InputError(f"workers would compute differently ({each}): set base.device and base.precision, not auto")
+            raise InputError(f"workers would compute differently ({each})", "set base.device and base.precision, not auto")
         return min(found, default="")
 
     @contextmanager
     def _lost(self) -> Iterator[None]:
-        """What is raised where the scheduler is gone, as one message."""
+        """Turn the many errors that a lost scheduler causes into one InputError."""
         try:
             yield
         except InputError:
@@ -164,51 +165,51 @@ class Dask(Engine):
 
     def _loss(self) -> InputError:
         return InputError(
-            f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs: start it again, "
-            "then the same command: it goes on where it stopped"
+            f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs",
+            "start it again, then the same command: it continues where it stopped",
         )
 
 
 def connect(address: str) -> Client:
-    """A client of the scheduler at ``address``, or of the one whose scheduler file has this path.
+    """A client of the scheduler at ``address``, which may be the path of its scheduler file.
 
     Raises:
-        InputError: there is none, or it cannot be reached.
+        InputError: there is no scheduler, or it does not answer.
     """
     remedy = "start one (`dask scheduler`, docs/CLUSTER.md), or unset GEE_DASK for workers on this machine"
     try:
         is_file = "://" not in address and not address.rpartition(":")[2].isdecimal()  # no url, no host:port
         found = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
     except OSError as error:
-        raise InputError(f"GEE_DASK = {address}: no scheduler file there ({error.strerror}): {remedy}") from None
+        raise InputError(f"GEE_DASK = {address}: no scheduler file there ({error.strerror})", remedy) from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"GEE_DASK = {address}: not a scheduler file, or damaged: {remedy}") from None
+        raise InputError(f"GEE_DASK = {address}: not a scheduler file, or damaged", remedy) from None
     try:
         return Client(found, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({reason}): {remedy}") from None
+        raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({reason})", remedy) from None
 
 
-def check_here(agreement: Agreement, dask_worker=None) -> str:
-    """On what this worker computes.
+def check_here(requirements: WorkerRequirements, dask_worker=None) -> str:
+    """`check_worker` on this worker.
 
     Raises:
-        InputError: it does not agree with the process that hands out the jobs; names the worker.
+        InputError: it does not meet the requirements; names the worker.
     """
     worker = dask_worker or get_worker()
     try:
         if worker.state.nthreads != 1:
-            raise InputError(f"has {worker.state.nthreads} threads: start it with --nthreads 1, once per core or GPU")
-        return _agreed(agreement)
+            raise InputError(f"has {worker.state.nthreads} threads", "start it with --nthreads 1, once per core or GPU")
+        return _checked(requirements)
     except InputError as error:
         raise InputError(f"the worker {worker.address} {error} (docs/CLUSTER.md)") from None
 
 
-def run_here(agreement: Agreement, hardware: str, threads: int, topic: str, function: Function, job: Any) -> Any:
-    """Run a job on this worker, which may have joined after the others were checked."""
+def run_here(requirements: WorkerRequirements, hardware: str, threads: int, topic: str, function: Function, job: Any) -> Any:
+    """Run a job on this worker; it is checked here, since it may have joined after the others were checked."""
     worker = get_worker()
-    own = check_here(agreement)
+    own = check_here(requirements)
     if own != hardware:
         raise InputError(f"the worker {worker.address} computes on {own}, the others on {hardware} (docs/CLUSTER.md)")
     torch.set_num_threads(threads)
@@ -216,18 +217,20 @@ def run_here(agreement: Agreement, hardware: str, threads: int, topic: str, func
 
 
 @functools.lru_cache(maxsize=1)
-def _agreed(agreement: Agreement) -> str:
-    """Once for each run that comes to this process: a worker may serve several, with other images under one name."""
-    hardware = agree(agreement)
+def _checked(requirements: WorkerRequirements) -> str:
+    """Check the worker once per run: it may serve several runs, which may have other images in the same folder."""
+    hardware = check_worker(requirements)
     forget_images()
     keep_freed_memory()
     return hardware
 
 
 def local_cluster() -> LocalCluster:
-    """A scheduler in this process, for workers of one thread on this machine; has none before `scale`."""
-    resource_tracker.ensure_running()  # now, since its start unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # its threads and workers inherit that: Ctrl-C is ours
+    """A scheduler in this process for single-threaded workers on this machine; it has no workers before `scale`."""
+    resource_tracker.ensure_running()  # now, because starting it unblocks signals
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # its threads and workers inherit this, so that only this process gets Ctrl-C
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": MAX_TRIES - 1}):
             return LocalCluster(
@@ -243,7 +246,7 @@ def local_cluster() -> LocalCluster:
 
 
 def replace_failed(cluster: LocalCluster, count: int) -> None:
-    """Start others for workers that died while they started: dask's nannies start those again that died later."""
+    """Replace workers that died while starting; workers that die later are restarted by dask's nannies."""
     failed = [name for name, nanny in list(cluster.workers.items()) if nanny.status == Status.failed]
     if failed:
         cluster.sync(cluster.scale_down, failed)
@@ -255,6 +258,6 @@ def _offers_gpu(worker: dict) -> bool:
 
 
 def _quiet() -> None:
-    """dask's own log: what it would say of workers and schedulers that are gone is in our records and messages."""
+    """Silence dask's log: lost workers and schedulers are in this project's own records and messages."""
     for name in ("distributed", *(f"distributed.{part}" for part in ("client", "core", "nanny", "worker")), "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Jobs given to an executor, whichever it is: each once, and again where its worker died, in order of completion."""
+"""The interface of engines, and `run_each`, which runs jobs on one and retries those whose worker died."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -7,31 +7,31 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from typing import Any, TypeVar
 
 MAX_TRIES = 2
-"""How often a job is tried by itself after a worker died, before it is given up."""
+"""Number of times that a job is run alone after a worker died, before it counts as failed."""
 
 TICK = 0.2
-"""Seconds after which notes are passed on and new workers noticed, at the latest."""
+"""Seconds between two checks for notes and new workers."""
 
 Job = TypeVar("Job")
 Tell = Callable[[Any], None]
 """Sends a note from a job to the process that waits for it."""
 Function = Callable[[Job, Tell], Any]
-"""What is done with a job, wherever the engine does it: a function that can be pickled."""
+"""The work of a job: a function that can be pickled."""
 
 
-class WorkerDied(Exception):  # noqa: N818  (it is also given back as a result)
+class WorkerDied(Exception):  # noqa: N818  (it is also returned as a result)
     """The worker of a job died every time that the job was tried."""
 
 
 def ignore(note: Any) -> None:
-    """For whoever wants no notes."""
+    """Drop a note."""
 
 
 class Engine(ABC):
-    """An executor that starts when it is needed, and again after it broke; a context manager, which ends it at once."""
+    """Runs jobs on an executor, which starts at the first job and again after it broke. A context manager, which stops it."""
 
     tries_alone = MAX_TRIES
-    """How often a job is submitted by itself before it is given up."""
+    """Number of times that a job is submitted alone before it counts as failed."""
 
     def __init__(self) -> None:
         self.on_note: Tell = ignore
@@ -44,52 +44,52 @@ class Engine(ABC):
         self.stop()
 
     def submit(self, function: Function, job: Any) -> Future:
-        """Start ``function(job, tell)``, now or when its turn comes."""
+        """Schedule ``function(job, tell)``."""
         if self._executor is None:
             self._executor = self.start()
         return self._executor.submit(function, job, self.on_note)
 
     @abstractmethod
     def start(self) -> Executor:
-        """What jobs are submitted to."""
+        """A new executor."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End the executor now, with the jobs that it has begun."""
+        """Stop the executor at once, together with its running jobs."""
 
     @abstractmethod
     def room(self) -> int:
-        """How many jobs may be with the executor at once: few, since a death casts suspicion on all of them."""
+        """Number of jobs that may be submitted at once: few, since all of them are retried if a worker dies."""
 
     def result(self, future: Future) -> Any:
-        """What the job of a finished future returned.
+        """The result of a finished future.
 
         Raises:
-            BrokenExecutor: a worker died, perhaps another job's, and the executor with it.
+            BrokenExecutor: a worker died, maybe that of another job, and the executor with it.
             WorkerDied: the job's own worker died.
             Exception: whatever the job raised.
         """
         return future.result()
 
-    def pass_on(self) -> None:  # noqa: B027  (one that has no notes need not do anything)
-        """Give ``on_note`` the notes that have come in."""
+    def pass_on(self) -> None:  # noqa: B027  (an engine without notes does nothing)
+        """Call ``on_note`` with the notes that have arrived."""
 
 
 def run_each(engine: Engine, function: Function, jobs: Sequence[Job], on_note: Tell = ignore) -> Iterator[tuple[Job, Any]]:
-    """Yield (job, result) in order of completion; the result is a `WorkerDied` where the job's worker always died.
+    """Yield (job, result) in order of completion; the result is a `WorkerDied` if the job's worker died every time.
 
-    A job that raises ends the whole. ``on_note`` is given what the jobs tell, a job's notes before its result.
+    An exception of a job ends the iteration. ``on_note`` is called with the notes of the jobs, before their results.
     """
     engine.on_note = on_note
     left = dict(enumerate(jobs))
     for number, result in _together(engine, function, dict(left)):
         yield left.pop(number), result
-    for job in left.values():  # one of them killed its worker: who it was shows one at a time
+    for job in left.values():  # one of them killed its worker: running them alone shows which
         yield job, _alone(engine, function, job)
 
 
 def _together(engine: Engine, function: Function, jobs: dict[int, Job]) -> Iterator[tuple[int, Any]]:
-    """(number, result) of every job but those that were with the executor when a worker died."""
+    """(number, result) of every job, except those that were submitted when a worker died."""
     queue, running, broken = deque(jobs), {}, False
     while queue or running:
         while queue and not broken and len(running) < engine.room():
@@ -98,7 +98,7 @@ def _together(engine: Engine, function: Function, jobs: dict[int, Job]) -> Itera
         for future in _wait(engine, running):
             try:
                 yield running.pop(future), engine.result(future)
-            except BrokenExecutor:  # all that are running will say so
+            except BrokenExecutor:  # every running job raises this
                 broken = True
             except WorkerDied:
                 continue
@@ -122,7 +122,7 @@ def _alone(engine: Engine, function: Function, job: Job) -> Any:
 
 
 def _wait(engine: Engine, futures) -> set[Future]:
-    """Those that are done, after a tick at the latest."""
+    """The finished futures, after at most one tick."""
     done, _ = wait(futures, TICK, FIRST_COMPLETED)
     engine.pass_on()
     return done

@@ -1,4 +1,4 @@
-"""The engine `processes`: worker processes on this machine, started by spawning, and what happens when one of them dies."""
+"""The engine `processes`: spawned worker processes on this machine."""
 
 import signal
 import time
@@ -15,11 +15,11 @@ from pipelines.engines.engine import Engine, Function
 from pipelines.runtime.process_tree import die_with_parent
 
 GRACE = 5.0
-"""Seconds that processes without a job have for their end."""
+"""Seconds that idle processes have to end by themselves."""
 
 
 class Processes(Engine):
-    """``count`` processes with ``threads`` of torch each. When one dies all do, since the pool breaks with it."""
+    """``count`` processes with ``threads`` torch threads each. When one dies, the pool breaks and all are replaced."""
 
     def __init__(self, count: int, threads: int = 1):
         super().__init__()
@@ -27,7 +27,7 @@ class Processes(Engine):
 
     def start(self) -> Executor:
         context = get_context("spawn")
-        self._notes = context.SimpleQueue()  # a new one, since a process that was killed may have held the old one's lock
+        self._notes = context.SimpleQueue()  # a new queue: a killed process may hold the lock of the old one
         return ProcessPoolExecutor(self._count, context, start_worker, (self._threads, self._notes))
 
     def stop(self) -> None:
@@ -36,14 +36,14 @@ class Processes(Engine):
             self._executor = None
 
     def room(self) -> int:
-        return self._count + 1  # one waits, so that no process does
+        return self._count + 1  # one job waits, so that no process has to
 
     def submit(self, function: Function, job: Any) -> Future:
         if self._executor is None:
             self._executor = self.start()
         try:
             return self._executor.submit(_run, function, job)
-        except BrokenProcessPool:  # a process died while it had nothing to do
+        except BrokenProcessPool:  # an idle process died
             self.stop()
             self._executor = self.start()
             return self._executor.submit(_run, function, job)
@@ -54,11 +54,11 @@ class Processes(Engine):
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
-    """End the pool now: processes that have nothing to do by themselves, others in the middle of whatever they do."""
+    """End the pool now: idle processes end by themselves, busy ones are terminated."""
     processes, busy = list((pool._processes or {}).values()), bool(pool._pending_work_items)
     pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + (0 if busy else GRACE)
-    for process in processes:  # one that is terminated leaves its semaphores to Python's resource tracker, which warns of them
+    for process in processes:  # Python's resource tracker warns about the semaphores of a terminated process
         process.join(max(0, deadline - time.monotonic()))
         process.terminate()
 
@@ -67,8 +67,8 @@ _tell: list[Callable[[Any], None]] = []
 
 
 def start_worker(threads: int, notes) -> None:
-    """What every worker process does first: it ends with its owner or by SIGTERM, keeps freed memory, takes ``threads``."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # one that lives on may wait for ever on a lock that a dead one held
+    """Set up a worker process: it ends with its owner or on SIGTERM, keeps freed memory and uses ``threads`` torch threads."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler could wait for ever for a lock that a dead process held
     die_with_parent()
     keep_freed_memory()
     torch.set_num_threads(threads)

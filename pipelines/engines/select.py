@@ -1,7 +1,4 @@
-"""Which engine runs candidates and cells. Chosen outside params.yaml, since it changes no result and must make none stale.
-
-GEE_ENGINE: `serial`, `processes` (the default) or `dask`; GEE_DASK: a scheduler's address or the path of its scheduler file.
-"""
+"""Chooses the engine for candidates and cells from the environment: it changes no result, so it is no parameter."""
 
 import os
 from collections.abc import Iterable
@@ -13,35 +10,29 @@ from gee_core.hardware import Compute
 from pipelines.engines.engine import Engine
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
-
-ENGINES = ("serial", "processes", "dask")
+from pipelines.runtime.settings import Settings
 
 
 def engine_name() -> str:
-    """The engine that the environment names.
+    """The engine that GEE_ENGINE names.
 
     Raises:
-        InputError: there is no such engine, or GEE_DASK is set in vain.
+        InputError: there is no such engine, or GEE_DASK is set without it.
     """
-    name = os.environ.get("GEE_ENGINE", "").strip()
-    if name not in ("", *ENGINES):
-        raise InputError(f"GEE_ENGINE = {name}: must be {', '.join(ENGINES[:-1])} or {ENGINES[-1]}; unset it for processes")
-    if not name and scheduler():
-        raise InputError(f"GEE_DASK = {scheduler()}: has no effect without GEE_ENGINE=dask: set that too, or unset GEE_DASK")
-    return name or "processes"
-
-
-def scheduler() -> str | None:
-    """The scheduler that GEE_DASK names, or None."""
-    return os.environ.get("GEE_DASK", "").strip() or None
+    settings = Settings.read()
+    if settings.dask and "engine" not in settings.model_fields_set:
+        raise InputError(
+            f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask", "set that too, or unset GEE_DASK"
+        )
+    return settings.engine
 
 
 def default_count(bases: Iterable[BaseConfig]) -> int | None:
-    """Jobs side by side: one per CPU core, one on a GPU, one in this process; None for all workers of a scheduler."""
+    """Number of jobs at the same time: one per CPU core, one on a GPU; None for all workers of a scheduler."""
     name = engine_name()
     if name == "serial":
         return 1
-    if name == "dask" and scheduler():
+    if name == "dask" and Settings.read().dask:
         return None
     on_gpu = any(Compute.of(base.device).device.type == "cuda" for base in bases)
     return 1 if on_gpu else len(os.sched_getaffinity(0))
@@ -50,29 +41,30 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
 def choose_engine(
     count: int | None, threads: int, images: Iterable[Path], bases: Iterable[BaseConfig], isolated: bool = True
 ) -> Engine:
-    """The engine of the environment, not started yet.
+    """The engine that the environment names, not started yet.
 
     Args:
-        count: jobs side by side; see `default_count`.
-        threads: of torch, for each.
+        count: number of jobs at the same time; see `default_count`.
+        threads: torch threads of each job.
         images: folders of prepared images that the jobs read.
-        bases: the jobs' sections `base`.
-        isolated: a single process of the engine `processes` is one of its own, which may die; else it is this one.
+        bases: the sections `base` of the jobs.
+        isolated: with one job at a time, the engine `processes` still starts a process, whose death is survived; else jobs
+            run in this process.
 
     Raises:
-        InputError: there is no such engine, or its package is missing.
+        InputError: there is no such engine, or its package is not installed.
     """
     name = engine_name()
     if name == "serial" or (name == "processes" and count == 1 and not isolated):
         return Serial(threads)
     if name == "processes":
         return Processes(count, threads)
-    from pipelines.engines.worker_check import own_agreement
+    from pipelines.engines.worker_check import own_requirements
 
     try:
         from pipelines.engines.dask import Dask
     except ModuleNotFoundError as error:
         if error.name not in ("dask", "distributed"):
             raise
-        raise InputError('GEE_ENGINE = dask: the package distributed is missing: pip install "gee[dask]"') from None
-    return Dask(count, threads, own_agreement(images, bases), scheduler())
+        raise InputError("GEE_ENGINE = dask: the package distributed is missing", "pip install distributed") from None
+    return Dask(count, threads, own_requirements(images, bases), Settings.read().dask)

@@ -1,4 +1,4 @@
-"""The engine `serial`: jobs in this process, one after the other."""
+"""The engine `serial`: runs jobs in this process, one after the other."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -9,7 +9,7 @@ from pipelines.engines.engine import Engine
 
 
 class Serial(Engine):
-    """Runs each job where it is submitted, with ``threads`` of torch, or with as many as there are (None)."""
+    """Runs each job when it is submitted, with ``threads`` torch threads (None: as many as the process has)."""
 
     def __init__(self, threads: int | None = None):
         super().__init__()

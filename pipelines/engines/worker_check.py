@@ -1,4 +1,4 @@
-"""What a worker on another machine must have in common with the process that hands out the jobs, or results would differ."""
+"""Checks that a worker on another machine would compute the same results as this process."""
 
 import hashlib
 import os
@@ -10,78 +10,77 @@ from pathlib import Path
 import torch
 
 import gee_core
-import pipelines
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
+from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 
 
 def _source_digest() -> str:
-    """Of every module of gee_core and pipelines, by its path in them."""
-    digest = hashlib.sha256()
-    for package in (gee_core, pipelines):
-        folder = Path(package.__file__).parent
+    """A hash of every module of gee_core and pipelines, with its path."""
+    digest, packages = hashlib.sha256(), (Path(gee_core.__file__).parent, Path(__file__).parents[1])
+    for folder in packages:
         for path in sorted(folder.rglob("*.py")):
             digest.update(f"{path.relative_to(folder.parent)} {sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 CODE = _source_digest()
-"""Of the code as it was when this process loaded it: a worker that is older than an edit does not agree with it."""
+"""Hash of the code when this process loaded it, so that a worker that was started before an edit is refused."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """What a process has, for a worker to compare itself with. Can be pickled and hashed."""
+class WorkerRequirements:
+    """What a worker must have in common with the process that submits the jobs. Can be pickled and hashed."""
 
     folder: Path
-    """The project's, absolute: relative paths start there."""
+    """The project folder, absolute; relative paths start there."""
     images: tuple[tuple[Path, str], ...]
     """Folders of prepared images, absolute, and the SHA-256 of each one's meta.json."""
     bases: tuple[tuple[str, str], ...]
     """`base.device` and `base.precision` of the jobs."""
     code: str
     torch: str
-    compile: bool
-    """Whether GEE_COMPILE lets neurons be compiled, which moves the last bits."""
+    compile: str
+    """GEE_COMPILE: whether neurons are compiled, which changes the last bits."""
 
 
-def own_agreement(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Agreement:
-    """That of this process, for jobs that read ``images`` and have these sections `base`."""
+def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> WorkerRequirements:
+    """The requirements of this process, for jobs that read ``images`` and have these sections `base`."""
     folders = sorted({folder.absolute() for folder in images})
-    return Agreement(
+    return WorkerRequirements(
         Path.cwd(),
         tuple((folder, sha256(folder / "meta.json")) for folder in folders),
         tuple(sorted({(base.device, base.precision) for base in bases})),
         CODE,
         _torch_release(),
-        _compiles(),
+        CoreSettings.read().compile,
     )
 
 
-def agree(other: Agreement) -> str:
-    """Compare this process with ``other``, and go to its folder; returns on what jobs would compute here.
+def check_worker(required: WorkerRequirements) -> str:
+    """Check this worker and go to the project folder; returns the devices and precisions that jobs would use here.
 
     Raises:
-        InputError: something differs; says what, and the remedy.
+        InputError: something differs.
     """
-    if other.code != CODE:
+    if required.code != CODE:
         raise InputError("has another version of gee_core or pipelines: install the same one there, then start it again")
-    if other.torch != _torch_release():
-        raise InputError(f"has torch {_torch_release()}, not {other.torch}: install the same one in its environment")
-    if other.compile != _compiles():
+    if required.torch != _torch_release():
+        raise InputError(f"has torch {_torch_release()}, not {required.torch}: install the same one in its environment")
+    if required.compile != CoreSettings.read().compile:
         raise InputError("has another GEE_COMPILE: start it with the value that the command has")
-    if not other.folder.is_dir():
-        raise InputError(f"cannot see the project folder {other.folder}: mount the shared folder there under the same path")
-    for folder, expected in other.images:
+    if not required.folder.is_dir():
+        raise InputError(f"cannot see the project folder {required.folder}: mount the shared folder there under the same path")
+    for folder, expected in required.images:
         meta = folder / "meta.json"
         if not meta.is_file():
             raise InputError(f"cannot see {folder}: mount the shared folder there under the same path")
         if sha256(meta) != expected:
             raise InputError(f"sees other images in {folder}: share the folder, or copy it there again")
-    os.chdir(other.folder)
-    return ", ".join(f"{device} {precision}" for device, precision in map(_hardware, other.bases))
+    os.chdir(required.folder)
+    return ", ".join(f"{device} {precision}" for device, precision in map(_hardware, required.bases))
 
 
 def _hardware(base: tuple[str, str]) -> tuple[str, str]:
@@ -91,7 +90,3 @@ def _hardware(base: tuple[str, str]) -> tuple[str, str]:
 
 def _torch_release() -> str:
     return f"{torch.__version__.partition('+')[0]} on Python {sys.version_info.major}.{sys.version_info.minor}"
-
-
-def _compiles() -> bool:
-    return os.environ.get("GEE_COMPILE", "1") != "0"

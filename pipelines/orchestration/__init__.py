@@ -1,1 +1,1 @@
-"""The pipeline as a Prefect flow, and how a killed one is cleaned up."""
+"""The pipeline as a Prefect flow, and the clean-up after a killed one."""

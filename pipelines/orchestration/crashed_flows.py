@@ -1,6 +1,6 @@
-"""What a flow that was killed leaves behind: flow runs that stand as running, and the server that it had started.
+"""Finds what a killed flow leaves behind: flow runs that still count as running, and the server that it had started.
 
-Both carry the `process_key` of their flow, the one as a tag, the other in its environment.
+Both carry the `process_key` of their flow: the runs as a tag, the server in its environment.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ import psutil
 from pipelines.runtime.process_tree import is_gone
 
 TAG = "gee.process="
-"""Start of the tag with the process of a flow run."""
+"""Prefix of the tag with the process of a flow run."""
 
 OWNER = "GEE_FLOW_PROCESS"
-"""Environment variable with the process of a flow, which a server that Prefect starts for it inherits."""
+"""Environment variable with the process of a flow; a server that Prefect starts for the flow inherits it."""
 
 GRACE = timedelta(minutes=10)
-"""How long a flow run may stand as started without a process that has put its tag on it."""
+"""How long a flow run may count as started before a process has tagged it."""
 
 
 class FlowRun(Protocol):
-    """What of a Prefect flow run counts here."""
+    """The attributes of a Prefect flow run that are used here."""
 
     tags: list[str]
     state: "State"
@@ -36,19 +36,19 @@ class State(Protocol):
 
 
 def why_abandoned(run: FlowRun, now: datetime) -> str | None:
-    """Why nobody works any more on a run that has started and not ended; None where somebody may."""
+    """Why no process works on an unfinished run any more; None where one may."""
     keys = [tag.removeprefix(TAG) for tag in run.tags if tag.startswith(TAG)]
     for key in keys:
         if is_gone(key):
             host, pid, _ = key.rsplit("/", 2)
-            return f"its process {pid} on {host} ended without a word (killed, out of memory, power loss)"
+            return f"its process {pid} on {host} ended without reporting it (killed, out of memory, power loss)"
     if not keys and now - run.state.timestamp > GRACE:
-        return f"no process has taken it up in {GRACE.seconds // 60} minutes"
+        return f"no process has started it within {GRACE.seconds // 60} minutes"
     return None
 
 
 def end_orphaned_servers(home: Path) -> list[int]:
-    """End the temporary servers of flows that are gone, of those that keep their state in ``home``; their PIDs."""
+    """End the temporary servers of dead flows that keep their state in ``home``; returns their PIDs."""
     orphans = list(orphaned_servers(psutil.process_iter(), home))
     for server in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -60,10 +60,10 @@ def end_orphaned_servers(home: Path) -> list[int]:
 
 
 def orphaned_servers(processes: Iterable[psutil.Process], home: Path) -> Iterator[psutil.Process]:
-    """Those of ``processes`` that are servers which Prefect started for a flow with this ``home`` that is gone.
+    """The servers among ``processes`` that Prefect started for a dead flow with this ``home``.
 
-    A server of the user's own (`prefect server start`) is none: Prefect marks those that it starts by itself, and
-    only one that a flow of this project started names that flow.
+    The user's own servers (`prefect server start`) do not count: Prefect marks the servers that it starts itself, and only
+    those of this project's flows name their flow.
     """
     for process in processes:
         try:

@@ -1,4 +1,4 @@
-"""dvc.lock after a kill: DVC writes it in place, so that one that ends in that moment leaves half of it."""
+"""Repairs a project whose dvc.lock was cut off: DVC writes the file in place, so a kill can leave half of it."""
 
 import logging
 import time
@@ -10,11 +10,11 @@ from pipelines.project.paths import LOCK, SCRATCH
 log = logging.getLogger(__name__)
 
 WRITING = 1.0
-"""Seconds after which another DVC that is writing the file is done."""
+"""Seconds after which another DVC process has finished writing the file."""
 
 
 def set_aside_damaged_lock(project: Path = Path()) -> None:
-    """Move a dvc.lock that DVC would refuse out of its way; results that it knew are found in DVC's cache all the same."""
+    """Move a dvc.lock that DVC cannot read to .scratch; DVC still finds the results in its cache."""
     path, aside = project / LOCK, project / SCRATCH / f"{LOCK}.damaged"
     if _is_whole(path):
         return
@@ -24,7 +24,7 @@ def set_aside_damaged_lock(project: Path = Path()) -> None:
     with writing(aside):
         aside.parent.mkdir(parents=True, exist_ok=True)
         path.replace(aside)
-    log.warning("%s: damaged, moved to %s; `git checkout %s` brings back the one of the last commit", LOCK, aside, LOCK)
+    log.warning("%s: damaged, moved to %s; `git checkout %s` restores the one of the last commit", LOCK, aside, LOCK)
 
 
 def _is_whole(path: Path) -> bool:

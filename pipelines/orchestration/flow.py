@@ -1,7 +1,7 @@
-"""The pipeline as a Prefect flow: one task per DVC stage, whose body is `dvc repro` of that stage alone.
+"""The pipeline as a Prefect flow: one task per DVC stage, which runs `dvc repro` of that stage alone.
 
-What depends on what, and what is stale, is DVC's to say: the graph is read from it. Prefect decides when and where,
-runs branches side by side, and shows what happened. The only file that imports prefect.
+DVC knows the dependencies and what is out of date; the graph is read from it. Prefect schedules the tasks, runs independent
+ones in parallel, and shows what happened. The only file that imports prefect.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ DEFAULTS = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "DO_NOT_TRACK": "true",
 }
-"""As in prefect.toml, which Prefect reads only where the working folder is the project's."""
+"""The settings of prefect.toml, which Prefect reads only when it is started in the project folder."""
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
 os.environ[OWNER] = process_key(psutil.Process())
@@ -52,15 +52,14 @@ from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME  # noqa: E402
 from prefect.states import Crashed, Failed, State  # noqa: E402
 
-# Prefect logs the whole of a failed state, escaped, between the stage's own output and "Finished in state Failed(…)".
+# Prefect logs a failed state in full, escaped, between the stage's own output and "Finished in state Failed(…)".
 logging.getLogger("prefect.task_runs").addFilter(lambda record: "Task run failed with state" not in record.getMessage())
 
 NAME = "gee"
-"""The flow's, by which Prefect finds its runs."""
+"""Name of the flow, by which Prefect finds its runs."""
 
 BUSY = "is busy, it is being blocked by"
-"""What DVC says when another `dvc` reads or writes the files of a stage; `--wait-for-lock` does not wait for that."""
-
+"""DVC's message when another `dvc` uses the files of a stage, for which `--wait-for-lock` does not wait."""
 
 REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
 
@@ -70,7 +69,7 @@ class FlowError(Exception):
 
 
 def stage_dependencies(project: Path) -> dict[str, list[str]]:
-    """The stages of dvc.yaml, each with those it depends on, dependencies first.
+    """The stages of dvc.yaml with the stages that they depend on, dependencies first.
 
     Raises:
         InputError: DVC cannot read the project.
@@ -85,11 +84,11 @@ def stage_dependencies(project: Path) -> dict[str, list[str]]:
             order = reversed(list(topological_sort(graph)))  # DVC's edges point from a stage to what it needs
             return {s.addressing: sorted(d.addressing for d in graph.successors(s)) for s in order if s.cmd}
     except DvcException as error:
-        raise InputError(f"{project}: {' '.join(str(error).split())}; `dvc repro --dry` shows what is wrong") from None
+        raise InputError(f"{project}: {' '.join(str(error).split())}", "`dvc repro --dry` shows what is wrong") from None
 
 
 def outcome(output: str) -> str:
-    """``ran``, ``cached`` (taken from its cache) or ``skipped`` (unchanged), from the output of `dvc repro`."""
+    """Parse the output of `dvc repro`: ``ran``, ``cached`` (result taken from the cache) or ``skipped`` (unchanged)."""
     if "Running stage '" in output:
         return "ran"
     return "cached" if "is cached - skipping run" in output else "skipped"
@@ -97,7 +96,7 @@ def outcome(output: str) -> str:
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
 def run_stage(stage: str, execution: str) -> str | State:
-    """`dvc repro` of one stage; its `outcome`, or a failed state with the last lines of its output."""
+    """Run `dvc repro` of one stage; returns its `outcome`, or a failed state with the last lines of its output."""
     logger = get_run_logger()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     env = {"PYTHONUNBUFFERED": "1", EXECUTION: execution}
@@ -108,13 +107,13 @@ def run_stage(stage: str, execution: str) -> str | State:
         if BUSY not in result.stdout:
             lines = deque((line for line in result.stdout.splitlines() if line.strip()), maxlen=15)
             return Failed(message=f"stage {stage} failed (exit code {result.returncode})", data="\n".join(lines))
-        logger.info("another dvc is at work on the files of %s; waiting for it", stage)
+        logger.info("another dvc is using the files of %s; waiting for it", stage)
         time.sleep(5)
 
 
 @flow(name=NAME, retries=0)
 def pipeline_flow() -> dict[str, str] | State:
-    """Bring the whole pipeline up to date; what became of each stage. Waits for a flow run that is at work here."""
+    """Bring the pipeline up to date; returns the outcome of each stage. Waits for another flow run in this project."""
     exit_on_sigterm()
     die_with_parent()
     project = find_project()
@@ -128,7 +127,7 @@ def pipeline_flow() -> dict[str, str] | State:
 
 
 def settle_abandoned(on_line: Callable[[str], object]) -> None:
-    """Set flow runs to CRASHED whose process is gone, and end servers that such flows had started; a line for each."""
+    """Set flow runs whose process is gone to CRASHED, and end the servers that they had started; reports each."""
     for pid in end_orphaned_servers(PREFECT_HOME.value()):
         on_line(f"ended the server {pid}, left behind by a flow that was killed")
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
@@ -136,7 +135,7 @@ def settle_abandoned(on_line: Callable[[str], object]) -> None:
         by_name = FlowFilter.model_validate({"name": {"any_": [NAME]}})
         for run in client.read_flow_runs(flow_filter=by_name, flow_run_filter=unfinished):
             if why := why_abandoned(run, datetime.now(UTC)):
-                with contextlib.suppress(ObjectNotFound):  # another start, or a person, was quicker
+                with contextlib.suppress(ObjectNotFound):  # another process or a user deleted it
                     _crash(client, run, why)
                 on_line(f"flow run {run.name} is set to CRASHED: {why}")
 
@@ -150,7 +149,7 @@ def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
 
 
 def old_flow_runs(days: float) -> list[UUID]:
-    """Ids of the flow's runs that ended more than ``days`` days ago.
+    """Ids of the flow runs that ended more than ``days`` days ago.
 
     Raises:
         InputError: the server at PREFECT_API_URL does not answer.
@@ -167,7 +166,7 @@ def old_flow_runs(days: float) -> list[UUID]:
 
 
 def delete_flow_runs(ids: list[UUID]) -> None:
-    """Remove runs from Prefect; its server removes their logs within a day."""
+    """Delete flow runs; Prefect's server deletes their logs within a day."""
     with get_client(sync_client=True) as client:
         for run_id in ids:
             with contextlib.suppress(ObjectNotFound):
@@ -188,7 +187,7 @@ def _bring_up_to_date(project: Path) -> dict[str, str] | State:
         results, failure = _run_stages(dependencies, execution_key())
         status = "FAILED" if failure else "FINISHED"
         _track(tracker, results)
-    except BaseException:  # SIGTERM and Ctrl-C reach the main thread only: the stages have to be told
+    except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
         kill_groups()
         raise
     finally:
@@ -197,7 +196,7 @@ def _bring_up_to_date(project: Path) -> dict[str, str] | State:
 
 
 def _run_stages(dependencies: dict[str, list[str]], execution: str) -> tuple[dict[str, str], str]:
-    """What became of each stage, and the message of those that failed. A failed stage does not stop other branches."""
+    """The outcome of each stage, and the messages of failed ones. A failed stage does not stop independent stages."""
     futures = {}
     for stage, needed in dependencies.items():
         futures[stage] = run_stage.submit(stage, execution, wait_for=[futures[name] for name in needed])
@@ -224,10 +223,10 @@ def _track(tracker: Tracker, results: dict[str, str]) -> None:
 
 
 def run_flow() -> dict[str, str]:
-    """Run the flow here and now; what became of each stage: ``ran``, ``cached`` or ``skipped``.
+    """Run the flow now; returns the outcome of each stage: ``ran``, ``cached`` or ``skipped``.
 
     Raises:
-        InputError: params.yaml or dvc.yaml is not right, or the server at PREFECT_API_URL does not answer.
+        InputError: params.yaml or dvc.yaml is invalid, or the server at PREFECT_API_URL does not answer.
         FlowError: a stage failed.
     """
     exit_on_sigterm()
@@ -247,7 +246,7 @@ def _check_server() -> None:
     if url := PREFECT_API_URL.value():
         with get_client(sync_client=True) as client:
             if client.api_healthcheck():
-                raise InputError(f"PREFECT_API_URL = {url}: no Prefect server answers there: {REMEDY}")
+                raise InputError(f"PREFECT_API_URL = {url}: no Prefect server answers there", REMEDY)
 
 
 def serve_flow(cron: str, name: str = "nightly") -> None:
@@ -260,9 +259,9 @@ def serve_flow(cron: str, name: str = "nightly") -> None:
     try:
         CronSchedule(cron=cron)
     except ValueError:
-        raise InputError(f'--cron "{cron}": not a cron schedule; write for example "0 2 * * *"') from None
+        raise InputError(f'--cron "{cron}": not a cron schedule', 'write for example "0 2 * * *"') from None
     if not PREFECT_API_URL.value():
-        raise InputError(f"PREFECT_API_URL: not set, and a schedule needs a server: {REMEDY}")
+        raise InputError("PREFECT_API_URL: not set, and a schedule needs a server", REMEDY)
     _check_server()
     os.chdir(find_project())
     settle_abandoned(lambda line: print(f"gee: {line}", file=sys.stderr, flush=True))

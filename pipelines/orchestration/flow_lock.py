@@ -1,17 +1,12 @@
-"""One flow run at a time in a project: whoever comes second waits, and says for whom.
+"""One flow run at a time in a project: the second one waits, and says which process it waits for."""
 
-The lock is the kernel's (flock), so that a holder that is killed gives it free. The file holds the `process_key` of the last
-holder and stays where it is.
-"""
-
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 from gee_core.errors import InputError
 from pipelines.project.paths import SCRATCH
@@ -19,45 +14,42 @@ from pipelines.runtime.process_tree import process_key
 
 LOCK = SCRATCH / "flow.lock"
 
-_held: set[Path] = set()
+HOLDER = SCRATCH / "flow.holder"
+"""File with the `process_key` of the last process that held the lock."""
 
 
 @contextmanager
 def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterator[None]:
-    """Alone in ``project``; ``on_wait`` hears for whom it waits. This process may take the lock again while it has it.
+    """Hold the project's lock inside; a process that holds it may take it again.
+
+    Args:
+        project: its folder.
+        on_wait: is told which process holds the lock, before waiting for it; None for not waiting.
 
     Raises:
-        InputError: another process has the lock, and ``on_wait`` is None: not to wait.
+        InputError: another process holds the lock, and ``on_wait`` is None.
     """
     path = project.resolve() / LOCK
-    if path in _held:
-        yield
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = f"another flow run is at work in {project} ({_holder(file.read())})"
-            if on_wait is None:
-                raise InputError(f"{holder}; wait for its end, or stop it") from None
-            on_wait(f"{holder}; this one waits for its end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate()
-        file.write(process_key(psutil.Process()))
-        file.flush()
-        _held.add(path)
-        try:
-            yield
-        finally:
-            _held.discard(path)
-            file.truncate(0)
-
-
-def _holder(key: str) -> str:
+    lock = FileLock(path, is_singleton=True, thread_local=False)
     try:
-        host, pid, started = key.rsplit("/", 2)
-        return f"process {pid} on {host}, since {datetime.fromtimestamp(int(started)):%Y-%m-%d %H:%M}"
-    except ValueError:  # read between its start and the writing of its key
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = f"another flow run is running in {project} ({_holder(project / HOLDER)})"
+        if on_wait is None:
+            raise InputError(holder, "wait for its end, or stop it") from None
+        on_wait(f"{holder}; this one waits for its end")
+        lock.acquire()
+    try:
+        (project / HOLDER).write_text(process_key(psutil.Process()), encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        host, pid, _ = path.read_text(encoding="utf-8").rsplit("/", 2)
+        return f"process {pid} on {host}, since {datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M}"
+    except (OSError, ValueError):  # it holds the lock and has not written its key yet
         return "a process that has just started"

@@ -1,4 +1,4 @@
-"""params.yaml → the frozen models of ``gee_core.config``, or one message per bad key."""
+"""Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
 import difflib
 from pathlib import Path
@@ -11,31 +11,33 @@ from pipelines.project.paths import PARAMS
 from pipelines.project.safe_yaml import read_yaml
 
 DOWNLOADED = ("fashion_mnist", "cifar10", "cifar100")
-"""Data sets that torchvision can fetch."""
+"""Data sets that torchvision can download."""
+
+VALID = "`gee preset digits` writes a valid one"
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Read and check all of params.yaml (YAML 1.2, as DVC reads it).
+    """Read and check params.yaml (YAML 1.2, as DVC reads it).
 
     Raises:
-        InputError: the file is missing or not YAML, or keys are missing, unknown, mistyped or out of range. All of them
-            are named, one per line.
+        InputError: the file is missing or not YAML, or keys are missing, unknown, of the wrong type or out of range; one
+            line for each.
     """
     try:
         values = read_yaml(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; run from the project folder, or write it with `gee preset digits`") from None
+        raise InputError(f"{path}: not found", "run from the project folder, or write it with `gee preset digits`") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); `gee preset digits` writes a valid one") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})", VALID) from None
     except ValueError as error:
-        raise InputError(f"{path}: not valid YAML ({error}); `gee preset digits` writes a valid one") from None
+        raise InputError(f"{path}: not valid YAML ({error})", VALID) from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold sections such as `base:`; `gee preset digits` writes a valid one")
+        raise InputError(f"{path}: must hold sections such as `base:`", VALID)
     return check_params(values, str(path))
 
 
 def check_params(values: dict, source: str) -> Params:
-    """The same for values that were read already; ``source`` names them in messages."""
+    """Check values that were read already; ``source`` names them in messages."""
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -44,16 +46,16 @@ def check_params(values: dict, source: str) -> Params:
 
 
 def check_raw_folder(cfg: PrepareConfig) -> None:
-    """See to it that `prepare.path` is there, since DVC watches it: made where torchvision can download into it.
+    """Check that `prepare.path` exists, since DVC watches it; the folder is made where torchvision can download into it.
 
     Raises:
-        InputError: it is missing and nothing could fill it.
+        InputError: it is missing, and the data set cannot be downloaded.
     """
     path = Path(cfg.path)
     if cfg.dataset in DOWNLOADED:
         path.mkdir(parents=True, exist_ok=True)
     elif not path.is_dir():
-        raise InputError(f"prepare.path = {cfg.path}: no such folder: put the images there, or set it to where they are")
+        raise InputError(f"prepare.path = {cfg.path}: no such folder", "put the images there, or set it to where they are")
 
 
 def _explain(problem: dict, source: str) -> str:
@@ -71,7 +73,7 @@ def _explain(problem: dict, source: str) -> str:
 
 
 def in_short(text: object) -> str:
-    """``text`` for a message: on one line, with nothing that a terminal would act on, and not longer than it need be."""
+    """``text`` for a message: one line of at most 160 characters, without control characters."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return shown if len(shown) <= 160 else f"{shown[:159]}…"
 

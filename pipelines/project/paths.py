@@ -1,4 +1,4 @@
-"""Where the files between the stages lie, relative to the project folder (docs/FILES.md says what is in them)."""
+"""Paths of the files that stages exchange, relative to the project folder; docs/FILES.md describes their contents."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ PAGE = REPORTS / "index.html"
 
 
 def find_project(start: Path | None = None) -> Path:
-    """The project folder: the nearest one at or above ``start`` (default: here) with a dvc.yaml, else this checkout."""
+    """The project folder: the nearest one at or above ``start`` (default: the current one) with a dvc.yaml; else this clone."""
     start = (start or Path.cwd()).resolve()
     for folder in [start, *start.parents]:
         if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():

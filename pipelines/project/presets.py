@@ -1,4 +1,4 @@
-"""Presets: small files of differences to presets/digits.yaml, written out as a whole params.yaml."""
+"""Presets: each file in presets/ lists its differences from presets/digits.yaml; together they make a complete params.yaml."""
 
 import io
 from pathlib import Path
@@ -16,12 +16,12 @@ DEFAULT = "digits"
 
 
 def preset_names() -> list[str]:
-    """The presets of this project."""
+    """Names of the presets of this project."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load_preset(name: str, path: str | None = None) -> dict:
-    """The whole params.yaml of a preset, with the comments of presets/digits.yaml; ``path`` replaces `prepare.path`.
+    """The complete params.yaml of a preset, with the comments of presets/digits.yaml; ``path`` replaces `prepare.path`.
 
     Raises:
         InputError: the preset does not exist, or is not valid.
@@ -40,15 +40,15 @@ def load_preset(name: str, path: str | None = None) -> dict:
 
 
 def write_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
-    """Write params.yaml as the preset ``name``, comments and all; returns what changed, as ``key: old → new`` lines.
+    """Write the preset ``name`` with its comments to params.yaml; returns the changes as ``key: old → new`` lines.
 
     Args:
-        name: a file in presets/, without its ending.
-        path: replaces `prepare.path`, where the images are.
+        name: a file in presets/, without its extension.
+        path: replaces `prepare.path`, the folder of the images.
         params: the file to write.
 
     Raises:
-        InputError: the preset does not exist, or is not valid; params.yaml is as it was.
+        InputError: the preset does not exist or is not valid; params.yaml is unchanged.
     """
     values = load_preset(name, path)
     text = io.StringIO()
@@ -66,28 +66,28 @@ def _yaml() -> YAML:
 
 
 def _sections(name: str) -> dict[str, dict]:
-    """What a preset's file holds."""
+    """The contents of a preset's file."""
     path = PRESETS / f"{name}.yaml"
     try:
         values = read_yaml(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; take it from the repository: other presets are changes to it") from None
+        raise InputError(f"{path}: not found", "take it from the repository: the other presets are changes to it") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML ({error}); mend it or take it from the repository") from None
+        raise InputError(f"{path}: not valid YAML ({error})", "fix it or take it from the repository") from None
     if not isinstance(values, dict) or not all(isinstance(keys, dict) for keys in values.values()):
-        raise InputError(f"{path}: must hold sections of params.yaml, with keys in them; mend it")
+        raise InputError(f"{path}: must hold sections of params.yaml with keys in them", "fix it")
     return values
 
 
 def _values_before(params: Path) -> dict:
     try:
         return read_yaml(params)
-    except (OSError, ValueError):  # absent, or what the preset is to mend
+    except (OSError, ValueError):  # missing, or damaged, which the preset fixes
         return {}
 
 
 def plain(values: dict) -> dict:
-    """What `load_preset` gives as ordinary dicts, lists and numbers."""
+    """A result of `load_preset` as ordinary dicts, lists and numbers."""
     buffer = io.StringIO()
     YAML().dump(values, buffer)
     return parse_yaml(buffer.getvalue())
@@ -99,6 +99,6 @@ def _changes(before: dict, after: dict) -> list[str]:
 
     try:
         old = flat(before)
-    except AttributeError:  # what was there was not a params.yaml
+    except AttributeError:  # the old file was not a params.yaml
         old = {}
     return [f"{key}: {old.get(key)} → {value}" for key, value in flat(after).items() if old.get(key) != value]

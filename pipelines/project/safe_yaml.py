@@ -1,4 +1,4 @@
-"""YAML that anybody may have written, in a file or on the command line: plain values of bounded size, one kind of error."""
+"""Reads untrusted YAML, from a file or the command line: plain values of bounded size, and ValueError for anything else."""
 
 from pathlib import Path
 from typing import Any
@@ -7,27 +7,27 @@ from ruamel.yaml import YAML
 
 MAX_CHARACTERS = 2**17
 MAX_VALUES = 20_000
-"""With aliases written out: ten lines of them can stand for billions."""
+"""Counted with aliases expanded: ten lines of aliases can stand for billions of values."""
 MAX_MERGES = 30
-"""Merge keys are written out while parsing already, and double with every line of a bomb."""
+"""Merge keys are expanded by the parser itself, and each line of a bomb doubles their number."""
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML 1.2 file holds, as DVC reads it.
+    """The contents of a YAML 1.2 file, as DVC reads it.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not YAML, or too large to be parameters; on one line.
+        ValueError: it is not YAML, or too large for parameters; one line.
     """
     with path.open(encoding="utf-8") as file:
         return parse_yaml(file.read(MAX_CHARACTERS + 1))
 
 
 def parse_yaml(text: str) -> Any:
-    """What ``text`` holds.
+    """The values of a YAML text.
 
     Raises:
-        ValueError: it is not YAML, or too large to be parameters; on one line.
+        ValueError: it is not YAML, or too large for parameters; one line.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"more than {MAX_CHARACTERS:,} characters")
@@ -38,7 +38,7 @@ def parse_yaml(text: str) -> Any:
         _check_size(values)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except Exception as error:  # the parser lets errors of any type escape where text is malformed
+    except Exception as error:  # the parser raises errors of any type on malformed text
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     return values
 

@@ -11,24 +11,24 @@ from pipelines.reporting.summary import energy, energy_unit
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, log_axis, panel, svg
 
 MANY = 1500
-"""From this number of dots on, they are one picture inside the SVG, so that the page stays small."""
+"""From this number of dots on they are drawn as one bitmap inside the SVG, so that the page is small."""
 
 
 def common_fitness(candidates: pd.DataFrame) -> pd.Series:
-    """Each candidate's fitness at the last generation's λ, the one scale on which all generations compare."""
+    """Each candidate's fitness with the last generation's λ, so that all generations are comparable."""
     decay = candidates["lambda"]
     reward = ((candidates["L_ce"] - candidates["fitness"]) / decay.where(decay > 0)).fillna(0.0)
     return candidates["L_ce"] - decay.iloc[-1] * reward
 
 
 def finished(candidates: pd.DataFrame) -> pd.Series:
-    """Which candidates trained longest: the others were eliminated, and their fitness is that of an earlier epoch."""
+    """The candidates that were trained longest; the others were eliminated, with the fitness of an earlier epoch."""
     return candidates["epochs"] == candidates.loc[candidates["fitness"].notna(), "epochs"].max()
 
 
 @svg
 def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
-    """All candidates as dots; best and median of every generation's, without the eliminated ones, as lines."""
+    """All candidates as dots; best and median of each generation, without the eliminated ones, as lines."""
     figure, ax = panel(3.4)
     values, top = _dots_by_generation(ax, candidates, common_fitness(candidates))
     groups = values.where(finished(candidates)).groupby(candidates["generation"])
@@ -127,7 +127,7 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
 def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
     """Energy of computing and of building W, and the firing rates, of every layer, in order of execution.
 
-    Computing and building have axes of their own: with small images the one would be lost beside the other.
+    Computing and building have separate axes: with small images one would be invisible beside the other.
     """
     computing, building = layers["energy_mj"], layers["decode_energy_mj"].fillna(0.0)
     energies = [("Computing", computing, GENETIC)] + [("Building W", building, OTHER)] * bool(building.any())
@@ -216,7 +216,7 @@ def _spread(candidates: pd.DataFrame) -> pd.Series:
 
 
 def _dots_by_generation(ax: Axes, candidates: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, float]:
-    """Draw ``values`` over the generation; returns them and the height above which dots are drawn at the rim."""
+    """Draw ``values`` over the generation; returns them and the height above which dots are drawn at the edge."""
     x, ok = _spread(candidates), values.dropna()
     top = np.inf
     if len(ok):

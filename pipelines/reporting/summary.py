@@ -1,7 +1,6 @@
-"""A run in twenty numbers: for `gee summary`, for `dvc metrics diff`, and for the head of the report."""
+"""The summary of a run: twenty numbers for `gee summary`, `dvc metrics diff` and the head of the report."""
 
 import math
-import subprocess
 from pathlib import Path
 
 from rich.table import Table
@@ -10,28 +9,29 @@ from rich.text import Text
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
+from pipelines.project.git import git_commit
 
 ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
-"""From how many mJ on, unit, how many of it are one mJ."""
+"""(smallest value in mJ, unit, units per mJ)."""
 
 
 def build_summary(params: Params, reports: Path) -> dict:
-    """The run's summary from the stages' metrics under ``reports``; without times, so that equal runs give equal bytes.
+    """The summary of a run from the metrics of its stages under ``reports``; without times, so that equal runs are equal.
 
-    Accuracies, rates and the ratio are fractions, energies mJ per image. What does not exist, such as a plain network's
-    fitness, is None.
+    Accuracies, rates and the ratio are fractions, energies mJ per image. Values that do not exist, such as the fitness of a
+    plain network, are None.
 
     Raises:
         InputError: a metrics file is missing, is not JSON, or lacks a number.
     """
-    evolve = read_numbers(reports / "evolve/metrics.json", "n_candidates", optional=("best_fitness",))
-    evaluate = read_numbers(
+    evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
+    evaluate = read_json(
         reports / "evaluate/metrics.json",
         *("test_accuracy", "parameters", "plain_parameters", "energy_mj", "energy_with_decoding_mj"),
         *("spikes_per_image", "firing_rate"),
     )
-    robustness = read_numbers(reports / "robustness/metrics.json", "noise_accuracy")
-    export = read_numbers(reports / "export/metrics.json", "onnx_bytes", "agreement")
+    robustness = read_json(reports / "robustness/metrics.json", "noise_accuracy")
+    export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
     return {
         "dataset": params.prepare.dataset,
         "network": params.network.name,
@@ -68,7 +68,7 @@ def format_summary(summary: dict) -> Table:
 
 
 def summary_lines(s: dict) -> list[tuple[str, str]]:
-    """(name, value with unit) of what is worth a line."""
+    """(name, value with unit) for each line of the summary."""
     genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
     searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
     return [
@@ -88,7 +88,7 @@ def summary_lines(s: dict) -> list[tuple[str, str]]:
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
-    """0.9583 → "95.83 %", with a space that does not break."""
+    """0.9583 → "95.83 %", with a no-break space."""
     return "–" if fraction is None else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
@@ -98,12 +98,12 @@ def number(value: float | None) -> str:
 
 
 def energy_unit(mj: float) -> tuple[str, float]:
-    """The unit in which ``mj`` millijoule read best, and how many of it are one mJ."""
+    """The most readable unit for ``mj`` millijoules, and how many of it make 1 mJ."""
     return next((unit, scale) for least, unit, scale in ENERGY_UNITS if abs(mj) >= least)
 
 
 def energy(mj: float | None) -> str:
-    """0.00123 → "1.23 µJ", with a space that does not break."""
+    """0.00123 → "1.23 µJ", with a no-break space."""
     if mj is None:
         return "–"
     unit, scale = energy_unit(mj)
@@ -111,7 +111,7 @@ def energy(mj: float | None) -> str:
 
 
 def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
-    """A JSON object that another stage wrote and that must hold ``keys``; ``remedy`` makes it anew.
+    """A JSON object that another stage wrote and that must hold ``keys``; ``remedy`` says how to recompute it.
 
     Raises:
         InputError: it is missing, is not JSON, or lacks a key.
@@ -119,45 +119,13 @@ def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
     try:
         values = read_json_object(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; run `dvc repro`, which makes it") from None
+        raise InputError(f"{path}: not found", "run `dvc repro`, which makes it") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); delete it and {remedy}") from None
+        raise InputError(f"{path}: cannot be read as JSON ({error})", f"delete it and {remedy}") from None
     missing = [key for key in keys if values.get(key) is None]
     if missing:
-        raise InputError(f"{path}: {', '.join(missing)} missing; delete the file and {remedy}")
+        raise InputError(f"{path}: {', '.join(missing)} missing", f"delete the file and {remedy}")
     return values
-
-
-def read_numbers(path: Path, *keys: str, optional: tuple[str, ...] = ()) -> dict:
-    """The same, where ``keys`` have to be numbers, and ``optional`` ones too if they are there.
-
-    Raises:
-        InputError: see `read_json`; or one is something else.
-    """
-    values = read_json(path, *keys)
-    words = [k for k in (*keys, *optional) if values.get(k) is not None and type(values[k]) not in (int, float)]
-    if words:
-        raise InputError(f"{path}: {', '.join(words)} must be a number; delete the file and run `dvc repro`")
-    return values
-
-
-def git_commit(folder: Path) -> str | None:
-    """Short hash of the commit that ``folder`` is at, with "-dirty" where tracked files differ; None outside git.
-
-    What a run itself writes (reports/, models/, dvc.lock) does not count as a difference.
-    """
-    try:
-        commit = _git(folder, "rev-parse", "--short", "HEAD")
-        outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock")]
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def _decimals(value: float | None, digits: int = 6) -> float | None:

@@ -1,4 +1,4 @@
-"""The look of the figures, and how a matplotlib figure becomes SVG text that can stand in a page."""
+"""The style of the figures, and their conversion from matplotlib to SVG text that can be put into a page."""
 
 import functools
 import html
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 GENETIC, OTHER, MARK = "#0072b2", "#e69f00", "#c2410c"
-"""What is ours, what stands beside it, and what to look at: three hues that colour-blind readers can tell apart."""
+"""Our values, values to compare with, and highlights: three hues that colour-blind readers can distinguish."""
 INK, MUTED, GRID = "#1f2933", "#5b6673", "#e3e8ee"
 RAMP = LinearSegmentedColormap.from_list("genetic", ["#f4f9fc", "#8cc3e6", GENETIC, "#062f4a"])
 STYLE = {
@@ -49,16 +49,16 @@ STYLE = {
 
 
 def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
-    """Make of a function that returns a figure and its description one that returns SVG text to stand in a page.
+    """Decorator: turns a function that returns a figure and its description into one that returns SVG text for a page.
 
-    Text stays text, ids are unique in the page, there is no date, and no matplotlibrc of the machine counts.
+    Text remains text, ids are unique in the page, there is no date, and the machine's matplotlibrc is ignored.
     """
 
     @functools.wraps(draw)
     def drawn(*arguments) -> str:
         name, file = draw.__name__, io.StringIO()
         with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # names in any script: the browser has the fonts
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # names may be in any script: the browser has the fonts
             figure, description = draw(*arguments)
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(file, format="svg", metadata=metadata, dpi=200)
@@ -68,7 +68,7 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
 
 
 def _embeddable(svg: str, name: str, description: str) -> str:
-    """Without prolog, comments and unused ids; the other ids begin with ``name``, since a page has one set of them."""
+    """The SVG without prolog, comments and unused ids; other ids get the prefix ``name``, since they share the page."""
     svg = re.sub(r"<!--.*?-->\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
 
@@ -76,7 +76,7 @@ def _embeddable(svg: str, name: str, description: str) -> str:
         kept = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag[0])
         return re.sub(r'(url\(#|href="#)', rf"\1{name}-", kept)
 
-    svg = re.sub(r"<[^>]+>", fix, svg)  # tags alone: a class name may look like an attribute
+    svg = re.sub(r"<[^>]+>", fix, svg)  # only inside tags: a class name may look like an attribute
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
 
 
@@ -87,20 +87,20 @@ def panel(height: float) -> tuple[Figure, Axes]:
 
 
 def headline(figure: Figure, ax: Axes, title: str) -> None:
-    """``title`` over ``ax``, and one legend under everything if there is something to explain."""
+    """Put ``title`` over ``ax``, and a legend under the figure if there are labels."""
     ax.set_title(title)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower left", ncols=4)
 
 
 def label(name: str, most: int = 18) -> str:
-    """``name`` short, and without what neither XML nor a font can hold."""
+    """``name`` cut to ``most`` characters, without characters that XML or a font cannot hold."""
     shown = "".join(c if c.isprintable() else "�" for c in str(name))
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def log_axis(ax: Axes, which: str, values: pd.Series) -> None:
-    """A logarithmic axis with plain numbers on it, also where the values span less than a decade, or nothing."""
+    """A logarithmic axis with plain numbers, also where the values span less than a decade."""
     low, high = np.log(values.min()), np.log(values.max())
     pad = max(0.1 * (high - low), 0.05)
     getattr(ax, f"set_{which}scale")("log")

@@ -1,1 +1,1 @@
-"""What stages need to run: processes, resume folders, journals."""
+"""What stages need to run: settings, processes, locks, resume folders, journals, progress bars."""

@@ -1,6 +1,6 @@
-"""A file to which JSON objects are appended, one a line; each is on disk at once and carries a checksum.
+"""Append-only files of JSON objects, one per line, each with a checksum.
 
-Whatever is damaged, by a kill, a power loss or the disk, every other line is still there.
+A line that is damaged by a kill, a power loss or the disk does not affect the others.
 """
 
 import json
@@ -16,29 +16,31 @@ log = logging.getLogger(__name__)
 
 
 def append(path: Path, values: dict, durable: bool = True) -> None:
-    """Add ``values`` (string keys; numbers may be NaN) to the end of ``path``; it is on disk when this returns.
+    """Append ``values`` (string keys; numbers may be NaN) to ``path``.
 
-    Not ``durable``, it survives a kill, and a power loss only once something durable was appended after it: a hundredth of
-    the time.
+    Args:
+        path: the file, made if it is missing.
+        values: the object.
+        durable: survive a power loss too. With False, the line survives a process kill only; about 100x faster.
 
     Raises:
-        InputError: the disk is full, or the file may not be written to; the lines before are as they were.
+        InputError: the disk is full, or the file is not writable; the earlier lines are unchanged.
     """
     with writing(path):
         make_folder(path.parent)
         is_new = not path.exists()
         with path.open("ab+") as file:
-            file.write(_line_break_missing(file) + _line(values))  # one write: lines of two processes do not mix
+            file.write(_line_break_missing(file) + _line(values))  # one write, so that lines of two processes do not mix
             if durable:
                 flush(file)
         if is_new:
             flush_folder(path.parent)
 
 
-def read(path: Path, mend: bool = False) -> list[dict]:
-    """Everything that was appended to ``path`` and is whole, in order; what is not is warned about, once.
+def read(path: Path, repair: bool = False) -> list[dict]:
+    """The intact objects of ``path``, in order; a warning counts the damaged lines.
 
-    ``mend`` also takes the damage out of the file, so that no later call warns of it: for who is alone with it.
+    ``repair`` rewrites the file without damaged lines; it needs exclusive access.
     """
     if not path.is_file():
         return []
@@ -47,8 +49,8 @@ def read(path: Path, mend: bool = False) -> list[dict]:
     whole = [values for of_line in found for values in of_line]
     damaged = sum(not of_line for of_line in found)
     if damaged:
-        log.warning("%s: %d of %d lines damaged; what they recorded is done again", path, damaged, len(lines))
-        if mend:
+        log.warning("%s: %d of %d lines damaged; what they recorded is recomputed", path, damaged, len(lines))
+        if repair:
             write_atomically(path, b"".join(map(_line, whole)))
     return whole
 
@@ -58,7 +60,7 @@ def _line(values: dict) -> bytes:
 
 
 def _line_break_missing(file) -> bytes:
-    """A line break where the last line was cut off, so that it does not swallow the next."""
+    """A line break if the last line was cut off, so that the next line is separate."""
     if file.seek(0, os.SEEK_END) == 0:
         return b""
     file.seek(-1, os.SEEK_END)
@@ -66,7 +68,7 @@ def _line_break_missing(file) -> bytes:
 
 
 def _objects(line: str) -> Iterator[dict]:
-    """The sealed objects in ``line``: one, unless the line break between two was damaged, or itself is."""
+    """The intact objects in ``line``: one, or two if the line break between them was damaged, or none."""
     decoder, start = json.JSONDecoder(), line.find("{")
     while start >= 0:
         try:

@@ -1,4 +1,4 @@
-"""What the machine refuses, in one line with a remedy: space, a permission, memory."""
+"""Messages for errors of the machine that a user can fix: no space, no permission, no memory."""
 
 import errno
 import os
@@ -16,8 +16,8 @@ REMEDIES = files.REMEDIES | {
 MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
 
 
-def refusal(error: BaseException) -> str | None:
-    """The message, where ``error`` is the machine's refusal; None where it is a bug of ours."""
+def user_message(error: BaseException) -> str | None:
+    """The message for an error that the user can fix, on one line with its remedy; None for a bug in this project."""
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = error.filename2 or error.filename
         named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
@@ -28,7 +28,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that there is no memory left, on a GPU or off it. Torch is asked only where it is loaded."""
+    """Whether ``error`` means that memory ran out, on the GPU or the host; torch's own errors count if torch is loaded."""
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
     return (

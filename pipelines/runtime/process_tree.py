@@ -1,4 +1,4 @@
-"""Processes that end when they should: on SIGTERM, with the `dvc` or flow that started them, and as whole groups."""
+"""Process clean-up: processes end on SIGTERM, together with the `dvc` or flow that started them, and as whole groups."""
 
 import atexit
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 PARENT = "GEE_PARENT"
-"""Environment variable with the PID of the process that `run_in_group` was called in."""
+"""Environment variable: the PID of the process that called `run_in_group`."""
 
 _DVC_RUNS = {"repro", "exp", "experiments"}
 _groups: dict[int, subprocess.Popen] = {}
@@ -30,14 +30,14 @@ def exit_on_sigterm() -> None:
 
 
 def _exit(*_) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # dvc's end makes for a second one, which would break off the clean-up
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of dvc sends a second one, which would interrupt the clean-up
     sys.exit(143)
 
 
 def dvc_ancestor() -> psutil.Process | None:
     """The nearest `dvc repro` or `dvc exp …` above this process.
 
-    The nearest, because `dvc exp run --run-all` runs each queued experiment in a `dvc` process of its own.
+    `dvc exp run --run-all` runs each queued experiment in a `dvc` process of its own, so only the nearest one counts.
     """
     return next((process for process in psutil.Process().parents() if is_dvc_run(process)), None)
 
@@ -53,12 +53,12 @@ def is_dvc_run(process: psutil.Process) -> bool:
 
 
 def process_key(process: psutil.Process) -> str:
-    """``host/pid/start``: names a process across machines and after its PID is used again."""
+    """``host/pid/start``: identifies a process across machines, even after its PID is reused."""
     return f"{socket.gethostname()}/{process.pid}/{_start(process)}"
 
 
 def _start(process: psutil.Process) -> int:
-    """When it started: in ticks since the machine did, since clocks jump; in seconds where there is no /proc."""
+    """Start time: in clock ticks since boot, which no clock change affects; without /proc in seconds since 1970."""
     stat = Path(f"/proc/{process.pid}/stat")
     if not stat.exists():
         return round(process.create_time())
@@ -66,7 +66,7 @@ def _start(process: psutil.Process) -> int:
 
 
 def is_gone(key: str) -> bool:
-    """Whether the process of a `process_key` of this machine has ended; False for keys of other machines."""
+    """Whether the process with this `process_key` has ended; False for a process of another machine."""
     host, pid, started = key.rsplit("/", 2)
     if host != socket.gethostname():
         return False
@@ -87,8 +87,8 @@ def _is_alive(process: psutil.Process) -> bool:
 def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
     """End this process soon after the one it works for: the nearest `dvc`, the flow, or the owner of a worker process.
 
-    Looks every ``interval`` seconds, sends itself SIGTERM, and after ``grace`` seconds more ends the hard way, children
-    first. A process started by hand from a shell works for nobody and lives on, so that `nohup` keeps its meaning.
+    A thread checks every ``interval`` seconds. It sends SIGTERM to this process, and after ``grace`` seconds kills it and its
+    children. A process that was started from a shell works for no other process and keeps running, as with `nohup`.
     """
     pids = [process.pid for process in [dvc_ancestor()] if process]
     if PARENT in os.environ:
@@ -118,13 +118,19 @@ def run_in_group(
     env: dict[str, str] | None = None,
     on_line: Callable[[str], object] = lambda line: None,
 ) -> subprocess.CompletedProcess:
-    """Run ``command`` in a process group of its own until it ends; `kill_groups` and any exit of ours end the group.
+    """Run ``command`` in its own process group and wait for it; the group ends with this process or by `kill_groups`.
 
-    ``env`` is added to the environment. Each line of its output (stdout and stderr together) goes to ``on_line`` as it
-    comes; all of it is ``stdout`` of the result.
+    Args:
+        command: the program and its arguments.
+        cwd: its working folder.
+        env: added to the environment.
+        on_line: called with each line of its output (stdout and stderr together) as it is printed.
+
+    Returns:
+        Its exit code, with the whole output as ``stdout``.
 
     Raises:
-        RuntimeError: `kill_groups` was called: this process is ending and starts nothing more.
+        RuntimeError: `kill_groups` was called: this process is ending.
     """
     if _ending.is_set():
         raise RuntimeError(f"not started, because this process is ending: {' '.join(command)}")
@@ -141,7 +147,7 @@ def run_in_group(
     _groups[process.pid] = process
     lines = []
     try:
-        if _ending.is_set():  # between the look above and the entry in the registry
+        if _ending.is_set():  # set between the check above and the entry in the registry
             _signal_group(process.pid, signal.SIGTERM)
         for line in process.stdout:
             lines.append(line)
@@ -157,7 +163,7 @@ def run_in_group(
 
 
 def run_in_foreground(command: Sequence[str], grace: float = 10.0) -> int:
-    """Run ``command`` on our terminal until it ends, and its exit code; if we end first, so does all that it started."""
+    """Run ``command`` on this terminal and return its exit code; if this process ends first, all that it started ends too."""
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
     try:
         return process.wait()
@@ -181,7 +187,7 @@ def _end_tree(process: subprocess.Popen, grace: float) -> None:
 
 @atexit.register
 def kill_groups(grace: float = 10.0) -> None:
-    """End every group of `run_in_group`: SIGTERM, then SIGKILL after ``grace`` seconds. No other starts afterwards."""
+    """End every group of `run_in_group`: SIGTERM, then SIGKILL after ``grace`` seconds. No new group can start afterwards."""
     _ending.set()
     _end_groups(list(_groups), grace)
 
@@ -202,7 +208,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _members(groups: list[int]) -> list[int]:
-    """PIDs in ``groups`` that still do something; a dead process that nobody has reaped does not count."""
+    """PIDs of living processes in ``groups``; zombies do not count."""
     members = []
     for process in psutil.process_iter(["status"]):
         try:

@@ -1,10 +1,10 @@
-"""Where an interrupted stage leaves what it has, outside DVC's outputs: .scratch/<stage>/<key>/.
+"""Folders in which an interrupted evolve or train leaves what it has, outside DVC's outputs: .scratch/<stage>/<key>/.
 
-The key is a hash of everything that the stage's result depends on, so a resume never mixes two configurations: its sections
-of params.yaml, its input files and the code itself.
+The key is a hash of everything that the stage's result depends on: its sections of params.yaml, its input files, and the code
+that dvc.yaml lists for it. So a resumed run never mixes two configurations.
 
-A stage that is complete may still be run again, where its `dvc` is killed before it has taken the result over into dvc.lock.
-So its folder stays until then: the repetition finds everything in it.
+A finished run may be run again, where `dvc` is killed before dvc.lock records the result. Therefore its folder is kept until
+then, and the repetition finds everything in it.
 """
 
 import hashlib
@@ -15,57 +15,61 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-import gee_core
-from gee_core.settings import from_environment
 from gee_core.storage.atomic_files import sha256, write_atomically, writing
-from gee_core.training.resume import SAVE_SECONDS
 from pipelines.project.paths import LOCK, SCRATCH
+from pipelines.project.safe_yaml import read_yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder with the code that is running, and its dvc.yaml."""
 
 DONE = "done"
-"""File in the folder of a run that is complete: the MD5 of its result, as dvc.lock has it once DVC took it over."""
+"""File in the folder of a finished run: the MD5 of its result, as dvc.lock records it."""
 
 
-def scratch_folder(
+def open_resume_folder(
     stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], root: Path = SCRATCH, extra: str = ""
 ) -> Path:
-    """The folder below ``root`` for a run of ``stage`` with these sections and input files; made if it is not there.
+    """The folder of a run of ``stage``, made if it is missing.
 
-    ``extra`` is whatever else the result depends on. Folders of runs that are complete go, this one too if DVC knows of
-    its result: then the stage is run again because somebody wants it to.
+    Args:
+        stage: its name.
+        sections: the sections of params.yaml that its result depends on.
+        inputs: the files that its result depends on.
+        root: the folder is made below it.
+        extra: whatever else its result depends on.
     """
     digest = hashlib.sha256(extra.encode())
     for section in sections:
         digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
-    code = Path(gee_core.__file__).parent
-    for path in [*inputs, *sorted(code.rglob("*.py")), Path(__file__).parent.parent / f"{stage}.py"]:
+    for path in [*inputs, *code_files(stage)]:
         digest.update(sha256(path).encode())
     folder = root / stage / digest.hexdigest()[:16]
-    for done in folder.parent.glob(f"*/{DONE}"):
-        if done.parent != folder or done.read_text(encoding="utf-8") in _lock():
-            clear_scratch(done.parent)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def finish_scratch(folder: Path, result: Path) -> None:
-    """Note that the run of ``folder`` is complete, ``result`` being the last file that it wrote."""
+def code_files(stage: str) -> list[Path]:
+    """The Python files among the `deps` of ``stage`` in dvc.yaml."""
+    deps = read_yaml(CHECKOUT / "dvc.yaml")["stages"][stage]["deps"]
+    listed = [CHECKOUT / dep for dep in deps if dep.startswith(("gee_core/", "pipelines/"))]
+    return [file for path in listed for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+
+
+def delete_finished_runs(current: Path) -> None:
+    """Delete the finished runs beside ``current``, and what is in it if dvc.lock records its result: it is to be recomputed."""
+    recorded = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
+    for done in current.parent.glob(f"*/{DONE}"):
+        if done.parent != current or done.read_text(encoding="utf-8") in recorded:
+            delete_folder(done.parent)
+    current.mkdir(exist_ok=True)
+
+
+def finish_run(folder: Path, result: Path) -> None:
+    """Mark the run of ``folder`` as finished; ``result`` is the last file that it wrote."""
     write_atomically(folder / DONE, hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest())
 
 
-def _lock() -> str:
-    return LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
-
-
-def save_seconds() -> int:
-    """How often a training keeps a state in mid-epoch: GEE_SAVE_SECONDS, since it changes no result.
-
-    Raises:
-        InputError: it is no positive number.
-    """
-    return from_environment("GEE_SAVE_SECONDS", int(SAVE_SECONDS))
-
-
-def clear_scratch(folder: Path) -> None:
-    """Remove ``folder`` and all that is in it."""
+def delete_folder(folder: Path) -> None:
+    """Delete ``folder`` and everything in it, if it is there."""
     shutil.rmtree(folder, ignore_errors=True)

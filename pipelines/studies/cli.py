@@ -25,12 +25,12 @@ def run_command(
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
     from pipelines.runtime.process_tree import exit_on_sigterm
-    from pipelines.stage import check_environment
+    from pipelines.runtime.settings import Settings
     from pipelines.studies.display import show_progress
     from pipelines.studies.study import OUT, Request, run_study
     from pipelines.studies.tables import rich_tables
 
-    check_environment()
+    Settings.read()
     exit_on_sigterm()
     if data is not None and isinstance(context.obj, Path):  # as the user wrote it, from where the command was given
         data = os.path.relpath(context.obj / data) if not Path(data).is_absolute() else data

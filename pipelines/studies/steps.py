@@ -8,15 +8,13 @@ The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. 
 work and the others wait for it; a step that was killed resumes where it stopped.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +25,6 @@ from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
-from gee_core.storage.atomic_files import writing
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
@@ -39,7 +36,8 @@ from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
-from pipelines.runtime.resume_folder import clear_scratch, scratch_folder
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.resume_folder import delete_folder, open_resume_folder
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 
@@ -55,7 +53,7 @@ Notify = Callable[[str], None]
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, prepared now if they were not before."""
     folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
-    with _locked(folder):
+    with file_lock(folder / "lock"):
         images = folder / "images"
         if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
             prepare.run(cfg, images)
@@ -104,17 +102,17 @@ def _run_cell(cell: Cell, notify: Notify) -> dict:
 def forget(cell: Cell) -> None:
     """Drop what is kept of the cell's evolution and training, so that `run_cell` does all of its work again."""
     if cell.params.network.n_genes is None:
-        clear_scratch(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
+        delete_folder(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
         return
     if found := read_sealed(_evolve_folder(cell) / EVOLVED, *OF_EVOLVED):
         for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
-            clear_scratch(_train_folder(cell, genotype))
-    clear_scratch(_evolve_folder(cell))
+            delete_folder(_train_folder(cell, genotype))
+    delete_folder(_evolve_folder(cell))
 
 
 def _evolve_folder(cell: Cell) -> Path:
     sections = [cell.params.base, cell.params.network, cell.params.evolve]
-    return scratch_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
+    return open_resume_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
 
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
@@ -122,7 +120,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
-    return scratch_folder("train", sections, inputs, STEPS, extra=wiring)
+    return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
 
 
 def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
@@ -133,7 +131,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
         return {"genotype": plain.genotype.model_dump(), "metrics": {}, "records": []}
     folder = _evolve_folder(cell)
     notify("evolve")
-    with _locked(folder):
+    with file_lock(folder / "lock"):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
         total, done = n_candidates(params, data.meta), 0
@@ -144,7 +142,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
             notify(f"evolve {done}/{total}")
 
         def on_generation(records: list[Record]) -> None:
-            clear_scratch(folder / "work/checkpoints")  # they are for the tracker of the stage
+            delete_folder(folder / "work/checkpoints")  # they are for the tracker of the stage
 
         found = evolve.run(params, cell.prepared, folder / "work", on_record, on_generation, score_here)
         cost = {
@@ -155,7 +153,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
         records = [_record(record, genotype) for record in found.records]
         result = {"genotype": genotype, "metrics": found.metrics | cost, "records": records}
         write_sealed(folder / EVOLVED, result)
-        clear_scratch(folder / "work")
+        delete_folder(folder / "work")
         return result
 
 
@@ -167,7 +165,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
     def read() -> SpikingNetwork:
         return load_trained(cell.params, data.meta, folder / NETWORK, Compute.of(cell.params.base.device).device)
 
-    with _locked(folder):
+    with file_lock(folder / "lock"):
         numbers = read_sealed(folder / TRAINED)
         if numbers is None or _is_damaged(read):
             numbers = _train(cell, genotype, data, folder, notify)
@@ -188,7 +186,7 @@ def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Not
     numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
     save(folder / NETWORK, net)
     write_sealed(folder / TRAINED, numbers)
-    clear_scratch(folder / "work")
+    delete_folder(folder / "work")
     return numbers
 
 
@@ -222,14 +220,3 @@ def _listing(cfg: PrepareConfig) -> str:
         for name in sorted(files):
             found.update(f"{folder}/{name}\t{os.stat(os.path.join(folder, name)).st_size}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Alone in ``folder``, of all processes on this machine; a process that dies gives it free."""
-    with writing(folder / "lock"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

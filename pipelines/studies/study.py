@@ -10,8 +10,8 @@ import pandas as pd
 from gee_core.data.prepared import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.select import default_count
+from pipelines.project.git import git_commit
 from pipelines.project.paths import REPORTS
-from pipelines.reporting.summary import git_commit
 from pipelines.studies import figures
 from pipelines.studies.definition import Overrides, Study, load_study
 from pipelines.studies.kendall import FITNESS, kendall_cells, kendall_table, rank_correlations

@@ -1,1 +1,1 @@
-"""What runs tell MLflow: written here first, then there. `tracker` is what stages see; only `mlflow_writer` imports mlflow."""
+"""Tracking of runs in MLflow: stages use `tracker`, which writes to disk first; only `mlflow_client` imports mlflow."""

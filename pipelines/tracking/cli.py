@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-track = typer.Typer(help="What MLflow has not been told yet.", no_args_is_help=True)
+track = typer.Typer(help="Entries that MLflow does not have yet.", no_args_is_help=True)
 console = Console()
 
-Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also what processes of other machines left behind.")]
+Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also entries of processes on other machines.")]
 
 
 @track.command("status")
 def status_command(everywhere: Everywhere = False) -> None:
-    """What waits to be written to MLflow."""
+    """List the entries that wait to be written to MLflow."""
     from pipelines.tracking.outbox import outbox_root
     from pipelines.tracking.replay import find_waiting
 
@@ -27,9 +27,9 @@ def status_command(everywhere: Everywhere = False) -> None:
 
 @track.command("replay")
 def replay_command(everywhere: Everywhere = False) -> None:
-    """Write to MLflow what it was not told because it was away. Safe at any time, and twice."""
+    """Write waiting entries to MLflow. Can be run at any time, and repeatedly."""
     from gee_core.errors import InputError
-    from pipelines.stage import progress
+    from pipelines.runtime.progress import progress
     from pipelines.tracking.mlflow_client import tracking_uri
     from pipelines.tracking.outbox import outbox_root
     from pipelines.tracking.redact import bare
@@ -45,4 +45,4 @@ def replay_command(everywhere: Everywhere = False) -> None:
     print(f"{sum(waiting.written.total() for waiting in found)} entries written to {bare(tracking_uri())}")
     if away := [waiting for waiting in found if waiting.is_away]:
         n = sum(len(waiting.entries) for waiting in away)
-        raise InputError(f"{away[0].hindrance}; {n} entries still wait: start it, then run `gee track replay` again")
+        raise InputError(f"{away[0].hindrance}; {n} entries still wait", "start it, then run `gee track replay` again")

@@ -1,4 +1,4 @@
-"""The background thread that hands a tracker's entries to MLflow, and waits while MLflow does not answer."""
+"""The background thread that writes a tracker's entries to MLflow, and retries while MLflow does not answer."""
 
 import logging
 import threading
@@ -13,44 +13,39 @@ from pipelines.tracking.redact import redact
 log = logging.getLogger("pipelines.tracking")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
-"""Seconds before a server that was away is asked again: twice as long each time."""
+"""Seconds between two attempts to reach a server; doubled each time up to the second value."""
 
 PATIENCE = 5.0
-"""Seconds without an answer after which nobody waits any longer."""
+"""Seconds without an answer after which `wait` gives up."""
 
 RETRY = 2.0
-"""Seconds that a server that is away is given at the end."""
+"""Seconds that `wait` gives a server that does not answer."""
 
 SHARE = 0.01
-"""Part of a tracker's life that it waits at its end, where that is longer, for a server that is slow, or was away."""
+"""Share of a tracker's lifetime that `wait` may take if the server is slow or was away, where that exceeds RETRY."""
 
 SLOW = 3.0
-"""Seconds an entry takes on a slow server."""
+"""A server that needs more seconds than this for an entry is slow."""
 
 LIMIT = 60.0
-"""Seconds that are waited for a server that answers."""
+"""Seconds that `wait` gives a server that answers."""
 
 UPLOADS = {"artifact", "model"}
-"""Kinds of entries that may take long on a server that is well."""
+"""Kinds of entries that may take long on any server."""
 
 
 def reason(error: Exception) -> str:
-    """One line about ``error`` without secrets."""
+    """``error`` on one line, without secrets."""
     text = redact(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text if len(text) <= 160 else text[:159] + '…'}"
 
 
 class Delivery:
-    """Writes entries in order, each until MLflow has it or refuses it.
-
-    `put` never waits. `wait` waits as long as there is hope.
-    """
+    """Writes entries in order; each is retried until MLflow accepts or refuses it. `put` never blocks."""
 
     def __init__(self, writer: MlflowWriter, outbox: Outbox):
-        self.opened = threading.Event()
-        """Set once the run is there, or nobody tries any longer."""
         self.trouble: str | None = None
-        """Why MLflow does not answer, while it does not."""
+        """The last error while MLflow does not answer, else None."""
         self._writer, self._outbox = writer, outbox
         self._queue: deque[dict] = deque()
         self._changed = threading.Condition()
@@ -61,13 +56,13 @@ class Delivery:
         self._thread.start()
 
     def put(self, entry: dict) -> None:
-        """Write ``entry`` when its turn comes."""
+        """Queue ``entry``."""
         with self._changed:
             self._queue.append(entry)
             self._changed.notify_all()
 
     def wait(self, limit: float = LIMIT) -> bool:
-        """Wait at most ``limit`` seconds until all is written; whether it is."""
+        """Wait until everything is written, at most ``limit`` seconds and less if MLflow does not answer; whether it is."""
         start = time.monotonic()
         with self._changed:
             self._hurry = True
@@ -90,11 +85,10 @@ class Delivery:
         return now - max(start, self._answered) > PATIENCE
 
     def stop(self) -> int:
-        """Try no longer; how many entries are not written. One that is under way may still arrive."""
+        """Stop writing; returns the number of unwritten entries. One that is being written may still arrive."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-            self.opened.set()
             return len(self._queue)
 
     def _run(self) -> None:
@@ -134,7 +128,6 @@ class Delivery:
                 self._slow = seconds > SLOW
             self._queue.popleft()
             self._changed.notify_all()
-        self.opened.set()
 
     def _pause(self, error: Exception) -> None:
         with self._changed:

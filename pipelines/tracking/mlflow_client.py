@@ -1,4 +1,4 @@
-"""MLflow as a library: a client, and what needs its classes. The only file that imports mlflow, and never at import."""
+"""Everything that needs MLflow's classes. The only file that imports mlflow, inside functions, because that takes seconds."""
 
 import importlib.metadata
 import logging
@@ -20,7 +20,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set where the user has not: no telemetry, no retries (`delivery` has its own), no two lines per candidate."""
+"""Set unless the user has set them: no telemetry, no retries (`delivery` has its own), no two lines per candidate."""
 
 REFUSALS = {
     "BAD_REQUEST",
@@ -29,7 +29,7 @@ REFUSALS = {
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
-"""Error codes of a store that answers, and would answer the same the next time."""
+"""Error codes of a store for which a retry would fail again."""
 
 
 def tracking_uri() -> str:
@@ -38,12 +38,12 @@ def tracking_uri() -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the store is a file: it may be slow at first, but is never away."""
+    """Whether the store is a file: slow at first, but always reachable."""
     return uri.startswith(("sqlite:", "file:"))
 
 
 def artifact_location(uri: str) -> str | None:
-    """Where the files of a new experiment go: beside mlflow.db, or wherever a server wants them."""
+    """Where a new experiment keeps its files: beside mlflow.db, or None to let the server decide."""
     return None if uri.startswith("http") else (_home() / "mlartifacts").as_uri()
 
 
@@ -52,7 +52,7 @@ def _home() -> Path:
 
 
 def load() -> None:
-    """Import mlflow, which takes seconds, and quieten it."""
+    """Import mlflow and reduce its logging to redacted warnings."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401
@@ -66,13 +66,15 @@ def load() -> None:
 
 
 def connect(uri: str) -> Any:
-    """A client of ``uri``; a file of sqlite that is not there is made. One process at a time: nothing else keeps two apart."""
+    """A client of ``uri``; a missing sqlite file is made. Callers hold a lock, since two processes must not make it at once."""
     load()
     from mlflow import MlflowClient
 
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:  # broken off, it could not be mended
+        with tempfile.TemporaryDirectory(
+            dir=path.parent, prefix=".mlflow-"
+        ) as folder:  # a half-made file could not be repaired
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
     return MlflowClient(uri, registry_uri=uri)
@@ -84,13 +86,13 @@ def _redact_record(record: logging.LogRecord) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the answer to an entry is no, now and later; else MLflow was away, and the entry waits for it."""
+    """Whether the store refuses an entry for good; otherwise it was not reachable, and the entry is retried."""
     import requests
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, requests.RequestException):
         return error.response is not None and error.response.status_code in (400, 413)
-    if isinstance(error, MlflowException):  # "API request to …": not MLflow answered, but something before it
+    if isinstance(error, MlflowException):  # "API request to …": a proxy answered, not MLflow
         return error.error_code in REFUSALS and not str(error).startswith("API request to")
     return isinstance(error, FileNotFoundError | ValueError | TypeError | LookupError | AttributeError)
 
@@ -98,13 +100,13 @@ def is_refusal(error: Exception) -> bool:
 def log_batch(
     client, run_id: str, params: dict, metrics: dict[str, float], tags: dict, step: int = 0, timestamp: int = 0
 ) -> None:
-    """Log any number of each. Characters that MLflow refuses in names are replaced; ``timestamp`` in ms."""
+    """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced."""
     from mlflow.entities import Metric, Param, RunTag
 
     params = [Param(_allowed(key), str(value)) for key, value in params.items()]
     metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in metrics.items()]
     tags = [RunTag(_allowed(key), str(value)) for key, value in tags.items()]
-    for start in range(0, max(map(len, (params, metrics, tags))), 100):  # the store takes no more at once
+    for start in range(0, max(map(len, (params, metrics, tags))), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
         client.log_batch(run_id, metrics[part], params[part], tags[part])
 
@@ -114,7 +116,7 @@ def _allowed(name: str) -> str:
 
 
 def save_onnx(onnx_path: Path, folder: str, run_id: str, model_id: str, inputs: Any, outputs: Any) -> None:
-    """Write an ONNX model as an MLflow model to ``folder``; the signature has the types and shapes of the arrays."""
+    """Write an ONNX model as an MLflow model to ``folder``, with a signature from the types and shapes of the arrays."""
     import mlflow.onnx
     from mlflow.models import Model, infer_signature
 
@@ -131,7 +133,7 @@ def save_onnx(onnx_path: Path, folder: str, run_id: str, model_id: str, inputs: 
 
 
 def link_model(client, run_id: str, model_id: str) -> None:
-    """Show a logged model as the output of a run, once."""
+    """Make a logged model an output of a run, unless it is one."""
     from mlflow.entities import LoggedModelOutput
 
     outputs = client.get_run(run_id).outputs
@@ -140,7 +142,7 @@ def link_model(client, run_id: str, model_id: str) -> None:
 
 
 def champion(client, name: str) -> Any | None:
-    """The version of the registered model ``name`` with the alias ``champion``; registers the name where it is new."""
+    """The version of the registered model ``name`` with the alias ``champion``; registers the name if it is new."""
     from mlflow.exceptions import MlflowException
 
     try:

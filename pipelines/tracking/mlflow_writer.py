@@ -1,7 +1,7 @@
 """Writes a tracker's entries to MLflow.
 
-Whatever is written twice is there once: a run or model is looked for by the tag of its entry before it is made, parameters,
-points of curves, tags and files replace themselves. So an entry whose outcome is unknown is simply written again.
+Writing is idempotent: a run or model is searched by the tag of its entry before it is made, and parameters, points of curves,
+tags and files replace themselves. So an entry whose outcome is unknown is written again.
 """
 
 from pipelines.tracking import mlflow_client, pipeline_run
@@ -10,16 +10,20 @@ from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
 from pipelines.tracking.pipeline_run import LEVEL, PROCESS
 
 STUDY = "gee.study"
-"""Tag: a study with these cells, so that one that is started again goes on in its own run."""
+"""Tag: a study with these cells, so that a restarted study continues in its own run."""
 
 CELL = "gee.cell"
 """Tag: a cell's key and labels."""
 
 
 class MlflowWriter:
-    """Writes the entries of ``outbox``, which begins with ``opening``, to MLflow as it is at ``uri``.
+    """Writes the entries of an outbox to MLflow.
 
-    Not ``fresh``, another process may have written some of them before.
+    Args:
+        outbox: has the entries, and keeps the ids of what is made for them.
+        opening: its first entry.
+        uri: of the MLflow store.
+        fresh: no other process can have written any of them before.
     """
 
     def __init__(self, outbox: Outbox, opening: dict, uri: str, fresh: bool = True):
@@ -30,10 +34,10 @@ class MlflowWriter:
         self._doubtful = not fresh
 
     def write(self, entry: dict) -> None:
-        """Write one entry; the ids of what it makes are noted in the outbox at once.
+        """Write one entry; the ids of the runs and models that are made for it are stored in the outbox at once.
 
         Raises:
-            Exception: whatever MLflow raises; see `refuses`.
+            Exception: any error of MLflow; see `refuses`.
         """
         if self._experiment_id is None:
             with self._alone():
@@ -45,7 +49,7 @@ class MlflowWriter:
             getattr(self, f"_write_{entry['kind']}")(entry)
 
     def refuses(self, error: Exception) -> bool:
-        """Whether MLflow does not want an entry. Where there is no run yet, or no MLflow, every entry has to wait."""
+        """Whether MLflow refuses an entry for good. Before the run exists, no entry is refused: all have to wait."""
         return self.run_id is not None and mlflow_client.is_refusal(error)
 
     def _open(self) -> None:
@@ -102,7 +106,7 @@ class MlflowWriter:
         return self._client.create_experiment(name, mlflow_client.artifact_location(self.uri))
 
     def _run(self, key: str, level: str, name: str, entry: dict, parent: str | None, tags: dict | None = None) -> str:
-        """Id of the run that was made for ``key`` of this outbox; made now where there is none."""
+        """Id of the run for ``key`` of this outbox; it is made if there is none."""
         if key in self._outbox.ids:
             return self._outbox.ids[key]
         tag = f"{self._outbox.name}/{key}"
@@ -114,7 +118,7 @@ class MlflowWriter:
                 tags["mlflow.parentRunId"] = parent
             found, self._found, doubtful, self._doubtful = self._found, None, self._doubtful, True
             created = self._client.create_run(self._experiment_id, start_time=entry["time"], tags=tags, run_name=name)
-            self._found, self._doubtful = found, doubtful  # it answered: no need to look for what it may have made
+            self._found, self._doubtful = found, doubtful  # it answered, so nothing was made unnoticed
             run_id = created.info.run_id
         else:
             run_id = self._found[tag]
@@ -145,7 +149,6 @@ class MlflowWriter:
             self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=entry["time"])
             for file, text in entry["texts"].items():
                 self._client.log_text(run_id, text, file)
-            self._upload(run_id, entry)
         except Exception as error:
             if self.refuses(error):
                 self._client.set_terminated(run_id, entry["end"], entry["time"])
@@ -180,7 +183,7 @@ class MlflowWriter:
                 pipeline_run.end_pipeline_run(self._client, pipeline_id, stage, status, entry["time"])
 
     def _delete_doubles(self) -> None:
-        """Delete what a server made after we had given up waiting for its answer, and made again."""
+        """Delete runs that exist twice because the server's answer came too late."""
         for run in self._runs_of_this_outbox():
             key = run.data.tags[ENTRY].removeprefix(f"{self._outbox.name}/")
             if self._outbox.ids.get(key) not in (None, run.info.run_id):
@@ -189,11 +192,11 @@ class MlflowWriter:
     def _upload(self, run_id: str, entry: dict, folder: str = "") -> None:
         for file in entry.get("files", []):
             path = self._outbox.folder / file
-            if path.exists() or not path.is_relative_to(self._outbox.folder):  # what was kept goes once it is uploaded
+            if path.exists() or not path.is_relative_to(self._outbox.folder):  # copies are deleted once they are uploaded
                 self._client.log_artifact(run_id, str(path), folder or None)
 
     def _alone(self):
-        """Inside, no other process looks for, or makes, what several of them share."""
+        """Hold the lock under which processes search and make the runs that they share."""
         return one_at_a_time(self._outbox.folder.parent, "store")
 
     def _log(self, run_id, params=None, metrics=None, tags=None, step=0, timestamp=0) -> None:

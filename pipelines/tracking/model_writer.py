@@ -1,4 +1,4 @@
-"""Writes an exported model to MLflow, and to its registry, once however often it is called."""
+"""Writes an exported model to MLflow and its registry; repeated calls change nothing."""
 
 import tempfile
 
@@ -8,11 +8,11 @@ from pipelines.tracking import mlflow_client
 from pipelines.tracking.outbox import ENTRY, Outbox
 
 TRACKED = "gee.tracked"
-"""Tag of a registered version: when it was exported, in ms. A late replay does not dethrone a newer one."""
+"""Tag of a registered version: time of its export in ms, so that a late replay does not replace a newer champion."""
 
 
 def write_model(client, experiment_id: str, run_id: str, entry: dict, outbox: Outbox) -> None:
-    """The entry's ONNX file as a logged model of the run; where it asks for that, as the champion of its name."""
+    """Log the entry's ONNX file as a model of the run, and make it the champion of its name if the entry says so."""
     tag = f"{outbox.name}/{entry['n']}"
     query = f"tags.`{ENTRY}` = '{tag}'"
     found = client.search_logged_models([experiment_id], query)

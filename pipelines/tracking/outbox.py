@@ -1,12 +1,11 @@
-"""What one tracker has to tell MLflow, on disk before anything else: a folder of .scratch/tracking per tracker.
+"""Keeps what a tracker has to write to MLflow on disk first: one folder in .scratch/tracking per tracker.
 
-entries.jsonl    what was tracked, in order; entry n is its n-th line
-written.jsonl    which entries MLflow has, which it refused, and the ids of runs and models that were made for them
-files/           what artifacts need until they are uploaded, as it was when it was tracked
+entries.jsonl    the entries in order
+written.jsonl    the entries that MLflow has or refused, and the ids of runs and models that were made for them
+files/           copies of artifacts until they are uploaded
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import threading
@@ -18,18 +17,19 @@ from pathlib import Path
 from gee_core.errors import InputError
 from pipelines.project.paths import SCRATCH, find_project
 from pipelines.runtime import journal
+from pipelines.runtime.file_lock import file_lock
 from pipelines.tracking.pipeline_run import tracking_home
 from pipelines.tracking.redact import redacted
 
 ENTRY = "gee.entry"
-"""Tag: the outbox and the entry that something in MLflow was made for."""
+"""Tag of a run or model in MLflow: the outbox and the entry that it was made for."""
 
 COPIED = 1_000_000
-"""Bytes up to which a file is copied. Larger ones are checkpoints and models, which are replaced and never changed: linked."""
+"""Files up to this number of bytes are copied. Larger ones are checkpoints and models, never changed in place: linked."""
 
 
 def outbox_root() -> Path:
-    """Where the outboxes of this project lie, also those of DVC's temporary copies of it."""
+    """The folder of this project's outboxes, also when called in one of DVC's temporary copies."""
     return tracking_home(find_project()) / SCRATCH / "tracking"
 
 
@@ -37,7 +37,7 @@ class Outbox:
     """The entries of one tracker."""
 
     def __init__(self, folder: Path):
-        """Open what lies in ``folder``, which need not exist yet."""
+        """Open the outbox in ``folder``, which need not exist yet."""
         self.folder = folder
         self.written: set[int] = set()
         self.refused: dict[int, str] = {}
@@ -49,22 +49,22 @@ class Outbox:
 
     @classmethod
     def new(cls, root: Path, label: str) -> "Outbox":
-        """An empty one that no other process or stage shares."""
+        """A new outbox that no other process or stage uses."""
         return cls(root / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:8]}")
 
     @property
     def name(self) -> str:
-        """What it is called, unlike any other."""
+        """Its unique name."""
         return self.folder.name
 
     def entry(self, kind: str, **values) -> dict:
-        """The next entry: ``values`` (JSON), with its number, its kind and the time in ms. No secret gets into it."""
+        """The next entry: ``values`` (JSON) without secrets, its number, its kind and the time in ms."""
         with self._lock:
             n, self._next = self._next, self._next + 1
         return {"n": n, "kind": kind, "time": int(time.time() * 1000), **redacted(values)}
 
     def append(self, entry: dict) -> None:
-        """Write ``entry`` down. How a tracker begins and ends survives a power loss at once, the rest with its end.
+        """Write ``entry`` to disk. The first and the last entry survive a power loss at once, the others with the last one.
 
         Raises:
             InputError: it cannot be written to disk.
@@ -76,10 +76,10 @@ class Outbox:
         return journal.read(self.folder / "entries.jsonl")
 
     def keep(self, path: Path) -> str:
-        """Copy ``path``, or link to it, so that it stays as it is; the copy's place in the folder.
+        """Copy or link ``path``, so that later changes of it do not matter; returns the copy's path in the folder.
 
         Raises:
-            OSError: it cannot be read, or there is no room for a copy.
+            OSError: it cannot be read, or there is no space for a copy.
         """
         kept = self.folder / "files" / uuid.uuid4().hex[:8] / path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -95,27 +95,27 @@ class Outbox:
         return [entry for entry in self.entries() if entry["n"] not in self.written]
 
     def note_written(self, entry: dict) -> None:
-        """MLflow has ``entry``: its files may go."""
+        """MLflow has ``entry``: its copies of files are deleted."""
         self._note({"n": entry["n"]})
         kept = (self.folder / "files").resolve()
         for file in entry.get("files", []):
             folder = (self.folder / file).resolve().parent
-            if folder.parent == kept:  # where there was no room for a copy, it is the user's own file
+            if folder.parent == kept:  # without space for a copy, it is the user's own file
                 shutil.rmtree(folder, ignore_errors=True)
 
     def note_refused(self, entry: dict, reason: str) -> None:
-        """MLflow answers, and does not take ``entry``."""
+        """MLflow answers and refuses ``entry``."""
         self._note({"n": entry["n"], "refused": reason})
 
     def note_id(self, key: str, value: str) -> None:
-        """Something was made in MLflow for the entry or part of an entry that ``key`` names."""
+        """A run or model with this id was made in MLflow for ``key``."""
         self._note({"key": key, "id": value})
 
     def _note(self, note: dict) -> None:
         with self._lock:
             self._take(note)
             if self.folder.is_dir():
-                with contextlib.suppress(InputError):  # no room: it is written to MLflow again, which changes nothing
+                with contextlib.suppress(InputError):  # no space: the entry is written to MLflow again, which changes nothing
                     journal.append(self.folder / "written.jsonl", note, durable=False)
 
     def _take(self, note: dict) -> None:
@@ -128,26 +128,19 @@ class Outbox:
             self.refused.pop(note["n"], None)
 
     def remove(self) -> None:
-        """Forget all of it."""
+        """Delete the outbox."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def one_at_a_time(root: Path, name: str, wait: bool = True) -> Iterator[bool]:
-    """Inside, no other process of this machine is inside with the same ``root`` and ``name``; yields whether that is so.
+    """Hold the lock ``name`` of ``root`` inside. Yields whether it is held; in a folder that cannot be written, always True.
 
-    Without ``wait`` it is not where another one is. A folder that cannot be written to locks nothing.
+    See `file_lock` for ``wait``.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        file = (root / f"{name}.lock").open("a")
-    except OSError:
-        yield True
-        return
-    with file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            held = stack.enter_context(file_lock(root / f"{name}.lock", wait))
+        except (InputError, OSError):
+            held = True
+        yield held

@@ -1,31 +1,30 @@
-"""The MLflow run that the stages of one pipeline execution share, and what happens to runs that were left behind.
+"""The MLflow run that the stages of one pipeline execution share, and the end of abandoned runs.
 
-Nothing is handed from stage to stage: the run is found by its tag, which names the process that the execution hangs on.
-So it can be made, or found again, whenever MLflow answers.
+Stages pass nothing to each other: the run is found by a tag with the process that runs the pipeline. So any stage can find or
+make it as soon as MLflow answers.
 """
 
-import contextlib
 import os
-import subprocess
 from pathlib import Path
 
 import psutil
 
+from pipelines.project.git import git
 from pipelines.project.paths import PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
 EXECUTION = "GEE_EXECUTION"
-"""Environment variable with the `execution_key` of the flow that a stage belongs to."""
+"""Environment variable: the `execution_key` of the flow that a stage belongs to."""
 
 LEVEL = "gee.level"
 """Tag: pipeline, stage or candidate; study or cell."""
 
 PROCESS = "gee.process"
-"""Tag: the process a run lives and dies with."""
+"""Tag: the process that a run belongs to; the run is abandoned when it is gone."""
 
 
 def tracking_home(project: Path) -> Path:
-    """The project folder, also from the temporary copy of it that `dvc exp run --temp` and the queue work in."""
+    """The project folder, also for the temporary copies that `dvc exp run --temp` and DVC's queue work in."""
     for folder in project.parents:
         if (folder.parent.name, folder.name) == ("tmp", "exps") and folder.parent.parent.name == ".dvc":
             return folder.parents[2]
@@ -33,38 +32,36 @@ def tracking_home(project: Path) -> Path:
 
 
 def execution_key() -> str:
-    """The process of this pipeline execution: the flow's, or the `dvc` above this stage, or this process."""
+    """The process that runs the pipeline: the flow, or the `dvc` above this stage, or this process."""
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
 
 
 def find_pipeline_run(client, experiment_id: str, execution: str):
-    """The pipeline run of this execution, where there is one."""
+    """The pipeline run of this execution, or None."""
     query = f"tags.`{LEVEL}` = 'pipeline' and tags.`{PROCESS}` = '{execution}'"
     runs = client.search_runs([experiment_id], query, max_results=1)
     return runs[0] if runs else None
 
 
 def pipeline_tags(project: Path) -> dict[str, str]:
-    """What a new pipeline run is tagged with: the git commit, and the name of the DVC experiment."""
+    """Tags of a new pipeline run: the git commit, and the name of the DVC experiment."""
     tags = {}
-    with contextlib.suppress(OSError):  # no git here
-        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True)
-        if git.returncode == 0:
-            tags["mlflow.source.git.commit"] = git.stdout.strip()
+    if commit := git(project, "rev-parse", "HEAD"):
+        tags["mlflow.source.git.commit"] = commit
     if name := os.environ.get("DVC_EXP_NAME"):
         tags["dvc.experiment"] = name
     return tags
 
 
 def versions(project: Path) -> list[Path]:
-    """params.yaml and dvc.lock, which join a run to what DVC has stored, as far as they are there."""
+    """params.yaml and dvc.lock, which link a run to the results that DVC has stored, if they exist."""
     return [path for path in (project / PARAMS, project / "dvc.lock") if path.is_file()]
 
 
 def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int) -> None:
-    """Note how ``stage`` ended and end the pipeline run, until the next stage of the execution takes it up again.
+    """Tag how ``stage`` ended, and end the pipeline run; the next stage of the execution reopens it.
 
-    A run that one stage has failed in stays failed. ``end_time`` is in ms.
+    A run in which one stage failed remains failed. ``end_time`` is in ms.
     """
     client.set_tag(run_id, f"stage.{stage}", "ran" if status == "FINISHED" else status.lower())
     ends = {value for tag, value in client.get_run(run_id).data.tags.items() if tag.startswith("stage.")}
@@ -73,7 +70,7 @@ def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int
 
 
 def end_abandoned_runs(client, experiment_id: str) -> None:
-    """Set runs to KILLED that are marked as running though their process on this machine is gone."""
+    """Set runs to KILLED that count as running although their process on this machine is gone."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):

@@ -1,4 +1,4 @@
-"""Keeps passwords and tokens out of whatever is shown or stored."""
+"""Removes passwords and tokens from everything that is shown or stored."""
 
 import os
 import re
@@ -14,25 +14,25 @@ SECRETS = (
     "AZURE_STORAGE_ACCESS_KEY",
     "AZURE_STORAGE_CONNECTION_STRING",
 )
-"""Environment variables that are secret as a whole."""
+"""Environment variables whose whole values are secret."""
 
 MASK = "***"
 SHORTEST = 4
-"""Shorter values are hidden inside addresses alone: replaced everywhere, they would take numbers and words apart."""
+"""Shorter values are hidden only inside addresses: replaced everywhere, they would garble numbers and words."""
 
 _USER = re.compile(r"://[^/\s'\"]*@")
 _NAMED = re.compile(r"([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """``text`` without what the environment's secrets are, and without users, passwords and tokens in any address."""
+    """``text`` without the secrets of the environment, and without users, passwords and tokens in addresses."""
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return _NAMED.sub(rf"\1{MASK}", _USER.sub(f"://{MASK}@", text))
 
 
 def redacted(values: Any) -> Any:
-    """``values`` (JSON) with every string in them, keys too, redacted."""
+    """``values`` (JSON) with every string redacted, keys included."""
     if isinstance(values, str):
         return redact(values)
     if isinstance(values, dict):
@@ -41,7 +41,7 @@ def redacted(values: Any) -> Any:
 
 
 def bare(uri: str) -> str:
-    """The address alone: two that differ in nothing but user, password, token or query are one store."""
+    """The address of a store without user, password, token and query."""
     parts = urlsplit(uri)
     if not parts.netloc:
         return redact(uri.partition("?")[0])
@@ -50,7 +50,7 @@ def bare(uri: str) -> str:
 
 def _secrets() -> set[str]:
     uri = os.environ.get(URI, "")
-    user = uri.partition("://")[2].partition("?")[0].rpartition("@")[0]  # not urlsplit's: a slash would end it
+    user = uri.partition("://")[2].partition("?")[0].rpartition("@")[0]  # urlsplit would stop at a slash in the password
     found = {user, user.partition(":")[2], *(value for _, value in parse_qsl(urlsplit(uri).query))}
     found |= {os.environ.get(name, "") for name in SECRETS}
     return {form for secret in found for form in (secret, unquote(secret)) if len(form) >= SHORTEST}

@@ -1,4 +1,4 @@
-"""Brings MLflow up to date from the outboxes that trackers left behind."""
+"""Writes the outboxes that trackers left behind to MLflow."""
 
 import socket
 import time
@@ -16,58 +16,58 @@ from pipelines.tracking.outbox import Outbox, one_at_a_time
 from pipelines.tracking.redact import URI, bare
 
 TRIES = 3
-"""How often an entry is tried before the server counts as away."""
+"""Attempts per entry before the server counts as unreachable."""
 
 
 @dataclass
 class Waiting:
-    """An outbox and what is left in it."""
+    """An outbox with unwritten entries."""
 
     outbox: Outbox
     opening: dict | None
-    """Its first entry; None where that cannot be read."""
+    """Its first entry; None where it cannot be read."""
     entries: list[dict]
     """Those that MLflow does not have."""
     is_closed: bool
-    """Whether its tracker ended and said how; that of a killed process did not."""
+    """Whether its tracker was closed; that of a killed process was not."""
     hindrance: str | None = None
-    """Why they are not written now."""
+    """Why they cannot be written now."""
     is_away: bool = False
-    """Whether that is because MLflow does not answer."""
+    """Whether the reason is that MLflow does not answer."""
     written: Counter = field(default_factory=Counter)
-    """How many of each kind `replay` wrote."""
+    """Number of entries of each kind that `replay` wrote."""
 
     @property
     def title(self) -> str:
-        """What people know it by."""
+        """Its name, as shown to users."""
         return self.opening["stage"] or self.opening["name"] if self.opening else self.outbox.name
 
 
 def find_waiting(root: Path, everywhere: bool = False) -> list[Waiting]:
     """Every outbox below ``root``, oldest first.
 
-    Whether a process of another machine lives cannot be known here: ``everywhere`` says that none does.
+    ``everywhere``: no process of another machine is alive, which cannot be checked from here.
     """
     found = [_look(Outbox(path.parent), everywhere) for path in root.glob("*/entries.jsonl")]
     return sorted(found, key=lambda waiting: (waiting.opening or {}).get("time", 0))
 
 
 def count_ready(found: list[Waiting]) -> int:
-    """How many entries `replay` will write: the end of those that were killed is one more."""
+    """Number of entries that `replay` will write, including the closing entry of killed trackers."""
     return sum(len(waiting.entries) + (not waiting.is_closed) for waiting in found if waiting.hindrance is None)
 
 
 def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = lambda: None) -> list[Waiting]:
-    """Write what waits below ``root`` to MLflow; what became of each outbox. Those that are complete are removed.
+    """Write the entries that wait below ``root`` to MLflow; returns the outboxes with what is left. Empty ones are deleted.
 
-    Living processes bring theirs themselves and are left alone. ``on_entry`` is called after each entry.
+    The outboxes of living processes are skipped. ``on_entry`` is called after each entry.
 
     Raises:
-        InputError: another replay is at work.
+        InputError: another replay is running.
     """
     with one_at_a_time(root, "replay", wait=False) as alone:
         if not alone:
-            raise InputError(f"{root}: another `gee track replay` is at work; wait for its end")
+            raise InputError(f"{root}: another `gee track replay` is running", "wait for its end")
         found = find_waiting(root, everywhere)
         ready = [waiting for waiting in found if waiting.hindrance is None]
         for i, waiting in enumerate(ready):
@@ -87,13 +87,13 @@ def _look(outbox: Outbox, everywhere: bool) -> Waiting:
     left = [entry for entry in entries if entry["n"] not in outbox.written]
     waiting = Waiting(outbox, opening, left, is_closed=bool(entries) and entries[-1]["kind"] == "close")
     if opening is None:
-        waiting.hindrance = f"its beginning is damaged, so nothing can be made of it: delete {outbox.folder}"
+        waiting.hindrance = f"its first entry is damaged, so it cannot be used: delete {outbox.folder}"
     elif opening["store"] != bare(tracking_uri()):
         waiting.hindrance = f"it is for {opening['store']}: set {URI}"
     elif not is_gone(process := opening["process"]):
         host = process.rsplit("/", 2)[0]
         if host == socket.gethostname():
-            waiting.hindrance = "its process is at work"
+            waiting.hindrance = "its process is running"
         elif not everywhere:
             waiting.hindrance = f"its process is on {host}: replay it there, or --everywhere if nothing runs there"
     return waiting

@@ -1,7 +1,7 @@
-"""What a stage tells MLflow: a run per pipeline execution, below it one per stage, below evolve's one per candidate.
+"""Tracks stages in MLflow: one run per pipeline execution, below it one per stage, below evolve's one per candidate.
 
-Every call is written to disk, and returns; `delivery` brings it to MLflow when MLflow answers, `gee track replay` what then
-is left. No trouble with the tracking store, or with the disk, reaches the stage, and it never waits for either.
+Every call writes to disk and returns; `delivery` writes to MLflow in the background, `gee track replay` writes what is left.
+An error of MLflow or of the disk never reaches the stage, and the stage never waits for them before its end.
 """
 
 import logging
@@ -17,6 +17,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import process_key
+from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
 from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
 from pipelines.tracking.mlflow_client import tracking_uri
@@ -30,40 +31,35 @@ log = logging.getLogger("pipelines.tracking")
 class Tracker(Protocol):
     """Where a stage's parameters, metrics and artifacts go."""
 
-    def wait_open(self, seconds: float = 60.0) -> str | None:
-        """Wait until the run exists; its id, or None if there is none in time."""
-
     def params(self, values: dict) -> None:
-        """Log parameters; a key can be logged once per run."""
+        """Log parameters; each key once per run."""
 
     def metrics(self, values: dict, step: int | None = None) -> None:
-        """Log metrics, as a point of a curve where there is a ``step``. Those that are not finite become a tag."""
+        """Log metrics; with ``step`` as points of curves. A tag names those that are not finite."""
 
     def tags(self, values: dict) -> None:
         """Set tags."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Upload a file, as it is now, into ``folder``."""
+        """Upload a file in its present state into ``folder``."""
 
-    def candidate(
-        self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str], files: list[Path]
-    ) -> None:
-        """One run below the stage's, ended at once; it counts as failed unless ``status`` is ``ok``.
+    def candidate(self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str]) -> None:
+        """Log a finished run below the stage's; it counts as failed unless ``status`` is ``ok``.
 
-        ``artifacts`` maps file names to text, ``files`` are uploaded as they are now.
+        ``artifacts`` maps file names to text.
         """
 
     def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
-        """Log an ONNX model; ``register`` makes it the newest version of ``name``, with the alias ``champion``.
+        """Log an ONNX model; ``register`` makes it the newest version of ``name`` with the alias ``champion``.
 
-        The examples are batches of any size (axis 0); their other axes and types become the model's signature.
+        The examples are batches of any size; their types and other axes become the model's signature.
         """
 
-    def drain(self, seconds: float = LIMIT) -> None:
-        """Wait until MLflow has all that was logged so far, but not for a server that does not answer."""
-
     def close(self, status: str = "FINISHED") -> None:
-        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; waits as `drain` does, and says what then is left."""
+        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.
+
+        Waits until MLflow has everything, but not for a server that does not answer; warns of what is left.
+        """
 
 
 class NullTracker:
@@ -72,14 +68,16 @@ class NullTracker:
     def _nothing(self, *_args, **_kwargs) -> None:
         pass
 
-    wait_open = params = metrics = tags = artifact = candidate = model = drain = close = _nothing
+    params = metrics = tags = artifact = candidate = model = close = _nothing
 
 
 class MlflowTracker:
-    """Writes to `MLFLOW_TRACKING_URI`, else to mlflow.db and mlartifacts in the project folder.
+    """Writes to `MLFLOW_TRACKING_URI`, by default mlflow.db and mlartifacts in the project folder.
 
-    ``keys`` are what people filter by: parameters of every run, whatever else a candidate calls by their names. ``opening``
-    changes what the first entry holds, for other kinds of runs.
+    Args:
+        stage: its name; None for the run of a whole pipeline execution.
+        keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names.
+        opening: values that replace those of the first entry, for other kinds of runs.
     """
 
     def __init__(self, stage: str | None, keys: dict, **opening):
@@ -110,10 +108,6 @@ class MlflowTracker:
         """The run's id, once it exists."""
         return self._writer.run_id
 
-    def wait_open(self, seconds: float = LIMIT) -> str | None:
-        self._delivery.opened.wait(seconds)
-        return self.run_id
-
     def params(self, values: dict) -> None:
         self._log(params=texts(values))
 
@@ -131,9 +125,7 @@ class MlflowTracker:
         if kept := self._kept([path]):
             self._add("artifact", files=kept, folder=folder)
 
-    def candidate(
-        self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str], files: list[Path]
-    ) -> None:
+    def candidate(self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str]) -> None:
         finite, tags = finite_metrics(metrics)
         self._add(
             "candidate",
@@ -142,7 +134,6 @@ class MlflowTracker:
             metrics=finite,
             tags=tags | {"status": status},
             texts=artifacts,
-            files=self._kept(files),
             end="FINISHED" if status == "ok" else "FAILED",
         )
 
@@ -153,9 +144,6 @@ class MlflowTracker:
             )
             self._add("model", files=kept, inputs=inputs, outputs=outputs, name=name, register=register)
 
-    def drain(self, seconds: float = LIMIT) -> None:
-        self._delivery.wait(seconds)
-
     def close(self, status: str = "FINISHED") -> None:
         versions = pipeline_run.versions(find_project()) if self._stage else []
         self._add("close", status=status, files=self._kept(versions))
@@ -164,7 +152,7 @@ class MlflowTracker:
         if left:
             why = self._delivery.trouble or "it is slow"
             log.warning(
-                "MLflow: %d entries are not there yet (%s); they wait in %s: `gee track replay` writes them",
+                "MLflow: %d entries are not written yet (%s); they wait in %s: `gee track replay` writes them",
                 *(left, why, self._outbox.folder),
             )
         elif not self._outbox.refused:
@@ -178,11 +166,11 @@ class MlflowTracker:
         try:
             self._outbox.append(entry)
         except (InputError, OSError) as error:
-            self._warn(f"{error}; what MLflow does not take during this run is lost")
+            self._warn(f"{error}; what MLflow does not receive during this run is lost")
         return entry
 
     def _kept(self, paths: list[Path]) -> list[str]:
-        """Where in the outbox the files lie; where there is no room for them, they themselves."""
+        """The paths of the copies in the outbox; without space for copies, of the files themselves."""
         kept = []
         for path in paths:
             try:
@@ -190,7 +178,7 @@ class MlflowTracker:
             except FileNotFoundError as error:
                 self._warn(f"{error}; it is not uploaded")
             except OSError as error:
-                self._warn(f"{error}; {path} is uploaded as it is then")
+                self._warn(f"{error}; {path} is uploaded in its later state")
                 kept.append(str(path.resolve()))
         return kept
 
@@ -201,12 +189,12 @@ class MlflowTracker:
 
 
 def tracking_is_off() -> bool:
-    """Whether the variable GEE_TRACKING says so."""
-    return os.environ.get("GEE_TRACKING", "").lower() == "off"
+    """Whether GEE_TRACKING is ``off``."""
+    return Settings.read().tracking == "off"
 
 
 def open_tracker(stage: str | None, params: Params) -> Tracker:
-    """The tracker of ``stage``, or with None that of a whole pipeline run. `GEE_TRACKING=off` turns tracking off."""
+    """The tracker of ``stage``, or with None of a whole pipeline execution; with GEE_TRACKING=off a `NullTracker`."""
     if tracking_is_off():
         return NullTracker()
     network = params.network
@@ -222,12 +210,12 @@ def open_tracker(stage: str | None, params: Params) -> Tracker:
 
 
 def texts(values: dict) -> dict[str, str]:
-    """``values`` as MLflow keeps parameters and tags."""
+    """``values`` as strings, as MLflow stores parameters and tags."""
     return {key: str(value) for key, value in values.items()}
 
 
 def finite_metrics(metrics: dict) -> tuple[dict[str, float], dict[str, str]]:
-    """The metrics that are finite, and a tag that names the others: the store would keep NaN as 0, and find it as such."""
+    """The finite metrics, and a tag that names the others: the store would keep NaN as 0."""
     finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
     lost = [name for name in metrics if name not in finite]
     return finite, {"not_finite": ", ".join(lost)} if lost else {}

@@ -58,7 +58,7 @@ def card(**values) -> Change:
     return lambda folder: (folder / CARD).write_text(json.dumps(json.loads((folder / CARD).read_text()) | values))
 
 
-ANEW = "`dvc repro -f export` makes it anew"
+ANEW = "`dvc repro -f export` recomputes it"
 PREDICT = [
     command("no image", "gee predict nothing.png", says="nothing.png: not found", remedy="put it back"),
     command(
@@ -92,8 +92,8 @@ ENCODES = [
 
 PRESET, STUDY = "presets/other.yaml", "studies/tiny.yaml"
 PRESETS = [
-    command("half a preset", "gee preset other", write(PRESET, "train: ["), says=f"{PRESET}: not valid YAML", remedy="mend it"),
-    command("a preset that is a list", "gee preset other", write(PRESET, "- 1"), says=f"{PRESET}: must hold", remedy="mend it"),
+    command("half a preset", "gee preset other", write(PRESET, "train: ["), says=f"{PRESET}: not valid YAML", remedy="fix it"),
+    command("a preset that is a list", "gee preset other", write(PRESET, "- 1"), says=f"{PRESET}: must hold", remedy="fix it"),
     command(
         "no base of presets",
         "gee preset other",

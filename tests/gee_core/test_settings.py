@@ -1,37 +1,47 @@
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.settings import MOST, from_environment, one_of
+from gee_core.settings import MOST, CoreSettings
+
+DEFAULT = CoreSettings().loader_workers
 
 
-@pytest.mark.parametrize(("value", "found"), [("3", 3), (" 2 ", 2), ("007", 7), (str(MOST), MOST), ("", 5), (None, 5)])
-def test_a_whole_number_is_read_and_the_default_stands_in_for_none(value, found, monkeypatch):
-    monkeypatch.delenv("X", raising=False)
-    if value is not None:
-        monkeypatch.setenv("X", value)
-    assert from_environment("X", 5) == found
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in ("GEE_COMPILE", "GEE_LOADER_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "two", "²", "٣", str(MOST + 1), "9" * 5000])
-def test_everything_else_is_refused_on_one_short_line(value, monkeypatch):
-    monkeypatch.setenv("X", value)
-    with pytest.raises(InputError, match=r"^X = .*: must be a whole number .*; unset it for the default, 5$") as caught:
-        from_environment("X", 5)
+@pytest.mark.parametrize(
+    ("value", "found"), [("3", 3), (" 2 ", 2), ("007", 7), ("0", 0), (str(MOST), MOST), ("", DEFAULT), (" ", DEFAULT)]
+)
+def test_a_whole_number_is_read_and_a_blank_is_the_default(value, found, monkeypatch):
+    assert CoreSettings.read().loader_workers == DEFAULT
+    monkeypatch.setenv("GEE_LOADER_WORKERS", value)
+    assert CoreSettings.read().loader_workers == found
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "two", "²", "٣", "1_0", str(MOST + 1), "9" * 5000])
+def test_everything_else_is_refused_on_one_short_line_with_the_default(value, monkeypatch):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", value)
+    message = rf"^GEE_LOADER_WORKERS = .*: must be a whole number from 0 to 4096; unset it for the default, {DEFAULT}$"
+    with pytest.raises(InputError, match=message) as caught:
+        CoreSettings.read()
     assert len(str(caught.value)) < 200
 
 
-def test_a_default_that_depends_on_more_is_not_named(monkeypatch):
-    monkeypatch.delenv("X", raising=False)
-    assert from_environment("X", None) is None
-    monkeypatch.setenv("X", "two")
-    with pytest.raises(InputError, match=r"; unset it for the default$"):
-        from_environment("X", None)
+def test_a_switch_is_one_of_its_words_or_unset(monkeypatch):
+    for value, compiled in (("1", "1"), (" 0 ", "0"), ("", "1")):
+        monkeypatch.setenv("GEE_COMPILE", value)
+        assert CoreSettings.read().compile == compiled
+    monkeypatch.setenv("GEE_COMPILE", "yes")
+    with pytest.raises(InputError, match=r"^GEE_COMPILE = yes: must be one of 0, 1; unset it for the default, 1$"):
+        CoreSettings.read()
 
 
-def test_a_choice_is_one_of_those_given_or_unset(monkeypatch):
-    for value in ("on", " OFF ", ""):
-        monkeypatch.setenv("X", value)
-        one_of("X", ("on", "off"))
-    monkeypatch.setenv("X", "of")
-    with pytest.raises(InputError, match=r"^X = of: must be one of on, off; unset it for the default$"):
-        one_of("X", ("on", "off"))
+def test_every_bad_variable_has_its_line(monkeypatch):
+    monkeypatch.setenv("GEE_COMPILE", "yes")
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "many")
+    with pytest.raises(InputError) as caught:
+        CoreSettings.read()
+    assert [line.partition(" =")[0] for line in str(caught.value).splitlines()] == ["GEE_COMPILE", "GEE_LOADER_WORKERS"]

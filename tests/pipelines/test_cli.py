@@ -131,7 +131,7 @@ def test_preset_without_a_name_lists_them_and_an_unknown_one_too(main, project):
     assert (project / "params.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "not found; `dvc repro` makes it"), ("{", "damaged")])
+@pytest.mark.parametrize(("content", "message"), [(None, "not found: `dvc repro` makes it"), ("{", "damaged")])
 def test_summary_without_a_run_is_one_message(content, message, main, project):
     if content is not None:
         (project / "reports").mkdir()

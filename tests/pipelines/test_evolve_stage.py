@@ -33,14 +33,11 @@ class Tracked:
     def metrics(self, values, step=None):
         self.curves.append((step, values))
 
-    def candidate(self, params, metrics, name, status, artifacts, files):
+    def candidate(self, params, metrics, name, status, artifacts):
         self.candidates.append((name, status, params, metrics, artifacts))
 
     def artifact(self, path, folder=""):
         self.files.append((folder, path.name, path.read_bytes()))
-
-    def drain(self, seconds=60.0):
-        pass
 
     def close(self, status="FINISHED"):
         self.status = status

@@ -242,33 +242,14 @@ def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(tmp_path, nam
     assert not (tmp_path / "reports/summary.json").exists() and not (tmp_path / "reports/index.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "reason"),
-    [
-        ("reports/evaluate/metrics.json", "0.9731", '"high"', "test_accuracy must be a number"),
-        ("reports/evolve/metrics.json", "0.25", '"low"', "best_fitness must be a number"),
-        ("reports/evolve/candidates.csv", "0,0,0,ok,", "0,0,0,ok,low", "words among the numbers of fitness"),
-        ("reports/train/history.csv", "1.0", "one", "words among the numbers of train_loss"),
-        ("reports/train/history.csv", "\n0,1.0,0.5\n1,1.0,0.5\n2,1.0,0.5", "", "has no rows"),
-        ("reports/robustness/noise.csv", "0.86", "x", "words among the numbers of accuracy"),
-        ("models/evolve/genotype.json", "0.123", '"wide"', "its σ's must be positive numbers"),
-    ],
-)
-def test_words_for_numbers_are_named_and_nothing_is_written(tmp_path, name, old, new, reason):
+def test_a_genotype_with_a_word_for_a_number_is_refused_and_nothing_is_written(tmp_path):
     write_inputs(tmp_path)
-    text = (tmp_path / name).read_text()
-    assert old in text
-    (tmp_path / name).write_text(text.replace(old, new, 1))
-    with pytest.raises(InputError, match=rf"^[^\n]*{re.escape(name)}: {reason}[^\n]*dvc repro"):
+    path = tmp_path / "models/evolve/genotype.json"
+    assert "0.123" in path.read_text()
+    path.write_text(path.read_text().replace("0.123", '"wide"', 1))
+    with pytest.raises(InputError, match=r"^[^\n]*genotype\.json: its σ's must be positive numbers[^\n]*dvc repro"):
         run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
     assert not (tmp_path / "reports/summary.json").exists() and not (tmp_path / "reports/index.html").exists()
-
-
-def test_a_class_that_was_not_prepared_is_named(tmp_path):
-    write_inputs(tmp_path)
-    pd.DataFrame({"actual": ["0"], "predicted": ["cat"]}).to_csv(tmp_path / "reports/evaluate/confusion.csv", index=False)
-    with pytest.raises(InputError, match=r"confusion\.csv: class 'cat'"):
-        run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
 
 
 def test_a_genotype_of_another_network_is_refused(tmp_path):

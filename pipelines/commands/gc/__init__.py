@@ -1,1 +1,1 @@
-"""`gee gc`: what takes disk and is of no more use."""
+"""`gee gc`: finds and deletes files that are no longer needed."""

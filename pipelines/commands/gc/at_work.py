@@ -1,4 +1,4 @@
-"""Which processes are at work in a project, so that nothing of theirs is touched."""
+"""Finds the processes that are working in a project, so that their files are not deleted."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from pipelines.runtime.process_tree import is_dvc_run
 def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
     """Those of ``processes`` that run a stage, a study, a flow or `dvc` in ``project``, as ``PID command line``.
 
-    Servers and a schedule that waits for its time are not at work.
+    Servers and a waiting schedule do not count.
     """
     found = []
     for process in processes:

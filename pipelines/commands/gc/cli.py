@@ -15,18 +15,20 @@ console = Console()
 
 
 def gc(
-    days: Annotated[float, typer.Option(min=0, help="What was used since then stays.")] = 30,
+    days: Annotated[float, typer.Option(min=0, help="Keep what was used within this time.")] = 30,
     dvc: Annotated[
-        bool, typer.Option("--dvc", help="Also DVC's cache of results other than the present ones, of experiments too.")
+        bool, typer.Option("--dvc", help="Also results in DVC's cache that the workspace does not use, experiments included.")
     ] = False,
-    mlflow: Annotated[bool, typer.Option("--mlflow", help="Also the runs that were deleted in MLflow, for good.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, it is only shown.")] = False,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also runs that were deleted in MLflow; they cannot be restored.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without this option they are only listed.")] = False,
 ) -> None:
-    """Show what takes disk and is of no more use; with --yes, remove it.
+    """List files that are no longer needed; with --yes, delete them.
 
-    Runs of stages that are complete or forgotten, what the cells of studies shared, Prefect's old flow runs.
-    While a stage, a study or a flow is at work, nothing in .scratch and in DVC's cache is touched.
-    Before --dvc, `dvc push` keeps old results in a remote.
+    These are finished and abandoned runs of stages, shared results of studies, and Prefect's old flow runs.
+    While a stage, a study or a flow is running, nothing in .scratch and in DVC's cache is deleted.
+    Run `dvc push` before --dvc to keep old results in a remote.
     """
     from pipelines.orchestration.flow_lock import flow_lock
 
@@ -34,7 +36,7 @@ def gc(
     if not yes:
         _print(found := _leftovers(project, days, dvc, mlflow))
         if found:
-            console.print("Nothing was removed; `gee gc --yes` with the same options does it", highlight=False)
+            console.print("Nothing was deleted; `gee gc --yes` with the same options deletes it", highlight=False)
         return
     with flow_lock(project, None):
         found = _leftovers(project, days, dvc, mlflow)
@@ -42,7 +44,7 @@ def gc(
         for leftover in found:
             leftover.remove()
     if found:
-        console.print("Removed", highlight=False)
+        console.print("Deleted", highlight=False)
 
 
 def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Leftover]":
@@ -55,7 +57,7 @@ def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Lef
     found = mlflow_leftovers(project, days) if mlflow else []
     if working := at_work(psutil.process_iter(), project):
         console.print(
-            f"At work here, so that .scratch and DVC's cache stay: {'; '.join(working)}", highlight=False, markup=False
+            f".scratch and DVC's cache are kept, because these are running: {'; '.join(working)}", highlight=False, markup=False
         )
     else:
         found += scratch_leftovers(project, days)
@@ -67,7 +69,7 @@ def _print(found: "list[Leftover]") -> None:
     from rich.table import Table
 
     if not found:
-        console.print("Nothing to remove")
+        console.print("Nothing to delete")
         return
     table = Table("what", "where", *_right("how many", "size"))
     for leftover in found:
@@ -84,7 +86,7 @@ def _right(*names: str) -> list:
 
 
 def bytes_for_people(size: int | None) -> str:
-    """``size`` with a unit of thousands; `?` where it is not known."""
+    """``size`` in B, kB, MB or GB; `?` where it is unknown."""
     if size is None:
         return "?"
     unit = next(i for i in range(4) if size < 1000 ** (i + 1) or i == 3)

@@ -1,4 +1,4 @@
-"""Something that takes disk and may go, of whatever kind."""
+"""One kind of files that can be deleted."""
 
 import contextlib
 import math
@@ -10,28 +10,28 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Leftover:
-    """Things of one kind that go together."""
+    """Files or records of one kind that are deleted together."""
 
     what: str
-    """Their kind, for people."""
+    """Their kind, as shown to users."""
     place: str
-    """Where they lie, for people."""
+    """Where they are, as shown to users."""
     count: int
     size: int | None
-    """Bytes; None where only their owner knows."""
+    """Bytes; None where it is unknown."""
     remove: Callable[[], None]
-    """Removes them."""
+    """Deletes them."""
 
 
 def below(path: Path) -> Iterator[Path]:
-    """All files and folders below ``path``; one that goes away meanwhile is left out, where ``Path.rglob`` would fail."""
+    """All files and folders below ``path``. Unlike ``Path.rglob`` it does not fail when one disappears meanwhile."""
     for folder, folders, files in os.walk(path):
         for name in [*folders, *files]:
             yield Path(folder, name)
 
 
 def tree_size(path: Path) -> int:
-    """Bytes of all files at and below ``path``; links count as themselves."""
+    """Bytes of all files at and below ``path``; links are not followed."""
     total = 0
     for file in [path, *below(path)]:
         with contextlib.suppress(FileNotFoundError):
@@ -40,7 +40,7 @@ def tree_size(path: Path) -> int:
 
 
 def newest_change(path: Path) -> float:
-    """When anything at or below ``path`` was last written, in seconds since 1970; infinity where nothing is."""
+    """Time of the last write at or below ``path``, in seconds since 1970; infinity where nothing exists."""
     times = []
     for file in [path, *below(path)]:
         with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,6 @@
-"""What lies in .scratch: runs of stages that are complete or forgotten, and what the cells of studies shared."""
+"""Leftovers in .scratch: finished and abandoned runs of stages, and results that the cells of studies shared."""
 
 import contextlib
-import fcntl
 import shutil
 import time
 import uuid
@@ -10,20 +9,21 @@ from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.project.paths import SCRATCH
+from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import DONE
 
 STAGES = ("evolve", "train")
 STEPS = ("prepare", "evolve", "train")
 
 MIN_AGE = 3600
-"""Seconds; what was written since then may be somebody's, however few days were asked for."""
+"""Seconds. Files written more recently may be in use, whatever number of days was asked for."""
 
 REMOVING = SCRATCH / "removing"
-"""Folders are moved here first, so that nobody finds half of one."""
+"""Folders are moved here before they are deleted, so that no process finds half of one."""
 
 
 def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
-    """Folders of stages that DVC has the result of, and all that nothing was written to for ``days`` days."""
+    """Folders of stages whose results DVC has, and all folders that were not written to for ``days`` days."""
     before = time.time() - max(days * 86400, MIN_AGE)
     lock = project / "dvc.lock"
     known = lock.read_text(encoding="utf-8", errors="replace") if lock.is_file() else ""
@@ -38,12 +38,12 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         for folder in _folders(project, (SCRATCH / "studies" / step for step in STEPS))
         if newest_change(folder) < before and not _is_locked(folder / "lock")
     ]
-    broken_off = list(_folders(project, [REMOVING]))
+    interrupted = list(_folders(project, [REMOVING]))
     found = [
-        ("runs of stages, complete", SCRATCH, complete),
+        ("runs of stages, finished", SCRATCH, complete),
         (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, old),
         (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
-        ("left by a `gee gc` that was stopped", REMOVING, broken_off),
+        ("left behind by an interrupted `gee gc`", REMOVING, interrupted),
     ]
     return [_leftover(project, what, str(place), folders) for what, place, folders in found if folders]
 
@@ -63,12 +63,8 @@ def _is_done(folder: Path, known: str) -> bool:
 def _is_locked(path: Path) -> bool:
     if not path.is_file():
         return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
+    with file_lock(path, wait=False) as held:
+        return not held
 
 
 def _leftover(project: Path, what: str, place: str, folders: list[Path]) -> Leftover:
@@ -78,7 +74,7 @@ def _leftover(project: Path, what: str, place: str, folders: list[Path]) -> Left
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.replace(aside)
             shutil.rmtree(aside)
-        with contextlib.suppress(OSError):  # another `gee gc` is at it
+        with contextlib.suppress(OSError):  # another `gee gc` is using it
             (project / REMOVING).rmdir()
 
     return Leftover(what, place, len(folders), sum(map(tree_size, folders)), remove)

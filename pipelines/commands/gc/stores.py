@@ -1,4 +1,4 @@
-"""What DVC, MLflow and Prefect keep of the past; each is asked to remove it by itself."""
+"""Leftovers of DVC, MLflow and Prefect, which are deleted with their own commands."""
 
 import os
 import sqlite3
@@ -14,7 +14,7 @@ from pipelines.commands.gc.leftover import Leftover, below, newest_change, tree_
 
 
 def dvc_leftovers(project: Path) -> list[Leftover]:
-    """Files in DVC's cache that the workspace does not use: results of earlier params, of other commits and experiments.
+    """Files in DVC's cache that the workspace does not use: results of earlier params, other commits and experiments.
 
     Raises:
         InputError: DVC cannot read the project.
@@ -33,14 +33,16 @@ def dvc_leftovers(project: Path) -> list[Leftover]:
 
 
 def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
-    """Runs that were deleted in MLflow more than ``days`` days ago, with their artifacts, of the project's own database.
+    """Runs in the project's own database that were deleted in MLflow more than ``days`` days ago, with their artifacts.
 
     Raises:
-        InputError: runs are kept elsewhere.
+        InputError: another store is configured.
     """
     uri, database = os.environ.get("MLFLOW_TRACKING_URI"), project / "mlflow.db"
     if uri and uri != f"sqlite:///{database}":
-        raise InputError(f"--mlflow: MLFLOW_TRACKING_URI = {uri}: run `mlflow gc` where that store is; unset it for mlflow.db")
+        raise InputError(
+            f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store", "run `mlflow gc` there, or unset it for mlflow.db"
+        )
     if not database.is_file():
         return []
     before = int((time.time() - days * 86400) * 1000)
@@ -70,7 +72,7 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
 
 
 def prefect_leftovers(project: Path, days: float) -> list[Leftover]:
-    """Flow runs that ended more than ``days`` days ago, and files in Prefect's storage that are as old."""
+    """Flow runs that ended more than ``days`` days ago, and equally old files in Prefect's storage."""
     if not os.environ.get("PREFECT_API_URL") and not (project / ".prefect/prefect.db").is_file():
         return []
     from pipelines.orchestration.flow import delete_flow_runs, old_flow_runs

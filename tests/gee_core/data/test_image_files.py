@@ -153,7 +153,7 @@ def test_an_error_in_a_worker_process_is_one_line(tmp_path):
 @pytest.mark.parametrize("value", ["-1", "two", "1.5"])
 def test_a_bad_number_of_workers_is_an_input_error(monkeypatch, value):
     monkeypatch.setenv("GEE_LOADER_WORKERS", value)
-    with pytest.raises(InputError, match=rf"^GEE_LOADER_WORKERS = {value}: must be a whole number >= 0"):
+    with pytest.raises(InputError, match=rf"^GEE_LOADER_WORKERS = {value}: must be a whole number from 0 to 4096"):
         loader_workers()
 
 

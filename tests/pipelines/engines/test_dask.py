@@ -18,14 +18,14 @@ from gee_core.errors import InputError
 from pipelines.engines import dask as engine_file
 from pipelines.engines.dask import Dask
 from pipelines.engines.engine import WorkerDied, run_each
-from pipelines.engines.worker_check import own_agreement
+from pipelines.engines.worker_check import own_requirements
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture
-def agreement(make_params, digits):
-    return own_agreement([digits], [make_params().base])
+def requirements(make_params, digits):
+    return own_requirements([digits], [make_params().base])
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def dies_once(mark):
     return function
 
 
-def test_every_job_comes_back_once_with_its_own_result_and_its_notes(threads, agreement):
+def test_every_job_comes_back_once_with_its_own_result_and_its_notes(threads, requirements):
     notes = []
-    with Dask(None, 1, agreement, threads.scheduler_address) as engine:
+    with Dask(None, 1, requirements, threads.scheduler_address) as engine:
         for _ in range(2):  # two generations
             results = {}
             for job, result in run_each(engine, squares, range(5), notes.append):
@@ -88,31 +88,31 @@ def test_every_job_comes_back_once_with_its_own_result_and_its_notes(threads, ag
     assert sorted(notes) == sorted(2 * [(job, "begun") for job in range(5)])
 
 
-def test_no_more_jobs_are_submitted_than_there_are_workers_or_than_were_asked_for(threads, agreement):
+def test_no_more_jobs_are_submitted_than_there_are_workers_or_than_were_asked_for(threads, requirements):
     for count, room in ((None, 2), (1, 1), (5, 2)):
-        with Dask(count, 1, agreement, threads.scheduler_address) as engine:
+        with Dask(count, 1, requirements, threads.scheduler_address) as engine:
             list(run_each(engine, squares, [1]))
             assert engine.room() == room
 
 
-def test_an_error_in_a_job_leaves_as_it_is(threads, agreement):
+def test_an_error_in_a_job_leaves_as_it_is(threads, requirements):
     def finds_no_images(job, tell):
         raise InputError("data/prepared: not found")
 
     with pytest.raises(InputError, match=r"^data/prepared: not found$"):
-        run_all(Dask(None, 1, agreement, threads.scheduler_address), finds_no_images, [1, 2])
+        run_all(Dask(None, 1, requirements, threads.scheduler_address), finds_no_images, [1, 2])
 
 
-def test_a_job_whose_worker_was_killed_runs_again_with_the_same_result(processes, agreement, tmp_path):
+def test_a_job_whose_worker_was_killed_runs_again_with_the_same_result(processes, requirements, tmp_path):
     mark = tmp_path / "mark"
-    results = run_all(Dask(None, 1, agreement, processes.scheduler_address), dies_once(mark), range(4))
+    results = run_all(Dask(None, 1, requirements, processes.scheduler_address), dies_once(mark), range(4))
     assert results == {0: 0, 1: 1, 2: 4, 3: 9}
     assert mark.exists()
 
 
 @pytest.mark.slow
-def test_a_job_that_always_kills_its_worker_is_given_up_and_stops_no_other(processes, agreement):
-    results = run_all(Dask(None, 1, agreement, processes.scheduler_address), dies_always_at_2, range(5))
+def test_a_job_that_always_kills_its_worker_is_given_up_and_stops_no_other(processes, requirements):
+    results = run_all(Dask(None, 1, requirements, processes.scheduler_address), dies_always_at_2, range(5))
     assert isinstance(results.pop(2), WorkerDied)
     assert results == {0: 0, 1: 1, 3: 9, 4: 16}
 
@@ -124,21 +124,21 @@ def test_a_job_that_always_kills_its_worker_is_given_up_and_stops_no_other(proce
         ({"folder": Path("/no-such-mount")}, "cannot see the project folder /no-such-mount: mount the shared folder there"),
     ],
 )
-def test_a_worker_that_does_not_agree_is_named_before_any_job_starts(change, message, threads, agreement, tmp_path):
+def test_a_worker_that_does_not_agree_is_named_before_any_job_starts(change, message, threads, requirements, tmp_path):
     started = tmp_path / "started"
 
     def starts(job, tell):
         started.touch()
 
     with pytest.raises(InputError, match=rf"^the worker tcp://127\.0\.0\.1:\d+ {message}.*\(docs/CLUSTER\.md\)$"):
-        run_all(Dask(None, 1, replace(agreement, **change), threads.scheduler_address), starts, [1])
+        run_all(Dask(None, 1, replace(requirements, **change), threads.scheduler_address), starts, [1])
     assert not started.exists()
 
 
-def test_a_worker_that_joins_later_is_checked_before_its_first_job(threads, agreement, monkeypatch):
-    with Dask(None, 1, agreement, threads.scheduler_address) as engine:
+def test_a_worker_that_joins_later_is_checked_before_its_first_job(threads, requirements, monkeypatch):
+    with Dask(None, 1, requirements, threads.scheduler_address) as engine:
         assert dict(run_each(engine, squares, [1])) == {1: 1}
-        monkeypatch.setattr(engine_file, "_agreed", lambda agreement: "another device")
+        monkeypatch.setattr(engine_file, "_checked", lambda requirements: "another device")
         with pytest.raises(InputError, match=r"^the worker tcp://.* computes on another device, the others on cpu float32"):
             list(run_each(engine, squares, [1]))
 
@@ -154,45 +154,45 @@ def lacks_the_project():
     raise ModuleNotFoundError("No module named 'pipelines'")
 
 
-def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads, agreement, monkeypatch):
+def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads, requirements, monkeypatch):
     monkeypatch.setattr(engine_file, "check_here", Unknown())
     message = (
         r"^the worker tcp://.* cannot load this project \(.*No module named 'pipelines'.*\): install the same version there"
     )
     with pytest.raises(InputError, match=message):
-        run_all(Dask(None, 1, agreement, threads.scheduler_address), squares, [1])
+        run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, [1])
 
 
-def test_a_worker_reads_the_images_again_for_every_other_run_that_comes_to_it(agreement, monkeypatch):
+def test_a_worker_reads_the_images_again_for_every_other_run_that_comes_to_it(requirements, monkeypatch):
     read = []
-    monkeypatch.setattr(engine_file, "agree", lambda agreement: read.append(agreement) or "cpu float32")
+    monkeypatch.setattr(engine_file, "check_worker", lambda requirements: read.append(requirements) or "cpu float32")
     monkeypatch.setattr(engine_file, "forget_images", lambda: read.append("forgotten"))
-    engine_file._agreed.cache_clear()
-    other = replace(agreement, images=((Path("/elsewhere"), "0"),))
-    for wanted in (agreement, agreement, other, other, agreement):
-        assert engine_file._agreed(wanted) == "cpu float32"
-    assert read == [agreement, "forgotten", other, "forgotten", agreement, "forgotten"]
-    engine_file._agreed.cache_clear()
+    engine_file._checked.cache_clear()
+    other = replace(requirements, images=((Path("/elsewhere"), "0"),))
+    for wanted in (requirements, requirements, other, other, requirements):
+        assert engine_file._checked(wanted) == "cpu float32"
+    assert read == [requirements, "forgotten", other, "forgotten", requirements, "forgotten"]
+    engine_file._checked.cache_clear()
 
 
-def test_a_worker_of_several_threads_is_refused(agreement):
+def test_a_worker_of_several_threads_is_refused(requirements):
     message = "has 3 threads: start it with --nthreads 1, once per core or GPU"
     with in_threads(n_workers=1, threads_per_worker=3) as cluster, pytest.raises(InputError, match=message):
-        run_all(Dask(None, 1, agreement, cluster.scheduler_address), squares, [1])
+        run_all(Dask(None, 1, requirements, cluster.scheduler_address), squares, [1])
 
 
-def test_workers_that_would_compute_differently_are_refused(threads, agreement, monkeypatch):
-    monkeypatch.setattr(engine_file, "_agreed", lambda agreement: str(uuid.uuid4()))
+def test_workers_that_would_compute_differently_are_refused(threads, requirements, monkeypatch):
+    monkeypatch.setattr(engine_file, "_checked", lambda requirements: str(uuid.uuid4()))
     with pytest.raises(InputError, match=r"^workers would compute differently \(.*; .*\): set base.device and base.precision"):
-        run_all(Dask(None, 1, agreement, threads.scheduler_address), squares, [1])
+        run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, [1])
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_jobs_go_to_the_workers_that_offer_a_gpu_unless_the_cpu_is_asked_for(device, threads, agreement):
+def test_jobs_go_to_the_workers_that_offer_a_gpu_unless_the_cpu_is_asked_for(device, threads, requirements):
     with Client(threads, set_as_default=False) as client:
         gpu = client.sync(start_worker, threads.scheduler_address)
         try:
-            wanted = replace(agreement, bases=((device, "fp32"),))
+            wanted = replace(requirements, bases=((device, "fp32"),))
             with Dask(None, 1, wanted, threads.scheduler_address) as engine:
                 found = {address for _, address in run_each(engine, where, range(6))}
                 assert (found == {gpu.address}) == (device == "auto")
@@ -227,14 +227,14 @@ def free_port() -> int:
         ("empty.json", "not a scheduler file, or damaged"),
     ],
 )
-def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reason, tmp_path, agreement, monkeypatch):
+def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reason, tmp_path, requirements, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 1)
     Path("damaged.json").write_text('{"address": "tcp')
     Path("empty.json").write_text("{}")
     value = value.format(port=free_port())
     with pytest.raises(InputError, match=rf"^GEE_DASK = {value}: {reason}.*: start one \(`dask scheduler`, docs/CLUSTER.md\)"):
-        run_all(Dask(None, 1, agreement, value), squares, [1])
+        run_all(Dask(None, 1, requirements, value), squares, [1])
 
 
 @pytest.fixture
@@ -256,13 +256,13 @@ def scheduler(tmp_path):
         process.wait()
 
 
-def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, agreement, monkeypatch):
+def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, requirements, monkeypatch):
     monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 2)
     file, process = scheduler
     done = []
 
     def run_until_it_dies():
-        with Dask(None, 1, agreement, str(file)) as engine:
+        with Dask(None, 1, requirements, str(file)) as engine:
             for job, _ in run_each(engine, squares, range(100)):
                 done.append(job)
                 if len(done) == 3:

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.engines.worker_check import CODE, agree, own_agreement
+from pipelines.engines.worker_check import CODE, check_worker, own_requirements
 
 
 @pytest.fixture
 def own(make_params, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(digits, tmp_path / "data/prepared")
-    return own_agreement([Path("data/prepared")], [make_params().base, make_params(base={"seed": 3}).base])
+    return own_requirements([Path("data/prepared")], [make_params().base, make_params(base={"seed": 3}).base])
 
 
 def test_a_process_agrees_with_itself_from_any_folder_and_goes_to_the_projects(own, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert agree(pickle.loads(pickle.dumps(own))) == "cpu float32"
+    assert check_worker(pickle.loads(pickle.dumps(own))) == "cpu float32"
     assert Path.cwd() == tmp_path
     assert own.images[0][0] == tmp_path / "data/prepared"
 
@@ -39,11 +39,11 @@ def test_a_process_agrees_with_itself_from_any_folder_and_goes_to_the_projects(o
 def test_what_differs_is_named_with_a_remedy(change, message, own):
     before = os.getcwd()
     with pytest.raises(InputError, match=f"^{message}"):
-        agree(replace(own, **change))
+        check_worker(replace(own, **change))
     assert os.getcwd() == before
 
 
 def test_other_images_under_the_same_path_are_noticed(own, tmp_path):
     (tmp_path / "data/prepared/meta.json").write_text("{}")
     with pytest.raises(InputError, match=r"^sees other images in .*/data/prepared: share the folder, or copy it there again"):
-        agree(own)
+        check_worker(own)

@@ -103,7 +103,7 @@ def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_sear
     monkeypatch.setenv("GEE_TRACKING", "off")
     folder = in_project(evolve={"start": str(start), "n_generations": 1, "population_size": 2})
     seen = []
-    monkeypatch.setattr(evolve, "finish_scratch", lambda folder, result: seen.append(folder))
+    monkeypatch.setattr(evolve, "finish_run", lambda folder, result: seen.append(folder))
     for sigma_O in (0.25, 0.3):
         start.write_text(json.dumps(VALUES | {"sigma_O": sigma_O}))
         evolve.main()

@@ -34,7 +34,7 @@ def test_a_run_on_another_machine_is_that_machines_to_judge():
 
 def test_a_run_that_no_process_takes_up_is_abandoned_after_a_while():
     assert why_abandoned(run("mine", age=GRACE / 2), NOW) is None
-    assert "no process has taken it up in 10 minutes" in why_abandoned(run("mine", age=2 * GRACE), NOW)
+    assert "no process has started it within 10 minutes" in why_abandoned(run("mine", age=2 * GRACE), NOW)
 
 
 @dataclass

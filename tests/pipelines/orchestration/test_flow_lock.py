@@ -2,17 +2,18 @@ import contextlib
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.flow_lock import LOCK, flow_lock
+from pipelines.orchestration.flow_lock import HOLDER, flow_lock
 from pipelines.runtime.process_tree import process_key
 
 ROOT = Path(__file__).resolve().parents[3]
-HOLDER = """
+HOLDS = """
 import sys
 from pathlib import Path
 from pipelines.orchestration.flow_lock import flow_lock
@@ -35,7 +36,7 @@ with flow_lock(Path(sys.argv[1]), lambda line: print(line, flush=True)):
 @pytest.fixture
 def holder(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        [sys.executable, "-c", HOLDS, str(tmp_path)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -58,15 +59,16 @@ def test_the_second_says_whom_it_waits_for_and_goes_on_at_the_firsts_end(holder,
         threading.Timer(0.2, holder.stdin.close).start()
 
     with flow_lock(tmp_path, end_first):
-        assert (tmp_path / LOCK).read_text() == process_key(psutil.Process())
+        assert (tmp_path / HOLDER).read_text() == process_key(psutil.Process())
     [line] = heard
-    assert f"another flow run is at work in {tmp_path} (process {holder.pid} on " in line
+    assert f"another flow run is running in {tmp_path} (process {holder.pid} on " in line
+    assert f"since {datetime.now():%Y-}" in line
     assert "waits for its end" in line
 
 
 def test_whoever_does_not_wait_gets_one_message(holder, tmp_path):
     with (
-        pytest.raises(InputError, match=rf"process {holder.pid} on .*; wait for its end, or stop it") as caught,
+        pytest.raises(InputError, match=rf"process {holder.pid} on .*: wait for its end, or stop it") as caught,
         flow_lock(tmp_path, None),
     ):
         pass
@@ -77,7 +79,7 @@ def test_a_holder_that_is_killed_gives_the_lock_free(holder, tmp_path):
     holder.kill()
     holder.wait()
     with flow_lock(tmp_path, None):
-        assert (tmp_path / LOCK).read_text() == process_key(psutil.Process())
+        assert (tmp_path / HOLDER).read_text() == process_key(psutil.Process())
 
 
 def test_whoever_waits_can_be_stopped(holder, tmp_path):
@@ -110,7 +112,7 @@ def test_projects_do_not_wait_for_each_other(holder, tmp_path):
         assert holder.poll() is None
 
 
-def test_a_lock_file_of_no_sense_is_no_reason_to_fail(holder, tmp_path):
-    (tmp_path / LOCK).write_text("")
+def test_a_holder_file_of_no_sense_is_no_reason_to_fail(holder, tmp_path):
+    (tmp_path / HOLDER).write_text("")
     with pytest.raises(InputError, match="a process that has just started"), flow_lock(tmp_path, None):
         pass

@@ -1,6 +1,5 @@
 import io
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from rich.console import Console
 
 from gee_core.errors import InputError
 from pipelines.project.params import load_params
-from pipelines.reporting.summary import build_summary, energy, format_summary, git_commit, percent
+from pipelines.reporting.summary import build_summary, energy, format_summary, percent
 
 COMMITTED = load_params(Path(__file__).parents[3] / "params.yaml")
 PARAMS = COMMITTED.model_copy(update={"robustness": COMMITTED.robustness.model_copy(update={"domain": "normalised"})})
@@ -124,30 +123,3 @@ def test_energy_takes_the_unit_that_reads_best(mj, shown):
 
 def test_what_is_unknown_is_a_dash():
     assert percent(None) == energy(None) == "–"
-
-
-def git(folder, *arguments):
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def test_commit_is_null_outside_git(tmp_path):
-    assert git_commit(tmp_path) is None
-    assert git_commit(tmp_path / "nowhere") is None
-
-
-def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path):
-    git(tmp_path, "init", "-q")
-    (tmp_path / "reports").mkdir()
-    for name in ("params.yaml", "dvc.lock", "reports/summary.json"):
-        (tmp_path / name).write_text("1")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "start")
-    head = git(tmp_path, "rev-parse", "--short", "HEAD")
-    assert git_commit(tmp_path) == head
-    (tmp_path / "dvc.lock").write_text("2")
-    (tmp_path / "reports/summary.json").write_text("2")
-    assert git_commit(tmp_path) == head
-    (tmp_path / "params.yaml").write_text("2")
-    assert git_commit(tmp_path) == f"{head}-dirty"

@@ -58,11 +58,11 @@ def test_damage_is_warned_about_once_and_mended_by_who_is_alone(path, caplog):
     path.write_bytes(lines[0] + lines[1].replace(b"0.3333", b"0.3334") + b"\xff\xfe\x00\n" + lines[2] + lines[3][:20])
     assert journal.read(path) == [ENTRIES[0], ENTRIES[2]]
     (warning,) = caplog.messages
-    assert warning == f"{path}: 3 of 5 lines damaged; what they recorded is done again"
+    assert warning == f"{path}: 3 of 5 lines damaged; what they recorded is recomputed"
     caplog.clear()
-    assert journal.read(path, mend=True) == [ENTRIES[0], ENTRIES[2]]
+    assert journal.read(path, repair=True) == [ENTRIES[0], ENTRIES[2]]
     assert len(caplog.messages) == 1
-    assert journal.read(path, mend=True) == [ENTRIES[0], ENTRIES[2]]
+    assert journal.read(path, repair=True) == [ENTRIES[0], ENTRIES[2]]
     assert len(caplog.messages) == 1
     assert path.read_bytes() == lines[0] + lines[2]
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from pipelines import train
-from pipelines.runtime.os_errors import MEMORY, REMEDIES, out_of_memory, refusal
+from pipelines.runtime.os_errors import MEMORY, REMEDIES, out_of_memory, user_message
 from pipelines.stage import report_input_errors
 from pipelines.train import CHECKPOINT
 
 
 @pytest.mark.parametrize("number", REMEDIES, ids=errno.errorcode.get)
 def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
-    message = refusal(OSError(number, os.strerror(number), "models/train/network.json"))
+    message = user_message(OSError(number, os.strerror(number), "models/train/network.json"))
     assert message == f"models/train/network.json: {os.strerror(number).lower()}: {REMEDIES[number]}"
 
 
@@ -29,14 +29,14 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
 )
 def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert out_of_memory(error)
-    assert "\n" not in refusal(error)
-    assert refusal(error).startswith("out of memory (")
-    assert refusal(error).endswith(MEMORY)
+    assert "\n" not in user_message(error)
+    assert user_message(error).startswith("out of memory (")
+    assert user_message(error).endswith(MEMORY)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "x"), OSError("x"), RuntimeError("x"), ValueError("x")])
 def test_a_bug_is_none(error):
-    assert refusal(error) is None
+    assert user_message(error) is None
     with pytest.raises(type(error)), report_input_errors("gee"):
         raise error
 

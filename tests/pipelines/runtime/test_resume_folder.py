@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import gee_core
-from pipelines.runtime import resume_folder as scratch
-from pipelines.runtime.resume_folder import clear_scratch, finish_scratch, scratch_folder
+from pipelines.runtime import resume_folder
+from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 
 
 @pytest.fixture
@@ -19,75 +18,83 @@ def inputs(tmp_path, monkeypatch):
 
 def test_the_same_run_finds_its_folder_again_with_all_that_is_in_it(make_params, inputs):
     params = make_params()
-    folder = scratch_folder("train", [params.base, params.train], inputs)
+    folder = open_resume_folder("train", [params.base, params.train], inputs)
     (folder / "state").write_text("half done")
     assert folder.parent == Path(".scratch/train")
     again = make_params()
-    assert scratch_folder("train", [again.base, again.train], inputs) == folder
+    assert open_resume_folder("train", [again.base, again.train], inputs) == folder
     assert (folder / "state").read_text() == "half done"
 
 
 def test_anything_the_result_depends_on_gives_another_folder(make_params, inputs):
     params, slower = make_params(), make_params(train={"lr": 0.001})
-    folders = [scratch_folder("train", [params.base, params.train], inputs)]
-    folders.append(scratch_folder("train", [params.base, slower.train], inputs))
-    folders.append(scratch_folder("evolve", [params.base, params.train], inputs))
-    folders.append(scratch_folder("train", [params.base, params.train], inputs[:1]))
+    folders = [open_resume_folder("train", [params.base, params.train], inputs)]
+    folders.append(open_resume_folder("train", [params.base, slower.train], inputs))
+    folders.append(open_resume_folder("evolve", [params.base, params.train], inputs))
+    folders.append(open_resume_folder("train", [params.base, params.train], inputs[:1]))
     inputs[1].write_text("another genotype")
-    folders.append(scratch_folder("train", [params.base, params.train], inputs))
+    folders.append(open_resume_folder("train", [params.base, params.train], inputs))
     assert len(set(folders)) == 5
 
 
-@pytest.mark.parametrize("edited", ["gee_core/training/loop.py", "pipelines/train.py"])
-def test_an_edit_of_the_code_gives_another_folder(edited, make_params, inputs, tmp_path, monkeypatch):
-    core = Path(gee_core.__file__).parent
-    for part in (core, Path(scratch.__file__).parent):
-        shutil.copytree(part, tmp_path / "copy" / part.name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(gee_core, "__file__", str(tmp_path / "copy/gee_core/__init__.py"))
-    monkeypatch.setattr(scratch, "__file__", str(tmp_path / "copy/pipelines/runtime/resume_folder.py"))
-    before = scratch_folder("train", [make_params().train], inputs)
-    assert scratch_folder("train", [make_params().train], inputs) == before
+@pytest.mark.parametrize(
+    ("edited", "counts"),
+    [
+        ("gee_core/training/loop.py", True),
+        ("gee_core/config.py", True),
+        ("pipelines/train.py", True),
+        ("gee_core/export/to_onnx.py", False),
+        ("pipelines/evolve.py", False),
+    ],
+)
+def test_an_edit_of_the_code_that_dvc_yaml_lists_gives_another_folder(
+    edited, counts, make_params, inputs, tmp_path, monkeypatch
+):
+    for part in ("gee_core", "pipelines"):
+        shutil.copytree(resume_folder.CHECKOUT / part, tmp_path / "copy" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(resume_folder.CHECKOUT / "dvc.yaml", tmp_path / "copy")
+    monkeypatch.setattr(resume_folder, "CHECKOUT", tmp_path / "copy")
+    before = open_resume_folder("train", [make_params().train], inputs)
+    assert open_resume_folder("train", [make_params().train], inputs) == before
     with (tmp_path / "copy" / edited).open("a") as file:
         file.write("# edited\n")
-    assert scratch_folder("train", [make_params().train], inputs) != before
+    assert (open_resume_folder("train", [make_params().train], inputs) != before) == counts
 
 
-def test_a_run_that_is_complete_is_forgotten_and_others_are_not(make_params, inputs):
+def test_a_folder_is_deleted_and_others_are_not(make_params, inputs):
     params = make_params()
-    done, other = (scratch_folder(stage, [params.base], inputs) for stage in ("train", "evolve"))
-    clear_scratch(done)
-    clear_scratch(done)  # nothing there: no error
+    done, other = (open_resume_folder(stage, [params.base], inputs) for stage in ("train", "evolve"))
+    delete_folder(done)
+    delete_folder(done)  # nothing there: no error
     assert not done.exists()
     assert other.is_dir()
 
 
-@pytest.mark.parametrize(("value", "seconds"), [(None, 240), ("5", 5)])
-def test_how_often_a_state_is_kept_comes_from_the_environment(value, seconds, monkeypatch):
-    monkeypatch.delenv("GEE_SAVE_SECONDS", raising=False)
-    if value:
-        monkeypatch.setenv("GEE_SAVE_SECONDS", value)
-    assert scratch.save_seconds() == seconds
+def started(params, inputs, section="base"):
+    """The folder in which a stage starts, as its module opens it."""
+    folder = open_resume_folder("train", [getattr(params, section)], inputs)
+    delete_finished_runs(folder)
+    return folder
 
 
-def test_a_complete_run_stays_until_dvc_knows_its_result_or_another_is_run(make_params, inputs):
+def test_a_finished_run_is_kept_until_dvc_knows_its_result_or_another_is_run(make_params, inputs):
     params = make_params()
-    folder = scratch_folder("train", [params.base], inputs)
+    folder = started(params, inputs)
     (folder / "state").write_text("all of it")
     Path("metrics.json").write_text("{}")
-    finish_scratch(folder, Path("metrics.json"))
-    assert scratch_folder("train", [params.base], inputs) == folder
+    finish_run(folder, Path("metrics.json"))
+    assert started(params, inputs) == folder
     assert (folder / "state").exists()
     Path("dvc.lock").write_text(f"  md5: {hashlib.md5(b'{}').hexdigest()}\n")
-    assert scratch_folder("train", [params.base], inputs) == folder
+    assert started(params, inputs) == folder
     assert list(folder.iterdir()) == []
-    finish_scratch(folder, Path("metrics.json"))
-    other = scratch_folder("train", [params.train], inputs)
-    assert [path for path in other.parent.iterdir()] == [other]
+    finish_run(folder, Path("metrics.json"))
+    other = started(params, inputs, "train")
+    assert list(other.parent.iterdir()) == [other]
 
 
-def test_an_interrupted_run_stays_when_another_is_run(make_params, inputs):
-    params = make_params()
-    folder = scratch_folder("train", [params.base], inputs)
+def test_an_interrupted_run_is_kept_when_another_is_run(make_params, inputs):
+    folder = started(make_params(), inputs)
     (folder / "state").write_text("half done")
-    scratch_folder("train", [params.train], inputs)
+    started(make_params(), inputs, "train")
     assert (folder / "state").exists()

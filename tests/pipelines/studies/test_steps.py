@@ -1,5 +1,3 @@
-import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -136,23 +134,6 @@ def test_other_files_in_the_same_folder_are_other_images(tmp_path):
     assert steps._listing(cfg) == before
     (tmp_path / "a.png").write_bytes(b"12")
     assert steps._listing(cfg) != before
-
-
-def test_two_that_want_the_same_step_take_turns(tmp_path):
-    order = []
-
-    def work(name):
-        with steps._locked(tmp_path / "step"):
-            order.append(name)
-            time.sleep(0.1)
-            order.append(name)
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert order[0] == order[1] != order[2] == order[3]
 
 
 def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):

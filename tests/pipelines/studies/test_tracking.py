@@ -31,7 +31,7 @@ def client(cells, tmp_path_factory):
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], {"status": "failed: the loss is nan", "metrics": {}})
-        first.drain()  # a killed run waits for 5 s only, the store is made in up to 10
+        first._delivery.wait()  # a killed run waits for 5 s only, the store is made in up to 10
         first.close("KILLED")
         second = open_study_tracker("tiny", "digits", cells)
         for cell in cells:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace as Values
 
@@ -173,9 +174,9 @@ def stage(folder):
         tracker = MlflowTracker("evolve", KEYS)
         tracker.params({"variant": "ste"})
         for step in range(2):
-            tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"}, [])
+            tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"})
             tracker.metrics({"best": 1.0 - step}, step=step)
-        tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {}, [folder / "plot.svg"])
+        tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"})
         tracker.artifact(folder / "plot.svg", "plots")
         tracker.close(status)
         return tracker
@@ -201,3 +202,11 @@ def left(client, stage, monkeypatch):
         return tracker._outbox.folder
 
     return track
+
+
+def wait_open(tracker: MlflowTracker, seconds: float = 60.0) -> str | None:
+    """Wait until the tracker's run exists; its id."""
+    end = time.monotonic() + seconds
+    while tracker.run_id is None and time.monotonic() < end:
+        time.sleep(0.01)
+    return tracker.run_id

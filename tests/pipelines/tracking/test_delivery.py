@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.tracking import delivery
 from pipelines.tracking.tracker import MlflowTracker
+from tests.pipelines.tracking.conftest import wait_open
 
 
 def outboxes(folder: Path) -> list[Path]:
@@ -34,7 +35,7 @@ def test_no_call_waits_for_a_server_that_hangs_and_the_end_says_what_waits_and_w
         stage()  # returns, though no call has been answered
     client.is_free.set()
     (record,) = caplog.records
-    assert "9 entries are not there yet" in record.message
+    assert "9 entries are not written yet" in record.message
     assert "`gee track replay` writes them" in record.message
     assert str(outboxes(folder)[0]) in record.message
 
@@ -51,10 +52,10 @@ def test_a_server_that_comes_back_is_used_again_in_the_same_run(client, folder):
     client.is_down = True
     tracker = MlflowTracker("evaluate", dict.fromkeys(["dataset", "network", "n_genes"], "x"))
     tracker.metrics({"accuracy": 0.5})
-    tracker.drain(0.1)
+    tracker._delivery.wait(0.1)
     assert client.runs == {}
     client.is_down = False
-    tracker.drain()
+    tracker._delivery.wait()
     (points,) = [run.points for run in client.runs.values() if run.info.run_name == "evaluate"]
     assert [(name, value) for name, _, _, value in points] == [("accuracy", 0.5)]
     tracker.close()
@@ -74,7 +75,7 @@ def test_whichever_call_fails_on_the_way_there_or_back_the_store_holds_the_same(
 def test_a_slow_server_is_waited_for_as_briefly_as_one_that_hangs(client, folder, monkeypatch, impatient):
     monkeypatch.setattr(delivery, "SLOW", -1.0)  # every answer is
     tracker = MlflowTracker("train", dict.fromkeys(["dataset", "network", "n_genes"], "x"))
-    tracker.wait_open()
+    wait_open(tracker)
     write = tracker._writer.write
     monkeypatch.setattr(tracker._writer, "write", lambda entry: (time.sleep(0.02), write(entry)))
     for step in range(100):  # two seconds
@@ -93,7 +94,7 @@ def test_after_an_outage_the_end_does_not_wait_for_all_that_piled_up(client, fol
     write = tracker._writer.write
     monkeypatch.setattr(tracker._writer, "write", lambda entry: (time.sleep(0.02), write(entry)))
     client.is_down = False
-    tracker.wait_open()
+    wait_open(tracker)
     tracker.close()
     assert len(outboxes(folder)) == 1
 
@@ -118,4 +119,4 @@ def test_a_disk_without_room_costs_a_warning_and_no_entry_of_a_server_that_answe
         stage()
     assert client.state() == state
     (record,) = caplog.records
-    assert (".scratch" in record.message and "lost" in record.message) or "uploaded as it is then" in record.message
+    assert (".scratch" in record.message and "lost" in record.message) or "uploaded in its later state" in record.message

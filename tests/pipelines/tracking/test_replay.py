@@ -112,7 +112,7 @@ def test_the_outbox_of_a_living_process_is_left_alone(client, stage, impatient):
     client.is_down = False
     client.calls.clear()
     (waiting,) = replay(outbox_root())
-    assert (waiting.hindrance, len(waiting.entries), client.calls) == ("its process is at work", 9, [])
+    assert (waiting.hindrance, len(waiting.entries), client.calls) == ("its process is running", 9, [])
 
 
 def reopen(folder: Path, **changes) -> None:
@@ -170,7 +170,7 @@ def test_what_the_store_refuses_is_told_and_kept(client, left):
 
 def test_a_second_replay_at_the_same_time_is_refused(client, left):
     left()
-    with one_at_a_time(outbox_root(), "replay"), pytest.raises(InputError, match="another `gee track replay` is at work"):
+    with one_at_a_time(outbox_root(), "replay"), pytest.raises(InputError, match="another `gee track replay` is running"):
         replay(outbox_root())
 
 

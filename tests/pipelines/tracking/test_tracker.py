@@ -13,6 +13,7 @@ from pipelines.project.params import load_params
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking.pipeline_run import execution_key, pipeline_tags
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
+from tests.pipelines.tracking.conftest import wait_open
 
 ROOT = Path(__file__).resolve().parents[3]
 KEYS = {"dataset", "network", "n_genes", "variant", "width", "seed"}
@@ -37,7 +38,7 @@ def project(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
         patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
-        MlflowTracker(None, dict.fromkeys(KEYS, "left behind")).drain()
+        MlflowTracker(None, dict.fromkeys(KEYS, "left behind"))._delivery.wait()
         patch.undo()
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
@@ -46,8 +47,8 @@ def project(tmp_path_factory):
         evolve.params({f"p{i}": i for i in range(250)})
         for step in range(3):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
-        evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"}, [])
-        evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {}, [folder / "params.yaml"])
+        evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"})
+        evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"})
         evolve.close()
         image = np.zeros((2, 1, 2, 2), np.float32)
         export = open_tracker("export", params)
@@ -100,7 +101,7 @@ def test_a_failed_candidate_is_a_failed_run_without_a_number_for_nan(client):
 def test_text_and_files_of_candidates_are_their_artifacts(client, project):
     runs = runs_of(client)
     files = [[file.path for file in client.list_artifacts(runs[f"gen0-cand{i}"].info.run_id)] for i in (0, 1)]
-    assert files == [["genotype.json"], ["params.yaml"]]
+    assert files == [["genotype.json"], ["note.txt"]]
     assert client.get_experiment_by_name("gee").artifact_location == (project / "mlartifacts").as_uri()
 
 
@@ -150,7 +151,7 @@ def test_a_model_whose_entry_is_written_again_is_there_once_and_dethrones_no_new
         name="gee-again",
         register=True,
     )
-    older.wait_open()
+    wait_open(older)
     image = np.zeros((1, 1, 2, 2), np.float32)
     newer = MlflowTracker("export", dict.fromkeys(KEYS, "again"))
     newer.model(project / "network.onnx", image, image.reshape(1, 4), "gee-again", register=True)
@@ -168,7 +169,7 @@ def test_a_model_whose_entry_is_written_again_is_there_once_and_dethrones_no_new
 def test_a_stage_joins_the_pipeline_run_that_the_flow_names_and_leaves_its_end_to_the_flow(client, project, monkeypatch):
     monkeypatch.chdir(project)
     flow = MlflowTracker(None, dict.fromkeys(KEYS, "flow"))
-    run_id = flow.wait_open()
+    run_id = wait_open(flow)
     monkeypatch.setenv("GEE_EXECUTION", execution_key())
     stage = MlflowTracker("train", dict.fromkeys(KEYS, "flow"))
     stage.close("FAILED")
@@ -187,10 +188,10 @@ def test_a_store_that_is_away_costs_one_warning_and_nothing_else(monkeypatch, ca
     with caplog.at_level(logging.WARNING, logger="pipelines.tracking"):
         tracker = MlflowTracker("train", dict.fromkeys(KEYS, 1))
         tracker.metrics({"loss": 1.0})
-        tracker.drain()
+        tracker._delivery.wait()
         tracker.close()
     assert len([record for record in caplog.records if record.name == "pipelines.tracking"]) == 1
-    assert tracker.wait_open() is None
+    assert tracker.run_id is None
 
 
 def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):

@@ -48,17 +48,17 @@ def test_it_only_shows_what_would_go_until_it_is_told_yes(gc, project):
     assert code == 0
     assert "interrupted, older than" in out
     assert "2.0 MB" in out
-    assert "Nothing was removed; `gee gc --yes`" in out
+    assert "Nothing was deleted; `gee gc --yes`" in out
     assert (project / ".scratch/evolve/old/state").is_file()
     code, out, _ = gc("--yes")
     assert code == 0
-    assert "Removed" in out
+    assert "Deleted" in out
     assert not (project / ".scratch/evolve/old").exists()
-    assert gc("--yes")[1] == "Nothing to remove"
+    assert gc("--yes")[1] == "Nothing to delete"
 
 
 def test_days_say_what_is_old(gc, project):
-    assert gc("--days", "50", "--yes")[1] == "Nothing to remove"
+    assert gc("--days", "50", "--yes")[1] == "Nothing to delete"
     assert (project / ".scratch/evolve/old").exists()
 
 
@@ -66,7 +66,7 @@ def test_nothing_in_scratch_goes_while_a_stage_is_at_work(gc, project, monkeypat
     monkeypatch.setattr("pipelines.commands.gc.at_work.at_work", lambda processes, project: ["77 python -m pipelines.train"])
     code, out, _ = gc("--yes")
     assert code == 0
-    assert "At work here" in out
+    assert "are kept, because these are running" in out
     assert "77 python -m pipelines.train" in out
     assert (project / ".scratch/evolve/old").exists()
 
@@ -74,11 +74,11 @@ def test_nothing_in_scratch_goes_while_a_stage_is_at_work(gc, project, monkeypat
 def test_it_does_not_wait_for_a_flow_run_that_is_at_work(gc, project, monkeypatch):
     def held(project, on_wait):
         assert on_wait is None
-        raise InputError("another flow run is at work")
+        raise InputError("another flow run is running")
 
     monkeypatch.setattr("pipelines.orchestration.flow_lock.flow_lock", held)
     code, _, err = gc("--yes")
-    assert (code, err) == (2, "gee: error: another flow run is at work\n")
+    assert (code, err) == (2, "gee: error: another flow run is running\n")
     assert (project / ".scratch/evolve/old").exists()
 
 

@@ -67,7 +67,7 @@ def test_a_complete_run_goes_once_dvc_has_its_result(make, tmp_path):
     folder = make("train/a", done=MD5)
     assert scratch_leftovers(tmp_path, 30) == []
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
-    assert [found.what for found in scratch_leftovers(tmp_path, 30)] == ["runs of stages, complete"]
+    assert [found.what for found in scratch_leftovers(tmp_path, 30)] == ["runs of stages, finished"]
     remove(tmp_path, 30)
     assert not folder.exists()
 

@@ -59,7 +59,7 @@ def test_without_deleted_runs_mlflow_is_left_alone(tmp_path):
 
 def test_a_store_elsewhere_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI = http://127\.0\.0\.1:5000: run `mlflow gc`"):
+    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI = http://127\.0\.0\.1:5000 is another store: run `mlflow gc`"):
         mlflow_leftovers(tmp_path, 30)
 
 

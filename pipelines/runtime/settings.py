@@ -1,0 +1,38 @@
+"""Environment variables that say how the pipeline uses this machine. They are no parameters: results do not depend on them."""
+
+from typing import Annotated
+
+from gee_core.settings import PREFIX, CoreSettings, choice, whole_number
+from gee_core.training.resume import SAVE_SECONDS
+
+
+class Settings(CoreSettings):
+    """All variables of this project, read where they are used: ``Settings.read().workers``."""
+
+    engine: Annotated[str, choice("serial", "processes", "dask")] = "processes"
+    """Where candidates and cells run: `serial` (in this process), `processes` (of this machine) or `dask`
+    ([docs/CLUSTER.md](docs/CLUSTER.md)). Default: `processes`."""
+
+    dask: str | None = None
+    """With `GEE_ENGINE=dask`, the address of a dask scheduler or the path of its scheduler file. Default: a scheduler and
+    workers on 127.0.0.1 that end with the command."""
+
+    workers: Annotated[int | None, whole_number(1)] = None
+    """Candidates that are scored at the same time. Default: one per CPU core; 1 on a GPU; all workers of a scheduler."""
+
+    threads: Annotated[int, whole_number(1)] = 1
+    """Threads of torch per candidate; the one variable that can change the last bits of a result. Default: 1."""
+
+    save_seconds: Annotated[int, whole_number(1)] = int(SAVE_SECONDS)
+    """Seconds between two saved states of a training run within an epoch. Default: 240."""
+
+    tracking: Annotated[str, choice("on", "off")] = "on"
+    """`off`: nothing is tracked in MLflow. Default: `on`."""
+
+
+def markdown_table() -> str:
+    """The table of variables in README.md: one row per field, its docstring as the meaning."""
+    rows = [
+        f"| `{PREFIX}{name.upper()}` | {' '.join(field.description.split())} |" for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | meaning |", "|---|---|", *rows])

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from gee_core.errors import InputError
+from pipelines.runtime.settings import Settings, markdown_table
+
+README = Path(__file__).resolve().parents[3] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"GEE_{name.upper()}", raising=False)
+
+
+def test_the_readme_has_the_table_of_the_docstrings():
+    assert markdown_table() in README.read_text(encoding="utf-8"), f"put this into README.md:\n{markdown_table()}"
+
+
+def test_the_table_has_a_row_for_every_variable():
+    names = [line.split("`")[1] for line in markdown_table().splitlines()[2:]]
+    assert names == [f"GEE_{name.upper()}" for name in Settings.model_fields]
+
+
+def test_unset_variables_have_their_defaults():
+    settings = Settings.read()
+    assert (settings.engine, settings.dask, settings.workers, settings.threads) == ("processes", None, None, 1)
+    assert (settings.save_seconds, settings.tracking, settings.compile) == (240, "on", "1")
+
+
+def test_variables_are_read_when_they_are_asked_for(monkeypatch):
+    for name, value in {"SAVE_SECONDS": "5", "TRACKING": "Off", "ENGINE": " serial ", "DASK": " tcp://head:8786 "}.items():
+        monkeypatch.setenv(f"GEE_{name}", value)
+    settings = Settings.read()
+    assert (settings.save_seconds, settings.tracking, settings.engine) == (5, "off", "serial")
+    assert settings.dask == "tcp://head:8786"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("WORKERS", "0", "must be a whole number from 1 to 4096; unset it for the default$"),
+        ("THREADS", "many", "must be a whole number from 1 to 4096; unset it for the default, 1$"),
+        ("SAVE_SECONDS", "1.5", "must be a whole number from 1 to 4096; unset it for the default, 240$"),
+        ("ENGINE", "ray", "must be one of serial, processes, dask; unset it for the default, processes$"),
+        ("TRACKING", "of", "must be one of on, off; unset it for the default, on$"),
+    ],
+)
+def test_a_bad_value_is_refused_with_what_is_allowed_and_the_default(name, value, message, monkeypatch):
+    monkeypatch.setenv(f"GEE_{name}", value)
+    with pytest.raises(InputError, match=rf"^GEE_{name} = {value}: {message}"):
+        Settings.read()

@@ -1,0 +1,166 @@
+"""dvc.yaml lists what each stage's results depend on, code and sections of params.yaml: all of it and no more."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from gee_core.config import Params
+from pipelines.project.safe_yaml import read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
+
+AROUND = (
+    "pipelines/stage.py",
+    "pipelines/tracking/",
+    "pipelines/runtime/progress.py",
+    "pipelines/runtime/process_tree.py",
+    "pipelines/runtime/os_errors.py",
+    "pipelines/runtime/resume_folder.py",
+    "pipelines/runtime/settings.py",
+    "pipelines/inputs/remedies.py",
+    "pipelines/project/paths.py",
+    "pipelines/project/params.py",
+)
+"""Code around a stage's work: it reads params, tracks, shows progress and reports errors, and changes no result."""
+
+ENGINES = tuple(
+    f"pipelines/engines/{name}.py" for name in ("engine", "select", "serial", "process_pool", "dask", "worker_check")
+)
+"""Where jobs run; a result does not depend on it."""
+
+FIGURES = ("pipelines/reporting/",)
+"""Figures and tables that other stages give to the tracker; report's results are made of them."""
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of this project."""
+    path = ROOT / name.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def imported_files(path: Path) -> set[Path]:
+    """The files of this project that ``path`` imports, at any depth of its own code, but for its types alone."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
+    types_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if id(node) in types_only:
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        files = {module_file(name) for name in names if name.split(".")[0] in ("gee_core", "pipelines")} - {None}
+        found |= {file for file in files if file.name != "__init__.py" or len(files) == 1}
+    return found
+
+
+def closure(stage: str) -> set[str]:
+    """The code of this project that a stage's result depends on, as paths below the project folder."""
+    excluded = AROUND + ENGINES + (() if stage == "report" else FIGURES)
+    start = ROOT / f"pipelines/{stage}.py"
+    found, new = {start}, [start]
+    while new:
+        for file in imported_files(new.pop()) - found:
+            if not file.relative_to(ROOT).as_posix().startswith(excluded):
+                found.add(file)
+                new.append(file)
+    return {file.relative_to(ROOT).as_posix() for file in found}
+
+
+def listed_code(stage: str) -> set[str]:
+    return {path for path in STAGES[stage]["deps"] if path.startswith(("gee_core", "pipelines"))}
+
+
+def covers(listed: str, file: str) -> bool:
+    return file == listed or file.startswith(f"{listed}/")
+
+
+WITH_RESULTS = sorted(set(STAGES) - {"check"})
+"""What check writes never changes."""
+
+
+@pytest.mark.parametrize("stage", WITH_RESULTS)
+def test_dvc_reruns_a_stage_when_code_that_its_result_depends_on_changes(stage):
+    assert not {file for file in closure(stage) if not any(covers(path, file) for path in listed_code(stage))}
+
+
+@pytest.mark.parametrize("stage", WITH_RESULTS)
+def test_dvc_reruns_no_stage_for_code_that_it_does_not_use(stage):
+    unused = {path for path in listed_code(stage) if not any(covers(path, file) for file in closure(stage))}
+    assert not unused
+
+
+def test_dvc_reruns_check_when_one_of_its_checks_changes():
+    around = ("pipelines/stage.py", "pipelines/project/paths.py", "gee_core/storage/", "gee_core/genome/", "gee_core/errors.py")
+    files = {file.relative_to(ROOT).as_posix() for file in imported_files(ROOT / "pipelines/check.py")}
+    assert listed_code("check") == {"pipelines/check.py", *(file for file in files if not file.startswith(around))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_listed_is_there(stage):
+    assert all((ROOT / path).exists() for path in listed_code(stage))
+
+
+def test_evolve_and_train_do_not_depend_on_export():
+    for stage in ("evolve", "train"):
+        assert not any(path.startswith("gee_core/export") for path in closure(stage))
+
+
+def test_imports_inside_functions_count_and_imports_for_types_do_not(tmp_path):
+    source = tmp_path / "a.py"
+    source.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from gee_core.snn import lif\n"
+        "def f():\n    from gee_core import config\n    import gee_core.seeding\n"
+    )
+    assert imported_files(source) == {ROOT / "gee_core/config.py", ROOT / "gee_core/seeding.py"}
+
+
+def functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def reads(name: str) -> set[str]:
+    """The sections of params.yaml that ``main`` of a stage, or a function of pipelines that it calls, reads."""
+    files = [ROOT / file for file in closure(name) if file.startswith("pipelines/")]
+    known = {path.stem: functions(ast.parse(path.read_text(encoding="utf-8"))) for path in files}
+    everything = {function: node for module in known.values() for function, node in module.items()}
+    everything |= known[name]  # its own `run` before another stage's
+    found, seen, new = set(), set(), ["main"]
+    while new:
+        function = new.pop()
+        if function in seen or function not in everything:
+            continue
+        seen.add(function)
+        for node in ast.walk(everything[function]):
+            if isinstance(node, ast.Attribute) and node.attr in Params.model_fields and ends_in_params(node.value):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name):
+                new.append(node.id)
+    return found
+
+
+def ends_in_params(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Name) and node.id in {"params", "task"}) or (
+        isinstance(node, ast.Attribute) and node.attr in {"params", "_task"}
+    )
+
+
+# export names the registered model after the data set, in MLflow alone; check looks at every section, report shows them.
+ONLY_TRACKED = {"export": {"prepare"}}
+
+
+@pytest.mark.parametrize("name", sorted(set(STAGES) - {"check", "report"}))
+def test_dvc_reruns_a_stage_for_exactly_the_sections_that_it_reads(name):
+    through_the_core = {"network"} if name in {"evolve", "train", "evaluate", "robustness", "export"} else set()
+    assert set(STAGES[name]["params"]) == (reads(name) | through_the_core) - ONLY_TRACKED.get(name, set())
