@@ -1,6 +1,7 @@
 """Fills `docs/knobs.md`: a table per section of params.yaml, from the models of `gee_core.config`.
 
-Keys, ranges and meanings come from the pydantic models, values from params.yaml, so the page cannot go stale.
+Keys, ranges and meanings come from the pydantic models, values from params.yaml, environment variables from
+`pipelines.runtime.settings`, so the page cannot go stale.
 """
 
 import html
@@ -10,16 +11,18 @@ from pathlib import Path
 import yaml
 
 from gee_core.config import Params
+from pipelines.runtime.settings import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACE = "<!-- knobs -->"
-LINKS = {"docs/FILES.md": "[Files](FILES.md)"}
+KNOBS, VARIABLES = "<!-- knobs -->", "<!-- variables -->"
 TYPES = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Replace the mark in `knobs.md` by the tables."""
-    return markdown.replace(PLACE, tables()) if page.file.src_uri == "knobs.md" else markdown
+    """Replace the two marks in `knobs.md` by the tables."""
+    if page.file.src_uri != "knobs.md":
+        return markdown
+    return markdown.replace(KNOBS, tables()).replace(VARIABLES, _links(markdown_table()))
 
 
 def tables() -> str:
@@ -70,10 +73,13 @@ def _number(value: float) -> str:
 
 
 def _meaning(text: str) -> str:
-    text = html.escape(_one_line(text), quote=False)
-    for name, link in LINKS.items():
-        text = text.replace(name, link)
-    return text
+    return _links(html.escape(_one_line(text), quote=False))
+
+
+def _links(text: str) -> str:
+    """`docs/FILES.md`, as a name or as a link from the repository's root, becomes a link to the site's page."""
+    page = r"\[[^\]]*\]\(docs/(\w+)\.md\)|\bdocs/(\w+)\.md"
+    return re.sub(page, lambda m: f"[{(m[1] or m[2]).capitalize()}]({m[1] or m[2]}.md)", text)
 
 
 def _one_line(text: str) -> str:

@@ -18,11 +18,8 @@ OVERRIDES = {"extra_repr"}
 
 def on_pre_build(config):
     """End the build where something public has no docstring, or no place in the reference."""
-    package = load()
-    gaps = [f"{path} has no docstring" for path in undocumented(package)]
-    gaps += [f"{name} is on no page of docs/reference" for name in unlisted(package, pages())]
-    if gaps:
-        raise PluginError("API reference: " + "; ".join(gaps))
+    if found := gaps(load(), pages()):
+        raise PluginError("API reference: " + "; ".join(found))
 
 
 def on_page_markdown(markdown, page, config, files):
@@ -65,12 +62,13 @@ def undocumented(module: griffe.Module | griffe.Class) -> list[str]:
     return found
 
 
-def unlisted(package: griffe.Module, shown: dict[str, str]) -> list[str]:
-    """Public names that no page of the reference shows, or that have no docstring."""
+def gaps(package: griffe.Module, shown: dict[str, str]) -> list[str]:
+    """What the reference lacks, a sentence each."""
+    names = {f"{package.name}.{name}": package[name] for name in public_names(package)}
     return [
-        f"{package.name}.{name}"
-        for name in public_names(package)
-        if f"{package.name}.{name}" not in shown or not summary(package[name])
+        *(f"{path} has no docstring" for path in undocumented(package)),
+        *(f"{name} has no docstring" for name, member in names.items() if not summary(member)),
+        *(f"{name} is on no page of docs/reference" for name in names if name not in shown),
     ]
 
 
