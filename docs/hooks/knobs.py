@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 import yaml
+from pipelines.runtime.settings import markdown_table
 
 from gee_core.config import Params
-from pipelines.runtime.settings import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS, VARIABLES = "<!-- knobs -->", "<!-- variables -->"
