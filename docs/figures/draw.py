@@ -230,7 +230,7 @@ def stages(colours) -> Canvas:
         (657, 264, "models/export/"),
     ]:
         c.text(x, y, name, 12, "muted")
-    c.text(829, 206, "reports/", 12, "muted", "start")
+    c.text(851, 192, "reports/", 12, "muted")
     _around(c)
     return c
 
