@@ -28,6 +28,6 @@ def test_every_text_lies_inside_its_figure(drawn):
         _, _, width, height = map(float, svg.get("viewBox").split())
         for element in svg.iter("{http://www.w3.org/2000/svg}text"):
             letters = "".join(element.itertext())
-            half = 0.29 * float(element.get("font-size")) * len(letters)
+            half = 0.26 * float(element.get("font-size")) * len(letters)
             x = float(element.get("x")) + {"start": half, "middle": 0, "end": -half}[element.get("text-anchor")]
             assert x - half >= 0 and x + half <= width and 0 < float(element.get("y")) < height, (name, letters)
