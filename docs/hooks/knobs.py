@@ -1,7 +1,7 @@
 """Fills `docs/knobs.md`: a table per section of params.yaml, from the models of `gee_core.config`.
 
 Keys, ranges and meanings come from the pydantic models, values from params.yaml, environment variables from
-`pipelines.runtime.settings`, so the page cannot go stale.
+the README's table, so the page cannot go stale.
 """
 
 import html
@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import yaml
-from pipelines.runtime.settings import markdown_table
 
 from gee_core.config import Params
 
@@ -22,7 +21,7 @@ def on_page_markdown(markdown, page, config, files):
     """Replace the two marks in `knobs.md` by the tables."""
     if page.file.src_uri != "knobs.md":
         return markdown
-    return markdown.replace(KNOBS, tables()).replace(VARIABLES, _links(markdown_table()))
+    return markdown.replace(KNOBS, tables()).replace(VARIABLES, _links(variables()))
 
 
 def tables() -> str:
@@ -33,6 +32,12 @@ def tables() -> str:
         _section(name, schema["$defs"][field["$ref"].split("/")[-1]], values[name])
         for name, field in schema["properties"].items()
     )
+
+
+def variables() -> str:
+    """The README's table of environment variables."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.search(r"^\| variable \|.*\n\|[-|]+\|\n(?:\|.*\n)+", readme, flags=re.MULTILINE)[0]
 
 
 def _section(name: str, model: dict, values: dict) -> str:

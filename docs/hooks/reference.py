@@ -73,8 +73,12 @@ def gaps(package: griffe.Module, shown: dict[str, str]) -> list[str]:
 
 
 def summary(member: griffe.Object | griffe.Alias) -> str:
-    """The first sentence of a docstring, on one line."""
+    """The first sentence of a docstring, on one line; of a constant without one, its module's that names it, or its value."""
     text = member.docstring.value if member.docstring else ""
+    if not text and member.is_attribute:
+        about = member.final_target.parent.docstring if member.is_alias else None
+        text = about.value if about and f"``{member.name}``" in about.value else ""
+        text = text or (f"`{member.value}`" if member.name.startswith("__") else "")
     return re.sub(r"\s+", " ", text.split("\n\n")[0]).replace("``", "`").strip()
 
 

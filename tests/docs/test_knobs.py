@@ -59,3 +59,9 @@ def test_names_of_pages_become_links_of_the_site(knobs):
 def test_the_marks_of_the_page_are_those_that_the_hook_fills(knobs, root):
     text = (root / "docs/knobs.md").read_text(encoding="utf-8")
     assert text.count(knobs.KNOBS) == text.count(knobs.VARIABLES) == 1
+
+
+def test_the_environment_variables_are_those_of_the_readme(knobs, root):
+    table = knobs.variables()
+    assert table in (root / "README.md").read_text(encoding="utf-8")
+    assert table.count("`GEE_WORKERS`") == 1 and table.splitlines()[-1].startswith("| `")

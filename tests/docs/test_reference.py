@@ -71,6 +71,10 @@ def test_a_public_name_that_no_page_shows_is_a_gap(reference, sample):
     assert not any("undocumented is on no page" in gap for gap in found)
 
 
+def test_a_constant_may_be_documented_by_its_module(reference):
+    assert "`NETWORKS`" in reference.summary(reference.load()["NETWORKS"])
+
+
 def test_a_gap_ends_the_build(reference, monkeypatch):
     from mkdocs.exceptions import PluginError
 
