@@ -1,4 +1,4 @@
-"""docs/ENCODING.md: its code runs as printed, and its claims hold."""
+"""docs/tutorials/your-network.md: its code runs as printed, and its claims hold."""
 
 import re
 from pathlib import Path
@@ -8,20 +8,25 @@ import torch
 from spikingjelly.activation_based import functional, layer
 from torch import nn
 
-from gee_core.genome.encoding import encode, genome_of
+import gee_core
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/ENCODING.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).resolve().parents[2] / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def page():
     """The names that the page's code leaves behind, and what it printed, under ``printed``."""
-    names = {"__name__": "encoding_page", "printed": []}
+    names = {"__name__": "your_network", "printed": []}
     names["print"] = lambda *values: names["printed"].append(" ".join(map(str, values)))
     for number, block in enumerate(BLOCKS):
-        exec(compile(block, f"docs/ENCODING.md, block {number}", "exec"), names)
+        exec(compile(block, f"your-network.md, block {number}", "exec"), names)
     return names
+
+
+def fresh(page):
+    """A fresh network of the page's class."""
+    return page["MyNetwork"]()
 
 
 def test_every_fence_of_the_page_is_found():
@@ -31,7 +36,13 @@ def test_every_fence_of_the_page_is_found():
 def test_the_chain_is_the_three_convolutions_and_encoding_saves_parameters(page):
     assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)]
     assert page["printed"][0] == f"{page['before']} {page['after']}"
-    assert page["after"] < page["before"]
+    assert page["after"] < page["before"] == sum(p.numel() for p in fresh(page).parameters())
+
+
+def test_encoding_copies_the_network_and_leaves_it_as_it_was(page):
+    assert not hasattr(page["net"], "genome")
+    assert page["net"].state_dict().keys() == fresh(page).state_dict().keys()
+    assert page["shorter"].genome.channels == [32, 64]
 
 
 def test_the_printed_error_is_the_one_in_the_comment(page):
@@ -43,12 +54,13 @@ def test_the_errors_of_the_compressed_network_are_printed_one_per_encoded_layer(
     assert str([f"{error:.2f}" for error in page["errors"]]) in page["printed"]
     assert len(page["errors"]) == 2
     assert all(0 < error < 1 for error in page["errors"])
-    assert genome_of(page["trained"]) is page["compressed"]
+    assert page["compressed"].genome.n_genes == 24
+    assert not hasattr(page["trained"], "genome")
 
 
 def test_the_encoded_network_gave_an_output_per_step_and_gradients_to_its_genes(page):
     assert page["output"].shape == (4, 2, 10)
-    assert genome_of(page["net"]) is page["genome"]
+    assert page["genetic"].genome is page["genome"]
     assert all(gene.grad is not None for gene in [page["genome"].O, *page["genome"].encodings()])
 
 
@@ -59,7 +71,7 @@ def test_the_shapes_in_the_comments_are_right(page):
 
 def test_the_loaded_and_the_decoded_network_compute_what_the_saved_one_does(page):
     outputs = []
-    for name in ("net", "again", "plain"):
+    for name in ("genetic", "again", "plain"):
         net = page[name].eval()
         functional.reset_net(net)
         with torch.no_grad():
@@ -78,21 +90,20 @@ def conv(i, o, k=3, groups=1):
 
 @pytest.mark.parametrize("message", re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", TEXT, flags=re.MULTILINE))
 def test_every_message_of_the_table_is_one_that_encode_raises(message):
-    encoded, encoded_convs = network(conv(3, 4), conv(4, 4))
-    encode(encoded, encoded_convs, 2)
     good, good_convs = network(conv(3, 4), conv(4, 4))
+    encoded = gee_core.encode(good, 2, convs=good_convs)
     cases = [
         (good, good_convs[:1], 2),
         (*network(conv(3, 4), conv(4, 4, groups=2)), 2),
         (*network(conv(3, 4), conv(8, 4)), 2),
         (*network(conv(3, 4), conv(4, 4), conv(4, 4, k=5)), 2),
         (good, network(conv(3, 4), conv(4, 4))[1], 2),
-        (encoded, encoded_convs, 2),
+        (encoded, list(encoded[0]), 2),
         (good, good_convs, 0),
     ]
     raised = []
     for net, convs, n_genes in cases:
         with pytest.raises(ValueError) as caught:
-            encode(net, convs, n_genes)
+            gee_core.encode(net, n_genes, convs=convs)
         raised.append(str(caught.value))
     assert sum(message in text for text in raised) == 1

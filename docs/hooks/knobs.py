@@ -1,0 +1,95 @@
+"""Fills `docs/knobs.md`: a table per section of params.yaml, from the models of `gee_core.config`.
+
+Keys, ranges and meanings come from the pydantic models, values from params.yaml, environment variables from
+the README's table, so the page cannot go stale.
+"""
+
+import html
+import re
+from pathlib import Path
+
+import yaml
+
+from gee_core.config import Params
+
+ROOT = Path(__file__).resolve().parents[2]
+KNOBS, VARIABLES = "<!-- knobs -->", "<!-- variables -->"
+TYPES = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Replace the two marks in `knobs.md` by the tables."""
+    if page.file.src_uri != "knobs.md":
+        return markdown
+    return markdown.replace(KNOBS, tables()).replace(VARIABLES, _links(variables()))
+
+
+def tables() -> str:
+    """All sections as Markdown."""
+    schema = Params.model_json_schema()
+    values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # as text
+    return "\n\n".join(
+        _section(name, schema["$defs"][field["$ref"].split("/")[-1]], values[name])
+        for name, field in schema["properties"].items()
+    )
+
+
+def variables() -> str:
+    """The README's table of environment variables."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.search(r"^\| variable \|.*\n\|[-|]+\|\n(?:\|.*\n)+", readme, flags=re.MULTILINE)[0]
+
+
+def _section(name: str, model: dict, values: dict) -> str:
+    what = _one_line(model["description"]).split(": ", 1)[-1]
+    lines = [
+        f"## {name}",
+        "",
+        what[0].upper() + what[1:],
+        "",
+        "| key | type and range | meaning | params.yaml |",
+        "|---|---|---|---|",
+    ]
+    for key, field in model["properties"].items():
+        cells = [f"`{key}`", kind(field), _meaning(field["description"]), f"`{_text(values[key])}`"]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def kind(field: dict) -> str:
+    """Type and range of a field of a JSON schema, for people."""
+    if "anyOf" in field:
+        return " or ".join("`null`" if part.get("type") == "null" else kind(part) for part in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{choice}`" for choice in field["enum"])
+    if field["type"] == "array":
+        return f"list of: {kind(field['items'])}"
+    return ", ".join([TYPES[field["type"]], *_bounds(field)])
+
+
+def _bounds(field: dict) -> list[str]:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return [f"{sign} {_number(field[name])}" for name, sign in signs.items() if name in field]
+
+
+def _number(value: float) -> str:
+    powers = {2**31: "2³¹", 10**6: "10⁶", 1e6: "10⁶", -1e6: "-10⁶", 1e-6: "10⁻⁶", 1e38: "10³⁸"}
+    return powers.get(value) or f"{value:g}"
+
+
+def _meaning(text: str) -> str:
+    return _links(html.escape(_one_line(text), quote=False))
+
+
+def _links(text: str) -> str:
+    """`docs/FILES.md`, as a name or as a link from the repository's root, becomes a link to the site's page."""
+    page = r"\[[^\]]*\]\(docs/(\w+)\.md\)|\bdocs/(\w+)\.md"
+    return re.sub(page, lambda m: f"[{(m[1] or m[2]).capitalize()}]({m[1] or m[2]}.md)", text)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _text(value) -> str:
+    return "[" + ", ".join(value) + "]" if isinstance(value, list) else value

@@ -1,0 +1,67 @@
+"""docs/hooks/knobs.py: the page of the knobs says what config.py and params.yaml say."""
+
+import pytest
+import yaml
+
+from gee_core.config import Params
+
+
+@pytest.fixture(scope="module")
+def knobs(hook):
+    return hook("knobs")
+
+
+@pytest.fixture(scope="module")
+def rows(knobs) -> dict[tuple[str, str], list[str]]:
+    """The other cells of every row, by section and key."""
+    found, section = {}, None
+    for line in knobs.tables().splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif line.startswith("| `"):
+            key, *cells = (cell.strip() for cell in line.strip("|").replace("\\|", "¦").split("|"))
+            found[section, key.strip("`")] = cells
+    return found
+
+
+def test_every_key_has_a_row_with_its_docstring_and_its_value(rows, root):
+    values = yaml.load((root / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    keys = [(name, key) for name, section in values.items() for key in section]
+    assert list(rows) == keys
+    for name, key in keys:
+        _, meaning, value = rows[name, key]
+        docstring = Params.model_fields[name].annotation.model_fields[key].description
+        assert meaning.split()[0] == docstring.replace("|", "¦").split()[0]
+        assert value == f"`{values[name][key]}`".replace("'", "")
+
+
+@pytest.mark.parametrize(
+    "key, text",
+    [
+        (("base", "seed"), "integer, ≥ 0, < 2³¹"),
+        (("base", "precision"), "`auto`, `fp32`, `bf16`"),
+        (("network", "decay_input"), "`true`, `false`"),
+        (("network", "tau"), "number, > 1, ≤ 10⁶"),
+        (("evolve", "population_size"), "integer, ≥ 2, ≤ 10000 or `null`"),
+        (("robustness", "strengths"), "list of: number, ≥ 0, ≤ 10⁶"),
+        (("report", "title"), "text"),
+    ],
+)
+def test_type_and_range_are_those_of_the_model(rows, key, text):
+    assert rows[key][0] == text
+
+
+def test_names_of_pages_become_links_of_the_site(knobs):
+    assert knobs._links("(see docs/FILES.md)") == "(see [Files](FILES.md))"
+    assert knobs._links("([docs/CLUSTER.md](docs/CLUSTER.md)).") == "([Cluster](CLUSTER.md))."
+
+
+def test_the_marks_of_the_page_are_those_that_the_hook_fills(knobs, root):
+    text = (root / "docs/knobs.md").read_text(encoding="utf-8")
+    assert text.count(knobs.KNOBS) == text.count(knobs.VARIABLES) == 1
+
+
+def test_the_environment_variables_are_those_of_the_readme(knobs, root):
+    table = knobs.variables()
+    assert table in (root / "README.md").read_text(encoding="utf-8")
+    assert table.count("`GEE_WORKERS`") == 1 and table.splitlines()[-1].startswith("| `")

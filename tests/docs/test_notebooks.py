@@ -1,0 +1,95 @@
+"""notebooks/: committed with their outputs, and what they say holds when they are run again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from ruamel.yaml import YAML
+
+NOTEBOOKS = ["encode_and_train.ipynb", "read_candidates.ipynb"]
+
+
+def run(path: Path, monkeypatch, values: str, **environment: str) -> tuple[dict, list]:
+    """Run a notebook in its folder with this Python; ``values``, an expression of it, and the outputs of its cells."""
+    monkeypatch.setenv("PYTHONPATH", str(path.parents[1]))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps({values}))"))
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return json.loads(outputs[-1]["text"].splitlines()[-1]), outputs
+
+
+def pictures(outputs: list) -> int:
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_all_notebooks_are_tested(root):
+    assert sorted(path.name for path in (root / "notebooks").glob("*.ipynb")) == NOTEBOOKS
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_notebook_is_committed_as_it_ran_from_top_to_bottom_without_errors(root, name):
+    path = root / "notebooks" / name
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    kinds = {output.output_type for cell in code for output in cell.outputs}
+    assert kinds <= {"stream", "display_data", "execute_result"}
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the kernel's transport
+def test_the_encoded_network_learns_the_digits_with_less_than_half_of_the_parameters(root, monkeypatch):
+    sizes = "[parameters(net) for net in (plain, genetic, decoded)]"
+    values = f"{{'accuracies': [curve[-1] for curve in curves.values()], 'sizes': {sizes}, 'difference': difference}}"
+    results, outputs = run(root / "notebooks/encode_and_train.ipynb", monkeypatch, values)
+    assert len(results["accuracies"]) == 2 and min(results["accuracies"]) > 0.93
+    plain, genetic, decoded = results["sizes"]
+    assert genetic < plain / 2 and decoded == plain
+    assert results["difference"] < 1e-4
+    assert pictures(outputs) == 1
+
+
+@pytest.fixture
+def evolved(root, tmp_path, monkeypatch) -> Path:
+    """A project folder in which a tiny evolution ran, with its own mlflow.db."""
+    yaml = YAML()
+    params = yaml.load(root / "params.yaml")
+    params["network"] |= {"width": 0.0625, "n_genes": 6, "T": 2}
+    params["prepare"] |= {"max_train_images": 100, "max_test_images": 20}
+    params["evolve"] |= {"n_generations": 2, "population_size": 3, "proxy_epochs": 1}
+    yaml.dump(params, tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "data/raw").mkdir(parents=True)
+    own = {"PYTHONPATH": str(root), "GEE_TRACKING": "on", "GEE_WORKERS": "1", "GEE_COMPILE": "0"}
+    for stage in ("prepare", "evolve"):
+        command = [sys.executable, "-m", f"pipelines.{stage}"]
+        subprocess.run(command, cwd=tmp_path, env=os.environ | own, check=True, timeout=300)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the kernel's transport
+def test_the_candidates_of_an_evolution_are_read_from_mlflow_and_the_winner_is_the_pipelines(root, evolved, monkeypatch):
+    rows = "table[['generation', 'index', 'fitness', 'sigma_O']].values.tolist()"
+    values = f"{{'rows': {rows}, 'winner': winner[['generation', 'index']].tolist()}}"
+    uri = f"sqlite:///{evolved}/mlflow.db"
+    results, outputs = run(root / "notebooks/read_candidates.ipynb", monkeypatch, values, MLFLOW_TRACKING_URI=uri)
+    assert [row[:2] for row in results["rows"]] == [[g, i] for g in range(2) for i in range(3)]
+    assert all(sigma > 0 for *_, sigma in results["rows"])
+    genotype = json.loads((evolved / "models/evolve/genotype.json").read_text())
+    assert results["winner"] == [genotype["generation"], genotype["index"]]
+    g, i = results["winner"]
+    assert results["rows"][3 * g + i][2] == pytest.approx(genotype["fitness"])
+    assert results["rows"][3 * g + i][3] == pytest.approx(genotype["sigma_O"])
+    assert pictures(outputs) == 2

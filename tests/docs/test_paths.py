@@ -1,0 +1,49 @@
+"""What the pages name is there: files of the repository, modules and benchmarks."""
+
+import re
+
+import pytest
+
+from gee_core.data.prepared import Meta
+from gee_core.export.model_card import ModelCard
+from gee_core.model.wired import Architecture
+from pipelines.inputs.genotype_file import GenotypeFile
+
+FOLDERS = "gee_core|pipelines|tests|benchmarks|studies|presets|notebooks|docs|\\.ci"
+
+
+def test_every_file_that_a_page_names_exists(root):
+    named = {
+        (page.relative_to(root).as_posix(), path)
+        for page in (root / "docs").rglob("*.md")
+        for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 15
+    assert [(page, path) for page, path in sorted(named) if not (root / path).exists()] == []
+
+
+def test_every_module_that_a_page_runs_exists(root):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (root / "docs").rglob("*.md"))
+    modules = set(re.findall(r"python -m ((?:benchmarks|pipelines)\.\w+)", text))
+    assert len(modules) > 5
+    assert [name for name in sorted(modules) if not (root / f"{name.replace('.', '/')}.py").exists()] == []
+
+
+def test_no_page_installs_the_package_by_a_name_that_belongs_to_others(root):
+    for page in (root / "docs").rglob("*.md"):
+        assert not re.search(r"pip install +[\"']?gee(?![\w-])", page.read_text(encoding="utf-8")), page
+
+
+@pytest.mark.parametrize(
+    "model, file",
+    [
+        (Meta, "data/prepared/meta.json"),
+        (GenotypeFile, "models/evolve/genotype.json"),
+        (Architecture, "models/train/network.safetensors"),
+        (ModelCard, "models/export/network.onnx"),
+    ],
+)
+def test_the_page_of_files_names_every_key_of_the_json_files(root, model, file):
+    lines = (root / "docs/FILES.md").read_text(encoding="utf-8").splitlines()
+    (row,) = [line for line in lines if line.startswith(f"| `{file}`")]
+    assert [key for key in model.model_fields if not re.search(rf"\b{key}\b", row)] == []

@@ -1,0 +1,91 @@
+"""docs/hooks/reference.py: every public name of the library is documented, and the reference shows it."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def reference(hook):
+    return hook("reference")
+
+
+PACKAGE = {
+    "__init__.py": '''
+"""A package."""
+from sample.tools import documented, undocumented
+__all__ = ["documented", "undocumented"]
+''',
+    "tools.py": '''
+"""Tools."""
+import torch
+
+def documented():
+    """Does something.
+
+    In detail.
+    """
+
+def undocumented(): ...
+
+def _private(): ...
+
+class Thing:
+    """A thing."""
+    def extra_repr(self): ...
+    def method(self): ...
+
+class Step(torch.autograd.Function):
+    """A step."""
+    @staticmethod
+    def forward(ctx, x): ...
+''',
+    "silent.py": "x = 1\n",
+}
+
+
+@pytest.fixture
+def sample(tmp_path, reference):
+    (tmp_path / "sample").mkdir()
+    for name, text in PACKAGE.items():
+        (tmp_path / "sample" / name).write_text(text.lstrip())
+    return reference.load(tmp_path, "sample")
+
+
+def test_nothing_public_is_undocumented_or_missing_in_the_reference(reference):
+    package = reference.load()
+    assert {"encode", "decode", "Genome", "load", "InputError"} <= set(reference.public_names(package))
+    assert reference.gaps(package, reference.pages()) == []
+
+
+def test_public_functions_classes_methods_and_modules_without_docstring_are_found(reference, sample):
+    assert sorted(reference.undocumented(sample)) == [
+        "sample.silent",
+        "sample.tools.Thing.method",
+        "sample.tools.undocumented",
+    ]
+
+
+def test_a_public_name_that_no_page_shows_is_a_gap(reference, sample):
+    found = reference.gaps(sample, {"sample.undocumented": "page.md"})
+    assert "sample.documented is on no page of docs/reference" in found
+    assert "sample.undocumented has no docstring" in found
+    assert not any("undocumented is on no page" in gap for gap in found)
+
+
+def test_a_constant_may_be_documented_by_its_module(reference):
+    assert "`NETWORKS`" in reference.summary(reference.load()["NETWORKS"])
+
+
+def test_a_gap_ends_the_build(reference, monkeypatch):
+    from mkdocs.exceptions import PluginError
+
+    monkeypatch.setattr(reference, "pages", dict)
+    with pytest.raises(PluginError, match=r"gee_core\.encode is on no page of docs/reference"):
+        reference.on_pre_build(None)
+
+
+def test_the_table_links_every_name_and_says_what_it_is_for(reference, sample):
+    shown = {"sample.documented": "one.md", "sample.undocumented": "two.md"}
+    assert reference.table(sample, shown).splitlines()[2:] == [
+        "| [`documented`](one.md#sample.documented) | Does something. |",
+        "| [`undocumented`](two.md#sample.undocumented) |  |",
+    ]
