@@ -120,12 +120,11 @@ optimizer = torch.optim.Adam(encoded.parameters(), lr=1e-2)
 loss = nn.functional.cross_entropy(encoded(x).mean(0), labels)
 loss.backward()
 optimizer.step()
+functional.reset_net(encoded)
 assert genes and all(not torch.equal(old, new) for old, new in zip(genes, encoded.genome.parameters(), strict=True))
 
-plain = gee_core.decode(encoded)
+plain = gee_core.decode(encoded.eval())
 assert count(plain) == count(net)
-for network in (encoded, plain):
-    functional.reset_net(network.eval())
 torch.testing.assert_close(plain(x), encoded(x))
 print(gee_core.__file__)
 """
