@@ -69,7 +69,7 @@ def kind(field: dict) -> str:
 
 def _bounds(field: dict) -> list[str]:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    return [f"{sign} {_number(field[name])}" for name, sign in signs.items() if name in field]
+    return [f"{sign}\u00a0{_number(field[name])}" for name, sign in signs.items() if name in field]
 
 
 def _number(value: float) -> str:

@@ -89,3 +89,9 @@ def test_the_table_links_every_name_and_says_what_it_is_for(reference, sample):
         "| [`documented`](one.md#sample.documented) | Does something. |",
         "| [`undocumented`](two.md#sample.undocumented) |  |",
     ]
+
+
+def test_products_in_docstrings_are_no_emphasis(hook):
+    escaped = hook("docstrings").escaped
+    assert escaped("spikes (T*B, C) of (T*B, K)") == "spikes (T\\*B, C) of (T\\*B, K)"
+    assert escaped("``k*k`` and *this*\n\n    k*k\n") == "``k*k`` and *this*\n\n    k*k\n"
