@@ -47,7 +47,11 @@ def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_sta
 ):
     folder = in_project(train={"epochs": 2})
     (folder / "models/evolve").mkdir(parents=True)
-    genotype = '{"network": "vgg16", "n_genes": 6, "seed": 1, "sigma_O": 0.3, "sigma_X": [' + ", ".join(["0.4"] * 8) + "]}"
+    genotype = (
+        '{"network": "vgg16", "n_genes": 6, "form": "per_layer", "seed": 1, "sigma_O": 0.3, "sigma_X": ['
+        + ", ".join(["0.4"] * 8)
+        + "]}"
+    )
     (folder / "models/evolve/genotype.json").write_text(genotype)
     CHECKPOINT.parent.mkdir(parents=True)
     CHECKPOINT.write_bytes(b"the one before")
