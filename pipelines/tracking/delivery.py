@@ -103,7 +103,7 @@ class Delivery:
                     continue
                 self._outbox.note_refused(entry, reason(error))
                 if len(self._outbox.refused) == 1:
-                    log.warning("MLflow refuses an entry: %s; the run goes on", reason(error))
+                    log.warning("MLflow refuses an entry: %s; the run continues", reason(error))
             else:
                 self._outbox.note_written(entry)
             self._advance(entry, time.monotonic() - start)
