@@ -66,5 +66,7 @@ def choose_engine(
     except ModuleNotFoundError as error:
         if error.name not in ("dask", "distributed"):
             raise
-        raise InputError("GEE_ENGINE = dask: the package distributed is missing", 'pip install -e "./pipelines[dask]"') from None
+        raise InputError(
+            "GEE_ENGINE = dask: the package distributed is missing", 'pip install -e "./pipelines[dask]"'
+        ) from None
     return Dask(count, threads, own_requirements(images, bases), Settings.read().dask)

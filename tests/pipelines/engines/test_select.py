@@ -63,7 +63,9 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(missing, b
 
     monkeypatch.setenv("GEE_ENGINE", "dask")
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(InputError, match=r'^GEE_ENGINE = dask: the package distributed is missing: pip install -e "./pipelines\[dask\]"$'):
+    with pytest.raises(
+        InputError, match=r'^GEE_ENGINE = dask: the package distributed is missing: pip install -e "./pipelines\[dask\]"$'
+    ):
         choose_engine(2, 1, [digits], [base])
 
 
