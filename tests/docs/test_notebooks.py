@@ -82,7 +82,7 @@ def evolved(root, tmp_path, monkeypatch) -> Path:
 @pytest.mark.filterwarnings("ignore")  # of the kernel's transport
 def test_the_candidates_of_an_evolution_are_read_from_mlflow_and_the_winner_is_the_pipelines(root, evolved, monkeypatch):
     rows = "table[['generation', 'index', 'fitness', 'sigma_O']].values.tolist()"
-    values = f"{{'rows': {rows}, 'winner': winner[['generation', 'index']].tolist()}}"
+    values = f"{{'rows': {rows}, 'winner': winner[['generation', 'index']].astype(int).tolist()}}"
     uri = f"sqlite:///{evolved}/mlflow.db"
     results, outputs = run(root / "notebooks/read_candidates.ipynb", monkeypatch, values, MLFLOW_TRACKING_URI=uri)
     assert [row[:2] for row in results["rows"]] == [[g, i] for g in range(2) for i in range(3)]

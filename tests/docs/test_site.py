@@ -64,10 +64,11 @@ def test_sources_of_the_site_are_not_part_of_it(site):
 def test_a_dead_link_fails_the_build(root, tmp_path, link):
     for name in ("docs", "gee_core", "notebooks", "pipelines"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("mkdocs.yml", "params.yaml"):
+    for name in ("mkdocs.yml", "params.yaml", "README.md"):
         shutil.copy(root / name, tmp_path)
     with (tmp_path / "docs/FILES.md").open("a", encoding="utf-8") as page:
         page.write(f"\n{link}\n")
     built = build(tmp_path, tmp_path / "site")
     assert built.returncode != 0
-    assert link[4:-1].split("#")[-1] in built.stderr
+    (warning,) = [line for line in built.stderr.splitlines() if line.startswith("WARNING")]
+    assert "FILES.md" in warning and link[4:-1].split("#")[-1] in warning
