@@ -79,7 +79,8 @@ def summary(member: griffe.Object | griffe.Alias) -> str:
         about = member.final_target.parent.docstring if member.is_alias else None
         text = about.value if about and f"``{member.name}``" in about.value else ""
         text = text or (f"`{member.value}`" if member.name.startswith("__") else "")
-    return re.sub(r"\s+", " ", text.split("\n\n")[0]).replace("``", "`").strip()
+    line = re.sub(r"\s+", " ", text.split("\n\n")[0]).replace("``", "`").strip()
+    return re.sub(r"(?<=\w)\*(?=\w)", r"\*", line)  # products are no emphasis
 
 
 def table(package: griffe.Module, shown: dict[str, str]) -> str:

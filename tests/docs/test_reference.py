@@ -75,6 +75,10 @@ def test_a_constant_may_be_documented_by_its_module(reference):
     assert "`NETWORKS`" in reference.summary(reference.load()["NETWORKS"])
 
 
+def test_a_product_in_the_table_is_no_emphasis(reference):
+    assert r"(T\*B, ...)" in reference.summary(reference.load()["LIF"])
+
+
 def test_a_gap_ends_the_build(reference, monkeypatch):
     from mkdocs.exceptions import PluginError
 
