@@ -26,7 +26,7 @@ lint: install-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 docs: install-dev
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: $(RUN)
 $(RUN): $(NEEDS) | $(BIN)/python
