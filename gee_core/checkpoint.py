@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.errors import DivergedError, InputError
+from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.model.network import SpikingNetwork, to_channels_last
 from gee_core.model.wired import Architecture, architecture_of, empty_network
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -43,12 +43,12 @@ def load(path: Path | str) -> SpikingNetwork:
     try:
         net = empty_network(Architecture.model_validate(saved))
     except (ValidationError, ValueError) as error:
-        raise InputError(f"{path}: does not describe a network of build_network ({_in_short(error)})") from None
+        raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
     try:
         net.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
         lost = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     except RuntimeError as error:
-        raise InputError(f"{path}: does not fit the network ({_in_short(error)})") from None
+        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
     if lost:
         raise DivergedError(f"{path}: {lost[0]} holds values that are not finite")
     return to_channels_last(net)
@@ -94,7 +94,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         return load_file(path), meta
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({_in_short(error)})") from None
+        raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
 def _with_meta(digest: "hashlib._Hash", meta: dict) -> str:
@@ -102,7 +102,3 @@ def _with_meta(digest: "hashlib._Hash", meta: dict) -> str:
     both = digest.copy()
     both.update(json.dumps(meta, sort_keys=True).encode())
     return both.hexdigest()
-
-
-def _in_short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
