@@ -13,7 +13,7 @@ from gee_core.seeding import derive_seed, torch_generator
 
 
 class ImageShape(Protocol):
-    """What a network has to know of its images; ``data.prepared.Meta`` is one."""
+    """What a network has to know about its images; ``data.prepared.Meta`` is one."""
 
     @property
     def num_classes(self) -> int: ...
@@ -74,10 +74,10 @@ def architecture_of(net: nn.Module) -> Architecture:
     if not isinstance(net, SpikingNetwork) or not built_with:
         raise ValueError(f"{type(net).__name__} was not made by build_network: save its state_dict() with safetensors or torch")
     genome = genome_of(net)
-    lif = {"surrogate" if key == "surrogate_name" else key: value for key, value in built_with["lif"].items()}
-    own = {"name": built_with["name"], "width": built_with["width"], "n_genes": None if genome is None else genome.n_genes}
-    sizes = {key: built_with[key] for key in ("num_classes", "in_channels", "image_size")}
-    return Architecture(network=NetworkConfig(**own, **lif), **sizes)
+    sizes = dict(built_with)
+    lif = dict(sizes.pop("lif"))
+    own = {"name": sizes.pop("name"), "width": sizes.pop("width"), "surrogate": lif.pop("surrogate_name")}
+    return Architecture(network=NetworkConfig(**own, **lif, n_genes=None if genome is None else genome.n_genes), **sizes)
 
 
 def plain_parameters(network: NetworkConfig, meta: ImageShape) -> int:

@@ -64,22 +64,11 @@ def batch_norm_spikes(
 
 
 def batch_norm_spikes_gradient(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    residual: Tensor | None,
-    grad_s: Tensor,
-    T: int,
-    rows: int,
-    tau: float,
-    decay_input: bool,
-    v_threshold: float,
-    alpha: float,
+    x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`."""
+    weight, bias, mean, var = norm
+    tau, decay_input, v_threshold, alpha = lif
     y = _split(x, rows)
     inv_std = (var + eps).rsqrt()
     scale, shift = _affine(weight, bias, mean, inv_std)
