@@ -18,11 +18,9 @@ from gee_core.storage.json_object import read_json_object
 
 
 def save(path: Path | str, net: nn.Module) -> None:
-    """Write a network of ``build_network`` to ``path``, and what ``load`` needs to rebuild it to the JSON file beside it.
+    """Write a network of ``build_network``, encoded or plain, to ``path``, by convention ``….safetensors``.
 
-    Args:
-        path: by convention ``….safetensors``; both files are written atomically.
-        net: the network, encoded or plain.
+    The JSON file beside it holds what ``load`` needs to rebuild the network. Both are written atomically.
 
     Raises:
         ValueError: ``net`` was not made by ``build_network``.
@@ -85,11 +83,7 @@ def verify_tensors(path: Path) -> dict:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the meta that ``save_tensors`` wrote.
-
-    Raises:
-        InputError: one of the files is missing or damaged, or the two do not belong together.
-    """
+    """The tensors and the meta that ``save_tensors`` wrote, verified by ``verify_tensors``."""
     meta = verify_tensors(path)
     try:
         return load_file(path), meta
@@ -98,7 +92,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def _with_meta(digest: "hashlib._Hash", meta: dict) -> str:
-    """The checksum of the tensors' bytes, whose ``digest`` it is, followed by the canonical JSON of ``meta``."""
+    """The checksum of the tensors' bytes, which ``digest`` has seen, followed by the canonical JSON of ``meta``."""
     both = digest.copy()
     both.update(json.dumps(meta, sort_keys=True).encode())
     return both.hexdigest()

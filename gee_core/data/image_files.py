@@ -86,7 +86,7 @@ def decode_in_order(
     Raises:
         InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is not a whole number.
     """
-    n_workers = min(loader_workers(), len(batches)) if len(batches) > 1 else 0
+    n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever
     loader = DataLoader(
         _Files(files, root, form),
@@ -97,7 +97,7 @@ def decode_in_order(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
-    with _explained_loss_of_workers():
+    with _explained_loss_of_workers(n_workers):
         for images in loader:
             if isinstance(images, str):
                 raise InputError(images)
@@ -105,7 +105,7 @@ def decode_in_order(
 
 
 @contextlib.contextmanager
-def _explained_loss_of_workers() -> Iterator[None]:
+def _explained_loss_of_workers(n_workers: int) -> Iterator[None]:
     """Explain torch's errors for a worker that died, for example because the shared memory for its images was full."""
     try:
         yield
@@ -116,7 +116,7 @@ def _explained_loss_of_workers() -> Iterator[None]:
         full = "No space left" in text or "shared memory" in text or "Bus error" in text
         why = "no space in shared memory, /dev/shm" if full else "out of memory, or killed"
         raise InputError(
-            f"a process that decodes images died ({why}): set GEE_LOADER_WORKERS=0 or fewer than {loader_workers()}, "
+            f"a process that decodes images died ({why}): set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, "
             "or make /dev/shm larger (docker run --shm-size=2g)"
         ) from None
 
@@ -124,15 +124,6 @@ def _explained_loss_of_workers() -> Iterator[None]:
 def as_array(files: Sequence[str]) -> np.ndarray:
     """File names as one array of bytes, because workers would gradually copy a list of a million strings."""
     return np.array([os.fsencode(name) for name in files])
-
-
-def loader_workers() -> int:
-    """The number of processes that decode images; 0 decodes in this one.
-
-    Raises:
-        InputError: GEE_LOADER_WORKERS is not a whole number >= 0.
-    """
-    return CoreSettings.read().loader_workers
 
 
 class _Files(Dataset):
@@ -153,8 +144,7 @@ def _open(path: Path) -> Image.Image:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
             raise InputError(f"{path}: not a file: replace or remove it")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is below Pillow's
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is below Pillow's
             image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""

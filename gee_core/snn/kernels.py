@@ -180,7 +180,8 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
                 return _compiled(loop)(x, *args)
         except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
             _compiles[0] = False
-            log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", _brief(error))
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", reason)
     return loop(x, *args)
 
 
@@ -191,7 +192,3 @@ _compiles: list[bool] = []
 @functools.cache
 def _compiled(loop: Callable) -> Callable:
     return torch.compile(loop, dynamic=True, fullgraph=True, options={"compile_threads": 1})
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
