@@ -28,42 +28,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = [
-    "LIF",
-    "NETWORKS",
-    "Genome",
-    "Genotype",
-    "InputError",
-    "__version__",
-    "build_network",
-    "compress",
-    "conv_chain",
-    "decode",
-    "encode",
-    "evolve",
-    "load",
-    "measure_energy",
-    "save",
-    "to_onnx",
-]
+__all__ = ["Genome", "Genotype", "compress", "conv_chain", "decode", "encode"]
+__all__ += ["LIF", "NETWORKS", "build_network", "load", "save"]
+__all__ += ["InputError", "__version__", "evolve", "measure_energy", "to_onnx"]
 
-_HOMES = {
-    "LIF": "snn.lif",
-    "NETWORKS": "model.zoo",
-    "Genome": "genome.encoding",
-    "Genotype": "genome.genotype",
-    "InputError": "errors",
-    "build_network": "model.network",
-    "compress": "genome.compress",
-    "conv_chain": "genome.encoding",
-    "decode": "genome.encoding",
-    "encode": "genome.encoding",
-    "evolve": "evolution.loop",
-    "load": "checkpoint",
-    "measure_energy": "evaluation.energy",
-    "save": "checkpoint",
-    "to_onnx": "export.to_onnx",
+_MODULES = {
+    "checkpoint": "load save",
+    "errors": "InputError",
+    "evaluation.energy": "measure_energy",
+    "evolution.loop": "evolve",
+    "export.to_onnx": "to_onnx",
+    "genome.compress": "compress",
+    "genome.encoding": "Genome conv_chain decode encode",
+    "genome.genotype": "Genotype",
+    "model.network": "build_network",
+    "model.zoo": "NETWORKS",
+    "snn.lif": "LIF",
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""
 
 _EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "cma": "evolve"}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.errors import DivergedError, InputError
+from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.model.network import SpikingNetwork, to_channels_last
 from gee_core.model.wired import Architecture, architecture_of, empty_network
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -18,11 +18,9 @@ from gee_core.storage.json_object import read_json_object
 
 
 def save(path: Path | str, net: nn.Module) -> None:
-    """Write a network of ``build_network`` to ``path``, and what ``load`` needs to rebuild it to the JSON file beside it.
+    """Write a network of ``build_network``, encoded or plain, to ``path``, by convention ``….safetensors``.
 
-    Args:
-        path: by convention ``….safetensors``; both files are written atomically.
-        net: the network, encoded or plain.
+    The JSON file beside it holds what ``load`` needs to rebuild the network. Both are written atomically.
 
     Raises:
         ValueError: ``net`` was not made by ``build_network``.
@@ -43,12 +41,12 @@ def load(path: Path | str) -> SpikingNetwork:
     try:
         net = empty_network(Architecture.model_validate(saved))
     except (ValidationError, ValueError) as error:
-        raise InputError(f"{path}: does not describe a network of build_network ({_in_short(error)})") from None
+        raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
     try:
         net.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
         lost = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     except RuntimeError as error:
-        raise InputError(f"{path}: does not fit the network ({_in_short(error)})") from None
+        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
     if lost:
         raise DivergedError(f"{path}: {lost[0]} holds values that are not finite")
     return to_channels_last(net)
@@ -85,24 +83,16 @@ def verify_tensors(path: Path) -> dict:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the meta that ``save_tensors`` wrote.
-
-    Raises:
-        InputError: one of the files is missing or damaged, or the two do not belong together.
-    """
+    """The tensors and the meta that ``save_tensors`` wrote, verified by ``verify_tensors``."""
     meta = verify_tensors(path)
     try:
         return load_file(path), meta
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({_in_short(error)})") from None
+        raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
 def _with_meta(digest: "hashlib._Hash", meta: dict) -> str:
-    """The checksum of the tensors' bytes, whose ``digest`` it is, followed by the canonical JSON of ``meta``."""
+    """The checksum of the tensors' bytes, which ``digest`` has seen, followed by the canonical JSON of ``meta``."""
     both = digest.copy()
     both.update(json.dumps(meta, sort_keys=True).encode())
     return both.hexdigest()
-
-
-def _in_short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

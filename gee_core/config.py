@@ -75,7 +75,7 @@ class NetworkConfig(Section):
     """Membrane potential after a spike; null subtracts V_th instead (soft reset)."""
     detach_reset: bool
     """Whether the gradient ignores the reset."""
-    surrogate: str
+    surrogate: Annotated[str, Field(serialization_alias="surrogate_name")]
     """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
     surrogate_alpha: Scale
     """α, slope of the surrogate gradient."""
@@ -90,8 +90,7 @@ class NetworkConfig(Section):
 
     def lif(self) -> dict:
         """The arguments of `gee_core.snn.lif.LIF`."""
-        values = self.model_dump(exclude={"name", "width", "n_genes"})
-        return {"surrogate_name" if key == "surrogate" else key: value for key, value in values.items()}
+        return self.model_dump(exclude={"name", "width", "n_genes"}, by_alias=True)
 
 
 class PrepareConfig(Section):

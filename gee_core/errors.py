@@ -18,5 +18,10 @@ class InputError(ValueError):
         return self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
 
 
+def in_short(error: Exception, length: int = 200) -> str:
+    """The message of ``error`` on one line, cut to ``length``; the name of its type if it has no message."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 class DivergedError(InputError):
     """The parameters are valid, but training with them produced values that are not finite."""

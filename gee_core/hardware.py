@@ -20,44 +20,34 @@ class Compute:
 
     @classmethod
     def of(cls, device: str, precision: str = "auto") -> "Compute":
-        """Resolve names as params.yaml has them.
+        """Resolve the names in params.yaml.
 
         Args:
-            device: ``auto`` takes CUDA where there is one, else the CPU; other names are taken as they are.
-            precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware multiplies it natively.
+            device: the name of a device, or ``auto``: CUDA if available, else the CPU.
+            precision: ``fp32``, ``bf16``, or ``auto``: bf16 if the hardware multiplies it natively.
 
         Raises:
             InputError: the CUDA device does not exist.
         """
-        found = _device(device)
-        return cls(found, _dtype(precision, found))
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        found, n_cuda = torch.device(device), torch.cuda.device_count()
+        if found.type == "cuda" and (found.index or 0) >= n_cuda:
+            raise InputError(f"base.device = {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu")
+        bf16 = precision == "bf16"
+        if precision == "auto" and found.type == "cuda":
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        elif precision == "auto":
+            bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return cls(found, torch.bfloat16 if bf16 else torch.float32)
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision; float32 switches it off."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"base.device = {name}: torch sees {torch.cuda.device_count()} CUDA devices", "set it to auto or cpu")
-    return device
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        if device.type == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bf16" if native else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
 def set_threads(largest_activation: int | float) -> None:
-    """One CPU thread where no layer has more than 2²⁰ values (batch and steps included), else torch's default.
+    """Use one CPU thread if no layer has more than 2²⁰ values (batch and steps included), else torch's default.
 
     Sharing so little work between threads costs more than it saves.
     """
@@ -68,7 +58,7 @@ def set_threads(largest_activation: int | float) -> None:
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks for the next step instead of returning them to the system.
 
-    A training step frees and allocates the same tensors again and again, and each time pays for page faults. Entry points
+    Otherwise every training step, which frees and allocates the same tensors, would pay for page faults again. Entry points
     call this once per process; with another C library it does nothing.
     """
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -1,14 +1,13 @@
-"""One seed → independent named random generators, so that no part of a run disturbs another's draws.
+"""Independent random generators, each derived from the seed of the run and the names of its purpose.
 
-A generator is derived from a seed and the names of its purpose, not handed on from call to call: epoch 7 of a training
-draws the same numbers whether epochs 1-6 ran in this process or before a restart.
+No generator is passed on from call to call: epoch 7 of a training run draws the same numbers whether epochs 1-6 ran in this
+process or before a restart.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 
@@ -23,16 +22,11 @@ def torch_generator(seed: int, *names: str | int, device: str | torch.device = "
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *names))
 
 
-def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A numpy generator for the purpose ``names``."""
-    return np.random.default_rng(derive_seed(seed, *names))
-
-
 @contextmanager
 def private_torch_rng(seed: int) -> Iterator[None]:
-    """Inside, torch's global CPU generator starts at ``seed``; afterwards it is as it was.
+    """Context in which torch's global CPU generator starts at ``seed``; on exit its old state is restored.
 
-    For library code that draws from the global generator only (torchvision's transforms).
+    For library code that can only draw from the global generator (torchvision's transforms).
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,1 +1,1 @@
-"""Images: where they come from, how they are split, kept, read and augmented."""
+"""Images: sources, splits, files on disk, batches and augmentation."""

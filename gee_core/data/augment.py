@@ -23,10 +23,10 @@ ERASING_TRIES = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """How training images are augmented; zeros and False switch a part off."""
+    """How training images are augmented; zeros and False switch an operation off."""
 
     crop_padding: int
-    """Pixels of black around the image, from which its size is cropped at random."""
+    """Width in pixels of the black border that is added before the image is cropped to its size at a random place."""
     flip: bool
     """Mirror half of the images, left to right."""
     randaugment: int
@@ -48,7 +48,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Normalise:
-    """Images with values 0 … 255 → network input, (x / 255 - mean) / std, in float32 and channels-last layout."""
+    """Turns images with values 0 … 255 into network input: (x / 255 - mean) / std, in float32 and channels-last layout."""
 
     mean: tuple[float, ...]
     """Of each channel, of images in [0, 1]."""
@@ -66,10 +66,7 @@ class Normalise:
 def to_input(
     images_BCHW: Tensor, normalise: Normalise, augment: Augment | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
-    """uint8 images → network input, float32 (B, C, H, W), augmented if asked.
-
-    ``augment`` needs ``generator``, on the CPU.
-    """
+    """uint8 images → network input, float32 (B, C, H, W), augmented by ``augment`` with draws from a CPU ``generator``."""
     if augment is None:
         return normalise(images_BCHW)
     if generator is None:
@@ -81,7 +78,7 @@ def to_input(
 
 
 def crop_and_flip(images_BCHW: Tensor, padding: int, top_B: Tensor, left_B: Tensor, mirrored_B: Tensor) -> Tensor:
-    """Each image padded with zeros, cut to its own size from (top, left) of the padded one, mirrored where asked."""
+    """Pad each image with zeros, crop it to its old size at (top, left), and flip those that are ``mirrored``."""
     H, W = images_BCHW.shape[2:]
     rows_BH = top_B[:, None] + torch.arange(H)
     columns_W = torch.arange(W)

@@ -1,7 +1,7 @@
 """Folders of images: train/ and test/ (or val/), one folder per class in each.
 
-Links are followed where people make them, also out of the folder: the root, the class folders and image files. Folders below
-a class folder that are links are not, so that no circle of links is walked. What a link leads to has to be an image.
+The root, the class folders and the image files may be links, also to places outside. Links to folders below a class folder
+are not followed, because they could form a cycle. What a link leads to has to be an image.
 """
 
 import os
@@ -23,8 +23,8 @@ class FileList:
     files: list[str]
     labels: Tensor
 
-    def part(self, indices: Tensor) -> "FileList":
-        """Those at ``indices``."""
+    def subset(self, indices: Tensor) -> "FileList":
+        """The files at ``indices``."""
         return FileList([self.files[i] for i in indices.tolist()], self.labels[indices])
 
 
@@ -93,7 +93,7 @@ def _list_split(root: Path, split: Path, class_names: tuple[str, ...]) -> FileLi
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:
-    """Images in ``folder`` and the folders inside it; hidden files, such as macOS's ``._x.jpg``, are none."""
+    """Images in ``folder`` and the folders inside it; hidden files, such as macOS's ``._x.jpg``, are ignored."""
     found: list[str] = []
 
     def fail(error: OSError) -> None:

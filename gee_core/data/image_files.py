@@ -25,32 +25,32 @@ from gee_core.settings import CoreSettings
 
 GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""What files are tried as, whatever they are called. Pillow knows forty more, and starts Ghostscript for one of them."""
+"""The formats that files may have, whatever their names. Pillow knows forty more, and starts Ghostscript for one of them."""
 MAX_PIXELS = 2**26
-"""Of a file: 67 million, a fifth of a gigabyte decoded."""
+"""Most pixels of a file: 67 million, a fifth of a gigabyte when decoded."""
 FORK = "fork" if sys.platform == "linux" else None
-"""How decoding processes start. In a process that was itself spawned, as candidates' are, the default would spawn them too,
-and each would load torch, for seconds, at every epoch's start."""
+"""How decoding processes start. In a spawned process, such as a candidate's, the default would be to spawn them as well, and
+each would spend seconds on loading torch at the start of every epoch."""
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every decoded image is brought to."""
+    """Size and channels that every decoded image gets."""
 
     image_size: int
     """Side in pixels."""
     in_channels: int
     """1 (grey) or 3 (RGB)."""
     resize: bool
-    """Bring other sizes to ``image_size`` (shorter side resized, centre cropped); if not, they are an error."""
+    """Whether other sizes are brought to ``image_size`` (shorter side resized, centre cropped) or are an error."""
 
 
 def header(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether it is grey, without decoding it.
+    """Width, height and whether the image is grey, without decoding it.
 
     Raises:
-        InputError: it is no image.
+        InputError: the file is not an image.
     """
     with _open(path) as image:
         return *image.size, image.mode in GREY_MODES
@@ -60,7 +60,7 @@ def decode(path: Path, form: Form) -> np.ndarray:
     """The image (C, H, W), uint8.
 
     Raises:
-        InputError: it is damaged, too large to be decoded safely, or of another size where ``form`` does not resize.
+        InputError: it is damaged, too large to be decoded safely, or of another size although ``form`` does not resize.
     """
     with _open(path) as image:
         if not form.resize and image.size != (form.image_size, form.image_size):
@@ -80,14 +80,14 @@ def decode_in_order(
 ) -> Iterator[Tensor]:
     """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, in that order.
 
-    Decodes in worker processes, a few batches ahead, so memory does not grow with the number of files. Their number is
-    GEE_LOADER_WORKERS, by default one per CPU and at most 8; it does not change what comes out.
+    GEE_LOADER_WORKERS processes decode a few batches ahead, so memory does not grow with the number of files. The number of
+    processes does not change the result.
 
     Raises:
-        InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is no whole number.
+        InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is not a whole number.
     """
-    n_workers = min(loader_workers(), len(batches)) if len(batches) > 1 else 0
-    Image.init()  # here, not in each worker: one that is forked while another thread imports could wait for ever
+    n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
+    Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever
     loader = DataLoader(
         _Files(files, root, form),
         batch_size=None,
@@ -97,7 +97,7 @@ def decode_in_order(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
-    with _explained_loss_of_workers():
+    with _explained_loss_of_workers(n_workers):
         for images in loader:
             if isinstance(images, str):
                 raise InputError(images)
@@ -105,8 +105,8 @@ def decode_in_order(
 
 
 @contextlib.contextmanager
-def _explained_loss_of_workers() -> Iterator[None]:
-    """A worker hands images over in shared memory; where that is full, it dies or fails with one of torch's errors."""
+def _explained_loss_of_workers(n_workers: int) -> Iterator[None]:
+    """Explain torch's errors for a worker that died, for example because the shared memory for its images was full."""
     try:
         yield
     except RuntimeError as error:
@@ -116,27 +116,18 @@ def _explained_loss_of_workers() -> Iterator[None]:
         full = "No space left" in text or "shared memory" in text or "Bus error" in text
         why = "no space in shared memory, /dev/shm" if full else "out of memory, or killed"
         raise InputError(
-            f"a process that decodes images died ({why}): set GEE_LOADER_WORKERS=0 or fewer than {loader_workers()}, "
+            f"a process that decodes images died ({why}): set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, "
             "or make /dev/shm larger (docker run --shm-size=2g)"
         ) from None
 
 
 def as_array(files: Sequence[str]) -> np.ndarray:
-    """File names as one array of bytes: a list of a million strings would be copied into every worker bit by bit."""
+    """File names as one array of bytes, because workers would gradually copy a list of a million strings."""
     return np.array([os.fsencode(name) for name in files])
 
 
-def loader_workers() -> int:
-    """The number of processes that decode images; 0 decodes in this one.
-
-    Raises:
-        InputError: GEE_LOADER_WORKERS is not a whole number >= 0.
-    """
-    return CoreSettings.read().loader_workers
-
-
 class _Files(Dataset):
-    """Batches of decoded files by index; a message in place of the batch where a file cannot be read."""
+    """Batches of decoded files by index; an error message in place of a batch with a file that cannot be read."""
 
     def __init__(self, files: np.ndarray, root: Path, form: Form):
         self._files, self._root, self._form = files, root, form
@@ -151,19 +142,18 @@ class _Files(Dataset):
 
 def _open(path: Path) -> Image.Image:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
             raise InputError(f"{path}: not a file: replace or remove it")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is below Pillow's
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is below Pillow's
             image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
-        raise InputError(f"{path}: not found{target}; put it back or remove it, then run `dvc repro prepare`") from None
+        raise InputError(f"{path}: not found{target}; put it back or remove it, then prepare the images again") from None
     except Image.DecompressionBombError:
         raise _bomb(path) from None
+    except InputError:
+        raise
     except DAMAGE as error:
-        if isinstance(error, InputError):
-            raise
         raise _damaged(path, error) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()

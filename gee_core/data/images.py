@@ -14,6 +14,9 @@ from torch import Tensor
 
 from gee_core.data.image_files import Form, as_array, decode_in_order
 
+Batches = Iterator[tuple[Tensor, Tensor]]
+"""Images (B, C, H, W) and labels (B,)."""
+
 
 @dataclass(frozen=True, eq=False)
 class PackedImages:
@@ -52,19 +55,14 @@ class PackedImages:
         """The same images on ``device``."""
         return PackedImages(self.images.to(device), self.labels.to(device))
 
-    def batches(
-        self, batch_size: int, generator: torch.Generator | None = None, first: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, C, H, W) and labels (B,): shuffled by ``generator``, or in order without one.
-
-        The first ``first`` batches are skipped.
-        """
+    def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0) -> Batches:
+        """Yield all batches but the first ``first``: shuffled by ``generator``, or in order without one."""
         for indices in index_batches(len(self), batch_size, generator, self.images.device)[first:]:
             yield self.images[indices], self.labels[indices]
 
 
 class StreamedImages:
-    """Images in files below ``root``, decoded batch by batch in worker processes; never in memory as a whole."""
+    """Images in files below ``root``, decoded batch by batch in worker processes; never all in memory at once."""
 
     def __init__(
         self,
@@ -75,7 +73,7 @@ class StreamedImages:
         in_channels: int,
         device: torch.device | str = "cpu",
     ):
-        """``files`` are relative to ``root``; each is brought to ``image_size`` pixels and ``in_channels``."""
+        """``files`` are relative to ``root``; each image gets ``image_size`` pixels and ``in_channels``."""
         if len(files) != len(labels):
             raise ValueError(f"{len(files)} files need as many labels, got {len(labels)}")
         self._files = files if isinstance(files, np.ndarray) else as_array(files)
@@ -99,15 +97,11 @@ class StreamedImages:
         return self._with(self._files[indices.numpy()], self.labels[indices], self.device)
 
     def to(self, device: torch.device | str) -> "StreamedImages":
-        """The same images, their batches brought to ``device``; the labels stay where they are."""
+        """The same images, whose batches are moved to ``device``."""
         return self._with(self._files, self.labels, device)
 
-    def batches(
-        self, batch_size: int, generator: torch.Generator | None = None, first: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, C, H, W) and labels (B,): shuffled by ``generator``, or in order without one.
-
-        The first ``first`` batches are skipped without reading them.
+    def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0) -> Batches:
+        """Yield all batches but the first ``first``, which are not read: shuffled by ``generator``, or in order without one.
 
         Raises:
             InputError: a file is missing or damaged.
@@ -125,15 +119,15 @@ class StreamedImages:
 def index_batches(
     n: int, batch_size: int, generator: torch.Generator | None, device: torch.device | str = "cpu"
 ) -> Sequence[Tensor]:
-    """0 … n-1 in batches, shuffled by ``generator`` where there is one; both kinds of images draw the same order."""
+    """0 … n-1 in batches, shuffled by ``generator`` if there is one; both kinds of images draw the same order."""
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     return order.to(device).split(batch_size) if n else ()
 
 
 def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of images in [0, 1]; 1 for a channel that does not vary.
+    """Mean and standard deviation (1 if the channel is constant) of each channel, of images in [0, 1].
 
-    Counted over the 256 values a pixel can have, hence exact and independent of the order.
+    Computed from a histogram of the 256 values that a pixel can have, hence exact and independent of the order.
     """
     histogram_CV = torch.zeros(images.in_channels, 256, dtype=torch.int64)
     for batch, _ in images.batches(256):

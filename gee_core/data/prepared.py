@@ -30,7 +30,7 @@ class Meta(BaseModel):
 
     dataset: str
     source: str
-    """Where they come from; the root of the files where they are streamed."""
+    """Where they come from; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
     num_classes: Count
     in_channels: Count
@@ -45,7 +45,7 @@ class Meta(BaseModel):
     n_holdout: Count
     stream: bool
     sha256: dict[str, str]
-    """Of every other file; for streamed images also of their names and sizes (`train_images`, `test_images`)."""
+    """Of every other file; for streamed images also of the names and sizes of their files (`train_images`, `test_images`)."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Meta":
@@ -57,7 +57,7 @@ class Meta(BaseModel):
 
     @property
     def normalise(self) -> Normalise:
-        """Makes the network's input of the images."""
+        """Turns the images into the network's input."""
         return Normalise(self.mean, self.std)
 
 
@@ -103,7 +103,7 @@ def write_prepared(
     """Write everything to a folder beside ``folder``, flush it, then rename it to ``folder``.
 
     Raises:
-        InputError: the disk is full, or the folder may not be written to; what was there is as it was.
+        InputError: the disk is full, or the folder is not writable; the old content of ``folder`` is kept.
     """
     partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
     with writing(folder):
@@ -147,18 +147,14 @@ def load_prepared(folder: Path) -> Prepared:
     """Read what ``write_prepared`` wrote, on the CPU; arrays are mapped into memory, not copied.
 
     Raises:
-        InputError: a file is missing, or is not the one that was written.
+        InputError: a file is missing or damaged.
     """
     meta = load_meta(folder)
     for name, expected in meta.sha256.items():
         if "." in name and sha256(_existing(folder / name)) != expected:
             raise InputError(f"{folder / name}: damaged, its checksum is not the one in meta.json")
-    data = Prepared(
-        meta,
-        _read_images(folder, "train", meta),
-        _read_images(folder, "test", meta),
-        _read_array(folder / "holdout.npy"),
-    )
+    train, test = (_read_images(folder, split, meta) for split in ("train", "test"))
+    data = Prepared(meta, train, test, _read_array(folder / "holdout.npy"))
     _check_agreement(data, folder)
     return data
 
@@ -169,11 +165,9 @@ def load_meta(folder: Path) -> Meta:
     Raises:
         InputError: it is missing or damaged.
     """
-    path = folder / "meta.json"
+    path = _existing(folder / "meta.json")
     try:
-        return read_json_model(_existing(path), Meta)
-    except InputError:
-        raise
+        return read_json_model(path, Meta)
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error})") from None
 
@@ -198,7 +192,7 @@ def _within(indices: Tensor, n: int) -> bool:
 
 
 def _put_back(old: Path, folder: Path) -> None:
-    """Undo the first of the two renames where the second did not happen, in this run or in one that was killed."""
+    """Undo the first of the two renames if the second did not happen, in this run or in one that was killed."""
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -218,10 +212,12 @@ def _write_images(folder: Path, split: str, images: PackedImages | StreamedImage
 def _read_images(folder: Path, split: str, meta: Meta) -> PackedImages | StreamedImages:
     labels = _read_array(folder / f"{split}_labels.npy")
     if not meta.stream:
+        path = folder / f"{split}_images.npy"
+        pixels = _read_array(path)
         try:
-            return PackedImages(_read_array(folder / f"{split}_images.npy"), labels)
+            return PackedImages(pixels, labels)
         except ValueError as error:
-            raise _no_array(folder / f"{split}_images.npy", error) from None
+            raise InputError(f"{path}: not an array of prepare's ({error})") from None
     files = os.fsdecode((folder / f"{split}_files.txt").read_bytes()).split("\n")[:-1]
     images = StreamedImages(files, labels, Path(meta.source), meta.image_size, meta.in_channels)
     if _names_and_sizes(images) != meta.sha256.get(f"{split}_images"):
@@ -248,15 +244,11 @@ def _write_array(path: Path, values: Tensor) -> None:
 
 
 def _read_array(path: Path) -> Tensor:
-    # Copy-on-write, not read-only: torch warns of arrays that it could not write to. The file never changes.
-    try:
-        return torch.from_numpy(np.lib.format.open_memmap(_existing(path), mode="c"))
+    _existing(path)
+    try:  # copy-on-write, not read-only: torch warns about arrays that it cannot write to; the file never changes
+        return torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
     except (ValueError, TypeError, EOFError, OverflowError) as error:
-        raise _no_array(path, error) from None
-
-
-def _no_array(path: Path, error: Exception) -> InputError:
-    return error if isinstance(error, InputError) else InputError(f"{path}: not an array of prepare's ({error})")
+        raise InputError(f"{path}: not an array of prepare's ({error})") from None
 
 
 def _existing(path: Path) -> Path:

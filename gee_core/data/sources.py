@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torchvision.transforms.v2.functional as TF
-from torch import Tensor
 from torchvision import datasets
 
 from gee_core.config import PrepareConfig
@@ -17,31 +17,33 @@ from gee_core.data.folders import FileList, list_images
 from gee_core.data.image_files import Form, as_array, decode_in_order, header
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.splits import stratified_indices
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 
 Progress = Callable[[int, int], None]
-"""Called with the images decoded so far and the number of all."""
+"""Called with the number of images decoded so far and the number of all images."""
+
+Part = TypeVar("Part", FileList, PackedImages)
 
 TORCHVISION = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 DIGITS_TEST = 0.2
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
-"""What torchvision raises of files that are not what it wrote."""
+"""What torchvision raises when files are not those that it wrote."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set, its images of one size."""
+    """A data set whose images all have one size."""
 
     source: str
-    """Where it comes from; the root of the files where they are streamed."""
+    """Where it comes from; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
-    """The images that ``cfg`` names, in the part and size that it asks for; read whole, unless ``cfg.stream``.
+    """The images that ``cfg`` names, as many and of the size that it asks for; in memory unless ``cfg.stream``.
 
     Raises:
         InputError: they are missing, damaged, or do not fit ``cfg``.
@@ -74,49 +76,40 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
 def _torchvision(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
     kind, path = TORCHVISION[cfg.dataset], Path(cfg.path)
     try:
-        parts = [_whole_or_download(cfg.dataset, path), kind(path, train=False)]
+        parts = [_train_images(cfg.dataset, path), kind(path, train=False)]
         names = tuple(parts[0].classes)
         train, test = (_packed(part, len(names)) for part in parts)
+    except InputError:
+        raise
     except DAMAGE as error:
-        if isinstance(error, InputError):
-            raise
-        raise _damaged(cfg.dataset, path, error) from None
+        what = f"{path}: the files of {cfg.dataset} are damaged ({in_short(error, 120)})"
+        raise InputError(f"{what}: delete them, then prepare the images again") from None
     return f"torchvision {kind.__name__}", names, train, test
 
 
-def _whole_or_download(dataset: str, path: Path) -> datasets.VisionDataset:
+def _train_images(dataset: str, path: Path) -> datasets.VisionDataset:
+    """torchvision's training images in ``path``, downloaded if they are not there."""
+    kind = TORCHVISION[dataset]
     try:
-        return TORCHVISION[dataset](path, train=True)
+        return kind(path, train=True)
     except RuntimeError as error:
         if "not found" not in str(error):  # they are there, but cannot be read
             raise
-    return _download(dataset, path)
-
-
-def _download(dataset: str, path: Path) -> datasets.VisionDataset:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return TORCHVISION[dataset](path, train=True, download=True)
+            return kind(path, train=True, download=True)
     except (RuntimeError, OSError, EOFError) as error:
-        why = f"the download failed ({' '.join(str(error).split())[:120]})"
-        where = path / "FashionMNIST/raw" if dataset == "fashion_mnist" else path / TORCHVISION[dataset].base_folder
-        folders = "" if dataset == "fashion_mnist" else f", or class folders of images in {path}/train and {path}/test"
+        if dataset == "fashion_mnist":
+            where, folders = path / "FashionMNIST/raw", ""
+            archives = [where / name for name, _ in kind.resources]
+        else:
+            where, folders = path / kind.base_folder, f", or class folders of images in {path}/train and {path}/test"
+            archives = [path / kind.filename]
         what, remedy = f"not found in {where}", f"put torchvision's files there{folders}, or go online"
-        for half in filter(Path.is_file, _archives(dataset, path)):
+        for half in filter(Path.is_file, archives):  # nothing was unpacked from it, so its checksum is wrong
             what, remedy = f"{half} is not complete", "delete it, then put the whole one there or go online"
+        why = f"the download failed ({in_short(error, 120)})"
         raise InputError(f"prepare.dataset = {dataset}: {what}, and {why}: {remedy}") from None
-
-
-def _archives(dataset: str, path: Path) -> list[Path]:
-    """What torchvision downloads; one that is there though nothing was unpacked from it has another checksum than it knows."""
-    if dataset == "fashion_mnist":
-        return [path / "FashionMNIST/raw" / name for name, _ in datasets.FashionMNIST.resources]
-    return [path / TORCHVISION[dataset].filename]
-
-
-def _damaged(dataset: str, path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return InputError(f"{path}: the files of {dataset} are damaged ({reason}): delete them, then `dvc repro prepare`")
 
 
 def _packed(dataset: datasets.VisionDataset, n_classes: int) -> PackedImages:
@@ -130,9 +123,8 @@ def _packed(dataset: datasets.VisionDataset, n_classes: int) -> PackedImages:
 def _from_arrays(
     cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
 ) -> Source:
-    train = train.subset(_kept(train.labels, cfg.max_train_images, cfg.split_seed, "prepare.max_train_images"))
-    test = test.subset(_kept(test.labels, cfg.max_test_images, cfg.split_seed, "prepare.max_test_images"))
-    return Source(source, class_names, _resized(train, cfg.image_size), _resized(test, cfg.image_size))
+    parts = (_part(train, cfg, "max_train_images"), _part(test, cfg, "max_test_images"))
+    return Source(source, class_names, *(_resized(part, cfg.image_size) for part in parts))
 
 
 def _resized(images: PackedImages, size: int | None) -> PackedImages:
@@ -151,9 +143,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}: "
             "set prepare.dataset to folder"
         )
-    train, test = listing.train, listing.test
-    train = train.part(_kept(train.labels, cfg.max_train_images, cfg.split_seed, "prepare.max_train_images"))
-    test = test.part(_kept(test.labels, cfg.max_test_images, cfg.split_seed, "prepare.max_test_images"))
+    train, test = _part(listing.train, cfg, "max_train_images"), _part(listing.test, cfg, "max_test_images")
     form = _common_form(root, train.files + test.files, cfg.image_size)
     if cfg.stream:
         streamed = (StreamedImages(p.files, p.labels, root, form.image_size, form.in_channels) for p in (train, test))
@@ -162,7 +152,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
 
 
 def _common_form(root: Path, files: list[str], image_size: int | None) -> Form:
-    """Grey only where every image is; the size of the first image where none is asked for."""
+    """Grey if every image is; the size of the first image if ``image_size`` is None."""
     in_channels = 1 if all(header(root / name)[2] for name in files) else 3
     if image_size is not None:
         return Form(image_size, in_channels, resize=True)
@@ -200,7 +190,9 @@ def _check_fits(n: int, form: Form) -> None:
         )
 
 
-def _kept(labels: Tensor, at_most: int | None, seed: int, knob: str) -> Tensor:
-    if at_most is None or at_most >= len(labels):
-        return torch.arange(len(labels))
-    return stratified_indices(labels, at_most, seed, knob)
+def _part(images: Part, cfg: PrepareConfig, knob: str) -> Part:
+    """The stratified part of ``images`` that the parameter ``knob`` asks for."""
+    at_most = getattr(cfg, knob)
+    if at_most is None or at_most >= len(images.labels):
+        return images
+    return images.subset(stratified_indices(images.labels, at_most, cfg.split_seed, f"prepare.{knob}"))

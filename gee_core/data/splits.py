@@ -10,10 +10,9 @@ from gee_core.seeding import torch_generator
 
 
 def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
-    """Indices of ``n`` images, ascending, that keep the class proportions of ``labels`` (N,) as rounding allows.
+    """Ascending indices of ``n`` images with the class proportions of ``labels`` (N,), up to rounding.
 
-    Every class that is present keeps at least one image. ``names`` are the draw's purpose, both for its seed and for
-    messages.
+    Every class keeps at least one image. ``names`` are the purpose of the draw, for its seed and for messages.
 
     Raises:
         InputError: ``n`` is more than there are images, or fewer than there are classes.
@@ -35,7 +34,7 @@ def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> 
 
 
 def class_quotas(counts: Tensor, n: int) -> Tensor:
-    """How many of ``n`` images each class gets, of ``counts`` (K,) there are: largest remainder, at least one each.
+    """How many of ``n`` images each class gets if there are ``counts`` (K,): largest remainder, at least one each.
 
     ``n`` must be between the number of classes with images and the number of images.
     """
@@ -52,7 +51,7 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 
 def holdout_indices(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> Tensor:
-    """Indices, ascending, of the stratified part ``fraction`` of the training images on which candidates are scored.
+    """Ascending indices of the training images on which candidates are scored: a stratified ``fraction`` of all.
 
     Raises:
         InputError: a class would be missing from the hold-out or from the images that are left.

@@ -10,6 +10,7 @@ Shapes: T steps, B batch; steps folded into the batch.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from spikingjelly.activation_based.neuron import BaseNode
@@ -33,11 +34,11 @@ class LayerCount:
     macs: int
     """FL: multiply-accumulates per image and step if every input neuron were active."""
     binary: bool = True
-    """Whether its input held nothing but 0 and 1: only then does a spike cost one accumulate."""
+    """Whether its input consists of 0 and 1: only then does a spike cost one accumulate."""
     input_sum: float = 0.0
     input_count: int = 0
     output_rate: float | None = None
-    """Mean firing rate of the neurons behind it; None where there are none."""
+    """Mean firing rate of the neurons behind it; None if there are none."""
     decode_macs: int = 0
     """Multiply-accumulates of building its weight from genes once."""
 
@@ -72,7 +73,7 @@ class Activity:
         return sum(layer.energy_mj(e_mac, e_ac) for layer in self.layers)
 
     def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
-        """The same, with one build of every W from its genes per image."""
+        """``energy_mj``, plus the energy of building every W from its genes once per image."""
         return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
 
 
@@ -88,34 +89,28 @@ def measure_energy(
     and SpikingJelly neurons with its steps folded into the batch.
 
     Args:
-        net: the network; it stays as it is.
+        net: the network; it is not changed.
         inputs: batches on the network's device.
         dtype: bfloat16 for autocast, or float32.
-        on_output: called with the network's output of every batch, so that one pass serves accuracy too.
+        on_output: called with the network's output for every batch, so that the same pass can measure accuracy.
 
     Raises:
         ValueError: there are no inputs.
     """
     plain = for_inference(net)
     counter = _Counter(plain, _decoding_costs(net))
-    try:
-        with torch.no_grad():
-            for x in inputs:
-                counter.batch = len(x)
-                counter.n_images += len(x)
-                counter.since_neurons.clear()
-                with Compute(x.device, dtype).autocast():
-                    on_output(plain(x))
-    finally:
-        counter.remove()
+    with torch.no_grad():
+        for x in inputs:
+            counter.batch = len(x)
+            counter.n_images += len(x)
+            counter.since_neurons.clear()
+            with Compute(x.device, dtype).autocast():
+                on_output(plain(x))
     return counter.result()
 
 
 def firing_rates(net: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """Spikes per neuron and step behind every layer that has neurons, by the layer's name, on one batch ``x`` (B, …).
-
-    A copy in evaluation mode is measured; ``net`` stays as it is.
-    """
+    """Spikes per neuron and step behind every layer that has neurons, by the layer's name, on one batch ``x`` (B, …)."""
     layers = measure_energy(net, [x], dtype).layers
     return {layer.layer: layer.output_rate for layer in layers if layer.output_rate is not None}
 
@@ -130,51 +125,36 @@ def _decoding_costs(net: nn.Module) -> dict[str, int]:
 
 
 class _Counter:
-    """Forward hooks on every layer that multiplies or fires."""
+    """Forward hooks on every layer of ``net``, a copy that nobody else uses, that multiplies or fires."""
 
     def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
         self.batch = self.n_images = 0
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
         self.layers: dict[str, LayerCount] = {}
         self.fired: dict[str, list] = {}  # neurons → [spikes, neurons * steps * images, layers before them]
-        self.handles = []
         for name, module in net.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                hook = self._layer_hook(name, decoding_costs.get(name, 0))
+                module.register_forward_hook(partial(self._count_layer, name, decoding_costs.get(name, 0)))
             elif isinstance(module, BaseNode):
-                hook = self._neuron_hook(name)
-            else:
-                continue
-            self.handles.append(module.register_forward_hook(hook))
+                module.register_forward_hook(partial(self._count_spikes, name))
 
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
+    def _count_layer(self, name: str, decode_macs: int, module: nn.Conv2d | nn.Linear, args: tuple[Tensor], y: Tensor) -> None:
+        x = args[0]
+        if name not in self.layers:
+            kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
+            macs = y[0].numel() * module.weight[0].numel()
+            self.layers[name] = LayerCount(name, kind, len(x) // self.batch, macs, decode_macs=decode_macs)
+        count = self.layers[name]
+        count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
+        count.input_sum += x.sum(dtype=torch.float64).item()
+        count.input_count += x.numel()
+        self.since_neurons.append(name)
 
-    def _layer_hook(self, name: str, decode_macs: int) -> Callable:
-        def hook(module: nn.Conv2d | nn.Linear, args: tuple[Tensor], y: Tensor) -> None:
-            x = args[0]
-            if name not in self.layers:
-                kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
-                macs = y[0].numel() * module.weight[0].numel()
-                steps = len(x) // self.batch
-                self.layers[name] = LayerCount(name, kind, steps, macs, decode_macs=decode_macs)
-            count = self.layers[name]
-            count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
-            count.input_sum += x.sum(dtype=torch.float64).item()
-            count.input_count += x.numel()
-            self.since_neurons.append(name)
-
-        return hook
-
-    def _neuron_hook(self, name: str) -> Callable:
-        def hook(module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
-            entry = self.fired.setdefault(name, [0.0, 0, tuple(self.since_neurons)])
-            entry[0] += spikes.sum(dtype=torch.float64).item()
-            entry[1] += spikes.numel()
-            self.since_neurons.clear()
-
-        return hook
+    def _count_spikes(self, name: str, module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
+        entry = self.fired.setdefault(name, [0.0, 0, tuple(self.since_neurons)])
+        entry[0] += spikes.sum(dtype=torch.float64).item()
+        entry[1] += spikes.numel()
+        self.since_neurons.clear()
 
     def result(self) -> Activity:
         if not self.n_images:

@@ -12,7 +12,7 @@ from gee_core.data.augment import Normalise
 def add_noise(x_BCHW: Tensor, r: float, generator: torch.Generator) -> Tensor:
     """x' = x + r·||x||₂/||n||₂·n per image, n ~ N(0, I): the noise's norm is exactly r times the image's.
 
-    ``generator`` is a CPU generator, so that every device sees the same noise. The result goes to all T steps alike.
+    ``generator`` is a CPU generator, so that every device sees the same noise. All T steps get the same noisy image.
     """
     n = torch.randn(x_BCHW.shape, generator=generator).to(x_BCHW.device)
     scale = x_BCHW.flatten(1).norm(dim=1) / n.flatten(1).norm(dim=1)

@@ -1,4 +1,4 @@
-"""A candidate of the search, and what scoring it gives."""
+"""A candidate of the search, and its score."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from gee_core.genome.genotype import Genotype
 
 @dataclass(frozen=True)
 class Candidate:
-    """A wiring to score: σ's, and the seed of the draw from them."""
+    """A wiring to score: the σ's, and the seed with which it is drawn from them."""
 
     generation: int
     index: int
@@ -18,13 +18,13 @@ class Candidate:
 
     @property
     def place(self) -> tuple[int, ...]:
-        """(generation, index), at a rung (generation, index, epochs): names a score within an evolution."""
+        """(generation, index), or at a rung (generation, index, epochs): identifies a score within an evolution."""
         return (self.generation, self.index) + ((self.epochs,) if self.epochs else ())
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the proxy training of a candidate came to; NaN where it failed, with the reason in ``status``."""
+    """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``."""
 
     L_ce: float
     R_T: float
@@ -32,7 +32,7 @@ class Score:
     proxy_accuracy: float
     status: str = "ok"
     image_passes: int = 0
-    """Cost: training images seen until here, each as often as it was seen; 0 where its worker died."""
+    """Cost: number of training images seen so far, repetitions included; 0 if its worker died."""
 
 
 def failed(reason: str, image_passes: int = 0) -> Score:

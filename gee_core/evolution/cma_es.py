@@ -1,7 +1,7 @@
 """CMA-ES by ``cma`` (Eq. 10-12 are its own updates): ask for a generation, tell its fitness.
 
-No state is ever stored: a search that is asked and told the same again is in the same state, bit for bit, so a resumed
-evolution replays its records.
+The state of a search is never stored. It depends on what was told alone, bit for bit, so a resumed evolution replays its
+records.
 """
 
 import warnings
@@ -17,12 +17,11 @@ class Search:
     """Minimises a function of log σ within bounds around a start.
 
     Args:
-        start: where the distribution is centred, (n,). It is itself the first candidate of the first generation, so that
-            the wiring it stands for is always among those compared.
+        start: the centre of the initial distribution, (n,), and also the first candidate of the first generation.
         step: initial standard deviation, the same in every direction.
         half_width: every coordinate stays within ``start ± half_width``.
         population_size: candidates per generation; None for CMA-ES's own 4 + ⌊3 ln n⌋.
-        seed: of all draws; NumPy's global generator stays as it is.
+        seed: of all draws; NumPy's global generator is not used.
     """
 
     def __init__(self, start: np.ndarray, step: float, half_width: float, population_size: int | None, seed: int):
@@ -38,8 +37,7 @@ class Search:
         if population_size is not None:
             options["popsize"] = population_size
         self._start = np.array(start, dtype=float)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             self._es = cma.CMAEvolutionStrategy(self._start, step, options)
         self._asked: list[np.ndarray] | None = None
 
@@ -50,10 +48,8 @@ class Search:
 
     def ask(self) -> list[np.ndarray]:
         """The next generation's candidates, each (n,)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            first = self._es.countiter == 0
-            if first:
+        with warnings.catch_warnings(action="ignore"):
+            if self._es.countiter == 0:
                 self._es.inject([self._start], force=True)
             self._asked = self._es.ask()
         return [np.array(x) for x in self._asked]
@@ -62,6 +58,5 @@ class Search:
         """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last."""
         found = np.asarray(values, dtype=float)
         worst = np.nanmax(found) if not np.isnan(found).all() else 0.0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             self._es.tell(self._asked, np.where(np.isnan(found), worst + 1.0, found).tolist())

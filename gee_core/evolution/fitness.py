@@ -19,7 +19,7 @@ SWITCHES: dict[str, tuple[bool, bool]] = {
 """Whether a variant rewards R_T and R_S (Table 4)."""
 
 EVOLVES = {"random": False, "analytic": False, "baseline": True, "baseline+R_T": True, "baseline+R_S": True, "ste": True}
-"""Whether a variant searches, or scores a single fixed wiring."""
+"""Whether a variant searches or scores one fixed wiring."""
 
 
 def temporal_difference(o_TBK: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Successive halving inside a generation: which candidates go on after a rung, and how all of them rank in the end.
+"""Successive halving inside a generation: which candidates are trained further after a rung, and how all of them rank.
 
 Source: Jamieson, Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016. There
 candidates are independent draws; here they are a generation of CMA-ES, which needs a ranking of all of them.
@@ -9,21 +9,21 @@ from collections.abc import Iterable, Sequence
 
 
 def survivors(values: Sequence[float], eta: float) -> list[int]:
-    """Positions, in order, of the best ⌈n/η⌉ of n fitness ``values``; of equals the first, and never a failed one (NaN)."""
+    """Positions, in order, of the best ⌈n/η⌉ of n fitness ``values``; ties go to the first, failed ones (NaN) are dropped."""
     ok = [position for position, value in enumerate(values) if not math.isnan(value)]
     best = sorted(ok, key=lambda position: (values[position], position))
     return sorted(best[: math.ceil(len(values) / eta)])
 
 
 def rungs(epochs: int, halving: float | None) -> Sequence[int | None]:
-    """After how many epochs candidates are measured: each one under halving; None, at the end alone, without."""
+    """The epochs after which candidates are measured: each one with halving; without, None, which means the last."""
     return [None] if halving is None else range(1, epochs + 1)
 
 
 def ranked_values(values: Sequence[float], epochs: Sequence[int]) -> list[float]:
-    """Fitness for ``Search.tell``: the ``values``, those after fewer epochs raised until they rank behind all after more.
+    """Fitness for ``Search.tell``: ``values`` measured after fewer epochs are raised to rank behind those after more.
 
-    Values of the greatest ``epochs`` stay what they are, so where nothing was eliminated all do. NaN stays NaN.
+    Values of the greatest ``epochs`` are not changed, so none is if no candidate was eliminated. NaN stays NaN.
     """
     raised, worst = list(map(float, values)), -math.inf
     for rung in sorted(set(epochs), reverse=True):

@@ -1,6 +1,6 @@
-"""Evolution: generations of candidates, each scored by a proxy training run; the best one is the winner.
+"""Evolution: generations of candidates, each scored by a short training run; the best one is the winner.
 
-Nothing here trains, logs or writes: the scoring function is passed in, and records leave by callback.
+Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
 import math
@@ -19,18 +19,18 @@ from gee_core.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Record:
-    """A scored candidate: everything that is known of it."""
+    """A scored candidate."""
 
     candidate: Candidate
     score: Score
     decay: float
     """λ(t) of its generation."""
     fitness: float
-    """F with the λ of its generation; NaN where it failed."""
+    """F with the λ of its generation; NaN if it failed."""
     seconds: float
-    """Wall time of its scoring; 0 where it was not measured."""
+    """Wall time of its scoring; 0 if it was not measured."""
     epochs: int = 0
-    """Proxy epochs after which it was scored: fewer than the others' where halving eliminated it."""
+    """Proxy epochs after which it was scored: fewer than the others' if halving eliminated it."""
 
     @property
     def ok(self) -> bool:
@@ -70,16 +70,15 @@ def evolve(
 
     Args:
         cfg: the `evolve` section.
-        start: where the search starts: the analytic wiring, or an earlier best. The one candidate of the variant
-            ``analytic``.
+        start: where the search starts: the analytic wiring, or an earlier best. The variant ``analytic`` scores it alone.
         seed: of the search and of every candidate's wiring.
         score_all: scores candidates of a generation, each up to the epochs it names.
-        known: scores and seconds, by ``Candidate.place``, that an earlier, interrupted run of the same configuration
-            measured: they are not measured again. The result is that of an uninterrupted run.
+        known: scores and seconds, by ``Candidate.place``, that an interrupted run of the same configuration measured. They
+            are not measured again, and the result is that of an uninterrupted run.
         on_record: called for every record as soon as it is final, known ones first.
-        on_generation: called with a generation's records, by index, once all are there.
-        on_score: called for every score that was not known, before the record it leads to; under halving a candidate has
-            one per epoch.
+        on_generation: called with a generation's records, by index, once it is complete.
+        on_score: called for every score that was not known, before the record that it results in; with halving, a candidate
+            has one per epoch.
     """
     records: list[Record] = []
     for generation, candidates, tell in _generations(cfg, start, seed):
@@ -101,29 +100,28 @@ def _score_generation(
     on_record: Callable[[Record], None],
     on_score: Callable[[Candidate, Score, float], None],
 ) -> dict[int, Record]:
-    """Every candidate's final record, by index; under halving some end before the last epoch."""
+    """Every candidate's final record, by index; with halving, some end before the last epoch."""
     done: dict[int, Record] = {}
 
     def end(record: Record) -> None:
         done[record.candidate.index] = record
         on_record(record)
 
-    alive, seconds_before = list(candidates), dict.fromkeys((c.index for c in candidates), 0.0)
+    alive, total = list(candidates), dict.fromkeys((c.index for c in candidates), 0.0)
     for rung in rungs(cfg.proxy_epochs, cfg.halving):
         measured: dict[int, Record] = {}
+        epochs = rung or cfg.proxy_epochs
         for candidate, score, seconds in _score_rung([replace(c, epochs=rung) for c in alive], score_all, known, on_score):
-            seconds_before[candidate.index] += seconds
-            whole, epochs = replace(candidate, epochs=None), rung or cfg.proxy_epochs
-            record = _record(whole, score, seconds_before[candidate.index], decay, cfg, epochs)
-            measured[candidate.index] = record
+            index, candidate = candidate.index, replace(candidate, epochs=None)
+            total[index] += seconds
+            record = measured[index] = Record(candidate, score, decay, _fitness(score, decay, cfg), total[index], epochs)
             if epochs == cfg.proxy_epochs or not record.ok:
                 end(record)
         kept = survivors([measured[c.index].fitness for c in alive], cfg.halving or 1.0)
-        for candidate in [c for position, c in enumerate(alive) if position not in kept and c.index not in done]:
-            end(measured[candidate.index])
+        for position, candidate in enumerate(alive):
+            if position not in kept and candidate.index not in done:
+                end(measured[candidate.index])
         alive = [alive[position] for position in kept]
-        if not alive:
-            break
     return done
 
 
@@ -139,35 +137,29 @@ def _generations(
     cfg: EvolveConfig, start: Genotype, seed: int
 ) -> Iterable[tuple[int, list[Candidate], Callable[[list[float]], None]]]:
     n_encodings = len(start.sigma_X)
+
+    def candidate(generation: int, index: int, genotype: Genotype) -> Candidate:
+        return Candidate(generation, index, derive_seed(seed, "candidate", generation, index) % 2**31, genotype)
+
     if not EVOLVES[cfg.variant]:
         fixed = start if cfg.variant == "analytic" else Genotype(1.0, (1.0,) * n_encodings)
-        yield 0, [Candidate(0, 0, _candidate_seed(seed, 0, 0), fixed)], lambda values: None
+        yield 0, [candidate(0, 0, fixed)], lambda values: None
         return
     search = make_search(cfg, start, seed)
     for generation in range(cfg.n_generations):
-        vectors = search.ask()
-        candidates = [
-            Candidate(generation, i, _candidate_seed(seed, generation, i), from_vector(x, cfg.genotype, n_encodings))
-            for i, x in enumerate(vectors)
-        ]
-        yield generation, candidates, search.tell
+        genotypes = [from_vector(x, cfg.genotype, n_encodings) for x in search.ask()]
+        yield generation, [candidate(generation, i, genotype) for i, genotype in enumerate(genotypes)], search.tell
 
 
-def _candidate_seed(seed: int, generation: int, index: int) -> int:
-    return derive_seed(seed, "candidate", generation, index) % 2**31
-
-
-def _record(candidate: Candidate, score: Score, seconds: float, decay: float, cfg: EvolveConfig, epochs: int) -> Record:
-    value = fitness(score.L_ce, score.R_T, score.R_S, decay, cfg.a, cfg.b, cfg.variant)
-    return Record(candidate, score, decay, value, seconds, epochs)
+def _fitness(score: Score, decay: float, cfg: EvolveConfig) -> float:
+    return fitness(score.L_ce, score.R_T, score.R_S, decay, cfg.a, cfg.b, cfg.variant)
 
 
 def winner(records: list[Record], cfg: EvolveConfig) -> Record:
-    """The record with the least fitness, all compared at the last generation's λ.
+    """The record with the least fitness at the last generation's λ, among those that trained longest.
 
-    Paper: silent. Here: one λ for all, because λ fades, so F's of different generations are not on one scale: with their
-    own λ the first generation's would win by its larger reward alone. And only those that trained longest, since halving
-    scores the others earlier.
+    Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
+    first generation would win by their larger reward alone. Candidates that halving eliminated were scored too early.
 
     Raises:
         ValueError: every candidate failed.
@@ -176,4 +168,4 @@ def winner(records: list[Record], cfg: EvolveConfig) -> Record:
     if not final:
         raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
     decay = records[-1].decay
-    return min(final, key=lambda r: fitness(r.score.L_ce, r.score.R_T, r.score.R_S, decay, cfg.a, cfg.b, cfg.variant))
+    return min(final, key=lambda record: _fitness(record.score, decay, cfg))

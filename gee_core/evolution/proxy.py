@@ -1,6 +1,6 @@
 """The score of one candidate: a short training run from its wiring, then its loss and regularisers on held-out images.
 
-Runs in worker processes: everything it needs is in its arguments, and the images are read once per process.
+Runs in worker processes: all it needs is in its arguments, and each process reads the images once.
 """
 
 import functools
@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from gee_core.checkpoint import save
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.augment import Normalise
 from gee_core.data.prepared import Meta, load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
-from gee_core.evolution.candidate_states import resumable
+from gee_core.evolution.candidate_states import series
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
@@ -24,7 +23,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
-from gee_core.training.resume import SAVE_SECONDS
+from gee_core.training.resume import SAVE_SECONDS, Resumable
 from gee_core.training.schedule import adamw
 
 
@@ -45,8 +44,8 @@ class ProxyTask:
 def score(task: ProxyTask, candidate: Candidate) -> Score:
     """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out.
 
-    A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``; without
-    one it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
+    A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
+    a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
     """
     passes: list[int] = []
     try:
@@ -63,7 +62,9 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     optimizer = adamw(net, task.evolve.weight_decay)
     n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.epochs
-    states = resumable(task.checkpoints, candidate, net, optimizer, n_steps, task.save_seconds)
+    identity = {"seed": candidate.seed, "sigmas": candidate.genotype.as_dict()}
+    name = series(candidate.generation, candidate.index)
+    states = Resumable(task.checkpoints, name, net, optimizer, n_steps, identity, task.save_seconds)
     first, _, mid_epoch = states.restore(last)
     passes += [per_epoch] * first
     for epoch in range(first, last):
@@ -82,7 +83,9 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) 
     """L_ce, R_T, R_S and accuracy of a trained candidate on the hold-out images."""
     sums = torch.zeros(3, dtype=torch.float64, device=recipe.compute.device)
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
-        sums += _batch_sums(o_TBK, labels)
+        logits = o_TBK.mean(0)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack([loss, temporal_difference(o_TBK) * len(labels), (logits.argmax(1) == labels).sum()]).double()
     L_ce, R_T, accuracy = (sums / len(holdout)).tolist()
     genome = genome_of(net)
     assert genome is not None  # only encoded networks evolve
@@ -92,17 +95,11 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) 
     return Score(L_ce, R_T, R_S, accuracy)
 
 
-def _batch_sums(o_TBK: Tensor, labels: Tensor) -> Tensor:
-    logits = o_TBK.mean(0)
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    return torch.stack([loss, temporal_difference(o_TBK) * len(labels), (logits.argmax(1) == labels).sum()]).double()
-
-
 def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:
     """The short training run: AdamW, cosine to 0, a tenth of the steps as warm-up, no augmentation.
 
-    Paper: names the proxy's epochs only. Here: no augmentation, because in E = 2 epochs no image is seen often enough
-    to be learnt by heart, and the ranking is less noisy without.
+    Paper: names the epochs only. Here: no augmentation, because E = 2 epochs are too few to overfit, and the ranking is
+    less noisy without.
     """
     return Recipe(
         epochs=evolve.proxy_epochs,
@@ -124,7 +121,7 @@ def checkpoint_name(candidate: Candidate) -> str:
 
 
 def forget_images() -> None:
-    """Read the images again for the next candidate: a long-lived worker may be given other images under the same path."""
+    """Make the next candidate read the images again: a long-lived worker may get other images under the same path."""
     _images.cache_clear()
 
 

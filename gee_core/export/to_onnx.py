@@ -55,8 +55,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's notices about itself
+        with warnings.catch_warnings(action="ignore"):  # the exporter's notices about itself
             torch.onnx.export(
                 model,
                 (example,),

@@ -31,19 +31,15 @@ class GeneticWeight(nn.Module):
         self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
 
-    def X_in(self) -> Tensor:
-        """The encoding (K, I, G) of this convolution's input neurons: X_{l-1}."""
-        genome, previous = self._sources
-        return genome.X_0 if previous is None else _encoding(previous)
-
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w)."""
-        return decode_conv(self.X_in(), self._sources[0].O, X_out_KJG, self.kernel_size)
+        genome, previous = self._sources
+        X_in_KIG = genome.X_0 if previous is None else _encoding(previous)
+        return decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
 
     def right_inverse(self, W: Tensor) -> Tensor:
         """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it."""
-        n_genes = self._sources[0].n_genes
-        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], n_genes)
+        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self._sources[0].n_genes)
 
 
 class Genome(nn.Module):
@@ -95,8 +91,7 @@ class Genome(nn.Module):
 
     def decode_macs(self) -> list[int]:
         """Multiply-accumulates of decoding each W_l once, for l = 1 … L."""
-        pairs = itertools.pairwise(self.channels)
-        return [decode_macs(self.kernel_positions, I, J, self.n_genes) for I, J in pairs]
+        return [decode_macs(self.kernel_positions, I, J, self.n_genes) for I, J in itertools.pairwise(self.channels)]
 
     def encoded_convs(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions whose weights are decoded from genes, l = 1 … L."""
@@ -137,12 +132,7 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
 
 
 def encode(
-    net: nn.Module,
-    n_genes: int,
-    *,
-    example: Tensor | None = None,
-    convs: Sequence[nn.Conv2d] | None = None,
-    seed: int = 0,
+    net: nn.Module, n_genes: int, *, example: Tensor | None = None, convs: Sequence[nn.Conv2d] | None = None, seed: int = 0
 ) -> nn.Module:
     """A copy of ``net`` in which genes take the place of the weights of a chain of convolutions.
 
@@ -255,16 +245,9 @@ def decode(net: nn.Module) -> nn.Module:
         if genome is not None:
             weights = [conv.weight.detach().clone() for conv in genome.encoded_convs()]
             for conv, W in zip(genome.encoded_convs(), weights, strict=True):
-                _make_plain(conv, W)
+                # remove_parametrizations would change the original too, because the copy shares its class.
+                conv.__class__ = parametrize.type_before_parametrizations(conv)
+                del conv.parametrizations
+                conv.weight = nn.Parameter(W)
             del module._modules["genome"]
     return plain
-
-
-def _make_plain(conv: nn.Conv2d, W: Tensor) -> None:
-    """Undo the parametrization of a copy.
-
-    ``remove_parametrizations`` would change the original too, because the two share a class.
-    """
-    conv.__class__ = parametrize.type_before_parametrizations(conv)
-    del conv.parametrizations
-    conv.weight = nn.Parameter(W)

@@ -17,16 +17,8 @@ def narrowed_width(
 
     Channels are whole numbers, so the count rises in steps. The result is a number of few decimals within the best step.
 
-    Args:
-        name: key of ``NETWORKS``.
-        num_classes: K.
-        in_channels: channels of the images.
-        image_size: side of the images in pixels.
-        target: the number of parameters to reach.
-        tolerance: the largest accepted deviation, as a fraction of ``target``.
-
     Raises:
-        InputError: no width comes that close.
+        InputError: every width deviates by more than ``tolerance``, a fraction of ``target``.
     """
     edges = _steps(NETWORKS[name])
 

@@ -160,11 +160,9 @@ def build_network(
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
     lif = {key: parameter.default for key, parameter in inspect.signature(LIF).parameters.items()} | lif
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-    for argument, value in (sizes | {"T": lif["T"]}).items():
-        if value < 1:
+    for argument, value in (sizes | {"T": lif["T"], "n_genes": n_genes}).items():
+        if value is not None and value < 1:
             raise ValueError(f"{argument} must be >= 1, got {value}")
-    if n_genes is not None and n_genes < 1:
-        raise ValueError(f"n_genes must be >= 1, got {n_genes}")
     if width <= 0:
         raise ValueError(f"width must be > 0, got {width}")
     with private_torch_rng(seed):

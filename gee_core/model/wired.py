@@ -13,7 +13,7 @@ from gee_core.seeding import derive_seed, torch_generator
 
 
 class ImageShape(Protocol):
-    """What a network has to know of its images; ``data.prepared.Meta`` is one."""
+    """What a network has to know about its images; ``data.prepared.Meta`` is one."""
 
     @property
     def num_classes(self) -> int: ...
@@ -45,20 +45,18 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
         ValueError: the genotype does not have one σ per encoding.
     """
     weights_seed = derive_seed(seed, "weights")
-    net = _plain(network, meta, weights_seed)
-    if network.n_genes is not None:
-        genome = attach_genome(net, net.conv_chain(), network.n_genes)
-        if genotype is None:
-            genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(weights_seed))
-        else:
-            genome.initialise(genotype, torch_generator(seed, "wiring"))
+    if genotype is None or network.n_genes is None:
+        net = _built(network, meta, weights_seed, network.n_genes)
+    else:
+        net = _built(network, meta, weights_seed, None)
+        attach_genome(net, net.conv_chain(), network.n_genes).initialise(genotype, torch_generator(seed, "wiring"))
     return to_channels_last(net)
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:
     """The network without numbers: its tensors lie on the meta device, take no memory, and wait for those of a file."""
     with torch.device("meta"):
-        net = _plain(architecture.network, architecture, 0)
+        net = _built(architecture.network, architecture, 0, None)
         if architecture.network.n_genes is not None:
             attach_genome(net, net.conv_chain(), architecture.network.n_genes)
     return net
@@ -74,10 +72,10 @@ def architecture_of(net: nn.Module) -> Architecture:
     if not isinstance(net, SpikingNetwork) or not built_with:
         raise ValueError(f"{type(net).__name__} was not made by build_network: save its state_dict() with safetensors or torch")
     genome = genome_of(net)
-    lif = {"surrogate" if key == "surrogate_name" else key: value for key, value in built_with["lif"].items()}
-    own = {"name": built_with["name"], "width": built_with["width"], "n_genes": None if genome is None else genome.n_genes}
-    sizes = {key: built_with[key] for key in ("num_classes", "in_channels", "image_size")}
-    return Architecture(network=NetworkConfig(**own, **lif), **sizes)
+    sizes = dict(built_with)
+    lif = dict(sizes.pop("lif"))
+    own = {"name": sizes.pop("name"), "width": sizes.pop("width"), "surrogate": lif.pop("surrogate_name")}
+    return Architecture(network=NetworkConfig(**own, **lif, n_genes=None if genome is None else genome.n_genes), **sizes)
 
 
 def plain_parameters(network: NetworkConfig, meta: ImageShape) -> int:
@@ -85,6 +83,6 @@ def plain_parameters(network: NetworkConfig, meta: ImageShape) -> int:
     return count_plain_parameters(network.name, meta.num_classes, meta.in_channels, meta.image_size, network.width)
 
 
-def _plain(network: NetworkConfig, shape: ImageShape, seed: int) -> SpikingNetwork:
+def _built(network: NetworkConfig, shape: ImageShape, seed: int, n_genes: int | None) -> SpikingNetwork:
     sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    return build_network(network.name, *sizes, None, network.width, seed, **network.lif())
+    return build_network(network.name, *sizes, n_genes, network.width, seed, **network.lif())

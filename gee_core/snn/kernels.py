@@ -64,22 +64,11 @@ def batch_norm_spikes(
 
 
 def batch_norm_spikes_gradient(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    residual: Tensor | None,
-    grad_s: Tensor,
-    T: int,
-    rows: int,
-    tau: float,
-    decay_input: bool,
-    v_threshold: float,
-    alpha: float,
+    x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`."""
+    weight, bias, mean, var = norm
+    tau, decay_input, v_threshold, alpha = lif
     y = _split(x, rows)
     inv_std = (var + eps).rsqrt()
     scale, shift = _affine(weight, bias, mean, inv_std)
@@ -191,7 +180,8 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
                 return _compiled(loop)(x, *args)
         except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
             _compiles[0] = False
-            log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", _brief(error))
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", reason)
     return loop(x, *args)
 
 
@@ -202,7 +192,3 @@ _compiles: list[bool] = []
 @functools.cache
 def _compiled(loop: Callable) -> Callable:
     return torch.compile(loop, dynamic=True, fullgraph=True, options={"compile_threads": 1})
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -18,11 +18,7 @@ from torch import Tensor
 
 from gee_core.snn import kernels
 
-SURROGATES = {
-    "piecewise_quadratic": surrogate.PiecewiseQuadratic,
-    "atan": surrogate.ATan,
-    "sigmoid": surrogate.Sigmoid,
-}
+SURROGATES = {"piecewise_quadratic": surrogate.PiecewiseQuadratic, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 
 
 def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:

@@ -63,8 +63,8 @@ class NormLIF(nn.Module):
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
             shift = norm.bias - running_mean * scale
             return kernels.run(kernels.norm_spikes, x, scale, shift, residual, *constants)
-        alpha = lif.surrogate_function.alpha
-        spikes, mean, var = NormLIFSteps.apply(x, residual, norm.weight, norm.bias, running_mean, norm.eps, constants, alpha)
+        eps_to_alpha = norm.eps, *constants, lif.surrogate_function.alpha
+        spikes, mean, var = NormLIFSteps.apply(x, residual, norm.weight, norm.bias, running_mean, eps_to_alpha)
         with torch.no_grad():
             n = x[:, 0].numel()
             if norm.num_batches_tracked is not None:
@@ -79,32 +79,23 @@ class NormLIFSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        residual: Tensor | None,
-        weight: Tensor,
-        bias: Tensor,
-        near: Tensor,
-        eps: float,
-        constants: tuple,
-        alpha: float,
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, near: Tensor, constants: tuple
     ) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
-        spikes, mean, var = kernels.run(kernels.batch_norm_spikes, x, near, weight, bias, eps, residual, *constants)
+        eps, *steps_and_lif, _ = ctx.constants = constants
+        spikes, mean, var = kernels.run(kernels.batch_norm_spikes, x, near, weight, bias, eps, residual, *steps_and_lif)
         ctx.save_for_backward(x, residual, weight, bias, mean, var)
-        ctx.constants = eps, (*constants, alpha)
         ctx.mark_non_differentiable(mean, var)
         return spikes, mean, var
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, residual, weight, bias, mean, var = ctx.saved_tensors
-        eps, constants = ctx.constants
+        x, residual, *norm = ctx.saved_tensors
+        eps, *constants = ctx.constants
         grad_s = grad_s.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        grad_x, grad_weight, grad_bias, grad_residual = kernels.run(
-            kernels.batch_norm_spikes_gradient, x, weight, bias, mean, var, eps, residual, grad_s, *constants
-        )
-        return grad_x, grad_residual, grad_weight, grad_bias, None, None, None, None
+        gradient = kernels.batch_norm_spikes_gradient
+        grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, tuple(norm), eps, residual, grad_s, *constants)
+        return grad_x, grad_residual, grad_weight, grad_bias, None, None
 
 
 def _is_dense(x: Tensor) -> bool:

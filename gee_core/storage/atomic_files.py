@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file has its old content or all of the new, also after a kill or a power loss."""
 
 import contextlib
 import errno
@@ -25,12 +25,12 @@ REMEDIES = {
     errno.ENOTDIR: "a file lies where a folder should be: remove it",
     errno.EISDIR: "a folder lies in its place: remove it",
 }
-"""What to do about an error of the operating system that is the user's to mend, by its number."""
+"""What the user can do about an error of the operating system, by its number."""
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, an error that keeps ``path`` from being written, and that a user can mend, is an ``InputError``."""
+    """Context that turns an error in writing ``path`` into an ``InputError`` if the user can fix it."""
     try:
         yield
     except OSError as error:
@@ -41,12 +41,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to ``path``: a temporary file beside it, flushed to disk, then renamed over it.
+    """Write ``content`` to a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
 
-    What a process that was killed left beside it goes, too.
+    Temporary files of processes that were killed are deleted.
 
     Raises:
-        InputError: the disk is full, or the folder may not be written to; what was at ``path`` is as it was.
+        InputError: the disk is full, or the folder is not writable; the old content of ``path`` is kept.
     """
     data = content.encode() if isinstance(content, str) else content
     with writing(path):
@@ -66,7 +66,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it that are missing, their names on disk."""
+    """Make ``folder`` and its missing parents, and flush their names to disk."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove temporary files for ``path`` whose process is gone."""
+    """Delete temporary files for ``path`` whose process no longer runs."""
     for file in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
         pid = file.name.removeprefix(f".{path.name}.").partition("-")[0]
         try:
@@ -86,25 +86,25 @@ def _remove_left_over(path: Path) -> None:
 
 
 def flush(file: IO) -> None:
-    """Bring what was written to the open ``file`` onto the disk."""
+    """Flush what was written to the open ``file`` to disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` onto the disk: until then a power loss may undo a rename or a new file."""
+    """Flush the names in ``folder`` to disk: until then a power loss may undo a rename or a new file."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+        if error.errno != errno.EINVAL:  # some network file systems do not support it
             raise
     finally:
         os.close(handle)
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write ``values`` as indented JSON, atomically, keys in their own order.
+    """Write ``values`` as indented JSON, atomically, with the keys in their order.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON cannot hold.

@@ -1,4 +1,4 @@
-"""JSON objects that carry a checksum of their own, so that a flipped bit in a number does not pass for another number."""
+"""JSON objects that carry their own checksum, so that a flipped bit in a number is detected."""
 
 import hashlib
 import json
@@ -19,10 +19,10 @@ def seal(values: dict) -> dict:
 
 
 def unseal(values: dict) -> dict:
-    """What was sealed, read back from JSON.
+    """The argument of ``seal``, from its result after a round trip through JSON.
 
     Raises:
-        ValueError: it is not what was sealed, or never was.
+        ValueError: the checksum is missing or wrong.
     """
     if not isinstance(values, dict) or CHECK not in values:
         raise ValueError("it has no checksum")
@@ -38,10 +38,9 @@ def write_sealed(path: Path, values: dict) -> None:
 
 
 def read_sealed(path: Path, *keys: str) -> dict | None:
-    """What ``write_sealed`` wrote, with at least ``keys``; None where it is not there.
+    """What ``write_sealed`` wrote, with at least ``keys``; None if there is no such file.
 
-    One that is damaged is named in a warning and removed, as if it had never been. One without a checksum is of a time
-    before there were any, and taken as it is.
+    A damaged file is deleted with a warning. One without a checksum, from before there were any, is accepted.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -15,12 +15,11 @@ def read_json_object(path: Path) -> dict:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds something else, or a number that is not finite or has more than 64 bits.
+        ValueError: it does not hold an object, or a number is not finite or has more than 64 bits.
     """
     try:
-        values = json.loads(
-            path.read_text(encoding="utf-8"), parse_int=_whole, parse_float=_finite, parse_constant=_no_constant
-        )
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
@@ -33,7 +32,7 @@ def read_json_model(path: Path, model: type[Model]) -> Model:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds something else; says what, on one line.
+        ValueError: it does not hold a ``model``; the message is one line.
     """
     values = read_json_object(path)
     try:
@@ -58,7 +57,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:20]}, which is not finite")
     return value
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"the number {text}, which is not finite")

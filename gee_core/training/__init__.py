@@ -1,1 +1,1 @@
-"""Training of a network, for a candidate's proxy and in full."""
+"""Training of a network, as a candidate for a few epochs or in full."""

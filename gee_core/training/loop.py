@@ -56,18 +56,18 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class MidEpochState:
-    """The state of an unfinished epoch: with the network and the optimiser, all that is needed to resume it."""
+    """The state of an unfinished epoch: what is needed to resume it, besides the network and the optimiser."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     sums: Tensor
-    """Of loss and correct predictions over the images seen, and their number, float64 (3,)."""
+    """Sums of loss and correct predictions over the images seen, and their number, float64 (3,)."""
     draws: Tensor
-    """State of the generator that augments."""
+    """State of the generator for augmentation."""
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Steps of an epoch; a last, smaller batch is used when it is at least half full, else its images are left out."""
+    """Steps of an epoch; a last, smaller batch is used if it is at least half full, else its images are left out."""
     return max(1, (n_images + batch_size // 2) // batch_size)
 
 
@@ -85,7 +85,7 @@ def train_epoch(
     start: MidEpochState | None = None,
     on_step: Callable[[MidEpochState], None] = lambda mid_epoch: None,
 ) -> EpochRecord:
-    """Train ``net`` for epoch ``epoch`` (from 0), in place. Its draws depend on the recipe's seed and ``epoch`` alone.
+    """Train ``net`` for epoch ``epoch`` (from 0), in place. All draws depend on the recipe's seed and ``epoch`` only.
 
     ``on_step`` is called after every step but the last, with a state that is valid until the next step. Pass it as ``start``,
     with the network and optimiser of that moment, to resume mid-epoch with the same result.

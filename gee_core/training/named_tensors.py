@@ -1,11 +1,11 @@
-"""A training in the middle: network and optimiser as named tensors, and back. Draws need no state: see ``seeding``."""
+"""The state of a training run, network and optimiser, as named tensors. Random draws have no state: see ``seeding``."""
 
 import torch
 from torch import Tensor, nn
 
 
 def training_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything that training changes, under the names ``net.…`` and ``optimizer.<parameter>.<what>``."""
+    """All tensors that training changes, under the names ``net.…`` and ``optimizer.<parameter>.<what>``."""
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{what}": value for what, value in state.items()}

@@ -1,4 +1,4 @@
-"""Training runs that can be stopped anywhere: saves their states in a folder and restores the newest one."""
+"""Training runs that can be stopped at any moment: saves their states in a folder and restores the newest one."""
 
 import time
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from gee_core.training.named_tensors import restore_training, training_tensors
 from gee_core.training.saved_states import keep_state, newest_state
 
 SAVE_SECONDS = 240.0
-"""Least number of seconds between two states within an epoch: the most work that a kill can lose, but for one step."""
+"""Least number of seconds between two states within an epoch. A kill loses at most this much work, and one step."""
 
 
 class Resumable:
-    """Saves and restores the training of ``net`` by ``optimizer``, in ``folder`` as ``series``; ``folder=None`` saves nothing.
+    """Saves and restores a training run of ``net`` and ``optimizer``, in ``folder`` as ``series``; None saves nothing.
 
     Args:
-        n_steps: of an epoch.
-        identity: what tells this training run from another of the same name.
+        n_steps: steps per epoch.
+        identity: distinguishes this training run from others of the same name; their states are not restored.
         save_seconds: see ``SAVE_SECONDS``.
     """
 
@@ -39,11 +39,7 @@ class Resumable:
         self._last = time.monotonic()
 
     def keep(self, epochs: int, rows: list[dict], mid_epoch: MidEpochState | None = None) -> None:
-        """Save the state after ``epochs`` whole epochs, whose records are ``rows``, and a part of the next one.
-
-        Raises:
-            InputError: the disk is full, or the folder may not be written to.
-        """
+        """Save the state after ``epochs`` whole epochs, whose records are ``rows``, and a part of the next one."""
         if self._folder is None:
             return
         tensors = training_tensors(self._net, self._optimizer)
@@ -66,7 +62,8 @@ class Resumable:
     def restore(self, at_most: int | None = None) -> tuple[int, list[dict], MidEpochState | None]:
         """Load the newest undamaged state into network and optimiser; returns its epochs, rows and mid-epoch state.
 
-        Without one, both are left unchanged and the result is 0 epochs. States after more than ``at_most`` epochs are ignored.
+        If there is none, both are left unchanged and the result is 0 epochs. States after more than ``at_most`` epochs are
+        ignored.
         """
         last = None if at_most is None else at_most * self._n_steps
         found = None if self._folder is None else newest_state(self._folder, self._series, last)

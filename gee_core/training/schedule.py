@@ -23,7 +23,7 @@ def adamw(net: nn.Module, weight_decay: float) -> torch.optim.AdamW:
 
 
 def sgd(net: nn.Module, weight_decay: float, momentum: float) -> torch.optim.SGD:
-    """SGD, with Nesterov's momentum where there is any; the same parameters decay. The learning rate is set per step."""
+    """SGD, with Nesterov's momentum unless it is 0; the same parameters decay. The learning rate is set at every step."""
     return torch.optim.SGD(_groups(net, weight_decay), lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gee_core.seeding import derive_seed, numpy_generator, private_torch_rng, torch_generator
+from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 
 
 def test_derive_seed_is_half_of_the_first_eight_sha256_bytes_of_seed_and_names():
@@ -35,13 +35,9 @@ def test_generators_of_neighbouring_purposes_are_uncorrelated_and_uniform():
     assert stats.kstest(draws.ravel(), "uniform").pvalue > 0.01
 
 
-@pytest.mark.parametrize("make", [torch_generator, numpy_generator], ids=["torch", "numpy"])
-def test_the_same_purpose_draws_the_same_numbers_again_and_another_purpose_others(make):
+def test_the_same_purpose_draws_the_same_numbers_again_and_another_purpose_others():
     def draw(*names):
-        generator = make(7, *names)
-        if isinstance(generator, torch.Generator):
-            return torch.rand(8, generator=generator).tolist()
-        return generator.random(8).tolist()
+        return torch.rand(8, generator=torch_generator(7, *names)).tolist()
 
     assert draw("epoch", 3) == draw("epoch", 3)
     assert draw("epoch", 3) != draw("epoch", 4)
@@ -50,7 +46,6 @@ def test_the_same_purpose_draws_the_same_numbers_again_and_another_purpose_other
 def test_making_and_using_generators_leaves_the_global_ones_alone():
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()
     torch.rand(3, generator=torch_generator(0, "x"))
-    numpy_generator(0, "x").random(3)
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_before, strict=True))
 

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from gee_core.data import image_files as decode_module
-from gee_core.data.image_files import Form, as_array, decode, decode_in_order, header, loader_workers
+from gee_core.data.image_files import Form, as_array, decode, decode_in_order, header
 from gee_core.errors import InputError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -154,7 +155,7 @@ def test_an_error_in_a_worker_process_is_one_line(tmp_path):
 def test_a_bad_number_of_workers_is_an_input_error(monkeypatch, value):
     monkeypatch.setenv("GEE_LOADER_WORKERS", value)
     with pytest.raises(InputError, match=rf"^GEE_LOADER_WORKERS = {value}: must be a whole number from 0 to 4096"):
-        loader_workers()
+        list(decode_in_order(as_array(["a.png", "b.png"]), Path(), Form(8, 1, False), torch.arange(2).split(1)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")

@@ -8,6 +8,8 @@ import torch
 
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import write_prepared
+from gee_core.evolution.proxy import ProxyTask
+from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK
 
 N_TRAIN, N_TEST = 32, 8
 
@@ -38,3 +40,8 @@ def make_prepared(tmp_path_factory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="module")
+def task(make_prepared) -> ProxyTask:
+    return ProxyTask(make_prepared(), BASE, NETWORK, EVOLVE)

@@ -10,72 +10,21 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.checkpoint import load
-from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.proxy import Candidate, ProxyTask, Score, checkpoint_name, proxy_recipe, score
+from gee_core.evolution.proxy import Score, checkpoint_name, proxy_recipe, score
 from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
-from gee_core.training.loop import steps_per_epoch
-
-BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
-NETWORK = NetworkConfig(
-    name="vgg16",
-    width=1 / 16,
-    n_genes=6,
-    T=3,
-    tau=2.0,
-    decay_input=True,
-    v_threshold=0.5,
-    v_reset=0.0,
-    detach_reset=True,
-    surrogate="piecewise_quadratic",
-    surrogate_alpha=2.0,
-)
-EVOLVE = EvolveConfig(
-    variant="ste",
-    genotype="per_layer",
-    n_generations=1,
-    population_size=2,
-    sigma=0.2,
-    bound=4.0,
-    proxy_epochs=2,
-    proxy_images=None,
-    batch_size=8,
-    lr=0.01,
-    weight_decay=0.01,
-    a=0.1,
-    b=0.1,
-    tau_lambda=2.0,
-    entropy="absolute",
-    start=None,
-    halving=None,
-)
-LAYERS = 8
-
-
-def candidate(index: int = 0, sigma: float = 0.4) -> Candidate:
-    return Candidate(2, index, 100 + index, Genotype(sigma, (sigma,) * LAYERS))
-
-
-@pytest.fixture(scope="module")
-def task(make_prepared) -> ProxyTask:
-    return ProxyTask(make_prepared(), BASE, NETWORK, EVOLVE)
+from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
 
 
 @pytest.fixture(scope="module")
 def scores(task) -> list[Score]:
     """Of candidates 0, 1 and 2, one after the other in this process."""
     return [score(task, candidate(index)) for index in range(3)]
-
-
-def changed(task: ProxyTask, **evolve) -> ProxyTask:
-    return replace(task, evolve=task.evolve.model_copy(update=evolve))
 
 
 def test_candidates_with_other_wirings_have_other_scores(scores):
@@ -220,106 +169,11 @@ def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task
     assert one.seed != other.seed
 
 
-@pytest.mark.parametrize("folder", [True, False], ids=["going on from its state", "from its wiring again"])
-def test_a_candidate_that_is_scored_rung_by_rung_ends_with_the_same_score_and_network(folder, task, tmp_path, monkeypatch):
-    task = changed(task, proxy_epochs=3)
-    whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate(0))
-    epochs, real = [], proxy.train_epoch
-    monkeypatch.setattr(proxy, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])
-    rungs = replace(task, checkpoints=tmp_path / "rungs" if folder else None)
-    found = [score(rungs, replace(candidate(0), epochs=n)) for n in (1, 2, 3)]
-    assert found[-1] == whole
-    assert epochs == ([0, 1, 2] if folder else [0, 0, 1, 0, 1, 2])
-    assert [3 * s.image_passes for s in found] == [whole.image_passes, 2 * whole.image_passes, 3 * whole.image_passes]
-    if folder:
-        name = checkpoint_name(candidate(0))
-        assert (tmp_path / "rungs" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def load_images(task):
-    return load_prepared(task.prepared).proxy_train(task.evolve.proxy_images, 0)
-
-
 def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took(task, scores):
-    n = len(load_images(task))
+    n = len(train_images(task))
     seen = min(n, 8 * ((n + 4) // 8))  # a last batch that is less than half full waits
     assert {s.image_passes for s in scores} == {2 * seen}
     assert score(changed(task, proxy_images=16), candidate(0)).image_passes == 32
     assert score(changed(task, proxy_epochs=5), candidate(0)).image_passes == 5 * seen
     diverged = score(changed(task, lr=1e30), candidate(0))
     assert diverged.image_passes in (seen, 2 * seen)
-
-
-def states(folder):
-    return sorted(path.name for path in folder.glob("*-step*.safetensors"))
-
-
-def steps(task, epochs):
-    """Steps of so many epochs, as states are numbered by them."""
-    return epochs * steps_per_epoch(len(load_images(task)), task.evolve.batch_size)
-
-
-def test_the_latest_two_states_are_kept_until_their_generation_is_forgotten(task, tmp_path):
-    task = changed(replace(task, checkpoints=tmp_path), proxy_epochs=4)
-    names = [f"gen2-cand0-step-{steps(task, n):08}.safetensors" for n in (1, 2, 3)]
-    for n, kept in ((1, names[:1]), (2, names[:2]), (3, names[1:])):
-        score(task, replace(candidate(0), epochs=n))
-        assert states(tmp_path) == kept
-    score(task, replace(candidate(0), generation=3, epochs=1))
-    forget_rungs(tmp_path, 2)
-    assert states(tmp_path) == [names[0].replace("gen2", "gen3")]
-
-
-@pytest.mark.parametrize("damage", ["cut off", "a bit", "a bit of the JSON", "of another candidate"])
-def test_a_state_that_is_no_use_is_not_used(damage, task, tmp_path, caplog):
-    task = changed(replace(task, checkpoints=tmp_path), proxy_epochs=3)
-    whole = score(replace(task, checkpoints=None), candidate(0))
-    for n in (1, 2):
-        score(task, replace(candidate(0, sigma=0.3 if damage == "of another candidate" else 0.4), epochs=n))
-    path = tmp_path / f"gen2-cand0-step-{steps(task, 2):08}.safetensors"
-    if damage == "cut off":
-        path.write_bytes(path.read_bytes()[:100])
-    elif damage == "a bit":
-        content = path.read_bytes()
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    elif damage == "a bit of the JSON":
-        text = path.with_suffix(".json").read_text()
-        path.with_suffix(".json").write_text(text.replace('"epochs": 2', '"epochs": 3'))
-    assert score(task, replace(candidate(0), epochs=3)) == whole
-    named = [message for message in caplog.messages if path.stem in message and "damaged" in message]
-    assert len(named) == len(caplog.messages) == (damage != "of another candidate")
-
-
-@pytest.mark.parametrize("halving", [True, False])
-def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score_and_network(halving, task, tmp_path, monkeypatch):
-    task = changed(task, proxy_epochs=3)
-    candidates = [replace(candidate(0), epochs=n) for n in (1, 2, 3)] if halving else [candidate(0)]
-    whole = [score(replace(task, checkpoints=tmp_path / "whole"), c) for c in candidates]
-    stopped, real, done = replace(task, checkpoints=tmp_path / "stopped", save_seconds=0.0), proxy.train_epoch, []
-    for n_states in (2, 3, 1):  # three epochs have six moments at which one is kept
-        left = iter(range(n_states - 1))
-
-        def stop(*arguments, left=left):
-            *others, on_step = arguments
-
-            def stop_on_step(mid_epoch):
-                on_step(mid_epoch)
-                if next(left, None) is None:
-                    raise KeyboardInterrupt
-
-            return real(*others, stop_on_step)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(proxy, "train_epoch", stop)
-            with pytest.raises(KeyboardInterrupt):
-                done += (score(stopped, c) for c in candidates[len(done) :])
-    assert [*done, *(score(stopped, c) for c in candidates[len(done) :])] == whole
-    name = checkpoint_name(candidate(0))
-    assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_a_rung_that_was_killed_after_its_state_was_kept_is_measured_again(task, tmp_path, monkeypatch):
-    task = changed(replace(task, checkpoints=tmp_path), proxy_epochs=3)
-    first = score(task, replace(candidate(0), epochs=1))
-    monkeypatch.setattr(proxy, "train_epoch", lambda *_: pytest.fail("trained again"))
-    assert score(task, replace(candidate(0), epochs=1)) == first

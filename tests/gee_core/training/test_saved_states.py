@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from gee_core.checkpoint import save_tensors
+from gee_core.storage.checksummed_json import seal
 from gee_core.training import saved_states as states
 from gee_core.training.saved_states import forget_states, keep_state, newest_state
 
@@ -50,7 +52,7 @@ DAMAGE = {
     "JSON cut off": (".json", lambda d: d[:-20]),
     "JSON empty": (".json", lambda d: b""),
     "another number in the JSON": (".json", lambda d: d.replace(b"0.1", b"0.2")),
-    "another checksum in the JSON": (".json", lambda d: d.replace(b'"check": "', b'"check": "0')),
+    "another checksum in the JSON": (".json", lambda d: d.replace(b'"sha256": "', b'"sha256": "0')),
     "bytes that are no text": (".json", lambda d: b"\xff" + d),
 }
 
@@ -66,7 +68,7 @@ def test_where_the_newest_is_damaged_the_one_before_is_used_with_one_warning_tha
     (message,) = caplog.messages
     assert str(path.with_suffix("")) in message
     assert "damaged" in message
-    assert message.endswith("; going on from the state before it")
+    assert message.endswith("; resuming from the state before it")
     caplog.clear()
     assert newest(tmp_path) == 2
     assert caplog.messages == []  # nobody is told twice
@@ -103,7 +105,7 @@ def test_older_states_stay_until_the_new_one_is_read_back(tmp_path, monkeypatch,
         keep(tmp_path, 3)
     (message,) = caplog.messages
     assert "step-00000003.safetensors: damaged" in message
-    assert message.endswith("the states before it stay")
+    assert message.endswith("the states before it are kept")
     assert newest(tmp_path) == 2
     assert len(names(tmp_path)) == 4
 
@@ -124,6 +126,11 @@ def test_series_do_not_mix_and_are_forgotten_by_pattern(tmp_path):
     assert names(tmp_path) == ["gen2-cand2-00000003.json", "gen2-cand2-00000003.safetensors"]
 
 
-def test_the_json_of_a_state_holds_both_checksums(tmp_path):
+def test_the_json_of_a_state_holds_one_checksum_of_both_files(tmp_path):
     keep(tmp_path, 1)
-    assert list(json.loads((tmp_path / "step-00000001.json").read_text())) == ["rows", "check", "sha256"]
+    assert list(json.loads((tmp_path / "step-00000001.json").read_text())) == ["rows", "sha256"]
+
+
+def test_a_state_of_version_0_1_is_read_without_its_second_checksum(tmp_path):
+    save_tensors(tmp_path / "step-00000001.safetensors", {"x": torch.ones(1)}, seal({"rows": [1, 0.1]}))
+    assert newest_state(tmp_path, "step")[1] == {"rows": [1, 0.1]}
