@@ -4,10 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gee_core.errors import InputError
-from pipelines.project.params import in_short
+from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.studies.metrics import METRICS
 
@@ -99,7 +99,7 @@ class Study(Part):
     """What is changed in every cell."""
     presets: dict[str, Overrides] = {}
     """What is changed on top of that for a preset."""
-    grid: dict[str, Annotated[list[Option], Field(min_length=1)]] = {}
+    grid: dict[str, list[Option]] = {}
     """Columns and their options; every combination is a cell. A bare value in a column `section.key` is an option too."""
     cells: list[ExplicitCell] = []
     """More cells, beside the grid."""
@@ -138,6 +138,8 @@ class Study(Part):
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
                 raise ValueError(f"the column {column!r} is one of the tables' own: call it otherwise")
         for column, options in self.grid.items():
+            if not options:
+                raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
             labels = [option.label for option in options]
             if twice := {label for label in labels if labels.count(label) > 1}:
                 raise ValueError(f"grid.{column}: the label {min(twice)!r} stands twice: every option needs its own")
@@ -189,13 +191,10 @@ def load_study(name: str) -> Study:
     try:
         values = read_yaml(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML ({error}): mend it") from None
+        raise InputError(f"{path}: not valid YAML ({error})", "fix it") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold keys such as `title:` and `grid:`: see the other studies")
-    try:
-        return Study.model_validate(values)
-    except ValidationError as error:
-        raise InputError("\n".join(_explain(problem, path) for problem in error.errors())) from None
+    return validated(Study, values, path)
 
 
 def _options(column: str, options: Any) -> Any:
@@ -210,26 +209,3 @@ def _check_metric(name: str) -> None:
         near = difflib.get_close_matches(name, METRICS, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(METRICS)}"
         raise ValueError(f"unknown metric {name!r}: {remedy}")
-
-
-def _explain(problem: dict, path: Path) -> str:
-    place = ".".join(map(in_short, problem["loc"]))
-    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-    if kind == "missing":
-        return f"{path}: {place} is missing: add it (pipelines/studies/definition.py says what it is)"
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"]), n=1)
-        return f"{path}: {place} is not a known key: {f'did you mean {near[0]}?' if near else 'remove it'}"
-    if kind == "too_short" and problem["loc"][0] == "grid":
-        return f"{path}: {place} = {in_short(repr(problem['input']))}: is empty: give it at least one option"
-    if not place:
-        return f"{path}: {message}"
-    shown = "" if isinstance(problem["input"], dict) else f" = {in_short(repr(problem['input']))}"
-    return f"{path}: {place}{shown}: {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(location: tuple) -> list[str]:
-    """The keys that a part of the file may have, by the place of an unknown one."""
-    parts = {"grid": Option, "cells": ExplicitCell, "published": Published, "plots": Plot, "analysis": Kendall}
-    model = parts.get(location[0], Study) if len(location) > 1 else Study
-    return list(model.model_fields)
