@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gee_core.config import Params
 from gee_core.errors import InputError
@@ -21,6 +22,8 @@ from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import progress
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Tracker, open_tracker
+
+AnyTracker = TypeVar("AnyTracker", bound=Tracker)
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,22 @@ def stage(name: str) -> Iterator[Stage]:
     with report_input_errors(name):
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
-        tracker = open_tracker(name, params)
-        status = "FAILED"
-        try:
+        with closing(open_tracker(name, params)) as tracker:
             yield Stage(params, tracker)
-            status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
-            raise
-        finally:
-            tracker.close(status)
+
+
+@contextmanager
+def closing(tracker: AnyTracker) -> Iterator[AnyTracker]:
+    """Close ``tracker`` after the body, with the status in which the body ended."""
+    status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        tracker.close(status)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""data/prepared, as the stages after prepare read it."""
+"""Loads data/prepared for the stages after prepare."""
 
 from pathlib import Path
 

@@ -15,11 +15,6 @@ PROXY_ACCURACY = "proxy accuracy"
 """The ranking by accuracy on the hold-out, beside those by fitness."""
 
 
-def kendall_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``frame`` that belong to this analysis."""
-    return frame[frame["part"] == "kendall"]
-
-
 def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFrame:
     """One row per E, seed and fitness: `tau` between -F at the first generation's λ and the test accuracy; 1 is perfect.
 

@@ -1,11 +1,11 @@
-"""The work of a cell, by the functions of the pipeline's stages; what cells have in common is done once and kept.
+"""Runs a cell with the functions of the pipeline's stages; what cells have in common is computed once and kept.
 
     .scratch/studies/prepare/<key>/    prepared images
     .scratch/studies/evolve/<key>/     one evolution: evolved.json
     .scratch/studies/train/<key>/      one trained network: network.safetensors, trained.json
 
-The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. The first process that reaches a folder does the
-work and the others wait for it; a step that was killed resumes where it stopped.
+The keys are hashes of the inputs and the code, as in `pipelines.runtime.resume_folder`. The first process that opens a folder
+does the work while the others wait; a step that was killed resumes where it stopped.
 """
 
 import hashlib
@@ -23,7 +23,6 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
-from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
@@ -47,11 +46,11 @@ STEPS = SCRATCH / "studies"
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
 OF_EVOLVED = ("genotype", "metrics", "records")
 Notify = Callable[[str], None]
-"""Told in a few words where a cell is."""
+"""Is told the step that a cell is at, in a few words."""
 
 
 def prepare_images(cfg: PrepareConfig) -> Path:
-    """The folder with the images of ``cfg``, prepared now if they were not before."""
+    """The folder with the images of ``cfg``, which are prepared unless they are there."""
     folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
     with file_lock(folder / "lock"):
         images = folder / "images"
@@ -61,9 +60,9 @@ def prepare_images(cfg: PrepareConfig) -> Path:
 
 
 def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
-    """What is measured of a cell: ``status`` (`ok`, or why it failed), ``metrics``, and rows by layer and by noise.
+    """Measure a cell: ``status`` (`ok`, or why it failed), ``metrics``, and rows by layer and by noise strength.
 
-    A training that diverges is a result; every other failure is an exception.
+    A training run that diverges is a result; every other failure is an exception.
     """
     try:
         return {"status": "ok"} | _run_cell(cell, notify)
@@ -100,7 +99,7 @@ def _run_cell(cell: Cell, notify: Notify) -> dict:
 
 
 def forget(cell: Cell) -> None:
-    """Drop what is kept of the cell's evolution and training, so that `run_cell` does all of its work again."""
+    """Delete the cell's evolution and training run, so that `run_cell` recomputes them."""
     if cell.params.network.n_genes is None:
         delete_folder(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
         return
@@ -116,7 +115,7 @@ def _evolve_folder(cell: Cell) -> Path:
 
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
-    """Named by the wiring, not by the evolution that it comes from."""
+    """Its key holds the wiring, not the evolution that found it."""
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
@@ -158,12 +157,12 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
 
 
 def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict]:
-    """The network of the cell, trained in full, and what the training came to."""
+    """The fully trained network of the cell, and the metrics of its training run."""
     folder = _train_folder(cell, genotype)
     notify("train")
 
     def read() -> SpikingNetwork:
-        return load_trained(cell.params, data.meta, folder / NETWORK, Compute.of(cell.params.base.device).device)
+        return load_trained(cell.params, data.meta, folder / NETWORK)
 
     with file_lock(folder / "lock"):
         numbers = read_sealed(folder / TRAINED)
@@ -191,17 +190,17 @@ def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Not
 
 
 def _is_damaged(read: Callable[[], object]) -> bool:
-    """Whether ``read`` refuses what an earlier cell left; then the reason is a warning, and it is made again."""
+    """Whether ``read`` fails on the files of an earlier cell; logs why, since they are then recomputed."""
     try:
         read()
     except InputError as error:
-        log.warning("%s; it is made again", error.problem)
+        log.warning("%s; it is recomputed", error.problem)
         return True
     return False
 
 
 def _record(record: Record, winner: dict) -> dict:
-    """A candidate's score, None where it failed, and its genotype as train reads it."""
+    """A candidate's score (None where it failed), and its genotype as train reads it."""
     score = {name: None if value != value else value for name, value in asdict(record.score).items()}
     c = record.candidate
     own = {"sigma_O": c.genotype.sigma_O, "sigma_X": list(c.genotype.sigma_X), "seed": c.seed}
@@ -213,7 +212,7 @@ def _rows(frame) -> list[dict]:
 
 
 def _listing(cfg: PrepareConfig) -> str:
-    """A hash of the names and sizes of the raw files, so that other images in the same folder are prepared anew."""
+    """A hash of the names and sizes of the raw files, so that changed images in the same folder are prepared again."""
     found = hashlib.sha256()
     for folder, folders, files in os.walk(cfg.path if cfg.dataset != "digits" else os.devnull):
         folders.sort()

@@ -28,7 +28,7 @@ from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.params import load_params
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells
+from pipelines.studies.plan import Request, draft_cells
 from pipelines.train import load_genotype
 
 pytestmark = pytest.mark.slow
@@ -170,7 +170,7 @@ def test_what_only_looks_like_yaml(text, project):
 @given(steps=DAMAGE)
 def test_damaged_studies(steps, good_study, project):
     STUDY.write_bytes(damaged(good_study, steps))
-    reads(lambda: draft_cells("tiny", load_study("tiny")))
+    reads(lambda: draft_cells(load_study("tiny"), Request("tiny")))
 
 
 @tries(600)

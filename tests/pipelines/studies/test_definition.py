@@ -5,7 +5,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.project.presets import preset_names
 from pipelines.studies.definition import load_study, study_names
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
@@ -68,7 +68,7 @@ def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(na
     assert name in study_names()
     study = load_study(name)
     for preset in {study.preset, "cifar10-small", *study.presets} & set(preset_names()):
-        cells = draft_cells(name, study, preset, data=str(ROOT))  # any folder: only its presence is looked at
+        cells = draft_cells(study, Request(name, preset, data=str(ROOT)))  # any folder: only its presence is looked at
         assert {cell.params.base.seed for cell in cells} == set(range(study.seeds))
     assert study.seeds >= 3
 
@@ -76,6 +76,6 @@ def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(na
 @pytest.mark.parametrize("name", ["architectures", "noise", "spikes_energy"])
 def test_every_narrowed_control_on_digits_exists(name, digits, monkeypatch):
     monkeypatch.chdir(ROOT)
-    cells = resolve_cells(draft_cells(name, load_study(name), seeds=1), lambda params: digits)
+    cells = resolve_cells(draft_cells(load_study(name), Request(name, seeds=1)), lambda params: digits)
     assert any(cell.control == "narrowed" for cell in cells)
     assert all(cell.params.network.n_genes is None for cell in cells if cell.control)

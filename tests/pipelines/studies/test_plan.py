@@ -7,7 +7,7 @@ from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
 NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
 
@@ -16,7 +16,7 @@ NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": 
 def drafts(write_study):
     def make(preset=None, data=None, seeds=None, overrides=None, only=None, **changes):
         name = write_study(**changes)
-        return draft_cells(name, load_study(name), preset, data, seeds, overrides, only)
+        return draft_cells(load_study(name), Request(name, preset, data, seeds, overrides or {}, only or {}))
 
     return make
 
