@@ -86,6 +86,12 @@ def run(
     return Evolved(records, genotype_file(params, best), metrics(records, best))
 
 
+def resume_folder(params: Params, prepared: Path, root: Path = SCRATCH) -> Path:
+    """The folder below ``root`` from which an interrupted evolution is resumed."""
+    inputs = [prepared / "meta.json", *start_files(params)]
+    return open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs, root)
+
+
 def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
     """Scores and seconds of an interrupted run, by ``Candidate.place``; damaged lines are ignored."""
     known = {}
@@ -215,8 +221,7 @@ def _evolve(s: Stage) -> None:
     params = s.params
     with remedy(REMEDY):
         total = n_candidates(params, load_meta(PREPARED))  # also refuses an unusable `evolve.start`
-    inputs = [PREPARED / "meta.json", *start_files(params)]
-    scratch = open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs)
+    scratch = resume_folder(params, PREPARED)
     delete_finished_runs(scratch)
     with s.progress("evolve", total) as advance, remedy(REMEDY):
 

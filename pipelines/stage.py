@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from gee_core.config import Params
 from gee_core.errors import InputError
@@ -22,8 +21,6 @@ from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import progress
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Tracker, open_tracker
-
-AnyTracker = TypeVar("AnyTracker", bound=Tracker)
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,17 @@ def stage(name: str) -> Iterator[Stage]:
     with report_input_errors(name):
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
-        with closing(open_tracker(name, params)) as tracker:
+        tracker = open_tracker(name, params)
+        with closing(tracker):
             yield Stage(params, tracker)
 
 
 @contextmanager
-def closing(tracker: AnyTracker) -> Iterator[AnyTracker]:
+def closing(tracker: Tracker) -> Iterator[None]:
     """Close ``tracker`` after the body, with the status in which the body ended."""
     status = "FAILED"
     try:
-        yield tracker
+        yield
         status = "FINISHED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"

@@ -18,11 +18,7 @@ from pipelines.project.paths import CHECKPOINT
 def load_trained(
     params: Params, meta: Meta, checkpoint: Path = CHECKPOINT, device: torch.device | str | None = None
 ) -> SpikingNetwork:
-    """The network that was trained with ``params``, in evaluation mode, on ``device`` (default: `base.device`).
-
-    Raises:
-        InputError: the checkpoint is missing, damaged, or another network's.
-    """
+    """`load_configured`, in evaluation mode and on ``device`` (default: `base.device`)."""
     net = load_configured(checkpoint, params.network, meta)
     return net.to(device or Compute.of(params.base.device).device).eval()
 
@@ -45,11 +41,7 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
 
 
 def load_checkpoint(path: Path) -> SpikingNetwork:
-    """``checkpoint.load``, with this project's remedies in its errors.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds no network.
-    """
+    """``checkpoint.load``, with this project's remedies in its errors."""
     there = path.is_file() and path.with_suffix(".json").is_file()
     try:
         with remedy("delete both, then `dvc repro`" if there else "`dvc repro` makes it, `dvc pull` fetches it"):

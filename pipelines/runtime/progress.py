@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(stderr=True)
 
 
-def progress_bar(console: Console = console) -> Progress:
+def progress_bar(console: Console) -> Progress:
     """Bars with counts, times and a field ``note``; without a terminal nothing is shown."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -26,7 +26,7 @@ def progress_bar(console: Console = console) -> Progress:
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Show the progress of one task; yields ``advance(n=1, note="")``."""
-    with progress_bar() as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task(description, total=total, note="")
 
         def advance(n: int = 1, note: str = "") -> None:

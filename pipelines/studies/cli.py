@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from gee_core.errors import InputError
+
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
 
@@ -84,36 +86,25 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:
-    """Parse ``COLUMN=LABEL`` strings into labels by column.
-
-    Raises:
-        InputError: one has another form.
-    """
-    from gee_core.errors import InputError
-
+    """Parse ``COLUMN=LABEL`` strings into labels by column."""
     labels: dict[str, set[str]] = {}
     for choice in choices:
         column, equals, label = choice.partition("=")
         if not equals:
-            raise InputError(f"--only {choice}: write COLUMN=LABEL, for instance network=ResNet-19")
+            raise InputError(f"--only {choice}", "write COLUMN=LABEL, for instance network=ResNet-19")
         labels.setdefault(column.strip(), set()).add(label.strip())
     return labels
 
 
 def parse_changes(changes: list[str]) -> dict[str, Any]:
-    """Parse ``section.key=value`` strings into values by key; the values are YAML.
-
-    Raises:
-        InputError: one has another form.
-    """
-    from gee_core.errors import InputError
+    """Parse ``section.key=value`` strings into values by key; the values are YAML."""
     from pipelines.project.safe_yaml import parse_yaml
 
     values = {}
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or "." not in key:
-            raise InputError(f"--set {change}: write section.key=value, for instance train.epochs=5")
+            raise InputError(f"--set {change}", "write section.key=value, for instance train.epochs=5")
         try:
             values[key.strip()] = parse_yaml(text)
         except ValueError:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from gee_core.config import NetworkConfig, Params, PrepareConfig
-from gee_core.data.prepared import Meta, load_meta
+from gee_core.config import Params, PrepareConfig
+from gee_core.data.prepared import load_meta
 from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
@@ -136,7 +136,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
         if cell.control == "narrowed":
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
-                wanted = _genetic_parameters(params.network, meta)
+                wanted = count_parameters(wired_network(params.network, meta, None, 0))
                 changes["network.width"] = narrowed_width(params.network.name, *size, wanted)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
@@ -146,10 +146,6 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
 
 
 _meta = lru_cache(maxsize=64)(load_meta)
-
-
-def _genetic_parameters(network: NetworkConfig, meta: Meta) -> int:
-    return count_parameters(wired_network(network, meta, None, 0))
 
 
 def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]:

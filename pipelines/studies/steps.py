@@ -28,11 +28,9 @@ from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
-from pipelines.evolve import n_candidates
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.prepared_images import prepared_images
-from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
@@ -103,15 +101,11 @@ def forget(cell: Cell) -> None:
     if cell.params.network.n_genes is None:
         delete_folder(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
         return
-    if found := read_sealed(_evolve_folder(cell) / EVOLVED, *OF_EVOLVED):
+    folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
+    if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
         for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
             delete_folder(_train_folder(cell, genotype))
-    delete_folder(_evolve_folder(cell))
-
-
-def _evolve_folder(cell: Cell) -> Path:
-    sections = [cell.params.base, cell.params.network, cell.params.evolve]
-    return open_resume_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
+    delete_folder(folder)
 
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
@@ -128,12 +122,12 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
     if params.network.n_genes is None:
         plain = evolve.run(params, cell.prepared, Path())
         return {"genotype": plain.genotype.model_dump(), "metrics": {}, "records": []}
-    folder = _evolve_folder(cell)
+    folder = evolve.resume_folder(params, cell.prepared, STEPS)
     notify("evolve")
     with file_lock(folder / "lock"):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
-        total, done = n_candidates(params, data.meta), 0
+        total, done = evolve.n_candidates(params, data.meta), 0
 
         def on_record(record: Record) -> None:
             nonlocal done
@@ -158,35 +152,28 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
 
 def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict]:
     """The fully trained network of the cell, and the metrics of its training run."""
-    folder = _train_folder(cell, genotype)
+    params, folder = cell.params, _train_folder(cell, genotype)
     notify("train")
 
     def read() -> SpikingNetwork:
-        return load_trained(cell.params, data.meta, folder / NETWORK)
-
-    with file_lock(folder / "lock"):
-        numbers = read_sealed(folder / TRAINED)
-        if numbers is None or _is_damaged(read):
-            numbers = _train(cell, genotype, data, folder, notify)
-        return read(), numbers
-
-
-def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Notify) -> dict:
-    params = cell.params
+        return load_trained(params, data.meta, folder / NETWORK)
 
     def on_epoch(row: dict) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
-    start = time.perf_counter()
-    wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
-    net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
-    n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
-    passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
-    numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
-    save(folder / NETWORK, net)
-    write_sealed(folder / TRAINED, numbers)
-    delete_folder(folder / "work")
-    return numbers
+    with file_lock(folder / "lock"):
+        numbers = read_sealed(folder / TRAINED)
+        if numbers is None or _is_damaged(read):
+            start = time.perf_counter()
+            wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
+            net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
+            n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
+            passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
+            numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
+            save(folder / NETWORK, net)
+            write_sealed(folder / TRAINED, numbers)
+            delete_folder(folder / "work")
+        return read(), numbers
 
 
 def _is_damaged(read: Callable[[], object]) -> bool:

@@ -43,11 +43,7 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, wa
         request: which study, and how it is changed.
         jobs: cells to run in parallel; None for the engine's default. Changes no result.
         force: run cells that have a result too.
-        watch: is told how the run progresses.
-
-    Raises:
-        InputError: see `draft_cells` and `resolve_cells`.
-    """
+        watch: is told how the run progresses."""
     watch = watch or Watch()
     study = load_study(request.name)
     cells = resolve_cells(draft_cells(study, request), functools.cache(prepare_images))
@@ -60,7 +56,8 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, wa
     jobs = jobs or default_count(cell.params.base for cell in cells)
     results = {cell.key: found for cell in cells if (found := read_result(folder, cell.key))}
     watch.planned(cells, [cell for cell in _distinct(cells) if cell.key not in results], jobs)
-    with closing(open_study_tracker(request.name, request.preset or study.preset, cells)) as tracker:
+    tracker = open_study_tracker(request.name, request.preset or study.preset, cells)
+    with closing(tracker):
         for cell in cells:
             if cell.key in results:
                 tracker.cell(cell, results[cell.key])

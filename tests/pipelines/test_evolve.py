@@ -114,7 +114,7 @@ def test_a_record_in_which_a_bit_flipped_is_named_and_scored_again_and_no_other(
     here_and_now.scored.clear()
     assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert here_and_now.scored == [(0, 2)]
-    assert caplog.messages == [f"{log}: 1 of 6 lines damaged; what they recorded is done again"]
+    assert caplog.messages == [f"{log}: 1 of 6 lines damaged; what they recorded is recomputed"]
     caplog.clear()
     assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert (here_and_now.scored, caplog.messages) == ([(0, 2)], [])

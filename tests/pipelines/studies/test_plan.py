@@ -113,7 +113,7 @@ def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_per
 
 
 def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(drafts, digits, monkeypatch):
-    monkeypatch.setattr("pipelines.studies.plan._genetic_parameters", lambda network, meta: 3)
+    monkeypatch.setattr("pipelines.studies.plan.count_parameters", lambda net: 3)
     with pytest.raises(InputError, match=r"encoding = narrowed, seed 0: vgg16: no plain network within 2% of 3 parameters"):
         resolve_cells(drafts(seeds=1, grid=NARROWED), lambda params: digits)
 
