@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -37,8 +38,7 @@ CHECKPOINTS = "checkpoints"
 """Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
 
 
-@dataclass(frozen=True)
-class Evolved:
+class Evolved(NamedTuple):
     """The result of an evolution."""
 
     records: list[Record]
@@ -127,8 +127,7 @@ def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
     c, start = best.candidate, params.evolve.start
     return GenotypeFile(
         **common,
-        sigma_O=c.genotype.sigma_O,
-        sigma_X=c.genotype.sigma_X,
+        **asdict(c.genotype),
         seed=c.seed,
         generation=c.generation,
         index=c.index,

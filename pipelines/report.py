@@ -51,26 +51,23 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
     wiring = wiring_table(genotype, net, params.network.n_genes)
     values = table_values(tables, meta["class_names"])
     svgs = draw(tables, wiring, meta["class_names"], clean_accuracy)
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            params=params,
-            params_yaml=as_yaml(params),
-            s=summary,
-            meta=meta,
-            dataset=TITLES.get(summary["dataset"], summary["dataset"]),
-            genotype=genotype,
-            evolve=evolve,
-            wiring=wiring.to_dict("records"),
-            rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
-            paper=paper_rows(),
-            n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
-            n_convs=len(net.conv_chain()) - 1,
-            published_on={name: TITLES[name] for name in PUBLISHED_ON},
-            svg={name: Markup(svg) for name, svg in svgs.items()},
-            **values,
-        )
+    template = environment().get_template("report.html")
+    return template.render(
+        params=params,
+        params_yaml=as_yaml(params),
+        s=summary,
+        meta=meta,
+        dataset=TITLES.get(summary["dataset"], summary["dataset"]),
+        genotype=genotype,
+        evolve=evolve,
+        wiring=wiring.to_dict("records"),
+        rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
+        paper=paper_rows(),
+        n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
+        n_convs=len(net.conv_chain()) - 1,
+        published_on={name: TITLES[name] for name in PUBLISHED_ON},
+        svg={name: Markup(svg) for name, svg in svgs.items()},
+        **values,
     )
 
 

@@ -130,10 +130,7 @@ def test_a_circle_is_found():
 
 
 STILL_LONG = {
-    "tests/bad_inputs/test_fuzzing.py",
     "tests/gee_core/evolution/test_proxy.py",
-    "tests/pipelines/test_report.py",
-    "tests/pipelines/test_train.py",
 }
 
 

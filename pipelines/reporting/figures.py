@@ -199,8 +199,7 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: list[str]) -> tuple[F
     rotation = 90 if max(map(len, names)) > 2 and n > 4 else 0
     ax.set_xticks(ticks + 0.5, names, rotation=rotation, **small)
     ax.set_yticks(ticks + 0.5, names, **small)
-    bar = figure.colorbar(image, ax=ax, label="share of the actual class (%)", shrink=0.8, aspect=28)
-    bar.outline.set_visible(False)
+    figure.colorbar(image, ax=ax, label="share of the actual class (%)", shrink=0.8, aspect=28).outline.set_visible(False)
     ax.set_title("What is taken for what")
     return figure, f"Confusion matrix of {n} classes, rows normalised."
 

@@ -6,7 +6,6 @@ from scipy.stats import kendalltau
 from gee_core.config import EvolveConfig
 from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
 from pipelines.studies.plan import EPOCHS
-from pipelines.studies.tables import aggregate
 
 FITNESS = "fitness"
 """Column: the variant whose fitness ranks the candidates."""
@@ -41,8 +40,3 @@ def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFra
             status = "ok" if tau == tau else "failed: too few candidates, or all alike"
             rows.append({EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(ok), "tau": tau, "status": status})
     return pd.DataFrame(rows)
-
-
-def kendall_table(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of τ over the seeds, by E and fitness."""
-    return aggregate(correlations, [EPOCHS, FITNESS], ["tau"])

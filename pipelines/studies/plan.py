@@ -165,10 +165,8 @@ def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> 
         values = _overridden(values, option.set, source)
         genes, control = option.paper_genes or genes, option.control or control
         times *= option.times_proxy_epochs or 1
-    if genes is not None:
-        width = values["network"]["width"]
-        if isinstance(width, int | float):
-            values = _overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
+    if genes is not None and isinstance(width := values["network"]["width"], int | float):
+        values = _overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = _overridden(values, {"evolve.proxy_epochs": epochs}, source)

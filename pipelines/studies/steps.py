@@ -63,37 +63,34 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
     A training run that diverges is a result; every other failure is an exception.
     """
     try:
-        return {"status": "ok"} | _run_cell(cell, notify)
+        params, data = cell.params, prepared_images(cell.prepared)
+        found = _evolved(cell, data, notify)
+        genotype, numbers = found["genotype"], dict(found["metrics"])
+        if cell.candidate is not None:
+            record = found["records"][cell.candidate]
+            if record["status"] != "ok":
+                raise DivergedError(record["status"])
+            genotype = record["genotype"]
+            numbers |= {name: record[name] for name in ("L_ce", "R_T", "R_S", "proxy_accuracy")}
+        net, of_training = _trained(cell, genotype, data, notify)
+        numbers |= of_training
+        result: dict = {}
+        if "evaluate" in cell.stages:
+            notify("evaluate")
+            measured, layers, _ = evaluate.run(params, net, data)
+            numbers |= measured
+            result["layers"] = _rows(layers)
+        if "robustness" in cell.stages:
+            notify("noise")
+            noise = robustness.run(params, net, data)
+            of_noise = robustness.metrics(noise)
+            numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
+            result["noise"] = _rows(noise)
+        numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
-
-
-def _run_cell(cell: Cell, notify: Notify) -> dict:
-    params, data = cell.params, prepared_images(cell.prepared)
-    found = _evolved(cell, data, notify)
-    genotype, numbers = found["genotype"], dict(found["metrics"])
-    if cell.candidate is not None:
-        record = found["records"][cell.candidate]
-        if record["status"] != "ok":
-            raise DivergedError(record["status"])
-        genotype = record["genotype"]
-        numbers |= {name: record[name] for name in ("L_ce", "R_T", "R_S", "proxy_accuracy")}
-    net, of_training = _trained(cell, genotype, data, notify)
-    numbers |= of_training
-    result: dict = {}
-    if "evaluate" in cell.stages:
-        notify("evaluate")
-        measured, layers, _ = evaluate.run(params, net, data)
-        numbers |= measured
-        result["layers"] = _rows(layers)
-    if "robustness" in cell.stages:
-        notify("noise")
-        noise = robustness.run(params, net, data)
-        of_noise = robustness.metrics(noise)
-        numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
-        result["noise"] = _rows(noise)
-    numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
-    return {"metrics": {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}} | result
+    finite = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+    return {"status": "ok", "metrics": finite} | result
 
 
 def forget(cell: Cell) -> None:

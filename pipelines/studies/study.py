@@ -13,7 +13,7 @@ from pipelines.project.paths import REPORTS
 from pipelines.stage import closing
 from pipelines.studies import figures
 from pipelines.studies.definition import Study, load_study
-from pipelines.studies.kendall import FITNESS, kendall_table, rank_correlations
+from pipelines.studies.kendall import FITNESS, rank_correlations
 from pipelines.studies.plan import EPOCHS, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
 from pipelines.studies.steps import forget, prepare_images
@@ -109,7 +109,7 @@ def _write_kendall(out: Path, frame: pd.DataFrame, cells: list[Cell]) -> TextTab
     candidates = frame[frame["part"] == "kendall"]
     cfg = next(cell.params.evolve for cell in cells if cell.part == "kendall")
     correlations = rank_correlations(candidates, cfg)
-    table = kendall_table(correlations)
+    table = aggregate(correlations, [EPOCHS, FITNESS], ["tau"])
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))
     write_atomically(out / "kendall.csv", table.to_csv(index=False))
     if {"L_ce", "test_accuracy"} <= set(candidates):

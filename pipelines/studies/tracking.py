@@ -10,7 +10,8 @@ def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTrack
     if tracking_is_off():
         return NullStudyTracker()
     study_key = digest({"study": name, "cells": sorted(cell.key for cell in cells)})
-    return StudyTracker({"study": name, "preset": preset}, study_key)
+    keys = {"study": name, "preset": preset}
+    return StudyTracker(None, keys, level="study", name=f"study {name}", study=study_key, files=[])
 
 
 class NullStudyTracker(NullTracker):
@@ -21,9 +22,6 @@ class NullStudyTracker(NullTracker):
 
 class StudyTracker(MlflowTracker):
     """Tracks a study in the same store as the stages."""
-
-    def __init__(self, keys: dict, study_key: str):
-        super().__init__(None, keys, level="study", name=f"study {keys['study']}", study=study_key, files=[])
 
     def cell(self, cell: Cell, result: dict) -> None:
         """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one already."""
