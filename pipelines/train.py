@@ -64,18 +64,17 @@ def run(
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    compute = Compute.of(params.base.device, params.base.precision)
-    if params.train.init_from is None:
+    cfg, compute = params.train, Compute.of(params.base.device, params.base.precision)
+    if cfg.init_from is None:
         net = _wired(params, data.meta, genotype)
     else:
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
     net = net.to(compute.device)
-    images = (data.train if params.train.include_holdout else data.proxy_train(None, 0)).to(compute.device)
+    images = (data.train if cfg.include_holdout else data.proxy_train(None, 0)).to(compute.device)
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    cfg = params.train
     optimizer = sgd(net, cfg.weight_decay, cfg.momentum) if cfg.optimizer == "sgd" else adamw(net, cfg.weight_decay)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
@@ -86,9 +85,9 @@ def run(
         try:
             record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows))
         except FloatingPointError as error:
-            raise DivergedError(f"train: {error}", f"lower train.lr = {params.train.lr}, then `dvc repro train`") from None
+            raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
         row, mid_epoch = asdict(record), None
-        if not params.train.include_holdout:
+        if not cfg.include_holdout:
             row["val_accuracy"], _ = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
         row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
         rows.append(row)

@@ -146,13 +146,13 @@ class Study(Part):
             raise ValueError("grid: is empty: give it at least one column with one option")
         for column in self.columns():
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
-                raise ValueError(f"the column {column!r} is one of the tables' own: give it another name")
+                raise ValueError(f"the column {column!r} is reserved: give it another name")
         for column, options in self.grid.items():
             if not options:
                 raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
             labels = [option.label for option in options]
             if twice := {label for label in labels if labels.count(label) > 1}:
-                raise ValueError(f"grid.{column}: the label {min(twice)!r} stands twice: every option needs its own")
+                raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
         for row in self.published:
             self._check_columns(row.columns)
         for plot in self.plots:

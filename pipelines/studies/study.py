@@ -43,7 +43,8 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, wa
         request: which study, and how it is changed.
         jobs: cells to run in parallel; None for the engine's default. Changes no result.
         force: run cells that have a result too.
-        watch: is told how the run progresses."""
+        watch: is told how the run progresses.
+    """
     watch = watch or Watch()
     study = load_study(request.name)
     cells = resolve_cells(draft_cells(study, request), functools.cache(prepare_images))

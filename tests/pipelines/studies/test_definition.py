@@ -22,7 +22,7 @@ def options(*labels):
         ({"title": None}, "studies/tiny.yaml: title is missing: add it"),
         ({"grid": {}}, "studies/tiny.yaml: grid: is empty: give it at least one column with one option"),
         ({"grid": {"encoding": []}}, "studies/tiny.yaml: grid.encoding = []: is empty: give it at least one option"),
-        ({"grid": {"a": options("x", "x")}}, "studies/tiny.yaml: grid.a: the label 'x' stands twice"),
+        ({"grid": {"a": options("x", "x")}}, "studies/tiny.yaml: grid.a: the label 'x' is used twice"),
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
         ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
