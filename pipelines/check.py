@@ -1,6 +1,6 @@
-"""Stage check: params.yaml and the files that it names are in order, before DVC empties the outputs of any other stage.
+"""Stage check: checks params.yaml and the files that it names before DVC empties the outputs of other stages.
 
-What it writes never changes, so no stage behind it runs again because it did.
+Its output is constant, so running it does not make any later stage run again.
 """
 
 from gee_core.config import Params
@@ -13,10 +13,10 @@ from pipelines.stage import report_input_errors
 
 
 def check_inputs(params: Params) -> None:
-    """See to it that all that ``params`` name is there; where torchvision can download, the folder is made.
+    """Check all files and folders that ``params`` name; the folder is created if torchvision can download the images.
 
     Raises:
-        InputError: something is missing or cannot be used.
+        InputError: one is missing or unusable.
     """
     check_raw_folder(params.prepare)
     load_start(params)

@@ -1,7 +1,6 @@
-"""Stage evaluate: accuracy, spikes and energy of the trained network on the test images."""
+"""Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -16,26 +15,26 @@ from gee_core.model.wired import plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, REPORTS
+from pipelines.project.paths import REPORTS
 from pipelines.stage import stage
 
 OUT = REPORTS / "evaluate"
 
 
 def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
-    """(metrics, one row per layer, actual and predicted class of every test image) of the trained ``net``."""
+    """Measure ``net``; returns metrics, one row per layer, and the actual and predicted class of every test image."""
     cfg, meta = params.evaluate, data.meta
     compute = Compute.of(params.base.device, params.base.precision)
-    logits_by_batch: list[torch.Tensor] = []
-    labels_by_batch: list[torch.Tensor] = []
+    all_logits: list[torch.Tensor] = []
+    all_labels: list[torch.Tensor] = []
 
     def inputs() -> Iterator[torch.Tensor]:
         for images, of_images in data.test.to(compute.device).batches(cfg.batch_size):
-            labels_by_batch.append(of_images.cpu())
+            all_labels.append(of_images.cpu())
             yield meta.normalise(images)
 
-    activity = measure_energy(net, inputs(), compute.dtype, lambda o_TBK: logits_by_batch.append(o_TBK.float().mean(0).cpu()))
-    logits, labels = torch.cat(logits_by_batch), torch.cat(labels_by_batch)
+    activity = measure_energy(net, inputs(), compute.dtype, lambda o_TBK: all_logits.append(o_TBK.float().mean(0).cpu()))
+    logits, labels = torch.cat(all_logits), torch.cat(all_labels)
     predicted = logits.argmax(1)
     metrics = {
         "test_accuracy": (predicted == labels).double().mean().item(),
@@ -70,25 +69,19 @@ def layer_table(activity: Activity, e_mac: float, e_ac: float) -> pd.DataFrame:
 
 def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[str]) -> pd.DataFrame:
     """Class names, actual and predicted, of every test image in order."""
-    return pd.DataFrame(
-        {"actual": [class_names[i] for i in labels.tolist()], "predicted": [class_names[i] for i in predicted.tolist()]}
-    )
-
-
-def write_outputs(metrics: dict, layers: pd.DataFrame, images: pd.DataFrame, out: Path = OUT) -> None:
-    """The files under reports/evaluate."""
-    write_json(out / "metrics.json", metrics)
-    write_atomically(out / "layers.csv", layers.to_csv(index=False))
-    write_atomically(out / "confusion.csv", images.to_csv(index=False))
+    names = {"actual": labels, "predicted": predicted}
+    return pd.DataFrame({column: [class_names[i] for i in indices.tolist()] for column, indices in names.items()})
 
 
 def main() -> None:
     with stage("evaluate") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta, CHECKPOINT, Compute.of(s.params.base.device).device)
+        net = load_trained(s.params, data.meta)
         s.track.params(s.params.evaluate.model_dump())
         metrics, layers, images = run(s.params, net, data)
-        write_outputs(metrics, layers, images)
+        write_json(OUT / "metrics.json", metrics)
+        write_atomically(OUT / "layers.csv", layers.to_csv(index=False))
+        write_atomically(OUT / "confusion.csv", images.to_csv(index=False))
         s.track.metrics(metrics)
         s.track.artifact(OUT / "layers.csv")
 

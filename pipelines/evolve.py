@@ -1,9 +1,10 @@
-"""Stage evolve: CMA-ES over the wiring's standard deviations → models/evolve/genotype.json."""
+"""Stage evolve: searches the wiring's standard deviations by CMA-ES → models/evolve/genotype.json."""
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import load_start, start_files, start_sha256
-from pipelines.project.paths import GENOTYPE, MODELS, PREPARED, REPORTS, SCRATCH
+from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.figures import candidates_plane, fitness_over_generations
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
@@ -34,11 +35,10 @@ from pipelines.tracking.tracker import Tracker
 
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
-"""Folder in the scratch one, of candidates' networks and the states of their trainings."""
+"""Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
 
 
-@dataclass(frozen=True)
-class Evolved:
+class Evolved(NamedTuple):
     """The result of an evolution."""
 
     records: list[Record]
@@ -56,17 +56,16 @@ def run(
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Scorer] | None = None,
 ) -> Evolved:
-    """Evolve on the images in ``prepared`` and choose the winner. A plain network has no genes and nothing to evolve.
+    """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
 
-    An interrupted run is resumed from what it left in ``scratch``. ``open_scorer`` makes the object that scores the
-    candidates; by default the engine that the environment names.
+    An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates, by
+    default on the engine that the environment selects.
 
     Raises:
         DivergedError: every candidate failed.
     """
     if params.network.n_genes is None:
         return Evolved([], genotype_file(params, None), {"n_candidates": 0})
-    meta = load_meta(prepared)  # each process verifies the images that it loads
     task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
     log = scratch / "records.jsonl"
 
@@ -78,7 +77,7 @@ def run(
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
 
     with (open_scorer or Workers)(task) as scorer:
-        start, known = start_genotype(params, meta), read_known(log)
+        start, known = start_genotype(params, load_meta(prepared)), read_known(log)
         records = evolve(params.evolve, start, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
     try:
         best = winner(records, params.evolve)
@@ -87,8 +86,14 @@ def run(
     return Evolved(records, genotype_file(params, best), metrics(records, best))
 
 
+def resume_folder(params: Params, prepared: Path, root: Path = SCRATCH) -> Path:
+    """The folder below ``root`` from which an interrupted evolution is resumed."""
+    inputs = [prepared / "meta.json", *start_files(params)]
+    return open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs, root)
+
+
 def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
-    """Scores and seconds of an interrupted run, by ``Candidate.place``; a damaged line counts for nothing."""
+    """Scores and seconds of an interrupted run, by ``Candidate.place``; damaged lines are ignored."""
     known = {}
     for values in journal.read(log, repair=True):
         place, seconds = tuple(values.pop("place")), values.pop("seconds")
@@ -97,7 +102,7 @@ def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
 
 
 def analytic_genotype(params: Params, meta: Meta) -> Genotype:
-    """The σ's that keep He's variance."""
+    """The σ's that give the weights He's variance."""
     return wired_network(params.network, meta, None, 0).genome.analytic_genotype()
 
 
@@ -122,8 +127,7 @@ def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
     c, start = best.candidate, params.evolve.start
     return GenotypeFile(
         **common,
-        sigma_O=c.genotype.sigma_O,
-        sigma_X=c.genotype.sigma_X,
+        **asdict(c.genotype),
         seed=c.seed,
         generation=c.generation,
         index=c.index,
@@ -133,18 +137,19 @@ def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
 
 
 def table(records: list[Record]) -> pd.DataFrame:
-    """One row per candidate, by generation and index; no times, so that equal seeds give equal files."""
-    return pd.DataFrame([candidate_params(r) | candidate_metrics(r) | r.candidate.genotype.as_dict() for r in records])
+    """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
+    rows = [candidate_params(r) | candidate_metrics(r) | r.candidate.genotype.as_dict() for r in records]
+    return pd.DataFrame(rows, columns=None if rows else ["generation", "index", "status", "fitness"])
 
 
 def candidate_params(record: Record) -> dict:
-    """What names a candidate, and how it ended."""
+    """What identifies a candidate, and its status."""
     c = record.candidate
     return {"generation": c.generation, "index": c.index, "seed": c.seed, "status": record.score.status}
 
 
 def candidate_metrics(record: Record) -> dict[str, float]:
-    """What was measured of a candidate."""
+    """The measurements of a candidate."""
     s = record.score
     return {
         "fitness": record.fitness,
@@ -159,7 +164,7 @@ def candidate_metrics(record: Record) -> dict[str, float]:
 
 
 def metrics(records: list[Record], best: Record) -> dict:
-    """What reports/evolve/metrics.json holds."""
+    """The content of reports/evolve/metrics.json."""
     return {
         "best_fitness": best.fitness,
         "best_L_ce": best.score.L_ce,
@@ -174,7 +179,7 @@ def metrics(records: list[Record], best: Record) -> dict:
 
 
 def track_candidate(track: Tracker, record: Record) -> None:
-    """One run per candidate, its genotype as an artifact."""
+    """Track a candidate as a run of its own, with its genotype as an artifact."""
     c, sigmas = record.candidate, record.candidate.genotype.as_dict()
     names = candidate_params(record)
     names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
@@ -188,41 +193,36 @@ def track_candidate(track: Tracker, record: Record) -> None:
 
 
 def track_generation(track: Tracker, records: list[Record], checkpoints: Path) -> None:
-    """The generation's best on the evolve run, with its checkpoint; the other checkpoints of the generation go."""
+    """Track the generation's best candidate with its checkpoint; the other checkpoints of the generation are deleted."""
     final = [records[i] for i in finalists((r.epochs for r in records), (r.ok for r in records))]
-    if final:
-        best = min(final, key=lambda record: record.fitness)
+    best = min(final, key=lambda record: record.fitness, default=None)
+    if best:
         track.metrics(candidate_metrics(best), step=best.candidate.generation)
-        path = checkpoints / checkpoint_name(best.candidate)
-        for file in (path, path.with_suffix(".json")):
-            if file.is_file():
-                track.artifact(file, f"checkpoints/generation-{best.candidate.generation}")
     for record in records:
-        if not final or record is not best:
-            path = checkpoints / checkpoint_name(record.candidate)
-            path.unlink(missing_ok=True)
-            path.with_suffix(".json").unlink(missing_ok=True)
+        path = checkpoints / checkpoint_name(record.candidate)
+        for file in (path, path.with_suffix(".json")):
+            if record is not best:
+                file.unlink(missing_ok=True)
+            elif file.is_file():
+                track.artifact(file, f"checkpoints/generation-{record.candidate.generation}")
 
 
 def main() -> None:
     with stage("evolve") as s:
         s.track.params(s.params.evolve.model_dump())
         if s.params.network.n_genes is None:
-            plain = run(s.params, PREPARED, SCRATCH)
-            write_json(GENOTYPE, plain.genotype.model_dump())
-            write_outputs(pd.DataFrame(columns=["generation", "index", "status", "fitness"]), plain.metrics)
-            return
-        _evolve(s)
+            write_outputs(run(s.params, PREPARED, SCRATCH))
+        else:
+            _evolve(s)
 
 
 def _evolve(s: Stage) -> None:
     params = s.params
     with remedy(REMEDY):
-        total = n_candidates(params, load_meta(PREPARED))  # also refuses an `evolve.start` that is no use
-    inputs = [PREPARED / "meta.json", *start_files(params)]
-    scratch = open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs)
+        total = n_candidates(params, load_meta(PREPARED))  # also refuses an unusable `evolve.start`
+    scratch = resume_folder(params, PREPARED)
     delete_finished_runs(scratch)
-    with s.progress("evolve", total) as advance:
+    with s.progress("evolve", total) as advance, remedy(REMEDY):
 
         def on_record(record: Record) -> None:
             track_candidate(s.track, record)
@@ -231,25 +231,25 @@ def _evolve(s: Stage) -> None:
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS)
 
-        with remedy(REMEDY):
-            found = run(params, PREPARED, scratch, on_record, on_generation)
-    candidates = table(found.records)
-    write_json(GENOTYPE, found.genotype.model_dump())
-    write_outputs(candidates, found.metrics)
+        found = run(params, PREPARED, scratch, on_record, on_generation)
+    candidates = write_outputs(found)
     s.track.metrics(found.metrics)
     for name, figure in [("fitness", fitness_over_generations), ("sigmas", candidates_plane)]:
         write_atomically(scratch / f"{name}.svg", figure(candidates))
         s.track.artifact(scratch / f"{name}.svg", "plots")
     s.track.artifact(OUT / "candidates.csv")
-    s.track.artifact(MODELS / "evolve/genotype.json")
+    s.track.artifact(GENOTYPE)
     delete_folder(scratch / CHECKPOINTS)
     finish_run(scratch, OUT / "metrics.json")
 
 
-def write_outputs(candidates: pd.DataFrame, values: dict) -> None:
-    """The table and the metrics under reports/evolve."""
+def write_outputs(found: Evolved) -> pd.DataFrame:
+    """Write genotype.json, and the table and metrics under reports/evolve; returns the table."""
+    candidates = table(found.records)
+    write_json(GENOTYPE, found.genotype.model_dump())
     write_atomically(OUT / "candidates.csv", candidates.to_csv(index=False))
-    write_json(OUT / "metrics.json", values)
+    write_json(OUT / "metrics.json", found.metrics)
+    return candidates
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""Stage export: the trained network as ONNX, checked against torch and registered in MLflow."""
-
-from pathlib import Path
+"""Stage export: writes the trained network as ONNX, compares it with torch, and registers it in MLflow."""
 
 import numpy as np
 import onnxruntime
 import torch
 
 from gee_core.config import Params
-from gee_core.data.prepared import Meta, Prepared
+from gee_core.data.prepared import Prepared
 from gee_core.export.model_card import ModelCard
 from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
@@ -15,14 +13,14 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, ONNX, REPORTS
+from pipelines.project.paths import ONNX, REPORTS
 from pipelines.stage import stage
 
 OUT = REPORTS / "export"
 
 
 def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dict, np.ndarray, np.ndarray]:
-    """(the ONNX model, metrics, a batch of inputs, its logits by ONNX Runtime) of the trained ``net``."""
+    """Export ``net``; returns the ONNX model, metrics, a batch of inputs, and its logits by ONNX Runtime."""
     meta = data.meta
     model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
     images, _ = next(data.test.batches(params.export.verify_images))
@@ -39,24 +37,20 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
     return model, metrics, x.numpy(), found
 
 
-def model_card(params: Params, meta: Meta) -> ModelCard:
-    """The card of the exported network."""
-    images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
-    return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)
-
-
-def main(onnx_path: Path = ONNX) -> None:
+def main() -> None:
     with stage("export") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta, CHECKPOINT, torch.device("cpu"))
+        net = load_trained(s.params, data.meta, device="cpu")
         model, metrics, x, logits = run(s.params, net, data)
-        write_atomically(onnx_path, model)
-        write_json(onnx_path.with_name("meta.json"), model_card(s.params, data.meta).model_dump())
+        write_atomically(ONNX, model)
+        of_images = data.meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
+        card = ModelCard(network=s.params.network.name, n_genes=s.params.network.n_genes, **of_images)
+        write_json(ONNX.with_name("meta.json"), card.model_dump())
         write_json(OUT / "metrics.json", metrics)
         s.track.params(s.params.export.model_dump())
         s.track.metrics(metrics)
         name = f"gee-{s.params.prepare.dataset}-{s.params.network.name}"
-        s.track.model(onnx_path, x, logits, name, s.params.export.register_model)
+        s.track.model(ONNX, x, logits, name, s.params.export.register_model)
 
 
 if __name__ == "__main__":

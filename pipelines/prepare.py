@@ -1,4 +1,4 @@
-"""Stage prepare: raw images → data/prepared."""
+"""Stage prepare: reads, splits and measures the raw images → data/prepared."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pipelines.project.paths import PREPARED
 from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000
-"""Streamed images from which mean and std are measured."""
+"""Number of streamed images from which mean and std are computed."""
 
 
 def run(cfg: PrepareConfig, out: Path, on_progress: Progress | None = None) -> Meta:

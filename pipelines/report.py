@@ -1,4 +1,4 @@
-"""Stage report: what the other stages measured → reports/index.html, one self-contained page, and summary.json."""
+"""Stage report: presents what the other stages measured → reports/index.html, a self-contained page, and summary.json."""
 
 import io
 from pathlib import Path
@@ -16,9 +16,10 @@ from gee_core.genome.wiring import analytic_genotype
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.zoo import PAPER_RESULTS
 from gee_core.storage.atomic_files import write_atomically, write_json
+from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import figures
-from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json
+from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, reading
 from pipelines.stage import stage
 
 TEMPLATES = Path(__file__).parent / "reporting/templates"
@@ -27,7 +28,7 @@ TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
-    """Write the summary and the page under ``reports`` from what lies there and in the other two; returns the summary.
+    """Write the summary and the page under ``reports``, from the files in the three folders; returns the summary.
 
     Raises:
         InputError: a stage's file is missing, damaged or does not fit the others.
@@ -40,7 +41,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
 
 
 def render(params: Params, summary: dict, reports: Path, models: Path, prepared: Path) -> str:
-    """The page."""
+    """The page as HTML."""
     meta = read_json(prepared / "meta.json", "class_names", "num_classes", "in_channels", "n_train", "n_test")
     genotype = read_json(models / "evolve/genotype.json", "network")
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
@@ -50,31 +51,28 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
     wiring = wiring_table(genotype, net, params.network.n_genes)
     values = table_values(tables, meta["class_names"])
     svgs = draw(tables, wiring, meta["class_names"], clean_accuracy)
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            params=params,
-            params_yaml=as_yaml(params),
-            s=summary,
-            meta=meta,
-            dataset=TITLES.get(summary["dataset"], summary["dataset"]),
-            genotype=genotype,
-            evolve=evolve,
-            wiring=wiring.to_dict("records"),
-            rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
-            paper=paper_rows(),
-            n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
-            n_convs=len(net.conv_chain()) - 1,
-            published_on={name: TITLES[name] for name in PUBLISHED_ON},
-            svg={name: Markup(svg) for name, svg in svgs.items()},
-            **values,
-        )
+    template = environment().get_template("report.html")
+    return template.render(
+        params=params,
+        params_yaml=as_yaml(params),
+        s=summary,
+        meta=meta,
+        dataset=TITLES.get(summary["dataset"], summary["dataset"]),
+        genotype=genotype,
+        evolve=evolve,
+        wiring=wiring.to_dict("records"),
+        rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
+        paper=paper_rows(),
+        n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
+        n_convs=len(net.conv_chain()) - 1,
+        published_on={name: TITLES[name] for name in PUBLISHED_ON},
+        svg={name: Markup(svg) for name, svg in svgs.items()},
+        **values,
     )
 
 
 def draw(tables: dict, wiring: pd.DataFrame, class_names: list[str], clean_accuracy: float) -> dict[str, str]:
-    """The figures that the tables have data for, as SVG text."""
+    """The figures for which the tables have data, as SVG text."""
     svgs = {
         "training": figures.training_curve(tables["history"]),
         "energy": figures.energy_per_layer(tables["layers"]),
@@ -91,7 +89,7 @@ def draw(tables: dict, wiring: pd.DataFrame, class_names: list[str], clean_accur
 
 
 def table_values(tables: dict, class_names: list[str]) -> dict:
-    """What the page's own tables and sentences say of the stages' tables."""
+    """The values that the page's tables and sentences take from the stages' tables."""
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
     failed = candidates.loc[candidates["status"] != "ok", "status"]
     by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
@@ -107,7 +105,7 @@ def table_values(tables: dict, class_names: list[str]) -> dict:
 
 
 def environment() -> jinja2.Environment:
-    """Templates with everything escaped that is not marked as SVG of ours."""
+    """The templates' environment; values are escaped unless they are marked as our own SVG."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -119,38 +117,24 @@ def environment() -> jinja2.Environment:
     return env
 
 
-def read_table(path: Path, text: bool = False) -> pd.DataFrame:
-    """A CSV that another stage wrote; with ``text``, every cell is the string that stands there ("NA", "1", "").
-
-    Raises:
-        InputError: it is missing or not CSV.
-    """
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False) if text else pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found", "run `dvc repro`, which makes it") from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as CSV ({reason})", "delete it and run `dvc repro`") from None
-
-
 def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
-    """The stages' tables by name.
+    """The stages' tables by name; in the confusion table every cell is a string, even "NA", "1" and ""."""
 
-    Raises:
-        InputError: one is missing or not CSV.
-    """
+    def table(name: str, **options) -> pd.DataFrame:
+        with reading(reports / name, "CSV"):
+            return pd.read_csv(reports / name, **options)
+
     return {
-        "candidates": read_table(reports / "evolve/candidates.csv"),
-        "confusion": read_table(reports / "evaluate/confusion.csv", text=True),
-        "history": read_table(reports / "train/history.csv"),
-        "layers": read_table(reports / "evaluate/layers.csv"),
-        "noise": read_table(reports / "robustness/noise.csv"),
+        "candidates": table("evolve/candidates.csv"),
+        "confusion": table("evaluate/confusion.csv", dtype=str, keep_default_na=False),
+        "history": table("train/history.csv"),
+        "layers": table("evaluate/layers.csv"),
+        "noise": table("robustness/noise.csv"),
     }
 
 
 def network_shape(params: Params, meta: dict) -> SpikingNetwork:
-    """The trained network unencoded and without numbers, for its shapes and names alone."""
+    """The trained network without genes and without values in its tensors, for its shapes and names."""
     size, width = meta["image_size"], params.network.width
     with torch.device("meta"):
         return build_network(params.network.name, meta["num_classes"], meta["in_channels"], size, None, width)
@@ -162,22 +146,26 @@ def wiring_table(genotype: dict, net: SpikingNetwork, n_genes: int | None) -> pd
     Raises:
         InputError: the genotype is another network's.
     """
-    columns = ["encoding", "layer", "sigma", "analytic"]
     if n_genes is None or genotype.get("sigma_O") is None:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["encoding", "layer", "sigma", "analytic"])
     chain, sigma_X = net.conv_chain(), genotype.get("sigma_X")
     sigmas = [genotype["sigma_O"], *(sigma_X if isinstance(sigma_X, list) else [None])]
-    if not all(type(sigma) in (int, float) and sigma > 0 for sigma in sigmas):
-        raise InputError("models/evolve/genotype.json: its σ's must be positive numbers; delete it and run `dvc repro`")
-    if len(genotype["sigma_X"]) != len(chain):
-        found = f"{len(genotype['sigma_X'])} σ's for {len(chain)} encodings"
-        raise InputError(f"models/evolve/genotype.json: {found}, so it is another network's; run `dvc repro`")
+    with remedy("delete it and run `dvc repro`"):
+        if not all(type(sigma) in (int, float) and sigma > 0 for sigma in sigmas):
+            raise InputError("models/evolve/genotype.json: its σ's must be positive numbers")
+        if len(sigmas) != 1 + len(chain):
+            found = f"{len(sigmas) - 1} σ's for {len(chain)} encodings"
+            raise InputError(f"models/evolve/genotype.json: {found}, so it is another network's")
     names = {module: name for name, module in net.named_modules()}
     analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes)
-    rows = [("O", "gene interactions, all layers", genotype["sigma_O"], analytic.sigma_O)]
-    for i, conv in enumerate(chain):
-        rows.append((f"X{i}", names[conv], genotype["sigma_X"][i], analytic.sigma_X[i]))
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(
+        {
+            "encoding": ["O", *(f"X{i}" for i in range(len(chain)))],
+            "layer": ["gene interactions, all layers", *(names[conv] for conv in chain)],
+            "sigma": sigmas,
+            "analytic": [analytic.sigma_O, *analytic.sigma_X],
+        }
+    )
 
 
 def confusions(confusion: pd.DataFrame, class_names: list[str]) -> list[dict]:
@@ -186,19 +174,20 @@ def confusions(confusion: pd.DataFrame, class_names: list[str]) -> list[dict]:
     of, n = counts.sum(axis=1), len(counts)
     counts[range(n), range(n)] = 0
     worst = (-counts).argsort(axis=None, kind="stable")[:5]
-    places = [divmod(int(i), n) for i in worst if counts.flat[i]]
     return [
-        {"actual": class_names[a], "predicted": class_names[p], "count": int(counts[a, p]), "of": int(of[a])} for a, p in places
+        {"actual": class_names[a], "predicted": class_names[p], "count": int(counts[a, p]), "of": int(of[a])}
+        for a, p in (divmod(int(i), n) for i in worst)
+        if counts[a, p]
     ]
 
 
 def paper_rows() -> list[dict]:
     """``PAPER_RESULTS`` with the size of the same network unencoded (ten classes; ImageNet's 1000)."""
-    rows = []
-    for row in PAPER_RESULTS:
-        classes, size = (1000, 224) if "imagenet" in row else (10, 32)
-        rows.append({**row, "plain_parameters": count_plain_parameters(row["network"], classes, 3, size)})
-    return rows
+    imagenet, cifar = (1000, 3, 224), (10, 3, 32)
+    return [
+        row | {"plain_parameters": count_plain_parameters(row["network"], *(imagenet if "imagenet" in row else cifar))}
+        for row in PAPER_RESULTS
+    ]
 
 
 def as_yaml(params: Params) -> str:

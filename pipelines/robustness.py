@@ -1,4 +1,4 @@
-"""Stage robustness: accuracy of the trained network on noisy test images."""
+"""Stage robustness: measures the accuracy of the trained network on noisy test images."""
 
 from collections.abc import Callable
 
@@ -15,14 +15,14 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, REPORTS
+from pipelines.project.paths import REPORTS
 from pipelines.stage import stage
 
 OUT = REPORTS / "robustness"
 
 
 def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
-    """One row (domain, r, seed, accuracy) per strength and noise seed."""
+    """Measure ``net``; returns one row (domain, r, seed, accuracy) per noise strength and noise seed."""
     cfg = params.robustness
     compute = Compute.of(params.base.device, params.base.precision)
     plain, test = for_inference(net), data.test.to(compute.device)
@@ -40,15 +40,15 @@ def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[
     rows = []
     for r in cfg.strengths:
         for seed in range(cfg.n_seeds):
-            without_noise = r == 0 and seed > 0  # every draw gives the same images
-            measured = rows[-1]["accuracy"] if without_noise else accuracy(r, seed)
+            known = r == 0 and seed > 0  # without noise, all seeds give the same images
+            measured = rows[-1]["accuracy"] if known else accuracy(r, seed)
             rows.append({"domain": cfg.domain, "r": r, "seed": seed, "accuracy": measured})
             on_step()
     return pd.DataFrame(rows)
 
 
 def metrics(noise: pd.DataFrame) -> dict:
-    """Accuracy at the paper's strength, and at the weakest that was run (r = 0 by default)."""
+    """Accuracy at the paper's noise strength, and at the lowest configured one (r = 0 by default)."""
     return {
         "noise_accuracy": noise.loc[noise.r == 0.5, "accuracy"].mean(),
         "clean_accuracy": noise.loc[noise.r == noise.r.min(), "accuracy"].mean(),
@@ -58,7 +58,7 @@ def metrics(noise: pd.DataFrame) -> dict:
 def main() -> None:
     with stage("robustness") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta, CHECKPOINT, Compute.of(s.params.base.device).device)
+        net = load_trained(s.params, data.meta)
         cfg = s.params.robustness
         s.track.params(cfg.model_dump())
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as advance:

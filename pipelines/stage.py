@@ -44,15 +44,22 @@ def stage(name: str) -> Iterator[Stage]:
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         tracker = open_tracker(name, params)
-        status = "FAILED"
-        try:
+        with closing(tracker):
             yield Stage(params, tracker)
-            status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
-            raise
-        finally:
-            tracker.close(status)
+
+
+@contextmanager
+def closing(tracker: Tracker) -> Iterator[None]:
+    """Close ``tracker`` after the body, with the status in which the body ended."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        tracker.close(status)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Stage train: the winner's wiring, trained in full → models/train/network.safetensors."""
+"""Stage train: trains the winner's wiring in full → models/train/network.safetensors."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from gee_core.checkpoint import save
-from gee_core.config import Params, TrainConfig
+from gee_core.config import Params
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.errors import DivergedError, InputError
@@ -36,7 +36,7 @@ from pipelines.stage import Stage, stage
 OUT = REPORTS / "train"
 
 RATE_IMAGES = 64
-"""Hold-out images on which firing rates are measured after every epoch."""
+"""Number of hold-out images on which firing rates are measured after every epoch."""
 
 
 class Trained(NamedTuple):
@@ -46,7 +46,7 @@ class Trained(NamedTuple):
     rows: list[dict]
     """One per epoch."""
     metrics: dict
-    """The content of reports/train/metrics.json, but for the encoding's errors."""
+    """The content of reports/train/metrics.json, without the encoding's errors."""
 
 
 def run(
@@ -57,25 +57,25 @@ def run(
     on_epoch: Callable[[dict], None] = lambda row: None,
     on_encoded: Callable[[dict[str, float]], None] = lambda errors: None,
 ) -> Trained:
-    """Train in full; a training run that was interrupted is resumed from its states in ``scratch``.
+    """Train in full; an interrupted training run is resumed from its states in ``scratch``.
 
-    ``on_encoded`` gets each layer's relative error where training starts at the weights of `train.init_from`.
+    ``on_encoded`` is called with each layer's relative error if training starts at the weights of `train.init_from`.
 
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    compute = Compute.of(params.base.device, params.base.precision)
-    if params.train.init_from is None:
+    cfg, compute = params.train, Compute.of(params.base.device, params.base.precision)
+    if cfg.init_from is None:
         net = _wired(params, data.meta, genotype)
     else:
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
     net = net.to(compute.device)
-    images = (data.train if params.train.include_holdout else data.proxy_train(None, 0)).to(compute.device)
+    images = (data.train if cfg.include_holdout else data.proxy_train(None, 0)).to(compute.device)
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = make_optimizer(net, params.train)
+    optimizer = sgd(net, cfg.weight_decay, cfg.momentum) if cfg.optimizer == "sgd" else adamw(net, cfg.weight_decay)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
     first, rows, mid_epoch = states.restore()
@@ -85,11 +85,10 @@ def run(
         try:
             record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows))
         except FloatingPointError as error:
-            raise DivergedError(f"train: {error}", f"lower train.lr = {params.train.lr}, then `dvc repro train`") from None
+            raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
         row, mid_epoch = asdict(record), None
-        if not params.train.include_holdout:
-            plain = for_inference(net)
-            row["val_accuracy"], _ = accuracy_and_loss(plain, holdout, 256, data.meta.normalise, compute)
+        if not cfg.include_holdout:
+            row["val_accuracy"], _ = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
         row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
         rows.append(row)
         states.keep(len(rows), rows)
@@ -108,7 +107,7 @@ def _wired(params: Params, meta: Meta, found: GenotypeFile) -> SpikingNetwork:
 
 
 def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:
-    """``RATE_IMAGES`` of the hold-out, evenly spaced since it may be sorted by class, as the network's input (B, C, H, W)."""
+    """``RATE_IMAGES`` hold-out images as network input (B, C, H, W), evenly spaced, since they may be sorted by class."""
     spaced = torch.linspace(0, len(holdout) - 1, min(RATE_IMAGES, len(holdout))).long()
     images, _ = next(holdout.subset(spaced).batches(RATE_IMAGES))
     return normalise(images)
@@ -116,7 +115,7 @@ def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:
 
 def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images: int) -> Recipe:
     """The recipe of Sec. 4 with the values of the section `train`."""
-    cfg: TrainConfig = params.train
+    cfg = params.train
     return Recipe(
         epochs=cfg.epochs,
         batch_size=cfg.batch_size,
@@ -132,13 +131,6 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
         tet_lambda=cfg.tet_lambda,
         tet_phi=params.network.v_threshold,
     )
-
-
-def make_optimizer(net: SpikingNetwork, cfg: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser of the section `train`."""
-    if cfg.optimizer == "sgd":
-        return sgd(net, cfg.weight_decay, cfg.momentum)
-    return adamw(net, cfg.weight_decay)
 
 
 def load_genotype(path: Path, params: Params) -> GenotypeFile:
@@ -178,8 +170,7 @@ def _train(s: Stage) -> None:
     with s.progress("train", params.train.epochs) as advance:
 
         def on_epoch(row: dict) -> None:
-            values = {key: value for key, value in row.items() if key != "epoch"}
-            s.track.metrics(values, step=row["epoch"])
+            s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=row["epoch"])
             advance(note=f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
         def on_encoded(errors: dict[str, float]) -> None:

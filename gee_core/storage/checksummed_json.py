@@ -52,7 +52,7 @@ def read_sealed(path: Path, *keys: str) -> dict | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        log.warning("%s: damaged (%s); it is made again", path, error)
+        log.warning("%s: damaged (%s); it is recomputed", path, error)
         path.unlink(missing_ok=True)
         return None
 

@@ -1,4 +1,4 @@
-"""models/evolve/genotype.json: the wiring that evolve chose, for train, for later searches and for people."""
+"""The format of models/evolve/genotype.json: the wiring that evolve chose, for train and for later searches."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Genes for a checkpoint of plain weights: what `train.init_from` starts at, and `gee encode` writes."""
+"""Encodes a checkpoint of plain weights with genes, for `train.init_from` and `gee encode`."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[st
     """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error.
 
     Raises:
-        InputError: the checkpoint is missing, damaged, not that of the configured network with plain weights, or lies where
-            DVC deletes it.
+        InputError: the checkpoint is missing, damaged, not that of the configured network with plain weights, or in a folder
+            that DVC empties.
     """
     path = Path(params.train.init_from)
     named = f"train.init_from = {path}"
     if path.resolve().is_relative_to(CHECKPOINT.parent.resolve()):
-        raise InputError(f"{named}: DVC empties {CHECKPOINT.parent} before train runs: name a copy elsewhere, with its .json")
+        raise InputError(f"{named}: DVC empties {CHECKPOINT.parent} before train runs", "name a copy elsewhere, with its .json")
     plain = params.network.model_copy(update={"n_genes": None})
     try:
         net = load_configured(path, plain, meta)
@@ -38,7 +38,7 @@ def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[st
 
 
 def init_from_files(params: Params) -> list[Path]:
-    """The checkpoint that a training depends on besides the images and the genotype, if any.
+    """The checkpoint in `train.init_from`, if any, that a training run depends on.
 
     Raises:
         InputError: it is not there.
@@ -47,21 +47,20 @@ def init_from_files(params: Params) -> list[Path]:
         return []
     path = Path(params.train.init_from)
     if not path.is_file():
-        raise InputError(f"train.init_from = {path}: no such file: name a checkpoint of a plain network, or null")
+        raise InputError(f"train.init_from = {path}: no such file", "name a checkpoint of a plain network, or null")
     return [path]
 
 
 def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
-    """Write the plain network in ``path`` as a genetic one to ``out``; each layer's error, parameters before and after.
+    """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after.
 
     Raises:
         InputError: ``path`` is no checkpoint of a plain network, or ``out`` is the same file.
     """
     if out.resolve() == path.resolve():
-        raise InputError(f"{out}: is the checkpoint itself, and its weights would be lost: name another file with --out")
+        raise InputError(f"{out}: is the checkpoint itself, which would be overwritten", "name another file with --out")
     net = load_checkpoint(path)
-    genome = genome_of(net)
-    if genome is not None:
+    if (genome := genome_of(net)) is not None:
         raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")
     encoded, errors = _compress(net, n_genes)
     save(out, encoded)
@@ -76,7 +75,7 @@ def _compress(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[s
 
 
 def error_table(errors: dict[str, float]) -> Table:
-    """The relative error ‖W - Ŵ‖ / ‖W‖ of every encoded layer, to be printed."""
+    """The relative error ‖W - Ŵ‖ / ‖W‖ of every encoded layer, as a table for a terminal."""
     table = Table("layer", "relative error")
     for layer, error in errors.items():
         table.add_row(layer, f"{error:.2g}" if error < 0.01 else f"{error:.3f}")

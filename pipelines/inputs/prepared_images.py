@@ -1,4 +1,4 @@
-"""data/prepared, as the stages after prepare read it."""
+"""Loads data/prepared for the stages after prepare."""
 
 from pathlib import Path
 
@@ -10,10 +10,6 @@ REMEDY = "`dvc repro prepare` makes it, `dvc pull` fetches it"
 
 
 def prepared_images(folder: Path = PREPARED) -> Prepared:
-    """The prepared images.
-
-    Raises:
-        InputError: a file is missing, or is not the one that prepare wrote.
-    """
+    """The prepared images."""
     with remedy(REMEDY):
         return load_prepared(folder)

@@ -1,4 +1,4 @@
-"""The trained network, as the stages after train read it."""
+"""Loads the trained network for the stages after train."""
 
 from pathlib import Path
 
@@ -8,22 +8,23 @@ from gee_core.checkpoint import load
 from gee_core.config import NetworkConfig, Params
 from gee_core.data.prepared import Meta
 from gee_core.errors import DivergedError, InputError
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import architecture_of
 from pipelines.inputs.remedies import remedy
+from pipelines.project.paths import CHECKPOINT
 
 
-def load_trained(params: Params, meta: Meta, checkpoint: Path, device: torch.device) -> SpikingNetwork:
-    """The network of ``checkpoint``, encoded if it was trained so, in evaluation mode.
-
-    Raises:
-        InputError: the checkpoint is missing, damaged, or another network's.
-    """
-    return load_configured(checkpoint, params.network, meta).to(device).eval()
+def load_trained(
+    params: Params, meta: Meta, checkpoint: Path = CHECKPOINT, device: torch.device | str | None = None
+) -> SpikingNetwork:
+    """`load_configured`, in evaluation mode and on ``device`` (default: `base.device`)."""
+    net = load_configured(checkpoint, params.network, meta)
+    return net.to(device or Compute.of(params.base.device).device).eval()
 
 
 def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNetwork:
-    """The network in ``path``, which has to be the configured one.
+    """The network in ``path``, checked to be the configured one.
 
     Raises:
         InputError: the file is missing, damaged, or holds another network.
@@ -40,11 +41,7 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
 
 
 def load_checkpoint(path: Path) -> SpikingNetwork:
-    """``checkpoint.load``, with the remedy of this project where it fails.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds no network.
-    """
+    """``checkpoint.load``, with this project's remedies in its errors."""
     there = path.is_file() and path.with_suffix(".json").is_file()
     try:
         with remedy("delete both, then `dvc repro`" if there else "`dvc repro` makes it, `dvc pull` fetches it"):

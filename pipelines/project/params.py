@@ -2,6 +2,7 @@
 
 import difflib
 from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -9,6 +10,8 @@ from gee_core.config import Params, PrepareConfig
 from gee_core.errors import InputError
 from pipelines.project.paths import PARAMS
 from pipelines.project.safe_yaml import read_yaml
+
+Model = TypeVar("Model", bound=BaseModel)
 
 DOWNLOADED = ("fashion_mnist", "cifar10", "cifar100")
 """Data sets that torchvision can download."""
@@ -20,8 +23,7 @@ def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml (YAML 1.2, as DVC reads it).
 
     Raises:
-        InputError: the file is missing or not YAML, or keys are missing, unknown, of the wrong type or out of range; one
-            line for each.
+        InputError: the file is missing or not YAML, or `validated` refuses its keys.
     """
     try:
         values = read_yaml(path)
@@ -38,11 +40,19 @@ def load_params(path: Path = PARAMS) -> Params:
 
 def check_params(values: dict, source: str) -> Params:
     """Check values that were read already; ``source`` names them in messages."""
+    return validated(Params, values, source)
+
+
+def validated(model: type[Model], values: dict, source: object) -> Model:
+    """``values`` as a ``model``; ``source`` names them in messages.
+
+    Raises:
+        InputError: keys are missing, unknown, of the wrong type or out of range; one line for each.
+    """
     try:
-        return Params.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem, source) for problem in error.errors()]
-        raise InputError("\n".join(lines)) from None
+        raise InputError("\n".join(f"{source}: {_explain(problem, model)}" for problem in error.errors())) from None
 
 
 def check_raw_folder(cfg: PrepareConfig) -> None:
@@ -58,28 +68,36 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
         raise InputError(f"prepare.path = {cfg.path}: no such folder", "put the images there, or set it to where they are")
 
 
-def _explain(problem: dict, source: str) -> str:
-    location = ".".join(map(in_short, problem["loc"])) or "the file"
-    value, kind = problem["input"], problem["type"]
-    if kind == "missing":
-        return f"{source}: {location} is missing: add it (gee_core/config.py says what it is)"
-    if kind in ("extra_forbidden", "invalid_key"):
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"]), n=1)
-        remedy = f"did you mean {near[0]}?" if near else "remove it"
-        return f"{source}: {location} is not a known key: {remedy}"
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    place, kind, value = ".".join(map(_in_short, problem["loc"])), problem["type"], problem["input"]
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict) else f" = {in_short(repr(value))}"
-    return f"{source}: {location}{shown}: {message[0].lower()}{message[1:]}"
+    if not place:
+        return message
+    if kind == "missing":
+        return f"{place} is missing: add it ({model.__module__.replace('.', '/')}.py says what it is)"
+    if kind in ("extra_forbidden", "invalid_key"):
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(model, problem["loc"]), n=1)
+        return f"{place} is not a known key: {f'did you mean {near[0]}?' if near else 'remove it'}"
+    shown = "" if isinstance(value, dict) else f" = {_in_short(repr(value))}"
+    return f"{place}{shown}: {message[0].lower()}{message[1:]}"
 
 
-def in_short(text: object) -> str:
+def _in_short(text: object) -> str:
     """``text`` for a message: one line of at most 160 characters, without control characters."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return shown if len(shown) <= 160 else f"{shown[:159]}…"
 
 
-def _known_keys(location: tuple) -> list[str]:
-    model: type[BaseModel] = Params
+def _known_keys(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys that are valid beside the last one of ``location``."""
     for part in location[:-1]:
-        model = model.model_fields[part].annotation
+        if part in model.model_fields:
+            model = _nested_model(model.model_fields[part].annotation) or model
     return list(model.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as ``dict[str, list[Option]]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_nested_model, get_args(annotation))), None)

@@ -1,4 +1,4 @@
-"""The report's figures, each a function of a table that returns SVG text; equal tables give equal bytes."""
+"""The report's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from pipelines.reporting.summary import energy, energy_unit
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, log_axis, panel, svg
 
 MANY = 1500
-"""From this number of dots on they are drawn as one bitmap inside the SVG, so that the page is small."""
+"""More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
 
 
 def common_fitness(candidates: pd.DataFrame) -> pd.Series:
@@ -22,8 +22,13 @@ def common_fitness(candidates: pd.DataFrame) -> pd.Series:
 
 
 def finished(candidates: pd.DataFrame) -> pd.Series:
-    """The candidates that were trained longest; the others were eliminated, with the fitness of an earlier epoch."""
+    """Which candidates were trained for all epochs; the others were eliminated with the fitness of an earlier epoch."""
     return candidates["epochs"] == candidates.loc[candidates["fitness"].notna(), "epochs"].max()
+
+
+def winner(candidates: pd.DataFrame) -> int:
+    """The row of the best candidate; at least one has a fitness."""
+    return common_fitness(candidates).where(finished(candidates)).idxmin()
 
 
 @svg
@@ -47,7 +52,7 @@ def components(candidates: pd.DataFrame) -> tuple[Figure, str]:
     """L_ce, R_T and R_S of every candidate, by generation."""
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots(1, 3)
-    best = common_fitness(candidates).where(finished(candidates)).idxmin() if candidates["L_ce"].notna().any() else None
+    best = winner(candidates) if candidates["L_ce"].notna().any() else None
     for ax, column, title in zip(axes, ["L_ce", "R_T", "R_S"], ["L_ce, loss", "R_T, dynamics", "R_S, entropy"], strict=True):
         values, top = _dots_by_generation(ax, candidates, candidates[column])
         if best is not None:
@@ -77,7 +82,7 @@ def candidates_plane(candidates: pd.DataFrame) -> tuple[Figure, str]:
         look = {"s": 8, "lw": 0, "rasterized": True} if len(ok) > MANY else {"s": 46, "lw": 0.6, "edgecolors": INK}
         dots = ax.scatter(sigma_X[ok], sigma_O[ok], c=accuracy[ok], cmap=RAMP, **look)
         figure.colorbar(dots, ax=ax, label="proxy accuracy (%)", pad=0.02, aspect=28).outline.set_visible(False)
-        best = common_fitness(candidates).where(finished(candidates)).idxmin()
+        best = winner(candidates)
         ax.plot(sigma_X[best], sigma_O[best], "o", mfc="none", mec=MARK, mew=2, ms=12, label="winner")
     log_axis(ax, "x", sigma_X)
     log_axis(ax, "y", sigma_O)
@@ -170,7 +175,7 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
 
 @svg
 def confusion_matrix(confusion: pd.DataFrame, class_names: list[str]) -> tuple[Figure, str]:
-    """Share of every actual class (row) that was called each class (column); columns ``actual``, ``predicted``."""
+    """Share of every actual class (row) that was predicted as each class (column); columns ``actual``, ``predicted``."""
     n = len(class_names)
     counts = confusion_counts(confusion, class_names)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -194,14 +199,13 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: list[str]) -> tuple[F
     rotation = 90 if max(map(len, names)) > 2 and n > 4 else 0
     ax.set_xticks(ticks + 0.5, names, rotation=rotation, **small)
     ax.set_yticks(ticks + 0.5, names, **small)
-    bar = figure.colorbar(image, ax=ax, label="share of the actual class (%)", shrink=0.8, aspect=28)
-    bar.outline.set_visible(False)
+    figure.colorbar(image, ax=ax, label="share of the actual class (%)", shrink=0.8, aspect=28).outline.set_visible(False)
     ax.set_title("What is taken for what")
     return figure, f"Confusion matrix of {n} classes, rows normalised."
 
 
 def confusion_counts(confusion: pd.DataFrame, class_names: list[str]) -> np.ndarray:
-    """Test images by actual (row) and predicted (column) class, (K, K)."""
+    """Number of test images by actual (row) and predicted (column) class, (K, K)."""
     index = pd.Index(class_names)
     counts = np.zeros((len(index), len(index)), dtype=np.int64)
     np.add.at(counts, (index.get_indexer(confusion["actual"]), index.get_indexer(confusion["predicted"])), 1)
@@ -209,14 +213,14 @@ def confusion_counts(confusion: pd.DataFrame, class_names: list[str]) -> np.ndar
 
 
 def _spread(candidates: pd.DataFrame) -> pd.Series:
-    """Generation plus a small offset by index, so that equal values stay apart."""
+    """Generation plus a small offset by index, so that equal values do not overlap."""
     last = candidates.groupby("generation")["index"].transform("max").clip(lower=1)
     offset = candidates["index"] / last - 0.5
     return candidates["generation"] + 0.4 * offset.where(last > 1, 0.0)
 
 
 def _dots_by_generation(ax: Axes, candidates: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, float]:
-    """Draw ``values`` over the generation; returns them and the height above which dots are drawn at the edge."""
+    """Draw ``values`` by generation; returns them and the limit above which a dot is drawn at the upper edge."""
     x, ok = _spread(candidates), values.dropna()
     top = np.inf
     if len(ok):

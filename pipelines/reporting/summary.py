@@ -1,6 +1,8 @@
-"""The summary of a run: twenty numbers for `gee summary`, `dvc metrics diff` and the head of the report."""
+"""Summarises a run in twenty values, for `gee summary`, `dvc metrics diff` and the head of the report."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.table import Table
@@ -16,20 +18,17 @@ ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "n
 
 
 def build_summary(params: Params, reports: Path) -> dict:
-    """The summary of a run from the metrics of its stages under ``reports``; without times, so that equal runs are equal.
+    """Collect the metrics of a run's stages under ``reports``, without times, so that equal runs have equal summaries.
 
-    Accuracies, rates and the ratio are fractions, energies mJ per image. Values that do not exist, such as the fitness of a
-    plain network, are None.
+    Accuracies, rates and the ratio are fractions, energies are in mJ per image. A value that does not exist, such as the
+    fitness of a plain network, is None.
 
     Raises:
         InputError: a metrics file is missing, is not JSON, or lacks a number.
     """
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
-    evaluate = read_json(
-        reports / "evaluate/metrics.json",
-        *("test_accuracy", "parameters", "plain_parameters", "energy_mj", "energy_with_decoding_mj"),
-        *("spikes_per_image", "firing_rate"),
-    )
+    needed = ("test_accuracy", "parameters", "plain_parameters", "energy_mj", "energy_with_decoding_mj", "spikes_per_image")
+    evaluate = read_json(reports / "evaluate/metrics.json", *needed, "firing_rate")
     robustness = read_json(reports / "robustness/metrics.json", "noise_accuracy")
     export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
     return {
@@ -57,34 +56,28 @@ def build_summary(params: Params, reports: Path) -> dict:
     }
 
 
-def format_summary(summary: dict) -> Table:
-    """``summary`` as a short table with units, for a terminal."""
+def format_summary(s: dict) -> Table:
+    """The summary ``s`` as a short table with units, for a terminal."""
+    genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
+    searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
+    size = f"{s['parameters']:,} of {s['plain_parameters']:,} unencoded = {percent(s['parameter_ratio'], 1)}"
+    lines = {
+        "run": f"{s['network']} × {s['width']:g} on {s['dataset']}, {genes}, seed {s['seed']}",
+        "test accuracy": percent(s["test_accuracy"]),
+        "accuracy at noise r = 0.5": f"{percent(s['noise_accuracy'])} (noise on the {s['noise_domain']} input)",
+        "parameters": size,
+        "energy per image": f"{energy(s['energy_mj'])}, {energy(s['energy_with_decoding_mj'])} with building W",
+        "spikes per image": f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}",
+        "candidates": searched,
+        "ONNX": f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images",
+        "commit": s["commit"] or "none",
+    }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    for name, value in summary_lines(summary):
+    for name, value in lines.items():
         table.add_row(name, Text(value))
     return table
-
-
-def summary_lines(s: dict) -> list[tuple[str, str]]:
-    """(name, value with unit) for each line of the summary."""
-    genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
-    searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
-    return [
-        ("run", f"{s['network']} × {s['width']:g} on {s['dataset']}, {genes}, seed {s['seed']}"),
-        ("test accuracy", percent(s["test_accuracy"])),
-        ("accuracy at noise r = 0.5", f"{percent(s['noise_accuracy'])} (noise on the {s['noise_domain']} input)"),
-        (
-            "parameters",
-            f"{s['parameters']:,} of {s['plain_parameters']:,} unencoded = {percent(s['parameter_ratio'], 1)}",
-        ),
-        ("energy per image", f"{energy(s['energy_mj'])}, {energy(s['energy_with_decoding_mj'])} with building W"),
-        ("spikes per image", f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}"),
-        ("candidates", searched),
-        ("ONNX", f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images"),
-        ("commit", s["commit"] or "none"),
-    ]
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
@@ -110,20 +103,27 @@ def energy(mj: float | None) -> str:
     return f"{mj * scale:.3g}\N{NO-BREAK SPACE}{unit}"
 
 
+@contextmanager
+def reading(path: Path, form: str, remedy: str = "run `dvc repro`") -> Iterator[None]:
+    """Turn errors of the body, which reads another stage's file, into an ``InputError`` with a ``remedy`` for damage."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found", "run `dvc repro`, which makes it") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as {form} ({reason})", f"delete it and {remedy}") from None
+
+
 def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
-    """A JSON object that another stage wrote and that must hold ``keys``; ``remedy`` says how to recompute it.
+    """A JSON object that must hold ``keys``.
 
     Raises:
         InputError: it is missing, is not JSON, or lacks a key.
     """
-    try:
+    with reading(path, "JSON", remedy):
         values = read_json_object(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found", "run `dvc repro`, which makes it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})", f"delete it and {remedy}") from None
-    missing = [key for key in keys if values.get(key) is None]
-    if missing:
+    if missing := [key for key in keys if values.get(key) is None]:
         raise InputError(f"{path}: {', '.join(missing)} missing", f"delete the file and {remedy}")
     return values
 

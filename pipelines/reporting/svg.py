@@ -1,4 +1,4 @@
-"""The style of the figures, and their conversion from matplotlib to SVG text that can be put into a page."""
+"""Styles matplotlib figures, and converts them to SVG text for embedding in a page."""
 
 import functools
 import html

@@ -1,4 +1,4 @@
-"""The progress bar of a stage, and the console that it shares with the stage's messages."""
+"""Progress bars, and the console that they share with a stage's messages."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,19 +9,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(stderr=True)
 
 
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Show a progress bar with the time left; yields ``advance(n=1, note="")``. Without a terminal nothing is shown."""
+def progress_bar(console: Console) -> Progress:
+    """Bars with counts, times and a field ``note``; without a terminal nothing is shown."""
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Show the progress of one task; yields ``advance(n=1, note="")``."""
+    with progress_bar(console) as bar:
         task = bar.add_task(description, total=total, note="")
 
         def advance(n: int = 1, note: str = "") -> None:

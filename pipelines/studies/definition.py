@@ -1,21 +1,34 @@
-"""A study as data: studies/NAME.yaml, read and checked as a whole before anything runs."""
+"""The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gee_core.errors import InputError
-from pipelines.project.params import in_short
+from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.studies.metrics import METRICS
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
-"""Columns of the tables beside labels and metrics."""
+"""Columns of the tables that are neither labels nor metrics."""
 Overrides = dict[str, Any]
 """Values by key of params.yaml, written `section.key`."""
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(METRICS)}"
+        raise ValueError(f"unknown metric {name!r}: {remedy}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+"""A key of `pipelines.studies.metrics.METRICS`."""
 
 
 class Part(BaseModel):
@@ -25,7 +38,7 @@ class Part(BaseModel):
 
 
 class Option(Part):
-    """One value of a column: what it is called in the table, and what it changes."""
+    """One value of a column: its label in the table, and what it changes."""
 
     label: Annotated[str, Field(min_length=1)]
     """Its name in the table."""
@@ -34,13 +47,13 @@ class Option(Part):
     paper_genes: Annotated[int, Field(ge=1)] | None = None
     """n_genes as the paper counts them, at full width: scaled by `network.width`, so that the compression stays."""
     times_proxy_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Multiplies `evolve.proxy_epochs`, the preset's E."""
+    """Factor on `evolve.proxy_epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
-    """`plain`: the same network unencoded. `narrowed`: that, at the width with the genetic network's parameter count."""
+    """`plain`: the same network unencoded. `narrowed`: also narrowed to the parameter count of the genetic network."""
 
 
 class ExplicitCell(Option):
-    """A cell beside the grid."""
+    """A cell in addition to the grid."""
 
     label: str = ""
     columns: Annotated[dict[str, str], Field(min_length=1)]
@@ -48,16 +61,16 @@ class ExplicitCell(Option):
 
 
 class Published(Part):
-    """A row of published numbers, to stand beside ours."""
+    """A row of published numbers, for comparison with ours."""
 
     columns: dict[str, str]
     """Its labels, by column; those left out stay empty."""
-    metrics: dict[str, float]
+    metrics: dict[MetricName, float]
     """Means; accuracies as fractions."""
     sd: dict[str, float] = {}
-    """Standard deviations, where they are published."""
+    """Standard deviations, if published."""
     source: Annotated[str, Field(min_length=1)]
-    """Where it stands, and on which images."""
+    """Where it was published, and on which images it was measured."""
 
 
 class Plot(Part):
@@ -66,14 +79,14 @@ class Plot(Part):
     kind: Literal["bars", "line", "scatter", "noise", "layers"]
     """`bars`: y by group; `line`: y over the numeric column x; `scatter`: y over the metric x; `noise`: accuracy over r;
     `layers`: energy and firing rates per layer."""
-    y: str = "test_accuracy"
+    y: MetricName = "test_accuracy"
     """The metric that is drawn."""
     x: str | None = None
     """Of `line` a column, of `scatter` a metric."""
     group: list[str] = []
-    """The columns that tell the lines apart; empty for all."""
+    """The columns whose labels make the groups; empty for one group."""
     where: dict[str, str] = {}
-    """Only cells with these labels, by column."""
+    """Only cells with these labels, by column, are drawn."""
 
 
 class Kendall(Part):
@@ -83,9 +96,9 @@ class Kendall(Part):
     candidates: Annotated[int, Field(ge=3)]
     """Candidates per seed, drawn as CMA-ES draws its first generation, each trained in full."""
     times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    """The scores that are compared: after these multiples of `evolve.proxy_epochs`."""
+    """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
     set: Overrides = {}
-    """What it changes in params.yaml, for instance `evolve.sigma`, how far the candidates lie apart."""
+    """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 
 
 class Study(Part):
@@ -96,39 +109,36 @@ class Study(Part):
     preset: str
     """The preset that its cells start from, unless the command names another."""
     set: Overrides = {}
-    """What is changed in every cell."""
+    """What every cell changes in params.yaml."""
     presets: dict[str, Overrides] = {}
-    """What is changed on top of that for a preset."""
-    grid: dict[str, Annotated[list[Option], Field(min_length=1)]] = {}
-    """Columns and their options; every combination is a cell. A bare value in a column `section.key` is an option too."""
+    """Further changes, by preset."""
+    grid: dict[str, list[Option]] = {}
+    """Columns and their options; every combination is a cell. In a column `section.key`, options may be bare values."""
     cells: list[ExplicitCell] = []
-    """More cells, beside the grid."""
+    """Further cells."""
     seeds: Annotated[int, Field(ge=1)]
-    """How often each cell is run, with the seeds 0, 1, …"""
+    """Number of runs of each cell, with the seeds 0, 1, …"""
     stages: list[Literal["evaluate", "robustness"]] = ["evaluate"]
     """The stages after train that its numbers come from."""
-    metrics: Annotated[list[str], Field(min_length=1)]
-    """The columns of numbers, keys of `pipelines.studies.metrics.METRICS`."""
+    metrics: Annotated[list[MetricName], Field(min_length=1)]
+    """The columns of numbers."""
     published: list[Published] = []
     """Rows of published numbers."""
     plots: list[Plot] = []
     """Figures."""
     analysis: Kendall | None = None
-    """What else is measured."""
+    """A further measurement."""
 
     @field_validator("grid", mode="before")
     @classmethod
     def _bare_values(cls, grid: Any) -> Any:
         if not isinstance(grid, dict):
             return grid
-        return {str(column): _options(str(column), options) for column, options in grid.items()}
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, names: list[str]) -> list[str]:
-        for name in names:
-            _check_metric(name)
-        return names
+        lists = {str(column): options for column, options in grid.items()}
+        for column, options in lists.items():
+            if "." in column and isinstance(options, list):
+                lists[column] = [o if isinstance(o, dict) else {"label": str(o), "set": {column: o}} for o in options]
+        return lists
 
     @model_validator(mode="after")
     def _parts_agree(self):
@@ -136,18 +146,19 @@ class Study(Part):
             raise ValueError("grid: is empty: give it at least one column with one option")
         for column in self.columns():
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
-                raise ValueError(f"the column {column!r} is one of the tables' own: call it otherwise")
+                raise ValueError(f"the column {column!r} is reserved: give it another name")
         for column, options in self.grid.items():
+            if not options:
+                raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
             labels = [option.label for option in options]
             if twice := {label for label in labels if labels.count(label) > 1}:
-                raise ValueError(f"grid.{column}: the label {min(twice)!r} stands twice: every option needs its own")
+                raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
         for row in self.published:
-            for name in row.metrics:
-                _check_metric(name)
-            for column in row.columns:
-                self._check_column(column)
+            self._check_columns(row.columns)
         for plot in self.plots:
-            self._check_plot(plot)
+            self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
+            if plot.kind == "scatter":
+                _known_metric(plot.x or "")
         wanted = {*self.metrics, *(plot.y for plot in self.plots if plot.kind != "layers")}
         if "robustness" not in self.stages and ("noise_accuracy" in wanted or any(p.kind == "noise" for p in self.plots)):
             raise ValueError("stages: noise is measured by the stage robustness: add it to stages")
@@ -157,19 +168,10 @@ class Study(Part):
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
 
-    def _check_plot(self, plot: Plot) -> None:
-        for column in (*plot.group, *plot.where):
-            self._check_column(column)
-        if plot.kind not in ("noise", "layers"):
-            _check_metric(plot.y)
-        if plot.kind == "line":
-            self._check_column(plot.x or "")
-        elif plot.kind == "scatter":
-            _check_metric(plot.x or "")
-
-    def _check_column(self, column: str) -> None:
-        if column not in self.columns():
-            raise ValueError(f"unknown column {column!r}: the study has {', '.join(self.columns())}")
+    def _check_columns(self, columns: Iterable[str]) -> None:
+        for column in columns:
+            if column not in self.columns():
+                raise ValueError(f"unknown column {column!r}: the study has {', '.join(self.columns())}")
 
 
 def study_names() -> list[str]:
@@ -178,7 +180,7 @@ def study_names() -> list[str]:
 
 
 def load_study(name: str) -> Study:
-    """Read and check studies/NAME.yaml; whether its overrides are valid is `pipelines.studies.plan`'s to say.
+    """Read and check studies/NAME.yaml; its overrides are checked by `pipelines.studies.plan`.
 
     Raises:
         InputError: there is no such study, or keys of it are missing, unknown, mistyped or out of range, one line each.
@@ -189,47 +191,7 @@ def load_study(name: str) -> Study:
     try:
         values = read_yaml(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML ({error}): mend it") from None
+        raise InputError(f"{path}: not valid YAML ({error})", "fix it") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold keys such as `title:` and `grid:`: see the other studies")
-    try:
-        return Study.model_validate(values)
-    except ValidationError as error:
-        raise InputError("\n".join(_explain(problem, path) for problem in error.errors())) from None
-
-
-def _options(column: str, options: Any) -> Any:
-    if not isinstance(options, list):
-        return options
-    key = "." in column
-    return [{"label": str(o), "set": {column: o}} if key and not isinstance(o, dict) else o for o in options]
-
-
-def _check_metric(name: str) -> None:
-    if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(METRICS)}"
-        raise ValueError(f"unknown metric {name!r}: {remedy}")
-
-
-def _explain(problem: dict, path: Path) -> str:
-    place = ".".join(map(in_short, problem["loc"]))
-    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-    if kind == "missing":
-        return f"{path}: {place} is missing: add it (pipelines/studies/definition.py says what it is)"
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"]), n=1)
-        return f"{path}: {place} is not a known key: {f'did you mean {near[0]}?' if near else 'remove it'}"
-    if kind == "too_short" and problem["loc"][0] == "grid":
-        return f"{path}: {place} = {in_short(repr(problem['input']))}: is empty: give it at least one option"
-    if not place:
-        return f"{path}: {message}"
-    shown = "" if isinstance(problem["input"], dict) else f" = {in_short(repr(problem['input']))}"
-    return f"{path}: {place}{shown}: {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(location: tuple) -> list[str]:
-    """The keys that a part of the file may have, by the place of an unknown one."""
-    parts = {"grid": Option, "cells": ExplicitCell, "published": Published, "plots": Plot, "analysis": Kendall}
-    model = parts.get(location[0], Study) if len(location) > 1 else Study
-    return list(model.model_fields)
+    return validated(Study, values, path)

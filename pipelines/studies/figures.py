@@ -1,15 +1,16 @@
-"""A study's figures, each a function of its cells that returns SVG text; equal tables give equal bytes."""
+"""A study's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes."""
 
 from itertools import cycle
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
-from pipelines.studies.definition import Plot, Study
+from pipelines.studies.definition import OWN_COLUMNS, Plot, Published
 from pipelines.studies.metrics import METRICS
 
 COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
@@ -21,13 +22,13 @@ def bars(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     """Mean of a metric by group as bars, standard deviations as lines, every seed as a dot."""
     metric, groups = METRICS[plot.y], _groups(cells, plot.group)
     figure, ax = panel(1.2 + 0.3 * len(groups))
-    for y, (_, rows) in enumerate(groups):
+    for y, (_, rows, _) in enumerate(groups):
         values = metric.scale * rows[plot.y].dropna()
         if len(values):
             sd = values.std(ddof=1) if len(values) > 1 else 0.0
             ax.barh(y, values.mean(), xerr=sd, color=GENETIC, alpha=0.55, height=0.65, error_kw={"ecolor": INK, "lw": 1.2})
             ax.plot(values, np.full(len(values), y), "o", color=INK, ms=3.2, mew=0)
-    ax.set_yticks(range(len(groups)), [_short(name) for name, _ in groups], fontsize=8, parse_math=False)
+    ax.set_yticks(range(len(groups)), [name for name, _, _ in groups], fontsize=8, parse_math=False)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -41,12 +42,11 @@ def line(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     """A metric over a numeric column, a line per group, mean ± standard deviation over the seeds."""
     metric, groups = METRICS[plot.y], _groups(cells, plot.group)
     figure, ax = panel(3.6)
-    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+    for name, rows, look in groups:
         x = pd.to_numeric(rows[plot.x], errors="coerce")
         by_x = (metric.scale * rows[plot.y]).groupby(x).agg(["mean", "std"]).dropna(subset="mean")
-        sd = by_x["std"].fillna(0.0)
-        ax.fill_between(by_x.index, by_x["mean"] - sd, by_x["mean"] + sd, color=colour, alpha=0.15, lw=0)
-        ax.plot(by_x["mean"], color=colour, marker=marker, ms=5, label=_short(name))
+        _band(ax, by_x["mean"], by_x["std"], look["color"], 0.15)
+        ax.plot(by_x["mean"], **look, ms=5, label=name)
     ax.set(xlabel=_short(plot.x), ylabel=metric.header)
     headline(figure, ax, f"{_capital(metric.header)} over {_short(plot.x)}: mean ± sd")
     return figure, f"{metric.header} over {plot.x} for {len(groups)} groups."
@@ -57,13 +57,13 @@ def scatter(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     """One metric over another, a mark per combination of labels, mean ± standard deviation over the seeds."""
     across, metric, groups = METRICS[plot.x], METRICS[plot.y], _groups(cells, plot.group)
     figure, ax = panel(3.8)
-    labels = [column for column in cells if column not in _NOT_LABELS and column not in METRICS]
+    labels = [column for column in cells if column not in OWN_COLUMNS and column not in METRICS]
     seen = []
-    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+    for name, rows, look in groups:
         points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"]).dropna(subset=[(plot.y, "mean")])
         x, y = across.scale * points[plot.x]["mean"], metric.scale * points[plot.y]
         seen += list(x)
-        ax.errorbar(x, y["mean"], y["std"].fillna(0.0), fmt=marker, color=colour, ms=6, lw=1.2, label=_short(name))
+        ax.errorbar(x, y["mean"], y["std"].fillna(0.0), fmt=look["marker"], color=look["color"], ms=6, lw=1.2, label=name)
     if seen and min(seen) > 0:
         log_axis(ax, "x", pd.Series(seen))
     ax.set(xlabel=f"{across.header} (log)", ylabel=metric.header)
@@ -72,16 +72,15 @@ def scatter(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
 
 
 @svg
-def noise(strengths: pd.DataFrame, plot: Plot, study: Study) -> tuple[Figure, str]:
+def noise(strengths: pd.DataFrame, plot: Plot, published: list[Published]) -> tuple[Figure, str]:
     """Accuracy over r by group, with the 95 % confidence band of `noise_curve`; published numbers as marks."""
     figure, ax = panel(4.2)
     groups = _groups(strengths, plot.group)
-    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+    for name, rows, look in groups:
         curve = 100 * noise_curve(rows)
-        band = curve["half_width"].fillna(0.0)
-        ax.fill_between(curve.index, curve["mean"] - band, curve["mean"] + band, color=colour, alpha=0.13, lw=0)
-        ax.plot(curve["mean"], color=colour, marker=marker, ms=4, label=_short(name))
-    for row, marker in zip(study.published, cycle("x+1234"), strict=False):
+        _band(ax, curve["mean"], curve["half_width"], look["color"], 0.13)
+        ax.plot(curve["mean"], **look, ms=4, label=name)
+    for row, marker in zip(published, cycle("x+1234"), strict=False):
         y = [100 * row.metrics.get(name, np.nan) for name in ("clean_accuracy", "noise_accuracy")]
         if not np.isnan(y).all():
             named = f"{' '.join(row.columns.values())}, {row.source}"
@@ -121,10 +120,10 @@ def layers(by_layer: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
         ("input_rate", 100, "Input rate (%)"),
     ]
     names = list(dict.fromkeys(by_layer["layer"]))
-    for (name, rows), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS), strict=False):
+    for name, rows, look in groups:
         means = rows.groupby("layer", sort=False)[[column for column, _, _ in shown]].mean().reindex(names)
         for ax, (column, scale, _) in zip(axes, shown, strict=True):
-            ax.plot(scale * means[column], range(len(names)), marker, color=colour, ms=4.5, label=_short(name))
+            ax.plot(scale * means[column], range(len(names)), **look, ls="", ms=4.5, label=name)
     for ax, (_, _, title) in zip(axes, shown, strict=True):
         ax.set(title=title, ylim=(len(names) - 0.4, -0.6))
         ax.set_xlim(left=0)
@@ -149,14 +148,16 @@ def fitness_against_accuracy(candidates: pd.DataFrame, correlations: pd.DataFram
     return figure, f"Proxy loss against final accuracy of {len(candidates)} candidates."
 
 
-_NOT_LABELS = {"part", "seed", "status", "key", "commit"}
+def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame, dict]]:
+    """(name, rows, colour and marker) by the labels in ``columns``, in order of appearance; without columns one group."""
+    groups = frame.groupby(columns, sort=False) if columns else [(("all",), frame)]
+    looks = ({"color": colour, "marker": marker} for colour, marker in zip(cycle(COLOURS), cycle(MARKERS), strict=False))
+    return [(_short(", ".join(map(str, names))), rows, look) for (names, rows), look in zip(groups, looks, strict=False)]
 
 
-def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame]]:
-    """The rows by their labels in ``columns``, in order of appearance; all of them under one name without columns."""
-    if not columns:
-        return [("all", frame)]
-    return [(", ".join(map(str, names)), rows) for names, rows in frame.groupby(columns, sort=False)]
+def _band(ax: Axes, middle: pd.Series, half_width: pd.Series, colour: str, alpha: float) -> None:
+    half_width = half_width.fillna(0.0)
+    ax.fill_between(middle.index, middle - half_width, middle + half_width, color=colour, alpha=alpha, lw=0)
 
 
 def _short(name: str) -> str:

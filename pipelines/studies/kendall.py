@@ -1,4 +1,4 @@
-"""Kendall's τ between a candidate's fitness and its accuracy after full training, for every variant of the fitness."""
+"""Computes Kendall's τ between candidates' fitness and accuracy after full training, for every variant of the fitness."""
 
 import pandas as pd
 from scipy.stats import kendalltau
@@ -6,25 +6,19 @@ from scipy.stats import kendalltau
 from gee_core.config import EvolveConfig
 from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
 from pipelines.studies.plan import EPOCHS
-from pipelines.studies.tables import aggregate
 
 FITNESS = "fitness"
 """Column: the variant whose fitness ranks the candidates."""
 
 PROXY_ACCURACY = "proxy accuracy"
-"""The ranking by accuracy on the hold-out, beside those by fitness."""
-
-
-def kendall_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``frame`` that belong to this analysis."""
-    return frame[frame["part"] == "kendall"]
+"""Name of the ranking by accuracy on the hold-out, for comparison with those by fitness."""
 
 
 def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFrame:
     """One row per E, seed and fitness: `tau` between -F at the first generation's λ and the test accuracy; 1 is perfect.
 
-    All variants are computed from the same candidates: L_ce, R_T and R_S of a score do not depend on the variant. Those that
-    failed are left out; NaN where fewer than three are left or all are alike.
+    All variants are computed from the same candidates: L_ce, R_T and R_S of a score do not depend on the variant. Failed
+    candidates are left out; `tau` is NaN if fewer than three remain or all are alike.
 
     Args:
         candidates: columns `E, seed, status, L_ce, R_T, R_S, proxy_accuracy, test_accuracy`.
@@ -46,8 +40,3 @@ def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFra
             status = "ok" if tau == tau else "failed: too few candidates, or all alike"
             rows.append({EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(ok), "tau": tau, "status": status})
     return pd.DataFrame(rows)
-
-
-def kendall_table(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of τ over the seeds, by E and fitness."""
-    return aggregate(correlations, [EPOCHS, FITNESS], ["tau"])

@@ -1,4 +1,4 @@
-"""What names a cell's result: a hash of everything that influences it, and of nothing else."""
+"""Computes the key of a cell's result: a hash of everything that influences it, and of nothing else."""
 
 import hashlib
 import json
@@ -13,9 +13,8 @@ from pipelines.inputs.start_genotype import start_files
 def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int | None = None) -> str:
     """16 hexadecimal digits of the sections that the cell's stages read and of its images.
 
-    Not of the code, so that an edit throws no results away (every result names its commit), and not of where the images
-    came from. A plain network is not evolved: its key does not hold the section `evolve`. Files that the sections name count
-    by their content.
+    The code is left out, so that an edit invalidates no results (each names its commit), and so is the source of the images.
+    The key of a plain network, which is not evolved, leaves out `evolve`. Files named by the sections count by content.
     """
     evolved = params.network.n_genes is not None
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *stages]

@@ -1,4 +1,4 @@
-"""The numbers that a study's table can hold: what they are called there, and how they are written."""
+"""The metrics of a study's tables: their column headers and number formats."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ class Metric:
     header: str
     """Its column's name, with the unit."""
     scale: float = 1.0
-    """What it is multiplied with before it is written: 100 for percent."""
+    """Factor on the value before it is written: 100 for percent."""
     decimals: int | None = 2
     """Digits after the point; None for four significant ones."""
 
     def format(self, mean: float, sd: float = float("nan")) -> str:
-        """``mean ± sd``, or the mean alone where there is no spread but rounding's; empty where there is no mean."""
+        """``mean ± sd``; the mean alone if the spread is only rounding, and nothing if the mean is NaN."""
         if mean != mean:
             return ""
         shown = self._number(mean)
@@ -56,4 +56,4 @@ METRICS: dict[str, Metric] = {
     "tau": Metric("Kendall's τ", decimals=3),
 }
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
-width of the genetic one; `evolve_seconds` sums the candidates' own times, however many ran side by side."""
+width of the genetic one; `evolve_seconds` sums the times of the candidates, however many ran in parallel."""

@@ -1,14 +1,14 @@
-"""From a study to its cells: every combination of options and seeds as whole, checked parameters."""
+"""Expands a study into its cells: every combination of options and seeds, with complete and checked parameters."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from gee_core.config import Params
-from gee_core.data.prepared import Meta, load_meta
+from gee_core.config import Params, PrepareConfig
+from gee_core.data.prepared import load_meta
 from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
@@ -25,6 +25,30 @@ CANDIDATE, EPOCHS = "candidate", "E"
 
 
 @dataclass(frozen=True)
+class Request:
+    """The arguments of `gee study run`; None keeps what the study says."""
+
+    name: str
+    preset: str | None = None
+    data: str | None = None
+    """Replaces `prepare.path`."""
+    seeds: int | None = None
+    """Number of seeds."""
+    overrides: Overrides = field(default_factory=dict)
+    """What is changed in every cell."""
+    only: dict[str, set[str]] = field(default_factory=dict)
+    """Labels of the cells to keep, by column."""
+
+    def command(self) -> str:
+        """The command that repeats the request."""
+        given = [("preset", self.preset), ("data", self.data), ("seeds", self.seeds)]
+        parts = [f"--{option} {value}" for option, value in given if value is not None]
+        parts += [f"--set {key}={json.dumps(value)}" for key, value in self.overrides.items()]
+        parts += [f'--only "{column}={label}"' for column, labels in self.only.items() for label in sorted(labels)]
+        return " ".join([f"gee study run {self.name}", *parts])
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run of the pipeline."""
 
@@ -36,59 +60,47 @@ class Cell:
     stages: tuple[str, ...]
     """The stages after train that it runs."""
     candidate: int | None = None
-    """Train this candidate of evolve in full, not the winner."""
+    """The candidate of evolve to train in full, instead of the winner."""
     control: str | None = None
     prepared: Path = Path()
-    """Its prepared images."""
+    """The folder with its prepared images."""
     full_parameters: int = 0
-    """Parameters of the network unencoded, at the width of the genetic one."""
+    """Parameters of the unencoded network at the width of the genetic one."""
     key: str = ""
-    """Names its result: a hash of everything that influences it."""
+    """Identifies its result: a hash of everything that influences it."""
 
     @property
     def name(self) -> str:
-        """For people."""
-        return ", ".join([*(f"{column} = {label}" for column, label in self.columns.items()), f"seed {self.params.base.seed}"])
+        """Its labels and seed, for messages."""
+        return f"{in_words(self.columns)}, seed {self.params.base.seed}"
 
 
-def draft_cells(
-    name: str,
-    study: Study,
-    preset: str | None = None,
-    data: str | None = None,
-    seeds: int | None = None,
-    overrides: Overrides | None = None,
-    only: dict[str, set[str]] | None = None,
-) -> list[Cell]:
-    """Every cell of the study ``name`` with checked parameters; `resolve_cells` adds what needs the images.
+def in_words(columns: dict[str, str]) -> str:
+    """Labels by column, for messages."""
+    return ", ".join(f"{column} = {label}" for column, label in columns.items())
 
-    Args:
-        name: of the study, for messages.
-        study: what is to be run.
-        preset: replaces the study's.
-        data: replaces `prepare.path`.
-        seeds: replaces the number of seeds.
-        overrides: values by `section.key`, changed in every cell.
-        only: labels to keep, by column; None keeps all.
+
+def draft_cells(study: Study, request: Request) -> list[Cell]:
+    """Every cell of ``study`` with checked parameters; `resolve_cells` adds what depends on the images.
 
     Raises:
-        InputError: a preset or key is unknown, a value is refused, or images are not on disk; names file, key and value.
+        InputError: a preset or key is unknown, a value is invalid, or images are not on disk; names file, key and value.
     """
-    file, preset, overrides = STUDIES / f"{name}.yaml", preset or study.preset, overrides or {}
+    file, preset = STUDIES / f"{request.name}.yaml", request.preset or study.preset
     for known in (study.preset, *study.presets):
         if known not in preset_names():
-            raise InputError(f"{file}: unknown preset {known!r}: choose one of {', '.join(preset_names())}")
-    base = plain(load_preset(preset, data))
-    n_seeds = study.seeds if seeds is None else seeds
+            raise InputError(f"{file}: unknown preset {known!r}", f"choose one of {', '.join(preset_names())}")
+    base = plain(load_preset(preset, request.data))
+    n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}: must be at least 1")
-    common = study.set | study.presets.get(preset, {})
-    varied = {key for option in _all_options(study) for key in option.set}
-    if clash := varied & set(overrides):
-        raise InputError(f"--set {min(clash)}: the study varies this key: change it in {file}")
-    base = _overridden(_overridden(base, common, str(file)), overrides, "--set")
+    varied = {key for option in [*itertools.chain(*study.grid.values()), *study.cells] for key in option.set}
+    if clash := varied & set(request.overrides):
+        raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
+    base = _overridden(base, study.set | study.presets.get(preset, {}), str(file))
+    base = _overridden(base, request.overrides, "--set")
     cells = [cell for options in _combinations(study) for cell in _cells(study, base, options, n_seeds, str(file))]
-    cells = _only(cells, only or {})
+    cells = _only(cells, request.only)
     cells += _analysis_cells(study, base, n_seeds, str(file))
     for cell in cells:
         _check_files(cell, file)
@@ -100,58 +112,46 @@ def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
         known = list(dict.fromkeys(cell.columns[column] for cell in cells if column in cell.columns))
         if not known:
             columns = dict.fromkeys(name for cell in cells for name in cell.columns)
-            raise InputError(f"--only {column}=…: the study has no such column: choose one of {', '.join(columns)}")
+            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join(columns)}")
         if unknown := labels - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label left: choose one of {', '.join(known)}")
         cells = [cell for cell in cells if cell.columns.get(column) in labels]
     return cells
 
 
-def resolve_cells(cells: list[Cell], prepare: Callable[[Params], Path]) -> list[Cell]:
-    """The cells with their images, controls and keys; ``prepare`` gives the folder with a cell's prepared images.
+def resolve_cells(cells: list[Cell], prepare: Callable[[PrepareConfig], Path]) -> list[Cell]:
+    """The cells with their images, controls and keys; ``prepare`` returns the folder with prepared images.
 
     Raises:
         InputError: a network cannot be narrowed to the size of the genetic one.
     """
-    return [_resolved(cell, prepare(cell.params)) for cell in cells]
+    return [_resolved(cell, prepare(cell.params.prepare)) for cell in cells]
 
 
 def _resolved(cell: Cell, prepared: Path) -> Cell:
     params, meta = cell.params, _meta(prepared)
     full = plain_parameters(params.network, meta)
     if cell.control is not None:
-        network = {"n_genes": None}
+        changes = {"network.n_genes": None, "evolve.variant": "analytic"}
         if cell.control == "narrowed":
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
-                network["width"] = narrowed_width(params.network.name, *size, _genetic_parameters(params.network, meta))
+                wanted = count_parameters(wired_network(params.network, meta, None, 0))
+                changes["network.width"] = narrowed_width(params.network.name, *size, wanted)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
-        values = params.model_dump()
-        values["network"] |= network
-        values["evolve"] |= {"variant": "analytic"}
-        params = Params.model_validate(values)
-    cell = replace(cell, params=params, prepared=prepared, full_parameters=full)
-    return replace(cell, key=cell_key(params, meta, cell.stages, cell.candidate))
+        params = Params.model_validate(_overridden(params.model_dump(), changes, cell.name))
+    key = cell_key(params, meta, cell.stages, cell.candidate)
+    return replace(cell, params=params, prepared=prepared, full_parameters=full, key=key)
 
 
-@lru_cache(maxsize=64)
-def _meta(prepared: Path) -> Meta:
-    return load_meta(prepared)
-
-
-def _genetic_parameters(network, meta: Meta) -> int:
-    return count_parameters(wired_network(network, meta, None, 0))
-
-
-def _all_options(study: Study) -> Iterable[Option]:
-    return [*itertools.chain.from_iterable(study.grid.values()), *study.cells]
+_meta = lru_cache(maxsize=64)(load_meta)
 
 
 def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]:
     """The options of every cell, each with the labels that it gives."""
     columns = [[({name: option.label}, option) for option in options] for name, options in study.grid.items()]
-    if columns:
+    if columns:  # the product of no columns would be one empty cell
         yield from map(list, itertools.product(*columns))
     for cell in study.cells:
         yield [(cell.columns, cell)]
@@ -159,21 +159,19 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]
 
 def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Cell]:
     labels = {column: label for part, _ in options for column, label in part.items()}
-    source = f"{file}, {', '.join(f'{column} = {label}' for column, label in labels.items())}"
+    source = f"{file}, {in_words(labels)}"
     values, genes, control, times = base, None, None, 1
     for _, option in options:
         values = _overridden(values, option.set, source)
         genes, control = option.paper_genes or genes, option.control or control
         times *= option.times_proxy_epochs or 1
-    if genes is not None:
-        width = values["network"]["width"]
-        if isinstance(width, int | float):
-            values = _overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
+    if genes is not None and isinstance(width := values["network"]["width"], int | float):
+        values = _overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = _overridden(values, {"evolve.proxy_epochs": epochs}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
-        raise InputError(f"{source}: control = narrowed: network.n_genes is null: set the genes that it is to match")
+        raise InputError(f"{source}: control = narrowed: network.n_genes is null: set the genes to match")
     first = _whole_number(values, "base", "seed", source)
     for seed in range(first, first + n_seeds):
         params = check_params(_overridden(values, {"base.seed": seed}, source), source)
@@ -203,7 +201,7 @@ def _whole_number(values: dict, section: str, key: str, source: str) -> int:
 
 
 def _overridden(values: dict, overrides: Overrides, source: str) -> dict:
-    """``values`` with others by `section.key`; an unknown section or key is for `check_params` to refuse."""
+    """A copy of ``values`` with the values of ``overrides``; `check_params` refuses unknown keys."""
     changed = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
     for key, value in overrides.items():
         section, dot, name = key.partition(".")
@@ -214,16 +212,13 @@ def _overridden(values: dict, overrides: Overrides, source: str) -> dict:
 
 
 def _check_files(cell: Cell, file: Path) -> None:
-    """All that a cell reads has to be there: a study runs for long, and starts nothing that it could not finish."""
+    """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
     load_start(cell.params)
     init_from_files(cell.params)
-    cfg: Any = cell.params.prepare
-    path = Path(cfg.path)
-    downloadable = cfg.dataset in DOWNLOADED
-    if cfg.dataset == "digits":
-        return
-    if not path.is_dir() or (downloadable and not any(entry.is_dir() for entry in path.iterdir())):
+    cfg = cell.params.prepare
+    path, downloadable = Path(cfg.path), cfg.dataset in DOWNLOADED
+    there = path.is_dir() and (not downloadable or any(entry.is_dir() for entry in path.iterdir()))
+    if cfg.dataset != "digits" and not there:
         how = ", or download them there with `gee preset` and `dvc repro prepare`" if downloadable else ""
-        raise InputError(
-            f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there: say where with --data FOLDER{how}"
-        )
+        problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
+        raise InputError(problem, f"say where with --data FOLDER{how}")

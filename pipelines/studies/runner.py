@@ -1,6 +1,8 @@
-"""Cells side by side on an engine, each result written whole as soon as it is there."""
+"""Runs cells in parallel on an engine, and writes each result as soon as it is complete."""
 
 import functools
+import itertools
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,19 +15,19 @@ from pipelines.studies.plan import Cell
 from pipelines.studies.steps import run_cell
 
 DONE = ""
-"""The note of a cell whose result is written."""
+"""The note of a cell whose result has been written."""
 
 OnNote = Callable[[Cell, str], None]
-"""Told which cell is where; `DONE` at its end."""
+"""Is told a cell and the step that it is at; `DONE` at the end."""
 
 
 def read_result(folder: Path, key: str) -> dict | None:
-    """The result of the cell ``key``, or None where there is none; a damaged one is warned about, removed, and none."""
+    """The result of the cell ``key``, or None; a damaged result is deleted with a warning."""
     return read_sealed(_result(folder, key), "status", "metrics", "commit")
 
 
 def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | None, on_note: OnNote = lambda *_: None) -> None:
-    """Run the cells that have no result in ``folder``, ``jobs`` at once; results do not depend on ``jobs`` or the engine.
+    """Run the cells that have no result in ``folder``, ``jobs`` in parallel; results do not depend on jobs or engine.
 
     Raises:
         InputError: the worker of a cell died every time; the other cells have their results.
@@ -38,7 +40,7 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
         key, text = note
         if text != DONE:
             on_note(missing[key], text)
-        elif key not in noted and _result(folder, key).is_file():  # a shared folder may show it a little later
+        elif key not in noted and _result(folder, key).is_file():  # on a shared file system it may appear later
             noted.add(key)
             on_note(missing[key], DONE)
 
@@ -57,24 +59,17 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
                 pass_on((cell.key, DONE))
     if lost:
         more = f" and of {len(lost) - 1} more cells" if len(lost) > 1 else ""
-        raise InputError(
-            f"the worker of the cell {lost[0].name}{more} died every time (out of memory?): run the study again with --jobs 1"
-        )
+        problem = f"the worker of the cell {lost[0].name}{more} died every time (out of memory?)"
+        raise InputError(problem, "run the study again with --jobs 1")
 
 
 def _units(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells grouped by the network that they train, so that no process waits for another's; different evolutions first."""
+    """Cells grouped by the network that they train, so that no process waits for another; different evolutions first."""
     units: dict[str, list[Cell]] = {}
     for cell in cells:
         units.setdefault(_step_key(cell, "train", candidate=cell.candidate), []).append(cell)
-    rank: dict[str, int] = {}
-
-    def nth_of_its_evolution(unit: list[Cell]) -> int:
-        key = _step_key(unit[0])
-        rank[key] = rank.get(key, -1) + 1
-        return rank[key]
-
-    return sorted(units.values(), key=nth_of_its_evolution)
+    ranks = defaultdict(itertools.count)
+    return sorted(units.values(), key=lambda unit: next(ranks[_step_key(unit[0])]))
 
 
 def _step_key(cell: Cell, *more: str, **extra) -> str:
@@ -83,7 +78,7 @@ def _step_key(cell: Cell, *more: str, **extra) -> str:
 
 
 def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, dict]:
-    """The result of each cell by its key; those that are in ``folder``, where they are written one by one, are taken."""
+    """The result of each cell by its key: read from ``folder`` if it is there, else computed and written there."""
     results = {}
     for cell in unit:
         results[cell.key] = read_result(folder, cell.key)

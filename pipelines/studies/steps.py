@@ -1,11 +1,11 @@
-"""The work of a cell, by the functions of the pipeline's stages; what cells have in common is done once and kept.
+"""Runs a cell with the functions of the pipeline's stages; what cells have in common is computed once and kept.
 
     .scratch/studies/prepare/<key>/    prepared images
     .scratch/studies/evolve/<key>/     one evolution: evolved.json
     .scratch/studies/train/<key>/      one trained network: network.safetensors, trained.json
 
-The keys hold the inputs and the code, as in `pipelines.runtime.resume_folder`. The first process that reaches a folder does the
-work and the others wait for it; a step that was killed resumes where it stopped.
+The keys are hashes of the inputs and the code, as in `pipelines.runtime.resume_folder`. The first process that opens a folder
+does the work while the others wait; a step that was killed resumes where it stopped.
 """
 
 import hashlib
@@ -23,17 +23,14 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
-from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
-from pipelines.evolve import n_candidates
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.prepared_images import prepared_images
-from pipelines.inputs.start_genotype import start_files
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
@@ -47,11 +44,11 @@ STEPS = SCRATCH / "studies"
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
 OF_EVOLVED = ("genotype", "metrics", "records")
 Notify = Callable[[str], None]
-"""Told in a few words where a cell is."""
+"""Is told the step that a cell is at, in a few words."""
 
 
 def prepare_images(cfg: PrepareConfig) -> Path:
-    """The folder with the images of ``cfg``, prepared now if they were not before."""
+    """The folder with the images of ``cfg``, which are prepared unless they are there."""
     folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
     with file_lock(folder / "lock"):
         images = folder / "images"
@@ -61,62 +58,55 @@ def prepare_images(cfg: PrepareConfig) -> Path:
 
 
 def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
-    """What is measured of a cell: ``status`` (`ok`, or why it failed), ``metrics``, and rows by layer and by noise.
+    """Measure a cell: ``status`` (`ok`, or why it failed), ``metrics``, and rows by layer and by noise strength.
 
-    A training that diverges is a result; every other failure is an exception.
+    A training run that diverges is a result; every other failure is an exception.
     """
     try:
-        return {"status": "ok"} | _run_cell(cell, notify)
+        params, data = cell.params, prepared_images(cell.prepared)
+        found = _evolved(cell, data, notify)
+        genotype, numbers = found["genotype"], dict(found["metrics"])
+        if cell.candidate is not None:
+            record = found["records"][cell.candidate]
+            if record["status"] != "ok":
+                raise DivergedError(record["status"])
+            genotype = record["genotype"]
+            numbers |= {name: record[name] for name in ("L_ce", "R_T", "R_S", "proxy_accuracy")}
+        net, of_training = _trained(cell, genotype, data, notify)
+        numbers |= of_training
+        result: dict = {}
+        if "evaluate" in cell.stages:
+            notify("evaluate")
+            measured, layers, _ = evaluate.run(params, net, data)
+            numbers |= measured
+            result["layers"] = _rows(layers)
+        if "robustness" in cell.stages:
+            notify("noise")
+            noise = robustness.run(params, net, data)
+            of_noise = robustness.metrics(noise)
+            numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
+            result["noise"] = _rows(noise)
+        numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
-
-
-def _run_cell(cell: Cell, notify: Notify) -> dict:
-    params, data = cell.params, prepared_images(cell.prepared)
-    found = _evolved(cell, data, notify)
-    genotype, numbers = found["genotype"], dict(found["metrics"])
-    if cell.candidate is not None:
-        record = found["records"][cell.candidate]
-        if record["status"] != "ok":
-            raise DivergedError(record["status"])
-        genotype = record["genotype"]
-        numbers |= {name: record[name] for name in ("L_ce", "R_T", "R_S", "proxy_accuracy")}
-    net, of_training = _trained(cell, genotype, data, notify)
-    numbers |= of_training
-    result: dict = {}
-    if "evaluate" in cell.stages:
-        notify("evaluate")
-        measured, layers, _ = evaluate.run(params, net, data)
-        numbers |= measured
-        result["layers"] = _rows(layers)
-    if "robustness" in cell.stages:
-        notify("noise")
-        noise = robustness.run(params, net, data)
-        of_noise = robustness.metrics(noise)
-        numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
-        result["noise"] = _rows(noise)
-    numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
-    return {"metrics": {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}} | result
+    finite = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+    return {"status": "ok", "metrics": finite} | result
 
 
 def forget(cell: Cell) -> None:
-    """Drop what is kept of the cell's evolution and training, so that `run_cell` does all of its work again."""
+    """Delete the cell's evolution and training run, so that `run_cell` recomputes them."""
     if cell.params.network.n_genes is None:
         delete_folder(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
         return
-    if found := read_sealed(_evolve_folder(cell) / EVOLVED, *OF_EVOLVED):
+    folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
+    if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
         for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
             delete_folder(_train_folder(cell, genotype))
-    delete_folder(_evolve_folder(cell))
-
-
-def _evolve_folder(cell: Cell) -> Path:
-    sections = [cell.params.base, cell.params.network, cell.params.evolve]
-    return open_resume_folder("evolve", sections, [cell.prepared / "meta.json", *start_files(cell.params)], STEPS)
+    delete_folder(folder)
 
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
-    """Named by the wiring, not by the evolution that it comes from."""
+    """Its key holds the wiring, not the evolution that found it."""
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
@@ -129,12 +119,12 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
     if params.network.n_genes is None:
         plain = evolve.run(params, cell.prepared, Path())
         return {"genotype": plain.genotype.model_dump(), "metrics": {}, "records": []}
-    folder = _evolve_folder(cell)
+    folder = evolve.resume_folder(params, cell.prepared, STEPS)
     notify("evolve")
     with file_lock(folder / "lock"):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
-        total, done = n_candidates(params, data.meta), 0
+        total, done = evolve.n_candidates(params, data.meta), 0
 
         def on_record(record: Record) -> None:
             nonlocal done
@@ -158,50 +148,43 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
 
 
 def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict]:
-    """The network of the cell, trained in full, and what the training came to."""
-    folder = _train_folder(cell, genotype)
+    """The fully trained network of the cell, and the metrics of its training run."""
+    params, folder = cell.params, _train_folder(cell, genotype)
     notify("train")
 
     def read() -> SpikingNetwork:
-        return load_trained(cell.params, data.meta, folder / NETWORK, Compute.of(cell.params.base.device).device)
-
-    with file_lock(folder / "lock"):
-        numbers = read_sealed(folder / TRAINED)
-        if numbers is None or _is_damaged(read):
-            numbers = _train(cell, genotype, data, folder, notify)
-        return read(), numbers
-
-
-def _train(cell: Cell, genotype: dict, data: Prepared, folder: Path, notify: Notify) -> dict:
-    params = cell.params
+        return load_trained(params, data.meta, folder / NETWORK)
 
     def on_epoch(row: dict) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
-    start = time.perf_counter()
-    wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
-    net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
-    n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
-    passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
-    numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
-    save(folder / NETWORK, net)
-    write_sealed(folder / TRAINED, numbers)
-    delete_folder(folder / "work")
-    return numbers
+    with file_lock(folder / "lock"):
+        numbers = read_sealed(folder / TRAINED)
+        if numbers is None or _is_damaged(read):
+            start = time.perf_counter()
+            wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
+            net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
+            n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
+            passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
+            numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
+            save(folder / NETWORK, net)
+            write_sealed(folder / TRAINED, numbers)
+            delete_folder(folder / "work")
+        return read(), numbers
 
 
 def _is_damaged(read: Callable[[], object]) -> bool:
-    """Whether ``read`` refuses what an earlier cell left; then the reason is a warning, and it is made again."""
+    """Whether ``read`` fails on the files of an earlier cell; logs why, since they are then recomputed."""
     try:
         read()
     except InputError as error:
-        log.warning("%s; it is made again", error.problem)
+        log.warning("%s; it is recomputed", error.problem)
         return True
     return False
 
 
 def _record(record: Record, winner: dict) -> dict:
-    """A candidate's score, None where it failed, and its genotype as train reads it."""
+    """A candidate's score (None where it failed), and its genotype as train reads it."""
     score = {name: None if value != value else value for name, value in asdict(record.score).items()}
     c = record.candidate
     own = {"sigma_O": c.genotype.sigma_O, "sigma_X": list(c.genotype.sigma_X), "seed": c.seed}
@@ -213,7 +196,7 @@ def _rows(frame) -> list[dict]:
 
 
 def _listing(cfg: PrepareConfig) -> str:
-    """A hash of the names and sizes of the raw files, so that other images in the same folder are prepared anew."""
+    """A hash of the names and sizes of the raw files, so that changed images in the same folder are prepared again."""
     found = hashlib.sha256()
     for folder, folders, files in os.walk(cfg.path if cfg.dataset != "digits" else os.devnull):
         folders.sort()

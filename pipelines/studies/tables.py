@@ -1,7 +1,8 @@
-"""A study's numbers as tables: one row per cell, then mean and standard deviation over the seeds."""
+"""Makes a study's tables: one row per cell, then means and standard deviations over the seeds, as data and as text."""
 
 import html
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pandas as pd
 from rich.table import Table
@@ -13,6 +14,15 @@ from pipelines.studies.plan import Cell
 
 MEASURED = "ours"
 """Source of rows that were measured here."""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as text."""
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]]
 
 
 def cells_frame(cells: Iterable[Cell], results: dict[str, dict]) -> pd.DataFrame:
@@ -47,31 +57,28 @@ def aggregate(frame: pd.DataFrame, columns: list[str], metrics: list[str]) -> pd
 
 
 def with_published(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The table with the study's published rows below, whose `source` says where they stand."""
-    rows = []
-    for row in study.published:
-        numbers = {name: value for name, value in row.metrics.items() if name in study.metrics}
-        spread = {f"{name}_sd": value for name, value in row.sd.items() if name in study.metrics}
-        labels = {column: row.columns.get(column, "") for column in study.columns()}
-        rows.append(labels | numbers | spread | {"source": f"published: {row.source}"})
-    if not rows:
+    """The table with the study's published rows below; their `source` says where they were published."""
+    if not study.published:
         return table
-    published = pd.DataFrame(rows).reindex(columns=table.columns)
-    joined = pd.DataFrame([*table.to_dict("records"), *published.to_dict("records")], columns=table.columns)
-    return joined.astype({"n": "Int64", "failed": "Int64"})
+    rows = table.to_dict("records")
+    for row in study.published:
+        spread = {f"{name}_sd": value for name, value in row.sd.items()}
+        labels = dict.fromkeys(study.columns(), "") | row.columns
+        rows.append(labels | row.metrics | spread | {"source": f"published: {row.source}"})
+    return pd.DataFrame(rows, columns=table.columns).astype({"n": "Int64", "failed": "Int64"})
 
 
-def shown(table: pd.DataFrame, columns: list[str], metrics: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of text for people: means with their spreads, without columns that are empty throughout."""
+def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: list[str]) -> TextTable:
+    """``table`` for people: labels, then means with their spreads; metrics without any value are left out."""
     kept = [metric for metric in metrics if table[metric].notna().any()]
     marks = ["n", *(["failed"] if table["failed"].fillna(0).any() else []), "source"]
     headers = [*(column.rpartition(".")[2] for column in columns), *(METRICS[metric].header for metric in kept), *marks]
     rows = []
     for _, row in table.iterrows():
-        numbers = [METRICS[metric].format(_float(row[metric]), _float(row[f"{metric}_sd"])) for metric in kept]
+        numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) for metric in kept]
         ends = ["" if pd.isna(row[mark]) else str(row[mark]) for mark in marks]
         rows.append([*(str(row[column]) for column in columns), *numbers, *ends])
-    return headers, rows
+    return TextTable(title, headers, rows)
 
 
 def markdown(headers: list[str], rows: list[list[str]]) -> str:
@@ -81,16 +88,16 @@ def markdown(headers: list[str], rows: list[list[str]]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """``text`` as it is, in a heading or a cell: no HTML, no further cells, no further lines."""
+    """``text`` escaped for a heading or a cell, on one line."""
     return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
 
 
-def rich_tables(title: str, headers: list[str], rows: list[list[str]]) -> list[Table]:
-    """The same for a terminal: ours, then the published rows as a table of their own; without columns that are empty."""
-    ours = [row[:-1] for row in rows if row[-1] == MEASURED]
-    published = [[*row[:-1], row[-1].removeprefix("published: ")] for row in rows if row[-1] != MEASURED]
-    tables = [_rich_table(title, headers[:-1], ours)]
-    return [*tables, _rich_table("Published", headers, published)] if published else tables
+def rich_tables(table: TextTable) -> list[Table]:
+    """``table`` for a terminal: our rows, then the published ones as a table of their own; empty columns are left out."""
+    ours = [row[:-1] for row in table.rows if row[-1] == MEASURED]
+    published = [[*row[:-1], row[-1].removeprefix("published: ")] for row in table.rows if row[-1] != MEASURED]
+    tables = [_rich_table(table.title, table.headers[:-1], ours)]
+    return [*tables, _rich_table("Published", table.headers, published)] if published else tables
 
 
 def _rich_table(title: str, headers: list[str], rows: list[list[str]]) -> Table:
@@ -101,7 +108,3 @@ def _rich_table(title: str, headers: list[str], rows: list[list[str]]) -> Table:
     for row in rows:
         table.add_row(*(Text(row[i]) for i in kept))
     return table
-
-
-def _float(value) -> float:
-    return float("nan") if pd.isna(value) else float(value)

@@ -1,4 +1,4 @@
-"""A study in MLflow: one run for the study, below it one per cell."""
+"""Tracks a study in MLflow: one run for the study, and below it one run per cell."""
 
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
@@ -10,24 +10,21 @@ def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTrack
     if tracking_is_off():
         return NullStudyTracker()
     study_key = digest({"study": name, "cells": sorted(cell.key for cell in cells)})
-    return StudyTracker({"study": name, "preset": preset}, study_key)
+    keys = {"study": name, "preset": preset}
+    return StudyTracker(None, keys, level="study", name=f"study {name}", study=study_key, files=[])
 
 
 class NullStudyTracker(NullTracker):
     """Tracks nothing."""
 
-    def cell(self, cell: Cell, result: dict) -> None:
-        """Nothing."""
+    cell = NullTracker._nothing
 
 
 class StudyTracker(MlflowTracker):
-    """Writes to the same store as the stages do, by the same way."""
-
-    def __init__(self, keys: dict, study_key: str):
-        super().__init__(None, keys, level="study", name=f"study {keys['study']}", study=study_key, files=[])
+    """Tracks a study in the same store as the stages."""
 
     def cell(self, cell: Cell, result: dict) -> None:
-        """One run below the study's, with the cell's labels, parameters and numbers; none if it has one already."""
+        """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one already."""
         sections = cell.params.model_dump(include={"base", "network", "prepare", "evolve", "train"})
         params = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
         metrics, tags = finite_metrics(result["metrics"])

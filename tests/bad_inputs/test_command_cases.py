@@ -149,7 +149,7 @@ STUDIES = [
     command(
         "a study that is a list", RUN, write(STUDY, "- 1"), says=f"{STUDY}: must hold keys", remedy="see the other studies"
     ),
-    command("a study of brackets", RUN, write(STUDY, "[" * 1000), says=f"{STUDY}: not valid YAML (nested", remedy="mend it"),
+    command("a study of brackets", RUN, write(STUDY, "[" * 1000), says=f"{STUDY}: not valid YAML (nested", remedy="fix it"),
     command("an empty study", RUN, write(STUDY, ""), says=f"{STUDY}: must hold keys", remedy="see the other studies"),
     command(
         "a misspelt key", RUN, edit(STUDY, "^title:", "titel: x\ntitle:"), says="titel is not a known key", remedy="mean title?"
@@ -161,8 +161,8 @@ STUDIES = [
         "a column of a table's own",
         RUN,
         renamed_column("seed"),
-        says="the column 'seed' is one of the tables' own",
-        remedy="call it otherwise",
+        says="the column 'seed' is reserved",
+        remedy="give it another name",
     ),
     command(
         "half a result to show",

@@ -1,102 +1,17 @@
+"""The page of the stage report, and its summary.json."""
+
 import itertools
 import json
-import math
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from gee_core.errors import InputError
 from gee_core.genome.wiring import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, confusions, network_shape, paper_rows, run
-
-COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
-L = 17
-HOSTILE = ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "NA", "1", "1.0", "$x$", "", "a\nb", "null"]
-
-
-def changed(params=None, **sections):
-    params = params or PARAMS
-    updates = {name: getattr(params, name).model_copy(update=values) for name, values in sections.items()}
-    return params.model_copy(update=updates)
-
-
-PARAMS = changed(
-    COMMITTED,
-    network={"name": "resnet19", "width": 0.25, "n_genes": 24},
-    prepare={"dataset": "digits"},
-    evolve={"variant": "ste", "genotype": "per_layer"},
-    train={"epochs": 3},
-    robustness={"domain": "image"},
-)
-PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
-
-
-def candidates(n_generations, population):
-    rng = np.random.default_rng(0)
-    rows = []
-    for t in range(n_generations):
-        for i in range(population):
-            row = {"generation": t, "index": i, "seed": i, "status": "ok", "fitness": rng.random(), "L_ce": 1.0}
-            row |= {"R_T": 0.5, "R_S": 0.9, "lambda": math.exp(-t / 2), "proxy_accuracy": rng.random(), "epochs": 2}
-            rows.append(row | {"sigma_O": 0.1} | {f"sigma_{layer}": 0.1 + 0.1 * rng.random() for layer in range(L)})
-    table = pd.DataFrame(rows)
-    if len(table) > 1:
-        table.loc[1, ["fitness", "L_ce", "R_T", "R_S", "proxy_accuracy"]] = np.nan
-        table.loc[1, "status"] = "failed: RuntimeError: <b>loss</b>"
-    return table
-
-
-def write_inputs(root, classes=tuple("0123456789"), n_generations=2, population=3, plain=False, epochs=3):
-    def put(path, values):
-        path = root / path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_table = isinstance(values, pd.DataFrame)
-        path.write_bytes((values.to_csv(index=False) if is_table else json.dumps(values)).encode())
-
-    classes = list(classes)
-    meta = {"class_names": classes, "num_classes": len(classes), "in_channels": 1, "image_size": 8}
-    put("prepared/meta.json", meta | {"dataset": "digits", "n_train": 1437, "n_test": 2 * len(classes)})
-    if plain:
-        put("reports/evolve/candidates.csv", pd.DataFrame(columns=["generation", "index", "status", "fitness"]))
-        put("reports/evolve/metrics.json", {"n_candidates": 0})
-        empty = dict.fromkeys(["sigma_O", "sigma_X", "generation", "index", "fitness"])
-        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": None, "seed": 1} | empty)
-    else:
-        table = candidates(n_generations, population)
-        put("reports/evolve/candidates.csv", table)
-        best = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.75, "n_candidates": len(table)}
-        put("reports/evolve/metrics.json", best)
-        sigmas = {"sigma_O": 0.123, "sigma_X": [0.1] * L, "seed": 1, "generation": 0, "index": 0, "fitness": 0.25}
-        put("models/evolve/genotype.json", {"network": "resnet19"} | sigmas)
-    put("reports/train/history.csv", pd.DataFrame({"epoch": range(epochs), "train_loss": 1.0, "train_accuracy": 0.5}))
-    layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}
-    decode = np.nan if plain else 1e-3
-    put("reports/evaluate/layers.csv", pd.DataFrame([layer | {"layer": "body.0", "decode_energy_mj": decode}]))
-    wrong = classes[1:2] + classes[1:]
-    put("reports/evaluate/confusion.csv", pd.DataFrame({"actual": classes * 2, "predicted": classes + wrong}))
-    size = {"parameters": 312_340, "plain_parameters": 802_000, "energy_mj": 0.0038, "energy_with_decoding_mj": 0.247}
-    put(
-        "reports/evaluate/metrics.json",
-        size | {"test_accuracy": 0.9731, "spikes_per_image": 10842.3, "firing_rate": 0.1437},
-    )
-    put(
-        "reports/robustness/noise.csv",
-        pd.DataFrame({"domain": "image", "r": [0, 0.5], "seed": 0, "accuracy": [0.97, 0.86]}),
-    )
-    put("reports/robustness/metrics.json", {"noise_accuracy": 0.8619, "clean_accuracy": 0.9731})
-    put("reports/export/metrics.json", {"max_abs_difference": 0.0, "agreement": 1.0, "onnx_bytes": 3_212_345})
-
-
-def make(root, params=PARAMS, **inputs):
-    write_inputs(root, **inputs)
-    summary = run(params, root / "reports", root / "models", root / "prepared")
-    return summary, (root / "reports/index.html").read_bytes().decode()
+from pipelines.report import as_yaml, confusions, network_shape, paper_rows
+from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, Page, changed, make
 
 
 @pytest.fixture(scope="module")
@@ -111,34 +26,6 @@ def no_figures(monkeypatch):
     """Pages with empty figures, for what stands in the text."""
     names = ("training", "energy", "noise", "confusion", "fitness", "plane", "components", "wiring")
     monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(names, "<svg></svg>"))
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, visible text, and the tiles."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.texts, self.tiles, self._key = [], [], {}, None
-        html = re.sub(r"<style.*?</style>", "", html, flags=re.DOTALL)
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag == "data":
-            self._key = dict(attributes)["data-key"]
-            self.tiles[self._key] = (dict(attributes)["value"], "")
-
-    def handle_endtag(self, tag):
-        self._key = None if tag == "data" else self._key
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if self._key:
-            self.tiles[self._key] = (self.tiles[self._key][0], data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
 
 
 def test_every_tile_shows_its_number(default):
@@ -217,46 +104,6 @@ def test_a_plain_network_has_nothing_to_evolve(tmp_path):
 def test_a_hundred_classes_fit(tmp_path):
     _, html = make(tmp_path, classes=[f"class {i}" for i in range(100)])
     assert "in 100 classes" in Page(html).text and len(html) < 600_000
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "prepared/meta.json",
-        "models/evolve/genotype.json",
-        "reports/evolve/candidates.csv",
-        "reports/train/history.csv",
-        "reports/evaluate/layers.csv",
-        "reports/evaluate/confusion.csv",
-        "reports/robustness/noise.csv",
-        "reports/export/metrics.json",
-    ],
-)
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00"])
-def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(tmp_path, name, content):
-    write_inputs(tmp_path)
-    path = tmp_path / name
-    path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"^[^\n]*{re.escape(name)}: [^\n]*dvc repro"):
-        run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
-    assert not (tmp_path / "reports/summary.json").exists() and not (tmp_path / "reports/index.html").exists()
-
-
-def test_a_genotype_with_a_word_for_a_number_is_refused_and_nothing_is_written(tmp_path):
-    write_inputs(tmp_path)
-    path = tmp_path / "models/evolve/genotype.json"
-    assert "0.123" in path.read_text()
-    path.write_text(path.read_text().replace("0.123", '"wide"', 1))
-    with pytest.raises(InputError, match=r"^[^\n]*genotype\.json: its σ's must be positive numbers[^\n]*dvc repro"):
-        run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
-    assert not (tmp_path / "reports/summary.json").exists() and not (tmp_path / "reports/index.html").exists()
-
-
-def test_a_genotype_of_another_network_is_refused(tmp_path):
-    write_inputs(tmp_path)
-    with pytest.raises(InputError, match=r"17 σ's for 8 encodings, so it is another"):
-        params = changed(network={"name": "cifarnet"})
-        run(params, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
 
 
 def test_all_parameters_are_shown_as_they_can_be_read_back(tmp_path):

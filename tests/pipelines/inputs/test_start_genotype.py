@@ -1,4 +1,4 @@
-"""`evolve.start`: where a search goes on, what it refuses, and how its file is recognised."""
+"""`evolve.start`: where a search starts, what it refuses, and how a change of its file is recognised."""
 
 import json
 import re

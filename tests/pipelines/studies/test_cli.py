@@ -82,7 +82,7 @@ def test_an_interruption_says_how_to_go_on(write_study, monkeypatch):
     monkeypatch.setattr(study, "run_cells", interrupted)
     ran = gee("study", "run", "tiny")
     assert ran.exit_code == 130
-    assert "the same command goes on where it stopped" in ran.stderr
+    assert "the same command continues where it stopped" in ran.stderr
 
 
 def test_values_of_changes_are_read_as_yaml():

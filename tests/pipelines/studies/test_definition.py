@@ -5,7 +5,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.project.presets import preset_names
 from pipelines.studies.definition import load_study, study_names
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
@@ -22,7 +22,7 @@ def options(*labels):
         ({"title": None}, "studies/tiny.yaml: title is missing: add it"),
         ({"grid": {}}, "studies/tiny.yaml: grid: is empty: give it at least one column with one option"),
         ({"grid": {"encoding": []}}, "studies/tiny.yaml: grid.encoding = []: is empty: give it at least one option"),
-        ({"grid": {"a": options("x", "x")}}, "studies/tiny.yaml: grid.a: the label 'x' stands twice"),
+        ({"grid": {"a": options("x", "x")}}, "studies/tiny.yaml: grid.a: the label 'x' is used twice"),
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
         ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
@@ -68,7 +68,7 @@ def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(na
     assert name in study_names()
     study = load_study(name)
     for preset in {study.preset, "cifar10-small", *study.presets} & set(preset_names()):
-        cells = draft_cells(name, study, preset, data=str(ROOT))  # any folder: only its presence is looked at
+        cells = draft_cells(study, Request(name, preset, data=str(ROOT)))  # any folder: only its presence is looked at
         assert {cell.params.base.seed for cell in cells} == set(range(study.seeds))
     assert study.seeds >= 3
 
@@ -76,6 +76,6 @@ def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(na
 @pytest.mark.parametrize("name", ["architectures", "noise", "spikes_energy"])
 def test_every_narrowed_control_on_digits_exists(name, digits, monkeypatch):
     monkeypatch.chdir(ROOT)
-    cells = resolve_cells(draft_cells(name, load_study(name), seeds=1), lambda params: digits)
+    cells = resolve_cells(draft_cells(load_study(name), Request(name, seeds=1)), lambda params: digits)
     assert any(cell.control == "narrowed" for cell in cells)
     assert all(cell.params.network.n_genes is None for cell in cells if cell.control)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t as student
 
 from pipelines.studies import figures
-from pipelines.studies.definition import Plot, Published, Study
+from pipelines.studies.definition import Plot, Published
 from pipelines.studies.figures import noise_curve
 
 CELLS = pd.DataFrame(
@@ -92,10 +92,8 @@ def test_hostile_labels_are_text_in_a_figure(kind, name):
 
 
 def test_the_noise_figure_marks_published_numbers_as_published():
-    study = Study.model_construct(
-        published=[Published(columns={"encoding": "TIC"}, metrics={"noise_accuracy": 0.7}, source="S")]
-    )
-    svg = drawn("noise", NOISE, Plot(kind="noise", group=["encoding"]), study)
+    published = [Published(columns={"encoding": "TIC"}, metrics={"noise_accuracy": 0.7}, source="S")]
+    svg = drawn("noise", NOISE, Plot(kind="noise", group=["encoding"]), published)
     assert "published: TIC, S" in svg
 
 

@@ -3,7 +3,8 @@ import math
 import pandas as pd
 import pytest
 
-from pipelines.studies.kendall import kendall_table, rank_correlations
+from pipelines.studies.kendall import rank_correlations
+from pipelines.studies.tables import aggregate
 
 
 def candidates(L_ce, R_T, R_S, accuracy, proxy=None, status=None, seed=0):
@@ -50,7 +51,7 @@ def test_failed_candidates_are_left_out_and_too_few_give_no_tau(cfg):
 def test_the_table_has_mean_and_spread_over_the_seeds(cfg):
     right = candidates([1.0, 2.0, 3.0], [0.0] * 3, [0.0] * 3, [0.3, 0.2, 0.1])
     wrong = candidates([1.0, 2.0, 3.0], [0.0] * 3, [0.0] * 3, [0.1, 0.2, 0.3], seed=1)
-    table = kendall_table(rank_correlations(pd.concat([right, wrong]), cfg)).set_index("fitness")
+    table = aggregate(rank_correlations(pd.concat([right, wrong]), cfg), ["E", "fitness"], ["tau"]).set_index("fitness")
     assert table.loc["baseline", "tau"] == pytest.approx(0)
     assert table.loc["baseline", "tau_sd"] == pytest.approx(math.sqrt(2))
     assert table.loc["baseline", "n"] == 2

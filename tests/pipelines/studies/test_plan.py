@@ -7,7 +7,7 @@ from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
 NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
 
@@ -16,7 +16,7 @@ NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": 
 def drafts(write_study):
     def make(preset=None, data=None, seeds=None, overrides=None, only=None, **changes):
         name = write_study(**changes)
-        return draft_cells(name, load_study(name), preset, data, seeds, overrides, only)
+        return draft_cells(load_study(name), Request(name, preset, data, seeds, overrides or {}, only or {}))
 
     return make
 
@@ -113,7 +113,7 @@ def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_per
 
 
 def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(drafts, digits, monkeypatch):
-    monkeypatch.setattr("pipelines.studies.plan._genetic_parameters", lambda network, meta: 3)
+    monkeypatch.setattr("pipelines.studies.plan.count_parameters", lambda net: 3)
     with pytest.raises(InputError, match=r"encoding = narrowed, seed 0: vgg16: no plain network within 2% of 3 parameters"):
         resolve_cells(drafts(seeds=1, grid=NARROWED), lambda params: digits)
 

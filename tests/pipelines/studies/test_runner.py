@@ -156,5 +156,5 @@ def test_a_damaged_result_is_named_once_and_its_cell_alone_runs_again(damage, ce
     assert path.read_text() == whole
     (message,) = caplog.messages
     assert message.startswith(f"{path}: damaged (")
-    assert message.endswith("); it is made again")
+    assert message.endswith("); it is recomputed")
     assert read_result(Path("nowhere"), "k") is None

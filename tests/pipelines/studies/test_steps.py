@@ -91,7 +91,7 @@ def test_a_damaged_step_is_named_and_done_again_with_the_same_result(name, cell,
     assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in expected.items() if k not in times}
     (message,) = caplog.messages
     assert message.startswith(f"{path}: damaged")
-    assert message.endswith("it is made again")
+    assert message.endswith("it is recomputed")
     assert (path.read_bytes() == before) == path.name.endswith(".safetensors")  # the others hold times
 
 
@@ -112,7 +112,7 @@ def test_damaged_images_are_named_and_prepared_again(tmp_path, monkeypatch, capl
     prepare_images(PREPARE)
     assert path.read_bytes() == before
     (message,) = caplog.messages
-    assert message == f"{path}: damaged, its checksum is not the one in meta.json; it is made again"
+    assert message == f"{path}: damaged, its checksum is not the one in meta.json; it is recomputed"
 
 
 def test_images_are_prepared_once_and_anew_for_another_section(tmp_path, monkeypatch):

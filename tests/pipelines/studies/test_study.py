@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from gee_core.errors import DivergedError
-from pipelines import evolve
+from pipelines import evolve, train
 from pipelines.studies import steps, study
-from pipelines.studies.study import OUT, Request, Watch, run_study
+from pipelines.studies.plan import Request
+from pipelines.studies.study import OUT, Watch, run_study
 
 REPORTS = ["cells.csv", "table.csv", "table.md", "study.json", "1-bars.svg"]
 
@@ -89,8 +90,8 @@ def test_a_finished_study_runs_nothing_and_a_further_seed_only_its_own_cells(run
 
 def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypatch):
     run(seeds=1)
-    before, trained, train = reports(), [], steps.train_network
-    monkeypatch.setattr(steps, "train_network", lambda params, *rest: trained.append(params) or train(params, *rest))
+    before, trained, run_train = reports(), [], train.run
+    monkeypatch.setattr(train, "run", lambda params, *rest: trained.append(params) or run_train(params, *rest))
     run(again := Ran(), seeds=1, force=True)
     assert len(again.cells) == len(trained) == 2
     assert reports() == before
@@ -98,10 +99,9 @@ def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypat
 
 def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch):
     evolved, trained = [], []
-    for calls, name in ((evolved, "evolve_network"), (trained, "train_network")):
-        function = getattr(steps, name)
+    for calls, stage in ((evolved, evolve), (trained, train)):
         monkeypatch.setattr(
-            steps, name, lambda params, *rest, f=function, calls=calls: calls.append(params) or f(params, *rest)
+            stage, "run", lambda params, *rest, run=stage.run, calls=calls: calls.append(params) or run(params, *rest)
         )
     domains = {"robustness.domain": ["normalised", "image"]}
     run(seeds=1, grid=domains, stages=["evaluate", "robustness"], metrics=["noise_accuracy"], plots=[], published=[])
@@ -111,19 +111,19 @@ def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch)
 
 
 def test_a_plain_network_is_not_evolved(run, monkeypatch):
-    monkeypatch.setattr(evolve, "run", lambda *arguments: pytest.fail("evolved"))
+    monkeypatch.setattr(evolve, "evolve", lambda *arguments: pytest.fail("evolved"))
     run(seeds=1, grid={"encoding": [{"label": "unencoded", "control": "plain"}]}, published=[])
 
 
 def test_a_training_that_diverges_fails_its_cell_and_not_the_study(run, monkeypatch):
-    train = steps.train_network
+    run_train = train.run
 
     def diverges_when_genetic(params, *rest):
         if params.network.n_genes is not None:
             raise DivergedError("train: the training loss is nan")
-        return train(params, *rest)
+        return run_train(params, *rest)
 
-    monkeypatch.setattr(steps, "train_network", diverges_when_genetic)
+    monkeypatch.setattr(train, "run", diverges_when_genetic)
     [table] = run()
     failed = table.headers.index("failed")
     assert [row[failed] for row in table.rows] == ["2", "0", ""]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipelines.studies.definition import Study
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.tables import aggregate, markdown, rich_tables, shown, with_published
+from pipelines.studies.tables import TextTable, aggregate, format_table, markdown, rich_tables, with_published
 
 CELLS = pd.DataFrame(
     {
@@ -54,7 +54,7 @@ def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
 
 def test_labels_with_brackets_are_no_markup_on_a_terminal():
     text = io.StringIO()
-    for part in rich_tables("[/title]", ["[/column]", "source"], [["[red]x[/]", "ours"]]):
+    for part in rich_tables(TextTable("[/title]", ["[/column]", "source"], [["[red]x[/]", "ours"]])):
         Console(file=text, width=80).print(part)
     assert all(name in text.getvalue() for name in ("[/title]", "[/column]", "[red]x[/]"))
 
@@ -72,9 +72,9 @@ def test_cells_that_all_failed_keep_their_row():
 
 
 def test_published_rows_stand_below_and_are_marked():
-    headers, rows = shown(with_published(table(), STUDY), ["variant"], ["test_accuracy"])
-    assert headers == ["variant", "test accuracy (%)", "n", "failed", "source"]
-    assert rows == [
+    shown = format_table("A", with_published(table(), STUDY), ["variant"], ["test_accuracy"])
+    assert shown.headers == ["variant", "test accuracy (%)", "n", "failed", "source"]
+    assert shown.rows == [
         ["ste", "85.00 ± 7.07", "2", "1", "ours"],
         ["random", "50.00", "2", "0", "ours"],
         ["ste", "96.16 ± 0.13", "", "", "published: Table 4"],
@@ -86,7 +86,7 @@ def test_a_bar_in_a_cell_does_not_break_the_markdown():
 
 
 def test_a_terminal_shows_published_rows_apart_and_without_empty_columns():
-    ours, published = rich_tables("A", *shown(with_published(table(), STUDY), ["variant"], ["test_accuracy"]))
+    ours, published = rich_tables(format_table("A", with_published(table(), STUDY), ["variant"], ["test_accuracy"]))
     assert [str(column.header) for column in ours.columns] == ["variant", "test accuracy (%)", "n", "failed"]
     assert [str(column.header) for column in published.columns] == ["variant", "test accuracy (%)", "source"]
     assert (ours.row_count, published.row_count) == (2, 1)

@@ -1,22 +1,17 @@
-"""Two minutes of damage by chance: whatever stands in a file, reading it ends well or with InputError, and in time."""
+"""A minute of damage by chance to genotypes, networks and images: reading it ends well or with InputError, and in time."""
 
 import hashlib
-import io
 import json
 import shutil
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from gee_core.checkpoint import load_tensors
 from gee_core.data.prepared import load_meta, load_prepared
-from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import SURROGATES
@@ -26,151 +21,12 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encode_checkpoint
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.params import load_params
-from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells
 from pipelines.train import load_genotype
+from tests.bad_inputs.damage import CHANGES, DAMAGE, changed, damaged, reads, tries
 
 pytestmark = pytest.mark.slow
-HANG = timedelta(seconds=30)
-"""After which the reading of a small file counts as one."""
 CHECKPOINT, GENOTYPE = Path("models/train/network.safetensors"), Path("models/evolve/genotype.json")
-META, CARD, STUDY, PARAMS = (
-    Path("data/prepared/meta.json"),
-    Path("models/export/meta.json"),
-    Path("studies/tiny.yaml"),
-    Path("params.yaml"),
-)
-
-
-def tries(n: int) -> settings:
-    phases = (Phase.explicit, Phase.generate, *([Phase.shrink] if n > 50 else []))  # those few are slow
-    return settings(max_examples=n, deadline=HANG, database=None, phases=phases, suppress_health_check=list(HealthCheck))
-
-
-def reads(read: Callable, *arguments) -> bool:
-    """Whether ``read`` is content. An error that is not InputError escapes, and one that would spoil a terminal."""
-    try:
-        read(*arguments)
-    except InputError as error:
-        lines = str(error).split("\n")
-        assert all(line and len(line) < 1500 for line in lines)
-        assert all(line.isprintable() for line in lines), lines
-        return False
-    return True
-
-
-PLACES = st.floats(0, 1, exclude_max=True)
-DAMAGE = st.lists(
-    st.one_of(
-        st.tuples(st.just("flip"), PLACES, st.integers(0, 7)),
-        st.tuples(st.just("cut"), PLACES, st.just(0)),
-        st.tuples(st.just("insert"), PLACES, st.binary(max_size=12)),
-        st.tuples(st.just("drop"), PLACES, st.integers(1, 40)),
-        st.tuples(st.just("repeat"), PLACES, st.integers(1, 40)),
-    ),
-    min_size=1,
-    max_size=4,
-)
-
-
-def damaged(content: bytes, steps: list) -> bytes:
-    for what, place, how in steps:
-        i = int(place * len(content))
-        if what == "flip" and content:
-            content = content[:i] + bytes([content[i] ^ (1 << how)]) + content[i + 1 :]
-        elif what == "cut":
-            content = content[:i]
-        elif what == "insert":
-            content = content[:i] + how + content[i:]
-        elif what == "drop":
-            content = content[:i] + content[i + how :]
-        elif what == "repeat":
-            content = content[: i + how] + content[i:]
-    return content
-
-
-NASTY = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.sampled_from([2**31, 2**63, 2**64, 10**18, -1, 0, 1e308, -1e308, 1e-308, 5e-324, float("inf"), float("nan")]),
-    st.floats(),
-    st.text(max_size=30),
-    st.sampled_from(["", ".", "/", "~", "/dev/zero", "\0", "\x1b[2J", "a\nb", "x" * 5000, "<script>", "${HOME}", "{{ 1 }}"]),
-    st.lists(st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5)), max_size=4),
-    st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text(max_size=5)), max_size=3),
-)
-
-
-def changed(values: dict, places: list[float], new: list, how: list[str]) -> dict:
-    """``values`` with some of its parts, at any depth, replaced, removed or joined by others."""
-    values = json.loads(json.dumps(values))
-    for place, value, what in zip(places, new, how, strict=True):
-        parts = list(_parts(values))
-        if not parts:
-            return values
-        owner, key = parts[int(place * len(parts))]
-        if what == "replace":
-            owner[key] = value
-        elif what == "remove":
-            del owner[key]
-        elif isinstance(owner, dict):
-            owner[str(value)[:20]] = value
-        else:
-            owner.insert(key, value)
-    return values
-
-
-def _parts(value):
-    for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        yield value, key
-        if isinstance(part, dict | list):
-            yield from _parts(part)
-
-
-CHANGES = st.lists(
-    st.tuples(PLACES, NASTY, st.sampled_from(["replace", "replace", "remove", "add"])), min_size=1, max_size=3
-).map(lambda rows: tuple(map(list, zip(*rows, strict=True))))
-
-
-def as_yaml(values: dict) -> bytes:
-    file = io.BytesIO()
-    YAML().dump(values, file)
-    return file.getvalue()
-
-
-@tries(700)
-@given(steps=DAMAGE)
-def test_damaged_bytes_of_params(steps, good_params, project):
-    PARAMS.write_bytes(damaged(good_params, steps))
-    reads(load_params)
-
-
-@tries(1200)
-@given(change=CHANGES)
-def test_other_values_and_structure_of_params(change, good_values, project):
-    try:
-        content = as_yaml(changed(good_values, *change))
-    except Exception:  # the writer cannot hold them
-        return
-    PARAMS.write_bytes(content)
-    if reads(load_params):
-        assert set(load_params().model_dump()) == set(good_values)
-
-
-@tries(250)
-@given(text=st.text("[]{}:-,*&!|>'\"%@`#?~.<0123456789abcxyz \n\t", max_size=200))
-def test_what_only_looks_like_yaml(text, project):
-    PARAMS.write_text(text)
-    assert not reads(load_params)
-
-
-@tries(150)
-@given(steps=DAMAGE)
-def test_damaged_studies(steps, good_study, project):
-    STUDY.write_bytes(damaged(good_study, steps))
-    reads(lambda: draft_cells("tiny", load_study("tiny")))
+META, CARD = Path("data/prepared/meta.json"), Path("models/export/meta.json")
 
 
 @tries(600)
@@ -287,21 +143,6 @@ def test_other_values_in_the_meta_of_images(change, good_meta, project):
 def test_other_values_in_the_card_of_a_model(change, good_card, project):
     CARD.write_text(json.dumps(changed(good_card, *change)))
     reads(predict, [Path("images/test/cat/0.png")], CARD.with_name("network.onnx"))
-
-
-@pytest.fixture
-def good_params(project):
-    return PARAMS.read_bytes()
-
-
-@pytest.fixture
-def good_values(project):
-    return YAML(typ="safe").load(PARAMS.read_text())
-
-
-@pytest.fixture
-def good_study(project):
-    return STUDY.read_bytes()
 
 
 @pytest.fixture

@@ -1,0 +1,86 @@
+"""A training run that was interrupted ends bit for bit as an uninterrupted one."""
+
+import pytest
+import torch
+
+from gee_core.data.prepared import load_prepared
+from pipelines import train
+from tests.pipelines.train_cases import BOTH, SIGMAS, settings
+
+AUGMENT = {"crop_padding": 1, "flip": True, "randaugment": 3, "erasing": 0.5}
+
+
+def stop_after(epoch):
+    def stop(row):
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def equal(left, right):
+    return all(torch.equal(value, right.state_dict()[name]) for name, value in left.state_dict().items())
+
+
+@BOTH
+@pytest.mark.parametrize("include_holdout", [True, False])
+def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
+    n_genes, genotype, include_holdout, digits, make_params, tmp_path
+):
+    params = make_params(**settings(n_genes, include_holdout=include_holdout, **AUGMENT))
+    data = load_prepared(digits)
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
+    for epoch in (1, 3):  # stopped twice
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
+    seen = []
+    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append)
+    assert again == rows == seen
+    assert equal(net, resumed)
+    states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
+    assert states[0] == states[1]  # the optimiser's moments too
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_a_training_with_sgd_and_tet_that_was_stopped_ends_bit_for_bit_the_same(momentum, digits, make_params, tmp_path):
+    changes = {"optimizer": "sgd", "momentum": momentum, "lr": 0.1, "loss": "tet", "tet_lambda": 0.05}
+    params, data = make_params(**settings(**changes)), load_prepared(digits)
+    for name in ("whole", "stopped", "other"):
+        (tmp_path / name).mkdir()
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train.run(params, SIGMAS, data, tmp_path / "stopped", stop_after(2))
+    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path / "stopped")
+    assert again == rows
+    assert equal(net, resumed)
+    other, *_ = train.run(make_params(**settings(**changes | {"loss": "ce"})), SIGMAS, data, tmp_path / "other")
+    assert not equal(net, other)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same(
+    epoch, digits, make_params, tmp_path, monkeypatch
+):
+    params, data = make_params(), load_prepared(digits)
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    import gee_core.checkpoint
+
+    written, write = [], gee_core.checkpoint.write_json
+
+    def killed(path, values):
+        written.append(path)
+        if len(written) == epoch:
+            raise KeyboardInterrupt
+        write(path, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gee_core.checkpoint, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, SIGMAS, data, tmp_path)
+    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path)
+    assert again == rows
+    assert equal(net, resumed)

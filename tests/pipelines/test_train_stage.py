@@ -1,0 +1,130 @@
+"""The stage train: the files that it writes, and the messages with which it ends."""
+
+import errno
+import json
+import os
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from gee_core.checkpoint import load
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import count_parameters
+from gee_core.model.wired import architecture_of, wired_network
+from pipelines import train
+from tests.pipelines.train_cases import RATED, SIGMAS
+
+
+def write_genotype(folder, **changes):
+    path = folder / "models/evolve/genotype.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(SIGMAS.model_dump() | changes))
+    return path
+
+
+def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_dvc_knows_of_them(
+    in_project, make_params, monkeypatch
+):
+    folder = in_project()
+    write_genotype(folder)
+    train.main()
+    history = pd.read_csv(folder / "reports/train/history.csv")
+    rates = [f"firing_rate/{layer}" for layer in RATED]
+    assert list(history) == ["epoch", "lr", "train_loss", "train_accuracy", *rates]
+    assert ((history[rates] >= 0) & (history[rates] <= 1)).all(axis=None)
+    assert history[rates].iloc[-1].sum() > 0
+    assert len(history) == 4
+    metrics = json.loads((folder / "reports/train/metrics.json").read_text())
+    params, meta = make_params(), load_prepared(folder / "data/prepared").meta
+    net = load(folder / "models/train/network.safetensors")
+    assert architecture_of(net).network == params.network
+    plain = wired_network(params.network.model_copy(update={"n_genes": None}), meta, None, 0)
+    assert metrics == {
+        "train_loss": history.train_loss.iloc[-1],
+        "train_accuracy": history.train_accuracy.iloc[-1],
+        "parameters": count_parameters(net),
+        "plain_parameters": count_parameters(plain),
+    }
+    assert genome_of(net) is not None
+    saved = json.loads((folder / "models/train/network.json").read_text())
+    assert list(saved) == ["network", "num_classes", "in_channels", "image_size", "sha256"]
+    files = [path for path in (folder / ".scratch").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files if path.suffix != ".json")[0] == "done"
+    names = ["models/train/network.safetensors", "reports/train/history.csv"]
+    before = [(folder / name).read_bytes() for name in names]
+    with monkeypatch.context() as patch:  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
+        patch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained again"))
+        train.main()
+    assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_a_full_disk_stops_the_stage_with_one_message_and_the_next_start_goes_on(in_project, capsys, monkeypatch):
+    folder = in_project()
+    write_genotype(folder)
+    names = ["models/train/network.safetensors", "reports/train/history.csv"]
+    train.main()
+    whole = [(folder / name).read_bytes() for name in names]
+    for name in ("models/train", "reports", ".scratch"):
+        shutil.rmtree(folder / name)
+    replace, left = os.replace, iter(range(5))  # two files a state
+
+    def full(*paths):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(SystemExit) as caught:
+            train.main()
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"train: error: \.scratch/train/\w+/step-\d+\.json: cannot be written \(no space .*\): free some .*", line
+    )
+    epochs, real = [], train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])
+    train.main()
+    assert epochs == [2, 3]
+    assert [(folder / name).read_bytes() for name in names] == whole
+
+
+def test_a_training_that_diverges_is_one_message_and_no_file(in_project, capsys):
+    folder = in_project(train={"lr": 1e30})
+    write_genotype(folder)
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("train: error: train: the training loss is nan in epoch")
+    assert "lower train.lr = 1e+30" in message
+    assert not (folder / "models/train").exists()
+    assert not (folder / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "not found"),
+        ("", "damaged"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("{}", "damaged"),
+        ('{"network": "vgg16", "n_genes": 6, "seed": 1}', "damaged"),
+        (json.dumps(SIGMAS.model_dump() | {"network": "resnet19"}), "a genotype of another network"),
+        (json.dumps(SIGMAS.model_dump() | {"n_genes": 7}), "a genotype of another network"),
+    ],
+)
+def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_params, tmp_path):
+    path = tmp_path / "genotype.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=reason) as caught:
+        train.load_genotype(path, make_params())
+    assert str(path) in str(caught.value)
+    assert "dvc repro evolve" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,19 @@
+"""A small network for the tests of train: its genotype, plain and genetic, and the sections that configure it."""
+
+import pytest
+
+from pipelines.inputs.genotype_file import GenotypeFile
+
+SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
+PLAIN = GenotypeFile(network="vgg16", form="per_layer", n_genes=None, sigma_O=None, sigma_X=None, seed=7)
+BOTH = pytest.mark.parametrize(("n_genes", "genotype"), [(6, SIGMAS), (None, PLAIN)], ids=["genetic", "plain"])
+
+
+RATED = ["stem.conv", *(f"body.{layer}.conv" for layer in (0, 2, 3, 5, 6, 8, 9))]
+"""Layers of the small VGG-16 with neurons behind them."""
+
+
+def settings(n_genes=6, **changes):
+    """Sections for ``make_params``."""
+    variant = "ste" if n_genes else "analytic"
+    return {"network": {"n_genes": n_genes}, "evolve": {"variant": variant}, "train": changes}
