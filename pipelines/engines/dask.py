@@ -79,12 +79,9 @@ class Dask(Engine):
         self._executor = self._client = self._cluster = None
 
     def submit(self, function: Function, job: Any) -> Future:
-        if self._executor is None:
-            self._executor = self.start()
+        executor = self.executor()
         with self._lost():
-            return self._executor.submit(
-                run_here, self._requirements, self._hardware, self._threads, self._topic, function, job
-            )
+            return executor.submit(run_here, self._requirements, self._hardware, self._threads, self._topic, function, job)
 
     def room(self) -> int:
         if self._executor is None:
@@ -228,9 +225,8 @@ def _checked(requirements: WorkerRequirements) -> str:
 def local_cluster() -> LocalCluster:
     """A scheduler in this process for single-threaded workers on this machine; it has no workers before `scale`."""
     resource_tracker.ensure_running()  # now, because starting it unblocks signals
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # its threads and workers inherit this, so that only this process gets Ctrl-C
+    # The scheduler's threads and the workers inherit this, so that only this process gets Ctrl-C.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": MAX_TRIES - 1}):
             return LocalCluster(
