@@ -20,7 +20,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no retries (`delivery` has its own), no two lines per candidate."""
+"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no two printed lines per candidate."""
 
 REFUSALS = {
     "BAD_REQUEST",
@@ -72,9 +72,8 @@ def connect(uri: str) -> Any:
 
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=path.parent, prefix=".mlflow-"
-        ) as folder:  # a half-made file could not be repaired
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+            # Made elsewhere first: a file that a kill leaves half made could not be repaired.
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
     return MlflowClient(uri, registry_uri=uri)
