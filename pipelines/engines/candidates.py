@@ -1,7 +1,7 @@
 """Scores candidates on an engine.
 
-A candidate's score depends on the threads that it uses (GEE_THREADS) and on nothing else outside params.yaml, so every engine
-and every number of workers give the same records.
+Outside params.yaml, a candidate's score depends only on its number of threads (GEE_THREADS), so every engine gives the same
+records with any number of workers.
 """
 
 import functools

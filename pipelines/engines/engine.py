@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 MAX_TRIES = 2
-"""Number of times that a job is run alone after a worker died, before it counts as failed."""
+"""Number of times that a job is submitted alone after a worker died, before it counts as failed."""
 
 TICK = 0.2
 """Seconds between two checks for notes and new workers."""
@@ -32,7 +32,6 @@ class Engine(AbstractContextManager):
     """Runs jobs on an executor, which is started for the first job and again after it broke, and stopped on exit."""
 
     tries_alone = MAX_TRIES
-    """Number of times that a job is submitted alone before it counts as failed."""
 
     def __init__(self) -> None:
         self.on_note: Tell = ignore

@@ -1,4 +1,4 @@
-"""Repairs a project whose dvc.lock was cut off: DVC writes the file in place, so a kill can leave half of it."""
+"""Repairs a project whose dvc.lock is damaged: DVC writes the file in place, so a kill can cut it off."""
 
 import logging
 import time

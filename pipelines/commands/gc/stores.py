@@ -60,15 +60,8 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("vacuum")
 
-    return [
-        Leftover(
-            f"runs deleted more than {days:g} days ago, with their artifacts",
-            "mlflow.db, mlartifacts",
-            len(places),
-            size,
-            remove,
-        )
-    ]
+    what = f"runs deleted more than {days:g} days ago, with their artifacts"
+    return [Leftover(what, "mlflow.db, mlartifacts", len(places), size, remove)]
 
 
 def prefect_leftovers(project: Path, days: float) -> list[Leftover]:
