@@ -19,7 +19,7 @@ GRACE = 5.0
 
 
 class Processes(Engine):
-    """``count`` processes with ``threads`` torch threads each. When one dies, the pool breaks and all are replaced."""
+    """``count`` processes with ``threads`` torch threads each. If one dies, the pool breaks and all are replaced."""
 
     def __init__(self, count: int, threads: int = 1):
         super().__init__()

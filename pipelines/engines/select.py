@@ -21,9 +21,8 @@ def engine_name() -> str:
     """
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
-        raise InputError(
-            f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask", "set that too, or unset GEE_DASK"
-        )
+        problem = f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask"
+        raise InputError(problem, "set that too, or unset GEE_DASK")
     return settings.engine
 
 

@@ -66,7 +66,7 @@ def load() -> None:
 
 
 def connect(uri: str) -> Any:
-    """A client of ``uri``; a missing sqlite file is made. Callers hold a lock, since two processes must not make it at once."""
+    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once."""
     load()
     from mlflow import MlflowClient
 

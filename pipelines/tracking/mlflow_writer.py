@@ -10,7 +10,7 @@ from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
 from pipelines.tracking.pipeline_run import LEVEL, PROCESS
 
 STUDY = "gee.study"
-"""Tag: a study with these cells, so that a restarted study continues in its own run."""
+"""Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
 
 CELL = "gee.cell"
 """Tag: a cell's key and labels."""
@@ -34,7 +34,7 @@ class MlflowWriter:
         self._doubtful = not fresh
 
     def write(self, entry: dict) -> None:
-        """Write one entry; the ids of the runs and models that are made for it are stored in the outbox at once.
+        """Write one entry; the ids of the runs that are made for it are stored in the outbox at once.
 
         Raises:
             Exception: any error of MLflow; see `refuses`.
@@ -148,10 +148,10 @@ class MlflowWriter:
             runs = self._search(query)
             if any(run.info.status in ("FINISHED", "FAILED") for run in runs):
                 return
-            tags = {CELL: entry["label"]}
-            run_id = (
-                runs[0].info.run_id if runs else self._run(str(entry["n"]), "cell", entry["name"], entry, self.run_id, tags)
-            )
+            if runs:
+                run_id = runs[0].info.run_id
+            else:
+                run_id = self._run(str(entry["n"]), "cell", entry["name"], entry, self.run_id, {CELL: entry["label"]})
             params = entry["params"] | self._opening["keys"]
             self._log(run_id, params, entry["metrics"], entry["tags"], 0, entry["time"])
             self._client.set_terminated(run_id, entry["end"], entry["time"])

@@ -1,7 +1,7 @@
 """Tracks stages in MLflow: one run per pipeline execution, below it one per stage, below evolve's one per candidate.
 
 Every call writes to disk and returns; `delivery` writes to MLflow in the background, `gee track replay` writes what is left.
-An error of MLflow or of the disk never reaches the stage, and the stage never waits for them before its end.
+No error of MLflow or of the disk reaches the stage, and only at its end does the stage wait for MLflow.
 """
 
 import logging

@@ -20,9 +20,7 @@ def gc(
     dvc: Annotated[
         bool, typer.Option("--dvc", help="Also results in DVC's cache that the workspace does not use, experiments included.")
     ] = False,
-    mlflow: Annotated[
-        bool, typer.Option("--mlflow", help="Also runs that were deleted in MLflow; they cannot be restored.")
-    ] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Also runs deleted in MLflow; they cannot be restored.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete them; without this option they are only listed.")] = False,
 ) -> None:
     """List files that are no longer needed; with --yes, delete them.

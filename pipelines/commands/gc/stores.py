@@ -40,9 +40,8 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     """
     uri, database = os.environ.get("MLFLOW_TRACKING_URI"), project / "mlflow.db"
     if uri and uri != f"sqlite:///{database}":
-        raise InputError(
-            f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store", "run `mlflow gc` there, or unset it for mlflow.db"
-        )
+        problem = f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store"
+        raise InputError(problem, "run `mlflow gc` there, or unset it for mlflow.db")
     if not database.is_file():
         return []
     before = int((time.time() - days * 86400) * 1000)
