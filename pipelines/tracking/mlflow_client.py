@@ -146,13 +146,8 @@ def champion(client, name: str) -> Any | None:
 
     try:
         client.create_registered_model(name)
-        return None
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    try:
-        return client.get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
+    version = client.get_registered_model(name).aliases.get("champion")
+    return client.get_model_version(name, version) if version else None

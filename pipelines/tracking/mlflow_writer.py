@@ -88,9 +88,8 @@ class MlflowWriter:
     def _find_experiment(self) -> str:
         name = self._opening["experiment"]
         experiment = self._client.get_experiment_by_name(name)
-        if experiment:
-            return experiment.experiment_id
-        return self._client.create_experiment(name, mlflow_client.artifact_location(self.uri))
+        location = mlflow_client.artifact_location(self.uri)
+        return experiment.experiment_id if experiment else self._client.create_experiment(name, location)
 
     def _run(self, key: str, level: str, name: str, entry: dict, parent: str | None, tags: dict | None = None) -> str:
         """Id of the run for ``key`` of this outbox; it is made if there is none."""

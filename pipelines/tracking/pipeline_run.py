@@ -37,12 +37,9 @@ def execution_key() -> str:
 
 def pipeline_tags(project: Path) -> dict[str, str]:
     """Tags of a new pipeline run: the git commit, and the name of the DVC experiment."""
-    tags = {}
-    if commit := git(project, "rev-parse", "HEAD"):
-        tags["mlflow.source.git.commit"] = commit
-    if name := os.environ.get("DVC_EXP_NAME"):
-        tags["dvc.experiment"] = name
-    return tags
+    commit, experiment = git(project, "rev-parse", "HEAD"), os.environ.get("DVC_EXP_NAME")
+    tags = {"mlflow.source.git.commit": commit, "dvc.experiment": experiment}
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def versions(project: Path) -> list[Path]:

@@ -2,15 +2,13 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pipelines.commands.gc.leftover import Leftover
 from pipelines.project.paths import find_project
-
-if TYPE_CHECKING:
-    from pipelines.commands.gc.leftover import Leftover
 
 console = Console()
 
@@ -42,7 +40,7 @@ def gc(
         console.print("Deleted" if yes else listed, highlight=False)
 
 
-def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Leftover]":
+def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> list[Leftover]:
     import psutil
 
     from pipelines.commands.gc.at_work import at_work
@@ -60,7 +58,7 @@ def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Lef
     return found + prefect_leftovers(project, days)
 
 
-def _print(found: "list[Leftover]") -> None:
+def _print(found: list[Leftover]) -> None:
     from rich.table import Column, Table
 
     if not found:
