@@ -1,20 +1,20 @@
-"""What a run comes to that is killed again and again: the same bytes, nothing recorded lost or done twice. On digits.
+"""Whether a run that is killed again and again gives the same bytes, and loses or repeats nothing recorded. On digits.
 
     python -m benchmarks.chaos [--json] [--kills 40] [--seed 0] [--damage]
 
 The pipeline (`gee run`) and a small study (`gee study run`) first run undisturbed. Then the pipeline, the pipeline from train
-on, and the study take turns in copies of the project, where at random moments their whole process group gets SIGKILL, now and
-then SIGTERM or SIGINT; the same command is given again until it ends. With --damage, the newest training state is cut off, or
-a byte of it or of a record is flipped, after every third kill.
+on, and the study take turns in copies of the project. At random moments their whole process group gets SIGKILL, sometimes
+SIGTERM or SIGINT; the same command is repeated until it ends by itself. With --damage, after every third kill the newest
+training state is cut off, or a byte of it or of a record is flipped.
 
 Printed:
     kills           by signal, and by the stage that was hit
-    resumed         kills after which the same command went on, and did not fail
-    lost            candidates that were recorded and are not any more, or were never scored
-    twice           candidates that were scored again after having been recorded, and not damaged
-    equal, other    files of the results that equal those of the undisturbed run, and the names of those that do not, and of
+    resumed         kills after which the same command continued without an error
+    lost            candidates whose record is gone, or that were never scored
+    twice           candidates that were scored again although they had an intact record
+    equal, other    number of result files that equal those of the undisturbed run; names of those that differ and of
                     temporary files that are left
-    stubborn        SIGTERMs and SIGINTs that left a process running for half a minute
+    stubborn        SIGTERMs and SIGINTs after which a process still ran half a minute later
     damaged         files damaged, and warnings about them
 """
 
@@ -55,12 +55,12 @@ DELAYS = (1.0, 25.0)
 SIGNALS = {signal.SIGKILL: 0.7, signal.SIGTERM: 0.15, signal.SIGINT: 0.15}
 KILLS_PER_ROUND = 14
 GRACE = 30.0
-"""Seconds within which SIGTERM and SIGINT have to end everything."""
+"""Seconds within which SIGTERM and SIGINT must end everything."""
 
 
 @dataclass
 class Count:
-    """What all rounds together came to."""
+    """Totals over all rounds."""
 
     signals: collections.Counter = field(default_factory=collections.Counter)
     hit: collections.Counter = field(default_factory=collections.Counter)
@@ -79,7 +79,7 @@ class Count:
 
 
 def members(group: int) -> list[psutil.Process]:
-    """Processes of a group that still do something."""
+    """Processes of a group that are still running."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -89,7 +89,7 @@ def members(group: int) -> list[psutil.Process]:
 
 
 def stage_of(group: int) -> str:
-    """What a group is at: a stage, a study, or neither yet."""
+    """What a group is running: a stage, a study, or neither yet."""
     found = set()
     for process in members(group):
         with contextlib.suppress(psutil.Error):
@@ -99,7 +99,7 @@ def stage_of(group: int) -> str:
 
 
 def kill(process: subprocess.Popen, number: signal.Signals, count: Count) -> None:
-    """Send ``number`` to the whole group and wait until it is gone; what outlives it gets SIGKILL and is counted."""
+    """Send ``number`` to the whole group and wait for its end; processes that survive get SIGKILL and are counted."""
     os.killpg(process.pid, number)
     deadline = time.monotonic() + GRACE
     while members(process.pid) and time.monotonic() < deadline:
@@ -112,7 +112,7 @@ def kill(process: subprocess.Popen, number: signal.Signals, count: Count) -> Non
 
 
 def run_to_the_end(work: Work, project: Path, kills: int, draw: random.Random, damage: bool, count: Count) -> None:
-    """Give the command of ``work``, kill it ``kills`` times at most, and give it again until it ends by itself."""
+    """Run the command of ``work``, kill it at most ``kills`` times, and repeat it until it ends by itself."""
     path = project.parent / f"{project.name}.log"
     with path.open("ab") as log:
         for number in range(kills + 1):
@@ -137,7 +137,7 @@ def run_to_the_end(work: Work, project: Path, kills: int, draw: random.Random, d
 
 
 def compare(work: Work, project: Path, expected: dict[str, bytes], count: Count) -> None:
-    """Count the results that are those of the undisturbed run."""
+    """Count the results that equal those of the undisturbed run."""
     found = results(work, project)
     for name in work.results:
         if found.get(name) == expected[name]:
@@ -148,12 +148,12 @@ def compare(work: Work, project: Path, expected: dict[str, bytes], count: Count)
 
 
 def compare_records(records: dict[Path, list[list[dict]]], expected: dict[Path, list[list[dict]]], count: Count) -> None:
-    """Count candidates that were recorded, or should have been, and are not in the end, and those that were scored twice."""
+    """Count candidates without a record in the end, and candidates that were scored twice."""
     for path in {*records, *expected}:
         lines: dict[tuple, set[str]] = collections.defaultdict(set)
         for version in records.get(path, []):
             for values in version:
-                lines[tuple(values["place"])].add(json.dumps(values))  # scored again, it would take another time
+                lines[tuple(values["place"])].add(json.dumps(values))  # if it was scored again, its seconds differ
         last = {tuple(values["place"]) for values in records.get(path, [[]])[-1]}
         wanted = {tuple(values["place"]) for values in expected.get(path, [[]])[-1]}
         count.lost += len((wanted | set(lines)) - last)
@@ -161,7 +161,7 @@ def compare_records(records: dict[Path, list[list[dict]]], expected: dict[Path, 
 
 
 def chaos(works: Sequence[Work], kills: int, seed: int, damage: bool, folder: Path) -> Count:
-    """Run ``works`` undisturbed, then with ``kills`` in turn; what became of it."""
+    """Run ``works`` undisturbed, then in turn with ``kills``; returns the totals."""
     draw, count, undisturbed = random.Random(seed), Count(), []
     reference = make_project(folder / "reference")
     for work in works:
@@ -187,11 +187,11 @@ def chaos(works: Sequence[Work], kills: int, seed: int, damage: bool, folder: Pa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments, signals and damage")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments, signals and damage")
     parser.add_argument("--damage", action="store_true", help="damage files after every third kill")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored, also for children
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background jobs and their children ignore it
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gee-chaos-") as folder:
         works = [PIPELINE, TRAIN, SMALL_STUDY]

@@ -1,4 +1,4 @@
-"""The project that `benchmarks.chaos` kills: small, in a temporary folder; its commands, its results, its journals."""
+"""The small project, in a temporary folder, in which `benchmarks.chaos` kills commands; its results and journals."""
 
 import contextlib
 import json
@@ -54,15 +54,15 @@ STUDY = {
 
 @dataclass(frozen=True)
 class Work:
-    """A command, and the files that it comes to."""
+    """A command, and the files that it writes."""
 
     name: str
     arguments: tuple[str, ...]
     results: tuple[str, ...]
     anew: tuple[str, ...]
-    """What to take away from a project in which all is done, so that the command has work to do."""
+    """What to delete from a finished project, so that the command has work to do."""
     known: tuple[str, ...] | None = None
-    """Stages that stay in dvc.lock; None for all."""
+    """Stages that are kept in dvc.lock; None for all."""
 
 
 RESULTS = (
@@ -112,7 +112,7 @@ def make_project(folder: Path) -> Path:
 
 
 def copy_project(done: Path, work: Work, folder: Path) -> Path:
-    """A copy of a project in which all is done, but for the ``work``."""
+    """A copy of a finished project, without the results of ``work``."""
     shutil.copytree(done, folder)
     for name in work.anew:
         path = folder / name
@@ -130,7 +130,7 @@ def copy_project(done: Path, work: Work, folder: Path) -> Path:
 
 
 def start(work: Work, project: Path, log) -> subprocess.Popen:
-    """The command of ``work`` in a process group of its own."""
+    """Start the command of ``work`` in its own process group."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ENVIRONMENT
     command = [sys.executable, "-m", "pipelines.cli", *work.arguments]
     return subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -145,13 +145,13 @@ def results(work: Work, project: Path) -> dict[str, bytes]:
 
 
 def left_over(project: Path) -> list[str]:
-    """Temporary files of writes that were broken off, among the results."""
+    """Temporary files of interrupted writes among the results."""
     found = [path for folder in ("data", "models", "reports") for path in (project / folder).rglob(".*")]
     return [str(path.relative_to(project)) for path in found if path.name != ".gitignore"]
 
 
 def spoil(project: Path, draw: random.Random) -> bool:
-    """Cut off or flip a byte of the newest training state, or flip one of the records; whether there was one."""
+    """Cut off the newest training state, or flip a byte of it or of the records; returns whether there was one."""
     states = [path for path in project.glob(".scratch/**/*step-*.safetensors") if path.with_suffix(".json").is_file()]
     logs = [path for path in project.glob(f".scratch/**/{RECORDS}") if not path.with_name("done").is_file()]
     choices = [max(states, key=lambda path: path.stat().st_mtime_ns)] * 2 if states else []
@@ -172,7 +172,7 @@ def spoil(project: Path, draw: random.Random) -> bool:
 
 
 class Journals:
-    """Every version of every journal of candidates in a project, seen by a thread, kept by hard links; a context manager."""
+    """Keeps every version of every journal of candidates in a project, by a thread that makes hard links."""
 
     def __init__(self, project: Path, links: Path):
         self._project, self._links = project, links
@@ -196,10 +196,10 @@ class Journals:
                     name, inode = path.relative_to(self._project), path.stat().st_ino
                     if inode not in self._versions.get(name, {}):
                         link = self._links / str(inode)
-                        if not link.exists():  # under another name before
+                        if not link.exists():  # it may be linked under another name already
                             os.link(path, link)
                         self._versions.setdefault(name, {})[inode] = link
 
     def records(self) -> dict[Path, list[list[dict]]]:
-        """By journal and version, oldest first: the records that are whole."""
+        """The intact records by journal and version, oldest first."""
         return {path: [journal.read(link) for link in versions.values()] for path, versions in list(self._versions.items())}

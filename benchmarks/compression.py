@@ -1,10 +1,10 @@
-"""Genes for a trained plain network, fine-tuned, beside training from the wiring at equal genes and equal image passes.
+"""Encoding a trained plain network and fine-tuning it, against training from the wiring with equal genes and image passes.
 
     python -m benchmarks.compression [--epochs 10] [--fine-tune 10] [--seeds 3] [--genes 28] [--evolve] [--json]
 
-Handwritten digits, the network of presets/digits.yaml. By seed: the plain network after `--epochs`; its encoding right away
-and after `--fine-tune` more; the genetic network from its analytic wiring (with `--evolve` from an evolved one too) after as
-many epochs in all. Test accuracy, and the mean relative error of the encoded layers' weights.
+Handwritten digits, the network of presets/digits.yaml. For each seed: the plain network after `--epochs`; its encoding before
+and after `--fine-tune` more epochs; the genetic network from its analytic wiring (with `--evolve` also from an evolved one)
+after the same total of epochs. Printed: test accuracy, and mean relative error of the encoded layers' weights.
 """
 
 import argparse

@@ -3,12 +3,12 @@
     python -m benchmarks.convolutions [--json] [--case small] [--rounds 5]
 
 For every convolution of the network, bf16 in channels-last layout: forward, the gradient of the data and that of the weights,
-each as a share of the rate of a large matrix product in bf16: the measure of what this processor multiplies. Beside them the
-weights' gradient as a matrix product over gathered patches, the one other way that torch offers. Rounds are interleaved;
-medians. Printed besides:
+each as a share of the rate of a large bf16 matrix product, which measures what this processor can reach; and the weights'
+gradient as a matrix product over gathered patches, the only alternative that torch offers. Rounds are interleaved; medians.
+Also printed:
     share        of the convolutions' time, by pass, over the whole network
     efficiency   the whole network's share of the matrix product's rate
-    headroom     by what factor a step of convolutions alone would be faster, were the weights' gradient as fast as forward
+    headroom     speed-up of a step of convolutions alone if the weights' gradient were as fast as the forward pass
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 A layer of C channels to C, 3x3, on T = 4 steps of a batch, bf16, channels-last, forward and backward; its convolution and the
 growth of its weight are timed in turn. Printed for each pair (C, g): the growth's share of both, its share of the
-multiply-accumulates of one image's inference, and the weight's parameters as genes over those as numbers.
+multiply-accumulates of one image's inference, and the ratio of the layer's genetic parameters to its plain weights.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def growth(channels: int, n_genes: int) -> Callable[[], object]:
 
 
 def medians(steps: dict[object, Callable[[], object]], rounds: int) -> dict[object, float]:
-    """Seconds of each step, the median of interleaved rounds after one that does not count."""
+    """Seconds of each step: the median of interleaved rounds after a warm-up."""
     seconds = {name: [] for name in steps}
     for turn in range(rounds + 1):
         for name, step in steps.items():

@@ -1,17 +1,17 @@
-"""Whether an evolution survives its workers: dask with worker processes of which one is killed every few seconds. On digits.
+"""Whether an evolution survives the death of workers: on dask, one of them is killed every few seconds. On digits.
 
     python -m benchmarks.engines [--json] [--every 20] [--workers 3] [--candidates 120] [--images 1000]
 
-The same evolution runs three times: in this process (`serial`), on the workers of a dask scheduler undisturbed, and there once
-more while every `--every` seconds a worker is ended by SIGKILL, one that scores a candidate if any does, and started again.
+The same evolution runs three times: in this process (`serial`), undisturbed on the workers of a dask scheduler, and there again
+while every `--every` seconds a worker, if possible one that is scoring a candidate, gets SIGKILL and is replaced.
 
 Printed:
-    candidates, failed          of the disturbed run; a candidate whose worker was killed runs again elsewhere
+    candidates, failed          of the disturbed run; a candidate whose worker was killed is scored again elsewhere
     kills, kills_mid_candidate  SIGKILLs sent; those that hit a worker with a candidate
     same_records, same_winner   candidates.csv and genotype.json are byte for byte those of the serial run, undisturbed and
                                 disturbed
-    seconds                     wall time of each of the three, start of the workers included
-    disturbed_over_undisturbed  what the kills cost: ratio of wall times
+    seconds                     wall time of each run, with the start of the workers
+    disturbed_over_undisturbed  ratio of the wall times on dask: the cost of the kills
 """
 
 import argparse
@@ -27,14 +27,14 @@ from typing import Any
 
 from gee_core.config import Params
 
-# Everything else is imported where it is needed: each new worker imports this file, and has to be quick.
+# Everything else is imported where it is needed: each new worker imports this file, which must be quick.
 
 CONTENT = tuple[str, str]
 """What evolve writes: candidates.csv and genotype.json."""
 
 
 class Killer(threading.Thread):
-    """Kills a worker of the engine every ``every`` seconds until it is stopped: one that scores a candidate, if any does."""
+    """Kills a worker of the engine every ``every`` seconds until it is stopped, if possible one that is scoring a candidate."""
 
     def __init__(self, every: float):
         super().__init__(daemon=True)
@@ -62,7 +62,7 @@ class Killer(threading.Thread):
 
 
 def evolution(params: Params, engine: str, workers: int, killer: Killer | None = None) -> tuple[CONTENT, dict, float]:
-    """What evolve writes, its metrics, and seconds."""
+    """The files that evolve writes, its metrics, and its seconds."""
     from pipelines.engines.candidates import Workers
     from pipelines.engines.select import choose_engine
     from pipelines.evolve import run, table
@@ -103,8 +103,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=float, default=20, help="seconds between two kills")
     parser.add_argument("--workers", type=int, default=3, help="worker processes")
-    parser.add_argument("--candidates", type=int, default=120, help="of the evolution, ten per generation")
-    parser.add_argument("--images", type=int, help="that a candidate trains on [default: all]")
+    parser.add_argument("--candidates", type=int, default=120, help="candidates of the evolution, ten per generation")
+    parser.add_argument("--images", type=int, help="images that a candidate trains on [default: all]")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     import torch

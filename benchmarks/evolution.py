@@ -3,11 +3,11 @@
     python -m benchmarks.evolution [--json] [--candidates 200] [--compare 40]
 
 Printed:
-    waiting             share of the workers' time, from the first candidate to the last, that they wait for the slowest of
-                        a generation: CMA-ES needs all of it before it draws the next
-    orchestration       share in which no candidate is scored for any other reason: sampling, handing over, tracking
-    start_up            the same for the time before: starting worker processes and loading torch
-    workers_2_over_1    how many times faster two workers are with the same candidates, start-up left out
+    waiting             share of the workers' time, from the first candidate to the last, in which they wait for the slowest
+                        candidate of a generation: CMA-ES needs all of them before it draws the next generation
+    orchestration       share in which they are idle for other reasons: sampling, passing candidates on, tracking
+    start_up            share of the wall time before the first candidate: starting worker processes and loading torch
+    workers_2_over_1    speed of two workers over that of one with the same candidates, without the start-up
     second_candidate    graphs compiled for a second candidate of a network that is large enough to be compiled, and the
                         seconds that compiling took for the first and for the second
 """
@@ -46,7 +46,7 @@ def prepare() -> Params:
 
 
 def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, float]:
-    """Seconds of the whole, of the start-up and of scoring; shares of the scoring that workers wait, or are idle at all."""
+    """Seconds in total, of the start-up and of scoring; shares of the scoring in which workers wait, or are idle at all."""
     os.environ["GEE_WORKERS"] = str(workers)
     population = 10
     evolve = params.evolve.model_copy(
@@ -107,8 +107,8 @@ def _compile_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=200, help="of the evolution whose overhead is measured")
-    parser.add_argument("--compare", type=int, default=40, help="of those with one and with two workers")
+    parser.add_argument("--candidates", type=int, default=200, help="candidates of the evolution whose overhead is measured")
+    parser.add_argument("--compare", type=int, default=40, help="candidates of the evolutions with one and with two workers")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

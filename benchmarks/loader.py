@@ -1,12 +1,12 @@
-"""Does streaming images from disk hold up training? ResNet-34 (or another network) on a folder of images, a few steps.
+"""Whether streaming images from disk slows down training: a few steps of ResNet-34 (or another network) on a folder.
 
     python -m benchmarks.loader --data FOLDER [--json] [--size 224] [--width 1.0] [--steps 12] [--batch 16]
 
 FOLDER has train/ and test/ (or val/) with one folder per class. Printed:
-    loader_over_step    images/s that the loader gives by itself over images/s of training steps alone; above 1 the loader
-                        is not the bottleneck
-    waiting             share of a training epoch's time that its steps wait for images
-    growth_mib          resident memory, this process and its decoding workers, that was added in the second half of the steps
+    loader_over_step    images/s of the loader alone over images/s of training steps alone; above 1, the loader is not the
+                        bottleneck
+    waiting             share of an epoch's time in which training steps wait for images
+    growth_mib          growth of resident memory, of this process and its decoding workers, in the second half of the steps
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--json] [--rounds 5]
 
-Each axis is varied alone; its points are timed in turn. Printed: the cost relative to the first point, and the exponent, the
-slope of log cost over log size by least squares: 1 is proportional, 0 does not depend.
+Each axis is varied alone; its points are timed in turn. Printed: the cost relative to the first point, and the exponent (the
+least-squares slope of log cost over log size): 1 means proportional, 0 independent.
 """
 
 import argparse

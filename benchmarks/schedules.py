@@ -1,12 +1,12 @@
-"""Many flow runs in a row on one `gee flow serve` and one `prefect server`: what they leave, and what grows.
+"""Many flow runs in a row on one `gee flow serve` and one `prefect server`: what they leave behind, and what grows.
 
     python -m benchmarks.schedules [--json] [--runs 200] [--change-every 10] [--minutes 60]
 
-In a temporary copy of the project with tiny params. The first run does all stages; of the others, each whose number divides
-by --change-every has a new report.title, so that check and report run again, and the rest skip every stage. Printed:
-    runs, completed     how many were triggered, and ended as COMPLETED
+In a temporary copy of the project with tiny params. The first run runs all stages. Every --change-every'th of the others has a
+new report.title, so that check and report run again; the rest skip every stage. Printed:
+    runs, completed     numbers of runs that were triggered, and that ended as COMPLETED
     seconds             median from trigger to end
-    left                processes of the project, held locks and flow runs that stand as running, after all has been stopped
+    left                processes of the project, held locks and unfinished flow runs after everything was stopped
     memory_mb, files    of the serving process and of the server: mean of each quarter of the runs
     bytes_per_run       growth of the project folder per run with and without a change; below it, by folder, over all runs
 """
@@ -82,7 +82,7 @@ def change_params(folder: Path, changes: dict[str, dict]) -> None:
 
 @contextlib.contextmanager
 def started(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[psutil.Process]:
-    """The process of ``command`` in a group of its own, which is ended at the end."""
+    """The process of ``command`` in its own group, which is ended on exit."""
     log = (folder.parent / f"{command[0]}.log").open("w")
     with (
         log,
@@ -112,7 +112,7 @@ def api(environment: dict[str, str], path: str, body: dict | None = None) -> dic
     """The answer of the Prefect server; POST where there is a ``body``."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(environment["PREFECT_API_URL"] + path, data, {"Content-Type": "application/json"})
-    for pause in (1, 2, 4, 8, 16, 0):  # as Prefect's client does where SQLite is busy
+    for pause in (1, 2, 4, 8, 16, 0):  # as Prefect's client does if SQLite is busy
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
@@ -151,7 +151,7 @@ def at_work(serve: psutil.Process) -> list[psutil.Process]:
 
 
 def one_run(environment: dict[str, str]) -> tuple[str, float]:
-    """Trigger the deployment and wait for the end of its run; state and seconds."""
+    """Trigger the deployment and wait for the end of its run; returns state and seconds."""
     start = time.perf_counter()
     deployment = api(environment, "/deployments/name/gee/nightly")["id"]
     run = api(environment, f"/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
@@ -161,7 +161,7 @@ def one_run(environment: dict[str, str]) -> tuple[str, float]:
 
 
 def all_runs(folder: Path, environment: dict[str, str], server, serve, arguments) -> list[dict]:
-    """What was measured of each run."""
+    """The measurements of each run."""
     rows, end = [], time.monotonic() + arguments.minutes * 60
     before = sum(sizes(folder).values())
     while len(rows) < arguments.runs and time.monotonic() < end:
@@ -181,7 +181,7 @@ def all_runs(folder: Path, environment: dict[str, str], server, serve, arguments
 
 
 def left(folder: Path) -> dict[str, int]:
-    """Processes and locks of the project, now that everything was stopped."""
+    """Processes and locks of the project that are left after everything was stopped."""
     processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -202,14 +202,14 @@ def left(folder: Path) -> dict[str, int]:
 
 
 def quarters(rows: list[dict], who: str, which: int) -> list[float]:
-    """Mean of each quarter, the first run left out."""
+    """Mean of each quarter, without the first run."""
     values = [row[who][which] for row in rows[1:]]
     edges = [len(values) * quarter // 4 for quarter in range(5)]
     return [round(statistics.mean(values[a:b]), 1) for a, b in itertools.pairwise(edges) if a < b]
 
 
 def summarise(rows: list[dict]) -> dict:
-    """The table of what was measured."""
+    """The measurements as a table."""
     later = rows[1:]
     growth = {
         name: round(statistics.mean(chosen)) if chosen else None
@@ -235,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--change-every", type=int, default=10, help="0: never")
-    parser.add_argument("--minutes", type=float, default=60, help="no new run after these")
+    parser.add_argument("--minutes", type=float, default=60, help="no new run starts after this time")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     exit_on_sigterm()

@@ -1,19 +1,19 @@
-"""What tracking costs an evolution when MLflow's server is away, and how quickly MLflow has and lists many candidates.
+"""What tracking costs an evolution when MLflow's server is away, and how quickly MLflow stores and lists many candidates.
 
     python -m benchmarks.tracking [--json] [--candidates 240] [--seconds 0.5] [--pairs 2] [--many 2000] [--many-seconds 0.06]
 
-A candidate here is a pause of so many seconds, as in evolve, where others do the work; all else is real: the tracker, a
-server on 127.0.0.1 with sqlite behind it, `gee track replay`, and the REST search. Evolutions with and without a
-disturbance alternate.
+A candidate here is a pause of so many seconds, since in evolve other processes do the work. Everything else is real: the
+tracker, a server on 127.0.0.1 with sqlite, `gee track replay`, and the REST search. Evolutions with and without a disturbance
+alternate.
 
 Printed:
-    middle_third      an evolution whose server is killed after a third of the candidates and started again after two thirds,
-                      over an undisturbed one: evaluation (from opening the tracker to the last candidate), and wall time (to
-                      the tracker's end); entries that were left for `gee track replay`; candidates that the REST search then
-                      finds not at all, or more than once
-    to_the_end        the same where the server comes back after the evolution only
-    many              seconds from the last candidate to the end of the tracker, with the default store (a file of sqlite), and
-                      seconds in which the REST search lists them all
+    middle_third      the server is killed after a third of the candidates and started again after two thirds. Ratio to an
+                      undisturbed evolution of the evaluation (from opening the tracker to the last candidate) and of the wall
+                      time (to the tracker's end); entries that were left for `gee track replay`; candidates that the REST
+                      search then does not find, or finds more than once
+    to_the_end        the same with the server started again only after the evolution
+    many              with the default store (an sqlite file), seconds from the last candidate to the end of the tracker, and
+                      seconds that the REST search takes to list all candidates
 """
 
 import argparse
@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Server:
-    """`mlflow server` in ``folder``, on a port of its own."""
+    """`mlflow server` in ``folder``, on its own port."""
 
     def __init__(self, folder: Path, port: int | None = None):
         self._folder, self._process = folder, None
@@ -67,7 +67,7 @@ class Server:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """End it and its workers the hard way."""
+        """Kill it and its workers."""
         if self._process and self._process.poll() is None:
             os.killpg(self._process.pid, 9)
             self._process.wait()
@@ -127,7 +127,7 @@ def simulate(n: int, seconds: float, uri: str, done, results) -> None:
 
 
 def evolution(n: int, seconds: float, uri: str, at: dict[int, Callable[[], None]]) -> tuple[float, float]:
-    """Seconds of a simulated evolution in a process of its own, and of waiting at its end; ``at`` happens meanwhile."""
+    """Seconds of a simulated evolution in its own process, and of waiting at its end; ``at`` happens meanwhile."""
     spawn = multiprocessing.get_context("spawn")
     done, results = spawn.Value("i", 0), spawn.Queue()
     process = spawn.Process(target=simulate, args=(n, seconds, uri, done, results))
@@ -240,11 +240,11 @@ def many(n: int, seconds: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=240, help="of an evolution that is disturbed")
-    parser.add_argument("--seconds", type=float, default=0.5, help="that each takes")
-    parser.add_argument("--pairs", type=int, default=2, help="of evolutions to compare")
+    parser.add_argument("--candidates", type=int, default=240, help="candidates of a disturbed evolution")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds per candidate")
+    parser.add_argument("--pairs", type=int, default=2, help="pairs of evolutions to compare")
     parser.add_argument("--many", type=int, default=2000, help="candidates in the default store")
-    parser.add_argument("--many-seconds", type=float, default=0.06, help="that each of those takes")
+    parser.add_argument("--many-seconds", type=float, default=0.06, help="seconds per candidate of --many")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     results = {

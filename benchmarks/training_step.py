@@ -106,7 +106,7 @@ def _seconds(step: Callable[[], None]) -> float:
 
 
 def peak_memory(case_name: str, contender: str) -> float:
-    """Peak MiB that a step takes on top of what a fresh process holds that has made one."""
+    """Peak MiB that a step adds to a fresh process that has run one step already."""
     command = [sys.executable, "-m", "benchmarks.training_step", "--case", case_name, "--memory-of", contender]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -116,14 +116,14 @@ def _own_peak_memory(case: dict, contender: str) -> float:
     step()  # compiled by now
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status_mib("VmRSS")
     step()
     return _status_mib("VmHWM") - before
 
 
 def _status_mib(key: str) -> float:
-    # Not getrusage: there a process inherits the peak of the one that started it.
+    # Not getrusage, in which a process inherits the peak of its parent.
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
     return int(line.split()[1]) / 1024
 

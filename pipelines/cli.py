@@ -45,18 +45,12 @@ def run(
         check_unchanged(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
-    code = run_in_foreground(command)
-    if code:
+    if code := run_in_foreground(command):
         raise typer.Exit(code)
     summary()
     console.print(f"\nReport   {PAGE.resolve().as_uri()}")
     console.print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000")
     console.print("Next     dvc exp run -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
-
-
-def path_with_this_python() -> str:
-    """PATH with the folder of this Python first, since dvc.yaml calls `python`."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 @app.command()
@@ -74,12 +68,8 @@ def count(
     from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 
     size = size or (224 if network == "resnet34" else 32)
-    for name, value, most in (
-        ("genes", genes or 1, 10_000),
-        ("classes", classes, 10**6),
-        ("size", size, 10_000),
-        ("width", width, 16),
-    ):
+    limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "size": (size, 10_000), "width": (width, 16)}
+    for name, (value, most) in limits.items():
         if not value <= most:
             raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")
     try:
@@ -165,7 +155,7 @@ def encode(
     genes: Annotated[int, typer.Option(min=1, help="g.")],
     out: Annotated[Path, typer.Option(help="The encoded checkpoint to write; its .json is written beside it.")],
 ) -> None:
-    """Find genes for the weights of a plain network; to fine-tune them, see train.init_from."""
+    """Find genes for the weights of a plain network. train.init_from names a checkpoint to fine-tune."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
 
     here: Path = context.obj
@@ -178,7 +168,7 @@ def encode(
 def flow_run() -> None:
     """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
 
-    If another flow run is running in this project, started by hand or by a schedule, this one says so and waits for its end.
+    If another flow run, started by hand or by a schedule, is running in this project, this one says so and waits for its end.
     """
     from pipelines.orchestration.flow import FlowError, run_flow
 
@@ -208,12 +198,13 @@ app.command("gc")(gc)
 
 
 def main() -> None:
-    """Entry point: runs in the project folder, turns bad input into one message and exit code 2."""
+    """Run a command in the project folder; bad input results in one message and exit code 2."""
     from pipelines.stage import report_input_errors
 
     here = Path.cwd()
     os.chdir(find_project())
-    os.environ["PATH"] = path_with_this_python()
+    # This Python comes first, since dvc.yaml calls `python`.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with report_input_errors("gee"):
         app(obj=here)
 

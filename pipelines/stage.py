@@ -67,19 +67,13 @@ def report_input_errors(name: str) -> Iterator[None]:
     """Print an error of the body that the user can fix, without a traceback, and exit with 2; Ctrl-C exits with 130."""
     try:
         yield
-    except InputError as error:
-        _exit_with(name, str(error))
-    except (OSError, MemoryError, RuntimeError) as error:
-        message = user_message(error)
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        message = str(error) if isinstance(error, InputError) else user_message(error)
         if message is None:
             raise
-        _exit_with(name, message)
+        for line in message.splitlines():
+            print(f"{name}: error: {line}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)
         sys.exit(130)
-
-
-def _exit_with(name: str, message: str) -> None:
-    for line in message.splitlines():
-        print(f"{name}: error: {line}", file=sys.stderr)
-    sys.exit(2)

@@ -1,12 +1,13 @@
 """Scores candidates on an engine.
 
-A candidate's score depends on the threads that it uses (GEE_THREADS) and on nothing else outside params.yaml, so every engine
-and every number of workers give the same records.
+Outside params.yaml, a candidate's score depends only on its number of threads (GEE_THREADS), so every engine gives the same
+records with any number of workers.
 """
 
 import functools
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,19 +23,15 @@ def worker_count(task: ProxyTask) -> int | None:
     return Settings.read().workers or default_count([task.base])
 
 
-class Scorer(Protocol):
+class Scorer(AbstractContextManager, Protocol):
     """Scores candidates; used as a context manager."""
-
-    def __enter__(self) -> "Scorer": ...
-
-    def __exit__(self, *exception) -> None: ...
 
     def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
         """Yield (candidate, score, seconds) in order of completion."""
 
 
-class Workers:
-    """Scores candidates on an engine, by default that of the environment. A context manager, which stops the engine."""
+class Workers(AbstractContextManager):
+    """Scores candidates on an engine, by default that of the environment, and stops it on exit."""
 
     def __init__(self, task: ProxyTask, engine: Engine | None = None):
         checkpoints = task.checkpoints and task.checkpoints.absolute()
@@ -42,9 +39,6 @@ class Workers:
         if engine is None:
             engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
         self._engine = engine
-
-    def __enter__(self) -> "Workers":
-        return self
 
     def __exit__(self, *exception) -> None:
         self._engine.stop()

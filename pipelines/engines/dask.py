@@ -42,7 +42,7 @@ class Dask(Engine):
     tries_alone = 1  # dask itself retries, as often as the scheduler's allowed-failures say
 
     def __init__(self, count: int | None, threads: int, requirements: WorkerRequirements, address: str | None):
-        """``count``: jobs at the same time, None for all workers. ``address``: of a scheduler, or the path of its file."""
+        """``count``: jobs at once, None for one per worker. ``address``: a scheduler's, or the path of its scheduler file."""
         super().__init__()
         self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
         self._cluster: LocalCluster | None = None
@@ -79,12 +79,9 @@ class Dask(Engine):
         self._executor = self._client = self._cluster = None
 
     def submit(self, function: Function, job: Any) -> Future:
-        if self._executor is None:
-            self._executor = self.start()
+        executor = self.executor()
         with self._lost():
-            return self._executor.submit(
-                run_here, self._requirements, self._hardware, self._threads, self._topic, function, job
-            )
+            return executor.submit(run_here, self._requirements, self._hardware, self._threads, self._topic, function, job)
 
     def room(self) -> int:
         if self._executor is None:
@@ -109,7 +106,7 @@ class Dask(Engine):
                 self.on_note(tuple(note) if isinstance(note, list) else note)
 
     def _workers(self) -> dict[str, dict]:
-        """The workers that may run our jobs, as the scheduler describes them, by address."""
+        """By address, the scheduler's descriptions of the workers that may run our jobs."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         return {address: worker for address, worker in workers.items() if not self._resources or _offers_gpu(worker)}
 
@@ -156,10 +153,9 @@ class Dask(Engine):
             yield
         except InputError:
             raise
-        except (OSError, CancelledError, TimeoutError):
-            raise self._loss() from None
-        except Exception:
-            if self._client is not None and self._client.status == "running":
+        except Exception as error:
+            is_running = self._client is not None and self._client.status == "running"
+            if is_running and not isinstance(error, OSError | CancelledError):  # timeouts are OSErrors
                 raise
             raise self._loss() from None
 
@@ -228,9 +224,8 @@ def _checked(requirements: WorkerRequirements) -> str:
 def local_cluster() -> LocalCluster:
     """A scheduler in this process for single-threaded workers on this machine; it has no workers before `scale`."""
     resource_tracker.ensure_running()  # now, because starting it unblocks signals
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # its threads and workers inherit this, so that only this process gets Ctrl-C
+    # The scheduler's threads and the workers inherit this, so that only this process gets Ctrl-C.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": MAX_TRIES - 1}):
             return LocalCluster(

@@ -1,13 +1,14 @@
 """The interface of engines, and `run_each`, which runs jobs on one and retries those whose worker died."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 MAX_TRIES = 2
-"""Number of times that a job is run alone after a worker died, before it counts as failed."""
+"""Number of times that a job is submitted alone after a worker died, before it counts as failed."""
 
 TICK = 0.2
 """Seconds between two checks for notes and new workers."""
@@ -27,27 +28,27 @@ def ignore(note: Any) -> None:
     """Drop a note."""
 
 
-class Engine(ABC):
-    """Runs jobs on an executor, which starts at the first job and again after it broke. A context manager, which stops it."""
+class Engine(AbstractContextManager):
+    """Runs jobs on an executor, which is started for the first job and again after it broke, and stopped on exit."""
 
     tries_alone = MAX_TRIES
-    """Number of times that a job is submitted alone before it counts as failed."""
 
     def __init__(self) -> None:
         self.on_note: Tell = ignore
         self._executor: Executor | None = None
 
-    def __enter__(self) -> "Engine":
-        return self
-
     def __exit__(self, *exception) -> None:
         self.stop()
 
-    def submit(self, function: Function, job: Any) -> Future:
-        """Schedule ``function(job, tell)``."""
+    def executor(self) -> Executor:
+        """The running executor."""
         if self._executor is None:
             self._executor = self.start()
-        return self._executor.submit(function, job, self.on_note)
+        return self._executor
+
+    def submit(self, function: Function, job: Any) -> Future:
+        """Schedule ``function(job, tell)``."""
+        return self.executor().submit(function, job, self.on_note)
 
     @abstractmethod
     def start(self) -> Executor:
@@ -71,8 +72,8 @@ class Engine(ABC):
         """
         return future.result()
 
-    def pass_on(self) -> None:  # noqa: B027  (an engine without notes does nothing)
-        """Call ``on_note`` with the notes that have arrived."""
+    def pass_on(self) -> None:
+        """Call ``on_note`` with the notes that have arrived; an engine without notes does nothing."""
 
 
 def run_each(engine: Engine, function: Function, jobs: Sequence[Job], on_note: Tell = ignore) -> Iterator[tuple[Job, Any]]:

@@ -19,7 +19,7 @@ GRACE = 5.0
 
 
 class Processes(Engine):
-    """``count`` processes with ``threads`` torch threads each. When one dies, the pool breaks and all are replaced."""
+    """``count`` processes with ``threads`` torch threads each. If one dies, the pool breaks and all are replaced."""
 
     def __init__(self, count: int, threads: int = 1):
         super().__init__()
@@ -39,14 +39,11 @@ class Processes(Engine):
         return self._count + 1  # one job waits, so that no process has to
 
     def submit(self, function: Function, job: Any) -> Future:
-        if self._executor is None:
-            self._executor = self.start()
         try:
-            return self._executor.submit(_run, function, job)
+            return self.executor().submit(_run, function, job)
         except BrokenProcessPool:  # an idle process died
             self.stop()
-            self._executor = self.start()
-            return self._executor.submit(_run, function, job)
+            return self.executor().submit(_run, function, job)
 
     def pass_on(self) -> None:
         while not self._notes.empty():

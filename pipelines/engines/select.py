@@ -21,9 +21,8 @@ def engine_name() -> str:
     """
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
-        raise InputError(
-            f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask", "set that too, or unset GEE_DASK"
-        )
+        problem = f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask"
+        raise InputError(problem, "set that too, or unset GEE_DASK")
     return settings.engine
 
 
@@ -41,15 +40,14 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
 def choose_engine(
     count: int | None, threads: int, images: Iterable[Path], bases: Iterable[BaseConfig], isolated: bool = True
 ) -> Engine:
-    """The engine that the environment names, not started yet.
+    """The engine that the environment names, not started yet, for ``count`` jobs at once with ``threads`` torch threads each.
 
     Args:
-        count: number of jobs at the same time; see `default_count`.
-        threads: torch threads of each job.
+        count: see `default_count`.
+        threads: used by every job.
         images: folders of prepared images that the jobs read.
         bases: the sections `base` of the jobs.
-        isolated: with one job at a time, the engine `processes` still starts a process, whose death is survived; else jobs
-            run in this process.
+        isolated: whether the engine `processes` starts a process even for one job at a time, so that its death is survived.
 
     Raises:
         InputError: there is no such engine, or its package is not installed.

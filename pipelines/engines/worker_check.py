@@ -80,12 +80,8 @@ def check_worker(required: WorkerRequirements) -> str:
         if sha256(meta) != expected:
             raise InputError(f"sees other images in {folder}: share the folder, or copy it there again")
     os.chdir(required.folder)
-    return ", ".join(f"{device} {precision}" for device, precision in map(_hardware, required.bases))
-
-
-def _hardware(base: tuple[str, str]) -> tuple[str, str]:
-    compute = Compute.of(*base)
-    return compute.device.type, str(compute.dtype).removeprefix("torch.")
+    found = [Compute.of(*base) for base in required.bases]
+    return ", ".join(f"{compute.device.type} {str(compute.dtype).removeprefix('torch.')}" for compute in found)
 
 
 def _torch_release() -> str:

@@ -3,16 +3,14 @@
 Both carry the `process_key` of their flow: the runs as a tag, the server in its environment.
 """
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
-from pipelines.runtime.process_tree import is_gone
+from pipelines.runtime.process_tree import end_processes, is_gone
 
 TAG = "gee.process="
 """Prefix of the tag with the process of a flow run."""
@@ -24,25 +22,14 @@ GRACE = timedelta(minutes=10)
 """How long a flow run may count as started before a process has tagged it."""
 
 
-class FlowRun(Protocol):
-    """The attributes of a Prefect flow run that are used here."""
-
-    tags: list[str]
-    state: "State"
-
-
-class State(Protocol):
-    timestamp: datetime
-
-
-def why_abandoned(run: FlowRun, now: datetime) -> str | None:
-    """Why no process works on an unfinished run any more; None where one may."""
-    keys = [tag.removeprefix(TAG) for tag in run.tags if tag.startswith(TAG)]
+def why_abandoned(tags: list[str], since: datetime, now: datetime) -> str | None:
+    """Why no process works on an unfinished flow run any more; None if one may. ``since``: the time of its present state."""
+    keys = [tag.removeprefix(TAG) for tag in tags if tag.startswith(TAG)]
     for key in keys:
         if is_gone(key):
             host, pid, _ = key.rsplit("/", 2)
             return f"its process {pid} on {host} ended without reporting it (killed, out of memory, power loss)"
-    if not keys and now - run.state.timestamp > GRACE:
+    if not keys and now - since > GRACE:
         return f"no process has started it within {GRACE.seconds // 60} minutes"
     return None
 
@@ -50,20 +37,15 @@ def why_abandoned(run: FlowRun, now: datetime) -> str | None:
 def end_orphaned_servers(home: Path) -> list[int]:
     """End the temporary servers of dead flows that keep their state in ``home``; returns their PIDs."""
     orphans = list(orphaned_servers(psutil.process_iter(), home))
-    for server in orphans:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            server.terminate()
-    for server in psutil.wait_procs(orphans, timeout=5)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            server.kill()
+    end_processes(orphans, grace=5)
     return [server.pid for server in orphans]
 
 
 def orphaned_servers(processes: Iterable[psutil.Process], home: Path) -> Iterator[psutil.Process]:
     """The servers among ``processes`` that Prefect started for a dead flow with this ``home``.
 
-    The user's own servers (`prefect server start`) do not count: Prefect marks the servers that it starts itself, and only
-    those of this project's flows name their flow.
+    The user's own servers (`prefect server start`) do not count: they lack the mark of servers that Prefect starts itself, and
+    they name no flow.
     """
     for process in processes:
         try:

@@ -1,4 +1,4 @@
-"""Repairs a project whose dvc.lock was cut off: DVC writes the file in place, so a kill can leave half of it."""
+"""Repairs a project whose dvc.lock is damaged: DVC writes the file in place, so a kill can cut it off."""
 
 import logging
 import time
@@ -16,11 +16,10 @@ WRITING = 1.0
 def set_aside_damaged_lock(project: Path = Path()) -> None:
     """Move a dvc.lock that DVC cannot read to .scratch; DVC still finds the results in its cache."""
     path, aside = project / LOCK, project / SCRATCH / f"{LOCK}.damaged"
-    if _is_whole(path):
-        return
-    time.sleep(WRITING)
-    if _is_whole(path):
-        return
+    for pause in (0, WRITING):
+        time.sleep(pause)
+        if _is_whole(path):
+            return
     with writing(aside):
         aside.parent.mkdir(parents=True, exist_ok=True)
         path.replace(aside)

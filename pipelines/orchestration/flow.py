@@ -1,7 +1,7 @@
 """The pipeline as a Prefect flow: one task per DVC stage, which runs `dvc repro` of that stage alone.
 
-DVC knows the dependencies and what is out of date; the graph is read from it. Prefect schedules the tasks, runs independent
-ones in parallel, and shows what happened. The only file that imports prefect.
+DVC knows the graph of stages and which of them are out of date. Prefect schedules the tasks, runs independent ones in parallel
+and shows what happened. The only file that imports prefect.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.project.params import load_params
 from pipelines.project.paths import PARAMS, find_project
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups, process_key, run_in_group
-from pipelines.tracking.pipeline_run import EXECUTION, execution_key
-from pipelines.tracking.tracker import Tracker, open_tracker
+from pipelines.tracking.pipeline_run import EXECUTION, execution_key, versions
+from pipelines.tracking.tracker import open_tracker
 
 DEFAULTS = {
     "PREFECT_HOME": str(find_project() / ".prefect"),
@@ -36,7 +36,7 @@ DEFAULTS = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "DO_NOT_TRACK": "true",
 }
-"""The settings of prefect.toml, which Prefect reads only when it is started in the project folder."""
+"""The settings of prefect.toml, which Prefect reads only if it is started in the project folder."""
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
 os.environ[OWNER] = process_key(psutil.Process())
@@ -57,6 +57,8 @@ logging.getLogger("prefect.task_runs").addFilter(lambda record: "Task run failed
 
 NAME = "gee"
 """Name of the flow, by which Prefect finds its runs."""
+
+BY_NAME = FlowFilter.model_validate({"name": {"any_": [NAME]}})
 
 BUSY = "is busy, it is being blocked by"
 """DVC's message when another `dvc` uses the files of a stage, for which `--wait-for-lock` does not wait."""
@@ -132,9 +134,8 @@ def settle_abandoned(on_line: Callable[[str], object]) -> None:
         on_line(f"ended the server {pid}, left behind by a flow that was killed")
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
     with get_client(sync_client=True) as client:
-        by_name = FlowFilter.model_validate({"name": {"any_": [NAME]}})
-        for run in client.read_flow_runs(flow_filter=by_name, flow_run_filter=unfinished):
-            if why := why_abandoned(run, datetime.now(UTC)):
+        for run in client.read_flow_runs(flow_filter=BY_NAME, flow_run_filter=unfinished):
+            if why := why_abandoned(run.tags, run.state.timestamp, datetime.now(UTC)):
                 with contextlib.suppress(ObjectNotFound):  # another process or a user deleted it
                     _crash(client, run, why)
                 on_line(f"flow run {run.name} is set to CRASHED: {why}")
@@ -155,12 +156,10 @@ def old_flow_runs(days: float) -> list[UUID]:
         InputError: the server at PREFECT_API_URL does not answer.
     """
     _check_server()
-    ended = {"end_time": {"before_": datetime.now(UTC) - timedelta(days=days)}}
-    by_name, found = FlowFilter.model_validate({"name": {"any_": [NAME]}}), []
+    ended = FlowRunFilter.model_validate({"end_time": {"before_": datetime.now(UTC) - timedelta(days=days)}})
+    found = []
     with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(
-            flow_filter=by_name, flow_run_filter=FlowRunFilter.model_validate(ended), offset=len(found)
-        ):
+        while runs := client.read_flow_runs(flow_filter=BY_NAME, flow_run_filter=ended, offset=len(found)):
             found += [run.id for run in runs]
     return found
 
@@ -186,7 +185,9 @@ def _bring_up_to_date(project: Path) -> dict[str, str] | State:
     try:
         results, failure = _run_stages(dependencies, execution_key())
         status = "FAILED" if failure else "FINISHED"
-        _track(tracker, results)
+        tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
+        for path in versions(project):
+            tracker.artifact(path)
     except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
         kill_groups()
         raise
@@ -213,13 +214,6 @@ def _run_stages(dependencies: dict[str, list[str]], execution: str) -> tuple[dic
             output = state.result(raise_on_failure=False)
             failures.append(f"{state.message or f'stage {stage} failed'}:\n{output}")
     return results, "\n".join(failures)
-
-
-def _track(tracker: Tracker, results: dict[str, str]) -> None:
-    tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
-    for path in (PARAMS, Path("dvc.lock")):
-        if path.is_file():
-            tracker.artifact(path)
 
 
 def run_flow() -> dict[str, str]:

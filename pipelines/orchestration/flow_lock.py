@@ -22,9 +22,7 @@ HOLDER = SCRATCH / "flow.holder"
 def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterator[None]:
     """Hold the project's lock inside; a process that holds it may take it again.
 
-    Args:
-        project: its folder.
-        on_wait: is told which process holds the lock, before waiting for it; None for not waiting.
+    ``on_wait`` is told which process holds the lock, before waiting for it.
 
     Raises:
         InputError: another process holds the lock, and ``on_wait`` is None.

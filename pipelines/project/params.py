@@ -25,17 +25,27 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises:
         InputError: the file is missing or not YAML, or `validated` refuses its keys.
     """
+    missing = "run from the project folder, or write it with `gee preset digits`"
+    return check_params(read_sections(path, missing, VALID), str(path))
+
+
+def read_sections(path: Path, missing: str, damaged: str) -> dict:
+    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are the remedies of its errors.
+
+    Raises:
+        InputError: the file is missing or not YAML, or holds something else.
+    """
     try:
         values = read_yaml(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found", "run from the project folder, or write it with `gee preset digits`") from None
+        raise InputError(f"{path}: not found", missing) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", VALID) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})", damaged) from None
     except ValueError as error:
-        raise InputError(f"{path}: not valid YAML ({error})", VALID) from None
+        raise InputError(f"{path}: not valid YAML ({error})", damaged) from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold sections such as `base:`", VALID)
-    return check_params(values, str(path))
+        raise InputError(f"{path}: must hold sections such as `base:`", damaged)
+    return values
 
 
 def check_params(values: dict, source: str) -> Params:

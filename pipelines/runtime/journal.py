@@ -16,12 +16,9 @@ log = logging.getLogger(__name__)
 
 
 def append(path: Path, values: dict, durable: bool = True) -> None:
-    """Append ``values`` (string keys; numbers may be NaN) to ``path``.
+    """Append ``values`` (string keys; numbers may be NaN) to ``path``, which is made if it is missing.
 
-    Args:
-        path: the file, made if it is missing.
-        values: the object.
-        durable: survive a power loss too. With False, the line survives a process kill only; about 100x faster.
+    ``durable``: the line survives a power loss too. False: only a process kill; about 100x faster.
 
     Raises:
         InputError: the disk is full, or the file is not writable; the earlier lines are unchanged.

@@ -31,6 +31,5 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` means that memory ran out, on the GPU or the host; torch's own errors count if torch is loaded."""
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    return (
-        isinstance(error, MemoryError) or on_gpu or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )
+    on_host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or on_gpu or on_host

@@ -30,7 +30,7 @@ def exit_on_sigterm() -> None:
 
 
 def _exit(*_) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of dvc sends a second one, which would interrupt the clean-up
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one, sent when dvc ends, would interrupt the clean-up
     sys.exit(143)
 
 
@@ -58,7 +58,7 @@ def process_key(process: psutil.Process) -> str:
 
 
 def _start(process: psutil.Process) -> int:
-    """Start time: in clock ticks since boot, which no clock change affects; without /proc in seconds since 1970."""
+    """Start time in clock ticks since boot, which clock changes do not affect; without /proc in seconds since 1970."""
     stat = Path(f"/proc/{process.pid}/stat")
     if not stat.exists():
         return round(process.create_time())
@@ -90,11 +90,9 @@ def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
     A thread checks every ``interval`` seconds. It sends SIGTERM to this process, and after ``grace`` seconds kills it and its
     children. A process that was started from a shell works for no other process and keeps running, as with `nohup`.
     """
-    pids = [process.pid for process in [dvc_ancestor()] if process]
+    pids = [owner.pid for owner in (dvc_ancestor(), multiprocessing.parent_process()) if owner]
     if PARENT in os.environ:
         pids.append(int(os.environ[PARENT]))
-    if owner := multiprocessing.parent_process():
-        pids.append(owner.pid)
     if pids:
         threading.Thread(target=_watch, args=(pids, interval, grace), name="die-with-parent", daemon=True).start()
 
@@ -120,14 +118,8 @@ def run_in_group(
 ) -> subprocess.CompletedProcess:
     """Run ``command`` in its own process group and wait for it; the group ends with this process or by `kill_groups`.
 
-    Args:
-        command: the program and its arguments.
-        cwd: its working folder.
-        env: added to the environment.
-        on_line: called with each line of its output (stdout and stderr together) as it is printed.
-
-    Returns:
-        Its exit code, with the whole output as ``stdout``.
+    ``env`` is added to the environment; ``on_line`` is called with each line of output as it is printed. The result's
+    ``stdout`` holds stdout and stderr together.
 
     Raises:
         RuntimeError: `kill_groups` was called: this process is ending.
@@ -163,26 +155,26 @@ def run_in_group(
 
 
 def run_in_foreground(command: Sequence[str], grace: float = 10.0) -> int:
-    """Run ``command`` on this terminal and return its exit code; if this process ends first, all that it started ends too."""
+    """Run ``command`` on this terminal and return its exit code; if this process is stopped first, its whole tree is ended."""
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
     try:
         return process.wait()
     except BaseException:
-        _end_tree(process, grace)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process.pid)
+            end_processes([root, *root.children(recursive=True)], grace)
+        process.wait()
         raise
 
 
-def _end_tree(process: subprocess.Popen, grace: float) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for member in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.terminate()
-        _, alive = psutil.wait_procs(tree, timeout=grace)
-        for member in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-    process.wait()
+def end_processes(processes: Sequence[psutil.Process], grace: float) -> None:
+    """Send SIGTERM to ``processes``, and SIGKILL to those that are still running after ``grace`` seconds."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(processes, timeout=grace)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @atexit.register
@@ -196,7 +188,7 @@ def _end_groups(groups: list[int], grace: float) -> None:
     for group in groups:
         _signal_group(group, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while groups and _members(groups) and time.monotonic() < deadline:
+    while groups and _any_alive(groups) and time.monotonic() < deadline:
         time.sleep(0.1)
     for group in groups:
         _signal_group(group, signal.SIGKILL)
@@ -207,13 +199,10 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _members(groups: list[int]) -> list[int]:
-    """PIDs of living processes in ``groups``; zombies do not count."""
-    members = []
+def _any_alive(groups: list[int]) -> bool:
+    """Whether a process in ``groups`` is running; zombies do not count."""
     for process in psutil.process_iter(["status"]):
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getpgid(process.pid) in groups and process.info["status"] != psutil.STATUS_ZOMBIE:
-                members.append(process.pid)
-        except (ProcessLookupError, PermissionError):
-            continue
-    return members
+                return True
+    return False

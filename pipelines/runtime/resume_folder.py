@@ -1,10 +1,7 @@
-"""Folders in which an interrupted evolve or train leaves what it has, outside DVC's outputs: .scratch/<stage>/<key>/.
+"""Folders from which an interrupted evolve or train resumes, outside DVC's outputs: .scratch/<stage>/<key>/.
 
-The key is a hash of everything that the stage's result depends on: its sections of params.yaml, its input files, and the code
-that dvc.yaml lists for it. So a resumed run never mixes two configurations.
-
-A finished run may be run again, where `dvc` is killed before dvc.lock records the result. Therefore its folder is kept until
-then, and the repetition finds everything in it.
+The key is a hash of everything that the stage's result depends on, so a resumed run never mixes two configurations. The folder
+of a finished run is kept until dvc.lock records its result: if `dvc` is killed before that, it repeats the stage.
 """
 
 import hashlib
@@ -29,14 +26,10 @@ DONE = "done"
 def open_resume_folder(
     stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], root: Path = SCRATCH, extra: str = ""
 ) -> Path:
-    """The folder of a run of ``stage``, made if it is missing.
+    """The folder below ``root`` of a run of ``stage``, made if it is missing.
 
-    Args:
-        stage: its name.
-        sections: the sections of params.yaml that its result depends on.
-        inputs: the files that its result depends on.
-        root: the folder is made below it.
-        extra: whatever else its result depends on.
+    The result of the run depends on these ``sections`` of params.yaml, on the files ``inputs``, on ``extra``, and on the code
+    that dvc.yaml lists for the stage.
     """
     digest = hashlib.sha256(extra.encode())
     for section in sections:
@@ -57,7 +50,7 @@ def code_files(stage: str) -> list[Path]:
 
 
 def delete_finished_runs(current: Path) -> None:
-    """Delete the finished runs beside ``current``, and what is in it if dvc.lock records its result: it is to be recomputed."""
+    """Delete other finished runs of the stage; empty ``current`` if dvc.lock has its result, which is then to be recomputed."""
     recorded = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
     for done in current.parent.glob(f"*/{DONE}"):
         if done.parent != current or done.read_text(encoding="utf-8") in recorded:

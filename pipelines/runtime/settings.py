@@ -1,4 +1,4 @@
-"""Environment variables that say how the pipeline uses this machine. They are no parameters: results do not depend on them."""
+"""Environment variables for how the pipeline uses this machine. They are no parameters: results do not depend on them."""
 
 from typing import Annotated
 

@@ -16,7 +16,8 @@ from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import load_start
 from pipelines.project.params import DOWNLOADED, check_params
-from pipelines.project.presets import load_preset, plain, preset_names
+from pipelines.project.presets import preset_names, preset_text
+from pipelines.project.safe_yaml import parse_yaml
 from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
 from pipelines.studies.keys import cell_key
 
@@ -90,7 +91,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     for known in (study.preset, *study.presets):
         if known not in preset_names():
             raise InputError(f"{file}: unknown preset {known!r}", f"choose one of {', '.join(preset_names())}")
-    base = plain(load_preset(preset, request.data))
+    base = parse_yaml(preset_text(preset, request.data))
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}: must be at least 1")

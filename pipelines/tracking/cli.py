@@ -3,17 +3,15 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 track = typer.Typer(help="Entries that MLflow does not have yet.", no_args_is_help=True)
-console = Console()
 
 Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also entries of processes on other machines.")]
 
 
 @track.command("status")
 def status_command(everywhere: Everywhere = False) -> None:
-    """List the entries that wait to be written to MLflow."""
+    """List the entries that are still to be written to MLflow."""
     from pipelines.tracking.outbox import outbox_root
     from pipelines.tracking.replay import find_waiting
 

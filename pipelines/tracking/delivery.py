@@ -22,7 +22,7 @@ RETRY = 2.0
 """Seconds that `wait` gives a server that does not answer."""
 
 SHARE = 0.01
-"""Share of a tracker's lifetime that `wait` may take if the server is slow or was away, where that exceeds RETRY."""
+"""Share of a tracker's lifetime that `wait` may take if the server is slow or was away; at least RETRY seconds."""
 
 SLOW = 3.0
 """A server that needs more seconds than this for an entry is slow."""
@@ -41,7 +41,7 @@ def reason(error: Exception) -> str:
 
 
 class Delivery:
-    """Writes entries in order; each is retried until MLflow accepts or refuses it. `put` never blocks."""
+    """Writes entries in order; each is retried until MLflow accepts or refuses it."""
 
     def __init__(self, writer: MlflowWriter, outbox: Outbox):
         self.trouble: str | None = None
@@ -56,13 +56,13 @@ class Delivery:
         self._thread.start()
 
     def put(self, entry: dict) -> None:
-        """Queue ``entry``."""
+        """Queue ``entry``; never blocks."""
         with self._changed:
             self._queue.append(entry)
             self._changed.notify_all()
 
     def wait(self, limit: float = LIMIT) -> bool:
-        """Wait until everything is written, at most ``limit`` seconds and less if MLflow does not answer; whether it is."""
+        """Wait until everything is written, up to ``limit`` seconds, less if MLflow does not answer; returns whether it is."""
         start = time.monotonic()
         with self._changed:
             self._hurry = True
@@ -94,7 +94,9 @@ class Delivery:
     def _run(self) -> None:
         while entry := self._next():
             try:
-                self._load()
+                if not self._loaded:
+                    mlflow_client.load()
+                    self._answered, self._loaded = time.monotonic(), True
                 start = time.monotonic()
                 self._writer.write(entry)
             except Exception as error:
@@ -107,11 +109,6 @@ class Delivery:
             else:
                 self._outbox.note_written(entry)
             self._advance(entry, time.monotonic() - start)
-
-    def _load(self) -> None:
-        if not self._loaded:
-            mlflow_client.load()
-            self._answered, self._loaded = time.monotonic(), True
 
     def _next(self) -> dict | None:
         with self._changed:

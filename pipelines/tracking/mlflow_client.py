@@ -20,7 +20,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no retries (`delivery` has its own), no two lines per candidate."""
+"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no two printed lines per candidate."""
 
 REFUSALS = {
     "BAD_REQUEST",
@@ -66,15 +66,14 @@ def load() -> None:
 
 
 def connect(uri: str) -> Any:
-    """A client of ``uri``; a missing sqlite file is made. Callers hold a lock, since two processes must not make it at once."""
+    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once."""
     load()
     from mlflow import MlflowClient
 
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=path.parent, prefix=".mlflow-"
-        ) as folder:  # a half-made file could not be repaired
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+            # Made elsewhere first: a file that a kill leaves half made could not be repaired.
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
     return MlflowClient(uri, registry_uri=uri)
@@ -147,13 +146,8 @@ def champion(client, name: str) -> Any | None:
 
     try:
         client.create_registered_model(name)
-        return None
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    try:
-        return client.get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
+    version = client.get_registered_model(name).aliases.get("champion")
+    return client.get_model_version(name, version) if version else None

@@ -1,7 +1,7 @@
 """Writes a tracker's entries to MLflow.
 
-Writing is idempotent: a run or model is searched by the tag of its entry before it is made, and parameters, points of curves,
-tags and files replace themselves. So an entry whose outcome is unknown is written again.
+Writing is idempotent: before a run or model is made, it is searched by the tag of its entry; parameters, points of curves,
+tags and files replace themselves. So an entry can be written again when it is unknown whether it arrived.
 """
 
 from pipelines.tracking import mlflow_client, pipeline_run
@@ -10,7 +10,7 @@ from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
 from pipelines.tracking.pipeline_run import LEVEL, PROCESS
 
 STUDY = "gee.study"
-"""Tag: a study with these cells, so that a restarted study continues in its own run."""
+"""Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
 
 CELL = "gee.cell"
 """Tag: a cell's key and labels."""
@@ -20,10 +20,10 @@ class MlflowWriter:
     """Writes the entries of an outbox to MLflow.
 
     Args:
-        outbox: has the entries, and keeps the ids of what is made for them.
+        outbox: holds the entries and the ids of what is made for them.
         opening: its first entry.
-        uri: of the MLflow store.
-        fresh: no other process can have written any of them before.
+        uri: address of the MLflow store.
+        fresh: whether no entry can have been written by another process.
     """
 
     def __init__(self, outbox: Outbox, opening: dict, uri: str, fresh: bool = True):
@@ -34,7 +34,7 @@ class MlflowWriter:
         self._doubtful = not fresh
 
     def write(self, entry: dict) -> None:
-        """Write one entry; the ids of the runs and models that are made for it are stored in the outbox at once.
+        """Write one entry; the ids of the runs that are made for it are stored in the outbox at once.
 
         Raises:
             Exception: any error of MLflow; see `refuses`.
@@ -54,56 +54,42 @@ class MlflowWriter:
 
     def _open(self) -> None:
         opening = self._opening
-        if opening["level"] == "study":
-            with self._alone():
-                run_id = self._open_study()
-        else:
-            run_id = self._open_pipeline()
+        run_id = self._open_shared("study" if opening["level"] == "study" else "pipeline")
         if opening["level"] == "stage":
             run_id = self._run("stage", "stage", opening["stage"], opening, run_id)
             self._log(run_id, params=opening["keys"])
         self._outbox.note_id("run", run_id)
         self.run_id = run_id
 
-    def _open_pipeline(self) -> str:
-        opening = self._opening
+    def _open_shared(self, level: str) -> str:
+        """Id of the run of the pipeline execution or of the study, which any of its processes finds by a tag or makes."""
+        opening, is_study = self._opening, level == "study"
+        key, value = (STUDY, opening["study"]) if is_study else (PROCESS, opening["execution"])
         with self._alone():
-            run = pipeline_run.find_pipeline_run(self._client, self._experiment_id, opening["execution"])
-            if run is None:
+            query = f"tags.`{LEVEL}` = '{level}' and tags.`{key}` = '{value}'"
+            found = self._client.search_runs([self._experiment_id], query, max_results=1)
+            if is_study or not found:
                 pipeline_run.end_abandoned_runs(self._client, self._experiment_id)
-                tags = opening["tags"] | {PROCESS: opening["execution"]}
-                run_id = self._run("pipeline", "pipeline", opening["name"], opening, None, tags)
+            if not found:
+                tags = opening["tags"] | {PROCESS: opening["execution"], key: value}
+                run_id = self._run(level, level, opening["name"], opening, None, tags)
             else:
-                run_id = run.info.run_id
-                if not opening["in_flow"]:
+                run_id = found[0].info.run_id
+                if is_study or not opening["in_flow"]:
                     self._client.update_run(run_id, status="RUNNING")
-        if run is None or not run.data.params:
+                if is_study:
+                    self._client.set_tag(run_id, PROCESS, opening["execution"])
+        if not found or not found[0].data.params:
             self._log(run_id, params=opening["keys"])
         self._upload(run_id, opening)
-        self._outbox.note_id("pipeline", run_id)
-        return run_id
-
-    def _open_study(self) -> str:
-        opening = self._opening
-        pipeline_run.end_abandoned_runs(self._client, self._experiment_id)
-        query = f"tags.`{LEVEL}` = 'study' and tags.`{STUDY}` = '{opening['study']}'"
-        runs = self._client.search_runs([self._experiment_id], query, max_results=1)
-        if runs:
-            run_id = runs[0].info.run_id
-            self._client.update_run(run_id, status="RUNNING")
-            self._client.set_tag(run_id, PROCESS, opening["execution"])
-        else:
-            tags = opening["tags"] | {PROCESS: opening["execution"], STUDY: opening["study"]}
-            run_id = self._run("study", "study", opening["name"], opening, None, tags)
-        self._log(run_id, params=opening["keys"])
+        self._outbox.note_id(level, run_id)
         return run_id
 
     def _find_experiment(self) -> str:
         name = self._opening["experiment"]
         experiment = self._client.get_experiment_by_name(name)
-        if experiment:
-            return experiment.experiment_id
-        return self._client.create_experiment(name, mlflow_client.artifact_location(self.uri))
+        location = mlflow_client.artifact_location(self.uri)
+        return experiment.experiment_id if experiment else self._client.create_experiment(name, location)
 
     def _run(self, key: str, level: str, name: str, entry: dict, parent: str | None, tags: dict | None = None) -> str:
         """Id of the run for ``key`` of this outbox; it is made if there is none."""
@@ -161,10 +147,10 @@ class MlflowWriter:
             runs = self._search(query)
             if any(run.info.status in ("FINISHED", "FAILED") for run in runs):
                 return
-            tags = {CELL: entry["label"]}
-            run_id = (
-                runs[0].info.run_id if runs else self._run(str(entry["n"]), "cell", entry["name"], entry, self.run_id, tags)
-            )
+            if runs:
+                run_id = runs[0].info.run_id
+            else:
+                run_id = self._run(str(entry["n"]), "cell", entry["name"], entry, self.run_id, {CELL: entry["label"]})
             params = entry["params"] | self._opening["keys"]
             self._log(run_id, params, entry["metrics"], entry["tags"], 0, entry["time"])
             self._client.set_terminated(run_id, entry["end"], entry["time"])

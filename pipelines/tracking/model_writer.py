@@ -33,11 +33,8 @@ def _register(client, run_id: str, model_id: str, entry: dict, tag: str) -> None
     name = entry["name"]
     champion = mlflow_client.champion(client, name)
     versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(ENTRY) == tag]
-    tags = {ENTRY: tag, TRACKED: str(entry["time"])}
-    version = (
-        versions[0]
-        if versions
-        else client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
-    )
+    if not versions:
+        tags = {ENTRY: tag, TRACKED: str(entry["time"])}
+        versions = [client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)]
     if champion is None or int(champion.tags.get(TRACKED, 0)) <= entry["time"]:
-        client.set_registered_model_alias(name, "champion", version.version)
+        client.set_registered_model_alias(name, "champion", versions[0].version)

@@ -90,10 +90,6 @@ class Outbox:
             shutil.copyfile(path, kept)
         return str(kept.relative_to(self.folder))
 
-    def waiting(self) -> list[dict]:
-        """The entries that MLflow does not have."""
-        return [entry for entry in self.entries() if entry["n"] not in self.written]
-
     def note_written(self, entry: dict) -> None:
         """MLflow has ``entry``: its copies of files are deleted."""
         self._note({"n": entry["n"]})
@@ -128,7 +124,7 @@ class Outbox:
             self.refused.pop(note["n"], None)
 
     def remove(self) -> None:
-        """Delete the outbox."""
+        """Delete it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

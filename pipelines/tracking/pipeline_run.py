@@ -1,7 +1,6 @@
 """The MLflow run that the stages of one pipeline execution share, and the end of abandoned runs.
 
-Stages pass nothing to each other: the run is found by a tag with the process that runs the pipeline. So any stage can find or
-make it as soon as MLflow answers.
+Stages do not pass its id to each other: any stage finds it by a tag with the process that runs the pipeline, or makes it.
 """
 
 import os
@@ -10,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.project.git import git
-from pipelines.project.paths import PARAMS
+from pipelines.project.paths import LOCK, PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
 EXECUTION = "GEE_EXECUTION"
@@ -36,26 +35,16 @@ def execution_key() -> str:
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
 
 
-def find_pipeline_run(client, experiment_id: str, execution: str):
-    """The pipeline run of this execution, or None."""
-    query = f"tags.`{LEVEL}` = 'pipeline' and tags.`{PROCESS}` = '{execution}'"
-    runs = client.search_runs([experiment_id], query, max_results=1)
-    return runs[0] if runs else None
-
-
 def pipeline_tags(project: Path) -> dict[str, str]:
     """Tags of a new pipeline run: the git commit, and the name of the DVC experiment."""
-    tags = {}
-    if commit := git(project, "rev-parse", "HEAD"):
-        tags["mlflow.source.git.commit"] = commit
-    if name := os.environ.get("DVC_EXP_NAME"):
-        tags["dvc.experiment"] = name
-    return tags
+    commit, experiment = git(project, "rev-parse", "HEAD"), os.environ.get("DVC_EXP_NAME")
+    tags = {"mlflow.source.git.commit": commit, "dvc.experiment": experiment}
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def versions(project: Path) -> list[Path]:
     """params.yaml and dvc.lock, which link a run to the results that DVC has stored, if they exist."""
-    return [path for path in (project / PARAMS, project / "dvc.lock") if path.is_file()]
+    return [path for path in (project / PARAMS, project / LOCK) if path.is_file()]
 
 
 def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int) -> None:

@@ -44,10 +44,7 @@ class Waiting:
 
 
 def find_waiting(root: Path, everywhere: bool = False) -> list[Waiting]:
-    """Every outbox below ``root``, oldest first.
-
-    ``everywhere``: no process of another machine is alive, which cannot be checked from here.
-    """
+    """Every outbox below ``root``, oldest first. ``everywhere``: assume that the processes of other machines have ended."""
     found = [_look(Outbox(path.parent), everywhere) for path in root.glob("*/entries.jsonl")]
     return sorted(found, key=lambda waiting: (waiting.opening or {}).get("time", 0))
 
@@ -60,7 +57,7 @@ def count_ready(found: list[Waiting]) -> int:
 def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = lambda: None) -> list[Waiting]:
     """Write the entries that wait below ``root`` to MLflow; returns the outboxes with what is left. Empty ones are deleted.
 
-    The outboxes of living processes are skipped. ``on_entry`` is called after each entry.
+    Outboxes of running processes are skipped. ``on_entry`` is called after each entry.
 
     Raises:
         InputError: another replay is running.

@@ -1,7 +1,7 @@
 """Tracks stages in MLflow: one run per pipeline execution, below it one per stage, below evolve's one per candidate.
 
 Every call writes to disk and returns; `delivery` writes to MLflow in the background, `gee track replay` writes what is left.
-An error of MLflow or of the disk never reaches the stage, and the stage never waits for them before its end.
+No error of MLflow or of the disk reaches the stage, and only at its end does the stage wait for MLflow.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Tracker(Protocol):
         """Log parameters; each key once per run."""
 
     def metrics(self, values: dict, step: int | None = None) -> None:
-        """Log metrics; with ``step`` as points of curves. A tag names those that are not finite."""
+        """Log metrics, with ``step`` as points of curves. A tag names those that are not finite."""
 
     def tags(self, values: dict) -> None:
         """Set tags."""
@@ -77,7 +77,7 @@ class MlflowTracker:
     Args:
         stage: its name; None for the run of a whole pipeline execution.
         keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names.
-        opening: values that replace those of the first entry, for other kinds of runs.
+        opening: replaces values of the first entry, for other kinds of runs.
     """
 
     def __init__(self, stage: str | None, keys: dict, **opening):
@@ -102,11 +102,6 @@ class MlflowTracker:
         self._writer = MlflowWriter(self._outbox, first, tracking_uri())
         self._delivery = Delivery(self._writer, self._outbox)
         self._delivery.put(first)
-
-    @property
-    def run_id(self) -> str | None:
-        """The run's id, once it exists."""
-        return self._writer.run_id
 
     def params(self, values: dict) -> None:
         self._log(params=texts(values))
@@ -170,7 +165,7 @@ class MlflowTracker:
         return entry
 
     def _kept(self, paths: list[Path]) -> list[str]:
-        """The paths of the copies in the outbox; without space for copies, of the files themselves."""
+        """Paths of copies in the outbox; without space for copies, of the files themselves."""
         kept = []
         for path in paths:
             try:

@@ -17,15 +17,12 @@ def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
     found = []
     for process in processes:
         try:
-            if process.pid != os.getpid() and _is_below(Path(process.cwd()), project) and _works(process):
+            folder = Path(process.cwd()).resolve()  # DVC's temporary copies lie below .dvc/tmp/exps
+            if process.pid != os.getpid() and folder.is_relative_to(project.resolve()) and _works(process):
                 found.append(f"{process.pid} {' '.join(process.cmdline())[:100]}")
         except psutil.Error:
             continue
     return found
-
-
-def _is_below(folder: Path, project: Path) -> bool:
-    return folder.resolve().is_relative_to(project.resolve())  # DVC's temporary copies lie below .dvc/tmp/exps
 
 
 def _works(process: psutil.Process) -> bool:

@@ -1,15 +1,14 @@
 """The command `gee gc`. Heavy imports wait until it runs."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pipelines.commands.gc.leftover import Leftover
 from pipelines.project.paths import find_project
-
-if TYPE_CHECKING:
-    from pipelines.commands.gc.leftover import Leftover
 
 console = Console()
 
@@ -19,9 +18,7 @@ def gc(
     dvc: Annotated[
         bool, typer.Option("--dvc", help="Also results in DVC's cache that the workspace does not use, experiments included.")
     ] = False,
-    mlflow: Annotated[
-        bool, typer.Option("--mlflow", help="Also runs that were deleted in MLflow; they cannot be restored.")
-    ] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Also runs deleted in MLflow; they cannot be restored.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete them; without this option they are only listed.")] = False,
 ) -> None:
     """List files that are no longer needed; with --yes, delete them.
@@ -33,21 +30,17 @@ def gc(
     from pipelines.orchestration.flow_lock import flow_lock
 
     project = find_project()
-    if not yes:
-        _print(found := _leftovers(project, days, dvc, mlflow))
-        if found:
-            console.print("Nothing was deleted; `gee gc --yes` with the same options deletes it", highlight=False)
-        return
-    with flow_lock(project, None):
+    with flow_lock(project, None) if yes else nullcontext():
         found = _leftovers(project, days, dvc, mlflow)
         _print(found)
-        for leftover in found:
+        for leftover in found if yes else []:
             leftover.remove()
     if found:
-        console.print("Deleted", highlight=False)
+        listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
+        console.print("Deleted" if yes else listed, highlight=False)
 
 
-def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Leftover]":
+def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> list[Leftover]:
     import psutil
 
     from pipelines.commands.gc.at_work import at_work
@@ -65,24 +58,18 @@ def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> "list[Lef
     return found + prefect_leftovers(project, days)
 
 
-def _print(found: "list[Leftover]") -> None:
-    from rich.table import Table
+def _print(found: list[Leftover]) -> None:
+    from rich.table import Column, Table
 
     if not found:
         console.print("Nothing to delete")
         return
-    table = Table("what", "where", *_right("how many", "size"))
+    table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
     for leftover in found:
         table.add_row(leftover.what, leftover.place, f"{leftover.count:,}", bytes_for_people(leftover.size))
     table.add_section()
-    table.add_row("together", "", "", bytes_for_people(sum(leftover.size or 0 for leftover in found)))
+    table.add_row("total", "", "", bytes_for_people(sum(leftover.size or 0 for leftover in found)))
     console.print(table)
-
-
-def _right(*names: str) -> list:
-    from rich.table import Column
-
-    return [Column(name, justify="right") for name in names]
 
 
 def bytes_for_people(size: int | None) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,15 @@ def below(path: Path) -> Iterator[Path]:
 
 def tree_size(path: Path) -> int:
     """Bytes of all files at and below ``path``; links are not followed."""
-    total = 0
-    for file in [path, *below(path)]:
-        with contextlib.suppress(FileNotFoundError):
-            total += 0 if file.is_dir() and not file.is_symlink() else file.lstat().st_size
-    return total
+    return sum(found.st_size for found in _stats(path) if not stat.S_ISDIR(found.st_mode))
 
 
 def newest_change(path: Path) -> float:
     """Time of the last write at or below ``path``, in seconds since 1970; infinity where nothing exists."""
-    times = []
+    return max((found.st_mtime for found in _stats(path)), default=math.inf)
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
     for file in [path, *below(path)]:
         with contextlib.suppress(FileNotFoundError):
-            times.append(file.lstat().st_mtime)
-    return max(times, default=math.inf)
+            yield file.lstat()

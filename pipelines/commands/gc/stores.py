@@ -40,9 +40,8 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     """
     uri, database = os.environ.get("MLFLOW_TRACKING_URI"), project / "mlflow.db"
     if uri and uri != f"sqlite:///{database}":
-        raise InputError(
-            f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store", "run `mlflow gc` there, or unset it for mlflow.db"
-        )
+        problem = f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store"
+        raise InputError(problem, "run `mlflow gc` there, or unset it for mlflow.db")
     if not database.is_file():
         return []
     before = int((time.time() - days * 86400) * 1000)
@@ -60,15 +59,8 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("vacuum")
 
-    return [
-        Leftover(
-            f"runs deleted more than {days:g} days ago, with their artifacts",
-            "mlflow.db, mlartifacts",
-            len(places),
-            size,
-            remove,
-        )
-    ]
+    what = f"runs deleted more than {days:g} days ago, with their artifacts"
+    return [Leftover(what, "mlflow.db, mlartifacts", len(places), size, remove)]
 
 
 def prefect_leftovers(project: Path, days: float) -> list[Leftover]:

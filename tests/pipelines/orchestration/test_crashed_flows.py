@@ -19,22 +19,22 @@ GONE = HERE.rsplit("/", 2)[0] + "/999999999/1"
 ELSEWHERE = "elsewhere/999999999/1"
 
 
-def run(*tags: str, age: timedelta = timedelta()):
-    return SimpleNamespace(tags=list(tags), state=SimpleNamespace(timestamp=NOW - age))
+def why(*tags: str, age: timedelta = timedelta()) -> str | None:
+    return why_abandoned(list(tags), NOW - age, NOW)
 
 
 def test_a_run_is_abandoned_once_its_process_is_gone():
-    assert "its process 999999999 on " in why_abandoned(run("mine", TAG + GONE), NOW)
-    assert why_abandoned(run(TAG + HERE, age=timedelta(days=9)), NOW) is None
+    assert "its process 999999999 on " in why("mine", TAG + GONE)
+    assert why(TAG + HERE, age=timedelta(days=9)) is None
 
 
 def test_a_run_on_another_machine_is_that_machines_to_judge():
-    assert why_abandoned(run(TAG + ELSEWHERE, age=timedelta(days=9)), NOW) is None
+    assert why(TAG + ELSEWHERE, age=timedelta(days=9)) is None
 
 
 def test_a_run_that_no_process_takes_up_is_abandoned_after_a_while():
-    assert why_abandoned(run("mine", age=GRACE / 2), NOW) is None
-    assert "no process has started it within 10 minutes" in why_abandoned(run("mine", age=2 * GRACE), NOW)
+    assert why("mine", age=GRACE / 2) is None
+    assert "no process has started it within 10 minutes" in why("mine", age=2 * GRACE)
 
 
 @dataclass

@@ -5,7 +5,8 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.project import presets
 from pipelines.project.params import load_params
-from pipelines.project.presets import load_preset, plain, preset_names, write_preset
+from pipelines.project.presets import preset_names, preset_text, write_preset
+from pipelines.project.safe_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -40,7 +41,7 @@ def test_every_preset_writes_valid_params_with_every_comment(name, params):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_that_is_loaded_is_the_one_that_is_written(name, params):
     write_preset(name, "elsewhere", params)
-    assert plain(load_preset(name, "elsewhere")) == load_params(params).model_dump()
+    assert parse_yaml(preset_text(name, "elsewhere")) == load_params(params).model_dump()
 
 
 def test_the_default_preset_is_the_committed_params():

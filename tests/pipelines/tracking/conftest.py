@@ -197,6 +197,7 @@ def left(client, stage, monkeypatch):
             patch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
             patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: gone)
             tracker = stage(status)
+        tracker._delivery._thread.join(60)  # on a busy machine it may still be at an entry, which would then arrive
         client.is_down = False
         client.calls.clear()
         return tracker._outbox.folder
@@ -207,6 +208,6 @@ def left(client, stage, monkeypatch):
 def wait_open(tracker: MlflowTracker, seconds: float = 60.0) -> str | None:
     """Wait until the tracker's run exists; its id."""
     end = time.monotonic() + seconds
-    while tracker.run_id is None and time.monotonic() < end:
+    while tracker._writer.run_id is None and time.monotonic() < end:
         time.sleep(0.01)
-    return tracker.run_id
+    return tracker._writer.run_id

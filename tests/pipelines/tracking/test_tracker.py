@@ -160,10 +160,10 @@ def test_a_model_whose_entry_is_written_again_is_there_once_and_dethrones_no_new
         older._writer.write(entry)
     older.close()
     versions = {version.run_id: version for version in client.search_model_versions("name = 'gee-again'")}
-    assert set(versions) == {older.run_id, newer.run_id}
+    assert set(versions) == {older._writer.run_id, newer._writer.run_id}
     assert len(client.search_model_versions("name = 'gee-again'")) == 2
-    assert client.get_model_version_by_alias("gee-again", "champion").run_id == newer.run_id
-    assert len(client.get_run(older.run_id).outputs.model_outputs) == 1
+    assert client.get_model_version_by_alias("gee-again", "champion").run_id == newer._writer.run_id
+    assert len(client.get_run(older._writer.run_id).outputs.model_outputs) == 1
 
 
 def test_a_stage_joins_the_pipeline_run_that_the_flow_names_and_leaves_its_end_to_the_flow(client, project, monkeypatch):
@@ -191,7 +191,7 @@ def test_a_store_that_is_away_costs_one_warning_and_nothing_else(monkeypatch, ca
         tracker._delivery.wait()
         tracker.close()
     assert len([record for record in caplog.records if record.name == "pipelines.tracking"]) == 1
-    assert tracker.run_id is None
+    assert tracker._writer.run_id is None
 
 
 def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ def test_an_entry_that_the_store_refuses_does_not_stop_the_next(monkeypatch, cli
     tracker.artifact(project / "missing.csv")
     tracker.metrics({"accuracy": 0.5})
     tracker.close()
-    assert client.get_run(tracker.run_id).data.metrics == {"accuracy": 0.5}
+    assert client.get_run(tracker._writer.run_id).data.metrics == {"accuracy": 0.5}
     assert "missing.csv" in caplog.text
 
 
