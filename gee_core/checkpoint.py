@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -40,7 +39,7 @@ def load(path: Path | str) -> SpikingNetwork:
     tensors, saved = load_tensors(path)
     try:
         net = empty_network(Architecture.model_validate(saved))
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
     try:
         net.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)

@@ -163,12 +163,9 @@ def encoded_copy(
     net: nn.Module, n_genes: int, example: Tensor | None, convs: Sequence[nn.Conv2d] | None
 ) -> tuple[nn.Module, Genome, list[nn.Conv2d]]:
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
-    if convs is None and example is not None:
-        chain = conv_chain(net, example)
-    elif convs is not None and example is None:
-        chain = list(convs)
-    else:
+    if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
+    chain = conv_chain(net, example) if example is not None else list(convs or ())
     _check_chain(net, chain, n_genes)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)

@@ -49,26 +49,28 @@ class LIFSteps(torch.autograd.Function):
         return _unfold(grad_x, x), None, None, None, None, None
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` is (B, C, H, W), dense, and in channels-last layout."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def _fold(x: Tensor, T: int) -> Tensor:
     """(T*B, ...) → (T, N), N in the order of memory, so that a dense tensor is not copied, channels-last or not."""
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+    if is_channels_last(x):
         x = x.permute(0, 2, 3, 1)
     return x.reshape(T, -1)
 
 
 def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
     """The inverse of ``_fold``: (T, N) → the shape and layout of ``like``."""
-    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+    if is_channels_last(like):
         B, C, H, W = like.shape
         return y_TN.reshape(B, H, W, C).permute(0, 3, 1, 2)
     return y_TN.reshape(like.shape)
 
 
 def _same_layout(x: Tensor, y: Tensor) -> bool:
-    channels_last = torch.channels_last
-    if x.ndim == 4 and x.is_contiguous(memory_format=channels_last):
-        return y.is_contiguous(memory_format=channels_last)
-    return not (y.ndim == 4 and y.is_contiguous(memory_format=channels_last)) or y.is_contiguous()
+    return is_channels_last(y) if is_channels_last(x) else y.is_contiguous() or not is_channels_last(y)
 
 
 class LIF(neuron.LIFNode):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import LIF, is_channels_last
 
 
 class NormLIF(nn.Module):
@@ -44,9 +44,9 @@ class NormLIF(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None) -> bool:
         norm, lif = self.norm, self.lif
-        if not (kernels.compiles(x) and lif.is_standard and _is_dense(x) and x.dtype is not torch.float64):
+        if not (kernels.compiles(x) and lif.is_standard and is_channels_last(x) and x.dtype is not torch.float64):
             return False
-        if residual is not None and not (_is_dense(residual) and residual.shape == x.shape):
+        if residual is not None and not (is_channels_last(residual) and residual.shape == x.shape):
             return False
         if norm._forward_hooks or lif._forward_hooks or norm._forward_pre_hooks or lif._forward_pre_hooks:
             return False  # a hook wants to see the tensors between the two
@@ -96,7 +96,3 @@ class NormLIFSteps(torch.autograd.Function):
         gradient = kernels.batch_norm_spikes_gradient
         grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, tuple(norm), eps, residual, grad_s, *constants)
         return grad_x, grad_residual, grad_weight, grad_bias, None, None
-
-
-def _is_dense(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
