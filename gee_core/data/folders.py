@@ -44,13 +44,13 @@ def list_images(root: Path) -> Listing:
         InputError: a folder is missing or empty, there are fewer than two classes, or train and test differ in them.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder: set prepare.path to one that holds train/ and test/ (or val/)")
+        raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/ and test/ (or val/)")
     train = root / "train"
     if not train.is_dir():
-        raise InputError(f"{train}: no such folder: put the training images there, one folder per class")
+        raise InputError(f"{train}: no such folder", "put the training images there, one folder per class")
     test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if test is None:
-        raise InputError(f"{root}: holds neither test/ nor val/: put the test images there, one folder per class")
+        raise InputError(f"{root}: holds neither test/ nor val/", "put the test images there, one folder per class")
     class_names = _class_names(train)
     _check_classes(class_names, _class_names(test), train, test)
     return Listing(class_names, _list_split(root, train, class_names), _list_split(root, test, class_names))
@@ -62,22 +62,22 @@ def _class_names(split: Path) -> tuple[str, ...]:
     except OSError as error:
         raise _unreadable(error) from None
     if not names:
-        raise InputError(f"{split}: holds no class folders: make one folder per class and put its images there")
+        raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
-            raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name: rename it")
+            raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
     return tuple(names)
 
 
 def _check_classes(in_train: tuple[str, ...], in_test: tuple[str, ...], train: Path, test: Path) -> None:
     if len(in_train) < 2:
-        raise InputError(f"{train}: holds one class only, {in_train[0]!r}: at least 2 are needed")
+        raise InputError(f"{train}: holds one class only, {in_train[0]!r}", "at least 2 are needed")
     for name in in_test:
         if name not in in_train:
-            raise InputError(f"{test / name}: class {name!r} has no folder in {train}: add its training images, or remove it")
+            raise InputError(f"{test / name}: class {name!r} has no folder in {train}", "add its training images, or remove it")
     for name in in_train:
         if name not in in_test:
-            raise InputError(f"{train / name}: class {name!r} has no folder in {test}: add its test images, or remove it")
+            raise InputError(f"{train / name}: class {name!r} has no folder in {test}", "add its test images, or remove it")
 
 
 def _list_split(root: Path, split: Path, class_names: tuple[str, ...]) -> FileList:
@@ -86,7 +86,7 @@ def _list_split(root: Path, split: Path, class_names: tuple[str, ...]) -> FileLi
     for label, name in enumerate(class_names):
         found = _images_below(split / name, root)
         if not found:
-            raise InputError(f"{split / name}: holds no images ({', '.join(EXTENSIONS)}): add some, or remove the folder")
+            raise InputError(f"{split / name}: holds no images ({', '.join(EXTENSIONS)})", "add some, or remove the folder")
         files += found
         labels += [label] * len(found)
     return FileList(files, torch.tensor(labels))
@@ -107,4 +107,4 @@ def _images_below(folder: Path, root: Path) -> list[str]:
 
 
 def _unreadable(error: OSError) -> InputError:
-    return InputError(f"{error.filename}: cannot be read ({error.strerror}): make it readable, or remove it")
+    return InputError(f"{error.filename}: cannot be read ({error.strerror})", "make it readable, or remove it")

@@ -65,8 +65,8 @@ def decode(path: Path, form: Form) -> np.ndarray:
     with _open(path) as image:
         if not form.resize and image.size != (form.image_size, form.image_size):
             raise InputError(
-                f"{path}: is {image.width}x{image.height}, others are {form.image_size}x{form.image_size}: "
-                "set prepare.image_size to bring all to one size"
+                f"{path}: is {image.width}x{image.height}, others are {form.image_size}x{form.image_size}",
+                "set prepare.image_size to bring all to one size",
             )
         try:
             pixels = np.asarray(_resize(_convert(image, form.in_channels), form.image_size))
@@ -99,8 +99,8 @@ def decode_in_order(
     )
     with _explained_loss_of_workers(n_workers):
         for images in loader:
-            if isinstance(images, str):
-                raise InputError(images)
+            if isinstance(images, InputError):
+                raise images
             yield images
 
 
@@ -116,8 +116,8 @@ def _explained_loss_of_workers(n_workers: int) -> Iterator[None]:
         full = "No space left" in text or "shared memory" in text or "Bus error" in text
         why = "no space in shared memory, /dev/shm" if full else "out of memory, or killed"
         raise InputError(
-            f"a process that decodes images died ({why}): set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, "
-            "or make /dev/shm larger (docker run --shm-size=2g)"
+            f"a process that decodes images died ({why})",
+            f"set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, or make /dev/shm larger (docker run --shm-size=2g)",
         ) from None
 
 
@@ -132,23 +132,23 @@ class _Files(Dataset):
     def __init__(self, files: np.ndarray, root: Path, form: Form):
         self._files, self._root, self._form = files, root, form
 
-    def __getitem__(self, indices: list[int]) -> Tensor | str:
+    def __getitem__(self, indices: list[int]) -> Tensor | InputError:
         try:
             paths = [self._root / os.fsdecode(self._files[i]) for i in indices]
             return torch.from_numpy(np.stack([decode(path, self._form) for path in paths]))
         except InputError as error:
-            return str(error)  # an exception would arrive wrapped in the worker's traceback
+            return error  # raised here, it would arrive wrapped in the worker's traceback
 
 
 def _open(path: Path) -> Image.Image:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
-            raise InputError(f"{path}: not a file: replace or remove it")
+            raise InputError(f"{path}: not a file", "replace or remove it")
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is below Pillow's
             image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
-        raise InputError(f"{path}: not found{target}; put it back or remove it, then prepare the images again") from None
+        raise InputError(f"{path}: not found{target}", "put it back or remove it, then prepare the images again") from None
     except Image.DecompressionBombError:
         raise _bomb(path) from None
     except InputError:
@@ -163,13 +163,13 @@ def _open(path: Path) -> Image.Image:
 
 def _bomb(path: Path) -> InputError:
     return InputError(
-        f"{path}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?): shrink or remove it"
+        f"{path}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)", "shrink or remove it"
     )
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).replace(str(path), "it").split())[:200] or type(error).__name__
-    return InputError(f"{path}: not a readable image ({reason}): replace or remove it")
+    return InputError(f"{path}: not a readable image ({reason})", "replace or remove it")
 
 
 def _convert(image: Image.Image, in_channels: int) -> Image.Image:

@@ -50,9 +50,9 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     """
     in_files = cfg.dataset == "folder" or (cfg.dataset in CIFAR_CLASSES and (Path(cfg.path) / "train").is_dir())
     if cfg.stream and not in_files:
-        raise InputError(f"prepare.stream: {cfg.dataset} does not come as image files: set it to false")
+        raise InputError(f"prepare.stream: {cfg.dataset} does not come as image files", "set it to false")
     if cfg.stream and cfg.image_size is None:
-        raise InputError("prepare.stream: needs prepare.image_size, the side in pixels that images are brought to")
+        raise InputError("prepare.stream: images need one size", "set prepare.image_size, the side in pixels")
     if in_files:
         return _from_files(cfg, on_progress)
     return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else _torchvision(cfg)))
@@ -62,7 +62,7 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise InputError("prepare.dataset = digits: needs scikit-learn; install it with `pip install scikit-learn`") from None
+        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
     bunch = load_digits()
     labels = torch.tensor(bunch.target, dtype=torch.int64)
     values = torch.tensor(bunch.images)[:, None]  # 0 … 16
@@ -83,7 +83,7 @@ def _torchvision(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages
         raise
     except DAMAGE as error:
         what = f"{path}: the files of {cfg.dataset} are damaged ({in_short(error, 120)})"
-        raise InputError(f"{what}: delete them, then prepare the images again") from None
+        raise InputError(what, "delete them, then prepare the images again") from None
     return f"torchvision {kind.__name__}", names, train, test
 
 
@@ -109,7 +109,7 @@ def _train_images(dataset: str, path: Path) -> datasets.VisionDataset:
         for half in filter(Path.is_file, archives):  # nothing was unpacked from it, so its checksum is wrong
             what, remedy = f"{half} is not complete", "delete it, then put the whole one there or go online"
         why = f"the download failed ({in_short(error, 120)})"
-        raise InputError(f"prepare.dataset = {dataset}: {what}, and {why}: {remedy}") from None
+        raise InputError(f"prepare.dataset = {dataset}: {what}, and {why}", remedy) from None
 
 
 def _packed(dataset: datasets.VisionDataset, n_classes: int) -> PackedImages:
@@ -140,8 +140,8 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     n_classes = CIFAR_CLASSES.get(cfg.dataset, len(listing.class_names))
     if len(listing.class_names) != n_classes:
         raise InputError(
-            f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}: "
-            "set prepare.dataset to folder"
+            f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
+            "set prepare.dataset to folder",
         )
     train, test = _part(listing.train, cfg, "max_train_images"), _part(listing.test, cfg, "max_test_images")
     form = _common_form(root, train.files + test.files, cfg.image_size)
@@ -158,7 +158,7 @@ def _common_form(root: Path, files: list[str], image_size: int | None) -> Form:
         return Form(image_size, in_channels, resize=True)
     width, height, _ = header(root / files[0])
     if width != height:
-        raise InputError(f"{root / files[0]}: is {width}x{height}, not square: set prepare.image_size to make it so")
+        raise InputError(f"{root / files[0]}: is {width}x{height}, not square", "set prepare.image_size to make it so")
     return Form(width, in_channels, resize=False)
 
 
@@ -186,7 +186,8 @@ def _check_fits(n: int, form: Form) -> None:
     if needed > 0.8 * memory:
         raise InputError(
             f"prepare: {n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has "
-            f"{memory / 1e9:.0f}: set prepare.stream to true, or a smaller prepare.image_size"
+            f"{memory / 1e9:.0f}",
+            "set prepare.stream to true, or a smaller prepare.image_size",
         )
 
 

@@ -22,9 +22,9 @@ def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> 
     n_classes = int((counts > 0).sum())
     purpose = "/".join(map(str, names)) or "stratified part"
     if n > len(labels):
-        raise InputError(f"{purpose}: {n} images are wanted, but there are only {len(labels)}: ask for at most that many")
+        raise InputError(f"{purpose}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
     if n < n_classes:
-        raise InputError(f"{purpose}: {n} of {len(labels)} images cannot show all {n_classes} classes: ask for more")
+        raise InputError(f"{purpose}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
     quotas = class_quotas(counts, n)
     order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
     by_class = order[labels[order].argsort(stable=True)]
@@ -62,6 +62,6 @@ def holdout_indices(labels: Tensor, fraction: float, seed: int, class_names: Seq
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
         raise InputError(
-            f"prepare.holdout = {fraction}: leaves class {bare!r} no image to train on: lower it, or add images there"
+            f"prepare.holdout = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there"
         )
     return holdout

@@ -46,7 +46,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
-        raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}: set it to 18")
+        raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     example = torch.zeros(2, in_channels, image_size, image_size)
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

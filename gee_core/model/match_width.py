@@ -33,8 +33,8 @@ def narrowed_width(
     reached = count(best)
     if abs(reached - target) > tolerance * target:
         raise InputError(
-            f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}: "
-            f"raise network.width or network.n_genes"
+            f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
+            "raise network.width or network.n_genes",
         )
     return _short_number(*edges[best : best + 2])
 

@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno not in REMEDIES:
             raise
         reason = (error.strerror or os.strerror(error.errno)).lower()
-        raise InputError(f"{path}: cannot be written ({reason}): {REMEDIES[error.errno]}") from None
+        raise InputError(f"{path}: cannot be written ({reason})", REMEDIES[error.errno]) from None
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -128,7 +128,7 @@ def _outputs(net: nn.Module, x: Tensor) -> Tensor:
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"batch_size: {len(x)} image of {x.shape[-1]} pixels is one value per channel to batch norm: set it to 3 or more"
+            f"batch_size: {len(x)} image of {x.shape[-1]} pixels is one value per channel to batch norm", "set it to 3 or more"
         ) from None
 
 

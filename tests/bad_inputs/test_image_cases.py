@@ -131,7 +131,7 @@ FOLDERS = [
         remedy="lower it",
         holdout="0.9",
     ),
-    folder("streamed at its own size", says="prepare.stream: needs prepare.image_size", remedy="image_size", stream=True),
+    folder("streamed at its own size", says="prepare.stream: images need one size", remedy="image_size", stream=True),
     folder(
         "a line break in the name of a streamed file",
         write("images/train/cat/a\nb.png", picture()),

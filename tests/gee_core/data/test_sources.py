@@ -63,7 +63,7 @@ def test_a_part_and_a_size_are_kept_of_arrays():
 
 def test_digits_without_scikit_learn_are_an_input_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(InputError, match="needs scikit-learn; install it with"):
+    with pytest.raises(InputError, match="needs scikit-learn: install it with"):
         load_source(config(dataset="digits"))
 
 
@@ -147,7 +147,7 @@ def test_a_streamed_folder_is_not_decoded(make_folder):
 def test_streaming_needs_files_and_a_size(make_folder):
     with pytest.raises(InputError, match=r"^prepare\.stream: digits does not come as image files: set it to false"):
         load_source(config(dataset="digits", stream=True, image_size=8))
-    with pytest.raises(InputError, match=r"^prepare\.stream: needs prepare\.image_size"):
+    with pytest.raises(InputError, match=r"^prepare\.stream: images need one size"):
         load_source(config(make_folder(TWO, TWO), stream=True))
 
 
