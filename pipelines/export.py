@@ -40,7 +40,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
 def main() -> None:
     with stage("export") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta, device="cpu")
+        net = load_trained(s.params, data.meta)
         model, metrics, x, logits = run(s.params, net, data)
         write_atomically(ONNX, model)
         of_images = data.meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
