@@ -76,7 +76,7 @@ def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[s
 def main() -> None:
     with stage("evaluate") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta)
+        net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
         s.track.params(s.params.evaluate.model_dump())
         metrics, layers, images = run(s.params, net, data)
         write_json(OUT / "metrics.json", metrics)

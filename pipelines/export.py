@@ -5,7 +5,7 @@ import onnxruntime
 import torch
 
 from gee_core.config import Params
-from gee_core.data.prepared import Prepared
+from gee_core.data.prepared import Meta, Prepared
 from gee_core.export.model_card import ModelCard
 from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
@@ -37,15 +37,19 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
     return model, metrics, x.numpy(), found
 
 
+def model_card(params: Params, meta: Meta) -> ModelCard:
+    """The description of the exported network for its users."""
+    images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
+    return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)
+
+
 def main() -> None:
     with stage("export") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta, device="cpu")
+        net = load_trained(s.params, data.meta)
         model, metrics, x, logits = run(s.params, net, data)
         write_atomically(ONNX, model)
-        of_images = data.meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
-        card = ModelCard(network=s.params.network.name, n_genes=s.params.network.n_genes, **of_images)
-        write_json(ONNX.with_name("meta.json"), card.model_dump())
+        write_json(ONNX.with_name("meta.json"), model_card(s.params, data.meta).model_dump())
         write_json(OUT / "metrics.json", metrics)
         s.track.params(s.params.export.model_dump())
         s.track.metrics(metrics)

@@ -58,7 +58,7 @@ def metrics(noise: pd.DataFrame) -> dict:
 def main() -> None:
     with stage("robustness") as s:
         data = prepared_images()
-        net = load_trained(s.params, data.meta)
+        net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
         cfg = s.params.robustness
         s.track.params(cfg.model_dump())
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as advance:

@@ -2,25 +2,19 @@
 
 from pathlib import Path
 
-import torch
-
 from gee_core.checkpoint import load
 from gee_core.config import NetworkConfig, Params
 from gee_core.data.prepared import Meta
 from gee_core.errors import DivergedError, InputError
-from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import architecture_of
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT
 
 
-def load_trained(
-    params: Params, meta: Meta, checkpoint: Path = CHECKPOINT, device: torch.device | str | None = None
-) -> SpikingNetwork:
-    """`load_configured`, in evaluation mode and on ``device`` (default: `base.device`)."""
-    net = load_configured(checkpoint, params.network, meta)
-    return net.to(device or Compute.of(params.base.device).device).eval()
+def load_trained(params: Params, meta: Meta, checkpoint: Path = CHECKPOINT) -> SpikingNetwork:
+    """`load_configured`, in evaluation mode."""
+    return load_configured(checkpoint, params.network, meta).eval()
 
 
 def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNetwork:

@@ -23,6 +23,7 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.loop import Record
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.loop import images_per_epoch
@@ -153,7 +154,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
     notify("train")
 
     def read() -> SpikingNetwork:
-        return load_trained(params, data.meta, folder / NETWORK)
+        return load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device).device)
 
     def on_epoch(row: dict) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")

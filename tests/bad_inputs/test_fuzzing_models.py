@@ -126,7 +126,7 @@ def test_checkpoints_that_somebody_made_with_care(steps, change, header_only, go
     about = changed(about, *change) | {"sha256": hashlib.sha256(content).hexdigest()}
     CHECKPOINT.write_bytes(content)
     CHECKPOINT.with_suffix(".json").write_text(json.dumps(about))
-    reads(load_trained, make_params(), prepared.meta, CHECKPOINT, torch.device("cpu"))
+    reads(load_trained, make_params(), prepared.meta, CHECKPOINT)
     reads(encode_checkpoint, CHECKPOINT, 4, Path("out.safetensors"))
 
 

@@ -19,7 +19,7 @@ LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_
 
 @pytest.fixture(scope="module")
 def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained, torch.device("cpu"))
+    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 @pytest.fixture(scope="module")

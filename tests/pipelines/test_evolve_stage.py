@@ -80,7 +80,7 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert (here_and_now.scored, contents(folder)) == ([], before)
     md5 = hashlib.md5((folder / "reports/evolve/metrics.json").read_bytes()).hexdigest()
     (folder / "dvc.lock").write_text(f"md5: {md5}")
-    run_main(monkeypatch)  # DVC knows of the result: somebody wants it made again
+    run_main(monkeypatch)  # DVC knows of the result: somebody wants it recomputed
     assert (len(here_and_now.scored), contents(folder)) == (6, before)
 
 

@@ -14,7 +14,7 @@ from pipelines.inputs.trained_network import load_trained
 def results(digits, make_params, trained):
     """(network, what ``run`` gave for it)."""
     params, data = make_params(), load_prepared(digits)
-    net = load_trained(params, data.meta, trained, torch.device("cpu"))
+    net = load_trained(params, data.meta, trained)
     return net, export.run(params, net, data)
 
 

@@ -23,7 +23,7 @@ def default(tmp_path_factory):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """Pages with empty figures, for what stands in the text."""
+    """Pages with empty figures, for tests of the text."""
     names = ("training", "energy", "noise", "confusion", "fitness", "plane", "components", "wiring")
     monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(names, "<svg></svg>"))
 

@@ -17,7 +17,7 @@ STRENGTHS = [0.0, 0.25, 0.5, 2.0]
 
 @pytest.fixture(scope="module")
 def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained, torch.device("cpu"))
+    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.pipelines.train_cases import BOTH, RATED, SIGMAS, settings
 
 
 def starts(monkeypatch):
-    """The state dicts of the networks as they come to their first epoch."""
+    """The state dicts of the networks at the start of their first epoch."""
     found, real = [], train.train_epoch
 
     def first(net, optimizer, images, recipe, epoch, *more):

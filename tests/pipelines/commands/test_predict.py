@@ -15,7 +15,7 @@ from pipelines.inputs.trained_network import load_trained
 
 @pytest.fixture(scope="module")
 def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained, torch.device("cpu"))
+    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def refused(path, network, meta) -> str:
 
 
 def test_the_configured_network_is_read_in_evaluation_mode(path, meta, make_params):
-    net = load_trained(make_params(network=NETWORK), meta, path, torch.device("cpu"))
+    net = load_trained(make_params(network=NETWORK), meta, path)
     expected = wired_network(make_params(network=NETWORK).network, meta, None, 0).state_dict()
     assert not net.training
     assert all(torch.equal(value, expected[name]) for name, value in net.state_dict().items())
