@@ -47,7 +47,7 @@ def read_sections(path: Path, missing: str, damaged: str) -> dict:
 
 
 def check_params(values: dict, source: str) -> Params:
-    """Check values that were read already; ``source`` names them in messages."""
+    """Check values; ``source`` names them in messages."""
     try:
         return Params.model_validate(values)
     except ValidationError as error:
