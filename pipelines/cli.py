@@ -24,7 +24,7 @@ flow = typer.Typer(help="The pipeline as a Prefect flow.", no_args_is_help=True)
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")
-console = Console(markup=False)  # names of files and classes may hold brackets
+console = Console(markup=False)  # names of files and classes may contain brackets
 
 
 @app.command()
@@ -56,7 +56,7 @@ def run(
 @app.command()
 def count(
     network: Annotated[str, typer.Option(help="cifarnet, vgg16, vgg16_wide, resnet18, resnet19, resnet34.")],
-    genes: Annotated[int | None, typer.Option(help="g; leave out for the plain network.")] = None,
+    genes: Annotated[int | None, typer.Option(help="Number of genes g; leave out for the plain network.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
     channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
     size: Annotated[int | None, typer.Option(help="Side of the images in pixels [default: 32, resnet34: 224].")] = None,
@@ -97,10 +97,10 @@ def count(
 
 @app.command()
 def preset(
-    name: Annotated[str | None, typer.Argument(help="Leave out to list them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
 ) -> None:
-    """Write params.yaml as a preset."""
+    """Replace params.yaml by a preset."""
     from gee_core.errors import InputError
     from pipelines.project.params import check_raw_folder, load_params
     from pipelines.project.presets import preset_names, write_preset
@@ -152,10 +152,10 @@ def predict(
 def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
-    genes: Annotated[int, typer.Option(min=1, help="g.")],
+    genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
     out: Annotated[Path, typer.Option(help="The encoded checkpoint to write; its .json is written beside it.")],
 ) -> None:
-    """Find genes for the weights of a plain network. train.init_from names a checkpoint to fine-tune."""
+    """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
 
     here: Path = context.obj

@@ -66,19 +66,21 @@ def check_worker(required: WorkerRequirements) -> str:
         InputError: something differs.
     """
     if required.code != CODE:
-        raise InputError("has another version of gee_core or pipelines: install the same one there, then start it again")
+        raise InputError("has another version of gee_core or pipelines", "install the same one there, then start it again")
     if required.torch != _torch_release():
-        raise InputError(f"has torch {_torch_release()}, not {required.torch}: install the same one in its environment")
+        raise InputError(f"has torch {_torch_release()}, not {required.torch}", "install the same one in its environment")
     if required.compile != CoreSettings.read().compile:
-        raise InputError("has another GEE_COMPILE: start it with the value that the command has")
+        raise InputError("has another GEE_COMPILE", "start it with the value that the command has")
     if not required.folder.is_dir():
-        raise InputError(f"cannot see the project folder {required.folder}: mount the shared folder there under the same path")
+        raise InputError(
+            f"cannot see the project folder {required.folder}", "mount the shared folder there under the same path"
+        )
     for folder, expected in required.images:
         meta = folder / "meta.json"
         if not meta.is_file():
-            raise InputError(f"cannot see {folder}: mount the shared folder there under the same path")
+            raise InputError(f"cannot see {folder}", "mount the shared folder there under the same path")
         if sha256(meta) != expected:
-            raise InputError(f"sees other images in {folder}: share the folder, or copy it there again")
+            raise InputError(f"sees other images in {folder}", "share the folder, or copy it there again")
     os.chdir(required.folder)
     found = [Compute.of(*base) for base in required.bases]
     return ", ".join(f"{compute.device.type} {str(compute.dtype).removeprefix('torch.')}" for compute in found)

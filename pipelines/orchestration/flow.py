@@ -129,7 +129,7 @@ def pipeline_flow() -> dict[str, str] | State:
 
 
 def settle_abandoned(on_line: Callable[[str], object]) -> None:
-    """Set flow runs whose process is gone to CRASHED, and end the servers that they had started; reports each."""
+    """Set flow runs whose process is gone to CRASHED and end the servers that they started; ``on_line`` is told of each."""
     for pid in end_orphaned_servers(PREFECT_HOME.value()):
         on_line(f"ended the server {pid}, left behind by a flow that was killed")
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})

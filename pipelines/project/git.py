@@ -1,11 +1,11 @@
-"""What git knows of the project."""
+"""The state of the project in git."""
 
 import subprocess
 from pathlib import Path
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """What a git command prints in ``folder``; None where it fails, or there is no git."""
+    """The output of a git command in ``folder``; None if it fails, or git is not installed."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
     except OSError:
@@ -14,9 +14,9 @@ def git(folder: Path, *arguments: str) -> str | None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Short hash of the commit that ``folder`` is at, with "-dirty" where tracked files differ; None outside git.
+    """Short hash of the commit of ``folder``, with "-dirty" if tracked files differ from it; None outside git.
 
-    What a run itself writes (reports/, models/, dvc.lock) does not count as a difference.
+    Changes to what a run itself writes (reports/, models/, dvc.lock) do not count.
     """
     commit = git(folder, "rev-parse", "--short", "HEAD")
     outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock")]

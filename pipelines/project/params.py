@@ -49,7 +49,7 @@ def read_sections(path: Path, missing: str, damaged: str) -> dict:
 
 
 def check_params(values: dict, source: str) -> Params:
-    """Check values that were read already; ``source`` names them in messages."""
+    """Check values; ``source`` names them in messages."""
     return validated(Params, values, source)
 
 

@@ -27,7 +27,7 @@ def preset_text(name: str, path: str | None = None) -> str:
         InputError: the preset does not exist, or is not valid.
     """
     if name not in preset_names():
-        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(preset_names())}")
+        raise InputError(f"unknown preset {name!r}", f"choose one of {', '.join(preset_names())}")
     _sections(DEFAULT)
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 120

@@ -7,9 +7,9 @@ from ruamel.yaml import YAML
 
 MAX_CHARACTERS = 2**17
 MAX_VALUES = 20_000
-"""Counted with aliases expanded: ten lines of aliases can stand for billions of values."""
+"""Counted with aliases expanded, since ten lines of aliases can stand for billions of values."""
 MAX_MERGES = 30
-"""Merge keys are expanded by the parser itself, and each line of a bomb doubles their number."""
+"""Aliases in a text with merge keys: the parser itself expands those, and each line of a bomb doubles the values."""
 
 
 def read_yaml(path: Path) -> Any:

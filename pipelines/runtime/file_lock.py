@@ -11,7 +11,7 @@ from gee_core.storage.atomic_files import writing
 
 @contextmanager
 def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock ``path`` inside. Yields True, or without ``wait`` False where somebody else holds it.
+    """Hold the lock ``path`` inside. Yields whether it is held: without ``wait``, False if another process holds it.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,7 +1,4 @@
-"""Append-only files of JSON objects, one per line, each with a checksum.
-
-A line that is damaged by a kill, a power loss or the disk does not affect the others.
-"""
+"""Append-only files of JSON objects, one per line, each with a checksum: a damaged line does not affect the others."""
 
 import json
 import logging

@@ -186,12 +186,12 @@ def load_study(name: str) -> Study:
         InputError: there is no such study, or keys of it are missing, unknown, mistyped or out of range, one line each.
     """
     if name not in study_names():
-        raise InputError(f"unknown study {name!r}: choose one of {', '.join(study_names()) or '(there are none)'}")
+        raise InputError(f"unknown study {name!r}", f"choose one of {', '.join(study_names()) or '(there are none)'}")
     path = STUDIES / f"{name}.yaml"
     try:
         values = read_yaml(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML ({error})", "fix it") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold keys such as `title:` and `grid:`: see the other studies")
+        raise InputError(f"{path}: must hold keys such as `title:` and `grid:`", "see the other studies")
     return validated(Study, values, path)

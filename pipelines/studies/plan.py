@@ -94,7 +94,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     base = parse_yaml(preset_text(preset, request.data))
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
-        raise InputError(f"--seeds {n_seeds}: must be at least 1")
+        raise InputError(f"--seeds {n_seeds}", "must be at least 1")
     varied = {key for option in [*itertools.chain(*study.grid.values()), *study.cells] for key in option.set}
     if clash := varied & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
@@ -115,7 +115,7 @@ def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
             columns = dict.fromkeys(name for cell in cells for name in cell.columns)
             raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join(columns)}")
         if unknown := labels - set(known):
-            raise InputError(f"--only {column}={min(unknown)}: no such label left: choose one of {', '.join(known)}")
+            raise InputError(f"--only {column}={min(unknown)}: no such label left", f"choose one of {', '.join(known)}")
         cells = [cell for cell in cells if cell.columns.get(column) in labels]
     return cells
 
@@ -172,7 +172,7 @@ def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> 
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = _overridden(values, {"evolve.proxy_epochs": epochs}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
-        raise InputError(f"{source}: control = narrowed: network.n_genes is null: set the genes to match")
+        raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
     first = _whole_number(values, "base", "seed", source)
     for seed in range(first, first + n_seeds):
         params = check_params(_overridden(values, {"base.seed": seed}, source), source)
@@ -197,7 +197,7 @@ def _analysis_cells(study: Study, base: dict, n_seeds: int, file: str) -> Iterab
 def _whole_number(values: dict, section: str, key: str, source: str) -> int:
     value = values[section][key]
     if type(value) is not int:
-        raise InputError(f"{source}: {section}.{key} = {value!r}: must be a whole number")
+        raise InputError(f"{source}: {section}.{key} = {value!r}", "must be a whole number")
     return value
 
 
@@ -207,7 +207,7 @@ def _overridden(values: dict, overrides: Overrides, source: str) -> dict:
     for key, value in overrides.items():
         section, dot, name = key.partition(".")
         if not dot or not isinstance(changed.get(section), dict):
-            raise InputError(f"{source}: {key} = {value!r}: no such key: write section.key, with a section of params.yaml")
+            raise InputError(f"{source}: {key} = {value!r}: no such key", "write section.key, with a section of params.yaml")
         changed[section][name] = value
     return changed
 

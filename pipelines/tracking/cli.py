@@ -6,7 +6,7 @@ import typer
 
 track = typer.Typer(help="Entries that MLflow does not have yet.", no_args_is_help=True)
 
-Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also entries of processes on other machines.")]
+Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also those of other machines, where none may be running.")]
 
 
 @track.command("status")

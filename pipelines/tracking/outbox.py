@@ -1,7 +1,7 @@
-"""Keeps what a tracker has to write to MLflow on disk first: one folder in .scratch/tracking per tracker.
+"""Stores on disk what a tracker is going to write to MLflow: one folder in .scratch/tracking per tracker.
 
 entries.jsonl    the entries in order
-written.jsonl    the entries that MLflow has or refused, and the ids of runs and models that were made for them
+written.jsonl    which entries MLflow has or refused, and the ids of the runs that were made for them
 files/           copies of artifacts until they are uploaded
 """
 
@@ -64,7 +64,7 @@ class Outbox:
         return {"n": n, "kind": kind, "time": int(time.time() * 1000), **redacted(values)}
 
     def append(self, entry: dict) -> None:
-        """Write ``entry`` to disk. The first and the last entry survive a power loss at once, the others with the last one.
+        """Write ``entry`` to disk. Only the first and the last entry are flushed, so that they survive a power loss at once.
 
         Raises:
             InputError: it cannot be written to disk.
@@ -91,7 +91,7 @@ class Outbox:
         return str(kept.relative_to(self.folder))
 
     def note_written(self, entry: dict) -> None:
-        """MLflow has ``entry``: its copies of files are deleted."""
+        """Note that MLflow has ``entry``, and delete its copies of files."""
         self._note({"n": entry["n"]})
         kept = (self.folder / "files").resolve()
         for file in entry.get("files", []):
@@ -100,11 +100,11 @@ class Outbox:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def note_refused(self, entry: dict, reason: str) -> None:
-        """MLflow answers and refuses ``entry``."""
+        """Note that MLflow refused ``entry``."""
         self._note({"n": entry["n"], "refused": reason})
 
     def note_id(self, key: str, value: str) -> None:
-        """A run or model with this id was made in MLflow for ``key``."""
+        """Note the id of the run that was made in MLflow for ``key``."""
         self._note({"key": key, "id": value})
 
     def _note(self, note: dict) -> None:
@@ -130,10 +130,7 @@ class Outbox:
 
 @contextlib.contextmanager
 def one_at_a_time(root: Path, name: str, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock ``name`` of ``root`` inside. Yields whether it is held; in a folder that cannot be written, always True.
-
-    See `file_lock` for ``wait``.
-    """
+    """Hold the lock ``name`` of ``root`` inside, as `file_lock` does. If ``root`` is not writable, yields True without it."""
     with contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(file_lock(root / f"{name}.lock", wait))

@@ -19,7 +19,7 @@ LEVEL = "gee.level"
 """Tag: pipeline, stage or candidate; study or cell."""
 
 PROCESS = "gee.process"
-"""Tag: the process that a run belongs to; the run is abandoned when it is gone."""
+"""Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
 
 
 def tracking_home(project: Path) -> Path:
@@ -59,7 +59,7 @@ def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int
 
 
 def end_abandoned_runs(client, experiment_id: str) -> None:
-    """Set runs to KILLED that count as running although their process on this machine is gone."""
+    """Set runs to KILLED that still count as running, but whose process on this machine is gone."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):

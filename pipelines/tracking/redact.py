@@ -18,7 +18,7 @@ SECRETS = (
 
 MASK = "***"
 SHORTEST = 4
-"""Shorter values are hidden only inside addresses: replaced everywhere, they would garble numbers and words."""
+"""Shorter values are hidden only in addresses: replacing them everywhere would garble numbers and words."""
 
 _USER = re.compile(r"://[^/\s'\"]*@")
 _NAMED = re.compile(r"([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
