@@ -1,7 +1,6 @@
 """Real worker processes around scores that cost nothing; that real scores agree stands in the core's ``test_proxy``."""
 
 import functools
-import json
 import multiprocessing
 import os
 import signal
@@ -162,7 +161,7 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
         monkeypatch.setenv("GEE_WORKERS", n_workers)
         (tmp_path / f"{engine}{n_workers}").mkdir()
         evolved = evolve.run(params, digits, tmp_path / f"{engine}{n_workers}")
-        genotype = json.dumps(evolved.genotype, indent=2)
+        genotype = evolved.genotype.model_dump_json(indent=2)
         found[engine, n_workers] = (evolve.table(evolved.records).to_csv(), genotype, evolved.metrics)
     assert found["serial", "1"][2]["n_candidates"] == 8
     assert found["serial", "1"][2]["n_failed"] == 0
