@@ -1,6 +1,7 @@
 """Stage report: presents what the other stages measured → reports/index.html, a self-contained page, and summary.json."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -10,12 +11,17 @@ from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
+from gee_core.data.prepared import load_meta
 from gee_core.errors import InputError
 from gee_core.evolution.fitness import SWITCHES
+from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import analytic_genotype
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
+from gee_core.model.wired import ImageShape
 from gee_core.model.zoo import PAPER_RESULTS
 from gee_core.storage.atomic_files import write_atomically, write_json
+from pipelines.inputs.genotype_file import read_genotype_file
+from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import figures
@@ -42,15 +48,17 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
 
 def render(params: Params, summary: dict, reports: Path, models: Path, prepared: Path) -> str:
     """The page as HTML."""
-    meta = read_json(prepared / "meta.json", "class_names", "num_classes", "in_channels", "n_train", "n_test")
-    genotype = read_json(models / "evolve/genotype.json", "network")
+    with remedy(REMEDY):
+        meta = load_meta(prepared)
+    with reading(path := models / "evolve/genotype.json", "a genotype"):
+        genotype = read_genotype_file(path)
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
     clean_accuracy = read_json(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
     tables = read_tables(reports)
     net = network_shape(params, meta)
-    wiring = wiring_table(genotype, net, params.network.n_genes)
-    values = table_values(tables, meta["class_names"])
-    svgs = draw(tables, wiring, meta["class_names"], clean_accuracy)
+    wiring = wiring_table(genotype.genotype, net, params.network.n_genes)
+    values = table_values(tables, meta.class_names)
+    svgs = draw(tables, wiring, meta.class_names, clean_accuracy)
     template = environment().get_template("report.html")
     return template.render(
         params=params,
@@ -71,7 +79,7 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
     )
 
 
-def draw(tables: dict, wiring: pd.DataFrame, class_names: list[str], clean_accuracy: float) -> dict[str, str]:
+def draw(tables: dict, wiring: pd.DataFrame, class_names: Sequence[str], clean_accuracy: float) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text."""
     svgs = {
         "training": figures.training_curve(tables["history"]),
@@ -88,7 +96,7 @@ def draw(tables: dict, wiring: pd.DataFrame, class_names: list[str], clean_accur
     return svgs
 
 
-def table_values(tables: dict, class_names: list[str]) -> dict:
+def table_values(tables: dict, class_names: Sequence[str]) -> dict:
     """The values that the page's tables and sentences take from the stages' tables."""
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
     failed = candidates.loc[candidates["status"] != "ok", "status"]
@@ -133,42 +141,38 @@ def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def network_shape(params: Params, meta: dict) -> SpikingNetwork:
+def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
     """The trained network without genes and without values in its tensors, for its shapes and names."""
-    size, width = meta["image_size"], params.network.width
+    sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     with torch.device("meta"):
-        return build_network(params.network.name, meta["num_classes"], meta["in_channels"], size, None, width)
+        return build_network(params.network.name, *sizes, None, params.network.width)
 
 
-def wiring_table(genotype: dict, net: SpikingNetwork, n_genes: int | None) -> pd.DataFrame:
+def wiring_table(genotype: Genotype | None, net: SpikingNetwork, n_genes: int | None) -> pd.DataFrame:
     """One row per σ of the winner: ``encoding, layer, sigma, analytic``; no row for a plain network.
 
     Raises:
         InputError: the genotype is another network's.
     """
-    if n_genes is None or genotype.get("sigma_O") is None:
+    if n_genes is None or genotype is None:
         return pd.DataFrame(columns=["encoding", "layer", "sigma", "analytic"])
-    chain, sigma_X = net.conv_chain(), genotype.get("sigma_X")
-    sigmas = [genotype["sigma_O"], *(sigma_X if isinstance(sigma_X, list) else [None])]
-    with remedy("delete it and run `dvc repro`"):
-        if not all(type(sigma) in (int, float) and sigma > 0 for sigma in sigmas):
-            raise InputError("models/evolve/genotype.json: its σ's must be positive numbers")
-        if len(sigmas) != 1 + len(chain):
-            found = f"{len(sigmas) - 1} σ's for {len(chain)} encodings"
-            raise InputError(f"models/evolve/genotype.json: {found}, so it is another network's")
+    chain = net.conv_chain()
+    if len(genotype.sigma_X) != len(chain):
+        found = f"{len(genotype.sigma_X)} σ's for {len(chain)} encodings, so it is another network's"
+        raise InputError(f"models/evolve/genotype.json: {found}", "delete it and run `dvc repro`")
     names = {module: name for name, module in net.named_modules()}
     analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes)
     return pd.DataFrame(
         {
             "encoding": ["O", *(f"X{i}" for i in range(len(chain)))],
             "layer": ["gene interactions, all layers", *(names[conv] for conv in chain)],
-            "sigma": sigmas,
+            "sigma": [genotype.sigma_O, *genotype.sigma_X],
             "analytic": [analytic.sigma_O, *analytic.sigma_X],
         }
     )
 
 
-def confusions(confusion: pd.DataFrame, class_names: list[str]) -> list[dict]:
+def confusions(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[dict]:
     """The five most frequent mistakes: ``actual, predicted, count, of`` (test images of the actual class)."""
     counts = figures.confusion_counts(confusion, class_names)
     of, n = counts.sum(axis=1), len(counts)

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 
 from gee_core.data.image_files import decode
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from gee_core.storage.json_object import read_json_model
 
@@ -39,7 +39,7 @@ def _logits(onnx_path: Path, x: np.ndarray) -> np.ndarray:
     except OSError as error:
         raise InputError(f"{onnx_path}: cannot be read ({error.strerror})", REMEDY) from None
     except Exception as error:  # ONNX Runtime's errors have no other common base
-        raise InputError(f"{onnx_path}: damaged ({' '.join(str(error).split())[:200]})", REMEDY) from None
+        raise InputError(f"{onnx_path}: damaged ({in_short(error)})", REMEDY) from None
     return logits
 
 

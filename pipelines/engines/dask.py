@@ -24,7 +24,7 @@ import torch
 from distributed import Client, KilledWorker, LocalCluster, get_worker
 from distributed.core import Status
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 from gee_core.evolution.proxy import forget_images
 from gee_core.hardware import keep_freed_memory
 from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
@@ -183,8 +183,7 @@ def connect(address: str) -> Client:
     try:
         return Client(found, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({reason})", remedy) from None
+        raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({in_short(error)})", remedy) from None
 
 
 def check_here(requirements: WorkerRequirements, dask_worker=None) -> str:

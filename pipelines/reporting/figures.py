@@ -1,5 +1,7 @@
 """The report's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -174,7 +176,7 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
 
 
 @svg
-def confusion_matrix(confusion: pd.DataFrame, class_names: list[str]) -> tuple[Figure, str]:
+def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tuple[Figure, str]:
     """Share of every actual class (row) that was predicted as each class (column); columns ``actual``, ``predicted``."""
     n = len(class_names)
     counts = confusion_counts(confusion, class_names)
@@ -204,7 +206,7 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: list[str]) -> tuple[F
     return figure, f"Confusion matrix of {n} classes, rows normalised."
 
 
-def confusion_counts(confusion: pd.DataFrame, class_names: list[str]) -> np.ndarray:
+def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
     """Number of test images by actual (row) and predicted (column) class, (K, K)."""
     index = pd.Index(class_names)
     counts = np.zeros((len(index), len(index)), dtype=np.int64)

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 
+from gee_core.errors import in_short
 from gee_core.storage import atomic_files as files
 
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
@@ -23,7 +24,7 @@ def user_message(error: BaseException) -> str | None:
         named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
         return f"{named}{os.strerror(error.errno).lower()}: {REMEDIES[error.errno]}"
     if out_of_memory(error):
-        return f"out of memory ({' '.join(str(error).split())[:120] or type(error).__name__}): {MEMORY}"
+        return f"out of memory ({in_short(error, 120)}): {MEMORY}"
     return None
 
 

@@ -57,20 +57,23 @@ def write_inputs(root, classes=tuple("0123456789"), n_generations=2, population=
         path.write_bytes((values.to_csv(index=False) if is_table else json.dumps(values)).encode())
 
     classes = list(classes)
-    meta = {"class_names": classes, "num_classes": len(classes), "in_channels": 1, "image_size": 8}
-    put("prepared/meta.json", meta | {"dataset": "digits", "n_train": 1437, "n_test": 2 * len(classes)})
+    meta = {"class_names": classes, "num_classes": len(classes), "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+    meta |= {"dataset": "digits", "source": "scikit-learn digits", "stream": False}
+    files = ["holdout.npy", *(f"{split}_{what}.npy" for split in ("train", "test") for what in ("images", "labels"))]
+    counts = {"n_train": 1437, "n_test": 2 * len(classes), "n_holdout": 287}
+    put("prepared/meta.json", meta | counts | {"sha256": dict.fromkeys(files, "0")})
     if plain:
         put("reports/evolve/candidates.csv", pd.DataFrame(columns=["generation", "index", "status", "fitness"]))
         put("reports/evolve/metrics.json", {"n_candidates": 0})
         empty = dict.fromkeys(["sigma_O", "sigma_X", "generation", "index", "fitness"])
-        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": None, "seed": 1} | empty)
+        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": None, "form": "per_layer", "seed": 1} | empty)
     else:
         table = candidates(n_generations, population)
         put("reports/evolve/candidates.csv", table)
         best = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.75, "n_candidates": len(table)}
         put("reports/evolve/metrics.json", best)
         sigmas = {"sigma_O": 0.123, "sigma_X": [0.1] * L, "seed": 1, "generation": 0, "index": 0, "fitness": 0.25}
-        put("models/evolve/genotype.json", {"network": "resnet19"} | sigmas)
+        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": 24, "form": "per_layer"} | sigmas)
     put("reports/train/history.csv", pd.DataFrame({"epoch": range(epochs), "train_loss": 1.0, "train_accuracy": 0.5}))
     layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}
     decode = np.nan if plain else 1e-3

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -133,7 +134,7 @@ def test_a_run_on_the_papers_data_stands_in_the_papers_column(tmp_path, no_figur
 
 
 def test_layers_that_genes_do_not_save_on_are_counted(default, tmp_path, no_figures):
-    net = network_shape(PARAMS, {"num_classes": 10, "in_channels": 1, "image_size": 8})
+    net = network_shape(PARAMS, SimpleNamespace(num_classes=10, in_channels=1, image_size=8))
     assert [conv.in_channels for conv in net.conv_chain()][:3] == [1, 32, 32]
     assert "in 0 of 16 encoded layers" in Page(default[2]).text
     text = Page(make(tmp_path, changed(network={"n_genes": 40}))[1]).text

@@ -37,7 +37,10 @@ def test_a_genotype_with_a_word_for_a_number_is_refused_and_nothing_is_written(t
     path = tmp_path / "models/evolve/genotype.json"
     assert "0.123" in path.read_text()
     path.write_text(path.read_text().replace("0.123", '"wide"', 1))
-    with pytest.raises(InputError, match=r"^[^\n]*genotype\.json: its σ's must be positive numbers[^\n]*dvc repro"):
+    with pytest.raises(
+        InputError,
+        match=r"^[^\n]*genotype\.json: cannot be read as a genotype \(sigma_O: Input should be a valid number[^\n]*dvc repro",
+    ):
         run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
     assert not (tmp_path / "reports/summary.json").exists() and not (tmp_path / "reports/index.html").exists()
 
