@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.halving import finalists
 from gee_core.evolution.loop import Record, evolve, population_size, winner
 from gee_core.evolution.proxy import ProxyTask, checkpoint_name
+from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
@@ -77,8 +78,8 @@ def run(
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
 
     with (open_scorer or Workers)(task) as scorer:
-        start, known = start_genotype(params, load_meta(prepared)), read_known(log)
-        records = evolve(params.evolve, start, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
+        space, known = search_space(params, load_meta(prepared)), read_known(log)
+        records = evolve(params.evolve, space, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
     try:
         best = winner(records, params.evolve)
     except ValueError as error:
@@ -102,19 +103,27 @@ def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
 
 
 def analytic_genotype(params: Params, meta: Meta) -> Genotype:
-    """The σ's that give the weights He's variance."""
-    return wired_network(params.network, meta, None, 0).genome.analytic_genotype()
+    """The σ's that give the weights He's variance, with the shape of `network.init`."""
+    analytic = wired_network(params.network, meta, None, 0).genome.analytic_genotype()
+    return replace(analytic, shape=params.network.shape)
 
 
 def start_genotype(params: Params, meta: Meta) -> Genotype:
-    """The σ's at which the search starts: those of `evolve.start`, or the analytic ones."""
+    """The genotype at which the search starts, by `evolve.start`."""
     analytic = analytic_genotype(params, meta)
+    if params.evolve.start == "unit":
+        return replace(analytic, sigma_O=1.0, sigma_X=(1.0,) * len(analytic.sigma_X))
     return load_start(params, len(analytic.sigma_X)) or analytic
+
+
+def search_space(params: Params, meta: Meta) -> SearchSpace:
+    """The genes that evolve searches, around its start."""
+    return SearchSpace(params.searched_genes(), start_genotype(params, meta), params.evolve.bound)
 
 
 def n_candidates(params: Params, meta: Meta) -> int:
     """How many candidates the evolution of ``params`` has."""
-    per_generation = population_size(params.evolve, start_genotype(params, meta), params.base.seed)
+    per_generation = population_size(params.evolve, search_space(params, meta), params.base.seed)
     return per_generation * (params.evolve.n_generations if per_generation > 1 else 1)
 
 
@@ -124,10 +133,12 @@ def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
     common |= {"variant": params.evolve.variant, "form": params.evolve.genotype}
     if best is None:
         return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
-    c, start = best.candidate, params.evolve.start
+    c, start = best.candidate, params.evolve.start_file
     return GenotypeFile(
         **common,
-        **asdict(c.genotype),
+        sigma_O=c.genotype.sigma_O,
+        sigma_X=c.genotype.sigma_X,
+        shape=c.genotype.shape,
         seed=c.seed,
         generation=c.generation,
         index=c.index,

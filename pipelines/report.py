@@ -14,8 +14,7 @@ from gee_core.config import Params
 from gee_core.data.prepared import load_meta
 from gee_core.errors import InputError
 from gee_core.evolution.fitness import SWITCHES
-from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import analytic_genotype
+from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.wired import ImageShape
 from gee_core.model.zoo import PAPER_RESULTS
@@ -145,7 +144,7 @@ def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
     """The trained network without genes and without values in its tensors, for its shapes and names."""
     sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     with torch.device("meta"):
-        return build_network(params.network.name, *sizes, None, params.network.width)
+        return build_network(params.network.name, *sizes, None, params.network.width, block=params.network.block)
 
 
 def wiring_table(genotype: Genotype | None, net: SpikingNetwork, n_genes: int | None) -> pd.DataFrame:

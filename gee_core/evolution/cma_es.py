@@ -14,22 +14,22 @@ from gee_core.seeding import derive_seed
 
 
 class Search:
-    """Minimises a function of log σ within bounds around a start.
+    """Minimises a function of a vector within bounds.
 
     Args:
         start: the centre of the initial distribution, (n,), and also the first candidate of the first generation.
         step: initial standard deviation, the same in every direction.
-        half_width: every coordinate stays within ``start ± half_width``.
+        bounds: the least and the greatest value of every coordinate, each (n,).
         population_size: candidates per generation; None for CMA-ES's own 4 + ⌊3 ln n⌋.
         seed: of all draws; NumPy's global generator is not used.
     """
 
-    def __init__(self, start: np.ndarray, step: float, half_width: float, population_size: int | None, seed: int):
+    def __init__(self, start: np.ndarray, step: float, bounds: tuple[np.ndarray, np.ndarray], population_size: int | None, seed: int):
         random = np.random.RandomState(derive_seed(seed, "cma") % 2**32)
         options = {
             "seed": np.nan,  # else cma reseeds NumPy's global generator
             "randn": random.randn,
-            "bounds": [list(start - half_width), list(start + half_width)],
+            "bounds": [list(side) for side in bounds],
             "verbose": -9,
             "verb_disp": 0,
             "verb_log": 0,

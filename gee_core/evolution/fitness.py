@@ -11,6 +11,7 @@ from torch import Tensor
 SWITCHES: dict[str, tuple[bool, bool]] = {
     "random": (False, False),
     "analytic": (False, False),
+    "random_search": (True, True),
     "baseline": (False, False),
     "baseline+R_T": (True, False),
     "baseline+R_S": (False, True),
@@ -18,8 +19,8 @@ SWITCHES: dict[str, tuple[bool, bool]] = {
 }
 """Whether a variant rewards R_T and R_S (Table 4)."""
 
-EVOLVES = {"random": False, "analytic": False, "baseline": True, "baseline+R_T": True, "baseline+R_S": True, "ste": True}
-"""Whether a variant searches or scores one fixed wiring."""
+FIXED = ("random", "analytic")
+"""The variants that score one fixed wiring; the others search."""
 
 
 def temporal_difference(o_TBK: Tensor) -> Tensor:

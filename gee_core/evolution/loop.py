@@ -3,16 +3,15 @@
 Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.cma_es import Search
-from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
+from gee_core.evolution.fitness import FIXED, fitness, regulariser_decay
 from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
-from gee_core.evolution.search_vector import from_vector, to_vector
+from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -46,19 +45,19 @@ Known = Mapping[tuple[int, ...], tuple[Score, float]]
 """Scores and seconds by ``Candidate.place``."""
 
 
-def population_size(cfg: EvolveConfig, start: Genotype, seed: int) -> int:
+def population_size(cfg: EvolveConfig, space: SearchSpace, seed: int) -> int:
     """Candidates per generation: 1 for a variant that does not evolve."""
-    return make_search(cfg, start, seed).population_size if EVOLVES[cfg.variant] else 1
+    return 1 if cfg.variant in FIXED else make_search(cfg, space, seed).population_size
 
 
-def make_search(cfg: EvolveConfig, start: Genotype, seed: int) -> Search:
-    """CMA-ES in log σ, centred on ``start``."""
-    return Search(to_vector(start, cfg.genotype), cfg.sigma, math.log(cfg.bound), cfg.population_size, seed)
+def make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
+    """CMA-ES within ``space``, centred on its start."""
+    return Search(space.start_vector(), cfg.sigma, space.bounds(), cfg.population_size, seed)
 
 
 def evolve(
     cfg: EvolveConfig,
-    start: Genotype,
+    space: SearchSpace,
     seed: int,
     score_all: ScoreAll,
     known: Known | None = None,
@@ -70,7 +69,7 @@ def evolve(
 
     Args:
         cfg: the `evolve` section.
-        start: where the search starts: the analytic wiring, or an earlier best. The variant ``analytic`` scores it alone.
+        space: the genes that are searched, and the genotype where the search starts. The variant ``analytic`` scores it alone.
         seed: of the search and of every candidate's wiring.
         score_all: scores candidates of a generation, each up to the epochs it names.
         known: scores and seconds, by ``Candidate.place``, that an interrupted run of the same configuration measured. They
@@ -81,7 +80,7 @@ def evolve(
             has one per epoch.
     """
     records: list[Record] = []
-    for generation, candidates, tell in _generations(cfg, start, seed):
+    for generation, candidates, tell in _generations(cfg, space, seed):
         decay = regulariser_decay(generation, cfg.tau_lambda)
         done = _score_generation(cfg, candidates, decay, score_all, known or {}, on_record, on_score)
         in_order = [done[candidate.index] for candidate in candidates]
@@ -134,20 +133,19 @@ def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, 
 
 
 def _generations(
-    cfg: EvolveConfig, start: Genotype, seed: int
+    cfg: EvolveConfig, space: SearchSpace, seed: int
 ) -> Iterable[tuple[int, list[Candidate], Callable[[list[float]], None]]]:
-    n_encodings = len(start.sigma_X)
-
     def candidate(generation: int, index: int, genotype: Genotype) -> Candidate:
         return Candidate(generation, index, derive_seed(seed, "candidate", generation, index) % 2**31, genotype)
 
-    if not EVOLVES[cfg.variant]:
-        fixed = start if cfg.variant == "analytic" else Genotype(1.0, (1.0,) * n_encodings)
+    if cfg.variant in FIXED:
+        start = space.start
+        fixed = start if cfg.variant == "analytic" else replace(start, sigma_O=1.0, sigma_X=(1.0,) * len(start.sigma_X))
         yield 0, [candidate(0, 0, fixed)], lambda values: None
         return
-    search = make_search(cfg, start, seed)
+    search = make_search(cfg, space, seed)
     for generation in range(cfg.n_generations):
-        genotypes = [from_vector(x, cfg.genotype, n_encodings) for x in search.ask()]
+        genotypes = [space.genotype(x) for x in search.ask()]
         yield generation, [candidate(generation, i, genotype) for i, genotype in enumerate(genotypes)], search.tell
 
 

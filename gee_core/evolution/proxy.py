@@ -24,7 +24,7 @@ from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
 from gee_core.training.resume import SAVE_SECONDS, Resumable
-from gee_core.training.schedule import adamw
+from gee_core.training.schedule import Plasticity, adamw
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
     net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
     recipe = proxy_recipe(task.evolve, meta.normalise, compute, len(train), candidate.seed)
-    optimizer = adamw(net, task.evolve.weight_decay)
+    optimizer = adamw(net, task.evolve.weight_decay, Plasticity(task.evolve.lr_X, task.evolve.lr_O))
     n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.epochs
     identity = {"seed": candidate.seed, "sigmas": candidate.genotype.as_dict()}

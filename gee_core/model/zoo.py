@@ -11,7 +11,7 @@ P = "P"
 
 @dataclass(frozen=True)
 class Block:
-    """A residual basic block; its shortcut is a plain 1x1 convolution where stride or channels change."""
+    """A residual basic block; its shortcut is a 1x1 convolution, not encoded, where stride or channels change."""
 
     channels: int
     stride: int = 1
@@ -51,6 +51,23 @@ NETWORKS: dict[str, NetworkSpec] = {
     "resnet19": NetworkSpec(128, _stages((3, 3, 2), (128, 256, 512)), hidden=256),
     "resnet34": NetworkSpec(64, _stages((3, 4, 6, 3), (64, 128, 256, 512)), imagenet_stem=True),
 }
+
+def default_block(name: str) -> str | None:
+    """The form of the residual blocks of a network of ``NETWORKS``, ``pre``; None where it has none."""
+    return "pre" if any(isinstance(layer, Block) for layer in NETWORKS[name].body) else None
+
+
+def scaled(channels: int, width: float) -> int:
+    """A channel count of the table at a width."""
+    return max(1, round(channels * width))
+
+
+def encoded_channels(name: str, width: float = 1.0) -> list[int]:
+    """[C_0 … C_L]: outputs of the stem and of every 3x3 convolution, whose neurons have encodings."""
+    spec = NETWORKS[name]
+    counts = [[layer.channels] * 2 if isinstance(layer, Block) else [layer] for layer in spec.body if not isinstance(layer, str)]
+    return [scaled(channels, width) for channels in [spec.stem, *sum(counts, [])]]
+
 
 PAPER_RESULTS: tuple[dict, ...] = (
     # Table 2 (top-1 %, CIFAR-10 / CIFAR-100) and Table 1 (ImageNet), the rows of the paper's own method.

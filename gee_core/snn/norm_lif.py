@@ -36,6 +36,11 @@ class NormLIF(nn.Module):
         x = self.norm(x)
         return self.lif(x if residual is None else x + residual)
 
+    def summed(self, stream: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
+        """(``stream + branch``, the spikes that it drives), each (T*B, C, H, W) as the arguments are."""
+        stream = stream + branch
+        return stream, self(stream)
+
     def repeated(self, x: Tensor) -> Tensor:
         """Spikes (T*B, C, H, W) where a convolution's output (B, C, H, W) is the same at every step."""
         if self._fuses(x, None):

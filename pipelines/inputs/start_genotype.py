@@ -12,18 +12,18 @@ from pipelines.project.paths import GENOTYPE
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
-    """The σ's in `evolve.start`, or None where it is null; ``n_encodings`` = L + 1, if known, is compared with them.
+    """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared with them.
 
     Raises:
         InputError: the file is missing, damaged, of another network or form, or in a folder that DVC empties.
     """
-    if params.evolve.start is None:
+    if params.evolve.start_file is None:
         return None
-    path = Path(params.evolve.start)
+    path = Path(params.evolve.start_file)
     named = f"evolve.start = {path}"
     if path.resolve().is_relative_to(GENOTYPE.parent.resolve()):
         raise InputError(f"{named}: DVC empties {GENOTYPE.parent} before evolve runs", "name a copy elsewhere")
-    with remedy("name a genotype.json of an earlier evolve, or null"):
+    with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
             found = read_genotype_file(path)
             if found.genotype is None:
@@ -42,12 +42,12 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
 
 def start_files(params: Params) -> list[Path]:
     """The file in `evolve.start`, if any, that a search depends on."""
-    return [] if params.evolve.start is None else [Path(params.evolve.start)]
+    return [] if params.evolve.start_file is None else [Path(params.evolve.start_file)]
 
 
 def start_sha256(params: Params) -> str | None:
-    """The checksum of the file in `evolve.start`, or None where it is null."""
-    return None if params.evolve.start is None else sha256(Path(params.evolve.start))
+    """The checksum of the file in `evolve.start`, or None where it names none."""
+    return None if params.evolve.start_file is None else sha256(Path(params.evolve.start_file))
 
 
 def check_unchanged(params: Params) -> None:

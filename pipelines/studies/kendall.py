@@ -4,7 +4,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from gee_core.config import EvolveConfig
-from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
+from gee_core.evolution.fitness import FIXED, SWITCHES, fitness, regulariser_decay
 from pipelines.studies.plan import EPOCHS
 
 FITNESS = "fitness"
@@ -31,8 +31,8 @@ def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFra
         scores = list(zip(ok["L_ce"], ok["R_T"], ok["R_S"], strict=True))
         rankings = {
             variant: [-fitness(*score, decay, cfg.a, cfg.b, variant) for score in scores]
-            for variant, evolves in EVOLVES.items()
-            if evolves
+            for variant in SWITCHES
+            if variant not in (*FIXED, "random_search")
         }
         rankings[PROXY_ACCURACY] = ok["proxy_accuracy"].tolist()
         for name, ranking in rankings.items():

@@ -108,7 +108,7 @@ def forget(cell: Cell) -> None:
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
     """Its key holds the wiring, not the evolution that found it."""
-    wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
+    wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
     return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
@@ -189,6 +189,7 @@ def _record(record: Record, winner: dict) -> dict:
     score = {name: None if value != value else value for name, value in asdict(record.score).items()}
     c = record.candidate
     own = {"sigma_O": c.genotype.sigma_O, "sigma_X": list(c.genotype.sigma_X), "seed": c.seed}
+    own |= {"shape": c.genotype.shape.model_dump()}
     return score | {"genotype": winner | own | {"generation": c.generation, "index": c.index, "fitness": None}}
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gee_core.genome.wiring import analytic_genotype
+from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
 from pipelines.report import as_yaml, confusions, network_shape, paper_rows
