@@ -108,7 +108,6 @@ class EvolveConfig(Section):
         population = self.population_size or 4 + math.floor(3 * math.log(n_searched))
         if self.rescore is not None and self.rescore.top > population:
             raise ValueError(
-                f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates: set it to {population} or less"
+                f"evolve.rescore.top = {self.rescore.top} is more than the {population} candidates of a generation: "
+                f"set it to {population} or less"
             )
-
-

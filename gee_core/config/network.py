@@ -1,10 +1,11 @@
 """The section `network`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from gee_core.config.section import Positive, Scale, Section
+from gee_core.config.searched import BRANCH_GENES
+from gee_core.config.section import Scale, Section
 from gee_core.config.shape import Shape
 from gee_core.model.zoo import NETWORKS, default_block
 
@@ -74,6 +75,16 @@ class NetworkConfig(NetworkStructure):
     """Genes of shape at which the initial wiring starts, and which evolve keeps unless it searches them; in a plain network,
     of the initial weights. Genes that are not named are neutral; null: all of them, Gaussian draws."""
 
+    @field_validator("init")
+    @classmethod
+    def _init_has_a_use(cls, init: Shape | None, info: ValidationInfo) -> Shape | None:
+        name = info.data.get("name")
+        for gene in BRANCH_GENES:
+            if init is not None and name and default_block(name) is None and getattr(init, gene) != getattr(Shape(), gene):
+                value = getattr(init, gene)
+                raise ValueError(f"{gene} = {value} acts on residual blocks, and {name} has none: leave it out")
+        return init
+
     @property
     def shape(self) -> Shape:
         """`init`, neutral where it is null."""
@@ -82,9 +93,3 @@ class NetworkConfig(NetworkStructure):
     def structure(self) -> NetworkStructure:
         """What a checkpoint says about the network."""
         return NetworkStructure.model_validate(self.model_dump(exclude={"init"}))
-
-    @model_validator(mode="after")
-    def _init_has_a_use(self) -> Self:
-        if self.block is None and (self.shape.gamma_end != 1.0 or self.shape.slope != 0.0):
-            raise ValueError(f"init: gamma_end and slope act on residual blocks, which {self.name} has not: leave them out")
-        return self

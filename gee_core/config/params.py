@@ -68,7 +68,7 @@ class TrainConfig(Section):
     lr_min: Weight
     """Learning rate at the end of the cosine."""
     lr_X: Scale
-    """Factor on the learning rate of X: its plasticity. In front of batch norm, the σ of a layer acts as 1/σ² here."""
+    """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
     lr_O: Scale
     """Factor on the learning rate of O."""
     warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)]

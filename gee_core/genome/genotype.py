@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from gee_core.config import Shape
 
 TRUNCATION = 2.0
@@ -43,6 +41,8 @@ def analytic_genotype(channels: Sequence[int], n_genes: int, kernel_positions: i
         n_genes: g.
         kernel_positions: k².
     """
+    import numpy as np  # here, since who only reads genotypes needs none
+
     fan_in = kernel_positions * np.asarray(channels[:-1], dtype=float)
     log_product = 0.5 * np.log(2 / (fan_in * n_genes**2 * TRUNCATED_VARIANCE**3))  # log(σ_O·σ_l·σ_{l-1})
     n_layers = len(channels) - 1

@@ -42,7 +42,9 @@ def draw_genes(
     O = drawn(n_genes, n_genes, sigma=genotype.sigma_O)
     X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in zip(channels, genotype.sigma_X, strict=True)]
     if shape.rho:  # further draws come last, so that no gene moves those above
-        X = [_correlated(x, drawn(C, n_genes, sigma=s), shape.rho) for x, C, s in zip(X, channels, genotype.sigma_X, strict=True)]
+        X = [
+            _correlated(x, drawn(C, n_genes, sigma=s), shape.rho) for x, C, s in zip(X, channels, genotype.sigma_X, strict=True)
+        ]
     X = [flattened_spectrum(x, shape.omega_X) for x in X]
     if shape.kappa:
         centre = int(squared_distances(kernel_size).argmin())

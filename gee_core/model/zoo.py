@@ -52,6 +52,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     "resnet34": NetworkSpec(64, _stages((3, 4, 6, 3), (64, 128, 256, 512)), imagenet_stem=True),
 }
 
+
 def default_block(name: str) -> str | None:
     """The form of the residual blocks of a network of ``NETWORKS``, ``pre``; None where it has none."""
     return "pre" if any(isinstance(layer, Block) for layer in NETWORKS[name].body) else None
@@ -65,8 +66,9 @@ def scaled(channels: int, width: float) -> int:
 def encoded_channels(name: str, width: float = 1.0) -> list[int]:
     """[C_0 … C_L]: outputs of the stem and of every 3x3 convolution, whose neurons have encodings."""
     spec = NETWORKS[name]
-    counts = [[layer.channels] * 2 if isinstance(layer, Block) else [layer] for layer in spec.body if not isinstance(layer, str)]
-    return [scaled(channels, width) for channels in [spec.stem, *sum(counts, [])]]
+    layers = [layer for layer in spec.body if not isinstance(layer, str)]
+    body = [C for layer in layers for C in ([layer.channels] * 2 if isinstance(layer, Block) else [layer])]
+    return [scaled(channels, width) for channels in [spec.stem, *body]]
 
 
 PAPER_RESULTS: tuple[dict, ...] = (

@@ -22,10 +22,12 @@ def cosine_with_warmup(step: int, n_steps: int, n_warmup: int, lr: float, lr_min
 
 @dataclass(frozen=True)
 class Plasticity:
-    """Factors on the learning rates of the genes."""
+    """Factors on the learning rates of the genes, and so on their weight decay, which acts in proportion to these rates."""
 
     X: float = 1.0
+    """Of X_0 … X_L."""
     O: float = 1.0
+    """Of O."""
 
 
 def adamw(net: nn.Module, weight_decay: float, plasticity: Plasticity = Plasticity()) -> torch.optim.AdamW:
@@ -33,9 +35,7 @@ def adamw(net: nn.Module, weight_decay: float, plasticity: Plasticity = Plastici
     return torch.optim.AdamW(_groups(net, weight_decay, plasticity), fused=True)
 
 
-def sgd(
-    net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()
-) -> torch.optim.SGD:
+def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> torch.optim.SGD:
     """SGD, with Nesterov's momentum unless it is 0; the same parameters decay. The learning rate is set at every step."""
     groups = _groups(net, weight_decay, plasticity)
     return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)

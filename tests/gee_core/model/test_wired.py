@@ -10,8 +10,8 @@ import gee_core
 from gee_core.config import NetworkConfig
 from gee_core.genome import encoding
 from gee_core.genome.encoding import decode, encode, genome_of
-from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import TRUNCATED_VARIANCE, truncated_normal_
+from gee_core.genome.genotype import TRUNCATED_VARIANCE, Genotype
+from gee_core.genome.wiring import truncated_normal_
 from gee_core.model.network import SpikingNetwork, build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
