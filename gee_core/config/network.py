@@ -78,11 +78,11 @@ class NetworkConfig(NetworkStructure):
     @field_validator("init")
     @classmethod
     def _init_has_a_use(cls, init: Shape | None, info: ValidationInfo) -> Shape | None:
-        name = info.data.get("name")
+        if init is None or "name" not in info.data or default_block(info.data["name"]) is not None:
+            return init
         for gene in BRANCH_GENES:
-            if init is not None and name and default_block(name) is None and getattr(init, gene) != getattr(Shape(), gene):
-                value = getattr(init, gene)
-                raise ValueError(f"{gene} = {value} acts on residual blocks, and {name} has none: leave it out")
+            if (value := getattr(init, gene)) != getattr(Shape(), gene):
+                raise ValueError(f"{gene} = {value} acts on residual blocks, and {info.data['name']} has none: leave it out")
         return init
 
     @property

@@ -1,7 +1,7 @@
 """The genes of shape that act on a network and not on the draws of X and O: γ_0, γ_end and the slope of the branches."""
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
@@ -26,15 +26,12 @@ def shape_network(net: nn.Module, shape: Shape) -> None:
     Raises:
         ValueError: γ_end or the slope is not neutral, and ``net`` does not say where its residual branches end.
     """
-    if shape.gamma_0 != 1.0:
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d) and module.affine:
-                module.weight.mul_(shape.gamma_0)
-    if shape.gamma_end == 1.0 and shape.slope == 0.0:
-        return
     ends = net.branch_ends() if isinstance(net, Branched) else []
-    if not ends:
+    if not ends and (shape.gamma_end, shape.slope) != (1.0, 0.0):
         raise ValueError("gamma_end and slope act on residual branches, which the network does not name: leave them out")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            module.weight.mul_(shape.gamma_0)
     for branch, (norm, conv) in enumerate(ends):
         norm.weight.mul_(shape.gamma_end)
         depth = branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0
@@ -44,5 +41,5 @@ def shape_network(net: nn.Module, shape: Shape) -> None:
 def _gain(conv: nn.Conv2d) -> torch.Tensor:
     """What the size of a convolution's weight is proportional to: its X_l where it is encoded, else the weight itself."""
     if parametrize.is_parametrized(conv, "weight"):
-        return conv.parametrizations.weight.original  # type: ignore[union-attr]
+        return cast(Any, conv).parametrizations.weight.original
     return conv.weight

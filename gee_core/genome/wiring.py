@@ -39,12 +39,12 @@ def draw_genes(
         return truncated_normal_(torch.empty(size, device=generator.device), sigma, generator)
 
     K, shape = kernel_size[0] * kernel_size[1], genotype.shape
+    layers = list(zip(channels, genotype.sigma_X, strict=True))
     O = drawn(n_genes, n_genes, sigma=genotype.sigma_O)
-    X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in zip(channels, genotype.sigma_X, strict=True)]
+    X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in layers]
     if shape.rho:  # further draws come last, so that no gene moves those above
-        X = [
-            _correlated(x, drawn(C, n_genes, sigma=s), shape.rho) for x, C, s in zip(X, channels, genotype.sigma_X, strict=True)
-        ]
+        common = [drawn(C, n_genes, sigma=sigma) for C, sigma in layers]
+        X = [_correlated(x, shared, shape.rho) for x, shared in zip(X, common, strict=True)]
     X = [flattened_spectrum(x, shape.omega_X) for x in X]
     if shape.kappa:
         centre = int(squared_distances(kernel_size).argmin())

@@ -110,5 +110,4 @@ def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
 
 def _built(network: NetworkStructure, shape: ImageShape, seed: int) -> SpikingNetwork:
     sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    form = {"block": network.block, "pool": network.pool}
-    return build_network(network.name, *sizes, None, network.width, seed, **form, **network.lif())
+    return build_network(network.name, *sizes, None, network.width, seed, network.block, network.pool, **network.lif())
