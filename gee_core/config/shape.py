@@ -10,8 +10,8 @@ from gee_core.config.section import Section
 class Shape(Section):
     """The shape of the initial draws; a gene that is not named is neutral, and a neutral gene changes no bit of them.
 
-    Batch norm removes what a σ does to the layer before it, but not what these genes do. In a plain network ω_X, β and ρ shape
-    the weights themselves, and ω_O, α and κ, which have nothing to act on, are left out.
+    Batch norm removes the effect of a σ, but not that of these genes. In a plain network ω_X, β and ρ shape the weights
+    themselves, and ω_O, α and κ, which have nothing to act on, are left out.
     """
 
     omega_O: Annotated[float, Field(ge=0, le=1)] = 0.0

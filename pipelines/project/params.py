@@ -80,7 +80,7 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
     place, kind, value = ".".join(map(_in_short, problem["loc"])), problem["type"], problem["input"]
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     if not place:
         return message
     if kind == "missing":

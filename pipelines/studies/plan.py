@@ -133,7 +133,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
     params, meta = cell.params, _meta(prepared)
     full = plain_parameters(params.network, meta)
     if cell.control is not None:
-        changes = {"network.n_genes": None, "evolve.variant": "analytic"}
+        changes = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
         if cell.control == "narrowed":
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:

@@ -44,6 +44,26 @@ CASES = [
     refused("wrong type", "train.epochs", "many", "train.epochs = 'many'", "valid integer"),
     refused("out of range", "prepare.holdout", "2.0", "prepare.holdout = 2.0", "less than 1", "prepare"),
     refused("unknown network", "network.name", "resnet50", "network.name = 'resnet50'", "choose one of cifarnet"),
+    refused("a block where there are none", "network.block", "pre", "network.block = 'pre'", "set it to null"),
+    refused("unknown block", "network.block", "both", "network.block = 'both'", "'pre' or 'post'"),
+    refused("unknown pool", "network.pool", "min", "network.pool = 'min'", "'max' or 'avg'"),
+    refused(
+        "a gene outside its range", "network.init", "{omega_O: 1.5}", "network.init.omega_O = 1.5", "less than or equal to 1"
+    ),
+    refused("unknown gene", "network.init", "{gama_end: 1}", "network.init.gama_end is not a known", "did you mean gamma_end?"),
+    refused("a gene without a value", "network.init", "{beta: }", "network.init.beta = None", "valid number"),
+    refused(
+        "a gene of branches where there are none",
+        "network.init",
+        "{gamma_end: 0.5}",
+        "network.init: gamma_end = 0.5 acts on residual blocks, and vgg16 has none",
+        "leave it out",
+        "evolve",
+    ),
+    *(
+        refused(f"{key} of {value}", f"{section}.{key}", value, f"{section}.{key} = {value}", "greater than or equal", section)
+        for section, key, value in [("train", "lr_X", "0"), ("train", "lr_O", "-1.0"), ("evolve", "lr_X", "0.0")]
+    ),
     refused("unknown data set", "prepare.dataset", "mnist", "prepare.dataset = 'mnist'", "'digits'", "prepare"),
     refused("a device of other digits", "base.device", "cuda:٣", "base.device = 'cuda:٣'", "auto|cpu|cuda"),
     refused(
