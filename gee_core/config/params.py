@@ -96,7 +96,7 @@ class TrainConfig(Section):
     erasing: Fraction
     """Probability of random erasing."""
     wiring_seed: Literal["candidate", "fresh"]
-    """Train the wiring that was scored (`candidate`), or draw a new one with the same σ's (`fresh`)."""
+    """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None
     """A network.safetensors of the same network with plain weights, kept outside models/train (its .json beside it): training
     starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring. DVC tracks this path,
