@@ -83,4 +83,5 @@ PAPER_RESULTS: tuple[dict, ...] = (
     {"network": "resnet19", "n_genes": 200, "parameters": 8_414_154, "cifar10": 96.80, "cifar100": 78.86},
     {"network": "resnet34", "n_genes": 146, "parameters": 10_750_000, "imagenet": 71.82},
 )
-"""Published numbers. ``parameters`` for ten classes and `post` blocks (`pre`: 768 more, the same printed digits), except resnet34's (1000; the paper prints 10.75M)."""
+"""Published numbers. ``parameters`` for ten classes, except resnet34's (1000; the paper prints 10.75M), and `post` blocks: with
+`pre` the ResNets have 768 more, which the paper's digits do not show."""
