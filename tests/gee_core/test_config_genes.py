@@ -102,7 +102,7 @@ def test_no_more_candidates_are_scored_again_than_a_generation_has(population, t
     if fits:
         assert params(network, evolve).evolve.rescore.top == top
     else:
-        with pytest.raises(ValidationError, match=rf"evolve\.rescore\.top = {top} .* set it to {population or 10} or less"):
+        with pytest.raises(ValidationError, match=rf"evolve\.rescore\.top = {top}: .* set it to {population or 10} or less"):
             params(network, evolve)
 
 
