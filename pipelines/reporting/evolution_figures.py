@@ -1,4 +1,4 @@
-"""The report's figures of the evolution and of the wiring that won, each drawn by a function of a table that returns SVG text."""
+"""The report's figures of the evolution and of the wiring that won, each drawn by a function of a table as SVG text."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def evolve_figures(candidates: pd.DataFrame, params: Params) -> dict[str, str]:
         candidates: the rows of candidates.csv. There is no figure where one wiring, or none, was scored.
         params: those of the search.
     """
-    if len(candidates) < 2:
+    if len(searched_rows(candidates)) < 2:
         return {}
     genes, is_shape = params.searched_genes(), params.evolve.genotype == "shape"
     svgs = {
@@ -125,7 +125,7 @@ def candidates_plane(candidates: pd.DataFrame) -> tuple[Figure, str]:
 
 @svg
 def fitness_over_genes(candidates: pd.DataFrame, genes: Sequence[str]) -> tuple[Figure, str]:
-    """Final fitness of the candidates over every searched gene, a panel each, with the gene's value at the start and the end."""
+    """Final fitness of the candidates over every searched gene, a panel each; lines mark the start's and the winner's value."""
     search, start, best = searched_rows(candidates), start_of_search(candidates), candidates[candidates["winner"]]
     n_columns = 4 if len(genes) <= 8 else 5
     n_rows = math.ceil(len(genes) / n_columns)

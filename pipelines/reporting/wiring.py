@@ -12,8 +12,8 @@ from gee_core.model.network import SpikingNetwork
 
 
 def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The candidates of the search, without those that were scored again after it; the table of a plain network is empty."""
-    return candidates[candidates["rescored"].isin(["", np.nan])] if len(candidates) else candidates
+    """The candidates of the search, without those that were scored again after it."""
+    return candidates[candidates["rescored"].isin(["", np.nan])]
 
 
 def start_of_search(candidates: pd.DataFrame) -> pd.DataFrame | None:
@@ -52,7 +52,7 @@ def wiring_table(genotype: Genotype | None, net: SpikingNetwork, n_genes: int | 
 
 
 def shape_table(winner: Shape, start: pd.DataFrame | None, searched: tuple[str, ...]) -> pd.DataFrame:
-    """One row per gene of shape that was searched or is not neutral: ``gene, symbol, effect, searched, winner, start, neutral``.
+    """The genes of shape that were searched or are not neutral: ``gene, symbol, effect, searched, winner, start, neutral``.
 
     Args:
         winner: the genes of the wiring that won.

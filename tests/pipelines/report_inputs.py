@@ -37,6 +37,7 @@ PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
 
 
 SHAPE = changed(evolve={"genotype": "shape", "rescore": Rescore(top=2, draws=3)})
+PLAIN_COLUMNS = ["generation", "index", "rescored", "seed", "status", "winner", "fitness"]
 MEASURED = ["fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy"]
 
 
@@ -86,12 +87,14 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     counts = {"n_train": 1437, "n_test": 2 * len(classes), "n_holdout": 287}
     put("prepared/meta.json", meta | counts | {"sha256": dict.fromkeys(files, "0")})
     if plain:
-        put("reports/evolve/candidates.csv", pd.DataFrame(columns=["generation", "index", "status", "fitness"]))
+        put("reports/evolve/candidates.csv", pd.DataFrame(columns=PLAIN_COLUMNS))
         put("reports/evolve/metrics.json", {"n_candidates": 0})
         empty = dict.fromkeys(["sigma_O", "sigma_X", "generation", "index", "fitness"])
         put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": None, "form": "per_layer", "seed": 1} | empty)
     else:
-        table = candidates(**({"n_generations": 2, "population": 3, "failed": [1]} | search), params=params)
+        size = {"n_generations": 2, "population": 3} | search
+        size = {"failed": [1] if size["population"] > 1 else []} | size
+        table = candidates(**size, params=params)
         put("reports/evolve/candidates.csv", table)
         n_rescored = int((table["rescored"] != "").sum())
         best = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.75}
