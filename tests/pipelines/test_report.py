@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from gee_core.config import Shape
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
@@ -111,6 +112,12 @@ def test_a_plain_network_has_nothing_to_evolve(tmp_path):
     assert summary["best_fitness"] is None and summary["n_genes"] is None
     assert "nothing to evolve" in text and "all weights are plain" in text and "winner’s" not in text
     assert "nan" not in text.split()
+
+
+def test_the_shape_of_a_plain_network_is_told(tmp_path, no_figures):
+    assert "shaped by" not in Page(make(tmp_path, PLAIN, plain=True)[1]).text
+    shaped = changed(PLAIN, network={"init": Shape(beta=0.5)})
+    assert "He’s initialisation, shaped by network.init ." in Page(make(tmp_path, shaped, plain=True)[1]).text
 
 
 def test_a_hundred_classes_fit(tmp_path):
