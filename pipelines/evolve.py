@@ -27,7 +27,7 @@ from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
-from pipelines.reporting.figures import candidates_plane, fitness_over_generations
+from pipelines.reporting.evolution_figures import evolve_figures
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
@@ -245,8 +245,8 @@ def _evolve(s: Stage) -> None:
         found = run(params, PREPARED, scratch, on_record, on_generation)
     candidates = write_outputs(found)
     s.track.metrics(found.metrics)
-    for name, figure in [("fitness", fitness_over_generations), ("sigmas", candidates_plane)]:
-        write_atomically(scratch / f"{name}.svg", figure(candidates))
+    for name, figure in evolve_figures(candidates, params).items():
+        write_atomically(scratch / f"{name}.svg", figure)
         s.track.artifact(scratch / f"{name}.svg", "plots")
     s.track.artifact(OUT / "candidates.csv")
     s.track.artifact(GENOTYPE)

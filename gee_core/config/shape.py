@@ -17,7 +17,7 @@ class Shape(Section):
     omega_O: Annotated[float, Field(ge=0, le=1)] = 0.0
     """ω_O: the singular values of O are raised to 1 - ω_O, its Frobenius norm kept; 0 = as drawn, 1 = orthogonal."""
     omega_X: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """ω_X: the same for every X_l[p]."""
+    """ω_X: the singular values of every X_l[p], likewise."""
     beta: Annotated[float, Field(ge=0, le=4)] = 0.0
     """β: X_l[p] is multiplied by exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, and the norm
     of X_l is kept; W[p] is then proportional to exp(-β·d²). 0 = flat kernels."""
@@ -33,8 +33,8 @@ class Shape(Section):
     """γ_end: a factor on the initial weight of the last batch norm of every residual branch. Networks without residual blocks
     do not use it."""
     slope: Annotated[float, Field(ge=-4, le=4)] = 0.0
-    """The σ of the last convolution of residual branch b of B is multiplied by exp(slope·(b/(B-1) - 1/2)), b from 0: with
-    `network.block = pre`, the gain of the branches over depth. Networks without residual blocks do not use it."""
+    """slope: the σ of the last convolution of residual branch b of B is multiplied by exp(slope·(b/(B-1) - 1/2)), b from 0;
+    with `network.block = pre`, the gain of the branches over depth. Networks without residual blocks do not use it."""
 
     def is_neutral(self) -> bool:
         """Whether no gene changes anything."""

@@ -72,7 +72,14 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert genotype["seed"] == best.seed
     np.testing.assert_array_equal([genotype["sigma_O"], *genotype["sigma_X"]], best["sigma_O":].astype(float))
     assert (metrics["n_candidates"], metrics["best_index"], metrics["best_L_ce"]) == (6, best["index"], best.L_ce)
-    assert sorted(scratch_files(folder)) == ["done", "fitness.svg", "records.jsonl", "sigmas.svg"]
+    assert sorted(scratch_files(folder)) == [
+        "candidates.svg",
+        "components.svg",
+        "done",
+        "fitness.svg",
+        "records.jsonl",
+        "search_state.svg",
+    ]
     assert tracked.status == "FINISHED"
     before = contents(folder)
     here_and_now.scored.clear()
