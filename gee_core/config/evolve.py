@@ -103,12 +103,15 @@ class EvolveConfig(Section):
         """The file that `start` names, if any."""
         return None if self.start in STARTS else self.start
 
+    def population(self, n_searched: int) -> int:
+        """Candidates per generation in a search of ``n_searched`` genes."""
+        return self.population_size or 4 + math.floor(3 * math.log(n_searched))
+
     def check_top(self, n_searched: int) -> None:
         """Raise ``ValueError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
-        population = self.population_size or 4 + math.floor(3 * math.log(n_searched))
+        population = self.population(n_searched)
         if self.rescore is not None and self.rescore.top > population:
             raise ValueError(
-                f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates: set it to {population} or less"
+                f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates: "
+                f"set it to {population} or less"
             )
-
-
