@@ -36,9 +36,8 @@ class Search:
             "verb_disp": 0,
             "verb_log": 0,
         }
-        self._start = np.array(start, dtype=float)
         with warnings.catch_warnings(action="ignore"):
-            self._es = cma.CMAEvolutionStrategy(self._start, step, options)
+            self._es = cma.CMAEvolutionStrategy(np.array(start, dtype=float), step, options)
         self._asked: list[np.ndarray] | None = None
 
     @property
@@ -55,7 +54,7 @@ class Search:
         """The next generation's candidates, each (n,)."""
         with warnings.catch_warnings(action="ignore"):
             if self._es.countiter == 0:
-                self._es.inject([self._start], force=True)
+                self._es.inject([self._es.mean], force=True)  # the start as cma sees it, also where it lies on a bound
             self._asked = self._es.ask()
         return [np.array(x) for x in self._asked]
 
