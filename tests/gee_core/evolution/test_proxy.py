@@ -95,7 +95,7 @@ def test_TSE_is_the_mean_of_the_training_losses_of_all_epochs(task, scores, monk
 
     monkeypatch.setattr(proxy, "train_epoch", noted)
     found = score(changed(task, proxy_epochs=3), candidate(0))
-    assert found.TSE == fmean(losses)
+    assert fmean(losses) == found.TSE
     assert len(set(losses)) == 3
 
 
