@@ -1,6 +1,5 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -133,13 +132,13 @@ def n_candidates(params: Params, meta: Meta) -> int:
     return loop.n_candidates(params.evolve, search_space(params, meta))
 
 
-def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
-    """The genotype.json of the winner; ``best=None`` for a plain network, which has no genes."""
+def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
+    """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
     common = {"network": params.network.name, "n_genes": params.network.n_genes}
     common |= {"variant": params.evolve.variant, "form": params.evolve.genotype}
-    if best is None:
+    if record is None:
         return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
-    c, start = best.candidate, params.evolve.start_file
+    c, start = record.candidate, params.evolve.start_file
     return GenotypeFile(
         **common,
         sigma_O=c.genotype.sigma_O,
@@ -148,7 +147,7 @@ def genotype_file(params: Params, best: Record | None) -> GenotypeFile:
         seed=c.seed,
         generation=c.generation,
         index=c.index,
-        fitness=best.fitness,
+        fitness=record.fitness if record.ok else None,
         start=start and StartOfSearch(path=start, sha256=start_sha256(params)),
     )
 
@@ -218,17 +217,16 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
     }
 
 
-def track_candidate(track: Tracker, record: Record) -> None:
-    """Track a candidate as a run of its own, with its genotype as an artifact."""
-    c, genes = record.candidate, record.candidate.genotype.as_dict()
-    names = candidate_params(record)
+def track_candidate(track: Tracker, record: Record, params: Params) -> None:
+    """Track a candidate as a run of its own, with its genotype.json, at which another search can start."""
+    c, names = record.candidate, candidate_params(record)
     names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
     track.candidate(
-        names | genes,
+        names | c.genotype.as_dict(),
         candidate_metrics(record) | {"seconds": record.seconds},
         f"rescore-{c.rescored}-draw{c.draw}" if c.rescored else f"gen{c.generation}-cand{c.index}",
         record.score.status,
-        {"genotype.json": json.dumps(genes | {"seed": c.seed}, indent=2)},
+        {"genotype.json": genotype_file(params, record).model_dump_json(indent=2)},
     )
 
 
@@ -269,7 +267,7 @@ def _evolve(s: Stage) -> None:
     with s.progress("evolve", total) as advance, remedy(REMEDY):
 
         def on_record(record: Record) -> None:
-            track_candidate(s.track, record)
+            track_candidate(s.track, record, params)
             advance(note=f"F = {record.fitness:.3f}")
 
         def on_generation(records: list[Record]) -> None:

@@ -231,6 +231,11 @@ def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, m
     assert all((then[name] == now[name]).all() for name in then)
 
 
+def test_a_failed_candidate_has_a_genotype_file_without_fitness(make_params):
+    found = evolve.genotype_file(make_params(), record(0, 1, math.nan, "failed: x"))
+    assert (found.fitness, found.index) == (None, 1)
+
+
 def test_the_analytic_genotype_is_that_of_the_configured_network(digits, make_params):
     meta = load_prepared(digits).meta
     genotype = evolve.analytic_genotype(make_params(), meta)

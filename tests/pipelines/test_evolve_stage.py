@@ -14,6 +14,7 @@ from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.evolution import proxy
 from pipelines import evolve
 from pipelines.inputs.genotype_file import read_genotype_file
+from pipelines.inputs.start_genotype import load_start
 
 GENES = ["sigma_O", *(f"sigma_{layer}" for layer in range(8))]
 COLUMNS = [
@@ -90,7 +91,7 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert (len(here_and_now.scored), contents(folder)) == (6, before)
 
 
-def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, monkeypatch):
+def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, make_params, monkeypatch):
     folder = in_project()
     tracked = run_main(monkeypatch)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
@@ -98,7 +99,10 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
         assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
-        assert json.loads(artifacts["genotype.json"])["sigma_O"] == row.sigma_O
+        (folder / "saved.json").write_text(artifacts["genotype.json"])
+        assert (
+            load_start(make_params(evolve={"start": "saved.json"})).as_dict() == row["sigma_O":"slope"].to_dict()
+        )  # another search can start there
     best = rows.loc[rows.groupby("generation").fitness.idxmin()]
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
@@ -152,7 +156,7 @@ def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not
     shutil.rmtree(folder / ".scratch")
     with monkeypatch.context() as patch:
 
-        def stop(track, record):
+        def stop(track, record, params):
             if record.candidate.generation == 1:
                 raise KeyboardInterrupt
 
