@@ -276,3 +276,17 @@ def test_images_are_verified_where_they_are_loaded_and_once(digits, make_params,
         make_params(evolve={"n_generations": 1, "population_size": 2}), digits, tmp_path / "scratch", open_scorer=score_here
     )
     assert sorted(verified) == sorted(path.name for path in digits.iterdir() if path.name != "meta.json")
+
+
+def test_genes_of_shape_evolve_from_the_neutral_wiring_that_lies_on_their_bounds(digits, make_params, tmp_path):
+    network = {"name": "resnet19", "block": "pre", "width": 1 / 32, "n_genes": 4, "T": 2}
+    params = make_params(network=network, evolve={"genotype": "shape", "n_generations": 1, "population_size": 4})
+    records = evolve.run(params, digits, tmp_path).records
+    analytic = evolve.analytic_genotype(params, load_prepared(digits).meta)
+    assert records[0].candidate.genotype.as_dict() == pytest.approx(analytic.as_dict(), abs=1e-12)
+    assert [r.score.status for r in records] == ["ok"] * 4
+    assert [r.candidate.genotype.sigma_O for r in records] == [analytic.sigma_O] * 4
+    assert len({r.candidate.genotype.shape.slope for r in records}) == 4
+    names = ["sigma", "omega_O", "omega_X", "beta", "alpha", "kappa", "rho", "gamma_0", "gamma_end", "slope"]
+    wanted = ["step_size", "axis_ratio", *(f"mean_{name}" for name in names), *(f"std_{name}" for name in names)]
+    assert list(evolve.table(records, params))[-22:] == wanted
