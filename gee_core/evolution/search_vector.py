@@ -19,10 +19,11 @@ UNIT = {"beta": 2.0}
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The genes that are searched, ``config.searched.searched_genes``, around ``start``, whose other genes stay.
+    """The genes that are searched, ``config.searched.searched_genes``, around ``start``, whose other genes are kept.
 
     ``sigma_O`` and ``sigma_0`` … are σ's of their own; ``sigma_X`` is one σ for all X_l, and ``sigma`` a factor on those of
-    ``start``. They lie between their start divided and multiplied by ``bound``; genes of shape in ``config.searched.SEARCH_RANGES``.
+    ``start``. They lie between their start divided and multiplied by ``bound``. Genes of shape lie in
+    ``config.searched.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
     """
 
     genes: tuple[str, ...]
@@ -39,12 +40,12 @@ class SearchSpace:
         return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
 
     def genotype(self, vector: Sequence[float] | np.ndarray) -> Genotype:
-        """The genotype of a vector."""
-        values = dict(zip(self.genes, np.asarray(vector, dtype=float).tolist(), strict=True))
+        """The genotype of a vector; coordinates outside the bounds, as rounding leaves them, are moved onto them."""
+        values = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
         sigmas = {gene: math.exp(values[gene]) for gene in self.genes if gene.startswith("sigma")}
         shape = {gene: _from_coordinate(gene, values[gene]) for gene in self.genes if gene not in sigmas}
         factor, common = sigmas.get("sigma", 1.0), sigmas.get("sigma_X")
-        sigma_X = [sigmas.get(f"sigma_{l}", common or factor * sigma) for l, sigma in enumerate(self.start.sigma_X)]
+        sigma_X = [sigmas.get(f"sigma_{layer}", common or factor * s) for layer, s in enumerate(self.start.sigma_X)]
         return Genotype(
             sigmas.get("sigma_O", self.start.sigma_O),
             tuple(sigma_X),

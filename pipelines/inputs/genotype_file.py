@@ -37,6 +37,7 @@ class GenotypeFile(BaseModel):
     seed: int
     """Of the wiring's draw."""
     generation: int | None = None
+    """Of the candidate in candidates.csv; `evolve.n_generations` if it was scored again."""
     index: int | None = None
     fitness: float | None = None
     start: StartOfSearch | None = None
