@@ -134,7 +134,7 @@ def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_fl
 
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    gradients = kernels.batch_norm_spikes_gradient(x, (weight, bias, mean, var), 1e-5, residual, grad_s, steps, steps, *lif)
+    gradients = kernels.batch_norm_spikes_gradient(x, (weight, bias, mean, var), 1e-5, residual, grad_s, None, steps, steps, *lif)
     for position, gradient in enumerate(gradients):
         for seed in range(4):
             direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed)).double()
