@@ -90,9 +90,8 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
 
     ``stream`` is of the same shape, or (B, C, H, W) where it is the same at every step.
     """
-    if len(stream) == len(branch):
-        return branch + stream
-    return (branch.unflatten(0, (-1, len(stream))) + stream).flatten(0, 1)
+    repeats = branch.shape[0] // stream.shape[0]  # len(stream) would fix the size of an exported batch
+    return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
 
 
 def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
