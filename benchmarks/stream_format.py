@@ -5,8 +5,8 @@
 ResNet-19 x 0.25 under bf16 autocast, the same weights and images for both formats, which differ in nothing but the stream: sums
 are written, and read by batch norm, in one or the other. FOLDER holds train/ and test/ with a folder per class; without it,
 images are noise about one random pattern per class. Printed for each format and seed: the mean loss of the last tenth of the
-steps, and the accuracy on 2,000 other images; then float32 over bf16: time of a step (median of interleaved rounds, which another
-program on the machine does disturb) and bytes kept for the backward pass (which it does not).
+steps, and the accuracy on 2,000 other images; then float32 over bf16: time of a step (median of interleaved rounds, which
+another program on the machine does disturb) and bytes kept for the backward pass (which it does not).
 """
 
 import argparse

@@ -7,6 +7,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
+from gee_core.checkpoint import load, save
 from gee_core.genome.encoding import conv_chain
 from gee_core.model.network import PreActivationBlock, build_network, to_channels_last
 from gee_core.snn import kernels
@@ -151,6 +152,17 @@ def test_a_single_block_without_a_shortcut_adds_its_branch_to_the_stems_output_a
         net.body.blocks[0].conv2.register_forward_hook(lambda m, args, y: spikes.update(branch=y))
         total = net.body(stream)
     torch.testing.assert_close(total, stream.repeat(T, 1, 1, 1) + spikes["branch"])
+
+
+@pytest.mark.parametrize("block", ["pre", "post"])
+@pytest.mark.parametrize("n_genes", [None, 6])
+def test_a_saved_network_comes_back_with_its_blocks(block, n_genes, tmp_path):
+    net = build_network("resnet19", 5, 3, 16, n_genes, 1 / 16, block=block).eval()
+    save(tmp_path / "network.safetensors", net)
+    back, x = load(tmp_path / "network.safetensors").eval(), torch.randn(2, 3, 16, 16)
+    assert back.built_with == net.built_with
+    with torch.no_grad():
+        assert torch.equal(back(x), to_channels_last(net)(x))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet19", "resnet34"])
