@@ -14,7 +14,7 @@ from gee_core.genome.encoding import attach_genome
 from gee_core.model.zoo import NETWORKS, Block, NetworkSpec, default_block, scaled
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
-from gee_core.snn.norm_lif import NormLIF
+from gee_core.snn.norm_lif import NormLIF, add_stream
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -84,13 +84,11 @@ class Shortcut(nn.Module):
 class PreActivationBlock(nn.Module):
     """Two 3x3 convolutions, each behind batch norm and LIF; the branch is added to the real-valued stream without batch norm.
 
-    The sum is left to the next block, whose batch norm reads the stream anyway. ``is_first``: the stream is the stem's
-    output, which is the same at every step.
+    The sum is left to the next block, whose batch norm reads the stream anyway.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict, is_first: bool):
+    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
         super().__init__()
-        self.T, self.is_first = lif["T"], is_first
         self.norm_lif1 = NormLIF(in_channels, lif)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.norm_lif2 = NormLIF(channels, lif)
@@ -99,34 +97,36 @@ class PreActivationBlock(nn.Module):
         self.shortcut = None if same else Shortcut(in_channels, channels, stride, lif)
 
     def forward(self, stream: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Stream and branch of the block before, both (T*B, C_in, H, W), or (B, C_in, H, W) and None → this block's."""
+        """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).
+
+        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None. Without a shortcut, it returns
+        that stream as it is, without the steps.
+        """
         if branch is None:
             spikes = self.norm_lif1.repeated(stream)
         else:
-            stream, spikes = self.norm_lif1.summed(stream, branch)
-        branch = self.conv2(self.norm_lif2(self.conv1(spikes)))
+            stream, spikes = self.norm_lif1.summed(branch, stream)
         if self.shortcut is not None:
-            norm_lif = self.shortcut.norm_lif.repeated if self.is_first else self.shortcut.norm_lif
-            stream = self.shortcut.conv(norm_lif(stream))
-        elif self.is_first:
-            stream = stream.repeat(self.T, 1, 1, 1)
-        return stream, branch
+            norm_lif = self.shortcut.norm_lif
+            stream = self.shortcut.conv(norm_lif.repeated(stream) if branch is None else norm_lif(stream))
+        return stream, self.conv2(self.norm_lif2(self.conv1(spikes)))
 
 
 class ResidualStream(nn.Module):
     """Pre-activation blocks and the batch norm behind the last sum, which no neurons follow."""
 
-    def __init__(self, blocks: list[PreActivationBlock], channels: int):
+    def __init__(self, blocks: list[nn.Module], channels: int):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, stream: Tensor) -> Tensor:
         """The stem's output (B, C_0, H, W) → features (T*B, C, H', W')."""
-        branch = None
+        branch: Tensor | None = None
         for block in self.blocks:
             stream, branch = block(stream, branch)
-        return self.norm(stream + branch)
+        assert branch is not None  # there is a block
+        return self.norm(add_stream(branch, stream))
 
 
 class SpikingNetwork(nn.Module):
@@ -164,10 +164,7 @@ class SpikingNetwork(nn.Module):
                     size //= 2
             elif isinstance(layer, Block):
                 channels = scaled(layer.channels, width)
-                if block == "pre":
-                    body.append(PreActivationBlock(C, channels, layer.stride, lif, is_first=not body))
-                else:
-                    body.append(BasicBlock(C, channels, layer.stride, lif))
+                body.append((PreActivationBlock if block == "pre" else BasicBlock)(C, channels, layer.stride, lif))
                 C, size = channels, math.ceil(size / layer.stride)
             else:
                 body.append(ConvLayer(C, scaled(layer, width), lif))
