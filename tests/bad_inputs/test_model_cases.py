@@ -113,7 +113,7 @@ GENOTYPES = [
         "a σ of 5,000 digits", edit(GENOTYPE, '"sigma_O": 0.3', f'"sigma_O": {"9" * 5000}'), says="damaged (a number of 5000"
     ),
     genotype(
-        "a gene outside its range",
+        "a gene of shape outside its range",
         edit(GENOTYPE, '"sigma_O"', '"shape": {"omega_O": 1.5}, "sigma_O"'),
         says="damaged (shape.omega_O: Input should be less than or equal to 1",
     ),
