@@ -27,6 +27,8 @@ TINY = {
     "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2},
     "evolve": {
         "variant": "ste",
+        "genotype": "per_layer",
+        "rescore": None,
         "n_generations": 2,
         "population_size": 3,
         "proxy_epochs": 1,
