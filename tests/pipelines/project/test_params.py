@@ -66,7 +66,7 @@ BAD = {
     "unknown gene": (edited("init: null", "init: {gamma_O: 1}"), "network.init.gamma_O", None, "did you mean gamma_0?"),
     "slope without blocks": (edited("init: null", "init: {slope: 1}"), "network.init", "slope = 1.0", "leave it out"),
     "missing key of a model in a section": (
-        edited("rescore: null", "rescore: {top: 3}"),
+        edited("rescore: {top: 2, draws: 2}", "rescore: {top: 3}"),
         "evolve.rescore.draws is missing",
         None,
         "gee_core/config/evolve.py says what it is",
