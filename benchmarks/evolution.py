@@ -27,7 +27,8 @@ import torch._dynamo.utils as dynamo
 
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
-from gee_core.evolution.proxy import Candidate, ProxyTask, score
+from gee_core.evolution.candidate import Candidate
+from gee_core.evolution.proxy import ProxyTask, score
 from gee_core.hardware import keep_freed_memory
 from pipelines.evolve import analytic_genotype, run, track_candidate
 from pipelines.project.params import load_params
@@ -63,7 +64,7 @@ def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, floa
         starts.append(time.perf_counter() - record.seconds)
         ends.setdefault(record.candidate.generation, []).append(time.perf_counter())
         busy += record.seconds
-        track_candidate(track, record)
+        track_candidate(track, record, params)
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:

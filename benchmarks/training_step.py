@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_step [--json] [--case small] [--rounds 5]
 
-Contenders, all the same ResNet-19 (or CIFARNet) on the same images:
+Contenders, all the same ResNet-19 (or CIFARNet) on the same images, with pre-activation blocks unless the case says `post`:
     spikingjelly_default  SpikingJelly's multi-step neurons, float32, contiguous layout
     spikingjelly_best     the same neurons, bf16 autocast, channels-last
     plain, genetic        this library, bf16 autocast, channels-last
@@ -32,6 +32,8 @@ from gee_core.snn.lif import LIF
 CASES = {
     "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
     "full": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32},
+    "small_post": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64, "block": "post"},
+    "full_post": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32, "block": "post"},
     "cifarnet": {"name": "cifarnet", "width": 0.25, "n_genes": 32, "batch": 64},
 }
 CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "conv_floor")
@@ -40,7 +42,7 @@ CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "
 def network_step(case: dict, contender: str) -> Callable[[], None]:
     """One forward and backward pass of a contender that is a whole network."""
     n_genes = case["n_genes"] if contender == "genetic" else None
-    net = build_network(case["name"], 10, 3, 32, n_genes, case["width"]).train()
+    net = build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block")).train()
     if contender.startswith("spikingjelly"):
         for module in net.modules():
             if isinstance(module, LIF):
@@ -62,7 +64,7 @@ def network_step(case: dict, contender: str) -> Callable[[], None]:
 
 def convolutions(case: dict) -> list[tuple[nn.Conv2d, torch.Size]]:
     """Every convolution of a case's network and the shape of what goes into it, in order."""
-    net = build_network(case["name"], 10, 3, 32, None, case["width"]).train()
+    net = build_network(case["name"], 10, 3, 32, None, case["width"], block=case.get("block")).train()
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gee_core.checkpoint import load, save
+    from gee_core.config.shape import Shape
     from gee_core.errors import InputError
     from gee_core.evaluation.energy import measure_energy
     from gee_core.evolution.loop import evolve
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = ["Genome", "Genotype", "compress", "conv_chain", "decode", "encode"]
+__all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode"]
 __all__ += ["LIF", "NETWORKS", "build_network", "load", "save"]
 __all__ += ["InputError", "__version__", "evolve", "measure_energy", "to_onnx"]
 
 _MODULES = {
     "checkpoint": "load save",
+    "config.shape": "Shape",
     "errors": "InputError",
     "evaluation.energy": "measure_energy",
     "evolution.loop": "evolve",

@@ -61,6 +61,7 @@ def count(
     channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
     size: Annotated[int | None, typer.Option(help="Side of the images in pixels [default: 32, resnet34: 224].")] = None,
     width: Annotated[float, typer.Option(help="Multiplies every channel count.")] = 1.0,
+    block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post [default: pre].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain."""
@@ -73,13 +74,14 @@ def count(
         if not value <= most:
             raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")
     try:
-        plain = count_plain_parameters(network, classes, channels, size, width)
-        net = build_network(network, classes, channels, size, genes, width)
+        plain = count_plain_parameters(network, classes, channels, size, width, block)
+        net = build_network(network, classes, channels, size, genes, width, block=block)
     except ValueError as error:
         raise InputError(str(error)) from None
     parameters = count_parameters(net)
     result = {
         "network": network,
+        "block": net.built_with["block"],
         "n_genes": genes,
         "num_classes": classes,
         "in_channels": channels,

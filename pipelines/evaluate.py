@@ -43,6 +43,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[dict, pd.D
         "plain_parameters": plain_parameters(params.network, meta),
         "energy_mj": activity.energy_mj(cfg.e_mac, cfg.e_ac),
         "energy_with_decoding_mj": activity.energy_with_decoding_mj(cfg.e_mac, cfg.e_ac),
+        "energy_of_sums_mj": activity.energy_of_sums_mj(cfg.e_ac),
         "spikes_per_image": activity.spikes_per_image,
         "firing_rate": activity.firing_rate,
     }

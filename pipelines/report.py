@@ -12,20 +12,18 @@ from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.data.prepared import load_meta
-from gee_core.errors import InputError
-from gee_core.evolution.fitness import SWITCHES
-from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import analytic_genotype
+from gee_core.evolution.fitness import FIXED, SWITCHES
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.wired import ImageShape
-from gee_core.model.zoo import PAPER_RESULTS
+from gee_core.model.zoo import PAPER_RESULTS, default_block
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
-from pipelines.reporting import figures
+from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, reading
+from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.stage import stage
 
 TEMPLATES = Path(__file__).parent / "reporting/templates"
@@ -57,8 +55,9 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
     tables = read_tables(reports)
     net = network_shape(params, meta)
     wiring = wiring_table(genotype.genotype, net, params.network.n_genes)
+    shape = shape_table(genotype.shape, start_of_search(tables["candidates"]), searched_shape(params))
     values = table_values(tables, meta.class_names)
-    svgs = draw(tables, wiring, meta.class_names, clean_accuracy)
+    svgs = draw(params, tables, wiring, shape, meta.class_names, clean_accuracy)
     template = environment().get_template("report.html")
     return template.render(
         params=params,
@@ -69,6 +68,7 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
         genotype=genotype,
         evolve=evolve,
         wiring=wiring.to_dict("records"),
+        shape=shape.to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         paper=paper_rows(),
         n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
@@ -79,7 +79,19 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
     )
 
 
-def draw(tables: dict, wiring: pd.DataFrame, class_names: Sequence[str], clean_accuracy: float) -> dict[str, str]:
+def searched_shape(params: Params) -> tuple[str, ...]:
+    """The genes of shape that the search of ``params`` moved."""
+    return () if params.evolve.variant in FIXED else params.searched_genes()
+
+
+def draw(
+    params: Params,
+    tables: dict,
+    wiring: pd.DataFrame,
+    shape: pd.DataFrame,
+    class_names: Sequence[str],
+    clean_accuracy: float,
+) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text."""
     svgs = {
         "training": figures.training_curve(tables["history"]),
@@ -87,21 +99,22 @@ def draw(tables: dict, wiring: pd.DataFrame, class_names: Sequence[str], clean_a
         "noise": figures.accuracy_over_noise(tables["noise"], clean_accuracy),
         "confusion": figures.confusion_matrix(tables["confusion"], class_names),
     }
-    if len(tables["candidates"]) > 1:
-        svgs["fitness"] = figures.fitness_over_generations(tables["candidates"])
-        svgs["plane"] = figures.candidates_plane(tables["candidates"])
-        svgs["components"] = figures.components(tables["candidates"])
     if len(wiring):
-        svgs["wiring"] = figures.wiring_against_analytic(wiring)
-    return svgs
+        svgs["wiring"] = evolution_figures.wiring_against_analytic(wiring)
+    if len(searched := shape[shape["searched"]]):
+        svgs["genes"] = evolution_figures.genes_in_their_ranges(searched)
+    return svgs | evolution_figures.evolve_figures(tables["candidates"], params)
 
 
 def table_values(tables: dict, class_names: Sequence[str]) -> dict:
     """The values that the page's tables and sentences take from the stages' tables."""
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
-    failed = candidates.loc[candidates["status"] != "ok", "status"]
+    search, rescored = searched_rows(candidates), rescored_table(candidates)
+    failed = search.loc[search["status"] != "ok", "status"]
     by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     return {
+        "rescored": rescored,
+        "again": next((row for row in rescored if row["won"]), None),
         "n_failed": len(failed),
         "failures": failed.value_counts().head(5).to_dict(),
         "history": tables["history"].iloc[-1].to_dict(),
@@ -145,31 +158,7 @@ def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
     """The trained network without genes and without values in its tensors, for its shapes and names."""
     sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     with torch.device("meta"):
-        return build_network(params.network.name, *sizes, None, params.network.width)
-
-
-def wiring_table(genotype: Genotype | None, net: SpikingNetwork, n_genes: int | None) -> pd.DataFrame:
-    """One row per σ of the winner: ``encoding, layer, sigma, analytic``; no row for a plain network.
-
-    Raises:
-        InputError: the genotype is another network's.
-    """
-    if n_genes is None or genotype is None:
-        return pd.DataFrame(columns=["encoding", "layer", "sigma", "analytic"])
-    chain = net.conv_chain()
-    if len(genotype.sigma_X) != len(chain):
-        found = f"{len(genotype.sigma_X)} σ's for {len(chain)} encodings, so it is another network's"
-        raise InputError(f"models/evolve/genotype.json: {found}", "delete it and run `dvc repro`")
-    names = {module: name for name, module in net.named_modules()}
-    analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes)
-    return pd.DataFrame(
-        {
-            "encoding": ["O", *(f"X{i}" for i in range(len(chain)))],
-            "layer": ["gene interactions, all layers", *(names[conv] for conv in chain)],
-            "sigma": [genotype.sigma_O, *genotype.sigma_X],
-            "analytic": [analytic.sigma_O, *analytic.sigma_X],
-        }
-    )
+        return build_network(params.network.name, *sizes, None, params.network.width, block=params.network.block)
 
 
 def confusions(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[dict]:
@@ -186,10 +175,14 @@ def confusions(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[dict
 
 
 def paper_rows() -> list[dict]:
-    """``PAPER_RESULTS`` with the size of the same network unencoded (ten classes; ImageNet's 1000)."""
+    """``PAPER_RESULTS`` with the size of the same network unencoded (ten classes; ImageNet's 1000), of ResNets with `post`."""
+
+    def plain_parameters(name: str, sizes: tuple[int, int, int]) -> int:
+        return count_plain_parameters(name, *sizes, block="post" if default_block(name) else None)
+
     imagenet, cifar = (1000, 3, 224), (10, 3, 32)
     return [
-        row | {"plain_parameters": count_plain_parameters(row["network"], *(imagenet if "imagenet" in row else cifar))}
+        row | {"plain_parameters": plain_parameters(row["network"], imagenet if "imagenet" in row else cifar)}
         for row in PAPER_RESULTS
     ]
 

@@ -23,7 +23,7 @@ from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
 from gee_core.training.resume import Resumable
-from gee_core.training.schedule import adamw, sgd
+from gee_core.training.schedule import Plasticity, adamw, sgd
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.prepared_images import prepared_images
@@ -75,7 +75,11 @@ def run(
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = sgd(net, cfg.weight_decay, cfg.momentum) if cfg.optimizer == "sgd" else adamw(net, cfg.weight_decay)
+    plasticity = Plasticity(cfg.lr_X, cfg.lr_O)
+    if cfg.optimizer == "sgd":
+        optimizer = sgd(net, cfg.weight_decay, cfg.momentum, plasticity)
+    else:
+        optimizer = adamw(net, cfg.weight_decay, plasticity)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
     first, rows, mid_epoch = states.restore()

@@ -162,8 +162,8 @@ def _chain(c: Canvas) -> None:
 def evolution(colours) -> Canvas:
     """One generation of CMA-ES, and what the winner leads to."""
     c = Canvas(880, 410, colours, "CMA-ES asks for candidates, each is trained briefly and scored, and CMA-ES is told.")
-    c.box(30, 40, 190, 86, "CMA-ES: ask", ["log σ_{O}, log σ_{0} … log σ_{L}", "for every candidate"])
-    c.box(345, 40, 190, 86, "Draw the wiring", ["O ~ TN(0, σ_{O}²)", "X_{l} ~ TN(0, σ_{l}²), own seed"])
+    c.box(30, 40, 190, 86, "CMA-ES: ask", ["genes of every candidate:", "σ_{O}, σ_{l}, or of shape"])
+    c.box(345, 40, 190, 86, "Draw the wiring", ["O, X_{l} ~ TN(0, σ²), shaped,", "one seed per generation"])
     c.box(660, 40, 190, 86, "Proxy training", ["E epochs on a part of", "the training images"], "weight")
     c.box(660, 232, 190, 86, "Measure", ["L_{ce}, R_{T} on the hold-out", "R_{S} on O"], "weight")
     c.box(
@@ -186,7 +186,7 @@ def evolution(colours) -> Canvas:
     c.text(598, 72, "network", 12.5, "muted")
     c.text(610, 264, "scores", 12.5, "muted")
     c.arrow((440, 318), (440, 372), (540, 372), colour="good")
-    c.box(540, 346, 310, 52, "winner → full training", ["its σ's and its seed: genotype.json"], "good")
+    c.box(540, 346, 310, 52, "winner → full training", ["its genes and its seed: genotype.json"], "good")
     _fading(c, 345, 148)
     return c
 

@@ -1,4 +1,4 @@
-"""Fills `docs/knobs.md`: a table per section of params.yaml, from the models of `gee_core.config`.
+"""Fills `docs/knobs.md`: a table per section of params.yaml, and per key that holds keys, from the models of `gee_core.config`.
 
 Keys, ranges and meanings come from the pydantic models, values from params.yaml, environment variables from
 the README's table, so the page cannot go stale.
@@ -28,9 +28,9 @@ def tables() -> str:
     """All sections as Markdown."""
     schema = Params.model_json_schema()
     values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # as text
+    models = schema["$defs"]
     return "\n\n".join(
-        _section(name, schema["$defs"][field["$ref"].split("/")[-1]], values[name])
-        for name, field in schema["properties"].items()
+        _section(name, models[_model(field)], values[name], models) for name, field in schema["properties"].items()
     )
 
 
@@ -40,26 +40,37 @@ def variables() -> str:
     return re.search(r"^\| variable \|.*\n\|[-|]+\|\n(?:\|.*\n)+", readme, flags=re.MULTILINE)[0]
 
 
-def _section(name: str, model: dict, values: dict) -> str:
-    what = _one_line(model["description"]).split(": ", 1)[-1]
-    lines = [
-        f"## {name}",
-        "",
-        what[0].upper() + what[1:],
-        "",
-        "| key | type and range | meaning | params.yaml |",
-        "|---|---|---|---|",
-    ]
+def _section(name: str, model: dict, values: dict, models: dict) -> str:
+    text = _table(f"## {name}", model, "params.yaml", {key: _text(value) for key, value in values.items()})
+    nested = {key: models[_model(field)] for key, field in model["properties"].items() if _model(field)}
+    for key, inner in nested.items():
+        defaults = {name: str(field["default"]) for name, field in inner["properties"].items() if "default" in field}
+        text += "\n\n" + _table(f"### {name}.{key}", inner, "if it is left out", defaults)
+    return text
+
+
+def _table(heading: str, model: dict, last: str, values: dict[str, str]) -> str:
+    """A heading, the docstring of a model, and a row per field that ends with its value in the column ``last``, if any."""
+    what = _meaning(re.sub(r"^`[\w.]+`: ", "", model["description"]))
+    lines = [heading, "", what[0].upper() + what[1:], "", f"| key | type and range | meaning | {last} |", "|---|---|---|---|"]
     for key, field in model["properties"].items():
-        cells = [f"`{key}`", kind(field), _meaning(field["description"]), f"`{_text(values[key])}`"]
+        value = f"`{values[key]}`" if key in values else "must be given"
+        cells = [f"`{key}`", kind(field), _meaning(field["description"]), value]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def _model(field: dict) -> str | None:
+    """The name of the model that a field of a JSON schema holds, if any."""
+    return next((part["$ref"].split("/")[-1] for part in [field, *field.get("anyOf", [])] if "$ref" in part), None)
 
 
 def kind(field: dict) -> str:
     """Type and range of a field of a JSON schema, for people."""
     if "anyOf" in field:
         return " or ".join("`null`" if part.get("type") == "null" else kind(part) for part in field["anyOf"])
+    if "$ref" in field:
+        return "the keys below"
     if "enum" in field:
         return ", ".join(f"`{choice}`" for choice in field["enum"])
     if field["type"] == "array":
@@ -92,4 +103,6 @@ def _one_line(text: str) -> str:
 
 
 def _text(value) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items()) + "}"
     return "[" + ", ".join(value) + "]" if isinstance(value, list) else value

@@ -3,7 +3,8 @@
     E = E_MAC·FL_stem + E_AC·T·(Σ fr_n·FL_n over convolutions n ≥ 2 + Σ fr_m·FL_m over fully connected layers)
 
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
-(which folds into the convolution) and the neurons themselves count as free, as in the paper.
+(which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
+as free, as in the paper. The sums of residual blocks, which Eq. 17 leaves out too, are counted apart.
 
 Shapes: T steps, B batch; steps folded into the batch.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
+from gee_core.model.network import BasicBlock, PreActivationBlock
 from gee_core.training.loop import for_inference
 
 PICO_TO_MILLI = 1e-9
@@ -67,6 +69,8 @@ class Activity:
     """Spikes of all neurons, summed over the steps."""
     firing_rate: float = 0.0
     """Spikes per neuron and step."""
+    sums: float = 0.0
+    """Additions of the residual blocks' branches per image: their elements, times the steps."""
 
     def energy_mj(self, e_mac: float, e_ac: float) -> float:
         """Eq. 17, per image, in mJ, for weights that are stored decoded."""
@@ -75,6 +79,10 @@ class Activity:
     def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
         """``energy_mj``, plus the energy of building every W from its genes once per image."""
         return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
+
+    def energy_of_sums_mj(self, e_ac: float) -> float:
+        """Energy of the residual sums per image in mJ, one accumulate for each addition; ``energy_mj`` leaves it out."""
+        return e_ac * self.sums * PICO_TO_MILLI
 
 
 def measure_energy(
@@ -125,10 +133,10 @@ def _decoding_costs(net: nn.Module) -> dict[str, int]:
 
 
 class _Counter:
-    """Forward hooks on every layer of ``net``, a copy that nobody else uses, that multiplies or fires."""
+    """Forward hooks on every layer of ``net``, a copy that nobody else uses, that multiplies, fires or ends a branch."""
 
     def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
-        self.batch = self.n_images = 0
+        self.batch = self.n_images = self.sums = 0
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
         self.layers: dict[str, LayerCount] = {}
         self.fired: dict[str, list] = {}  # neurons → [spikes, neurons * steps * images, layers before them]
@@ -137,6 +145,8 @@ class _Counter:
                 module.register_forward_hook(partial(self._count_layer, name, decoding_costs.get(name, 0)))
             elif isinstance(module, BaseNode):
                 module.register_forward_hook(partial(self._count_spikes, name))
+            elif isinstance(module, BasicBlock | PreActivationBlock):
+                module.conv2.register_forward_hook(self._count_sum)
 
     def _count_layer(self, name: str, decode_macs: int, module: nn.Conv2d | nn.Linear, args: tuple[Tensor], y: Tensor) -> None:
         x = args[0]
@@ -156,6 +166,9 @@ class _Counter:
         entry[1] += spikes.numel()
         self.since_neurons.clear()
 
+    def _count_sum(self, module: nn.Module, args: tuple[Tensor], branch: Tensor) -> None:
+        self.sums += branch.numel()
+
     def result(self) -> Activity:
         if not self.n_images:
             raise ValueError("there are no images to count on")
@@ -164,4 +177,5 @@ class _Counter:
                 self.layers[layer].output_rate = spikes / count
         total = sum(spikes for spikes, _, _ in self.fired.values())
         neurons = sum(count for _, count, _ in self.fired.values())
-        return Activity(list(self.layers.values()), total / self.n_images, total / neurons if neurons else 0.0)
+        rate = total / neurons if neurons else 0.0
+        return Activity(list(self.layers.values()), total / self.n_images, rate, self.sums / self.n_images)

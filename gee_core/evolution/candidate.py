@@ -1,4 +1,4 @@
-"""A candidate of the search, and its score."""
+"""A candidate of the search, its score, and the record that keeps both."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,19 @@ from gee_core.genome.genotype import Genotype
 
 @dataclass(frozen=True)
 class Candidate:
-    """A wiring to score: the σ's, and the seed with which it is drawn from them."""
+    """A wiring to score: the genotype, and the seed of its draw, its weights and the order of its images."""
 
     generation: int
     index: int
     seed: int
+    """Shared by all candidates of a generation (common random numbers), so that only their genotypes tell them apart."""
     genotype: Genotype
     epochs: int | None = None
     """Score it after this many of the proxy's epochs (a rung of halving); None for all of them."""
+    rescored: str = ""
+    """What it scores again with a fresh seed: a candidate, as "generation-index", or the "mean" of CMA-ES's distribution."""
+    draw: int = 0
+    """Which of the fresh seeds it has, from 0."""
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -27,7 +32,11 @@ class Score:
     """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``."""
 
     L_ce: float
+    TSE: float
+    """Mean training loss over all steps of the proxy training so far."""
     R_T: float
+    var_o: float
+    """Variance of the output o over images, steps and outputs."""
     R_S: float
     proxy_accuracy: float
     status: str = "ok"
@@ -38,4 +47,41 @@ class Score:
 def failed(reason: str, image_passes: int = 0) -> Score:
     """The score of a candidate that diverged or raised."""
     nan = float("nan")
-    return Score(nan, nan, nan, nan, " ".join(f"failed: {reason}".split())[:500], image_passes)
+    return Score(nan, nan, nan, nan, nan, nan, " ".join(f"failed: {reason}".split())[:500], image_passes)
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """CMA-ES's distribution from which a generation was drawn, in the coordinates of ``search_vector``."""
+
+    step_size: float
+    """σ of CMA-ES."""
+    axis_ratio: float
+    """Longest by shortest axis of the distribution."""
+    means: tuple[float, ...]
+    """By searched gene."""
+    stds: tuple[float, ...]
+    """By searched gene, the step size included."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A scored candidate."""
+
+    candidate: Candidate
+    score: Score
+    decay: float
+    """λ(t) of its generation; of the last generation where it is scored again."""
+    fitness: float
+    """F with that λ; NaN if it failed."""
+    seconds: float
+    """Wall time of its scoring; 0 if it was not measured."""
+    epochs: int = 0
+    """Proxy epochs after which it was scored: fewer than the others' if halving eliminated it."""
+    state: SearchState | None = None
+    """The distribution that it was drawn from, if CMA-ES drew it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the candidate trained and was measured."""
+        return self.score.status == "ok"

@@ -10,47 +10,51 @@ from collections.abc import Sequence
 import cma
 import numpy as np
 
+from gee_core.evolution.candidate import SearchState
 from gee_core.seeding import derive_seed
 
 
 class Search:
-    """Minimises a function of log σ within bounds around a start.
+    """Minimises a function of a vector within bounds.
 
     Args:
         start: the centre of the initial distribution, (n,), and also the first candidate of the first generation.
         step: initial standard deviation, the same in every direction.
-        half_width: every coordinate stays within ``start ± half_width``.
-        population_size: candidates per generation; None for CMA-ES's own 4 + ⌊3 ln n⌋.
+        bounds: the least and the greatest value of every coordinate, each (n,).
+        population_size: candidates per generation.
         seed: of all draws; NumPy's global generator is not used.
     """
 
-    def __init__(self, start: np.ndarray, step: float, half_width: float, population_size: int | None, seed: int):
+    def __init__(self, start: np.ndarray, step: float, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
         random = np.random.RandomState(derive_seed(seed, "cma") % 2**32)
         options = {
             "seed": np.nan,  # else cma reseeds NumPy's global generator
             "randn": random.randn,
-            "bounds": [list(start - half_width), list(start + half_width)],
+            "bounds": [list(side) for side in bounds],
+            "popsize": population_size,
             "verbose": -9,
             "verb_disp": 0,
             "verb_log": 0,
         }
-        if population_size is not None:
-            options["popsize"] = population_size
-        self._start = np.array(start, dtype=float)
         with warnings.catch_warnings(action="ignore"):
-            self._es = cma.CMAEvolutionStrategy(self._start, step, options)
+            self._es = cma.CMAEvolutionStrategy(np.array(start, dtype=float), step, options)
         self._asked: list[np.ndarray] | None = None
 
     @property
-    def population_size(self) -> int:
-        """Candidates per generation."""
-        return self._es.popsize
+    def mean(self) -> np.ndarray:
+        """The mean of the distribution after what was told last, (n,)."""
+        return np.array(self._es.result.xfavorite)
+
+    def state(self) -> SearchState:
+        """The distribution from which ``ask`` drew last."""
+        es = self._es
+        return SearchState(float(es.sigma), float(es.condition_number**0.5), tuple(self.mean.tolist()), tuple(es.stds.tolist()))
 
     def ask(self) -> list[np.ndarray]:
         """The next generation's candidates, each (n,)."""
         with warnings.catch_warnings(action="ignore"):
             if self._es.countiter == 0:
-                self._es.inject([self._start], force=True)
+                self._es.inject([self._es.mean], force=True)  # the start as cma sees it, also where it lies on a bound
             self._asked = self._es.ask()
         return [np.array(x) for x in self._asked]
 

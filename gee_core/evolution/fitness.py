@@ -8,9 +8,13 @@ import math
 import torch
 from torch import Tensor
 
+from gee_core.config import EvolveConfig
+from gee_core.evolution.candidate import Score
+
 SWITCHES: dict[str, tuple[bool, bool]] = {
     "random": (False, False),
     "analytic": (False, False),
+    "random_search": (True, True),
     "baseline": (False, False),
     "baseline+R_T": (True, False),
     "baseline+R_S": (False, True),
@@ -18,8 +22,8 @@ SWITCHES: dict[str, tuple[bool, bool]] = {
 }
 """Whether a variant rewards R_T and R_S (Table 4)."""
 
-EVOLVES = {"random": False, "analytic": False, "baseline": True, "baseline+R_T": True, "baseline+R_S": True, "ste": True}
-"""Whether a variant searches or scores one fixed wiring."""
+FIXED = ("random", "analytic")
+"""The variants that score one fixed wiring; the others search."""
 
 
 def temporal_difference(o_TBK: Tensor) -> Tensor:
@@ -30,20 +34,22 @@ def temporal_difference(o_TBK: Tensor) -> Tensor:
 
 
 def spatial_entropy(O_GG: Tensor, distribution: str = "absolute") -> Tensor:
-    """R_S = -Σ p log p / log(g²) of the entries of O, in [0, 1], Eq. 14-15.
+    """R_S = -Σ p log p, divided by its greatest value so that it lies in [0, 1], Eq. 14-15.
 
     Args:
         O_GG: the gene interaction matrix.
-        distribution: ``absolute``: p_ij = |O_ij| / Σ|O|; ``softmax`` over all entries.
+        distribution: ``absolute``: p_ij = |O_ij| / Σ|O|; ``softmax`` over all entries; ``singular``: O's singular values
+            divided by their sum.
 
     Paper: "normalise the elements of O so that their sum is 1", and no division. Here: |O|, because O has both signs, and
-    divided by log(g²), so that b does not depend on the number of genes.
+    divided by log(g²), or by log(g) for singular values, so that b does not depend on the number of genes.
     """
-    O = O_GG.double().flatten()
-    if len(O) == 1:
-        return O.new_ones(())
-    p = O.softmax(0) if distribution == "softmax" else O.abs() / O.abs().sum()
-    return -torch.special.xlogy(p, p).sum() / math.log(len(O))
+    O = O_GG.double()
+    values = torch.linalg.svdvals(O) if distribution == "singular" else O.flatten()
+    if len(values) == 1:
+        return values.new_ones(())
+    p = values.softmax(0) if distribution == "softmax" else values.abs() / values.abs().sum()
+    return -torch.special.xlogy(p, p).sum() / math.log(len(p))
 
 
 def regulariser_decay(generation: int, tau_lambda: float) -> float:
@@ -54,7 +60,14 @@ def regulariser_decay(generation: int, tau_lambda: float) -> float:
     return math.exp(-generation / tau_lambda)
 
 
-def fitness(L_ce: float, R_T: float, R_S: float, decay: float, a: float, b: float, variant: str) -> float:
-    """F = L_ce - λ·(a·R_T + b·R_S), minimised, Eq. 16; a variant without a regulariser has its weight at 0."""
-    use_R_T, use_R_S = SWITCHES[variant]
-    return L_ce - decay * (a * R_T * use_R_T + b * R_S * use_R_S)
+def fitness(score: Score, decay: float, cfg: EvolveConfig) -> float:
+    """F = L - λ·(a·R_T + b·R_S), minimised, Eq. 16; NaN if the candidate failed.
+
+    L is L_ce or TSE, by `evolve.fitness`; R_T is that of Eq. 13 or divided by the variance of o, by `evolve.temporal`. A
+    variant without a regulariser has its weight at 0.
+    """
+    use_R_T, use_R_S = SWITCHES[cfg.variant]
+    loss, R_T = score.TSE if cfg.fitness == "tse" else score.L_ce, score.R_T
+    if cfg.temporal == "relative":
+        R_T = R_T / score.var_o if score.var_o > 0 else 0.0
+    return loss - decay * (cfg.a * R_T * use_R_T + cfg.b * score.R_S * use_R_S)

@@ -5,7 +5,7 @@ candidates are independent draws; here they are a generation of CMA-ES, which ne
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 
 def survivors(values: Sequence[float], eta: float) -> list[int]:
@@ -36,10 +36,3 @@ def ranked_values(values: Sequence[float], epochs: Sequence[int]) -> list[float]
             raised[i] = values[i] + shift
         worst = max(worst, *(raised[i] for i in group))
     return raised
-
-
-def finalists(epochs: Iterable[int], ok: Iterable[bool]) -> list[int]:
-    """Positions of the candidates that did not fail and trained longest: only their values are on one scale."""
-    pairs = list(zip(epochs, ok, strict=True))
-    furthest = max((e for e, fine in pairs if fine), default=None)
-    return [i for i, (e, fine) in enumerate(pairs) if fine and e == furthest]

@@ -1,42 +1,22 @@
-"""Evolution: generations of candidates, each scored by a short training run; the best one is the winner.
+"""Evolution: generations of candidates, each scored by a short training run; the best are scored again on fresh draws.
 
 Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 
 from gee_core.config import EvolveConfig
-from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.candidate import Candidate, Record, Score, SearchState
 from gee_core.evolution.cma_es import Search
-from gee_core.evolution.fitness import EVOLVES, fitness, regulariser_decay
-from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
-from gee_core.evolution.search_vector import from_vector, to_vector
+from gee_core.evolution.fitness import FIXED, fitness, regulariser_decay
+from gee_core.evolution.halving import ranked_values, rungs, survivors
+from gee_core.evolution.random_search import RandomSearch
+from gee_core.evolution.search_vector import SearchSpace
+from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
-
-
-@dataclass(frozen=True)
-class Record:
-    """A scored candidate."""
-
-    candidate: Candidate
-    score: Score
-    decay: float
-    """λ(t) of its generation."""
-    fitness: float
-    """F with the λ of its generation; NaN if it failed."""
-    seconds: float
-    """Wall time of its scoring; 0 if it was not measured."""
-    epochs: int = 0
-    """Proxy epochs after which it was scored: fewer than the others' if halving eliminated it."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the candidate trained and was measured."""
-        return self.score.status == "ok"
-
 
 Results = Iterator[tuple[Candidate, Score, float]]
 ScoreAll = Callable[[list[Candidate]], Results]
@@ -46,19 +26,19 @@ Known = Mapping[tuple[int, ...], tuple[Score, float]]
 """Scores and seconds by ``Candidate.place``."""
 
 
-def population_size(cfg: EvolveConfig, start: Genotype, seed: int) -> int:
-    """Candidates per generation: 1 for a variant that does not evolve."""
-    return make_search(cfg, start, seed).population_size if EVOLVES[cfg.variant] else 1
-
-
-def make_search(cfg: EvolveConfig, start: Genotype, seed: int) -> Search:
-    """CMA-ES in log σ, centred on ``start``."""
-    return Search(to_vector(start, cfg.genotype), cfg.sigma, math.log(cfg.bound), cfg.population_size, seed)
+def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
+    """How many candidates ``evolve`` scores: those of the search, and at most so many again."""
+    fixed = cfg.variant in FIXED
+    of_search = 1 if fixed else cfg.population(len(space.genes)) * cfg.n_generations
+    if cfg.rescore is None:
+        return of_search
+    has_mean = not fixed and cfg.variant != "random_search"
+    return of_search + (min(cfg.rescore.top, of_search) + has_mean) * cfg.rescore.draws
 
 
 def evolve(
     cfg: EvolveConfig,
-    start: Genotype,
+    space: SearchSpace,
     seed: int,
     score_all: ScoreAll,
     known: Known | None = None,
@@ -66,41 +46,69 @@ def evolve(
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     on_score: Callable[[Candidate, Score, float], None] = lambda candidate, score, seconds: None,
 ) -> list[Record]:
-    """Run the variant of ``cfg`` and return every record, by generation and index.
+    """Run the variant of ``cfg`` and return every record, by generation and index; ``winner.winner`` chooses among them.
+
+    With `evolve.rescore`, the best candidates are scored again on fresh seeds as a further generation, number
+    `evolve.n_generations`, of records whose candidates say what they repeat.
 
     Args:
         cfg: the `evolve` section.
-        start: where the search starts: the analytic wiring, or an earlier best. The variant ``analytic`` scores it alone.
-        seed: of the search and of every candidate's wiring.
+        space: the genes that are searched, and the genotype where the search starts. The variant ``analytic`` scores it alone.
+        seed: of the search and of the candidates, which share a seed within a generation.
         score_all: scores candidates of a generation, each up to the epochs it names.
         known: scores and seconds, by ``Candidate.place``, that an interrupted run of the same configuration measured. They
             are not measured again, and the result is that of an uninterrupted run.
         on_record: called for every record as soon as it is final, known ones first.
-        on_generation: called with a generation's records, by index, once it is complete.
+        on_generation: called with a generation's records, by index, once it is complete; also with those scored again.
         on_score: called for every score that was not known, before the record that it results in; with halving, a candidate
             has one per epoch.
     """
+    score = partial(_score_generation, score_all=score_all, known=known or {}, on_record=on_record, on_score=on_score)
     records: list[Record] = []
-    for generation, candidates, tell in _generations(cfg, start, seed):
+    search = _make_search(cfg, space, seed)
+    for generation in range(1 if search is None else cfg.n_generations):
+        genotypes = [_fixed(cfg, space.start)] if search is None else [space.genotype(x) for x in search.ask()]
+        shared = derive_seed(seed, "generation", generation) % 2**31
+        candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
         decay = regulariser_decay(generation, cfg.tau_lambda)
-        done = _score_generation(cfg, candidates, decay, score_all, known or {}, on_record, on_score)
-        in_order = [done[candidate.index] for candidate in candidates]
-        tell(ranked_values([record.fitness for record in in_order], [record.epochs for record in in_order]))
+        in_order = score(cfg, candidates, decay, None if search is None else search.state())
+        if search is not None:
+            search.tell(ranked_values([record.fitness for record in in_order], [record.epochs for record in in_order]))
+        on_generation(in_order)
+        records += in_order
+    mean = None if search is None or search.mean is None else space.genotype(search.mean)
+    if again := candidates_to_rescore(records, mean, cfg, seed):
+        in_order = score(cfg.model_copy(update={"halving": None}), again, records[-1].decay, None)
         on_generation(in_order)
         records += in_order
     return records
+
+
+def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | RandomSearch | None:
+    """What draws the candidates within ``space``; None for a variant that does not search."""
+    if cfg.variant in FIXED:
+        return None
+    population = cfg.population(len(space.genes))
+    if cfg.variant == "random_search":
+        return RandomSearch(space.bounds(), population, seed)
+    return Search(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
+
+
+def _fixed(cfg: EvolveConfig, start: Genotype) -> Genotype:
+    return start if cfg.variant == "analytic" else replace(start, sigma_O=1.0, sigma_X=(1.0,) * len(start.sigma_X))
 
 
 def _score_generation(
     cfg: EvolveConfig,
     candidates: list[Candidate],
     decay: float,
+    state: SearchState | None,
     score_all: ScoreAll,
     known: Known,
     on_record: Callable[[Record], None],
     on_score: Callable[[Candidate, Score, float], None],
-) -> dict[int, Record]:
-    """Every candidate's final record, by index; with halving, some end before the last epoch."""
+) -> list[Record]:
+    """Every candidate's final record, in order; with halving, some end before the last epoch."""
     done: dict[int, Record] = {}
 
     def end(record: Record) -> None:
@@ -114,7 +122,8 @@ def _score_generation(
         for candidate, score, seconds in _score_rung([replace(c, epochs=rung) for c in alive], score_all, known, on_score):
             index, candidate = candidate.index, replace(candidate, epochs=None)
             total[index] += seconds
-            record = measured[index] = Record(candidate, score, decay, _fitness(score, decay, cfg), total[index], epochs)
+            F = fitness(score, decay, cfg)
+            record = measured[index] = Record(candidate, score, decay, F, total[index], epochs, state)
             if epochs == cfg.proxy_epochs or not record.ok:
                 end(record)
         kept = survivors([measured[c.index].fitness for c in alive], cfg.halving or 1.0)
@@ -122,7 +131,7 @@ def _score_generation(
             if position not in kept and candidate.index not in done:
                 end(measured[candidate.index])
         alive = [alive[position] for position in kept]
-    return done
+    return [done[candidate.index] for candidate in candidates]
 
 
 def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score: Callable) -> Results:
@@ -131,41 +140,3 @@ def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, 
     for candidate, score, seconds in score_all(missing) if missing else ():
         on_score(candidate, score, seconds)
         yield candidate, score, seconds
-
-
-def _generations(
-    cfg: EvolveConfig, start: Genotype, seed: int
-) -> Iterable[tuple[int, list[Candidate], Callable[[list[float]], None]]]:
-    n_encodings = len(start.sigma_X)
-
-    def candidate(generation: int, index: int, genotype: Genotype) -> Candidate:
-        return Candidate(generation, index, derive_seed(seed, "candidate", generation, index) % 2**31, genotype)
-
-    if not EVOLVES[cfg.variant]:
-        fixed = start if cfg.variant == "analytic" else Genotype(1.0, (1.0,) * n_encodings)
-        yield 0, [candidate(0, 0, fixed)], lambda values: None
-        return
-    search = make_search(cfg, start, seed)
-    for generation in range(cfg.n_generations):
-        genotypes = [from_vector(x, cfg.genotype, n_encodings) for x in search.ask()]
-        yield generation, [candidate(generation, i, genotype) for i, genotype in enumerate(genotypes)], search.tell
-
-
-def _fitness(score: Score, decay: float, cfg: EvolveConfig) -> float:
-    return fitness(score.L_ce, score.R_T, score.R_S, decay, cfg.a, cfg.b, cfg.variant)
-
-
-def winner(records: list[Record], cfg: EvolveConfig) -> Record:
-    """The record with the least fitness at the last generation's λ, among those that trained longest.
-
-    Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
-    first generation would win by their larger reward alone. Candidates that halving eliminated were scored too early.
-
-    Raises:
-        ValueError: every candidate failed.
-    """
-    final = [records[i] for i in finalists((r.epochs for r in records), (r.ok for r in records))]
-    if not final:
-        raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
-    decay = records[-1].decay
-    return min(final, key=lambda record: _fitness(record.score, decay, cfg))

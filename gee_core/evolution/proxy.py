@@ -1,11 +1,15 @@
 """The score of one candidate: a short training run from its wiring, then its loss and regularisers on held-out images.
 
 Runs in worker processes: all it needs is in its arguments, and each process reads the images once.
+
+Shapes: T steps, B batch, K network outputs.
 """
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +21,7 @@ from gee_core.data.prepared import Meta, load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.candidate_states import series
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
+from gee_core.evolution.screen import untrained_firing_rate
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
@@ -24,7 +29,7 @@ from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
 from gee_core.training.resume import SAVE_SECONDS, Resumable
-from gee_core.training.schedule import adamw
+from gee_core.training.schedule import Plasticity, adamw
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class ProxyTask:
 
 
 def score(task: ProxyTask, candidate: Candidate) -> Score:
-    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out.
+    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out; one that is screened is not trained.
 
     A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
     a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
@@ -59,40 +64,49 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
     net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
     recipe = proxy_recipe(task.evolve, meta.normalise, compute, len(train), candidate.seed)
-    optimizer = adamw(net, task.evolve.weight_decay)
+    optimizer = adamw(net, task.evolve.weight_decay, Plasticity(task.evolve.lr_X, task.evolve.lr_O))
     n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.epochs
-    identity = {"seed": candidate.seed, "sigmas": candidate.genotype.as_dict()}
+    identity = {"seed": candidate.seed, "genotype": candidate.genotype.as_dict()}
     name = series(candidate.generation, candidate.index)
     states = Resumable(task.checkpoints, name, net, optimizer, n_steps, identity, task.save_seconds)
-    first, _, mid_epoch = states.restore(last)
+    first, rows, mid_epoch = states.restore(last)
+    if task.evolve.screen is not None and first == 0 and mid_epoch is None:
+        low, high = task.evolve.screen
+        rate = untrained_firing_rate(net, holdout, recipe.batch_size, meta.normalise, compute)
+        if not low <= rate <= high:
+            return failed(f"screened: firing rate {rate:.3g} is outside {low} … {high}")
     passes += [per_epoch] * first
     for epoch in range(first, last):
         passes.append(per_epoch)
-        train_epoch(net, optimizer, train, recipe, epoch, mid_epoch, states.periodic_saver(epoch, []))
+        record = train_epoch(net, optimizer, train, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows))
+        rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None
     if first < last < recipe.epochs:
-        states.keep(last, [])
-    result = measure(net, holdout, recipe, task.evolve.entropy)
+        states.keep(last, rows)
+    result = measure(net, holdout, recipe, task.evolve.entropy, fmean(row["train_loss"] for row in rows))
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
     return replace(result, image_passes=sum(passes))
 
 
-def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str) -> Score:
-    """L_ce, R_T, R_S and accuracy of a trained candidate on the hold-out images."""
-    sums = torch.zeros(3, dtype=torch.float64, device=recipe.compute.device)
+def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str, TSE: float) -> Score:
+    """The score of a candidate after its training: its measurements on the hold-out images, and its ``TSE``."""
+    sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
-        logits = o_TBK.mean(0)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.stack([loss, temporal_difference(o_TBK) * len(labels), (logits.argmax(1) == labels).sum()]).double()
-    L_ce, R_T, accuracy = (sums / len(holdout)).tolist()
+        logits, o = o_TBK.mean(0), o_TBK.double()
+        loss, correct = F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
+        spread = o.sum(), o.square().sum(), torch.full_like(sums[0], o.numel())
+        sums += torch.stack([x.double() for x in (loss, temporal_difference(o_TBK) * len(labels), correct, *spread)])
+    L_ce, R_T, accuracy = (sums[:3] / len(holdout)).tolist()
+    o_sum, o_square, n = sums[3:].tolist()
+    var_o = max(0.0, o_square / n - (o_sum / n) ** 2)
     genome = genome_of(net)
     assert genome is not None  # only encoded networks evolve
     R_S = spatial_entropy(genome.O.detach(), entropy).item()
-    if not all(map(torch.isfinite, torch.tensor([L_ce, R_T, R_S]))):
+    if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
-    return Score(L_ce, R_T, R_S, accuracy)
+    return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)
 
 
 def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:

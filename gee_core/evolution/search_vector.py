@@ -1,19 +1,79 @@
-"""The vector of log σ in which CMA-ES searches for a genotype, and back."""
+"""The vector in which evolution searches for a genotype, and back.
 
+Its coordinates: log σ and log γ; β/2; and ω, α, κ, ρ and the slope themselves. So one step size suits all.
+"""
+
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from gee_core.config import Shape
+from gee_core.config.searched import SEARCH_RANGES
 from gee_core.genome.genotype import Genotype
 
-
-def to_vector(genotype: Genotype, form: str) -> np.ndarray:
-    """The search vector, in log σ: (2 + L,) for ``per_layer``; (2,) for ``shared``, with the geometric mean of the σ_l."""
-    log_X = np.log(genotype.sigma_X)
-    return np.array([np.log(genotype.sigma_O), *(log_X if form == "per_layer" else [log_X.mean()])])
+UNIT = {"beta": 2.0}
+"""What a coordinate of 1 is worth, where it is not 1."""
 
 
-def from_vector(vector: Sequence[float] | np.ndarray, form: str, n_encodings: int) -> Genotype:
-    """The genotype of a search vector; ``n_encodings`` = L + 1."""
-    sigma_O, *sigma_X = np.exp(np.asarray(vector, dtype=float)).tolist()
-    return Genotype(sigma_O, tuple(sigma_X) if form == "per_layer" else tuple(sigma_X) * n_encodings)
+@dataclass(frozen=True)
+class SearchSpace:
+    """The genes that are searched, ``config.searched.searched_genes``, around ``start``, whose other genes are kept.
+
+    ``sigma_O`` and ``sigma_0`` … are σ's of their own; ``sigma_X`` is one σ for all X_l, and ``sigma`` a factor on those of
+    ``start``. They lie between their start divided and multiplied by ``bound``. Genes of shape lie in
+    ``config.searched.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
+    """
+
+    genes: tuple[str, ...]
+    start: Genotype
+    bound: float
+
+    def start_vector(self) -> np.ndarray:
+        """The coordinates of ``start``, (n,)."""
+        return np.array([self._start(gene) for gene in self.genes])
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest value of every coordinate, each (n,)."""
+        pairs = [self._bounds(gene) for gene in self.genes]
+        return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
+
+    def genotype(self, vector: Sequence[float] | np.ndarray) -> Genotype:
+        """The genotype of a vector; coordinates outside the bounds, as rounding leaves them, are moved onto them."""
+        values = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
+        sigmas = {gene: math.exp(values[gene]) for gene in self.genes if gene.startswith("sigma")}
+        shape = {gene: _from_coordinate(gene, values[gene]) for gene in self.genes if gene not in sigmas}
+        factor, common = sigmas.get("sigma", 1.0), sigmas.get("sigma_X")
+        sigma_X = [sigmas.get(f"sigma_{layer}", common or factor * s) for layer, s in enumerate(self.start.sigma_X)]
+        return Genotype(
+            sigmas.get("sigma_O", self.start.sigma_O),
+            tuple(sigma_X),
+            Shape(**(self.start.shape.model_dump() | shape)) if shape else self.start.shape,
+        )
+
+    def _start(self, gene: str) -> float:
+        if gene == "sigma":
+            return 0.0
+        if gene == "sigma_O":
+            return math.log(self.start.sigma_O)
+        if gene == "sigma_X":
+            return float(np.log(self.start.sigma_X).mean())
+        if gene.startswith("sigma_"):
+            return math.log(self.start.sigma_X[int(gene.removeprefix("sigma_"))])
+        return _to_coordinate(gene, getattr(self.start.shape, gene))
+
+    def _bounds(self, gene: str) -> tuple[float, float]:
+        if gene.startswith("sigma"):
+            centre, half_width = self._start(gene), math.log(self.bound)
+            return centre - half_width, centre + half_width
+        start, (low, high) = self._start(gene), (_to_coordinate(gene, value) for value in SEARCH_RANGES[gene])
+        return min(low, start), max(high, start)
+
+
+def _to_coordinate(gene: str, value: float) -> float:
+    return math.log(value) if gene.startswith("gamma") else value / UNIT.get(gene, 1.0)
+
+
+def _from_coordinate(gene: str, coordinate: float) -> float:
+    return math.exp(coordinate) if gene.startswith("gamma") else coordinate * UNIT.get(gene, 1.0)

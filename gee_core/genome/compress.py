@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.genome.encoding import Genome, encoded_copy
-from gee_core.genome.wiring import TRUNCATED_VARIANCE
+from gee_core.genome.genotype import TRUNCATED_VARIANCE
 
 EXACT_CUTOFF, CUTOFF = 1e-10, 1e-2
 """Singular values below this fraction of the largest count as 0 in a start. ``EXACT_CUTOFF`` drops hardly any, so that weights

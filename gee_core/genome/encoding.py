@@ -12,15 +12,18 @@ Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 import copy
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gee_core.genome.genotype import Genotype
+from gee_core.config import Shape
+from gee_core.genome.genotype import Genotype, analytic_genotype
+from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
-from gee_core.genome.wiring import analytic_genotype, truncated_normal_
+from gee_core.genome.wiring import draw_genes
 
 
 class GeneticWeight(nn.Module):
@@ -50,6 +53,7 @@ class Genome(nn.Module):
         X_0: (K, C_0, G).
         n_genes: G.
         channels: [C_0 … C_L].
+        kernel_size: of the encoded convolutions.
         kernel_positions: K.
     """
 
@@ -58,7 +62,8 @@ class Genome(nn.Module):
         self._convs = tuple(convs)
         self.n_genes = n_genes
         self.channels = [conv.out_channels for conv in convs]
-        self.kernel_positions = convs[1].kernel_size[0] * convs[1].kernel_size[1]
+        self.kernel_size = (convs[1].kernel_size[0], convs[1].kernel_size[1])
+        self.kernel_positions = self.kernel_size[0] * self.kernel_size[1]
         like = convs[1].weight
         self.O = nn.Parameter(like.new_zeros(n_genes, n_genes))
         self.X_0 = nn.Parameter(like.new_zeros(self.kernel_positions, self.channels[0], n_genes))
@@ -72,22 +77,21 @@ class Genome(nn.Module):
         return [self.X_0, *(_encoding(conv) for conv in self._convs[1:])]
 
     def analytic_genotype(self) -> Genotype:
-        """The σ's that give every decoded weight He's variance: see ``wiring.analytic_genotype``."""
+        """The σ's that give every decoded weight He's variance: see ``genotype.analytic_genotype``."""
         return analytic_genotype(self.channels, self.n_genes, self.kernel_positions)
 
     @torch.no_grad()
     def initialise(self, genotype: Genotype, generator: torch.Generator) -> None:
-        """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²), in this order, from ``generator`` (Eq. 9).
+        """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²) from ``generator`` (Eq. 9), shaped by the genotype's genes of shape.
+
+        Those that do not act on X and O (γ_0, γ_end, slope) are left to ``shaping.shape_network``.
 
         Raises:
             ValueError: the genotype does not have one σ per encoding.
         """
-        X, sigma_X = self.encodings(), genotype.sigma_X
-        if len(sigma_X) != len(X):
-            raise ValueError(f"sigma_X needs one value per encoding X_0 … X_{len(X) - 1}, got {len(sigma_X)}")
-        for tensor, sigma in zip([self.O, *X], [genotype.sigma_O, *sigma_X], strict=True):
-            drawn = torch.empty(tensor.shape, device=generator.device)
-            tensor.copy_(truncated_normal_(drawn, sigma, generator))
+        O, X = draw_genes(genotype, self.channels, self.n_genes, self.kernel_size, generator)
+        for tensor, drawn in zip([self.O, *self.encodings()], [O, *X], strict=True):
+            tensor.copy_(drawn)
 
     def decode_macs(self) -> list[int]:
         """Multiply-accumulates of decoding each W_l once, for l = 1 … L."""
@@ -132,7 +136,13 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
 
 
 def encode(
-    net: nn.Module, n_genes: int, *, example: Tensor | None = None, convs: Sequence[nn.Conv2d] | None = None, seed: int = 0
+    net: nn.Module,
+    n_genes: int,
+    *,
+    example: Tensor | None = None,
+    convs: Sequence[nn.Conv2d] | None = None,
+    wiring: Genotype | Shape | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     """A copy of ``net`` in which genes take the place of the weights of a chain of convolutions.
 
@@ -145,6 +155,9 @@ def encode(
         example: an input of ``net``, to find the chain with ``conv_chain``.
         convs: the chain itself, instead of ``example``: convolutions of ``net`` in order of execution, each of which takes as
             many channels as the one before puts out.
+        wiring: the distributions that the genes are drawn from: a genotype, or a shape, whose σ's are then the analytic ones;
+            None for the neutral shape. γ_0 multiplies the weights of the copy's batch norms; γ_end and slope need a network
+            that has ``branch_ends`` (see ``shaping.Branched``).
         seed: of the initial wiring.
 
     Returns:
@@ -152,10 +165,12 @@ def encode(
 
     Raises:
         ValueError: not exactly one of ``example`` and ``convs`` is given; the chain is too short, grouped, of mixed kernel
-            sizes, or does not connect; or n_genes < 1.
+            sizes, or does not connect; n_genes < 1; or the wiring does not fit the network.
     """
     encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
-    genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))
+    genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
+    genome.initialise(genotype, torch.Generator().manual_seed(seed))
+    shape_network(encoded, genotype.shape)
     return encoded
 
 

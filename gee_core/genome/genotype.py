@@ -1,15 +1,56 @@
-"""The genotype: the standard deviations of the initial wiring, which evolution searches (Eq. 9)."""
+"""The genotype: the distributions from which the initial wiring is drawn, which evolution searches (Eq. 9)."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gee_core.config import Shape
+
+TRUNCATION = 2.0
+"""Draws lie in [-2σ, 2σ]. Paper: "truncated to the interval" (formula lost). Here: ±2σ, as torch and TensorFlow do."""
+
+TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
+    math.sqrt(2 * math.pi) * math.erf(TRUNCATION / math.sqrt(2))
+)
+"""Variance of a standard normal truncated to ±2: 0.774. Source: Johnson, Kotz, Univariate Distributions 1, ch. 13."""
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """σ_O and σ_0 … σ_L: standard deviations of O and of every X_l before truncation."""
+    """The standard deviations of O and of every X_l before truncation, σ_O and σ_0 … σ_L, and the genes of shape."""
 
     sigma_O: float
     sigma_X: tuple[float, ...]
+    shape: Shape = field(default_factory=Shape)
+    """Paper: σ's alone. Here: genes of shape too, because batch norm removes most of what a σ does."""
 
     def as_dict(self) -> dict[str, float]:
-        """{"sigma_O": …, "sigma_0": …, …}."""
-        return {"sigma_O": self.sigma_O} | {f"sigma_{layer}": sigma for layer, sigma in enumerate(self.sigma_X)}
+        """{"sigma_O": …, "sigma_0": …, …, "omega_O": …, …}."""
+        sigmas = {"sigma_O": self.sigma_O} | {f"sigma_{layer}": sigma for layer, sigma in enumerate(self.sigma_X)}
+        return sigmas | self.shape.model_dump()
+
+
+def analytic_genotype(channels: Sequence[int], n_genes: int, kernel_positions: int = 9) -> Genotype:
+    """The σ's under which every decoded weight has the variance of He's initialisation; its shape is neutral.
+
+    For each encoded layer l: g²·σ_l²·σ_O²·σ_{l-1}²·0.774³ = 2 / (k²·C_{l-1}). These are L equations in the L + 2
+    logarithms. Of their solutions, this is the one nearest to all σ equal, so that no matrix is scaled at another's expense.
+
+    Args:
+        channels: [C_0 … C_L], the channels whose encodings are X_0 … X_L, in order of execution.
+        n_genes: g.
+        kernel_positions: k².
+    """
+    import numpy as np  # here, since who only reads genotypes needs none
+
+    fan_in = kernel_positions * np.asarray(channels[:-1], dtype=float)
+    log_product = 0.5 * np.log(2 / (fan_in * n_genes**2 * TRUNCATED_VARIANCE**3))  # log(σ_O·σ_l·σ_{l-1})
+    n_layers = len(channels) - 1
+    A = np.zeros((n_layers, n_layers + 2))  # columns: σ_O, σ_0 … σ_L
+    A[:, 0] = 1
+    for layer in range(n_layers):
+        A[layer, layer + 1] = A[layer, layer + 2] = 1
+    equal = np.full(n_layers + 2, log_product.mean() / 3)
+    shift = np.linalg.lstsq(A, log_product - A @ equal, rcond=None)[0]
+    sigma_O, *sigma_X = np.exp(equal + shift).tolist()
+    return Genotype(sigma_O, tuple(sigma_X))

@@ -1,24 +1,17 @@
-"""The initial wiring: draws of X and O from truncated normals (Eq. 9), and the analytic σ's of a network.
+"""The initial wiring: draws of X and O from truncated normals (Eq. 9), shaped by the genes of shape.
 
-Shapes: K kernel positions, C channels, G genes.
+Every gene at its neutral value leaves the draws as they are, bit for bit.
+
+Shapes: K kernel positions, C channels, G genes, J out-channels, I in-channels.
 """
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gee_core.genome.genotype import Genotype
-
-TRUNCATION = 2.0
-"""Draws lie in [-2σ, 2σ]. Paper: "truncated to the interval" (formula lost). Here: ±2σ, as torch and TensorFlow do."""
-
-TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
-    math.sqrt(2 * math.pi) * math.erf(TRUNCATION / math.sqrt(2))
-)
-"""Variance of a standard normal truncated to ±2: 0.774. Source: Johnson, Kotz, Univariate Distributions 1, ch. 13."""
+from gee_core.config import Shape
+from gee_core.genome.genotype import TRUNCATION, Genotype
 
 
 def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -30,25 +23,87 @@ def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) 
     return torch.nn.init.trunc_normal_(tensor, 0.0, sigma, -bound, bound, generator=generator)
 
 
-def analytic_genotype(channels: Sequence[int], n_genes: int, kernel_positions: int = 9) -> Genotype:
-    """The σ's under which every decoded weight has the variance of He's initialisation.
+def draw_genes(
+    genotype: Genotype, channels: Sequence[int], n_genes: int, kernel_size: tuple[int, int], generator: torch.Generator
+) -> tuple[Tensor, list[Tensor]]:
+    """O (G, G) and [X_0 … X_L], each (K, C_l, G): drawn in this order, then shaped by ω_O, ω_X, β, α, κ and ρ.
 
-    For each encoded layer l: g²·σ_l²·σ_O²·σ_{l-1}²·0.774³ = 2 / (k²·C_{l-1}). These are L equations in the L + 2
-    logarithms. Of their solutions, this is the one nearest to all σ equal, so that no matrix is scaled at another's expense.
-
-    Args:
-        channels: [C_0 … C_L], the channels whose encodings are X_0 … X_L, in order of execution.
-        n_genes: g.
-        kernel_positions: k².
+    Raises:
+        ValueError: the genotype does not have one σ per encoding.
     """
-    fan_in = kernel_positions * np.asarray(channels[:-1], dtype=float)
-    log_product = 0.5 * np.log(2 / (fan_in * n_genes**2 * TRUNCATED_VARIANCE**3))  # log(σ_O·σ_l·σ_{l-1})
-    n_layers = len(channels) - 1
-    A = np.zeros((n_layers, n_layers + 2))  # columns: σ_O, σ_0 … σ_L
-    A[:, 0] = 1
-    for layer in range(n_layers):
-        A[layer, layer + 1] = A[layer, layer + 2] = 1
-    equal = np.full(n_layers + 2, log_product.mean() / 3)
-    shift = np.linalg.lstsq(A, log_product - A @ equal, rcond=None)[0]
-    sigma_O, *sigma_X = np.exp(equal + shift).tolist()
-    return Genotype(sigma_O, tuple(sigma_X))
+    if len(genotype.sigma_X) != len(channels):
+        wanted = f"X_0 … X_{len(channels) - 1}"
+        raise ValueError(f"sigma_X needs one value per encoding {wanted}, got {len(genotype.sigma_X)}")
+
+    def drawn(*size: int, sigma: float) -> Tensor:
+        return truncated_normal_(torch.empty(size, device=generator.device), sigma, generator)
+
+    K, shape = kernel_size[0] * kernel_size[1], genotype.shape
+    layers = list(zip(channels, genotype.sigma_X, strict=True))
+    O = drawn(n_genes, n_genes, sigma=genotype.sigma_O)
+    X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in layers]
+    if shape.rho:  # further draws come last, so that no gene moves those above
+        common = [drawn(C, n_genes, sigma=sigma) for C, sigma in layers]
+        X = [_correlated(x, shared, shape.rho) for x, shared in zip(X, common, strict=True)]
+    X = [flattened_spectrum(x, shape.omega_X) for x in X]
+    if shape.kappa:
+        centre = int(squared_distances(kernel_size).argmin())
+        for x, previous in zip(X[1:], X, strict=False):
+            x[centre] = _mixed(x[centre], _repeated(previous[centre], len(x[centre])), shape.kappa)
+    X = [centred(x, kernel_size, shape.beta / 2) for x in X]
+    O = flattened_spectrum(O, shape.omega_O)
+    if shape.alpha:
+        O = _mixed(O, torch.eye(n_genes, device=O.device), shape.alpha)
+    return O, X
+
+
+def shaped_weight(W_JIhw: Tensor, shape: Shape, generator: torch.Generator) -> Tensor:
+    """The initial weight of a plain convolution with the same ρ, ω_X and β: the control of shaped genes."""
+    kernel_size = (W_JIhw.shape[2], W_JIhw.shape[3])
+    W_KJI = W_JIhw.flatten(2).permute(2, 0, 1)
+    if shape.rho:
+        common = torch.randn(W_KJI.shape[1:], generator=generator, device=generator.device).to(W_KJI) * W_KJI.std()
+        W_KJI = _correlated(W_KJI, common, shape.rho)
+    W_KJI = centred(flattened_spectrum(W_KJI, shape.omega_X), kernel_size, shape.beta)
+    return W_KJI.permute(1, 2, 0).unflatten(2, kernel_size)
+
+
+def flattened_spectrum(matrices: Tensor, omega: float) -> Tensor:
+    """(…, M, N) with the singular values s of every matrix as s^(1-ω), and the Frobenius norm kept."""
+    if not omega:
+        return matrices
+    U, S, Vh = torch.linalg.svd(matrices.double(), full_matrices=False)
+    flat = S.clamp_min(torch.finfo(S.dtype).tiny) ** (1 - omega)
+    flat = flat * (S.norm(dim=-1, keepdim=True) / flat.norm(dim=-1, keepdim=True))
+    return ((U * flat[..., None, :]) @ Vh).to(matrices.dtype)
+
+
+def centred(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float) -> Tensor:
+    """(K, …) times exp(-rate·d²) by kernel position, d the distance from the kernel's centre, and the norm kept."""
+    if not rate:
+        return tensor_K
+    factors = torch.exp(-rate * squared_distances(kernel_size)).to(tensor_K)
+    scaled = tensor_K * factors.reshape(-1, *[1] * (tensor_K.ndim - 1))
+    return scaled * (tensor_K.norm() / scaled.norm())
+
+
+def squared_distances(kernel_size: tuple[int, int]) -> Tensor:
+    """d² (K,) of every kernel position from the centre, in pixels², row by row."""
+    rows, columns = (torch.arange(k, dtype=torch.float64) - (k - 1) / 2 for k in kernel_size)
+    return (rows[:, None] ** 2 + columns**2).flatten()
+
+
+def _correlated(tensor_K: Tensor, common: Tensor, rho: float) -> Tensor:
+    """Independent positions (K, …) made to correlate by ρ: √(1-ρ)·own + √ρ·common."""
+    return (1 - rho) ** 0.5 * tensor_K + rho**0.5 * common
+
+
+def _mixed(own: Tensor, other: Tensor, share: float) -> Tensor:
+    """√(1-share²)·own + share·other, ``other`` scaled to the norm of ``own``, and that norm kept."""
+    mixed = (1 - share**2) ** 0.5 * own + share * other * (own.norm() / other.norm())
+    return mixed * (own.norm() / mixed.norm())
+
+
+def _repeated(rows: Tensor, n: int) -> Tensor:
+    """``n`` rows: the first of ``rows``, from the start again where there are too few."""
+    return rows[torch.arange(n, device=rows.device) % len(rows)]

@@ -11,7 +11,13 @@ MAX_WIDTH = 4.0
 
 
 def narrowed_width(
-    name: str, num_classes: int, in_channels: int, image_size: int, target: int, tolerance: float = 0.02
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    target: int,
+    tolerance: float = 0.02,
+    block: str | None = None,
 ) -> float:
     """The width at which the plain network ``name`` comes closest to ``target`` parameters, counted on the built network.
 
@@ -23,7 +29,8 @@ def narrowed_width(
     edges = _steps(NETWORKS[name])
 
     def count(step: int) -> int:
-        return count_plain_parameters(name, num_classes, in_channels, image_size, _short_number(*edges[step : step + 2]))
+        width = _short_number(*edges[step : step + 2])
+        return count_plain_parameters(name, num_classes, in_channels, image_size, width, block)
 
     low, high = 0, len(edges) - 2  # steps whose counts enclose the target
     while high - low > 1:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.genome.encoding import attach_genome
-from gee_core.model.zoo import NETWORKS, Block, NetworkSpec
+from gee_core.model.zoo import NETWORKS, Block, NetworkSpec, default_block, scaled
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
-from gee_core.snn.norm_lif import NormLIF
+from gee_core.snn.norm_lif import NormLIF, add_stream
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -24,18 +24,21 @@ class Stem(nn.Module):
 
     Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
     their input does not change; Eq. 17 counts the stem once too.
+
+    In front of pre-activation blocks, ``lif`` is None: the convolution's output is the stream itself, not yet repeated.
     """
 
-    def __init__(self, in_channels: int, channels: int, imagenet: bool, lif: dict):
+    def __init__(self, in_channels: int, channels: int, imagenet: bool, lif: dict | None):
         super().__init__()
         kernel, stride = (7, 2) if imagenet else (3, 1)
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
-        self.norm_lif = NormLIF(channels, lif)
+        self.norm_lif = None if lif is None else NormLIF(channels, lif)
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Images (B, C, H, W) → spikes (T*B, C_0, H', W')."""
-        return self.pool(self.norm_lif.repeated(self.conv(x_BCHW)))
+        """Images (B, C, H, W) → spikes (T*B, C_0, H', W'), or the stream (B, C_0, H', W')."""
+        x = self.conv(x_BCHW)
+        return self.pool(x if self.norm_lif is None else self.norm_lif.repeated(x))
 
 
 class ConvLayer(nn.Module):
@@ -69,6 +72,63 @@ class BasicBlock(nn.Module):
         return self.norm_lif2(self.conv2(spikes), residual=self.shortcut(x))
 
 
+class Shortcut(nn.Module):
+    """Batch norm, LIF and a 1x1 convolution, where a pre-activation block changes the shape of the stream."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
+        super().__init__()
+        self.norm_lif = NormLIF(in_channels, lif)
+        self.conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+
+
+class PreActivationBlock(nn.Module):
+    """Two 3x3 convolutions, each behind batch norm and LIF; the branch is added to the real-valued stream without batch norm.
+
+    The sum is left to the next block, whose batch norm reads the stream anyway.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
+        super().__init__()
+        self.norm_lif1 = NormLIF(in_channels, lif)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.norm_lif2 = NormLIF(channels, lif)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        same = stride == 1 and in_channels == channels
+        self.shortcut = None if same else Shortcut(in_channels, channels, stride, lif)
+
+    def forward(self, stream: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).
+
+        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None. Without a shortcut, it returns
+        that stream as it is, without the steps.
+        """
+        if branch is None:
+            spikes = self.norm_lif1.repeated(stream)
+        else:
+            stream, spikes = self.norm_lif1.summed(branch, stream)
+        if self.shortcut is not None:
+            norm_lif = self.shortcut.norm_lif
+            stream = self.shortcut.conv(norm_lif.repeated(stream) if branch is None else norm_lif(stream))
+        return stream, self.conv2(self.norm_lif2(self.conv1(spikes)))
+
+
+class ResidualStream(nn.Module):
+    """Pre-activation blocks and the batch norm behind the last sum, which no neurons follow."""
+
+    def __init__(self, blocks: list[nn.Module], channels: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """The stem's output (B, C_0, H, W) → features (T*B, C, H', W')."""
+        branch: Tensor | None = None
+        for block in self.blocks:
+            stream, branch = block(stream, branch)
+        assert branch is not None  # there is a block
+        return self.norm(add_stream(branch, stream))
+
+
 class SpikingNetwork(nn.Module):
     """A network of the table; ``genome_of`` gives its genes where it is genetically encoded.
 
@@ -77,35 +137,48 @@ class SpikingNetwork(nn.Module):
         built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
     """
 
-    def __init__(self, spec: NetworkSpec, num_classes: int, in_channels: int, image_size: int, width: float, lif: dict):
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        width: float,
+        block: str | None,
+        pool: str,
+        lif: dict,
+    ):
         super().__init__()
-        C = _scaled(spec.stem, width)
+        C = scaled(spec.stem, width)
         size = image_size
         self.T = lif["T"]
         self.built_with: dict[str, Any] = {}
-        self.stem = Stem(in_channels, C, spec.imagenet_stem, lif)
+        self.stem = Stem(in_channels, C, spec.imagenet_stem, None if block == "pre" else lif)
         if spec.imagenet_stem:
             size = math.ceil(math.ceil(size / 2) / 2)
         body: list[nn.Module] = []
         for layer in spec.body:
             if isinstance(layer, str):  # P
                 if size > 1:  # Paper: 32x32 images only. Here: smaller ones skip the pools they have no pixels for.
-                    body.append(nn.MaxPool2d(2))
+                    body.append(nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2))
                     size //= 2
             elif isinstance(layer, Block):
-                body.append(BasicBlock(C, _scaled(layer.channels, width), layer.stride, lif))
-                C, size = _scaled(layer.channels, width), math.ceil(size / layer.stride)
+                channels = scaled(layer.channels, width)
+                body.append((PreActivationBlock if block == "pre" else BasicBlock)(C, channels, layer.stride, lif))
+                C, size = channels, math.ceil(size / layer.stride)
             else:
-                body.append(ConvLayer(C, _scaled(layer, width), lif))
-                C = _scaled(layer, width)
-        self.body = nn.Sequential(*body)
+                body.append(ConvLayer(C, scaled(layer, width), lif))
+                C = scaled(layer, width)
+        # Paper: silent about batch norm. Here: pre-activation, the residual block of the authors' framework, fits its parameter
+        # counts as well as `post`, which is kept.
+        self.body = ResidualStream(body, C) if block == "pre" else nn.Sequential(*body)
         # Paper: a flattened head sees 2x2 positions at 32x32. Here: larger images are averaged down to the same 2x2.
         side = min(size, 2) if spec.flatten else 1
         self.pool = nn.AdaptiveAvgPool2d(side)
         features = C * side * side
         head: list[nn.Module] = []
         if spec.hidden is not None:
-            hidden = nn.Linear(features, _scaled(spec.hidden, width))
+            hidden = nn.Linear(features, scaled(spec.hidden, width))
             head += [hidden, LIF(**lif)]
             features = hidden.out_features
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
@@ -123,12 +196,14 @@ class SpikingNetwork(nn.Module):
 
     def conv_chain(self) -> list[nn.Conv2d]:
         """The stem's convolution and every 3x3 one, in order of execution."""
-        shortcuts = {m.shortcut for m in self.modules() if isinstance(m, BasicBlock)}
+        blocks = [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
+        shortcuts = {conv for block in blocks if block.shortcut is not None for conv in block.shortcut.modules()}
         return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
 
-
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))
+    def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
+        """The last batch norm and the last convolution of every residual branch, in order of execution."""
+        blocks = [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
+        return [(block.norm_lif2.norm, block.conv2) for block in blocks]
 
 
 def build_network(
@@ -139,6 +214,8 @@ def build_network(
     n_genes: int | None = None,
     width: float = 1.0,
     seed: int = 0,
+    block: str | None = None,
+    pool: str = "max",
     **lif: Any,
 ) -> SpikingNetwork:
     """A network of ``NETWORKS``: encoded with ``n_genes`` genes, or plain (He-initialised) with ``n_genes=None``.
@@ -151,6 +228,8 @@ def build_network(
         n_genes: g, or None for ordinary weights.
         width: multiplies every channel count of the table.
         seed: of every weight; torch's global generator is left as it was.
+        block: form of the residual blocks, ``pre`` or ``post``; None for the network's default.
+        pool: kind of the 2x2 pools, ``max`` or ``avg``.
         lif: arguments of ``LIF``: T, tau, …
 
     Raises:
@@ -165,9 +244,15 @@ def build_network(
             raise ValueError(f"{argument} must be >= 1, got {value}")
     if width <= 0:
         raise ValueError(f"width must be > 0, got {width}")
+    default = default_block(name)
+    if block is not None and (default is None or block not in ("pre", "post")):
+        raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")
+    if pool not in ("max", "avg"):
+        raise ValueError(f"pool must be max or avg, got {pool!r}")
+    block = block or default
     with private_torch_rng(seed):
-        net = SpikingNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, lif)
-    net.built_with = {"name": name, "width": width, **sizes, "lif": lif}
+        net = SpikingNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif)
+    net.built_with = {"name": name, "block": block, "pool": pool, "width": width, **sizes, "lif": lif}
     if n_genes is not None:
         genome = attach_genome(net, net.conv_chain(), n_genes)
         genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))
@@ -179,10 +264,12 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def count_plain_parameters(name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0) -> int:
+def count_plain_parameters(
+    name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, block: str | None = None
+) -> int:
     """Parameters of a network of ``NETWORKS`` with ordinary weights; it is built, but its weights take no memory."""
     with torch.device("meta"):
-        return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width))
+        return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width, block=block))
 
 
 def to_channels_last(net: Net) -> Net:

@@ -1,14 +1,19 @@
 """Configured networks: built from the section `network`, wired with a genotype, described so that a file can rebuild them."""
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
+from pydantic import field_validator
 from torch import nn
 
-from gee_core.config import NetworkConfig, Positive, Section
+from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
 from gee_core.genome.encoding import attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
+from gee_core.genome.shaping import shape_network
+from gee_core.genome.wiring import shaped_weight
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
+from gee_core.model.zoo import NETWORKS, default_block
 from gee_core.seeding import derive_seed, torch_generator
 
 
@@ -26,7 +31,7 @@ class ImageShape(Protocol):
 class Architecture(Section):
     """What determines a network of ``build_network`` but for its weights: the JSON file beside a checkpoint."""
 
-    network: NetworkConfig
+    network: NetworkStructure
     """Its values in the section `network`."""
     num_classes: Positive
     """K."""
@@ -35,28 +40,46 @@ class Architecture(Section):
     image_size: Positive
     """Side of the images in pixels."""
 
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, network: object) -> object:
+        """Until version 0.2 every ResNet had `post` blocks and every pool was a max pool, and no card said so."""
+        if isinstance(network, dict) and "block" not in network and network.get("name") in NETWORKS:
+            return network | {"block": "post" if default_block(network["name"]) else None, "pool": "max"}
+        return network
+
 
 def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype | None, seed: int) -> SpikingNetwork:
-    """The configured network for images of the shape ``meta``, its wiring drawn with the genotype's σ's and ``seed``.
+    """The configured network for images of the shape ``meta``, its wiring drawn from the genotype with ``seed``.
 
-    ``genotype=None`` keeps the initialisation of ``build_network``: the analytic wiring, or He's for a plain network.
+    ``genotype=None`` draws from the analytic wiring with the shape of `network.init`. A plain network has He's weights, shaped
+    by `network.init` too.
 
     Raises:
         ValueError: the genotype does not have one σ per encoding.
     """
     weights_seed = derive_seed(seed, "weights")
-    if genotype is None or network.n_genes is None:
-        net = _built(network, meta, weights_seed, network.n_genes)
-    else:
-        net = _built(network, meta, weights_seed, None)
-        attach_genome(net, net.conv_chain(), network.n_genes).initialise(genotype, torch_generator(seed, "wiring"))
+    net = _built(network, meta, weights_seed)
+    shape = network.shape
+    if network.n_genes is not None:
+        genome = attach_genome(net, net.conv_chain(), network.n_genes)
+        if genotype is None:
+            genome.initialise(replace(genome.analytic_genotype(), shape=shape), torch.Generator().manual_seed(weights_seed))
+        else:
+            genome.initialise(genotype, torch_generator(seed, "wiring"))
+            shape = genotype.shape
+    elif not shape.is_neutral():
+        generator = torch_generator(seed, "shape")
+        for conv in net.conv_chain()[1:]:
+            conv.weight.data = shaped_weight(conv.weight.detach(), shape, generator)
+    shape_network(net, shape)
     return to_channels_last(net)
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:
     """The network without numbers: its tensors lie on the meta device, take no memory, and wait for those of a file."""
     with torch.device("meta"):
-        net = _built(architecture.network, architecture, 0, None)
+        net = _built(architecture.network, architecture, 0)
         if architecture.network.n_genes is not None:
             attach_genome(net, net.conv_chain(), architecture.network.n_genes)
     return net
@@ -74,15 +97,17 @@ def architecture_of(net: nn.Module) -> Architecture:
     genome = genome_of(net)
     sizes = dict(built_with)
     lif = dict(sizes.pop("lif"))
-    own = {"name": sizes.pop("name"), "width": sizes.pop("width"), "surrogate": lif.pop("surrogate_name")}
-    return Architecture(network=NetworkConfig(**own, **lif, n_genes=None if genome is None else genome.n_genes), **sizes)
+    own = {key: sizes.pop(key) for key in ("name", "block", "pool", "width")} | {"surrogate": lif.pop("surrogate_name")}
+    n_genes = None if genome is None else genome.n_genes
+    return Architecture(network=NetworkStructure(**own, **lif, n_genes=n_genes), **sizes)
 
 
-def plain_parameters(network: NetworkConfig, meta: ImageShape) -> int:
+def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
     """Parameters of the configured network with ordinary weights, counted on the network itself."""
-    return count_plain_parameters(network.name, meta.num_classes, meta.in_channels, meta.image_size, network.width)
+    sizes = (meta.num_classes, meta.in_channels, meta.image_size)
+    return count_plain_parameters(network.name, *sizes, network.width, network.block)
 
 
-def _built(network: NetworkConfig, shape: ImageShape, seed: int, n_genes: int | None) -> SpikingNetwork:
+def _built(network: NetworkStructure, shape: ImageShape, seed: int) -> SpikingNetwork:
     sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    return build_network(network.name, *sizes, n_genes, network.width, seed, **network.lif())
+    return build_network(network.name, *sizes, None, network.width, seed, network.block, network.pool, **network.lif())

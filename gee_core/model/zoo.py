@@ -11,7 +11,7 @@ P = "P"
 
 @dataclass(frozen=True)
 class Block:
-    """A residual basic block; its shortcut is a plain 1x1 convolution where stride or channels change."""
+    """A residual basic block; its shortcut is a 1x1 convolution, not encoded, where stride or channels change."""
 
     channels: int
     stride: int = 1
@@ -52,6 +52,25 @@ NETWORKS: dict[str, NetworkSpec] = {
     "resnet34": NetworkSpec(64, _stages((3, 4, 6, 3), (64, 128, 256, 512)), imagenet_stem=True),
 }
 
+
+def default_block(name: str) -> str | None:
+    """The form of the residual blocks of a network of ``NETWORKS``, ``pre``; None where it has none."""
+    return "pre" if any(isinstance(layer, Block) for layer in NETWORKS[name].body) else None
+
+
+def scaled(channels: int, width: float) -> int:
+    """A channel count of the table at a width."""
+    return max(1, round(channels * width))
+
+
+def encoded_channels(name: str, width: float = 1.0) -> list[int]:
+    """[C_0 … C_L]: outputs of the stem and of every 3x3 convolution, whose neurons have encodings."""
+    spec = NETWORKS[name]
+    layers = [layer for layer in spec.body if not isinstance(layer, str)]
+    body = [C for layer in layers for C in ([layer.channels] * 2 if isinstance(layer, Block) else [layer])]
+    return [scaled(channels, width) for channels in [spec.stem, *body]]
+
+
 PAPER_RESULTS: tuple[dict, ...] = (
     # Table 2 (top-1 %, CIFAR-10 / CIFAR-100) and Table 1 (ImageNet), the rows of the paper's own method.
     {"network": "cifarnet", "n_genes": 100, "parameters": 3_721_754, "cifar10": 93.47, "cifar100": 72.97},
@@ -64,4 +83,5 @@ PAPER_RESULTS: tuple[dict, ...] = (
     {"network": "resnet19", "n_genes": 200, "parameters": 8_414_154, "cifar10": 96.80, "cifar100": 78.86},
     {"network": "resnet34", "n_genes": 146, "parameters": 10_750_000, "imagenet": 71.82},
 )
-"""Published numbers. ``parameters`` for ten classes, except resnet34's (1000; the paper prints 10.75M)."""
+"""Published numbers. ``parameters`` for ten classes, except resnet34's (1000; the paper prints 10.75M), and `post` blocks: with
+`pre` the ResNets have 768 more, which the paper's digits do not show."""

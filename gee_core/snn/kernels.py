@@ -63,10 +63,31 @@ def batch_norm_spikes(
     return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
 
 
+def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tuple[Tensor, Any]:
+    """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W).
+
+    ``stream`` is of the same shape, or (B, C, H, W) where it is the same at every step.
+    """
+    total = _wide(_split(x, T)) + _wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
+    y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)
+    return y, loop(y, *args)
+
+
 def batch_norm_spikes_gradient(
-    x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
+    x: Tensor,
+    norm: tuple[Tensor, ...],
+    eps: float,
+    residual: Tensor | None,
+    grad_s: Tensor,
+    grad_x: Tensor | None,
+    T: int,
+    rows: int,
+    *lif: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`."""
+    """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`.
+
+    ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
+    """
     weight, bias, mean, var = norm
     tau, decay_input, v_threshold, alpha = lif
     y = _split(x, rows)
@@ -80,8 +101,10 @@ def batch_norm_spikes_gradient(
     wide_g, normed = _wide(g), (_wide(y) - mean) * inv_std
     n = _count(y)
     grad_bias, grad_weight = _sum_to_channels(wide_g), _sum_to_channels(wide_g * normed)
-    grad_x = scale * (wide_g - grad_bias / n - normed * (grad_weight / n))
-    return _join(grad_x.to(x.dtype), x), grad_weight, grad_bias, None if residual is None else _join(g, x)
+    grad_y = scale * (wide_g - grad_bias / n - normed * (grad_weight / n))
+    if grad_x is not None:
+        grad_y = grad_y + _wide(_split(grad_x, rows))
+    return _join(grad_y.to(x.dtype), x), grad_weight, grad_bias, None if residual is None else _join(g, x)
 
 
 def _charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float) -> list[Tensor]:

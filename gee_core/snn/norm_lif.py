@@ -7,6 +7,7 @@ and two backward, and saves only the convolution's output: backward recomputes t
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,21 +33,30 @@ class NormLIF(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Spikes (T*B, C, H, W) of a convolution's output of the same shape."""
         if self._fuses(x, residual):
-            return self._fused(x, residual, self.lif.T)
+            return self._fused(x, None, residual, self.lif.T)[1]
         x = self.norm(x)
         return self.lif(x if residual is None else x + residual)
 
+    def summed(self, branch: Tensor, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """(``add_stream(branch, stream)``, the spikes that it drives), both (T*B, C, H, W)."""
+        if self._fuses(branch, stream=stream):
+            return self._fused(branch, stream, None, self.lif.T)
+        stream = add_stream(branch, stream)
+        return stream, self(stream)
+
     def repeated(self, x: Tensor) -> Tensor:
         """Spikes (T*B, C, H, W) where a convolution's output (B, C, H, W) is the same at every step."""
-        if self._fuses(x, None):
-            return self._fused(x, None, 1)
+        if self._fuses(x):
+            return self._fused(x, None, None, 1)[1]
         return self.lif(self.norm(x).repeat(self.lif.T, 1, 1, 1))
 
-    def _fuses(self, x: Tensor, residual: Tensor | None) -> bool:
+    def _fuses(self, x: Tensor, residual: Tensor | None = None, stream: Tensor | None = None) -> bool:
         norm, lif = self.norm, self.lif
         if not (kernels.compiles(x) and lif.is_standard and is_channels_last(x) and x.dtype is not torch.float64):
             return False
         if residual is not None and not (is_channels_last(residual) and residual.shape == x.shape):
+            return False
+        if stream is not None and not (is_channels_last(stream) and stream.shape[1:] == x.shape[1:]):
             return False
         if norm._forward_hooks or lif._forward_hooks or norm._forward_pre_hooks or lif._forward_pre_hooks:
             return False  # a hook wants to see the tensors between the two
@@ -54,7 +64,8 @@ class NormLIF(nn.Module):
         plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.momentum is not None and norm.running_mean is not None
         return plain and (norm.training if torch.is_grad_enabled() else True)
 
-    def _fused(self, x: Tensor, residual: Tensor | None, rows: int) -> Tensor:
+    def _fused(self, x: Tensor, stream: Tensor | None, residual: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
+        """(``x``, with ``stream`` added if there is one; spikes)."""
         norm, lif = self.norm, self.lif
         running_mean, running_var = norm.running_mean, norm.running_var
         assert running_mean is not None and running_var is not None and norm.momentum is not None  # _fuses checks it
@@ -62,37 +73,66 @@ class NormLIF(nn.Module):
         if not norm.training:
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
             shift = norm.bias - running_mean * scale
-            return kernels.run(kernels.norm_spikes, x, scale, shift, residual, *constants)
+            return _run(kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *constants)
         eps_to_alpha = norm.eps, *constants, lif.surrogate_function.alpha
-        spikes, mean, var = NormLIFSteps.apply(x, residual, norm.weight, norm.bias, running_mean, eps_to_alpha)
+        total, spikes, mean, var = NormLIFSteps.apply(x, stream, residual, norm.weight, norm.bias, running_mean, eps_to_alpha)
         with torch.no_grad():
-            n = x[:, 0].numel()
+            n = spikes[:, 0].numel() * rows // lif.T
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.add_(1)
             running_mean.lerp_(mean, norm.momentum)
             running_var.lerp_(var * (n / max(n - 1, 1)), norm.momentum)
-        return spikes
+        return total, spikes
+
+
+def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
+    """``branch + stream`` (T*B, C, H, W).
+
+    ``stream`` is of the same shape, or (B, C, H, W) where it is the same at every step.
+    """
+    repeats = branch.shape[0] // stream.shape[0]  # len(stream) would fix the size of an exported batch
+    return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
+
+
+def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
+    """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
+    if stream is None:
+        return x, kernels.run(loop, x, *args)
+    return kernels.run(kernels.of_sum, x, stream, loop, T, *args)
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`kernels.batch_norm_spikes` with the triangular surrogate; saves its inputs and two numbers per channel."""
+    """`kernels.batch_norm_spikes` with the triangular surrogate; saves its inputs and two numbers per channel.
+
+    With a stream, its first result is the sum, which is saved in place of the inputs; without one, None.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, near: Tensor, constants: tuple
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        x: Tensor,
+        stream: Tensor | None,
+        residual: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        near: Tensor,
+        constants: tuple,
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
-        eps, *steps_and_lif, _ = ctx.constants = constants
-        spikes, mean, var = kernels.run(kernels.batch_norm_spikes, x, near, weight, bias, eps, residual, *steps_and_lif)
-        ctx.save_for_backward(x, residual, weight, bias, mean, var)
+        eps, T, *others, _ = ctx.constants = constants
+        loop = kernels.batch_norm_spikes
+        total, (spikes, mean, var) = _run(loop, x, stream, T, near, weight, bias, eps, residual, T, *others)
+        ctx.save_for_backward(total, residual, weight, bias, mean, var)
         ctx.mark_non_differentiable(mean, var)
-        return spikes, mean, var
+        ctx.repeats = 0 if stream is None else len(x) // len(stream)
+        return (total if ctx.repeats else None), spikes, mean, var
 
     @staticmethod
-    def backward(ctx: Any, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, residual, *norm = ctx.saved_tensors
         eps, *constants = ctx.constants
-        grad_s = grad_s.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
         gradient = kernels.batch_norm_spikes_gradient
-        grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, tuple(norm), eps, residual, grad_s, *constants)
-        return grad_x, grad_residual, grad_weight, grad_bias, None, None
+        grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, tuple(norm), eps, residual, *grads, *constants)
+        grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
+        return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None

@@ -17,7 +17,7 @@ from gee_core.hardware import Compute
 from gee_core.model.network import to_channels_last
 from gee_core.seeding import torch_generator
 from gee_core.training.loss import cross_entropy, tet
-from gee_core.training.schedule import cosine_with_warmup
+from gee_core.training.schedule import cosine_with_warmup, set_lr
 
 Images = PackedImages | StreamedImages
 
@@ -140,8 +140,7 @@ def _loss(o_TBK: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 def _set_lr(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
     lr = cosine_with_warmup(step, n_steps, recipe.warmup_steps, recipe.lr, recipe.lr_min)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_lr(optimizer, lr)
     return lr
 
 

@@ -1,9 +1,12 @@
 """Optimiser and learning rate."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from gee_core.genome.encoding import genome_of
 
 
 def cosine_with_warmup(step: int, n_steps: int, n_warmup: int, lr: float, lr_min: float = 0.0) -> float:
@@ -17,19 +20,42 @@ def cosine_with_warmup(step: int, n_steps: int, n_warmup: int, lr: float, lr_min
     return lr_min + 0.5 * (lr - lr_min) * (1 + math.cos(math.pi * progress))
 
 
-def adamw(net: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+@dataclass(frozen=True)
+class Plasticity:
+    """Factors on the learning rates of the genes, and so on their weight decay, which acts in proportion to these rates."""
+
+    X: float = 1.0
+    """Of X_0 … X_L."""
+    O: float = 1.0
+    """Of O."""
+
+
+def adamw(net: nn.Module, weight_decay: float, plasticity: Plasticity = Plasticity()) -> torch.optim.AdamW:
     """AdamW in which only matrices and kernels (X, O, weights) decay, not biases and batch norm."""
-    return torch.optim.AdamW(_groups(net, weight_decay), fused=True)
+    return torch.optim.AdamW(_groups(net, weight_decay, plasticity), fused=True)
 
 
-def sgd(net: nn.Module, weight_decay: float, momentum: float) -> torch.optim.SGD:
+def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> torch.optim.SGD:
     """SGD, with Nesterov's momentum unless it is 0; the same parameters decay. The learning rate is set at every step."""
-    return torch.optim.SGD(_groups(net, weight_decay), lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+    groups = _groups(net, weight_decay, plasticity)
+    return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 
-def _groups(net: nn.Module, weight_decay: float) -> list[dict]:
-    parameters = list(net.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group of parameters the learning rate ``lr``, times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
+def _groups(net: nn.Module, weight_decay: float, plasticity: Plasticity) -> list[dict]:
+    genome = genome_of(net)
+    X, O = ([], []) if genome is None else (genome.encodings(), [genome.O])
+    genes = {id(p) for p in [*X, *O]}
+    others = [p for p in net.parameters() if id(p) not in genes]
+    groups = [
+        ([p for p in others if p.ndim > 1], weight_decay, 1.0),
+        (X, weight_decay, plasticity.X),
+        (O, weight_decay, plasticity.O),
+        ([p for p in others if p.ndim <= 1], 0.0, 1.0),
     ]
+    return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in groups if p]

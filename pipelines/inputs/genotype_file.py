@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gee_core.config import Shape
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.json_object import read_json_model
 
@@ -31,9 +32,12 @@ class GenotypeFile(BaseModel):
     """`evolve.genotype` of the search."""
     sigma_O: Sigma | None
     sigma_X: tuple[Sigma, ...] | None
+    shape: Shape = Field(default_factory=Shape)
+    """Its genes of shape; neutral in files of versions before 0.2, which lack them."""
     seed: int
     """Of the wiring's draw."""
     generation: int | None = None
+    """Of the candidate in candidates.csv; `evolve.n_generations` if it was scored again."""
     index: int | None = None
     fitness: float | None = None
     start: StartOfSearch | None = None
@@ -48,8 +52,8 @@ class GenotypeFile(BaseModel):
 
     @property
     def genotype(self) -> Genotype | None:
-        """The σ's; None for a plain network."""
-        return None if self.sigma_O is None or self.sigma_X is None else Genotype(self.sigma_O, self.sigma_X)
+        """The wiring; None for a plain network."""
+        return None if self.sigma_O is None or self.sigma_X is None else Genotype(self.sigma_O, self.sigma_X, self.shape)
 
 
 def read_genotype_file(path: Path) -> GenotypeFile:

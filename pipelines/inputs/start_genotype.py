@@ -1,10 +1,12 @@
-"""Loads `evolve.start`: the genotype of an earlier evolve at which a search starts."""
+"""Checks `evolve.start`, and loads the genotype of an earlier evolve that it may name."""
 
+import math
 from pathlib import Path
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.genome.genotype import Genotype
+from gee_core.genome.genotype import Genotype, analytic_genotype
+from gee_core.model.zoo import encoded_channels
 from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.remedies import remedy
@@ -12,18 +14,21 @@ from pipelines.project.paths import GENOTYPE
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
-    """The σ's in `evolve.start`, or None where it is null; ``n_encodings`` = L + 1, if known, is compared with them.
+    """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared with them.
 
     Raises:
-        InputError: the file is missing, damaged, of another network or form, or in a folder that DVC empties.
+        InputError: the file is missing, damaged, of another network or form, or in a folder that DVC empties; or `unit` cannot
+            reach the analytic σ's.
     """
-    if params.evolve.start is None:
+    if params.evolve.start == "unit":
+        _check_reach(params)
+    if params.evolve.start_file is None:
         return None
-    path = Path(params.evolve.start)
+    path = Path(params.evolve.start_file)
     named = f"evolve.start = {path}"
     if path.resolve().is_relative_to(GENOTYPE.parent.resolve()):
         raise InputError(f"{named}: DVC empties {GENOTYPE.parent} before evolve runs", "name a copy elsewhere")
-    with remedy("name a genotype.json of an earlier evolve, or null"):
+    with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
             found = read_genotype_file(path)
             if found.genotype is None:
@@ -40,14 +45,35 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     return found.genotype
 
 
+def _check_reach(params: Params) -> None:
+    """Check that a search which starts at σ = 1 has the analytic σ's within its bounds."""
+    if params.evolve.genotype == "shape":
+        raise InputError(
+            "evolve.start = unit: evolve.genotype = shape keeps σ_O at 1, so that the search cannot reach the analytic σ's",
+            "set evolve.start to analytic, or evolve.genotype to per_layer or shared",
+        )
+    assert params.network.n_genes is not None  # a plain network does not search
+    analytic = analytic_genotype(encoded_channels(params.network.name, params.network.width), params.network.n_genes)
+    logs = [math.log(sigma) for sigma in analytic.sigma_X]
+    if params.evolve.genotype == "shared":
+        logs = [sum(logs) / len(logs)]
+    farthest = max([math.log(analytic.sigma_O), *logs], key=abs)
+    if abs(farthest) > math.log(params.evolve.bound):
+        raise InputError(
+            f"evolve.bound = {params.evolve.bound}: a search from σ = 1 (evolve.start = unit) cannot reach the analytic σ's, "
+            f"one of which is {math.exp(farthest):.3g}",
+            f"set evolve.bound to {math.ceil(math.exp(abs(farthest)))} or more",
+        )
+
+
 def start_files(params: Params) -> list[Path]:
     """The file in `evolve.start`, if any, that a search depends on."""
-    return [] if params.evolve.start is None else [Path(params.evolve.start)]
+    return [] if params.evolve.start_file is None else [Path(params.evolve.start_file)]
 
 
 def start_sha256(params: Params) -> str | None:
-    """The checksum of the file in `evolve.start`, or None where it is null."""
-    return None if params.evolve.start is None else sha256(Path(params.evolve.start))
+    """The checksum of the file in `evolve.start`, or None where it names none."""
+    return None if params.evolve.start_file is None else sha256(Path(params.evolve.start_file))
 
 
 def check_unchanged(params: Params) -> None:
@@ -60,7 +86,7 @@ def check_unchanged(params: Params) -> None:
         before = read_genotype_file(GENOTYPE).start
     except (OSError, ValueError):  # not written yet, or damaged, which the stage reports
         return
-    if before is not None and before.path == params.evolve.start and before.sha256 != start_sha256(params):
+    if before is not None and before.path == params.evolve.start_file and before.sha256 != start_sha256(params):
         raise InputError(
             f"evolve.start = {params.evolve.start}: its content has changed since the last evolve, which DVC cannot see",
             "run `dvc repro -f evolve` first, or give the new genotype a new name",

@@ -80,13 +80,14 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
     place, kind, value = ".".join(map(_in_short, problem["loc"])), problem["type"], problem["input"]
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     if not place:
         return message
     if kind == "missing":
-        return f"{place} is missing: add it ({model.__module__.replace('.', '/')}.py says what it is)"
+        owner = _model_at(model, problem["loc"])
+        return f"{place} is missing: add it ({owner.__module__.replace('.', '/')}.py says what it is)"
     if kind in ("extra_forbidden", "invalid_key"):
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(model, problem["loc"]), n=1)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _model_at(model, problem["loc"]).model_fields, n=1)
         return f"{place} is not a known key: {f'did you mean {near[0]}?' if near else 'remove it'}"
     shown = "" if isinstance(value, dict) else f" = {_in_short(repr(value))}"
     return f"{place}{shown}: {message[0].lower()}{message[1:]}"
@@ -98,12 +99,12 @@ def _in_short(text: object) -> str:
     return shown if len(shown) <= 160 else f"{shown[:159]}…"
 
 
-def _known_keys(model: type[BaseModel], location: tuple) -> list[str]:
-    """The keys that are valid beside the last one of ``location``."""
+def _model_at(model: type[BaseModel], location: tuple) -> type[BaseModel]:
+    """The model that the last key of ``location`` is a key of, or would be."""
     for part in location[:-1]:
         if part in model.model_fields:
             model = _nested_model(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
+    return model
 
 
 def _nested_model(annotation: Any) -> type[BaseModel] | None:

@@ -1,4 +1,4 @@
-"""Summarises a run in twenty values, for `gee summary`, `dvc metrics diff` and the head of the report."""
+"""Summarises a run in some twenty values, for `gee summary`, `dvc metrics diff` and the head of the report."""
 
 import math
 from collections.abc import Iterator
@@ -27,8 +27,9 @@ def build_summary(params: Params, reports: Path) -> dict:
         InputError: a metrics file is missing, is not JSON, or lacks a number.
     """
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
-    needed = ("test_accuracy", "parameters", "plain_parameters", "energy_mj", "energy_with_decoding_mj", "spikes_per_image")
-    evaluate = read_json(reports / "evaluate/metrics.json", *needed, "firing_rate")
+    energies = ("energy_mj", "energy_with_decoding_mj", "energy_of_sums_mj")
+    needed = ("test_accuracy", "parameters", "plain_parameters", "spikes_per_image", "firing_rate")
+    evaluate = read_json(reports / "evaluate/metrics.json", *needed, *energies)
     robustness = read_json(reports / "robustness/metrics.json", "noise_accuracy")
     export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
     return {
@@ -42,8 +43,7 @@ def build_summary(params: Params, reports: Path) -> dict:
         "parameters": evaluate["parameters"],
         "plain_parameters": evaluate["plain_parameters"],
         "parameter_ratio": _decimals(evaluate["parameters"] / max(evaluate["plain_parameters"], 1)),
-        "energy_mj": _significant(evaluate["energy_mj"]),
-        "energy_with_decoding_mj": _significant(evaluate["energy_with_decoding_mj"]),
+        **{name: _significant(evaluate[name]) for name in energies},
         "spikes_per_image": _significant(evaluate["spikes_per_image"]),
         "firing_rate": _decimals(evaluate["firing_rate"]),
         "noise_accuracy": _decimals(robustness["noise_accuracy"]),
@@ -61,12 +61,13 @@ def format_summary(s: dict) -> Table:
     genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
     searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
     size = f"{s['parameters']:,} of {s['plain_parameters']:,} unencoded = {percent(s['parameter_ratio'], 1)}"
+    sums = f", {energy(s['energy_of_sums_mj'])} more for the residual sums" if s["energy_of_sums_mj"] else ""
     lines = {
         "run": f"{s['network']} × {s['width']:g} on {s['dataset']}, {genes}, seed {s['seed']}",
         "test accuracy": percent(s["test_accuracy"]),
         "accuracy at noise r = 0.5": f"{percent(s['noise_accuracy'])} (noise on the {s['noise_domain']} input)",
         "parameters": size,
-        "energy per image": f"{energy(s['energy_mj'])}, {energy(s['energy_with_decoding_mj'])} with building W",
+        "energy per image": f"{energy(s['energy_mj'])}, {energy(s['energy_with_decoding_mj'])} with building W{sums}",
         "spikes per image": f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}",
         "candidates": searched,
         "ONNX": f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images",
@@ -86,8 +87,8 @@ def percent(fraction: float | None, decimals: int = 2) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, or a dash."""
-    return "–" if value is None else f"{value:.4g}"
+    """Four significant digits, or a dash for None and NaN."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
 def energy_unit(mj: float) -> tuple[str, float]:

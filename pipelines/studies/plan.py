@@ -133,12 +133,12 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
     params, meta = cell.params, _meta(prepared)
     full = plain_parameters(params.network, meta)
     if cell.control is not None:
-        changes = {"network.n_genes": None, "evolve.variant": "analytic"}
+        changes = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
         if cell.control == "narrowed":
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
                 wanted = count_parameters(wired_network(params.network, meta, None, 0))
-                changes["network.width"] = narrowed_width(params.network.name, *size, wanted)
+                changes["network.width"] = narrowed_width(params.network.name, *size, wanted, block=params.network.block)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = Params.model_validate(_overridden(params.model_dump(), changes, cell.name))

@@ -22,7 +22,7 @@ from gee_core.checkpoint import save
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
-from gee_core.evolution.loop import Record
+from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
@@ -36,6 +36,7 @@ from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import delete_folder, open_resume_folder
+from pipelines.studies.kendall import MEASURED
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 
@@ -72,7 +73,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
             if record["status"] != "ok":
                 raise DivergedError(record["status"])
             genotype = record["genotype"]
-            numbers |= {name: record[name] for name in ("L_ce", "R_T", "R_S", "proxy_accuracy")}
+            numbers |= {name: record[name] for name in MEASURED}
         net, of_training = _trained(cell, genotype, data, notify)
         numbers |= of_training
         result: dict = {}
@@ -108,14 +109,14 @@ def forget(cell: Cell) -> None:
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:
     """Its key holds the wiring, not the evolution that found it."""
-    wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "seed")])
+    wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
     return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
 
 
 def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
-    """``genotype``, ``metrics`` and ``records`` of the cell's evolution."""
+    """``genotype``, ``metrics`` and ``records`` of the cell's evolution; the records are those of the search alone."""
     params = cell.params
     if params.network.n_genes is None:
         plain = evolve.run(params, cell.prepared, Path())
@@ -141,7 +142,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
             "evolve_seconds": sum(record.seconds for record in found.records),
         }
         genotype = found.genotype.model_dump()
-        records = [_record(record, genotype) for record in found.records]
+        records = [_record(record, genotype) for record in found.records if not record.candidate.rescored]
         result = {"genotype": genotype, "metrics": found.metrics | cost, "records": records}
         write_sealed(folder / EVOLVED, result)
         delete_folder(folder / "work")
@@ -189,6 +190,7 @@ def _record(record: Record, winner: dict) -> dict:
     score = {name: None if value != value else value for name, value in asdict(record.score).items()}
     c = record.candidate
     own = {"sigma_O": c.genotype.sigma_O, "sigma_X": list(c.genotype.sigma_X), "seed": c.seed}
+    own |= {"shape": c.genotype.shape.model_dump()}
     return score | {"genotype": winner | own | {"generation": c.generation, "index": c.index, "fitness": None}}
 
 

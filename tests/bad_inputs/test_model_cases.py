@@ -112,6 +112,14 @@ GENOTYPES = [
     genotype(
         "a σ of 5,000 digits", edit(GENOTYPE, '"sigma_O": 0.3', f'"sigma_O": {"9" * 5000}'), says="damaged (a number of 5000"
     ),
+    genotype(
+        "a gene of shape outside its range",
+        edit(GENOTYPE, '"sigma_O"', '"shape": {"omega_O": 1.5}, "sigma_O"'),
+        says="damaged (shape.omega_O: Input should be less than or equal to 1",
+    ),
+    genotype(
+        "an unknown gene", edit(GENOTYPE, '"sigma_O"', '"shape": {"omega": 1}, "sigma_O"'), says="damaged (shape.omega: Extra"
+    ),
     genotype("a seed that is a fraction", edit(GENOTYPE, '"seed": 1', '"seed": 1.5'), says="damaged"),
 ]
 
@@ -119,7 +127,7 @@ OWN = Genotype(0.3, (0.4,) * 8)
 START = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.3, "sigma_X": list(OWN.sigma_X), "seed": 1}
 
 
-def brought(name: str, *change: Change, says: str, run: str = "evolve", remedy: str = "or null") -> Case:
+def brought(name: str, *change: Change, says: str, run: str = "evolve", remedy: str = "or `analytic`") -> Case:
     return Case(name=name, run=run, change=change, says=says, remedy=remedy)
 
 
@@ -133,6 +141,26 @@ BROUGHT = [
     brought("a start of brackets", *start("[" * 100_000), says="evolve.start = old.json: not a genotype to start at (nested"),
     brought("a start of another form", *start(START | {"form": "shared"}), says="old.json: a genotype of another search"),
     brought("a start with too few σ's", *start(START | {"sigma_X": [0.4]}), says="has 1 σ's of encodings, not 8"),
+    brought(
+        "a start with a gene outside its range",
+        *start(START | {"shape": {"omega_O": 1.5}}),
+        says="old.json: not a genotype to start at (shape.omega_O: Input should be less than or equal to 1",
+    ),
+    brought("a start with an unknown gene", *start(START | {"shape": {"omega": 1}}), says="(shape.omega: Extra inputs"),
+    brought(
+        "σ = 1 and bounds that cannot reach the analytic σ's",
+        param("evolve.start", "unit"),
+        says="evolve.bound = 4.0: a search from σ = 1 (evolve.start = unit) cannot reach the analytic σ's",
+        remedy="set evolve.bound to 5 or more",
+        run="gee run",
+    ),
+    brought(
+        "σ = 1 where σ_O is not searched",
+        param("evolve.start", "unit"),
+        param("evolve.genotype", "shape"),
+        says="evolve.start = unit: evolve.genotype = shape keeps σ_O at 1",
+        remedy="set evolve.start to analytic",
+    ),
     brought("a start that is not there, by gee", *start(None), says="evolve.start = old.json: cannot be read", run="gee run"),
     brought(
         "a start where DVC deletes it",
@@ -145,6 +173,7 @@ BROUGHT = [
         param("train.init_from", "plain.safetensors"),
         says="plain.safetensors: no such file",
         run="train",
+        remedy="or null",
     ),
     brought(
         "a pickle to encode",
@@ -153,6 +182,7 @@ BROUGHT = [
         write("plain.json", json.dumps({"sha256": hashlib.sha256(pickle.dumps({})).hexdigest()})),
         says="train.init_from = plain.safetensors: damaged",
         run="train",
+        remedy="or null",
     ),
     brought(
         "a network to encode where DVC deletes it",

@@ -44,6 +44,26 @@ CASES = [
     refused("wrong type", "train.epochs", "many", "train.epochs = 'many'", "valid integer"),
     refused("out of range", "prepare.holdout", "2.0", "prepare.holdout = 2.0", "less than 1", "prepare"),
     refused("unknown network", "network.name", "resnet50", "network.name = 'resnet50'", "choose one of cifarnet"),
+    refused("a block where there are none", "network.block", "pre", "network.block = 'pre'", "set it to null"),
+    refused("unknown block", "network.block", "both", "network.block = 'both'", "'pre' or 'post'"),
+    refused("unknown pool", "network.pool", "min", "network.pool = 'min'", "'max' or 'avg'"),
+    refused(
+        "a gene outside its range", "network.init", "{omega_O: 1.5}", "network.init.omega_O = 1.5", "less than or equal to 1"
+    ),
+    refused("unknown gene", "network.init", "{gama_end: 1}", "network.init.gama_end is not a known", "did you mean gamma_end?"),
+    refused("a gene without a value", "network.init", "{beta: }", "network.init.beta = None", "valid number"),
+    refused(
+        "a gene of branches where there are none",
+        "network.init",
+        "{gamma_end: 0.5}",
+        "network.init: gamma_end = 0.5 acts on residual blocks, and vgg16 has none",
+        "leave it out",
+        "evolve",
+    ),
+    *(
+        refused(f"{key} of {value}", f"{section}.{key}", value, f"{section}.{key} = {value}", "greater than or equal", section)
+        for section, key, value in [("train", "lr_X", "0"), ("train", "lr_O", "-1.0"), ("evolve", "lr_X", "0.0")]
+    ),
     refused("unknown data set", "prepare.dataset", "mnist", "prepare.dataset = 'mnist'", "'digits'", "prepare"),
     refused("a device of other digits", "base.device", "cuda:٣", "base.device = 'cuda:٣'", "auto|cpu|cuda"),
     refused(
@@ -67,6 +87,43 @@ CASES = [
     refused("padding of kilometres", "train.crop_padding", "100000000", "train.crop_padding = 100000000", "equal to 1024"),
     refused("a NUL in a path", "prepare.path", r'"a\0b"', r"prepare.path = 'a\x00b'", "name another path", "prepare"),
     refused("half a character in a path", "evolve.start", r'"\ud800"', r"evolve.start = '\ud800'", "valid string", "evolve"),
+    refused(
+        "a range that falls",
+        "evolve.screen",
+        "[0.6, 0.01]",
+        "evolve.screen = [0.6, 0.01]: [low, high] must rise",
+        "for instance [0.01, 0.6]",
+        "evolve",
+    ),
+    refused("a screen of three", "evolve.screen", "[0.1, 0.2, 0.3]", "evolve.screen = [0.1, 0.2, 0.3]", "at most 2", "evolve"),
+    refused(
+        "a firing rate above 1", "evolve.screen", "[0.1, 1.5]", "evolve.screen.1 = 1.5", "less than or equal to 1", "evolve"
+    ),
+    refused("scored again by none", "evolve.rescore", "{top: 0, draws: 3}", "evolve.rescore.top = 0", "greater than", "evolve"),
+    refused("no draws named", "evolve.rescore", "{top: 1}", "evolve.rescore.draws is missing", "add it", "evolve"),
+    refused(
+        "more to score again than there are",
+        "evolve.rescore",
+        "{top: 4, draws: 2}",
+        "evolve.rescore.top = 4: a generation has 3 candidates",
+        "set it to 3 or less",
+        "evolve",
+    ),
+    Case(
+        name="a start that is not used",
+        run="evolve",
+        change=(param("evolve.variant", "analytic"), param("evolve.start", "unit")),
+        says="start = 'unit' has no use for variant analytic",
+        remedy="set it to analytic",
+    ),
+    refused("an unknown loss", "evolve.fitness", "loss", "evolve.fitness = 'loss'", "'paper' or 'tse'", "evolve"),
+    refused("an unknown R_T", "evolve.temporal", "none", "evolve.temporal = 'none'", "'paper' or 'relative'", "evolve"),
+    refused(
+        "an unknown entropy", "evolve.entropy", "svd", "evolve.entropy = 'svd'", "'absolute', 'softmax' or 'singular'", "evolve"
+    ),
+    refused(
+        "an unknown form", "evolve.genotype", "all", "evolve.genotype = 'all'", "'per_layer', 'shared' or 'shape'", "evolve"
+    ),
     refused("colours of a terminal", "report.title", r'["\e[31m"]', r"report.title = ['\x1b[31m']", "valid string", "report"),
     refused("a value as long as a book", "report.title", f'"{"x" * 9000}"', "report.title = 'xxx", "at most 200", "report"),
     Case(

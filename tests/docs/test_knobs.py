@@ -1,9 +1,9 @@
-"""docs/hooks/knobs.py: the page of the knobs says what config.py and params.yaml say."""
+"""docs/hooks/knobs.py: the page of the knobs says what gee_core/config and params.yaml say."""
 
 import pytest
 import yaml
 
-from gee_core.config import Params
+from gee_core.config import Params, Rescore, Shape
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,8 @@ def rows(knobs) -> dict[tuple[str, str], list[str]]:
     """The other cells of every row, by section and key."""
     found, section = {}, None
     for line in knobs.tables().splitlines():
-        if line.startswith("## "):
-            section = line.removeprefix("## ")
+        if line.startswith("#"):
+            section = line.lstrip("# ")
         elif line.startswith("| `"):
             key, *cells = (cell.strip() for cell in line.strip("|").replace("\\|", "¦").split("|"))
             found[section, key.strip("`")] = cells
@@ -27,12 +27,25 @@ def rows(knobs) -> dict[tuple[str, str], list[str]]:
 def test_every_key_has_a_row_with_its_docstring_and_its_value(rows, root):
     values = yaml.load((root / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     keys = [(name, key) for name, section in values.items() for key in section]
-    assert list(rows) == keys
+    assert [place for place in rows if "." not in place[0]] == keys
     for name, key in keys:
         _, meaning, value = rows[name, key]
         docstring = Params.model_fields[name].annotation.model_fields[key].description
         assert meaning.split()[0] == docstring.replace("|", "¦").split()[0]
         assert value == f"`{values[name][key]}`".replace("'", "")
+
+
+@pytest.mark.parametrize(("name", "model"), [("network.init", Shape), ("evolve.rescore", Rescore)])
+def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_defaults(knobs, rows, name, model):
+    assert [key for section, key in rows if section == name] == list(model.model_fields)
+    for key, field in model.model_fields.items():
+        _, meaning, default = rows[name, key]
+        assert meaning.split()[0] == field.description.split()[0]
+        assert default == ("must be given" if field.is_required() else f"`{field.default}`")
+    section, key = name.split(".")
+    assert rows[section, key][0] == "the keys below or `null`"
+    text = knobs.tables().split(f"### {name}\n\n")[1]
+    assert text.split()[:3] == model.__doc__.split(": ")[-1].capitalize().split()[:3]
 
 
 @pytest.mark.parametrize(
@@ -45,10 +58,18 @@ def test_every_key_has_a_row_with_its_docstring_and_its_value(rows, root):
         (("evolve", "population_size"), "integer, ≥ 2, ≤ 10000 or `null`"),
         (("robustness", "strengths"), "list of: number, ≥ 0, ≤ 10⁶"),
         (("report", "title"), "text"),
+        (("network", "block"), "`pre`, `post` or `null`"),
+        (("network.init", "gamma_0"), "number, ≥ 0.05, ≤ 20"),
+        (("evolve", "screen"), "list of: number, ≥ 0, ≤ 1 or `null`"),
+        (("evolve.rescore", "top"), "integer, ≥ 1, < 2³¹"),
     ],
 )
 def test_type_and_range_are_those_of_the_model(rows, key, text):
     assert rows[key][0].replace("\u00a0", " ") == text
+
+
+def test_the_value_of_a_key_that_holds_keys_is_written_as_in_params(knobs):
+    assert knobs._text({"omega_X": "1", "screen": ["0.1", "0.5"]}) == "{omega_X: 1, screen: [0.1, 0.5]}"
 
 
 def test_names_of_pages_become_links_of_the_site(knobs):

@@ -69,6 +69,16 @@ def test_the_shapes_in_the_comments_are_right(page):
     assert [tuple(X.shape) for X in page["genome"].encodings()] == [(9, 32, 8), (9, 64, 8), (9, 64, 8)]
 
 
+def test_the_shape_of_the_page_makes_every_matrix_orthogonal_and_centres_the_kernels(page):
+    genome = page["shaped"].genome
+    for matrix in (genome.O, *genome.encodings()[1]):
+        S = torch.linalg.svdvals(matrix.detach())
+        torch.testing.assert_close(S, S.mean().expand_as(S), rtol=1e-3, atol=0)
+    sizes = genome.encodings()[1].detach().flatten(1).norm(dim=1)
+    assert sizes.argmax() == 4 and sizes[4] > 1.4 * sizes[0]
+    assert not hasattr(page["net"], "genome")
+
+
 def test_the_loaded_and_the_decoded_network_compute_what_the_saved_one_does(page):
     outputs = []
     for name in ("genetic", "again", "plain"):
@@ -100,10 +110,12 @@ def test_every_message_of_the_table_is_one_that_encode_raises(message):
         (good, network(conv(3, 4), conv(4, 4))[1], 2),
         (encoded, list(encoded[0]), 2),
         (good, good_convs, 0),
+        (good, good_convs, 2, gee_core.Genotype(1.0, (1.0,))),
+        (good, good_convs, 2, gee_core.Shape(slope=1.0)),
     ]
     raised = []
-    for net, convs, n_genes in cases:
+    for net, convs, n_genes, *wiring in cases:
         with pytest.raises(ValueError) as caught:
-            gee_core.encode(net, n_genes, convs=convs)
+            gee_core.encode(net, n_genes, convs=convs, wiring=wiring[0] if wiring else None)
         raised.append(str(caught.value))
     assert sum(message in text for text in raised) == 1

@@ -21,11 +21,19 @@ def config(**changes) -> NetworkConfig:
     values = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2, "tau": 2.0, "decay_input": True}
     values |= {"v_threshold": 0.5, "v_reset": 0.0, "detach_reset": True}
     values |= {"surrogate": "piecewise_quadratic", "surrogate_alpha": 2.0}
+    values |= {"block": None, "pool": "max", "init": None}
     return NetworkConfig(**(values | changes))
 
 
+def structure(**changes) -> dict:
+    """The network in the JSON file of ``config()``, changed."""
+    return config().structure().model_dump() | changes
+
+
 def built(network: NetworkConfig, seed: int = 0):
-    return to_channels_last(build_network(network.name, 3, 3, 8, network.n_genes, network.width, seed, **network.lif()))
+    form = {"block": network.block, "pool": network.pool}
+    net = build_network(network.name, 3, 3, 8, network.n_genes, network.width, seed, **form, **network.lif())
+    return to_channels_last(net)
 
 
 @pytest.fixture
@@ -36,9 +44,13 @@ def path(tmp_path) -> Path:
     return path
 
 
+FORMS = [{"block": "pre"}, {"block": "post"}, {"name": "vgg16", "pool": "avg"}]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
-def test_a_network_comes_back_bit_for_bit_and_in_its_own_memory_layout(n_genes, tmp_path):
-    network, path = config(n_genes=n_genes), tmp_path / "network.safetensors"
+def test_a_network_comes_back_bit_for_bit_and_in_its_own_memory_layout(n_genes, form, tmp_path):
+    network, path = config(n_genes=n_genes, **form), tmp_path / "network.safetensors"
     net = built(network, seed=1)
     save(path, net)
     back = load(path)
@@ -46,7 +58,7 @@ def test_a_network_comes_back_bit_for_bit_and_in_its_own_memory_layout(n_genes, 
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in net.state_dict().items())
     assert back.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert architecture_of(back) == architecture_of(net)
-    assert architecture_of(back).network == network
+    assert architecture_of(back).network == network.structure()
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(net.eval()(x), back.eval()(x))
 
@@ -71,7 +83,8 @@ def test_a_network_that_was_not_made_by_build_network_is_not_saved(tmp_path):
 def test_the_json_file_holds_the_documented_keys(path):
     values = json.loads(path.with_suffix(".json").read_text())
     assert list(values) == ["network", "num_classes", "in_channels", "image_size", "sha256"]
-    assert values["network"] == config().model_dump()
+    assert values["network"] == config().structure().model_dump()
+    assert (values["network"]["block"], values["network"]["pool"]) == ("pre", "max")
 
 
 def test_values_beyond_the_finite_come_back_too(tmp_path):
@@ -108,6 +121,32 @@ def test_a_checkpoint_with_the_checksum_of_the_tensors_alone_is_still_read(path)
     with_old_checksum(path)
     back = load(path)
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in expected.items())
+
+
+def as_version_0_2_wrote_it(path: Path) -> None:
+    """The JSON file without the keys of later versions, with a checksum that fits."""
+    values = json.loads(path.with_suffix(".json").read_text())
+    del values["network"]["block"], values["network"]["pool"], values["sha256"]
+    digest = hashlib.sha256(path.read_bytes() + json.dumps(values, sort_keys=True).encode()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(values | {"sha256": digest}))
+
+
+@pytest.mark.parametrize(("name", "block"), [("resnet18", "post"), ("vgg16", None)])
+def test_a_card_of_an_earlier_version_says_no_block_and_means_post(name, block, tmp_path):
+    path = tmp_path / "network.safetensors"
+    net = built(config(name=name, block=block))
+    save(path, net)
+    as_version_0_2_wrote_it(path)
+    back = load(path)
+    network = architecture_of(back).network
+    assert (network.block, network.pool) == (block, "max")
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(net.eval()(x), back.eval()(x))
+
+
+def test_the_weights_of_a_pre_activation_network_do_not_fit_a_card_that_says_no_block(path):
+    as_version_0_2_wrote_it(path)
+    assert "does not fit the network" in refused(path)
 
 
 @pytest.mark.parametrize(("key", "value"), [("num_classes", 4), ("in_channels", 1), ("extra", 1)])
@@ -164,8 +203,11 @@ def test_a_damaged_json_file_is_refused(text, path):
     [
         ({"network": []}, "network"),
         ({"network": {"name": "resnet18"}}, "Field required"),
-        ({"network": config().model_dump() | {"name": "resnet50"}}, "unknown network"),
-        ({"network": config().model_dump() | {"width": 1e9}}, "width"),
+        ({"network": structure(name="resnet50")}, "unknown network"),
+        ({"network": structure(width=1e9)}, "width"),
+        ({"network": structure(block="both")}, "block"),
+        ({"network": structure(name="vgg16")}, "vgg16 has no residual blocks"),
+        ({"network": structure(init=None)}, "init"),
         ({"num_classes": 0}, "num_classes"),
         ({"num_classes": 2**40}, "num_classes"),
         ({"image_size": "8"}, "image_size"),
@@ -179,7 +221,7 @@ def test_a_json_file_that_describes_no_network_is_refused(changes, named, path):
     assert named in problem
 
 
-@pytest.mark.parametrize("changes", [{"num_classes": 2**31 - 1}, {"network": config().model_dump() | {"n_genes": 10_000}}])
+@pytest.mark.parametrize("changes", [{"num_classes": 2**31 - 1}, {"network": structure(n_genes=10_000)}])
 def test_a_network_that_would_fill_the_memory_is_compared_with_its_file_before_it_takes_any(changes, path):
     with_old_checksum(path, **changes)
     assert "does not fit the network" in refused(path)

@@ -42,7 +42,7 @@ def test_every_field_is_required_and_documented(section, key):
 
 @pytest.mark.parametrize(("section", "key"), FIELDS)
 def test_no_field_accepts_infinity_a_mapping_or_an_object(section, key):
-    for value in (float("inf"), float("-inf"), float("nan"), {}, object()):
+    for value in (float("inf"), float("-inf"), float("nan"), {"unheard_of": 1}, object()):
         with pytest.raises(ValidationError):
             with_value(section, key, value)
 
@@ -63,6 +63,8 @@ EDGES = {
     "base.device": (["auto", "cpu", "cuda", "cuda:1"], ["", "gpu", "cuda:", "cuda:x", "cpu:0", "mps"]),
     "base.precision": (["auto", "fp32", "bf16"], ["fp16", ""]),
     "network.name": (list(NETWORKS), ["resnet50", "ResNet19", ""]),
+    "network.block": ([None], ["pre", "post", "both"]),  # of cifarnet, which has no blocks
+    "network.pool": (["max", "avg"], ["min", None]),
     "network.width": ([0.01, 4], [0, -1, 4.01]),
     "network.n_genes": ([1, 500], [0, -1, 2.0]),
     "network.T": ([1, 64], [0, 65]),
@@ -79,10 +81,20 @@ EDGES = {
     "evolve.population_size": ([None, 2], [1, 0]),
     "evolve.sigma": ([0.01, 5], [0, 5.1]),
     "evolve.bound": ([1.01], [1, 0.5]),
-    "evolve.start": ([None, "a/genotype.json"], ["", 3]),
+    "evolve.start": (["analytic", "unit", "a/genotype.json"], ["", 3, None]),
+    "evolve.genotype": (["per_layer", "shared", "shape"], ["both", None]),
+    "evolve.fitness": (["paper", "tse"], ["loss"]),
+    "evolve.temporal": (["paper", "relative"], ["absolute"]),
+    "evolve.entropy": (["absolute", "softmax", "singular"], ["paper"]),
+    "evolve.screen": ([None, [0, 1], [0.01, 0.6]], [[0.6, 0.01], [0.5, 0.5], [0.1], [0, 0.5, 1], [-0.1, 0.5], [0.1, 1.1]]),
+    "evolve.rescore": ([None], [3, {"top": 1}, {"top": 0, "draws": 1}]),
     "evolve.halving": ([None, 1, 2.5], [0.9, 0, -2]),
     "evolve.a": ([0, 3.5], [-0.1]),
     "evolve.tau_lambda": ([0.1], [0]),
+    "evolve.lr_X": ([1e-6, 1, 10], [0, -1]),
+    "evolve.lr_O": ([1e-6, 1, 10], [0, -1]),
+    "train.lr_X": ([1e-6, 1, 10], [0, -1]),
+    "train.lr_O": ([1e-6, 1, 10], [0, -1]),
     "train.label_smoothing": ([0, 0.99], [1, -0.1]),
     "train.optimizer": (["adamw", "sgd"], ["adam"]),
     "train.momentum": ([0, 0.99], [1, -0.1]),

@@ -62,12 +62,14 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
 def test_import_gee_core_loads_no_torch_until_a_name_needs_it():
     code = (
         "import sys, gee_core\n"
-        "gee_core.NETWORKS, gee_core.Genotype, gee_core.InputError, gee_core.__version__, dir(gee_core)\n"
+        "gee_core.NETWORKS, gee_core.InputError, gee_core.__version__, dir(gee_core)\n"
         "print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)))\n"
+        "gee_core.Genotype, gee_core.Shape\n"
+        "print(sorted({'torch', 'numpy'} & set(sys.modules)))\n"
         "gee_core.encode\n"
         "print(sorted({'torch', 'onnx', 'cma'} & set(sys.modules)))"
     )
-    assert run_python(code).splitlines() == ["[]", "['torch']"]
+    assert run_python(code).splitlines() == ["[]", "[]", "['torch']"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ TINY = {
     "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2},
     "evolve": {
         "variant": "ste",
+        "genotype": "per_layer",
+        "rescore": None,
         "n_generations": 2,
         "population_size": 3,
         "proxy_epochs": 1,
@@ -139,7 +141,7 @@ def write_params(path: Path, params: Params) -> None:
 def analytic_file(params: Params, meta: Meta) -> GenotypeFile:
     """A genotype.json with the analytic wiring."""
     candidate = Candidate(0, 0, 717064236, analytic_genotype(params, meta))
-    return genotype_file(params, Record(candidate, Score(1.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0))
+    return genotype_file(params, Record(candidate, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0))
 
 
 @pytest.fixture(scope="session")

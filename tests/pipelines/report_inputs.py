@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gee_core.config import Rescore, Shape
+from gee_core.config.searched import SEARCH_RANGES
 from pipelines.project.params import load_params
 from pipelines.report import run
 
@@ -25,31 +27,53 @@ def changed(params=None, **sections):
 
 PARAMS = changed(
     COMMITTED,
-    network={"name": "resnet19", "width": 0.25, "n_genes": 24},
+    network={"name": "resnet19", "block": "pre", "width": 0.25, "n_genes": 24},
     prepare={"dataset": "digits"},
-    evolve={"variant": "ste", "genotype": "per_layer"},
+    evolve={"variant": "ste", "genotype": "per_layer", "bound": 4.0, "rescore": None},
     train={"epochs": 3},
     robustness={"domain": "image"},
 )
 PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
 
 
-def candidates(n_generations, population):
-    rng = np.random.default_rng(0)
-    rows = []
-    for t in range(n_generations):
-        for i in range(population):
-            row = {"generation": t, "index": i, "seed": i, "status": "ok", "fitness": rng.random(), "L_ce": 1.0}
-            row |= {"R_T": 0.5, "R_S": 0.9, "lambda": math.exp(-t / 2), "proxy_accuracy": rng.random(), "epochs": 2}
-            rows.append(row | {"sigma_O": 0.1} | {f"sigma_{layer}": 0.1 + 0.1 * rng.random() for layer in range(L)})
+SHAPE = changed(evolve={"genotype": "shape", "rescore": Rescore(top=2, draws=3)})
+PLAIN_COLUMNS = ["generation", "index", "rescored", "seed", "status", "winner", "fitness"]
+MEASURED = ["fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy"]
+
+
+def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(), draws=3):
+    """A candidates.csv of a search as ``params`` say, of a ResNet-19; ``rescored`` are names: "generation-index" or "mean"."""
+    params, rng = params or PARAMS, np.random.default_rng(0)
+    searched = params.searched_genes()
+    places = [(t, i, "") for t in range(n_generations) for i in range(population)]
+    places += [(n_generations, i, name) for i, name in enumerate(name for name in rescored for _ in range(draws))]
+    rows, genes = [], {}
+    for t, i, name in places:
+        key = name or f"{t}-{i}"
+        F, last = rng.uniform(0.4, 0.9) - 0.05 * t, n_generations - 1
+        row = {"generation": t, "index": i, "rescored": name, "seed": i, "status": "ok", "winner": False, "fitness": F}
+        row |= {"final_fitness": F + 0.01, "L_ce": F + 0.1, "TSE": F + 0.2, "R_T": 0.5 + rng.random(), "var_o": 2.0, "R_S": 0.9}
+        row |= {"lambda": math.exp(-min(t, last) / 2), "proxy_accuracy": 1 - F, "epochs": 2, "image_passes": 100}
+        drawn = {"sigma_O": rng.uniform(0.1, 0.3)} | {f"sigma_{layer}": rng.uniform(0.1, 0.2) for layer in range(L)}
+        if params.evolve.genotype == "shape":
+            drawn |= {gene: rng.uniform(*SEARCH_RANGES[gene]) for gene in searched if gene != "sigma"}
+        row |= genes.setdefault(key, Shape().model_dump() | drawn)
+        by_cma = not name and population > 1 and params.evolve.variant != "random_search"
+        row |= {"step_size": 0.3 - 0.02 * t, "axis_ratio": 1.0 + t} if by_cma else {"step_size": np.nan, "axis_ratio": np.nan}
+        for what in ("mean", "std"):
+            row |= {f"{what}_{gene}": rng.uniform(0.2, 0.4) if by_cma else np.nan for gene in searched}
+        rows.append(row)
     table = pd.DataFrame(rows)
-    if len(table) > 1:
-        table.loc[1, ["fitness", "L_ce", "R_T", "R_S", "proxy_accuracy"]] = np.nan
-        table.loc[1, "status"] = "failed: RuntimeError: <b>loss</b>"
+    table.loc[list(failed), MEASURED] = np.nan
+    table.loc[list(failed), "status"] = "failed: RuntimeError: <b>loss</b>"
+    means = table[table["rescored"] != ""].groupby("rescored")["final_fitness"].mean().dropna()
+    best = table[table["rescored"] == (means.idxmin() if len(means) else "")]["final_fitness"]
+    if best.notna().any():
+        table.loc[best.idxmin(), "winner"] = True
     return table
 
 
-def write_inputs(root, classes=tuple("0123456789"), n_generations=2, population=3, plain=False, epochs=3):
+def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, epochs=3, **search):
     def put(path, values):
         path = root / path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,17 +87,23 @@ def write_inputs(root, classes=tuple("0123456789"), n_generations=2, population=
     counts = {"n_train": 1437, "n_test": 2 * len(classes), "n_holdout": 287}
     put("prepared/meta.json", meta | counts | {"sha256": dict.fromkeys(files, "0")})
     if plain:
-        put("reports/evolve/candidates.csv", pd.DataFrame(columns=["generation", "index", "status", "fitness"]))
+        put("reports/evolve/candidates.csv", pd.DataFrame(columns=PLAIN_COLUMNS))
         put("reports/evolve/metrics.json", {"n_candidates": 0})
         empty = dict.fromkeys(["sigma_O", "sigma_X", "generation", "index", "fitness"])
         put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": None, "form": "per_layer", "seed": 1} | empty)
     else:
-        table = candidates(n_generations, population)
+        size = {"n_generations": 2, "population": 3} | search
+        size = {"failed": [1] if size["population"] > 1 else []} | size
+        table = candidates(**size, params=params)
         put("reports/evolve/candidates.csv", table)
-        best = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.75, "n_candidates": len(table)}
-        put("reports/evolve/metrics.json", best)
-        sigmas = {"sigma_O": 0.123, "sigma_X": [0.1] * L, "seed": 1, "generation": 0, "index": 0, "fitness": 0.25}
-        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": 24, "form": "per_layer"} | sigmas)
+        n_rescored = int((table["rescored"] != "").sum())
+        best = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.75}
+        put("reports/evolve/metrics.json", best | {"n_candidates": len(table) - n_rescored, "n_rescored": n_rescored})
+        won = table[table["winner"]].iloc[0]
+        genes = {"sigma_O": 0.123, "sigma_X": [0.1] * L, "shape": {gene: won[gene] for gene in Shape.model_fields}}
+        place = {"seed": 1, "generation": int(won["generation"]), "index": int(won["index"]), "fitness": 0.25}
+        form = (params or PARAMS).evolve.genotype
+        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": 24, "form": form} | genes | place)
     put("reports/train/history.csv", pd.DataFrame({"epoch": range(epochs), "train_loss": 1.0, "train_accuracy": 0.5}))
     layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}
     decode = np.nan if plain else 1e-3
@@ -81,6 +111,7 @@ def write_inputs(root, classes=tuple("0123456789"), n_generations=2, population=
     wrong = classes[1:2] + classes[1:]
     put("reports/evaluate/confusion.csv", pd.DataFrame({"actual": classes * 2, "predicted": classes + wrong}))
     size = {"parameters": 312_340, "plain_parameters": 802_000, "energy_mj": 0.0038, "energy_with_decoding_mj": 0.247}
+    size |= {"energy_of_sums_mj": 0.0012}
     put(
         "reports/evaluate/metrics.json",
         size | {"test_accuracy": 0.9731, "spikes_per_image": 10842.3, "firing_rate": 0.1437},
@@ -94,7 +125,7 @@ def write_inputs(root, classes=tuple("0123456789"), n_generations=2, population=
 
 
 def make(root, params=PARAMS, **inputs):
-    write_inputs(root, **inputs)
+    write_inputs(root, params=params, **inputs)
     summary = run(params, root / "reports", root / "models", root / "prepared")
     return summary, (root / "reports/index.html").read_bytes().decode()
 

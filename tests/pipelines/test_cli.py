@@ -14,12 +14,14 @@ from pipelines.project.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Network, genes, classes, parameters of the paper's Table 2; the same network unencoded, in millions. That every network of
-# the table has its number is tested on the networks themselves: here, that the command's options reach them.
+# Network, genes, classes, further options, parameters of the paper's Table 2; the same network unencoded, in millions. That
+# every network of the table has its number is tested on the networks themselves: here, that the command's options reach them.
 CASES = [
-    ("resnet19", 100, 10, 4_352_154, 12.70),
-    ("vgg16_wide", 200, 100, 7_255_780, 19.07),
-    ("vgg16", 100, 10, 2_514_522, 9.24),
+    ("resnet19", 100, 10, ["--block", "post"], 4_352_154, 12.70),
+    ("resnet19", 100, 10, ["--block", "pre"], 4_352_922, 12.70),
+    ("resnet19", 100, 10, [], 4_352_922, 12.70),
+    ("vgg16_wide", 200, 100, [], 7_255_780, 19.07),
+    ("vgg16", 100, 10, [], 2_514_522, 9.24),
 ]
 
 
@@ -56,11 +58,12 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize(("network", "genes", "classes", "parameters", "plain"), CASES)
-def test_count_gives_the_papers_numbers(network, genes, classes, parameters, plain):
-    result = gee("count", "--network", network, "--genes", str(genes), "--classes", str(classes), "--json")
+@pytest.mark.parametrize(("network", "genes", "classes", "options", "parameters", "plain"), CASES)
+def test_count_gives_the_papers_numbers(network, genes, classes, options, parameters, plain):
+    result = gee("count", "--network", network, "--genes", str(genes), "--classes", str(classes), *options, "--json")
     values = json.loads(result.stdout)
     assert values["parameters"] == parameters
+    assert values["block"] == (options[-1] if options else "pre" if network == "resnet19" else None)
     assert round(values["plain_parameters"] / 1e6, 2) == plain
     assert values["ratio"] == round(parameters / values["plain_parameters"], 4)
     assert len(result.stdout.splitlines()) == 1
@@ -90,6 +93,8 @@ def test_count_of_a_plain_network_is_its_own_comparison():
         (["--network", "vgg16", "--genes", "0"], "gee: error: n_genes must be >= 1, got 0"),
         (["--network", "vgg16", "--classes", "0"], "gee: error: num_classes must be >= 1, got 0"),
         (["--network", "vgg16", "--width", "-1"], "gee: error: width must be > 0, got -1"),
+        (["--network", "vgg16", "--block", "pre"], "gee: error: block must be None for vgg16, got 'pre'"),
+        (["--network", "resnet19", "--block", "both"], "gee: error: block must be pre or post for resnet19, got 'both'"),
         (["--network", "vgg16", "--genes", "many"], "Invalid value for '--genes'"),
         ([], "Missing option '--network'"),
     ],

@@ -13,7 +13,8 @@ from gee_core.model.wired import wired_network
 from pipelines import evaluate
 from pipelines.inputs.trained_network import load_trained
 
-METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj spikes_per_image firing_rate"
+METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj energy_of_sums_mj"
+METRICS += " spikes_per_image firing_rate"
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
 
 
@@ -47,6 +48,7 @@ def test_spikes_and_energy_are_those_of_the_network_with_its_genes(net, results,
     assert metrics["firing_rate"] == pytest.approx(activity.firing_rate, rel=1e-3)
     assert metrics["energy_mj"] == pytest.approx(activity.energy_mj(4.6, 0.9), rel=1e-3)
     assert metrics["energy_with_decoding_mj"] == pytest.approx(activity.energy_with_decoding_mj(4.6, 0.9), rel=1e-3)
+    assert metrics["energy_of_sums_mj"] == activity.energy_of_sums_mj(0.9) == 0  # CIFARNet has no residual blocks
     assert layers.layer.tolist() == [layer.layer for layer in activity.layers]
     assert layers.decode_macs.tolist() == [layer.decode_macs for layer in activity.layers]
     assert layers.decode_macs[layers.decode_macs > 0].tolist() == genome_of(net).decode_macs()

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from gee_core.config import Shape
+from gee_core.config.evolve import Rescore
 from gee_core.data import prepared
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
-from gee_core.evolution.loop import Record
-from gee_core.evolution.proxy import Candidate, Score, failed, score
+from gee_core.evolution.candidate import Candidate, Record, Score, SearchState, failed
+from gee_core.evolution.proxy import score
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.model.wired import wired_network
@@ -129,41 +131,46 @@ def test_a_failed_candidate_is_known_again_with_its_reason(tmp_path):
     assert evolve.read_known(tmp_path / "missing") == {}
 
 
-def record(generation, index, L_ce, status="ok", epochs=3):
-    candidate = Candidate(generation, index, 17 + index, Genotype(0.5, (0.1, 0.2)))
-    return Record(candidate, Score(L_ce, 1.0, 0.9, 0.4, status, 90), 0.5, L_ce - 0.25, 2.0, epochs)
+def record(generation, index, L_ce, status="ok", epochs=3, state=None, **others):
+    candidate = Candidate(generation, index, 17 + index, Genotype(0.5, (0.1, 0.2)), **others)
+    return Record(candidate, Score(L_ce, 1.5, 1.0, 3.0, 0.9, 0.4, status, 90), 0.5, L_ce - 0.25, 2.0, epochs, state)
 
 
-def test_the_table_has_a_row_per_candidate_and_no_times():
-    rows = evolve.table([record(0, 0, 1.0), record(0, 1, math.nan, "failed: x")]).to_dict("records")
-    assert rows[0] == {
-        "generation": 0,
-        "index": 0,
-        "seed": 17,
-        "status": "ok",
-        "fitness": 0.75,
-        "L_ce": 1.0,
-        "R_T": 1.0,
-        "R_S": 0.9,
-        "lambda": 0.5,
-        "proxy_accuracy": 0.4,
-        "epochs": 3,
-        "image_passes": 90,
-        "sigma_O": 0.5,
-        "sigma_0": 0.1,
-        "sigma_1": 0.2,
-    }
+COLUMNS = [
+    *("generation", "index", "rescored", "seed", "status", "winner", "fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o"),
+    *("R_S", "lambda", "proxy_accuracy", "epochs", "image_passes", "sigma_O", "sigma_0", "sigma_1", *Shape.model_fields),
+    *("step_size", "axis_ratio", "mean_sigma_O", "mean_sigma_X", "std_sigma_O", "std_sigma_X"),
+]
+
+
+def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
+    params = make_params(evolve={"genotype": "shared", "a": 0.5, "b": 0.0})
+    state = SearchState(0.2, 1.5, (-1.0, -2.0), (0.3, 0.4))
+    records = [record(0, 0, 1.0, state=state), record(0, 1, math.nan, "failed: x"), record(0, 2, 0.1, epochs=2)]
+    records += [record(1, i, L, rescored="0-0", draw=i) for i, L in enumerate((2.0, 1.5))]
+    frame = evolve.table(records, params)
+    assert list(frame) == COLUMNS
+    rows = frame.to_dict("records")
+    first = [0, 0, "", 17, "ok", False, 0.75, 0.75, 1.0, 1.5, 1.0, 3.0, 0.9, 0.5, 0.4, 3, 90, 0.5, 0.1, 0.2]
+    neutral = [*Shape().model_dump().values()]
+    assert list(rows[0].values()) == [*first, *neutral, 0.2, 1.5, -1.0, -2.0, 0.3, 0.4]
     assert rows[1]["status"] == "failed: x"
-    assert math.isnan(rows[1]["fitness"])
+    assert [math.isnan(row["fitness"]) for row in rows] == [False, True, False, False, False]
+    assert [math.isnan(row["final_fitness"]) for row in rows] == [False, True, True, False, False]
+    assert [row["winner"] for row in rows] == [False, False, False, False, True]
+    assert [row["rescored"] for row in rows] == ["", "", "", "0-0", "0-0"]
+    assert all(math.isnan(rows[4][name]) for name in COLUMNS[-6:])
 
 
-def test_the_metrics_count_the_failed_and_name_the_best():
+def test_the_metrics_count_the_failed_and_name_the_best(make_params):
+    params = make_params()
     records = [record(0, 0, 1.0), record(0, 1, math.nan, "failed: x"), record(1, 0, 0.5), record(1, 1, 0.1, epochs=2)]
-    assert evolve.metrics(records, records[2]) == {
+    assert evolve.metrics(records, records[2], params) == {
         "best_fitness": 0.25,
         "best_L_ce": 0.5,
         "best_proxy_accuracy": 0.4,
         "n_candidates": 4,
+        "n_rescored": 0,
         "n_failed": 1,
         "n_eliminated": 1,
         "image_passes": 360,
@@ -172,18 +179,61 @@ def test_the_metrics_count_the_failed_and_name_the_best():
     }
 
 
+def test_the_best_fitness_is_the_mean_over_fresh_draws_with_their_spread(make_params):
+    params = make_params(evolve={"variant": "baseline"})
+    records = [record(0, 0, 0.1), record(0, 1, math.nan, "failed: x")]
+    records += [record(1, i, L, rescored="0-0", draw=i) for i, L in enumerate((0.5, 0.3, 0.1))]
+    found = evolve.metrics(records, records[4], params)
+    assert (found["best_fitness"], found["best_fitness_sd"]) == (pytest.approx(0.3), pytest.approx(0.2))
+    assert (found["n_candidates"], found["n_rescored"], found["n_failed"], found["image_passes"]) == (2, 3, 1, 450)
+    assert (found["best_L_ce"], found["best_generation"], found["best_index"]) == (0.1, 1, 2)
+
+
+@pytest.mark.parametrize("stop_at", [(2, 0), (2, 3), (2, 5)])
+def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
+    stop_at, digits, make_params, tmp_path, here_and_now
+):
+    params = make_params(evolve={"rescore": Rescore(top=2, draws=2)})
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = evolve.run(params, digits, tmp_path / "whole")
+    assert lines(tmp_path / "whole/records.jsonl")[-6:] == [(2, index) for index in range(6)]
+    assert whole.genotype.generation == 2
+    assert evolve.n_candidates(params, load_prepared(digits).meta) == len(whole.records) == 12
+
+    def stop(record):
+        if record.candidate.place == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evolve.run(params, digits, tmp_path / "stopped", stop)
+    here_and_now.scored.clear()
+    again = evolve.run(params, digits, tmp_path / "stopped")
+    assert here_and_now.scored == [(2, index) for index in range(stop_at[1] + 1, 6)]
+    assert evolve.table(again.records, params).to_csv() == evolve.table(whole.records, params).to_csv()
+    assert (again.genotype, again.metrics) == (whole.genotype, whole.metrics)
+
+
 def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, make_params):
     params, meta = make_params(), load_prepared(digits).meta
     analytic = evolve.analytic_genotype(params, meta)
-    scored = Candidate(1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X)))
-    best = Record(scored, Score(1.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
+    scored = Candidate(
+        1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X), Shape(omega_X=1 / 3, gamma_0=1.1))
+    )
+    best = Record(scored, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
     values = json.loads(json.dumps(evolve.genotype_file(params, best).model_dump()))
-    keys = ["network", "n_genes", "variant", "form", "sigma_O", "sigma_X", "seed", "generation", "index", "fitness", "start"]
-    assert list(values) == keys
+    keys = ["network", "n_genes", "variant", "form", "sigma_O", "sigma_X", "shape", "seed", "generation", "index", "fitness"]
+    assert list(values) == [*keys, "start"]
+    assert values["shape"] == Shape(omega_X=1 / 3, gamma_0=1.1).model_dump()
     genotypes = scored.genotype, GenotypeFile.model_validate_json(json.dumps(values)).genotype
     then, now = (wired_network(params.network, meta, genotype, 12345).state_dict() for genotype in genotypes)
     assert values["seed"] == 12345
     assert all((then[name] == now[name]).all() for name in then)
+
+
+def test_a_failed_candidate_has_a_genotype_file_without_fitness(make_params):
+    found = evolve.genotype_file(make_params(), record(0, 1, math.nan, "failed: x"))
+    assert (found.fitness, found.index) == (None, 1)
 
 
 def test_the_analytic_genotype_is_that_of_the_configured_network(digits, make_params):
@@ -226,3 +276,17 @@ def test_images_are_verified_where_they_are_loaded_and_once(digits, make_params,
         make_params(evolve={"n_generations": 1, "population_size": 2}), digits, tmp_path / "scratch", open_scorer=score_here
     )
     assert sorted(verified) == sorted(path.name for path in digits.iterdir() if path.name != "meta.json")
+
+
+def test_genes_of_shape_evolve_from_the_neutral_wiring_that_lies_on_their_bounds(digits, make_params, tmp_path):
+    network = {"name": "resnet19", "block": "pre", "width": 1 / 32, "n_genes": 4, "T": 2}
+    params = make_params(network=network, evolve={"genotype": "shape", "n_generations": 1, "population_size": 4})
+    records = evolve.run(params, digits, tmp_path).records
+    analytic = evolve.analytic_genotype(params, load_prepared(digits).meta)
+    assert records[0].candidate.genotype.as_dict() == pytest.approx(analytic.as_dict(), abs=1e-12)
+    assert [r.score.status for r in records] == ["ok"] * 4
+    assert [r.candidate.genotype.sigma_O for r in records] == [analytic.sigma_O] * 4
+    assert len({r.candidate.genotype.shape.slope for r in records}) == 4
+    names = ["sigma", "omega_O", "omega_X", "beta", "alpha", "kappa", "rho", "gamma_0", "gamma_end", "slope"]
+    wanted = ["step_size", "axis_ratio", *(f"mean_{name}" for name in names), *(f"std_{name}" for name in names)]
+    assert list(evolve.table(records, params))[-22:] == wanted

@@ -7,16 +7,21 @@ import pandas as pd
 import pytest
 import torch
 
+from gee_core.config import Shape
+from gee_core.config.evolve import Rescore
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.evolution import proxy
 from pipelines import evolve
 from pipelines.inputs.genotype_file import read_genotype_file
+from pipelines.inputs.start_genotype import load_start
 
-COLUMNS = "generation,index,seed,status,fitness,L_ce,R_T,R_S,lambda,proxy_accuracy,epochs,image_passes,sigma_O," + ",".join(
-    f"sigma_{layer}" for layer in range(8)
-)
-
+GENES = ["sigma_O", *(f"sigma_{layer}" for layer in range(8))]
+COLUMNS = [
+    *("generation", "index", "rescored", "seed", "status", "winner", "fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o"),
+    *("R_S", "lambda", "proxy_accuracy", "epochs", "image_passes", *GENES, *Shape.model_fields, "step_size", "axis_ratio"),
+    *(f"{what}_{gene}" for what in ("mean", "std") for gene in GENES),
+]
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
 
@@ -63,16 +68,25 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     folder = in_project()
     tracked = run_main(monkeypatch)
     text = (folder / "reports/evolve/candidates.csv").read_text()
-    assert text.splitlines()[0] == COLUMNS
+    assert text.splitlines()[0] == ",".join(COLUMNS)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
     assert list(zip(rows.generation, rows["index"], strict=True)) == [(g, i) for g in range(2) for i in range(3)]
     metrics = json.loads((folder / "reports/evolve/metrics.json").read_text())
     genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
     best = rows[(rows.generation == genotype["generation"]) & (rows["index"] == genotype["index"])].iloc[0]
     assert genotype["seed"] == best.seed
-    np.testing.assert_array_equal([genotype["sigma_O"], *genotype["sigma_X"]], best["sigma_O":].astype(float))
+    np.testing.assert_array_equal([genotype["sigma_O"], *genotype["sigma_X"]], best[GENES].astype(float))
+    assert genotype["shape"] == Shape().model_dump()
+    assert list(rows.index[rows.winner]) == [best.name]
     assert (metrics["n_candidates"], metrics["best_index"], metrics["best_L_ce"]) == (6, best["index"], best.L_ce)
-    assert sorted(scratch_files(folder)) == ["done", "fitness.svg", "records.jsonl", "sigmas.svg"]
+    assert sorted(scratch_files(folder)) == [
+        "candidates.svg",
+        "components.svg",
+        "done",
+        "fitness.svg",
+        "records.jsonl",
+        "search_state.svg",
+    ]
     assert tracked.status == "FINISHED"
     before = contents(folder)
     here_and_now.scored.clear()
@@ -84,7 +98,7 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert (len(here_and_now.scored), contents(folder)) == (6, before)
 
 
-def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, monkeypatch):
+def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, make_params, monkeypatch):
     folder = in_project()
     tracked = run_main(monkeypatch)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
@@ -92,12 +106,52 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
         assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
-        assert json.loads(artifacts["genotype.json"])["sigma_O"] == row.sigma_O
+        (folder / "saved.json").write_text(artifacts["genotype.json"])
+        assert (
+            load_start(make_params(evolve={"start": "saved.json"})).as_dict() == row["sigma_O":"slope"].to_dict()
+        )  # another search can start there
     best = rows.loc[rows.groupby("generation").fitness.idxmin()]
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
     assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
-    assert [(step, values["fitness"]) for step, values in tracked.curves if step is not None] == list(enumerate(best.fitness))
+    curves = [(step, values) for step, values in tracked.curves if step is not None]
+    assert [(step, values["fitness"]) for step, values in curves] == list(enumerate(best.fitness))
+    for name in ("step_size", "axis_ratio", "mean_sigma_3", "std_sigma_O"):
+        assert [values[name] for _, values in curves] == list(best[name])
+
+
+def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_project, monkeypatch):
+    folder = in_project(evolve={"rescore": Rescore(top=1, draws=2)})
+    tracked = run_main(monkeypatch)
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv", keep_default_na=False)
+    first = rows[rows.rescored == ""].pipe(lambda t: t.loc[t.final_fitness.astype(float).idxmin()])
+    what = f"{first.generation}-{first['index']}"
+    assert list(rows.rescored[6:]) == [what, what, "mean", "mean"]
+    names = [f"rescore-{name}-draw{draw}" for name in (what, "mean") for draw in (0, 1)]
+    assert [name for name, *_ in tracked.candidates][6:] == names
+    assert [params["rescored"] for _, _, params, *_ in tracked.candidates[6:]] == list(rows.rescored[6:])
+    assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 10
+    assert [step for step, _ in tracked.curves if step is not None] == [0, 1]
+    assert {to for to, name, _ in tracked.files if name.endswith(".safetensors")} == {
+        "checkpoints/generation-0",
+        "checkpoints/generation-1",
+    }
+    genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
+    (best,) = rows[rows.winner].to_dict("records")
+    assert (genotype["generation"], genotype["index"], genotype["seed"]) == (2, best["index"], best["seed"])
+    assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 4
+
+
+@pytest.mark.parametrize("form", ["shared", "shape"])
+def test_random_search_of_any_form_has_no_distribution_to_report(form, in_project, monkeypatch):
+    folder = in_project(evolve={"variant": "random_search", "genotype": form})
+    tracked = run_main(monkeypatch)
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
+    assert rows.loc[:, "step_size":].isna().all(axis=None)
+    assert not any("step_size" in values for _, values in tracked.curves)
+    assert json.loads((folder / "models/evolve/genotype.json").read_text())["form"] == form
+    if form == "shape":
+        assert rows.omega_X.nunique() == 6
 
 
 def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not(in_project, monkeypatch, here_and_now):
@@ -109,7 +163,7 @@ def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not
     shutil.rmtree(folder / ".scratch")
     with monkeypatch.context() as patch:
 
-        def stop(track, record):
+        def stop(track, record, params):
             if record.candidate.generation == 1:
                 raise KeyboardInterrupt
 

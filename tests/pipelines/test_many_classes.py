@@ -7,8 +7,7 @@ from PIL import Image
 
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
-from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.loop import Record
+from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy import ProxyTask, score
 from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters

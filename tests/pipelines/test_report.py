@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gee_core.genome.wiring import analytic_genotype
+from gee_core.config import Shape
+from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, confusions, network_shape, paper_rows
-from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, Page, changed, make
+from pipelines.report import as_yaml, confusions, network_shape, paper_rows, run
+from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,18 @@ def default(tmp_path_factory):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Pages with empty figures, for tests of the text."""
-    names = ("training", "energy", "noise", "confusion", "fitness", "plane", "components", "wiring")
+    names = (
+        "training",
+        "energy",
+        "noise",
+        "confusion",
+        "fitness",
+        "candidates",
+        "components",
+        "search_state",
+        "wiring",
+        "genes",
+    )
     monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(names, "<svg></svg>"))
 
 
@@ -102,6 +114,12 @@ def test_a_plain_network_has_nothing_to_evolve(tmp_path):
     assert "nan" not in text.split()
 
 
+def test_the_shape_of_a_plain_network_is_told(tmp_path, no_figures):
+    assert "shaped by" not in Page(make(tmp_path, PLAIN, plain=True)[1]).text
+    shaped = changed(PLAIN, network={"init": Shape(beta=0.5)})
+    assert "He’s initialisation, shaped by network.init ." in Page(make(tmp_path, shaped, plain=True)[1]).text
+
+
 def test_a_hundred_classes_fit(tmp_path):
     _, html = make(tmp_path, classes=[f"class {i}" for i in range(100)])
     assert "in 100 classes" in Page(html).text and len(html) < 600_000
@@ -119,9 +137,76 @@ def test_wiring_stands_beside_the_analytic_one(default):
     assert f"0.123 {sigma_O:.4g} {0.123 / sigma_O:.2f}" in text
 
 
+def test_genes_of_shape_stand_beside_their_start_and_neutral_values(tmp_path, no_figures):
+    make(tmp_path, SHAPE)
+    rows = pd.read_csv(tmp_path / "reports/evolve/candidates.csv")
+    text, won = Page((tmp_path / "reports/index.html").read_text()).text, rows[rows["winner"]]
+    for symbol, gene, neutral in [("ω_O", "omega_O", 0), ("γ_end", "gamma_end", 1), ("slope", "slope", 0)]:
+        assert f"{symbol} {won[gene].item():.4g} {rows[gene][0]:.4g} {neutral} " in text
+    assert (
+        "1 the singular values" not in text
+        and "0 the singular values of O are raised to 1 - ω_O, its Frobenius norm kept" in text
+    )
+    assert "9 genes of shape" in text and "one factor on all σ" in text and "not searched" not in text
+
+
+def test_a_gene_that_only_init_shapes_is_told_and_neutral_ones_are_not(tmp_path, no_figures):
+    make(tmp_path)
+    path = tmp_path / "models/evolve/genotype.json"
+    found = json.loads(path.read_text())
+    assert "of shape" not in Page((tmp_path / "reports/index.html").read_text()).text
+    path.write_text(json.dumps(found | {"shape": {"rho": 0.25}}))
+    run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
+    text = Page((tmp_path / "reports/index.html").read_text()).text
+    assert "1 gene of shape" in text and "ρ 0.25 0 0 correlation of X_l between kernel positions (not searched)" in text
+
+
+@pytest.mark.parametrize("failed", [[], [6]])
+def test_what_was_scored_again_stands_beside_its_score_in_the_search(tmp_path, no_figures, failed):
+    _, html = make(tmp_path, SHAPE, rescored=["0-1", "mean"], failed=failed)
+    rows = pd.read_csv(tmp_path / "reports/evolve/candidates.csv")
+    F = {name: rows.loc[rows["rescored"] == name, "final_fitness"] for name in ("0-1", "mean")}
+    text, won = Page(html).text, rows.loc[rows["winner"], "rescored"].item()
+    for name, own, shown in [("0-1", f"{rows['final_fitness'][1]:.4g}", "0-1"), ("mean", "–", "mean of CMA-ES")]:
+        mark, n = ", the winner" if name == won else "", F[name].isna().sum()
+        assert f"{shown}{mark} {own} {F[name].mean():.4g} {F[name].std():.4g} 3 {n} " in text
+    assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
+    assert "candidates failed" not in text  # those of the search
+
+
+def test_a_search_that_was_not_scored_again_says_nothing_of_it(default):
+    assert "cored again" not in Page(default[2]).text
+
+
+def test_when_every_draw_fails_the_winner_of_the_search_stands(tmp_path, no_figures):
+    text = Page(make(tmp_path, SHAPE, rescored=["0-1"], failed=[6, 7, 8])[1]).text
+    assert "so the winner of the search stands" in text and "0-1 " in text and "nan" not in text.split()
+
+
+def test_the_search_is_told_as_it_was_made(tmp_path, no_figures):
+    other = changed(SHAPE, evolve={"variant": "random_search", "fitness": "tse", "temporal": "relative", "entropy": "singular"})
+    text = Page(make(tmp_path, other)[1]).text
+    assert "Random search drew genes of shape" in text and "The search started" not in text
+    assert (
+        "TSE is the mean loss" in text and "divided by the output’s variance" in text and "singular values are spread" in text
+    )
+
+
+def test_where_the_search_started_is_told(default, tmp_path, no_figures):
+    assert "CMA-ES searched the standard deviations" in Page(default[2]).text
+    assert "The search started at the analytic wiring." in Page(default[2]).text
+    assert "The search started at <i>a.json." in Page(make(tmp_path, changed(evolve={"start": "<i>a.json"}))[1]).text
+
+
+def test_the_block_and_the_energy_of_residual_sums_are_told(default):
+    text = Page(default[2]).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "resnet19 (pre-activation blocks) at 0.25 of the paper's width" in text
+    assert "The sums of the residual blocks cost 1.2 µJ more" in text
+
+
 def test_published_networks_stand_beside_their_own_plain_size(default):
     rows = {row["network"]: row["plain_parameters"] for row in paper_rows()}
-    assert rows["resnet19"] == count_parameters(build_network("resnet19", 10, 3, 32)) == 12_696_458
+    assert rows["resnet19"] == count_parameters(build_network("resnet19", 10, 3, 32, block="post")) == 12_696_458
     text = Page(default[2]).text
     assert "resnet19 100 4,352,154 12,696,458 34.3 % – 95.94 % 77.56 % – published" in text
     assert "Not comparable" in text
@@ -129,7 +214,7 @@ def test_published_networks_stand_beside_their_own_plain_size(default):
 
 def test_a_run_on_the_papers_data_stands_in_the_papers_column(tmp_path, no_figures):
     text = Page(make(tmp_path, changed(prepare={"dataset": "cifar100"}))[1]).text
-    assert "resnet19 × 0.25 24 312,340 802,000 38.9 % – 97.31 % – this run" in text
+    assert "resnet19, pre, × 0.25 24 312,340 802,000 38.9 % – 97.31 % – this run" in text
     assert "Compare with care" in text and "Not comparable" not in text
 
 

@@ -48,5 +48,5 @@ def test_a_genotype_with_a_word_for_a_number_is_refused_and_nothing_is_written(t
 def test_a_genotype_of_another_network_is_refused(tmp_path):
     write_inputs(tmp_path)
     with pytest.raises(InputError, match=r"17 σ's for 8 encodings, so it is another"):
-        params = changed(network={"name": "cifarnet"})
+        params = changed(network={"name": "cifarnet", "block": None})
         run(params, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")

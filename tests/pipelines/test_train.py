@@ -12,7 +12,7 @@ from gee_core.model.wired import wired_network
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from pipelines import train
-from tests.pipelines.train_cases import BOTH, RATED, SIGMAS, settings
+from tests.pipelines.train_cases import ALL, RATED, SIGMAS, settings
 
 
 def starts(monkeypatch):
@@ -28,7 +28,7 @@ def starts(monkeypatch):
     return found
 
 
-@BOTH
+@ALL
 def test_the_very_wiring_that_was_scored_is_trained(n_genes, genotype, digits, make_params, tmp_path, monkeypatch):
     found, data = starts(monkeypatch), load_prepared(digits)
     params = make_params(**settings(n_genes))
@@ -51,6 +51,23 @@ def test_a_fresh_wiring_is_another_draw_with_the_same_sigmas_whatever_the_candid
     assert torch.equal(fresh, again)
     assert candidate.std() == pytest.approx(fresh.std().item(), rel=0.4)
     assert max(candidate.abs().max(), fresh.abs().max()) <= 2 * 0.3
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_genes_learn_at_rates_of_their_own(optimizer, digits, make_params, tmp_path, monkeypatch):
+    factors, real = [], train.train_epoch
+
+    def epoch(net, optimizer, *more):
+        genes = [net.genome.O, net.genome.X_0, net.conv_chain()[1].parametrizations.weight.original]
+        groups = [next(g for g in optimizer.param_groups if any(p is q for q in g["params"])) for p in genes]
+        result = real(net, optimizer, *more)
+        factors.append([group["lr"] / optimizer.param_groups[-1]["lr"] for group in groups])
+        return result
+
+    monkeypatch.setattr(train, "train_epoch", epoch)
+    params = make_params(**settings(optimizer=optimizer, lr_X=0.5, lr_O=2.0, epochs=2))
+    train.run(params, SIGMAS, load_prepared(digits), tmp_path)
+    assert factors == [pytest.approx([2.0, 0.5, 0.5])] * 2
 
 
 @pytest.mark.parametrize(("include_holdout", "n"), [(True, 64), (False, 48)])

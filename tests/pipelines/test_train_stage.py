@@ -41,7 +41,7 @@ def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_
     metrics = json.loads((folder / "reports/train/metrics.json").read_text())
     params, meta = make_params(), load_prepared(folder / "data/prepared").meta
     net = load(folder / "models/train/network.safetensors")
-    assert architecture_of(net).network == params.network
+    assert architecture_of(net).network == params.network.structure()
     plain = wired_network(params.network.model_copy(update={"n_genes": None}), meta, None, 0)
     assert metrics == {
         "train_loss": history.train_loss.iloc[-1],

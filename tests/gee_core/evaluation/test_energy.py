@@ -10,7 +10,7 @@ from torch import nn
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
-from gee_core.model.zoo import NETWORKS
+from gee_core.model.zoo import NETWORKS, default_block
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 
@@ -124,10 +124,10 @@ def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
     assert mixed.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * 12 * 1e-9)
 
 
-def inference(name, n_genes=None):
+def inference(name, n_genes=None, **settings):
     """A network of the table whose neurons fire, though not all of them, and images for it."""
     x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    net = build_network(name, **TINY, n_genes=n_genes, T=3).train()
+    net = build_network(name, **TINY, n_genes=n_genes, T=3, **settings).train()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -135,6 +135,12 @@ def inference(name, n_genes=None):
     with torch.no_grad():
         net(x)
     return net.eval(), x
+
+
+BOTH_BLOCKS = pytest.mark.parametrize(
+    ("name", "block"),
+    [(name, block) for name in NETWORKS for block in (("pre", "post") if default_block(name) else (None,))],
+)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -156,13 +162,42 @@ def test_multiply_accumulates_equal_the_sizes_of_the_layers_multiplied(name):
             assert layer.macs == module.out_channels * size[1] * size[2] * module.in_channels * k_h * k_w
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name):
-    net, x = inference(name)
+@BOTH_BLOCKS
+def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name, block):
+    net, x = inference(name, block=block)
     first, *others = measure_energy(net, [x[:2], x[2:]]).layers
     assert (first.layer, first.steps, first.binary) == ("stem.conv", 1, False)
     assert {layer.steps for layer in others} == {3}
     assert all(layer.binary for layer in others if layer.kind == "conv")
+
+
+@pytest.mark.parametrize("block", ["pre", "post"])
+def test_a_residual_sum_costs_an_addition_per_element_and_step_and_is_left_out_of_eq_17(block):
+    net, x = inference("resnet19", block=block)
+    activity = measure_energy(net, [x[:4], x[4:]])
+    channels, sides = [4, 4, 4, 8, 8, 8, 16, 16], [8, 8, 8, 4, 4, 4, 2, 2]
+    assert activity.sums == 3 * sum(C * side**2 for C, side in zip(channels, sides, strict=True))
+    assert activity.energy_of_sums_mj(E_AC) == pytest.approx(0.9e-9 * activity.sums)
+    layers = sum(layer.energy_mj(E_MAC, E_AC) for layer in activity.layers)
+    assert activity.energy_mj(E_MAC, E_AC) == pytest.approx(layers)
+
+
+def test_behind_pre_activation_blocks_the_head_reads_real_values_and_multiplies():
+    net, x = inference("resnet19", block="pre")
+    activity = measure_energy(net, [x])
+    assert [layer.layer for layer in activity.layers if not layer.binary] == ["stem.conv", "head.0"]
+    head = next(layer for layer in activity.layers if layer.layer == "head.0")
+    assert head.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * head.macs * 3 * 1e-9)
+
+
+def test_a_convolution_behind_an_average_pool_multiplies_and_one_behind_a_max_pool_accumulates():
+    real = {}
+    for pool in ("max", "avg"):
+        net, x = inference("cifarnet", pool=pool)
+        real[pool] = [layer.layer for layer in measure_energy(net, [x]).layers if not layer.binary and layer.kind == "conv"]
+    pools = [index for index, module in enumerate(net.body) if isinstance(module, nn.AvgPool2d)]
+    assert real == {"max": ["stem.conv"], "avg": ["stem.conv", *(f"body.{index + 1}.conv" for index in pools)]}
+    assert len(pools) == 3
 
 
 def test_a_head_that_reads_averages_of_spikes_multiplies():
@@ -175,7 +210,7 @@ def test_a_head_that_reads_averages_of_spikes_multiplies():
 
 
 def test_rates_equal_those_of_the_spikes_themselves():
-    net, x = inference("resnet19")
+    net, x = inference("resnet19", block="post")
     spikes = {}
     for name, module in net.named_modules():
         if isinstance(module, LIF):

@@ -5,12 +5,15 @@ from dataclasses import replace
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
-from gee_core.evolution.proxy import Candidate, ProxyTask
+from gee_core.evolution.candidate import Candidate
+from gee_core.evolution.proxy import ProxyTask
 from gee_core.genome.genotype import Genotype
 
 BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
 NETWORK = NetworkConfig(
     name="vgg16",
+    block=None,
+    pool="max",
     width=1 / 16,
     n_genes=6,
     T=3,
@@ -21,6 +24,7 @@ NETWORK = NetworkConfig(
     detach_reset=True,
     surrogate="piecewise_quadratic",
     surrogate_alpha=2.0,
+    init=None,
 )
 EVOLVE = EvolveConfig(
     variant="ste",
@@ -38,8 +42,14 @@ EVOLVE = EvolveConfig(
     b=0.1,
     tau_lambda=2.0,
     entropy="absolute",
-    start=None,
+    start="analytic",
     halving=None,
+    lr_X=1.0,
+    lr_O=1.0,
+    fitness="paper",
+    temporal="paper",
+    screen=None,
+    rescore=None,
 )
 LAYERS = 8
 

@@ -1,14 +1,17 @@
 import math
 from itertools import pairwise
 
+import cma
 import numpy as np
 import pytest
 
 from gee_core.evolution.cma_es import Search
+from tests.gee_core.evolution.made_up import config
 
 
-def search(n=5, population_size=None, seed=0, step=0.3, half_width=2.0) -> Search:
-    return Search(np.linspace(-1, 1, n), step, half_width, population_size, seed)
+def search(n=5, population_size=8, seed=0, step=0.3, half_width=2.0) -> Search:
+    start = np.linspace(-1, 1, n)
+    return Search(start, step, (start - half_width, start + half_width), population_size, seed)
 
 
 def quadratic(x):
@@ -69,13 +72,43 @@ def test_every_candidate_lies_within_the_bounds(step):
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 18, 37])
 def test_the_default_population_is_that_of_cma_es(n):
-    es = search(n)
-    assert es.population_size == len(es.ask()) == 4 + math.floor(3 * math.log(n))
+    es = cma.CMAEvolutionStrategy(np.zeros(n), 0.3, {"verbose": -9})
+    assert config(population_size=None).population(n) == es.popsize
 
 
-def test_a_population_that_is_asked_for_is_given():
-    es = search(population_size=3)
-    assert es.population_size == len(es.ask()) == 3
+def test_a_generation_has_the_population_that_was_asked_for():
+    assert len(search(population_size=3).ask()) == 3
+
+
+def test_a_start_on_its_bound_is_the_first_candidate_and_is_left():
+    start = np.array([0.0, 0.0, 1.0])
+    asked = np.array(Search(start, 0.3, (np.zeros(3), np.ones(3)), 6, 0).ask())
+    np.testing.assert_allclose(asked[0], start, atol=1e-12)
+    assert ((asked >= -1e-12) & (asked <= 1 + 1e-12)).all()
+    assert (asked[1:].std(axis=0) > 0.05).all()
+
+
+def test_the_mean_and_the_state_describe_what_is_drawn():
+    es = search(population_size=1000)
+    run(es, 3)
+    mean, asked, state = es.mean, np.array(es.ask()), es.state()
+    np.testing.assert_array_equal(state.means, mean)
+    np.testing.assert_allclose(asked.mean(axis=0), mean, atol=0.03)
+    np.testing.assert_allclose(asked.std(axis=0), state.stds, rtol=0.15)
+    assert state.axis_ratio > 1.5
+
+
+def test_looking_at_the_search_does_not_change_it():
+    def look(es):
+        es.state(), es.mean
+        return es
+
+    watched, other = search(), search()
+    for _ in range(4):
+        x, y = look(watched).ask(), other.ask()
+        np.testing.assert_array_equal(x, y)
+        look(watched).tell([quadratic(v) for v in x])
+        other.tell([quadratic(v) for v in y])
 
 
 def test_it_finds_the_least_of_a_quadratic():

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gee_core.config import VARIANTS
-from gee_core.evolution.fitness import EVOLVES, SWITCHES, fitness, regulariser_decay, spatial_entropy, temporal_difference
+from gee_core.evolution.candidate import failed
+from gee_core.evolution.fitness import FIXED, SWITCHES, fitness, regulariser_decay, spatial_entropy, temporal_difference
+from tests.gee_core.evolution.made_up import config, measured
 
 
 def normal(*shape, seed=0):
@@ -73,6 +75,19 @@ def test_the_absolute_entropy_depends_on_neither_scale_nor_sign_nor_order(scale,
     assert spatial_entropy(mixed.view(4, 4)).item() == pytest.approx(spatial_entropy(O).item())
 
 
+@given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
+def test_the_entropy_of_the_singular_values_depends_on_neither_scale_nor_basis(scale, seed):
+    O, basis = normal(5, 5, seed=seed), torch.linalg.qr(normal(5, 5, seed=1)).Q
+    s = torch.linalg.eigvalsh(O.T @ O).clamp_min(0).sqrt()
+    p = (s / s.sum()).tolist()
+    expected = -sum(x * math.log(x) for x in p) / math.log(5)
+    assert spatial_entropy(O, "singular").item() == pytest.approx(expected)
+    assert spatial_entropy(scale * basis @ O, "singular").item() == pytest.approx(expected)
+    assert expected < 1
+    assert spatial_entropy(scale * basis, "singular").item() == pytest.approx(1)  # orthogonal: all alike
+    assert spatial_entropy(torch.outer(O[0], O[1]), "singular").item() == pytest.approx(0, abs=1e-6)  # rank 1
+
+
 def test_the_softmax_entropy_does_depend_on_scale():
     assert spatial_entropy(normal(4, 4), "softmax") > spatial_entropy(3 * normal(4, 4), "softmax")
 
@@ -96,18 +111,38 @@ def test_the_weight_of_the_regularisers_starts_at_one_and_decays_to_zero():
 # L_ce = 2, R_T = 3, R_S = 0.5, λ = 0.4, a = 0.1, b = 0.2: λ·a·R_T = 0.12, λ·b·R_S = 0.04
 @pytest.mark.parametrize(
     ("variant", "F"),
-    [("random", 2), ("analytic", 2), ("baseline", 2), ("baseline+R_T", 1.88), ("baseline+R_S", 1.96), ("ste", 1.84)],
+    [
+        ("random", 2),
+        ("analytic", 2),
+        ("random_search", 1.84),
+        ("baseline", 2),
+        ("baseline+R_T", 1.88),
+        ("baseline+R_S", 1.96),
+        ("ste", 1.84),
+    ],
 )
 def test_each_variant_has_its_own_fitness(variant, F):
-    assert fitness(2.0, 3.0, 0.5, 0.4, 0.1, 0.2, variant) == pytest.approx(F)
+    score = measured(2.0, 3.0, 0.5, TSE=7.0, var_o=1.5)
+    assert fitness(score, 0.4, config(variant=variant)) == pytest.approx(F)
+    assert fitness(score, 0.4, config(variant=variant, fitness="tse")) == pytest.approx(F + 5)
+
+
+def test_the_relative_temporal_difference_does_not_grow_with_the_outputs():
+    cfg = config(variant="baseline+R_T", temporal="relative")
+    small, large = (fitness(measured(2.0, 3.0 * s**2, var_o=1.5 * s**2), 0.4, cfg) for s in (1, 10))
+    assert small == pytest.approx(2 - 0.4 * 0.1 * 2)
+    assert large == pytest.approx(small)
+    assert fitness(measured(2.0, 0.0, var_o=0.0), 0.4, cfg) == 2  # a constant output has no dynamics
 
 
 def test_every_variant_of_the_configuration_is_defined():
-    assert set(SWITCHES) == set(EVOLVES) == set(VARIANTS)
-    assert [variant for variant in VARIANTS if not EVOLVES[variant]] == ["random", "analytic"]
+    assert set(SWITCHES) == set(VARIANTS)
+    assert set(FIXED) < set(VARIANTS)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_failed_candidate_has_no_fitness(variant):
-    nan = float("nan")
-    assert math.isnan(fitness(nan, nan, nan, 0.4, 0.1, 0.2, variant))
+@pytest.mark.parametrize("temporal", ["paper", "relative"])
+def test_a_failed_candidate_has_no_fitness(variant, temporal):
+    assert all(
+        math.isnan(fitness(failed("x"), 0.4, config(variant=variant, temporal=temporal, fitness=f))) for f in ("paper", "tse")
+    )

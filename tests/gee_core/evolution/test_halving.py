@@ -11,12 +11,14 @@ import torch
 from gee_core.config import EvolveConfig
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Score, failed
-from gee_core.evolution.halving import finalists, ranked_values, rungs, survivors
-from gee_core.evolution.loop import evolve, winner
-from gee_core.genome.genotype import Genotype
+from gee_core.evolution.halving import ranked_values, rungs, survivors
+from gee_core.evolution.loop import evolve
+from gee_core.evolution.winner import final_fitness, winner
+from gee_core.seeding import derive_seed
+from tests.gee_core.evolution import made_up
+from tests.gee_core.evolution.made_up import SPACE, measured
 
 NAN = math.nan
-START = Genotype(0.2, (0.1, 0.3, 0.4))
 
 
 @pytest.mark.parametrize(
@@ -58,41 +60,24 @@ def test_who_trained_longer_ranks_before_whoever_did_not_and_the_order_among_equ
         assert [told[i] for i in range(n) if epochs[i] == epochs.max()] == values[epochs == epochs.max()].tolist()
 
 
-def test_finalists_are_those_that_did_not_fail_and_trained_longest():
-    assert finalists([1, 3, 3, 2], [True, True, False, True]) == [1]
-    assert finalists([1, 3, 2, 2], [True, False, True, True]) == [2, 3]
-    assert finalists([1, 3], [False, False]) == []
-
-
 def config(**changes) -> EvolveConfig:
-    values = {"variant": "ste", "genotype": "per_layer", "n_generations": 3, "population_size": 6, "sigma": 0.3}
-    values |= {"bound": 4.0, "proxy_epochs": 3, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
-    values |= {"a": 0.1, "b": 0.2, "tau_lambda": 2.0, "entropy": "absolute", "start": None, "halving": 2.0}
-    return EvolveConfig(**(values | changes))
+    values = {"n_generations": 3, "population_size": 6, "proxy_epochs": 3, "halving": 2.0}
+    return made_up.config(**(values | changes))
 
 
 def measure(c: Candidate) -> Score:
     """Falls with the epochs at a speed of the candidate's own, so that who leads changes; one in seven fails."""
-    epochs = c.epochs or 3
-    if c.seed % 7 == 0 and epochs > 1:
+    epochs, number = c.epochs or 3, derive_seed(c.seed, c.index)
+    if number % 7 == 0 and epochs > 1:
         return failed("diverged", 10 * epochs)
-    L_ce = 1 + (c.seed % 97) / 97 + (c.seed % 89) / 89 / epochs
-    return Score(L_ce, c.genotype.sigma_O, 0.5, 0.5, image_passes=10 * epochs)
+    L_ce = 1 + (number % 97) / 97 + (number % 89) / 89 / epochs
+    return measured(L_ce, c.genotype.sigma_O, 0.5, image_passes=10 * epochs)
 
 
-class Scorer:
-    """``measure`` as a ``score_all``, in any order; notes what it was asked for."""
-
-    def __init__(self, shuffle: int | None = None):
-        self.random, self.asked = random.Random(shuffle) if shuffle is not None else None, []
-
-    def __call__(self, candidates):
-        candidates = list(candidates)
-        if self.random:
-            self.random.shuffle(candidates)
-        for c in candidates:
-            self.asked.append(c.place)
-            yield c, measure(c), 1.5
+def scorer(shuffle: int | None = None) -> made_up.Scorer:
+    """``measure`` as a ``score_all``, in any order."""
+    rng = random.Random(shuffle)
+    return made_up.Scorer(measure, list if shuffle is None else lambda candidates: rng.sample(candidates, len(candidates)))
 
 
 def same(left, right) -> bool:
@@ -100,16 +85,16 @@ def same(left, right) -> bool:
 
 
 def run(cfg, **arguments):
-    scorer = arguments.pop("scorer", None) or Scorer()
-    return evolve(cfg, START, 0, scorer, **arguments), scorer
+    asked = arguments.pop("scorer", None) or scorer()
+    return evolve(cfg, SPACE, 0, asked, **arguments), asked
 
 
 def test_each_epoch_is_for_the_better_half_and_the_records_say_who_got_how_far():
-    records, scorer = run(config(n_generations=1))
+    records, asked = run(config(n_generations=1))
     values = {}
     alive = [r.candidate for r in records]
     for epochs in (1, 2, 3):
-        assert sorted(p[1] for p in scorer.asked if p[2] == epochs) == [c.index for c in alive]
+        assert sorted(p[1] for p in asked.scored if p[2] == epochs) == [c.index for c in alive]
         scores = [measure(replace(c, epochs=epochs)) for c in alive]
         F = [s.L_ce - 0.1 * s.R_T - 0.2 * s.R_S for s in scores]
         values |= {c.index: (epochs, f, s) for c, f, s in zip(alive, F, scores, strict=True)}
@@ -125,13 +110,13 @@ def test_each_epoch_is_for_the_better_half_and_the_records_say_who_got_how_far()
 
 def test_without_eliminations_it_equals_plain_evaluation_bit_for_bit():
     plain, _ = run(config(halving=None))
-    rungs_of_all, scorer = run(config(halving=1.0))
+    rungs_of_all, asked = run(config(halving=1.0))
     ok = [r for r in plain if r.ok]
     assert ok
     assert same([r.candidate for r in rungs_of_all], [r.candidate for r in plain])  # so CMA-ES was told the same
     assert same([r.fitness for r in rungs_of_all], [r.fitness for r in plain])
     assert same([r.score for r in rungs_of_all if r.ok], [r.score for r in ok])
-    assert len(scorer.asked) > 2 * len(plain)
+    assert len(asked.scored) > 2 * len(plain)
     assert winner(rungs_of_all, config()).candidate == winner(plain, config()).candidate
 
 
@@ -140,7 +125,7 @@ def test_with_one_proxy_epoch_there_is_nobody_to_eliminate():
         for c in candidates:
             yield c, measure(replace(c, epochs=1)), 1.5
 
-    plain, halved = (evolve(config(halving=eta, proxy_epochs=1), START, 0, after_one) for eta in (None, 4.0))
+    plain, halved = (evolve(config(halving=eta, proxy_epochs=1), SPACE, 0, after_one) for eta in (None, 4.0))
     assert same(halved, plain)
     assert {r.epochs for r in halved} == {1}
 
@@ -154,7 +139,7 @@ def test_the_first_generation_has_the_same_candidates_with_and_without():
 def test_the_order_in_which_scores_come_does_not_matter():
     whole, _ = run(config())
     for seed in range(5):
-        assert same(run(config(), scorer=Scorer(seed))[0], whole)
+        assert same(run(config(), scorer=scorer(seed))[0], whole)
 
 
 def test_a_run_that_takes_over_any_part_of_the_scores_equals_one_that_never_stopped():
@@ -162,9 +147,9 @@ def test_a_run_that_takes_over_any_part_of_the_scores_equals_one_that_never_stop
     whole, _ = run(config(), on_score=lambda c, score, seconds: log.append((c.place, (score, seconds))))
     for n in range(0, len(log) + 1, 3):
         again = {}
-        records, scorer = run(config(), known=dict(log[:n]), on_score=lambda c, *_, to=again: to.setdefault(c.place))
+        records, asked = run(config(), known=dict(log[:n]), on_score=lambda c, *_, to=again: to.setdefault(c.place))
         assert same(records, whole)
-        assert scorer.asked == list(again) == [place for place, _ in log[n:]]
+        assert asked.scored == list(again) == [place for place, _ in log[n:]]
 
 
 def test_search_is_told_a_ranking_in_which_eliminated_candidates_come_last_but_for_failed_ones(monkeypatch):
@@ -190,6 +175,7 @@ def test_the_winner_is_never_an_eliminated_candidate():
     records, _ = run(config())
     best = winner(records, config())
     assert best.epochs == 3
+    assert [math.isnan(F) for F in final_fitness(records, config())] == [not r.ok or r.epochs < 3 for r in records]
     eliminated = [replace(r, score=replace(r.score, L_ce=-9.0)) if r.epochs < 3 and r.ok else r for r in records]
     assert winner(eliminated, config()) == best
 
@@ -199,7 +185,7 @@ def test_a_generation_in_which_all_fail_ends_at_its_first_rung_and_the_search_go
         for c in candidates:
             yield c, failed("diverged"), 0.0
 
-    records = evolve(config(), START, 0, fails)
+    records = evolve(config(), SPACE, 0, fails)
     assert len(records) == 18
     assert {r.epochs for r in records} == {1}
     assert not torch.tensor([r.ok for r in records]).any()

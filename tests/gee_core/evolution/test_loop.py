@@ -2,46 +2,33 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from gee_core.config import EvolveConfig
-from gee_core.evolution.fitness import fitness
-from gee_core.evolution.loop import Record, evolve, population_size, winner
-from gee_core.evolution.proxy import Candidate, Score, failed
+from gee_core.evolution import loop
+from gee_core.evolution.candidate import Candidate, Record, Score, failed
+from gee_core.evolution.loop import evolve, n_candidates
+from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
-
-ANALYTIC = Genotype(0.2, (0.1, 0.3, 0.4))
-
-
-def config(**changes) -> EvolveConfig:
-    values = {"variant": "ste", "genotype": "per_layer", "n_generations": 4, "population_size": 5, "sigma": 0.3}
-    values |= {"bound": 4.0, "proxy_epochs": 1, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
-    values |= {"a": 0.1, "b": 0.2, "tau_lambda": 2.0, "entropy": "absolute", "start": None, "halving": None}
-    return EvolveConfig(**(values | changes))
+from gee_core.seeding import derive_seed
+from tests.gee_core.evolution import made_up
+from tests.gee_core.evolution.made_up import ANALYTIC, SPACE, config, measured
 
 
 def measure(c: Candidate) -> Score:
     """Depends on every part of the candidate; one in seven fails."""
-    if c.seed % 7 == 0:
+    number = derive_seed(c.seed, c.index)
+    if number % 7 == 0:
         return failed("diverged")
-    L_ce = 1 + sum(math.log(s / 0.2) ** 2 for s in (c.genotype.sigma_O, *c.genotype.sigma_X)) + c.seed % 100 / 1000
-    return Score(L_ce, c.genotype.sigma_O, c.genotype.sigma_X[0], 0.5)
+    L_ce = 1 + sum(math.log(s / 0.2) ** 2 for s in (c.genotype.sigma_O, *c.genotype.sigma_X)) + number % 100 / 1000
+    return measured(L_ce, c.genotype.sigma_O, c.genotype.sigma_X[0], TSE=2 * L_ce)
 
 
-class Scorer:
-    """``measure`` as a ``score_all``; notes what it was asked for, and answers in any order."""
-
-    def __init__(self, order=lambda candidates: candidates):
-        self.order, self.scored = order, []
-
-    def __call__(self, candidates):
-        assert candidates
-        for c in self.order(list(candidates)):
-            self.scored.append((c.generation, c.index))
-            yield c, measure(c), 1.5
+def scorer(order=lambda candidates: candidates) -> made_up.Scorer:
+    return made_up.Scorer(measure, order)
 
 
 def shuffled(candidates):
@@ -53,24 +40,24 @@ def same(left: list[Record], right: list[Record]) -> bool:
 
 
 def test_a_run_that_takes_over_half_of_the_records_equals_one_that_never_stopped():
-    whole = evolve(config(), ANALYTIC, 0, Scorer())
+    whole = evolve(config(), SPACE, 0, scorer())
     assert any(not record.ok for record in whole)
     for kept in (whole[:10], whole[:7], whole[::2], whole):  # also a generation that was half done, in any order
         known = {(r.candidate.generation, r.candidate.index): (r.score, r.seconds) for r in kept}
-        scorer = Scorer(shuffled)
-        assert same(evolve(config(), ANALYTIC, 0, scorer, known), whole)
-        assert set(scorer.scored) == {(g, i) for g in range(4) for i in range(5)} - set(known)
-        assert len(scorer.scored) == 20 - len(known)
+        asked = scorer(shuffled)
+        assert same(evolve(config(), SPACE, 0, asked, known), whole)
+        assert set(asked.scored) == {(g, i) for g in range(4) for i in range(5)} - set(known)
+        assert len(asked.scored) == 20 - len(known)
 
 
 @pytest.mark.parametrize("order", [shuffled, lambda candidates: candidates[::-1]], ids=["shuffled", "reversed"])
 def test_the_order_in_which_candidates_are_done_does_not_matter(order):
-    assert same(evolve(config(), ANALYTIC, 0, Scorer(order)), evolve(config(), ANALYTIC, 0, Scorer()))
+    assert same(evolve(config(), SPACE, 0, scorer(order)), evolve(config(), SPACE, 0, scorer()))
 
 
 def test_records_are_by_generation_and_index_with_the_fitness_of_their_own_lambda():
     cfg = config()
-    records = evolve(cfg, ANALYTIC, 0, Scorer(shuffled))
+    records = evolve(cfg, SPACE, 0, scorer(shuffled))
     assert [(r.candidate.generation, r.candidate.index) for r in records] == [(g, i) for g in range(4) for i in range(5)]
     for r in records:
         s, decay = measure(r.candidate), math.exp(-r.candidate.generation / 2)
@@ -81,17 +68,22 @@ def test_records_are_by_generation_and_index_with_the_fitness_of_their_own_lambd
         assert r.ok == (s.status == "ok") == math.isfinite(r.fitness)
 
 
-def test_the_seed_decides_the_candidates_and_each_has_its_own_wiring():
-    first, other = evolve(config(), ANALYTIC, 0, Scorer()), evolve(config(), ANALYTIC, 1, Scorer())
-    assert same(first, evolve(config(), ANALYTIC, 0, Scorer()))
-    seeds = [r.candidate.seed for r in [*first, *other]]
-    assert len(set(seeds)) == 40
-    assert all(0 <= seed < 2**31 for seed in seeds)
+def test_the_seed_decides_the_candidates():
+    first, other = evolve(config(), SPACE, 0, scorer()), evolve(config(), SPACE, 1, scorer())
+    assert same(first, evolve(config(), SPACE, 0, scorer()))
     assert len({r.candidate.genotype for r in [*first, *other]}) == 39  # the analytic one is first in both
 
 
+def test_the_candidates_of_a_generation_share_a_seed_that_no_other_has():
+    records = [r for seed in (0, 1) for r in evolve(config(), SPACE, seed, scorer())]
+    seeds = [{r.candidate.seed for r in records[i : i + 5]} for i in range(0, 40, 5)]
+    assert [len(shared) for shared in seeds] == [1] * 8
+    assert len(set.union(*seeds)) == 8
+    assert all(0 <= r.candidate.seed < 2**31 for r in records)
+
+
 def test_the_search_starts_at_the_analytic_wiring_and_stays_within_its_bounds():
-    records = evolve(config(sigma=2.0, bound=3.0), ANALYTIC, 0, Scorer())
+    records = evolve(config(sigma=2.0), replace(SPACE, bound=3.0), 0, scorer())
     start = records[0].candidate.genotype
     np.testing.assert_allclose([start.sigma_O, *start.sigma_X], [0.2, 0.1, 0.3, 0.4])
     for r in records:
@@ -101,13 +93,13 @@ def test_the_search_starts_at_the_analytic_wiring_and_stays_within_its_bounds():
 
 
 def test_later_generations_learn_from_earlier_ones():
-    records = evolve(config(n_generations=25, population_size=8), ANALYTIC, 0, Scorer())
+    records = evolve(config(n_generations=25, population_size=8), SPACE, 0, scorer())
     losses = np.array([r.score.L_ce for r in records]).reshape(25, 8)
     assert np.nanmean(losses[-5:]) < np.nanmean(losses[:5]) - 0.3
 
 
 def test_a_shared_genotype_has_one_sigma_for_all_encodings():
-    records = evolve(config(genotype="shared"), ANALYTIC, 0, Scorer())
+    records = evolve(config(), SearchSpace(("sigma_O", "sigma_X"), ANALYTIC, 4.0), 0, scorer())
     assert all(len(set(r.candidate.genotype.sigma_X)) == 1 for r in records)
     assert len({r.candidate.genotype.sigma_X[0] for r in records}) == 20
 
@@ -116,34 +108,64 @@ def test_a_shared_genotype_has_one_sigma_for_all_encodings():
     ("variant", "genotype"), [("analytic", ANALYTIC), ("random", Genotype(1.0, (1.0, 1.0, 1.0)))], ids=["analytic", "random"]
 )
 def test_a_variant_that_does_not_evolve_scores_its_one_wiring(variant, genotype):
-    scorer = Scorer()
-    (record,) = evolve(config(variant=variant), ANALYTIC, 0, scorer)
-    assert scorer.scored == [(0, 0)]
+    asked = scorer()
+    (record,) = evolve(config(variant=variant), SPACE, 0, asked)
+    assert asked.scored == [(0, 0)]
     assert record.candidate.genotype == genotype
     assert record.fitness == record.score.L_ce
-    assert population_size(config(variant=variant), ANALYTIC, 0) == 1
+    assert record.state is None
+    assert n_candidates(config(variant=variant), SPACE) == 1
 
 
+@pytest.mark.parametrize("variant", ["ste", "random_search"])
 @pytest.mark.parametrize("wanted", [None, 3])
-def test_the_size_of_a_generation_is_known_beforehand(wanted):
-    cfg = config(population_size=wanted, n_generations=1)
-    assert population_size(cfg, ANALYTIC, 0) == len(evolve(cfg, ANALYTIC, 0, Scorer()))
+def test_the_number_of_candidates_is_known_beforehand(wanted, variant):
+    cfg = config(population_size=wanted, n_generations=2, variant=variant)
+    assert n_candidates(cfg, SPACE) == len(evolve(cfg, SPACE, 0, scorer())) == 2 * (wanted or 8)
 
 
-@pytest.mark.parametrize("variant", ["baseline", "baseline+R_T", "baseline+R_S"])
-def test_variants_that_evolve_differ_in_their_fitness_alone(variant):
-    ste, other = (evolve(config(variant=v), ANALYTIC, 0, Scorer()) for v in ("ste", variant))
+@pytest.mark.parametrize(
+    "changes", [{"variant": v} for v in ("baseline", "baseline+R_T", "baseline+R_S")] + [{"fitness": "tse"}]
+)
+def test_what_the_fitness_is_changes_later_generations_alone(changes):
+    weights = {"a": 20.0, "b": 20.0}
+    ste, other = (evolve(config(**weights, **c), SPACE, 0, scorer()) for c in ({}, changes))
     assert [r.candidate for r in other[:5]] == [r.candidate for r in ste[:5]]
-    for r in other:
-        expected = fitness(r.score.L_ce, r.score.R_T, r.score.R_S, r.decay, 0.1, 0.2, variant)
-        assert r.fitness == pytest.approx(expected, nan_ok=True)
+    assert [r.candidate.genotype for r in other] != [r.candidate.genotype for r in ste]
+    F = [loop.fitness(r.score, r.decay, config(**weights, **changes)) for r in other]
+    assert [r.fitness for r in other] == pytest.approx(F, nan_ok=True)
+
+
+def test_random_search_fills_the_bounds_evenly_and_learns_nothing(monkeypatch):
+    monkeypatch.setattr(loop, "Search", lambda *arguments: pytest.fail("CMA-ES was asked"))
+    cfg = config(variant="random_search", n_generations=40)
+    records = evolve(cfg, SPACE, 0, scorer())
+    assert [r.candidate for r in evolve(cfg, SPACE, 0, made_up.Scorer(lambda c: failed("")))] == [r.candidate for r in records]
+    assert all(r.state is None for r in records)
+    factors = np.log(
+        [[r.candidate.genotype.sigma_O, *r.candidate.genotype.sigma_X] for r in records] / np.array([0.2, 0.1, 0.3, 0.4])
+    )
+    shares = factors / math.log(4.0)
+    assert (abs(shares) <= 1).all()
+    assert (np.histogram(shares, 4, (-1, 1))[0] > 160).all()  # of 800, 200 in each quarter are expected
+    assert all(r.fitness == pytest.approx(loop.fitness(r.score, r.decay, config()), nan_ok=True) for r in records)
+
+
+def test_every_record_of_cma_es_says_from_which_distribution_it_was_drawn():
+    records = evolve(config(), SPACE, 0, scorer())
+    states = [r.state for r in records[::5]]
+    assert all(r.state == states[r.candidate.generation] for r in records)
+    assert (states[0].step_size, states[0].axis_ratio) == (0.3, pytest.approx(1, abs=1e-3))
+    np.testing.assert_allclose(states[0].means, np.log([0.2, 0.1, 0.3, 0.4]))
+    np.testing.assert_allclose(states[0].stds, [0.3] * 4, rtol=1e-3)
+    assert len(set(states)) == 4
 
 
 def test_callbacks_see_every_record_as_it_comes_and_every_generation_in_order():
     events = []
-    whole = evolve(config(), ANALYTIC, 0, Scorer())
+    whole = evolve(config(), SPACE, 0, scorer())
     known = {(1, 3): (whole[8].score, 1.5), (1, 4): (whole[9].score, 1.5)}
-    records = evolve(config(), ANALYTIC, 0, Scorer(lambda c: c[::-1]), known, events.append, events.append)
+    records = evolve(config(), SPACE, 0, scorer(lambda c: c[::-1]), known, events.append, events.append)
     generations = [event for event in events if isinstance(event, list)]
     assert same([record for generation in generations for record in generation], records)
     place = {id(event): position for position, event in enumerate(events)}
@@ -157,30 +179,6 @@ def test_callbacks_see_every_record_as_it_comes_and_every_generation_in_order():
 def test_the_global_generators_are_left_alone():
     np.random.seed(0)
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.random.get_rng_state()
-    evolve(config(), ANALYTIC, 0, Scorer())
+    evolve(config(), SPACE, 0, scorer())
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
-
-
-def record(generation: int, index: int, L_ce: float, R_T: float, status: str = "ok") -> Record:
-    score, decay = Score(L_ce, R_T, 0.0, 0.5, status), math.exp(-generation / 2)
-    return Record(Candidate(generation, index, 0, ANALYTIC), score, decay, L_ce - decay * 0.1 * R_T, 0.0)
-
-
-def test_the_winner_is_the_best_when_all_are_compared_at_the_last_lambda():
-    early, late = record(0, 0, 1.0, 10.0), record(4, 0, 0.5, 0.0)
-    assert early.fitness < late.fitness  # by the greater weight of its reward alone
-    assert winner([early, late], config()) is late
-    assert winner([early, record(0, 1, 0.5, 0.0)], config()) is early  # one generation: its own λ
-
-
-def test_the_winner_is_never_one_that_failed_and_the_first_of_equals():
-    nan = float("nan")
-    records = [record(0, 0, nan, nan, "failed: x"), record(0, 1, 2.0, 0.0), record(0, 2, 1.0, 0.0), record(0, 3, 1.0, 0.0)]
-    assert winner(records, config()) is records[2]
-
-
-def test_there_is_no_winner_where_all_failed():
-    nan = float("nan")
-    with pytest.raises(ValueError, match="all 2 candidates failed; the first: failed: loss is nan"):
-        winner([record(0, i, nan, nan, "failed: loss is nan") for i in range(2)], config())

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from multiprocessing import get_context
+from statistics import fmean
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ from gee_core.checkpoint import load
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.evolution import proxy
+from gee_core.evolution.candidate import Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.proxy import Score, checkpoint_name, proxy_recipe, score
+from gee_core.evolution.loop import evolve
+from gee_core.evolution.proxy import checkpoint_name, proxy_recipe, score
+from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
@@ -29,7 +33,22 @@ def scores(task) -> list[Score]:
 
 def test_candidates_with_other_wirings_have_other_scores(scores):
     assert all(s.status == "ok" for s in scores)
-    assert len({(s.L_ce, s.R_T, s.R_S) for s in scores}) == 3
+    assert len({(s.L_ce, s.TSE, s.R_T, s.var_o, s.R_S) for s in scores}) == 3
+
+
+def test_candidates_of_a_generation_with_equal_genes_have_equal_scores(task):
+    """Common random numbers: wiring, weights and the order of the images depend on the generation's seed alone."""
+    searched, records = SearchSpace(("sigma_O", "sigma_X"), candidate(0).genotype, 4.0), []
+
+    def note(candidates):
+        records.extend(candidates)
+        yield from ((c, failed("not scored"), 0.0) for c in candidates)
+
+    evolve(task.evolve, searched, 7, note)
+    first, other = records
+    assert first.genotype != other.genotype
+    assert score(task, replace(other, genotype=first.genotype)) == score(task, first)
+    assert score(task, other) != score(task, first)
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
@@ -62,9 +81,27 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
         o_TBK = net(data.meta.normalise(holdout.images))
     logits = o_TBK.mean(0)
     L_ce, R_T = F.cross_entropy(logits, holdout.labels), temporal_difference(o_TBK)
-    measured = [L_ce.item(), R_T.item(), spatial_entropy(genome_of(net).O.detach()).item()]
-    assert measured == pytest.approx([scores[0].L_ce, scores[0].R_T, scores[0].R_S], rel=1e-5)
+    measured = [L_ce.item(), R_T.item(), o_TBK.var(correction=0).item(), spatial_entropy(genome_of(net).O.detach()).item()]
+    assert measured == pytest.approx([scores[0].L_ce, scores[0].R_T, scores[0].var_o, scores[0].R_S], rel=1e-5)
     assert scores[0].proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
+
+
+def test_TSE_is_the_mean_of_the_training_losses_of_all_epochs(task, scores, monkeypatch):
+    losses, real = [], proxy.train_epoch
+
+    def noted(*arguments):
+        losses.append((record := real(*arguments)).train_loss)
+        return record
+
+    monkeypatch.setattr(proxy, "train_epoch", noted)
+    found = score(changed(task, proxy_epochs=3), candidate(0))
+    assert fmean(losses) == found.TSE
+    assert len(set(losses)) == 3
+
+
+def test_the_entropy_of_the_singular_values_can_be_asked_for(task, scores):
+    singular = score(changed(task, entropy="singular"), candidate(0))
+    assert singular == replace(scores[0], R_S=singular.R_S) != scores[0]
 
 
 def test_regularisers_are_measured_after_the_training(task, scores):
@@ -90,7 +127,8 @@ def test_training_longer_gives_a_lower_loss_on_the_holdout(task, scores):
 def test_a_candidate_that_diverges_is_a_failed_score_and_no_exception(settings, reason, task):
     result = score(changed(task, **settings), candidate(0))
     assert re.match(f"failed: {reason}", result.status)
-    assert all(math.isnan(x) for x in (result.L_ce, result.R_T, result.R_S, result.proxy_accuracy))
+    numbers = (result.L_ce, result.TSE, result.R_T, result.var_o, result.R_S, result.proxy_accuracy)
+    assert all(math.isnan(x) for x in numbers)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +181,7 @@ class Guarded(Prepared):
 def test_holdout_images_are_never_trained_on(task, monkeypatch):
     seen = []
     real = proxy.train_epoch
-    monkeypatch.setattr(proxy, "train_epoch", lambda net, o, images, *a: (seen.append(images), real(net, o, images, *a)))
+    monkeypatch.setattr(proxy, "train_epoch", lambda net, o, images, *a: (seen.append(images), real(net, o, images, *a))[1])
     score(task, candidate(0))
     data = load_prepared(task.prepared)
     trained, held_out = ({bytes(image.numpy()) for image in part} for part in (seen[0].images, data.holdout_images().images))
@@ -154,7 +192,9 @@ def test_holdout_images_are_never_trained_on(task, monkeypatch):
 def test_a_part_of_the_training_images_can_be_asked_for(task, scores, monkeypatch):
     seen = []
     real = proxy.train_epoch
-    monkeypatch.setattr(proxy, "train_epoch", lambda net, o, images, *a: (seen.append(len(images)), real(net, o, images, *a)))
+    monkeypatch.setattr(
+        proxy, "train_epoch", lambda net, o, images, *a: (seen.append(len(images)), real(net, o, images, *a))[1]
+    )
     assert score(changed(task, proxy_images=16), candidate(0)) != scores[0]
     assert seen == [16, 16]
 

@@ -35,9 +35,9 @@ def images(n, seed=1):
 
 
 @functools.cache
-def lively(name, n_genes, **lif) -> SpikingNetwork:
+def lively(name, n_genes, **settings) -> SpikingNetwork:
     """A network whose neurons fire, though not all of them."""
-    net = to_channels_last(build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **lif)).train()
+    net = to_channels_last(build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings)).train()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -50,8 +50,8 @@ def lively(name, n_genes, **lif) -> SpikingNetwork:
 
 
 @functools.cache
-def exported(name, n_genes, **lif) -> bytes:
-    return to_onnx(lively(name, n_genes, **lif), 3, 8, OPSET)
+def exported(name, n_genes, **settings) -> bytes:
+    return to_onnx(lively(name, n_genes, **settings), 3, 8, OPSET)
 
 
 def run(model: bytes, x) -> torch.Tensor:
@@ -79,10 +79,22 @@ def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_gene
     ids=["soft reset", "no decay of the input"],
 )
 def test_every_kind_of_neuron_is_exported(lif):
+    check_outputs("vgg16", **lif)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("resnet19", {"block": "post"}), pytest.param("resnet34", {"block": "pre"}, marks=SLOW), ("vgg16", {"pool": "avg"})],
+)
+def test_every_form_of_the_blocks_and_pools_is_exported(name, settings):
+    check_outputs(name, **settings)
+
+
+def check_outputs(name, **settings):
     x = images(3)
     with torch.no_grad():
-        expected = lively("vgg16", 4, **lif)(x).mean(0)
-    torch.testing.assert_close(run(exported("vgg16", 4, **lif), x), expected, rtol=1e-4, atol=1e-4)
+        expected = lively(name, 4, **settings)(x).mean(0)
+    torch.testing.assert_close(run(exported(name, 4, **settings), x), expected, rtol=1e-4, atol=1e-4)
 
 
 @NAMES

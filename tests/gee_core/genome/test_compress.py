@@ -50,10 +50,10 @@ def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channe
         torch.testing.assert_close(again(x), plain(x), rtol=1e-3, atol=1e-3 * plain(x).abs().max().item())
 
 
-@pytest.mark.parametrize(("name", "width", "n_genes"), [("cifarnet", 1 / 16, 12), ("resnet18", 1 / 16, 12)])
-def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, width, n_genes):
-    plain = to_channels_last(decode(build_network(name, 10, 3, 32, n_genes, width, seed=3, T=2))).eval()
-    again, errors = compress(plain, n_genes, convs=plain.conv_chain())
+@pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("resnet18", "pre"), ("resnet18", "post")])
+def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, block):
+    plain = to_channels_last(decode(build_network(name, 10, 3, 32, 12, 1 / 16, seed=3, block=block, T=2))).eval()
+    again, errors = compress(plain, 12, convs=plain.conv_chain())
     assert max(errors) < EXACT
     kept = set(again.state_dict()) & set(plain.state_dict())
     assert "stem.conv.weight" in kept

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import TRUNCATED_VARIANCE, analytic_genotype, truncated_normal_
+from gee_core.genome.genotype import TRUNCATED_VARIANCE, Genotype, analytic_genotype
+from gee_core.genome.wiring import truncated_normal_
 from gee_core.model.network import build_network
 
 RESNET19 = [128] * 7 + [256] * 6 + [512] * 4

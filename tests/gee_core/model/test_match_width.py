@@ -30,6 +30,15 @@ def test_no_other_width_comes_closer():
     assert abs(reached - target) <= min(abs(other - target) for other in others)
 
 
+@pytest.mark.parametrize("block", ["pre", "post"])
+def test_the_narrowed_network_has_the_block_that_is_asked_for(block):
+    target = count_parameters(build_network("resnet18", 10, 3, 32, n_genes=16, width=0.125, block=block))
+    width = narrowed_width("resnet18", 10, 3, 32, target, block=block)
+    plain = count_parameters(build_network("resnet18", 10, 3, 32, width=width, block=block))
+    steps = [count_parameters(build_network("resnet18", 10, 3, 32, width=width + d, block=block)) for d in (-0.002, 0.002)]
+    assert abs(plain - target) <= min(0.02 * target, *(abs(step - target) for step in steps))
+
+
 @pytest.mark.parametrize("target", [10, 10**12])
 def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
     with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise network.width"):

@@ -13,7 +13,14 @@ from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import LIF
 
 TINY = {"width": 1 / 16, "image_size": 16, "num_classes": 5}
-EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
+FORMS = {name: {} for name in NETWORKS} | {"resnet18 post": {"block": "post"}, "resnet34 post": {"block": "post"}}
+FORMS |= {"cifarnet avg": {"pool": "avg"}}
+EVERY_NETWORK = pytest.mark.parametrize("form", FORMS)
+
+
+def name_and_form(form):
+    """Arguments of ``build_network`` for a key of ``FORMS``."""
+    return {"name": form.split()[0]} | FORMS[form]
 
 
 def images(n=3, channels=3, size=16, seed=0):
@@ -59,8 +66,8 @@ def one_step_at_a_time(net):
 
 
 @EVERY_NETWORK
-def test_the_output_equals_spikingjelly_shown_the_image_again_at_every_step(name):
-    net, x = lively(name, n_genes=6), images()
+def test_the_output_equals_spikingjelly_shown_the_image_again_at_every_step(form):
+    net, x = lively(**name_and_form(form), n_genes=6), images()
     walker = one_step_at_a_time(net)
     with torch.no_grad():
         out = net(x)
@@ -81,7 +88,7 @@ def test_fewer_steps_give_the_first_outputs_of_more_steps(name, steps):
 
 
 def test_the_stem_computed_once_equals_the_stem_on_repeated_images():
-    stem = lively("resnet18").stem
+    stem = lively("resnet34", block="post").stem
     x = images()
     with torch.no_grad():
         repeated = stem.pool(stem.norm_lif(stem.conv(x.repeat(4, 1, 1, 1))))
@@ -90,15 +97,15 @@ def test_the_stem_computed_once_equals_the_stem_on_repeated_images():
 
 
 @EVERY_NETWORK
-def test_an_image_is_classified_alike_alone_and_in_a_batch(name):
-    net, x = lively(name), images()
+def test_an_image_is_classified_alike_alone_and_in_a_batch(form):
+    net, x = lively(**name_and_form(form)), images()
     with torch.no_grad():
         torch.testing.assert_close(net(x[1:2])[:, 0], net(x)[:, 1], rtol=1e-4, atol=1e-5)
 
 
 @EVERY_NETWORK
-def test_the_networks_own_chain_is_the_order_of_execution(name):
-    net = build_network(name, **TINY)
+def test_the_networks_own_chain_is_the_order_of_execution(form):
+    net = build_network(**name_and_form(form), **TINY)
     assert net.conv_chain() == conv_chain(net, images())
 
 
@@ -173,12 +180,12 @@ def test_plain_convolutions_start_with_he_variance():
 
 
 @EVERY_NETWORK
-def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_state(name):
-    net, x = lively(name, n_genes=6), images()
+def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_state(form):
+    net, x = lively(**name_and_form(form), n_genes=6), images()
     plain = decode(net)
     with torch.no_grad():
         assert torch.equal(net(x), plain(x))
-    fresh = build_network(name, **TINY).state_dict()
+    fresh = build_network(**name_and_form(form), **TINY).state_dict()
     assert {key: value.shape for key, value in plain.state_dict().items()} == {k: v.shape for k, v in fresh.items()}
 
 
@@ -186,14 +193,15 @@ def test_channels_last_changes_layout_and_no_result():
     net, x = lively("resnet18"), images()
     out = net(x).detach()
     moved = to_channels_last(net)
-    assert moved.body[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert moved.body.blocks[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(moved(x).detach(), out, rtol=1e-4, atol=1e-5)
 
 
-def test_neuron_settings_reach_every_neuron():
-    net = build_network("resnet18", **TINY, T=2, tau=3.0, v_reset=None, surrogate_name="atan")
+@pytest.mark.parametrize(("block", "others"), [("pre", 2), ("post", 1)])
+def test_neuron_settings_reach_every_neuron(block, others):
+    net = build_network("resnet18", **TINY, block=block, T=2, tau=3.0, v_reset=None, surrogate_name="atan")
     neurons = [module for module in net.modules() if isinstance(module, LIF)]
-    assert len(neurons) == 1 + 2 * 6 + 1  # stem, two per block, hidden layer
+    assert len(neurons) == 2 * 6 + 1 + others  # two per block, hidden layer; two shortcuts that change shape, or the stem
     assert {(lif.T, lif.tau, lif.v_reset) for lif in neurons} == {(2, 3.0, None)}
 
 
@@ -213,6 +221,9 @@ def test_counting_sees_a_shared_parameter_once_and_no_buffers():
         ({"width": 0.0}, "width"),
         ({"width": -1.0}, "width"),
         ({"T": 0}, "T"),
+        ({"block": "post-activation"}, "block must be pre or post for resnet18, got 'post-activation'"),
+        ({"name": "vgg16", "block": "pre"}, "block must be None for vgg16, got 'pre'"),
+        ({"pool": "sum"}, "pool must be max or avg, got 'sum'"),
     ],
     ids=lambda a: str(a) if isinstance(a, dict) else "",
 )

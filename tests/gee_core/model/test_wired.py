@@ -8,10 +8,10 @@ import torch
 
 import gee_core
 from gee_core.config import NetworkConfig
-from gee_core.genome import encoding
+from gee_core.genome import wiring
 from gee_core.genome.encoding import decode, encode, genome_of
-from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import TRUNCATED_VARIANCE, truncated_normal_
+from gee_core.genome.genotype import TRUNCATED_VARIANCE, Genotype
+from gee_core.genome.wiring import truncated_normal_
 from gee_core.model.network import SpikingNetwork, build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
@@ -19,6 +19,8 @@ from gee_core.seeding import derive_seed, torch_generator
 SHAPE = SimpleNamespace(num_classes=5, in_channels=1, image_size=8)
 NETWORK = NetworkConfig(
     name="resnet18",
+    block="pre",
+    pool="max",
     width=1 / 16,
     n_genes=6,
     T=2,
@@ -29,7 +31,9 @@ NETWORK = NetworkConfig(
     detach_reset=True,
     surrogate="atan",
     surrogate_alpha=1.5,
+    init=None,
 )
+POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})
 LAYERS = len(build_network("resnet18", 5).conv_chain())
 GENOTYPE = Genotype(2.0, tuple(0.1 * 1.3**layer for layer in range(LAYERS)))
@@ -64,7 +68,7 @@ def test_without_a_genotype_the_wiring_is_that_of_build_network():
 @pytest.mark.parametrize("genotype", [None, GENOTYPE], ids=["analytic", "evolved"])
 def test_every_gene_is_drawn_once(genotype, monkeypatch):
     drawn = []
-    monkeypatch.setattr(encoding, "truncated_normal_", lambda *args: (drawn.append(1), truncated_normal_(*args))[1])
+    monkeypatch.setattr(wiring, "truncated_normal_", lambda *args: (drawn.append(1), truncated_normal_(*args))[1])
     wired_network(NETWORK, SHAPE, genotype, 3)
     assert len(drawn) == 1 + LAYERS
 
@@ -82,10 +86,10 @@ def test_a_plain_network_has_no_wiring_to_draw_and_follows_its_seed():
     assert plain_parameters(NETWORK, SHAPE) == count_parameters(first)
 
 
-@pytest.mark.parametrize("network", [NETWORK, PLAIN], ids=["genetic", "plain"])
+@pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
 def test_a_network_knows_the_architecture_it_was_built_with(network):
     architecture = architecture_of(wired_network(network, SHAPE, None, 3))
-    assert architecture.network == network
+    assert architecture.network == network.structure()
     assert (architecture.num_classes, architecture.in_channels, architecture.image_size) == (5, 1, 8)
 
 
@@ -101,7 +105,7 @@ def test_the_architecture_follows_encoding_and_decoding():
     assert genes == [None, 4, None]
 
 
-@pytest.mark.parametrize("network", [NETWORK, PLAIN], ids=["genetic", "plain"])
+@pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
 def test_the_empty_network_has_the_shapes_of_the_built_one_and_no_numbers(network):
     built = wired_network(network, SHAPE, None, 3)
     empty = empty_network(architecture_of(built))
@@ -110,7 +114,7 @@ def test_the_empty_network_has_the_shapes_of_the_built_one_and_no_numbers(networ
 
 
 def test_a_network_of_another_make_has_no_architecture():
-    own = SpikingNetwork(gee_core.NETWORKS["vgg16"], 10, 3, 32, 1 / 16, {"T": 2})
+    own = SpikingNetwork(gee_core.NETWORKS["vgg16"], 10, 3, 32, 1 / 16, None, "max", {"T": 2})
     for net in (torch.nn.Linear(2, 2), own):
         with pytest.raises(ValueError, match="was not made by build_network"):
             architecture_of(net)

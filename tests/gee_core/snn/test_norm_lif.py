@@ -1,6 +1,5 @@
-"""Batch norm, residual and LIF fused == the three modules one after the other == SpikingJelly; gradients by differences."""
+"""Batch norm, sum and LIF fused == the three modules one after the other == SpikingJelly; gradients by differences."""
 
-import copy
 import shutil
 
 import pytest
@@ -46,49 +45,74 @@ def fused(monkeypatch):
     return switch_on
 
 
-def both(monkeypatch, call, dtype=torch.float32, residual=False, rows=T * B, module=None):
-    """(spikes, gradients, norm's buffers) of ``call(module, x, residual)``, fused and as separate modules."""
+def both(monkeypatch, call, dtype=torch.float32):
+    """(results, gradients, norm's buffers) of an entry of ``CALLS``, fused and as separate modules."""
+    function, *rows = CALLS[call]
     results = []
     for compiles in (True, False):
         monkeypatch.setattr(kernels, "_compiles", [compiles])
-        m = copy.deepcopy(module or lively()).train()
-        x, r = draw(rows, 1, dtype).requires_grad_(), (draw(T * B, 2, dtype).requires_grad_() if residual else None)
-        spikes = call(m, x, r)
-        spikes.backward(draw(T * B, 3, spikes.dtype))
-        inputs = [x, r] if residual else [x]
-        results.append((spikes.detach(), [t.grad for t in [*inputs, *m.parameters()]], list(m.norm.buffers())))
+        m = lively().train()
+        inputs = [draw(n, seed, dtype).requires_grad_() for seed, n in enumerate(rows, 1)]
+        outputs = function(m, *inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # (sum, spikes), or spikes
+        torch.autograd.backward(outputs, [draw(T * B, 3 + i, t.dtype) for i, t in enumerate(outputs)])
+        results.append(([t.detach() for t in outputs], [t.grad for t in [*inputs, *m.parameters()]], list(m.norm.buffers())))
     return results
 
 
 CALLS = {
-    "plain": (lambda m, x, r: m(x), False, T * B),
-    "residual": (lambda m, x, r: m(x, r), True, T * B),
-    "repeated": (lambda m, x, r: m.repeated(x), False, B),
+    "plain": (lambda m, x: m(x), T * B),
+    "residual": (lambda m, x, r: m(x, r), T * B, T * B),
+    "repeated": (lambda m, x: m.repeated(x), B),
+    "summed": (lambda m, x, s: m.summed(x, s), T * B, T * B),
+    "summed, first": (lambda m, x, s: m.summed(x, s), T * B, B),
 }
 
 
 @pytest.mark.parametrize(
     ("call", "eager"),
-    [("plain", True), ("residual", True), ("repeated", True), pytest.param("residual", False, marks=needs_compiler)],
+    [*((call, True) for call in CALLS), *(pytest.param(c, False, marks=needs_compiler) for c in ("residual", "summed, first"))],
 )
 def test_fused_equals_the_separate_modules(call, eager, fused, monkeypatch):
     fused(eager)
-    function, residual, rows = CALLS[call]
-    ours, reference = both(monkeypatch, function, residual=residual, rows=rows)
-    assert torch.equal(ours[0], reference[0])
-    assert 0.1 < ours[0].mean() < 0.9
+    ours, reference = both(monkeypatch, call)
+    for a, b in zip(ours[0], reference[0], strict=True):
+        assert torch.equal(a, b)
+        assert a.is_contiguous(memory_format=torch.channels_last)
+    assert 0.1 < ours[0][-1].mean() < 0.9
     for a, b in zip(ours[1] + ours[2], reference[1] + reference[2], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
-    assert ours[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_fused_in_bf16_differs_by_its_rounding_alone(fused, monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "eager"),
+    [("residual", True), ("summed", True), ("summed, first", True), pytest.param("summed", False, marks=needs_compiler)],
+)
+def test_fused_in_bf16_differs_by_its_rounding_alone(call, eager, fused, monkeypatch):
     """The modules round the norm's output to bf16 before the neurons see it (relative 2⁻⁹), the fused loops do not."""
-    fused(eager=True)
-    ours, reference = both(monkeypatch, lambda m, x, r: m(x, r), torch.bfloat16, residual=True)
-    assert (ours[0] != reference[0]).float().mean() < 0.02
+    fused(eager)
+    ours, reference = both(monkeypatch, call, torch.bfloat16)
+    assert all(torch.equal(a, b) for a, b in zip(ours[0][:-1], reference[0][:-1], strict=True))  # the sum, rounded once
+    assert (ours[0][-1] != reference[0][-1]).float().mean() < 0.02
     for a, b in zip(ours[1], reference[1], strict=True):
+        assert a.dtype == b.dtype
         assert (a.float() - b.float()).norm() < 0.1 * b.float().norm()
+    for a, b in zip(ours[2], reference[2], strict=True):  # the statistics are those of the rounded sum
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("rows", [T * B, B])
+def test_the_gradient_of_a_sum_is_that_of_its_parts_and_reaches_both_alike(rows, fused):
+    """dL/dsum = what arrives at the sum + what its spikes pass back, computed here as two separate uses of one tensor."""
+    fused(eager=True)
+    module = lively().train()
+    branch, stream = draw(T * B, 1).requires_grad_(), draw(rows, 2).requires_grad_()
+    grad_sum, grad_s = draw(T * B, 3), draw(T * B, 4)
+    torch.autograd.backward(module.summed(branch, stream), (grad_sum, grad_s))
+    total = (branch.detach().unflatten(0, (-1, rows)) + stream.detach()).flatten(0, 1).requires_grad_()
+    (through_spikes,) = torch.autograd.grad(module(total), total, grad_s)
+    torch.testing.assert_close(branch.grad, grad_sum + through_spikes, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(stream.grad, branch.grad.unflatten(0, (-1, rows)).sum(0), rtol=1e-5, atol=1e-5)
 
 
 def test_fused_equals_spikingjellys_multi_step_layers(fused):
@@ -134,7 +158,9 @@ def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_fl
 
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    gradients = kernels.batch_norm_spikes_gradient(x, (weight, bias, mean, var), 1e-5, residual, grad_s, steps, steps, *lif)
+    gradients = kernels.batch_norm_spikes_gradient(
+        x, (weight, bias, mean, var), 1e-5, residual, grad_s, None, steps, steps, *lif
+    )
     for position, gradient in enumerate(gradients):
         for seed in range(4):
             direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed)).double()
@@ -156,28 +182,32 @@ def test_statistics_do_not_cancel_far_from_zero(fused, monkeypatch):
     torch.testing.assert_close(var, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_evaluation_fused_equals_the_separate_modules(residual, fused, monkeypatch):
+@pytest.mark.parametrize("call", CALLS)
+def test_evaluation_fused_equals_the_separate_modules(call, fused, monkeypatch):
     fused(eager=True)
     module = lively().eval()
-    x, r = draw(T * B, 1), draw(T * B, 2) if residual else None
+    function, *rows = CALLS[call]
+    inputs = [draw(n, seed) for seed, n in enumerate(rows, 1)]
     with torch.no_grad():
-        ours = module(x, r)
+        ours = function(module, *inputs)
         monkeypatch.setattr(kernels, "_compiles", [False])
-        assert torch.equal(ours, module(x, r))
+        reference = function(module, *inputs)
+    assert all(torch.equal(a, b) for a, b in zip(ours, reference, strict=True))  # (sum, spikes), or images' spikes
 
 
 def test_what_the_fused_loops_cannot_do_runs_as_separate_modules(fused, monkeypatch):
     fused(eager=True)
     x = draw(T * B, 1)
 
-    def fuses(module, x=x, residual=None):
-        return module._fuses(x, residual)
+    def fuses(module, x=x, **other):
+        return module._fuses(x, **other)
 
     assert fuses(lively().train())
     assert not fuses(lively().train(), x.contiguous())
     assert not fuses(lively().train(), x.double())
-    assert not fuses(lively().train(), residual=x[:1])
+    assert not fuses(lively().train(), residual=x[:B])
+    assert fuses(lively().train(), stream=x[:B])
+    assert not fuses(lively().train(), stream=x.contiguous())
     assert not fuses(lively().eval())  # differentiated through frozen statistics
     watched = lively().train()
     watched.lif.register_forward_hook(lambda *_: None)
@@ -189,14 +219,16 @@ def test_what_the_fused_loops_cannot_do_runs_as_separate_modules(fused, monkeypa
     assert not fuses(synchronised)
 
 
-def test_the_forward_pass_keeps_the_convolutions_output_alone(fused):
+@pytest.mark.parametrize("call", ["plain", "summed", "summed, first"])
+def test_the_forward_pass_keeps_the_convolutions_output_or_the_sum_alone(call, fused):
     fused(eager=True)
     kept = []
-    x = draw(T * B, 1).requires_grad_()
+    function, *rows = CALLS[call]
+    inputs = [draw(n, seed).requires_grad_() for seed, n in enumerate(rows, 1)]
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        spikes = lively().train()(x)
-    assert sum(t.numel() for t in kept) == x.numel() + 4 * C
-    assert spikes.requires_grad
+        outputs = function(lively().train(), *inputs)
+    assert sum(t.numel() for t in kept) == inputs[0].numel() + 4 * C
+    assert all(t.requires_grad for t in outputs)
 
 
 def test_training_takes_the_same_course_fused_and_separate(fused, monkeypatch):

@@ -12,7 +12,7 @@ from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import Recipe, train_epoch
 from gee_core.training.named_tensors import training_tensors
 from gee_core.training.resume import Resumable
-from gee_core.training.schedule import adamw, sgd
+from gee_core.training.schedule import Plasticity, adamw, sgd
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
 RECIPE = Recipe(
@@ -35,7 +35,9 @@ N_STEPS = 6  # the last batch is half full
 
 def built(optimizer):
     net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2))
-    return net, adamw(net, 0.1) if optimizer == "adamw" else sgd(net, 0.1, 0.9)
+    if optimizer == "sgd":
+        return net, sgd(net, 0.1, 0.9)
+    return net, adamw(net, 0.1, Plasticity(0.5, 2.0) if optimizer == "plastic" else Plasticity())
 
 
 def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
@@ -63,7 +65,7 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "plastic"])
 def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, tmp_path):
     tensors, rows, taken = train(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]

@@ -4,7 +4,7 @@ from torch import nn
 
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import build_network
-from gee_core.training.schedule import adamw, cosine_with_warmup, sgd
+from gee_core.training.schedule import Plasticity, adamw, cosine_with_warmup, set_lr, sgd
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_genes_and_kernels_decay_and_biases_and_batch_norm_do_not(n_genes):
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.detach(), before[name] * (1.0 if name in free else 0.95))
     if n_genes:
-        decayed = {id(p) for p in optimizer.param_groups[0]["params"]}
+        decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
         assert {id(p) for p in [genome_of(net).O, *genome_of(net).encodings()]} <= decayed
 
 
@@ -87,3 +87,68 @@ def test_sgd_equals_torchs_with_nesterovs_momentum_step_for_step(momentum):
             optimizer.step()
     for p, q in zip(net.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+def of(net):
+    """Which gene every parameter is: X, O, or none."""
+    genome = genome_of(net)
+    genes = {id(genome.O): "O"} | {id(p): "X" for p in genome.encodings()}
+    return {name: genes.get(id(p)) for name, p in net.named_parameters()}
+
+
+def stepped(optimizer, n_steps=1, lr=0.125, **arguments):
+    """A network after steps along fixed gradients, and as it was before."""
+    net = build_network("resnet18", 3, 1, 8, 3, 1 / 32)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer = optimizer(net, **arguments)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(n_steps):
+        for p in net.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        set_lr(optimizer, lr)
+        optimizer.step()
+    return net, before
+
+
+OPTIMIZERS = pytest.mark.parametrize(
+    ("optimizer", "arguments"),
+    [(adamw, {"weight_decay": 0.1}), (sgd, {"weight_decay": 0.1, "momentum": 0.9})],
+    ids=["adamw", "sgd"],
+)
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("gene", ["X", "O"])
+def test_a_factor_of_a_half_halves_the_step_of_its_gene_and_of_nothing_else(gene, optimizer, arguments):
+    full, before = stepped(optimizer, **arguments)
+    half, _ = stepped(optimizer, **arguments, plasticity=Plasticity(**{gene: 0.5}))
+    kinds = of(full)
+    assert set(kinds.values()) == {"X", "O", None}
+    for name, p in full.named_parameters():
+        step, other = p.detach() - before[name], half.get_parameter(name).detach() - before[name]
+        if kinds[name] == gene:
+            torch.testing.assert_close(other, 0.5 * step, rtol=1e-4, atol=1e-6)
+        else:
+            assert torch.equal(other, step)
+
+
+def test_factors_of_one_are_torchs_optimiser_without_groups_for_genes_bit_for_bit():
+    ours, _ = stepped(adamw, 3, weight_decay=0.1, plasticity=Plasticity(1.0, 1.0))
+
+    def two_groups(net):
+        parameters = list(net.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group | {"lr_factor": 1.0} for group in groups], fused=True)
+
+    torchs, _ = stepped(two_groups, 3)
+    assert all(torch.equal(p, torchs.get_parameter(name)) for name, p in ours.named_parameters())
+
+
+@OPTIMIZERS
+def test_a_plain_network_has_no_plasticity(optimizer, arguments):
+    net = build_network("vgg16", 3, 1, 8, None, 1 / 32)
+    groups = optimizer(net, **arguments, plasticity=Plasticity(0.1, 0.2)).param_groups
+    assert [group["lr_factor"] for group in groups] == [1.0, 1.0]

@@ -12,15 +12,15 @@ import psutil
 import pytest
 import torch
 
+from gee_core.config.evolve import Rescore
 from gee_core.errors import InputError
-from gee_core.evolution.proxy import Candidate, ProxyTask, Score, score
+from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.proxy import ProxyTask, score
 from gee_core.genome.genotype import Genotype
 from pipelines import evolve
 from pipelines.engines import candidates as workers
 from pipelines.engines import process_pool as processes
 from pipelines.engines.candidates import Workers, score_here, worker_count
-
-SCORE = Score(1.0, 2.0, 3.0, 0.5)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_serial_scoring_gives_the_same_scores_in_the_order_given(task):
 
 
 def by_seed(task, candidate):
-    return Score(candidate.seed, 0.0, 0.0, 0.0), float(os.getpid())
+    return Score(candidate.seed, 0.0, 0.0, 0.0, 0.0, 0.0), float(os.getpid())
 
 
 def dies_always_at_2(task, candidate):
@@ -152,17 +152,20 @@ def test_the_number_of_workers_comes_from_the_environment_or_the_machine(value, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("variant", ["ste", "random_search"])
 def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_of_workers(
-    make_params, digits, tmp_path, monkeypatch
+    variant, make_params, digits, tmp_path, monkeypatch
 ):
-    params, found = make_params(evolve={"population_size": 4}), {}
+    rescore = Rescore(top=2, draws=2)
+    params, found = make_params(evolve={"variant": variant, "population_size": 4, "rescore": rescore}), {}
     for engine, n_workers in (("serial", "1"), ("processes", "2"), ("dask", "2"), ("dask", "1")):
         monkeypatch.setenv("GEE_ENGINE", engine)
         monkeypatch.setenv("GEE_WORKERS", n_workers)
         (tmp_path / f"{engine}{n_workers}").mkdir()
         evolved = evolve.run(params, digits, tmp_path / f"{engine}{n_workers}")
         genotype = evolved.genotype.model_dump_json(indent=2)
-        found[engine, n_workers] = (evolve.table(evolved.records).to_csv(), genotype, evolved.metrics)
+        found[engine, n_workers] = (evolve.table(evolved.records, params).to_csv(), genotype, evolved.metrics)
     assert found["serial", "1"][2]["n_candidates"] == 8
+    assert found["serial", "1"][2]["n_rescored"] == (6 if variant == "ste" else 4)
     assert found["serial", "1"][2]["n_failed"] == 0
     assert all(result == found["serial", "1"] for result in found.values())

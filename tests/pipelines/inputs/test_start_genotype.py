@@ -3,17 +3,25 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gee_core.config import Shape
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
+from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype, analytic_genotype
+from gee_core.model.network import build_network
+from gee_core.model.zoo import NETWORKS, encoded_channels
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
 from pipelines.inputs.start_genotype import check_unchanged, load_start, start_sha256
 
+ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
 VALUES = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.25, "sigma_X": SIGMAS, "seed": 3}
 
@@ -50,9 +58,83 @@ def test_without_a_start_the_search_begins_at_the_analytic_wiring(digits, make_p
     assert evolve.start_genotype(params, meta) == evolve.analytic_genotype(params, meta)
 
 
+def test_a_file_of_an_earlier_version_has_a_neutral_shape_and_a_later_one_its_own(start, make_params):
+    assert "shape" not in VALUES
+    assert load_start(started(make_params, start)).shape == Shape()
+    start.write_text(json.dumps(VALUES | {"shape": {"omega_X": 0.5, "beta": 1.0}}))
+    assert load_start(started(make_params, start)).shape == Shape(omega_X=0.5, beta=1.0)
+
+
+def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the_network(start, digits, make_params):
+    meta, init = load_prepared(digits).meta, {"network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2}}
+    start.write_text(json.dumps(VALUES | {"form": "shape", "shape": {"omega_X": 0.5}}))
+    params = started(make_params, start, genotype="shape")
+    assert evolve.search_space(params, meta).start == Genotype(0.25, tuple(SIGMAS), Shape(omega_X=0.5))
+    init["network"]["init"] = Shape(beta=0.5)
+    own = evolve.search_space(make_params(evolve={"genotype": "shape"}, **init), meta)
+    assert own.start.shape == Shape(beta=0.5)
+    assert "slope" not in own.genes  # VGG has no branches
+
+
+UNIT = {"start": "unit", "bound": 20.0}
+
+
+@pytest.mark.parametrize("form", ["per_layer", "shared"])
+def test_unit_starts_where_all_sigmas_are_1(form, digits, make_params):
+    params = make_params(
+        evolve=UNIT | {"genotype": form}, network=make_params().network.model_dump() | {"init": Shape(beta=0.5)}
+    )
+    space = evolve.search_space(params, load_prepared(digits).meta)
+    assert space.start == Genotype(1.0, (1.0,) * 8, Shape(beta=0.5))
+    assert (space.start_vector() == 0).all()
+
+
+@pytest.mark.parametrize("form", ["per_layer", "shared"])
+def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, digits, make_params):
+    meta, params = load_prepared(digits).meta, make_params(evolve={"genotype": form})
+    analytic = evolve.analytic_genotype(params, meta)
+    shared = np.exp(np.log(analytic.sigma_X).mean())
+    needed = max(1 / s for s in [analytic.sigma_O, *(analytic.sigma_X if form == "per_layer" else [shared])])
+    assert needed > 1.5
+
+    def start(bound):
+        return load_start(make_params(evolve={"genotype": form, "start": "unit", "bound": bound}))
+
+    assert start(needed * 1.0001) is None
+    with pytest.raises(InputError, match="cannot reach the analytic σ's") as caught:
+        start(needed * 0.9999)
+    (remedy,) = re.findall(r"set evolve.bound to (\d+) or more", str(caught.value))
+    assert start(float(remedy)) is None
+    assert int(remedy) < needed + 1
+
+
+def test_unit_is_refused_where_sigma_O_is_not_searched(make_params):
+    with pytest.raises(InputError, match=r"genotype = shape keeps σ_O at 1.* set evolve.start to analytic"):
+        load_start(make_params(evolve=UNIT | {"genotype": "shape"}))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network(name):
+    net = build_network(name, 10, 3, 32, 5, 1 / 16)
+    assert genome_of(net).analytic_genotype() == analytic_genotype(encoded_channels(name, 1 / 16), 5)
+
+
+def test_the_check_of_unit_loads_no_torch(in_project):
+    folder = in_project(evolve=UNIT)
+    code = (
+        "import sys, pathlib; from pipelines.inputs.start_genotype import load_start; from pipelines.project.params import *; "
+    )
+    code += "load_start(load_params(pathlib.Path(sys.argv[1]))); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, str(folder / "params.yaml")]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.strip() == "False", found.stderr
+
+
 def test_what_an_evolve_writes_another_can_start_at(digits, make_params, tmp_path):
     params, meta = make_params(evolve={"genotype": "shared"}), load_prepared(digits).meta
-    record = evolve.Record(evolve.Candidate(0, 0, 1, evolve.analytic_genotype(params, meta)), evolve.Score(1, 0, 0, 0), 1, 1, 0)
+    record = evolve.Record(
+        evolve.Candidate(0, 0, 1, evolve.analytic_genotype(params, meta)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0
+    )
     (tmp_path / "new.json").write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
     again = started(make_params, tmp_path / "new.json", genotype="shared")
     assert evolve.start_genotype(again, meta) == record.candidate.genotype
@@ -69,6 +151,8 @@ BAD = {
     "another network": (json.dumps(VALUES | {"network": "resnet19"}), "a genotype of another search"),
     "another number of genes": (json.dumps(VALUES | {"n_genes": 7}), "a genotype of another search"),
     "another form": (json.dumps(VALUES | {"form": "shared"}), "a genotype of another search"),
+    "a gene outside its range": (json.dumps(VALUES | {"shape": {"omega_X": 1.5}}), "shape.omega_X: Input should be less than"),
+    "an unknown gene": (json.dumps(VALUES | {"shape": {"omega": 0.5}}), "shape.omega: Extra inputs are not permitted"),
     "another number of layers": (json.dumps(VALUES | {"sigma_X": SIGMAS[1:]}), "has 7 σ's of encodings, not 8"),
 }
 
@@ -85,7 +169,7 @@ def test_a_start_that_is_no_use_is_one_message_before_any_candidate(what, in_pro
     (message,) = capsys.readouterr().err.splitlines()
     assert message.startswith(f"evolve: error: evolve.start = {start}: ")
     assert reason in message
-    assert "name a genotype.json of an earlier evolve, or null" in message
+    assert "name a genotype.json of an earlier evolve, or `analytic`" in message
     assert not Path("models").exists()
 
 

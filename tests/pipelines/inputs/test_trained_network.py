@@ -51,6 +51,8 @@ def test_the_configured_network_is_read_in_evaluation_mode(path, meta, make_para
         ({"n_genes": None}, "n_genes is 4, not None"),
         ({"T": 4}, "T is 2, not 4"),  # the same tensors: only the settings tell
         ({"v_reset": None}, "v_reset is 0.0, not None"),
+        ({"block": "post"}, "block is 'pre', not 'post'"),
+        ({"pool": "avg"}, "pool is 'max', not 'avg'"),
     ],
     ids=str,
 )
@@ -59,6 +61,11 @@ def test_a_checkpoint_of_another_network_is_refused_and_the_difference_named(cha
     message = refused(path, network, meta)
     assert "a checkpoint of another network" in message
     assert named in message
+
+
+def test_where_the_wiring_started_makes_no_other_network(path, meta, make_params):
+    network = make_params(network=NETWORK | {"init": {"omega_X": 1.0, "slope": 1.0}}).network
+    assert load_configured(path, network, meta).genome.n_genes == 4
 
 
 @pytest.mark.parametrize(("field", "value"), [("num_classes", 4), ("in_channels", 3), ("image_size", 16)])

@@ -19,6 +19,7 @@ METRICS = {
         "plain_parameters": 802_000,
         "energy_mj": 0.00380091234,
         "energy_with_decoding_mj": 0.2469712345,
+        "energy_of_sums_mj": 0.0,
         "spikes_per_image": 10842.3111,
         "firing_rate": 0.14371234567,
     },
@@ -38,6 +39,7 @@ KEYS = [
     "parameter_ratio",
     "energy_mj",
     "energy_with_decoding_mj",
+    "energy_of_sums_mj",
     "spikes_per_image",
     "firing_rate",
     "noise_accuracy",
@@ -108,6 +110,12 @@ def test_terminal_table_shows_percent_and_units(reports):
     text = printed(build_summary(PARAMS, reports))
     for shown in ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %", "3.21 MB"):
         assert shown in text
+
+
+def test_terminal_table_shows_the_energy_of_residual_sums_where_there_are_any(reports):
+    summary = build_summary(PARAMS, reports)
+    assert "residual" not in printed(summary)
+    assert "247 µJ with building W, 1.2 µJ more for the residual sums" in printed(summary | {"energy_of_sums_mj": 0.0012})
 
 
 def test_terminal_table_shows_markup_as_it_is(reports):

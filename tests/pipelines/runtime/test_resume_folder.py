@@ -41,7 +41,7 @@ def test_anything_the_result_depends_on_gives_another_folder(make_params, inputs
     ("edited", "counts"),
     [
         ("gee_core/training/loop.py", True),
-        ("gee_core/config.py", True),
+        ("gee_core/config/network.py", True),
         ("pipelines/train.py", True),
         ("gee_core/export/to_onnx.py", False),
         ("pipelines/evolve.py", False),

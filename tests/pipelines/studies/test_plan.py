@@ -101,6 +101,17 @@ def test_the_plain_control_is_the_same_network_without_genes(drafts, digits):
     assert plain.full_parameters == genetic.full_parameters == parameters(plain, digits)
 
 
+@pytest.mark.parametrize("control", ["plain", "narrowed"])
+def test_a_control_keeps_block_pool_and_the_shape_of_the_initial_weights(drafts, digits, control):
+    grid = {"encoding": [{"label": "genetic"}, {"label": control, "control": control}]}
+    form = {"network.name": "resnet18", "network.block": "post", "network.init": {"omega_X": 1, "beta": 0.5}}
+    start = {"evolve.start": "unit", "evolve.bound": 100}
+    genetic, other = resolve_cells(drafts(seeds=1, grid=grid, set=form | start), lambda params: digits)
+    assert other.params.network.n_genes is None
+    assert other.params.network.init == genetic.params.network.init
+    assert (other.params.network.block, other.params.network.init.beta) == ("post", 0.5)
+
+
 @pytest.mark.parametrize("network", ["cifarnet", "vgg16", "resnet18", "resnet19"])
 def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent(drafts, digits, network):
     genetic, narrowed = resolve_cells(

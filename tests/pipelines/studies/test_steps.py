@@ -52,6 +52,20 @@ def test_a_candidate_is_trained_from_its_own_wiring(cell):
     assert winner["best_L_ce"] == results[best]["L_ce"]
 
 
+def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
+    rescored = {"evolve": {"n_generations": 1, "rescore": {"top": 2, "draws": 2}}}
+    plain, again = run_cell(cell(candidate=2))["metrics"], run_cell(cell(candidate=2, **rescored))["metrics"]
+    for name in ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy", "test_loss"):
+        assert again[name] == plain[name]
+    # CMA-ES's mean of a generation of three is the best of them, which is scored again once.
+    assert (again["n_candidates"], again["n_rescored"], plain["n_rescored"]) == (3, 4, 0)
+    assert again["evolve_passes"] == 7 * 48
+    wanted = cell(**rescored)
+    found = steps._evolved(wanted, load_prepared(wanted.prepared), lambda note: None)
+    assert (len(found["records"]), found["genotype"]["generation"]) == (3, 1)
+    assert run_cell(wanted)["metrics"]["best_fitness_sd"] > 0
+
+
 def test_a_training_that_was_killed_goes_on_at_its_last_epoch(cell, monkeypatch):
     wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
     expected = run_cell(wanted)["metrics"]

@@ -111,7 +111,7 @@ def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch)
 
 
 def test_a_plain_network_is_not_evolved(run, monkeypatch):
-    monkeypatch.setattr(evolve, "evolve", lambda *arguments: pytest.fail("evolved"))
+    monkeypatch.setattr(evolve.loop, "evolve", lambda *arguments: pytest.fail("evolved"))
     run(seeds=1, grid={"encoding": [{"label": "unencoded", "control": "plain"}]}, published=[])
 
 

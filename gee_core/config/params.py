@@ -1,39 +1,17 @@
-"""The parameters: one frozen model per section of params.yaml, with a docstring under each field and its range checked.
-
-No field has a default: params.yaml is the only place for values, so a missing, unknown or mistyped key fails at once. This
-module imports no torch, so that reading params.yaml is quick.
-"""
+"""All sections of params.yaml; `network` and `evolve` have files of their own."""
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from gee_core.model.zoo import NETWORKS
-
-
-def _printable(path: str) -> str:
-    if not path.isprintable():
-        raise ValueError("holds characters that cannot be printed: name another path")
-    return path
-
-
-Positive = Annotated[int, Field(ge=1, lt=2**31)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, le=1e6)]
-Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
-PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
+from gee_core.config.evolve import EvolveConfig
+from gee_core.config.network import NetworkConfig
+from gee_core.config.searched import searched_genes
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Weight
+from gee_core.model.zoo import encoded_channels
 
 Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
-SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
-"""Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
-Variant = Literal["random", "analytic", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
-DATASETS, VARIANTS = get_args(Dataset), get_args(Variant)
-
-
-class Section(BaseModel):
-    """A section of params.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+DATASETS = get_args(Dataset)
 
 
 class BaseConfig(Section):
@@ -52,45 +30,6 @@ class BaseConfig(Section):
         if device == "mps":
             raise ValueError("mps is not supported (its fused optimiser is untested, and it has no float64): set it to cpu")
         return device
-
-
-class NetworkConfig(Section):
-    """`network`: the network that is evolved, trained and measured."""
-
-    name: str
-    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`."""
-    width: Annotated[float, Field(gt=0, le=4)]
-    """Multiplies every channel count of the paper's table."""
-    n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
-    """g, number of genes of an encoding; null for the plain, unencoded network."""
-    T: Annotated[int, Field(ge=1, le=64)]
-    """Time steps."""
-    tau: Annotated[float, Field(gt=1, le=1e6)]
-    """τ, membrane time constant in steps."""
-    decay_input: bool
-    """Whether the input current is divided by τ, as the leak is."""
-    v_threshold: Scale
-    """V_th, firing threshold."""
-    v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
-    """Membrane potential after a spike; null subtracts V_th instead (soft reset)."""
-    detach_reset: bool
-    """Whether the gradient ignores the reset."""
-    surrogate: Annotated[str, Field(serialization_alias="surrogate_name")]
-    """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
-    surrogate_alpha: Scale
-    """α, slope of the surrogate gradient."""
-
-    @field_validator("name", "surrogate")
-    @classmethod
-    def _is_known(cls, value: str, info: ValidationInfo) -> str:
-        what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATES)
-        if value not in choices:
-            raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}")
-        return value
-
-    def lif(self) -> dict:
-        """The arguments of `gee_core.snn.lif.LIF`."""
-        return self.model_dump(exclude={"name", "width", "n_genes"}, by_alias=True)
 
 
 class PrepareConfig(Section):
@@ -117,56 +56,6 @@ class PrepareConfig(Section):
     them into one array."""
 
 
-class EvolveConfig(Section):
-    """`evolve`: CMA-ES over the standard deviations of the initial wiring (Eq. 9-16)."""
-
-    variant: Variant
-    """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on L_ce alone, `baseline+R_T` and
-    `baseline+R_S` add one regulariser, `ste` both (Table 4)."""
-    genotype: Literal["per_layer", "shared"]
-    """`per_layer`: {σ_O, σ_0 … σ_L}; `shared`: {σ_O, σ_X}."""
-    n_generations: Positive
-    """Number of generations of CMA-ES; the paper has 5."""
-    population_size: Annotated[int, Field(ge=2, le=10_000)] | None
-    """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched σ's."""
-    sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES, in units of log σ."""
-    bound: Annotated[float, Field(gt=1, le=1e6)]
-    """Every σ stays between its value at the start of the search divided and multiplied by this."""
-    start: PathName | None
-    """A genotype.json of an earlier evolve, of the same network and form, kept outside models/evolve: the search starts at
-    its σ's. null starts at the analytic wiring. DVC tracks this path, not the file's content (docs/FILES.md)."""
-    halving: Annotated[float, Field(ge=1)] | None
-    """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
-    further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""
-    proxy_epochs: Positive
-    """E, epochs for which a candidate is trained before it is scored; the paper has 2 for STE."""
-    proxy_images: Positive | None
-    """Train candidates on this many training images, a stratified part; null for all but the hold-out."""
-    batch_size: Positive
-    """Images per step of the proxy training."""
-    lr: Annotated[float, Field(gt=0, le=1e38)]
-    """Peak learning rate of the proxy training (AdamW, cosine, a tenth of the steps as warm-up)."""
-    weight_decay: Weight
-    """Weight decay of the proxy training."""
-    a: Weight
-    """Weight of the temporal difference R_T in the fitness (Eq. 16)."""
-    b: Weight
-    """Weight of the spatial entropy R_S in the fitness (Eq. 16)."""
-    tau_lambda: Scale
-    """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
-    entropy: Literal["absolute", "softmax"]
-    """How O becomes a distribution: |O_ij| / Σ|O| (Eq. 14) or a softmax over its entries."""
-
-    @model_validator(mode="after")
-    def _start_is_used(self) -> Self:
-        if self.start is not None and self.variant in ("random", "analytic"):
-            raise ValueError(
-                f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to null"
-            )
-        return self
-
-
 class TrainConfig(Section):
     """`train`: the winner's full training (Sec. 4)."""
 
@@ -178,6 +67,10 @@ class TrainConfig(Section):
     """Peak learning rate; the usual recipe is 5e-3 · batch_size / 1024 for AdamW, 0.1 · batch_size / 128 for SGD."""
     lr_min: Weight
     """Learning rate at the end of the cosine."""
+    lr_X: Scale
+    """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
+    lr_O: Scale
+    """Factor on the learning rate of O."""
     warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)]
     """Epochs of linear warm-up."""
     weight_decay: Weight
@@ -203,7 +96,7 @@ class TrainConfig(Section):
     erasing: Fraction
     """Probability of random erasing."""
     wiring_seed: Literal["candidate", "fresh"]
-    """Train the wiring that was scored (`candidate`), or draw a new one with the same σ's (`fresh`)."""
+    """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None
     """A network.safetensors of the same network with plain weights, kept outside models/train (its .json beside it): training
     starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring. DVC tracks this path,
@@ -296,4 +189,11 @@ class Params(Section):
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
             )
+        if self.network.n_genes is not None and self.evolve.variant not in ("analytic", "random"):
+            self.evolve.check_top(len(self.searched_genes()))
         return self
+
+    def searched_genes(self) -> tuple[str, ...]:
+        """The genes that evolve searches."""
+        n_encodings = len(encoded_channels(self.network.name))
+        return searched_genes(self.evolve.genotype, n_encodings, has_branches=self.network.block is not None)

@@ -1,0 +1,117 @@
+"""The section `evolve`."""
+
+import math
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Weight
+
+Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
+VARIANTS = get_args(Variant)
+STARTS = ("analytic", "unit")
+"""Values of `evolve.start` that are no files."""
+
+
+class Rescore(Section):
+    """`evolve.rescore`: how the best candidates are scored again."""
+
+    top: Positive
+    """Number of the best candidates that are scored again, besides the mean of CMA-ES's last distribution."""
+    draws: Positive
+    """Fresh draws of the wiring for each; the winner has the least mean fitness over them."""
+
+
+class EvolveConfig(Section):
+    """`evolve`: CMA-ES over the distributions of the initial wiring (Eq. 9-16)."""
+
+    variant: Variant
+    """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on the loss alone, `baseline+R_T` and
+    `baseline+R_S` add one regulariser, `ste` both (Table 4). `random_search` scores as many candidates as `ste`, with its
+    fitness, drawn evenly within its bounds, without CMA-ES."""
+    genotype: Literal["per_layer", "shared", "shape"]
+    """`per_layer`: {σ_O, σ_0 … σ_L}; `shared`: {σ_O, σ_X}; `shape`: genes of shape (`network.init` names them) and one factor
+    on all σ_l."""
+    n_generations: Positive
+    """Number of generations of CMA-ES; the paper has 5."""
+    population_size: Annotated[int, Field(ge=2, le=10_000)] | None
+    """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
+    sigma: Annotated[float, Field(gt=0, le=5)]
+    """Initial step size of CMA-ES, in the unit of a coordinate: log σ, log γ, β/2, or the gene itself."""
+    bound: Annotated[float, Field(gt=1, le=1e6)]
+    """Every σ stays between its value at the start of the search divided and multiplied by this."""
+    start: PathName
+    """Where the search starts: `analytic` (σ's of He's variance, shape of `network.init`), `unit` (all σ = 1, as the paper's
+    Fig. 4; `bound` must reach the analytic σ's), or a genotype.json of an earlier evolve, of the same network and form, kept
+    outside models/evolve. DVC tracks this path, not the file's content (docs/FILES.md)."""
+    halving: Annotated[float, Field(ge=1)] | None
+    """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
+    further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""
+    proxy_epochs: Positive
+    """E, epochs for which a candidate is trained before it is scored; the paper has 2 for STE."""
+    proxy_images: Positive | None
+    """Train candidates on this many training images, a stratified part; null for all but the hold-out."""
+    batch_size: Positive
+    """Images per step of the proxy training."""
+    lr: Annotated[float, Field(gt=0, le=1e38)]
+    """Peak learning rate of the proxy training (AdamW, cosine, a tenth of the steps as warm-up)."""
+    lr_X: Scale
+    """Factor on the learning rate of X in the proxy training: its plasticity."""
+    lr_O: Scale
+    """Factor on the learning rate of O in the proxy training."""
+    weight_decay: Weight
+    """Weight decay of the proxy training."""
+    fitness: Literal["paper", "tse"]
+    """The loss in the fitness: `paper`: L_ce on the held-out images after the proxy training (Eq. 16); `tse`: the mean of its
+    training losses, over all steps (Ru et al. 2021)."""
+    temporal: Literal["paper", "relative"]
+    """The temporal difference R_T: `paper`: as in Eq. 13; `relative`: divided by the variance of o, so that large outputs bring
+    no reward by themselves."""
+    entropy: Literal["absolute", "softmax", "singular"]
+    """How O becomes a distribution for R_S: |O_ij| / Σ|O| (Eq. 14), a softmax over its entries, or its singular values divided
+    by their sum."""
+    a: Weight
+    """Weight of the temporal difference R_T in the fitness (Eq. 16)."""
+    b: Weight
+    """Weight of the spatial entropy R_S in the fitness (Eq. 16)."""
+    tau_lambda: Scale
+    """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
+    screen: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None
+    """[low, high]: a candidate whose mean firing rate on two batches lies outside before training is ranked last without
+    training. null trains all."""
+    rescore: Rescore | None
+    """Score the best candidates again on fresh draws after the last generation, and choose the winner by these; null takes
+    the best candidate with the draw that it was scored with."""
+
+    @field_validator("screen")
+    @classmethod
+    def _rises(cls, screen: list[float] | None) -> list[float] | None:
+        if screen is not None and screen[0] >= screen[1]:
+            raise ValueError("[low, high] must rise, for instance [0.01, 0.6]")
+        return screen
+
+    @model_validator(mode="after")
+    def _start_is_used(self) -> Self:
+        if self.start != "analytic" and self.variant in ("random", "analytic"):
+            raise ValueError(
+                f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to analytic"
+            )
+        return self
+
+    @property
+    def start_file(self) -> str | None:
+        """The file that `start` names, if any."""
+        return None if self.start in STARTS else self.start
+
+    def population(self, n_searched: int) -> int:
+        """Candidates per generation in a search of ``n_searched`` genes."""
+        return self.population_size or 4 + math.floor(3 * math.log(n_searched))
+
+    def check_top(self, n_searched: int) -> None:
+        """Raise ``ValueError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
+        population = self.population(n_searched)
+        if self.rescore is not None and self.rescore.top > population:
+            raise ValueError(
+                f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates: "
+                f"set it to {population} or less"
+            )

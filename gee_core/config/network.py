@@ -1,0 +1,95 @@
+"""The section `network`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from gee_core.config.searched import BRANCH_GENES
+from gee_core.config.section import Scale, Section
+from gee_core.config.shape import Shape
+from gee_core.model.zoo import NETWORKS, default_block
+
+SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
+"""Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
+
+
+class NetworkStructure(Section):
+    """What determines a network but for its weights."""
+
+    name: str
+    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`."""
+    block: Literal["pre", "post"] | None
+    """Residual block of the ResNets: `pre` (batch norm and neurons before each convolution; the authors' framework) or `post`
+    (behind it, the sum before the last neurons). null is `pre` for them; the other networks have no blocks and take null."""
+    pool: Literal["max", "avg"]
+    """Kind of the 2x2 pools of CIFARNet and VGG. Behind `avg` the spikes are no longer binary."""
+    width: Annotated[float, Field(gt=0, le=4)]
+    """Multiplies every channel count of the paper's table."""
+    n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
+    """g, number of genes of an encoding; null for the plain, unencoded network."""
+    T: Annotated[int, Field(ge=1, le=64)]
+    """Time steps."""
+    tau: Annotated[float, Field(gt=1, le=1e6)]
+    """τ, membrane time constant in steps."""
+    decay_input: bool
+    """Whether the input current is divided by τ, as the leak is."""
+    v_threshold: Scale
+    """V_th, firing threshold."""
+    v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
+    """Membrane potential after a spike; null subtracts V_th instead (soft reset)."""
+    detach_reset: bool
+    """Whether the gradient ignores the reset."""
+    surrogate: Annotated[str, Field(serialization_alias="surrogate_name")]
+    """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
+    surrogate_alpha: Scale
+    """α, slope of the surrogate gradient."""
+
+    @field_validator("name", "surrogate")
+    @classmethod
+    def _is_known(cls, value: str, info: ValidationInfo) -> str:
+        what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATES)
+        if value not in choices:
+            raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}")
+        return value
+
+    @field_validator("block")
+    @classmethod
+    def _block_of_the_network(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "name" not in info.data:  # unknown, and refused
+            return value
+        default = default_block(info.data["name"])
+        if value is not None and default is None:
+            raise ValueError(f"{info.data['name']} has no residual blocks: set it to null")
+        return value or default
+
+    def lif(self) -> dict:
+        """The arguments of `gee_core.snn.lif.LIF`."""
+        others = {"name", "block", "pool", "width", "n_genes", "init"}
+        return self.model_dump(exclude=others, by_alias=True)
+
+
+class NetworkConfig(NetworkStructure):
+    """`network`: the network that is evolved, trained and measured."""
+
+    init: Shape | None
+    """Genes of shape at which the initial wiring starts, and which evolve keeps unless it searches them; in a plain network,
+    of the initial weights. Genes that are not named are neutral; null: all of them, Gaussian draws."""
+
+    @field_validator("init")
+    @classmethod
+    def _init_has_a_use(cls, init: Shape | None, info: ValidationInfo) -> Shape | None:
+        if init is None or "name" not in info.data or default_block(info.data["name"]) is not None:
+            return init
+        for gene in BRANCH_GENES:
+            if (value := getattr(init, gene)) != getattr(Shape(), gene):
+                raise ValueError(f"{gene} = {value} acts on residual blocks, and {info.data['name']} has none: leave it out")
+        return init
+
+    @property
+    def shape(self) -> Shape:
+        """`init`, neutral where it is null."""
+        return self.init or Shape()
+
+    def structure(self) -> NetworkStructure:
+        """What a checkpoint says about the network."""
+        return NetworkStructure.model_validate(self.model_dump(exclude={"init"}))

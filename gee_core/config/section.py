@@ -1,0 +1,24 @@
+"""What all sections of params.yaml have in common."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _printable(path: str) -> str:
+    if not path.isprintable():
+        raise ValueError("holds characters that cannot be printed: name another path")
+    return path
+
+
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)

@@ -1,0 +1,42 @@
+"""The firing rate of a network that is not trained yet, by which candidates are screened.
+
+Shapes: T steps, B batch; steps folded into the batch.
+"""
+
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from gee_core.data.augment import Normalise
+from gee_core.genome.encoding import decode
+from gee_core.hardware import Compute
+from gee_core.seeding import torch_generator
+from gee_core.snn.lif import LIF
+from gee_core.training.loop import Images
+
+N_BATCHES = 2
+
+
+@torch.no_grad()
+def untrained_firing_rate(net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute) -> float:
+    """Spikes per neuron and step of ``net`` on two batches of ``images``, normalised by batch, as in its first training steps.
+
+    A copy of ``net`` runs, so that its running statistics are left unchanged. The batches are the same in every call; fewer
+    images than they need make them smaller.
+    """
+    counts = torch.zeros(2, dtype=torch.float64, device=compute.device)  # spikes, neurons times steps
+
+    def count(module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
+        counts.add_(torch.stack([spikes.sum(dtype=torch.float64), torch.full_like(counts[0], spikes.numel())]))
+
+    copy = decode(net).train()
+    for module in copy.modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(count)
+    size = min(batch_size, max(1, len(images) // N_BATCHES))
+    for batch, _ in islice(images.batches(size, torch_generator(0, "screen")), N_BATCHES):
+        with compute.autocast():
+            copy(normalise(batch))
+    spikes, total = counts.tolist()
+    return spikes / total

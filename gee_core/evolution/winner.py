@@ -1,0 +1,81 @@
+"""Which candidate wins: the best of the search, or of those that are scored again on fresh draws."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from gee_core.config import EvolveConfig
+from gee_core.evolution.candidate import Candidate, Record
+from gee_core.evolution.fitness import fitness
+from gee_core.genome.genotype import Genotype
+from gee_core.seeding import derive_seed
+
+MEAN = "mean"
+"""`Candidate.rescored` of the mean of CMA-ES's distribution."""
+
+
+def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
+    """F of every record at the last generation's λ; NaN if it failed or was eliminated by halving.
+
+    Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
+    first generation would win by their larger reward alone. Eliminated candidates were scored too early to be compared.
+    """
+    furthest = max((r.epochs for r in records if r.ok and not r.candidate.rescored), default=0)
+    return [
+        fitness(r.score, records[-1].decay, cfg) if r.ok and (r.candidate.rescored or r.epochs == furthest) else math.nan
+        for r in records
+    ]
+
+
+def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: EvolveConfig, seed: int) -> list[Candidate]:
+    """The best candidates of the search and the ``mean`` of its distribution, if any, each on the same fresh seeds.
+
+    Of candidates with the same genotype only the best is scored again. None is, if all failed.
+    """
+    if cfg.rescore is None:
+        return []
+    named: dict[Genotype, str] = {}
+    for r in _from_best(records, cfg):
+        if len(named) < cfg.rescore.top:
+            named.setdefault(r.candidate.genotype, f"{r.candidate.generation}-{r.candidate.index}")
+    if named and mean is not None:
+        named.setdefault(mean, MEAN)
+    seeds = [derive_seed(seed, "rescore", draw) % 2**31 for draw in range(cfg.rescore.draws)]
+    pairs = [(genotype, what, draw) for genotype, what in named.items() for draw in range(cfg.rescore.draws)]
+    return [
+        Candidate(cfg.n_generations, index, seeds[draw], genotype, rescored=what, draw=draw)
+        for index, (genotype, what, draw) in enumerate(pairs)
+    ]
+
+
+def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, list[float]]:
+    """F of what was scored again, by ``Candidate.rescored`` and draw; without those of which a draw failed."""
+    found: dict[str, list[float]] = {}
+    for record, value in zip(records, final_fitness(records, cfg), strict=True):
+        if record.candidate.rescored:
+            found.setdefault(record.candidate.rescored, []).append(value)
+    return {what: values for what, values in found.items() if not any(map(math.isnan, values))}
+
+
+def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
+    """Of what was scored again, the best draw of what has the least mean F; else the candidate of the search with the least F.
+
+    Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. What
+    fails on one of them cannot win; if all do, the winner of the search stands.
+
+    Raises:
+        ValueError: every candidate failed.
+    """
+    fresh = fresh_fitness(records, cfg)
+    what = min(fresh, key=lambda name: fmean(fresh[name]), default="")
+    ranked = _from_best(records, cfg, what)
+    if not ranked:
+        raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
+    return ranked[0]
+
+
+def _from_best(records: Sequence[Record], cfg: EvolveConfig, rescored: str = "") -> list[Record]:
+    """The records of the search, or of what was scored again as ``rescored``, best first; those without F are left out."""
+    pairs = zip(final_fitness(records, cfg), records, strict=True)
+    found = [(F, r) for F, r in pairs if r.candidate.rescored == rescored and not math.isnan(F)]
+    return [r for _, r in sorted(found, key=lambda pair: pair[0])]

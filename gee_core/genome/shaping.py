@@ -1,0 +1,45 @@
+"""The genes of shape that act on a network and not on the draws of X and O: γ_0, γ_end and the slope of the branches."""
+
+import math
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gee_core.config import Shape
+
+
+@runtime_checkable
+class Branched(Protocol):
+    """A network that names the ends of its residual branches."""
+
+    def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
+        """The last batch norm and the last convolution of every residual branch, in order of execution."""
+        ...
+
+
+@torch.no_grad()
+def shape_network(net: nn.Module, shape: Shape) -> None:
+    """Apply γ_0 and γ_end to the batch norms and the slope to the last convolutions of branches, in place, once.
+
+    Raises:
+        ValueError: γ_end or the slope is not neutral, and ``net`` does not say where its residual branches end.
+    """
+    ends = net.branch_ends() if isinstance(net, Branched) else []
+    if not ends and (shape.gamma_end, shape.slope) != (1.0, 0.0):
+        raise ValueError("gamma_end and slope act on residual branches, which the network does not name: leave them out")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            module.weight.mul_(shape.gamma_0)
+    for branch, (norm, conv) in enumerate(ends):
+        norm.weight.mul_(shape.gamma_end)
+        depth = branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0
+        _gain(conv).mul_(math.exp(shape.slope * depth))
+
+
+def _gain(conv: nn.Conv2d) -> torch.Tensor:
+    """What the size of a convolution's weight is proportional to: its X_l where it is encoded, else the weight itself."""
+    if parametrize.is_parametrized(conv, "weight"):
+        return cast(Any, conv).parametrizations.weight.original
+    return conv.weight

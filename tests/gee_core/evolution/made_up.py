@@ -1,0 +1,39 @@
+"""Evolutions whose scores are known beforehand: a configuration, a search space, and scoring functions."""
+
+from collections.abc import Callable
+
+from gee_core.config import EvolveConfig
+from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.search_vector import SearchSpace
+from gee_core.genome.genotype import Genotype
+
+ANALYTIC = Genotype(0.2, (0.1, 0.3, 0.4))
+PER_LAYER = ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
+SPACE = SearchSpace(PER_LAYER, ANALYTIC, 4.0)
+
+
+def config(**changes) -> EvolveConfig:
+    """The section `evolve` of a small evolution, with ``changes``."""
+    values = {"variant": "ste", "genotype": "per_layer", "n_generations": 4, "population_size": 5, "sigma": 0.3}
+    values |= {"bound": 4.0, "proxy_epochs": 1, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
+    values |= {"lr_X": 1.0, "lr_O": 1.0, "fitness": "paper", "temporal": "paper", "entropy": "absolute", "a": 0.1, "b": 0.2}
+    values |= {"tau_lambda": 2.0, "start": "analytic", "halving": None, "screen": None, "rescore": None}
+    return EvolveConfig(**(values | changes))
+
+
+def measured(L_ce: float, R_T: float = 0.0, R_S: float = 0.0, **others) -> Score:
+    """A score with these numbers."""
+    return Score(**({"L_ce": L_ce, "TSE": L_ce, "R_T": R_T, "var_o": 1.0, "R_S": R_S, "proxy_accuracy": 0.5} | others))
+
+
+class Scorer:
+    """``measure`` as a ``score_all``; notes the places that it was asked for, and answers in any order."""
+
+    def __init__(self, measure: Callable[[Candidate], Score], order: Callable[[list], list] = lambda candidates: candidates):
+        self.measure, self.order, self.scored = measure, order, []
+
+    def __call__(self, candidates):
+        assert candidates
+        for c in self.order(list(candidates)):
+            self.scored.append(c.place)
+            yield c, self.measure(c), 1.5

@@ -1,0 +1,165 @@
+"""Who wins: the best of the search, or of what is scored again on fresh draws."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from gee_core.config.evolve import Rescore
+from gee_core.evolution.candidate import Candidate, Record, Score, failed
+from gee_core.evolution.loop import evolve, n_candidates
+from gee_core.evolution.winner import candidates_to_rescore, final_fitness, fresh_fitness, winner
+from gee_core.genome.genotype import Genotype
+from gee_core.seeding import derive_seed
+from tests.gee_core.evolution.made_up import ANALYTIC, SPACE, Scorer, config, measured
+
+NAN = math.nan
+RESCORE = {"rescore": Rescore(top=3, draws=2)}
+
+
+def record(generation: int, index: int, L_ce: float, R_T: float = 0.0, status: str = "ok", **others) -> Record:
+    score, decay = measured(L_ce, R_T, status=status), math.exp(-generation / 2)
+    return Record(Candidate(generation, index, 0, ANALYTIC, **others), score, decay, L_ce - decay * 0.1 * R_T, 0.0)
+
+
+def test_the_winner_is_the_best_when_all_are_compared_at_the_last_lambda():
+    early, late = record(0, 0, 1.0, 10.0), record(4, 0, 0.5)
+    assert early.fitness < late.fitness  # by the greater weight of its reward alone
+    assert winner([early, late], config()) is late
+    assert winner([early, record(0, 1, 0.5)], config()) is early  # one generation: its own λ
+
+
+def test_the_winner_is_never_one_that_failed_and_the_first_of_equals():
+    records = [record(0, 0, NAN, NAN, "failed: x"), record(0, 1, 2.0), record(0, 2, 1.0), record(0, 3, 1.0)]
+    assert winner(records, config()) is records[2]
+
+
+def test_there_is_no_winner_where_all_failed():
+    with pytest.raises(ValueError, match="all 2 candidates failed; the first: failed: loss is nan"):
+        winner([record(0, i, NAN, NAN, "failed: loss is nan") for i in range(2)], config())
+
+
+def test_eliminated_candidates_have_no_final_fitness():
+    records = [replace(record(0, i, L), epochs=e) for i, (L, e) in enumerate([(0.1, 1), (2.0, 2), (3.0, 2)])]
+    again = replace(record(1, 0, 2.5, rescored="0-1"), epochs=2)
+    values = final_fitness([*records, again], config())
+    assert math.isnan(values[0])
+    assert values[1:] == [2.0, 3.0, 2.5]
+
+
+def groups(**draws: list[float]) -> list[Record]:
+    """Two candidates of a search, and what was scored again; NaN is a failed draw."""
+    records, index = [record(0, 0, 1.0), record(0, 1, 0.5)], 0
+    for what, values in draws.items():
+        for draw, L in enumerate(values):
+            status = "ok" if L == L else "failed: x"
+            records.append(record(1, index, L, status=status, rescored=what, draw=draw))
+            index += 1
+    return records
+
+
+@pytest.mark.parametrize(
+    ("draws", "expected"),
+    [
+        ({"a": [1.0, 3.0], "b": [1.5, 1.6]}, ("b", 0)),  # the mean decides, not the luckiest draw
+        ({"a": [3.0, 1.0], "mean": [2.5, 2.5]}, ("a", 1)),  # and then the best draw
+        ({"a": [0.1, NAN], "b": [7.0, 6.0]}, ("b", 1)),  # a failed draw loses
+        ({"a": [1.0, 1.0], "b": [1.0, 1.0]}, ("a", 0)),
+    ],
+)
+def test_the_least_mean_over_fresh_draws_wins_and_of_it_the_best_draw(draws, expected):
+    best = winner(groups(**draws), config()).candidate
+    assert (best.rescored, best.draw) == expected
+
+
+def test_where_a_draw_of_each_failed_the_winner_of_the_search_stands():
+    records = groups(a=[0.1, NAN], b=[NAN, NAN])
+    assert winner(records, config()) is records[1]
+    assert fresh_fitness(records, config()) == {}
+
+
+def measure(c: Candidate) -> Score:
+    """Depends on genotype, seed and index."""
+    return measured(abs(math.log(c.genotype.sigma_O / 0.2)) + derive_seed(c.seed, c.index) % 100 / 200)
+
+
+def run(cfg, measure=measure, **arguments):
+    scorer = Scorer(measure)
+    return evolve(cfg, SPACE, 0, scorer, **arguments), scorer
+
+
+@pytest.mark.parametrize("variant", ["ste", "random_search", "analytic"])
+def test_the_best_and_the_mean_are_scored_again_on_the_same_fresh_seeds(variant):
+    cfg = config(variant=variant, **RESCORE)
+    records, _ = run(cfg)
+    plain, _ = run(config(variant=variant))
+    n = len(plain)
+    assert repr(records[:n]) == repr(plain)
+    again = [r.candidate for r in records[n:]]
+    order = sorted(range(n), key=lambda i: final_fitness(plain, cfg)[i])[:3]
+    named = [f"{plain[i].candidate.generation}-{plain[i].candidate.index}" for i in order]
+    wanted = [*named, *(["mean"] if variant == "ste" else [])]
+    assert [(c.rescored, c.draw) for c in again] == [(what, draw) for what in wanted for draw in (0, 1)]
+    assert [(c.generation, c.index) for c in again] == [(4, index) for index in range(len(again))]
+    assert [c.genotype for c in again[: 2 * len(order) : 2]] == [plain[i].candidate.genotype for i in order]
+    assert len({c.genotype for c in again}) == len(wanted)
+    seeds = [c.seed for c in again]
+    assert seeds == seeds[:2] * len(wanted)
+    assert not set(seeds) & {r.candidate.seed for r in plain}
+    assert all(r.decay == plain[-1].decay and r.epochs == 1 and r.state is None for r in records[n:])
+    assert len(records) == n_candidates(cfg, SPACE)
+    assert winner(records, cfg).candidate in again
+
+
+def test_all_epochs_are_scored_again_without_halving():
+    cfg = config(halving=2.0, proxy_epochs=3, **RESCORE)
+    records, scorer = run(cfg)
+    assert [place for place in scorer.scored if place[0] == 4] == [(4, index) for index in range(8)]
+    assert {r.epochs for r in records if r.candidate.rescored} == {3}
+
+
+def test_fewer_than_asked_for_are_enough():
+    cfg = config(**RESCORE)
+
+    def fails(c: Candidate) -> Score:
+        return measure(c) if c.rescored or (c.generation, c.index) in ((1, 2), (3, 4)) else failed("x")
+
+    records, _ = run(cfg, fails)
+    assert list(dict.fromkeys(r.candidate.rescored for r in records if r.candidate.rescored)) in (
+        ["1-2", "3-4", "mean"],
+        ["3-4", "1-2", "mean"],
+    )
+    one = config(variant="analytic", rescore=Rescore(top=3, draws=2))
+    assert [r.candidate.rescored for r in run(one)[0]] == ["", "0-0", "0-0"]
+
+
+def test_nothing_is_scored_again_where_all_failed():
+    records, _ = run(config(**RESCORE), lambda c: failed("x"))
+    assert len(records) == 20
+
+
+def test_stopped_anywhere_it_ends_the_same():
+    log = []
+    whole, _ = run(config(**RESCORE), on_score=lambda c, score, seconds: log.append((c.place, (score, seconds))))
+    assert len(log) == 28
+    for n in (3, 20, 21, 25, 28):
+        records, scorer = run(config(**RESCORE), known=dict(log[:n]))
+        assert repr(records) == repr(whole)
+        assert scorer.scored == [place for place, _ in log[n:]]
+
+
+def test_callbacks_see_them_as_a_generation_of_their_own():
+    events = []
+    records, _ = run(config(**RESCORE), on_record=events.append, on_generation=events.append)
+    assert [len(event) for event in events if isinstance(event, list)] == [5, 5, 5, 5, 8]
+    assert repr([event for event in events if isinstance(event, Record)]) == repr(records)
+
+
+def test_a_genotype_that_was_found_twice_is_scored_again_once():
+    records = [
+        record(0, 0, 1.0),
+        record(0, 1, 2.0),
+        replace(record(0, 2, 3.0), candidate=Candidate(0, 2, 0, Genotype(1.0, (1.0,)))),
+    ]
+    found = candidates_to_rescore(records, ANALYTIC, config(**RESCORE), 0)
+    assert [c.rescored for c in found] == ["0-0", "0-0", "0-2", "0-2"]  # neither 0-1 nor the mean is another wiring

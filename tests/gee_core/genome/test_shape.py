@@ -1,0 +1,226 @@
+"""The laws of the genes of shape that act on the draws of X and O, and on the weights of a plain convolution."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from gee_core.config import Shape
+from gee_core.genome.genotype import Genotype
+from gee_core.genome.weight import decode_conv
+from gee_core.genome.wiring import draw_genes, shaped_weight, squared_distances, truncated_normal_
+
+CHANNELS, G, KERNEL = [5, 40, 12, 30], 16, (3, 3)  # layers with fewer and more neurons than genes, and than the layer before
+SIGMAS = (0.5, (0.1, 0.4, 0.2, 0.3))
+SHAPED = Shape(omega_O=0.6, omega_X=0.4, beta=0.7, alpha=0.3, kappa=0.5, rho=0.2)
+GENES = ("omega_O", "omega_X", "beta", "alpha", "kappa", "rho")
+CENTRE = 4
+
+
+def draws(shape=None, channels=CHANNELS, n_genes=G, kernel=KERNEL, seed=0):
+    """O and [X_0 … X_L]."""
+    sigma_X = tuple(SIGMAS[1][layer % 4] for layer in range(len(channels)))
+    genotype = Genotype(SIGMAS[0], sigma_X, shape or Shape())
+    return draw_genes(genotype, channels, n_genes, kernel, torch.Generator().manual_seed(seed))
+
+
+def matrices(O, X):
+    """O and every X_l[p]."""
+    return [O, *(X_p for X_l in X for X_p in X_l)]
+
+
+def correlation(a, b):
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
+
+
+def test_the_neutral_shape_leaves_every_bit_of_the_draws():
+    generator = torch.Generator().manual_seed(0)
+    plain = []
+    for size, sigma in [((G, G), SIGMAS[0]), *(((9, C, G), sigma) for C, sigma in zip(CHANNELS, SIGMAS[1], strict=True))]:
+        plain.append(torch.nn.init.trunc_normal_(torch.empty(size), 0.0, sigma, -2 * sigma, 2 * sigma, generator=generator))
+    O, X = draws()
+    assert all(torch.equal(a, b) for a, b in zip([O, *X], plain, strict=True))
+
+
+@pytest.mark.parametrize("neutral", GENES)
+def test_a_gene_that_is_neutral_does_nothing_among_others_that_are_not(neutral):
+    """Each step applied on its own, in the order of the docstrings, but for the neutral one."""
+    shape = SHAPED.model_copy(update={neutral: 0.0})
+    O, X = draws()
+    generator = torch.Generator().manual_seed(0)
+    for size, sigma in [((G, G), SIGMAS[0]), *(((9, C, G), sigma) for C, sigma in zip(CHANNELS, SIGMAS[1], strict=True))]:
+        truncated_normal_(torch.empty(size), sigma, generator)
+    if shape.rho:
+        common = [truncated_normal_(torch.empty(C, G), s, generator) for C, s in zip(CHANNELS, SIGMAS[1], strict=True)]
+        X = [math.sqrt(1 - shape.rho) * x + math.sqrt(shape.rho) * shared for x, shared in zip(X, common, strict=True)]
+    if shape.omega_X:
+        X = [torch.stack([flattened(X_p, shape.omega_X) for X_p in x]) for x in X]
+    if shape.kappa:
+        for x, previous in zip(X[1:], X, strict=False):
+            repeated = previous[CENTRE].repeat(len(x[CENTRE]) // len(previous[CENTRE]) + 1, 1)[: len(x[CENTRE])]
+            x[CENTRE] = mixed(x[CENTRE], repeated, shape.kappa)
+    if shape.beta:
+        factors = torch.exp(-shape.beta / 2 * torch.tensor([2, 1, 2, 1, 0, 1, 2, 1, 2.0]))[:, None, None]
+        X = [x * factors * (x.norm() / (x * factors).norm()) for x in X]
+    if shape.omega_O:
+        O = flattened(O, shape.omega_O)
+    if shape.alpha:
+        O = mixed(O, torch.eye(G), shape.alpha)
+    found = draws(shape)
+    for drawn, expected in zip([found[0], *found[1]], [O, *X], strict=True):
+        torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-6)
+
+
+def flattened(matrix, omega):
+    U, S, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    flat = (U * S ** (1 - omega)) @ Vh
+    return (flat * (matrix.norm() / flat.norm())).float()
+
+
+def mixed(own, other, share):
+    both = math.sqrt(1 - share**2) * own / own.norm() + share * other / other.norm()
+    return both * (own.norm() / both.norm())
+
+
+@pytest.mark.parametrize("gene", GENES)
+def test_a_gene_close_to_neutral_is_close_to_the_neutral_draw(gene):
+    near, neutral = draws(Shape(**{gene: 1e-9})), draws()
+    for a, b in zip([near[0], *near[1]], [neutral[0], *neutral[1]], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-4 * b.abs().max().item())  # √ρ is 3e-5
+
+
+@pytest.mark.parametrize("gene", ["omega_X", "beta", "kappa", "rho"])
+def test_the_genes_of_X_leave_O_alone_and_those_of_O_leave_X_alone(gene):
+    neutral, other = draws(), draws(Shape(**{gene: 0.5}))
+    assert torch.equal(other[0], neutral[0])
+    assert not any(torch.equal(a, b) for a, b in zip(other[1][1:], neutral[1][1:], strict=True))
+    for of_O in ("omega_O", "alpha"):
+        O, X = draws(Shape(**{of_O: 0.5, gene: 0.5}))
+        assert not torch.equal(O, neutral[0])
+        assert all(torch.equal(a, b) for a, b in zip(X, other[1], strict=True))
+
+
+def test_orthogonal_draws_have_equal_singular_values():
+    for matrix, drawn in zip(matrices(*draws(Shape(omega_O=1.0, omega_X=1.0))), matrices(*draws()), strict=True):
+        S = torch.linalg.svdvals(matrix.double())
+        torch.testing.assert_close(S, S.mean().expand_as(S), rtol=1e-4, atol=0)
+        before = torch.linalg.svdvals(drawn.double())
+        assert before.max() > 1.2 * before.min()
+
+
+@pytest.mark.parametrize("omega", [0.3, 0.8])
+def test_omega_raises_the_singular_values_to_one_minus_omega_in_the_same_directions(omega):
+    for matrix, drawn in zip(matrices(*draws(Shape(omega_O=omega, omega_X=omega))), matrices(*draws()), strict=True):
+        S, before = torch.linalg.svdvals(matrix.double()), torch.linalg.svdvals(drawn.double())
+        ratio = S / before ** (1 - omega)
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
+        U, _, Vh = torch.linalg.svd(drawn.double(), full_matrices=False)
+        torch.testing.assert_close(U.mT @ matrix.double() @ Vh.mT, S.diag(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [Shape(omega_O=1.0), Shape(omega_X=0.5), Shape(alpha=0.6), Shape(kappa=0.7)], ids=str)
+def test_the_norm_of_every_matrix_is_kept(shape):
+    for matrix, drawn in zip(matrices(*draws(shape)), matrices(*draws()), strict=True):
+        assert matrix.norm().item() == pytest.approx(drawn.norm().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
+def test_beta_keeps_the_norm_of_X_and_centres_it_and_W_with_the_square_of_its_factor(beta):
+    (O, X), (_, drawn) = draws(Shape(beta=beta)), draws()
+    distances = [2, 1, 2, 1, 0, 1, 2, 1, 2]
+    for x, before in zip(X, drawn, strict=True):
+        assert x.norm().item() == pytest.approx(before.norm().item(), rel=1e-5)
+        for p, d2 in enumerate(distances):
+            change = (x[p].norm() / before[p].norm()) / (x[CENTRE].norm() / before[CENTRE].norm())
+            assert change.item() == pytest.approx(math.exp(-beta * d2 / 2), rel=1e-4)
+    W = decode_conv(X[0], O, X[1], KERNEL).flatten(2)
+    before = decode_conv(drawn[0], O, drawn[1], KERNEL).flatten(2)
+    for p, d2 in enumerate(distances):
+        change = (W[..., p].norm() / before[..., p].norm()) / (W[..., CENTRE].norm() / before[..., CENTRE].norm())
+        assert change.item() == pytest.approx(math.exp(-beta * d2), rel=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [((1, 3), [1, 0, 1]), ((2, 2), [0.5] * 4), ((5, 1), [4, 1, 0, 1, 4])], ids=str)
+def test_distances_are_measured_from_the_centre_of_any_kernel(kernel, expected):
+    assert squared_distances(kernel).tolist() == expected
+    assert squared_distances((3, 3)).tolist() == [2, 1, 2, 1, 0, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("omega", [0.0, 1.0])
+def test_with_alpha_one_O_is_a_multiple_of_the_identity(omega):
+    O, drawn = draws(Shape(alpha=1.0, omega_O=omega))[0], draws()[0]
+    torch.testing.assert_close(O, torch.eye(G) * (drawn.norm() / math.sqrt(G)))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9])
+def test_alpha_is_the_share_of_the_identity(alpha):
+    O, _ = draws(Shape(alpha=alpha), [2, 2], 200)
+    cosine = torch.trace(O) / (O.norm() * math.sqrt(200))
+    assert cosine.item() == pytest.approx(alpha, abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [[300, 300, 300], [400, 250, 100], [100, 250, 350]], ids=["as many", "fewer", "more"])
+def test_kappa_correlates_the_centre_with_the_layer_before_neuron_by_neuron(channels):
+    kappa = 0.6
+    _, X = draws(Shape(kappa=kappa), channels, 60)
+    for previous, own in itertools.pairwise(X):
+        for first in range(0, own.shape[1], previous.shape[1]):
+            part = own[:, first : first + previous.shape[1]]
+            n = part.shape[1]
+            assert correlation(part[CENTRE], previous[CENTRE, :n]) == pytest.approx(kappa, abs=0.05)
+            assert correlation(part[0], previous[0, :n]) == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.4, 0.9])
+def test_rho_correlates_kernel_positions_and_keeps_the_variance(rho):
+    (_, X), (_, drawn) = draws(Shape(rho=rho), [400, 400], 60), draws(None, [400, 400], 60)
+    for x, before in zip(X, drawn, strict=True):
+        correlations = torch.corrcoef(x.flatten(1))
+        off = correlations[~torch.eye(9, dtype=torch.bool)]
+        torch.testing.assert_close(off, torch.full_like(off, rho), rtol=0, atol=0.04)
+        assert x.std().item() == pytest.approx(before.std().item(), rel=0.02)
+
+
+def test_with_rho_one_all_kernel_positions_are_alike():
+    _, X = draws(Shape(rho=1.0))
+    assert all(torch.equal(x, x[:1].expand_as(x)) for x in X)
+
+
+def weight(J=24, I=20, kernel=KERNEL):
+    return torch.randn(J, I, *kernel, generator=torch.Generator().manual_seed(3))
+
+
+def reshaped(shape, W=None, seed=0):
+    return shaped_weight(weight() if W is None else W, shape, torch.Generator().manual_seed(seed))
+
+
+def test_a_plain_weight_keeps_its_bits_where_no_gene_acts_on_it():
+    for shape in (Shape(), Shape(omega_O=1.0, alpha=0.5, kappa=0.5, gamma_0=2.0)):
+        assert torch.equal(reshaped(shape), weight())
+
+
+def test_a_plain_weight_with_omega_one_is_orthogonal_at_every_position_and_its_norm_is_kept():
+    W = reshaped(Shape(omega_X=1.0)).flatten(2).permute(2, 0, 1)
+    for W_p, before in zip(W, weight().flatten(2).permute(2, 0, 1), strict=True):
+        S = torch.linalg.svdvals(W_p)
+        torch.testing.assert_close(S, S.mean().expand_as(S), rtol=1e-4, atol=0)
+        assert W_p.norm().item() == pytest.approx(before.norm().item(), rel=1e-5)
+
+
+def test_a_plain_weight_is_centred_as_a_decoded_one_is():
+    W, before = reshaped(Shape(beta=0.8)), weight()
+    assert W.norm().item() == pytest.approx(before.norm().item(), rel=1e-5)
+    ratio = W / before
+    factors = torch.exp(-0.8 * torch.tensor([[2.0, 1, 2], [1, 0, 1], [2, 1, 2]]))
+    torch.testing.assert_close(ratio, (factors * ratio[0, 0, 1, 1]).expand_as(ratio), rtol=1e-4, atol=0)
+
+
+def test_the_positions_of_a_plain_weight_correlate_by_rho_with_the_variance_kept():
+    before = weight(200, 150)
+    W = reshaped(Shape(rho=0.5), before)
+    off = torch.corrcoef(W.flatten(2).flatten(0, 1).mT)[~torch.eye(9, dtype=torch.bool)]
+    torch.testing.assert_close(off, torch.full_like(off, 0.5), rtol=0, atol=0.03)
+    assert W.std().item() == pytest.approx(before.std().item(), rel=0.02)
+    assert torch.equal(W, reshaped(Shape(rho=0.5), before))
+    assert not torch.equal(W, reshaped(Shape(rho=0.5), before, seed=1))

@@ -1,0 +1,184 @@
+"""Pre-activation blocks against loops over the steps, and against a twin of SpikingJelly's neurons and torch's batch norm."""
+
+import copy
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+from torch import nn
+
+from gee_core.checkpoint import load, save
+from gee_core.genome.encoding import conv_chain
+from gee_core.model.network import PreActivationBlock, build_network, to_channels_last
+from gee_core.snn import kernels
+
+NAMES = pytest.mark.parametrize("name", ["resnet19", "resnet34"])
+T, TAU, V_TH = 4, 2.0, 0.5
+
+
+def lively(name, **settings):
+    """A network in training mode whose norms shift and scale, so that its neurons fire at different rates; and images."""
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
+    net = to_channels_last(build_network(name, 5, 3, 16, width=1 / 16, block="pre", **settings)).train()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+                module.bias.copy_(torch.rand(module.num_features, generator=generator) * 0.4)
+                module.momentum = 1.0
+            elif isinstance(module, nn.Linear):
+                module.weight.mul_(10)
+        net(x)
+    return net, x
+
+
+def twin(net, x, fire):
+    """o (T, B, K) of ``net``'s own convolutions, norms and linear layers, with ``fire`` for the neurons."""
+    stream = net.stem.pool(net.stem.conv(x.repeat(T, 1, 1, 1)))
+    for block in net.body.blocks:
+        branch = block.conv2(fire(block.norm_lif2.norm(block.conv1(fire(block.norm_lif1.norm(stream))))))
+        if block.shortcut is not None:
+            stream = block.shortcut.conv(fire(block.shortcut.norm_lif.norm(stream)))
+        stream = stream + branch
+    features = net.pool(net.body.norm(stream)).flatten(1)
+    for layer in net.head:
+        features = layer(features) if isinstance(layer, nn.Linear) else fire(features)
+    return features.unflatten(0, (T, -1))
+
+
+def spikingjelly(x):
+    """Spikes of SpikingJelly's multi-step neurons."""
+    triangle = surrogate.PiecewiseQuadratic(alpha=2.0)
+    node = neuron.LIFNode(tau=TAU, v_threshold=V_TH, v_reset=0.0, detach_reset=True, surrogate_function=triangle, step_mode="m")
+    return node(x.unflatten(0, (T, -1))).flatten(0, 1)
+
+
+def loops(x):
+    """Spikes of the neurons' formula, step by step."""
+    v, spikes = torch.zeros_like(x.unflatten(0, (T, -1))[0]), []
+    for x_t in x.unflatten(0, (T, -1)):
+        h = v + (x_t - v) / TAU
+        spikes.append((h >= V_TH).to(x.dtype))
+        v = torch.where(h >= V_TH, 0.0, h)
+    return torch.cat(spikes)
+
+
+def spikes_of(net, call):
+    """(result of ``call``, the spikes that reached each convolution behind the stem, by its name)."""
+    found = {}
+    names = {module: name for name, module in net.named_modules() if isinstance(module, nn.Conv2d) and name != "stem.conv"}
+    hooks = [conv.register_forward_pre_hook(lambda m, args: found.update({names[m]: args[0].detach()})) for conv in names]
+    out = call()
+    for hook in hooks:
+        hook.remove()
+    return out, found
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """The fused loops take every size, as they stand; returns a switch back to separate modules."""
+    monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(kernels, "_compiled", lambda loop: loop)
+
+    def switch(on):
+        monkeypatch.setattr(kernels, "_compiles", [on])
+
+    return switch
+
+
+@NAMES
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "separate"])
+def test_spikes_and_gradients_equal_those_of_a_twin_of_spikingjellys_neurons(name, fuse, fused):
+    net, x = lively(name)
+    other = copy.deepcopy(net)
+    fused(fuse)
+    out, spikes = spikes_of(net, lambda: net(x))
+    fused(False)
+    expected, expected_spikes = spikes_of(other, lambda: twin(other, x, spikingjelly))
+    assert list(sorted(spikes)) == list(sorted(expected_spikes))
+    for layer, s in spikes.items():
+        assert torch.equal(s, expected_spikes[layer]), layer
+        assert 0.02 < s.mean() < 0.98, layer
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+    for o in (out, expected):
+        (o.mean(0) * torch.arange(5)).square().mean().backward()
+    for (key, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
+        assert (p.grad - q.grad).norm() <= 1e-3 * q.grad.norm(), key
+    buffers = dict(other.named_buffers())
+    for key, buffer in net.named_buffers():
+        if "running_mean" in key:  # the stem's variance is corrected for fewer values than the twin's, which repeats them
+            torch.testing.assert_close(buffer, buffers[key], rtol=1e-4, atol=1e-5)
+
+
+@NAMES
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "separate"])
+def test_evaluation_equals_loops_over_the_steps(name, fuse, fused):
+    net, x = lively(name)
+    fused(fuse)
+    with torch.no_grad():
+        out, spikes = spikes_of(net.eval(), lambda: net(x))
+        fused(False)
+        expected, expected_spikes = spikes_of(net, lambda: twin(net, x, loops))
+    assert all(torch.equal(s, expected_spikes[layer]) for layer, s in spikes.items())
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+    assert (out[1:] - out[:-1]).abs().max() > 1e-3  # the steps differ
+
+
+def test_in_bf16_a_fused_network_keeps_type_and_layout_and_fires_as_separate_modules_do(fused):
+    """Not spike for spike: the modules round the norm's output, and every layer reads the spikes that the ones before moved."""
+    net, x = lively("resnet19")
+    found = []
+    for on in (True, False):
+        fused(on)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found.append(spikes_of(net, lambda: net(x))[1])
+    for layer, s in found[0].items():
+        assert s.dtype == torch.bfloat16
+        assert s.is_contiguous(memory_format=torch.channels_last)
+        assert s.float().mean().item() == pytest.approx(found[1][layer].float().mean().item(), abs=0.05), layer
+    first = "body.blocks.0.conv1"
+    assert (found[0][first] != found[1][first]).float().mean() < 0.02
+
+
+def test_a_single_block_without_a_shortcut_adds_its_branch_to_the_stems_output_at_every_step():
+    net, x = lively("resnet19")
+    net.body.blocks = net.body.blocks[:1]
+    net.eval()
+    assert net.body.blocks[0].shortcut is None
+    with torch.no_grad():
+        net.body.norm = nn.Identity()
+        stream, spikes = net.stem(x), {}
+        net.body.blocks[0].conv2.register_forward_hook(lambda m, args, y: spikes.update(branch=y))
+        total = net.body(stream)
+    torch.testing.assert_close(total, stream.repeat(T, 1, 1, 1) + spikes["branch"])
+
+
+@pytest.mark.parametrize("block", ["pre", "post"])
+@pytest.mark.parametrize("n_genes", [None, 6])
+def test_a_saved_network_comes_back_with_its_blocks(block, n_genes, tmp_path):
+    net = build_network("resnet19", 5, 3, 16, n_genes, 1 / 16, block=block).eval()
+    save(tmp_path / "network.safetensors", net)
+    back, x = load(tmp_path / "network.safetensors").eval(), torch.randn(2, 3, 16, 16)
+    assert back.built_with == net.built_with
+    with torch.no_grad():
+        assert torch.equal(back(x), to_channels_last(net)(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet19", "resnet34"])
+def test_the_stream_meets_no_norm_but_the_last_and_every_branch_ends_in_a_convolution(name):
+    net, x = lively(name)
+    assert net.conv_chain() == conv_chain(net, x)
+    blocks = [module for module in net.modules() if isinstance(module, PreActivationBlock)]
+    assert [conv for _, conv in net.branch_ends()] == [block.conv2 for block in blocks]
+    with torch.no_grad():
+        outputs = [torch.zeros(())]
+        for block in blocks:
+            block.conv2.weight.zero_()  # no branch: the stream is the stem's output, or that of the last shortcut
+            if block.shortcut is not None:
+                block.shortcut.conv.register_forward_hook(lambda m, args, y: outputs.append(y))
+        net.stem.register_forward_hook(lambda m, args, y: outputs.append(y))
+        net.body.norm.register_forward_pre_hook(lambda m, args: outputs.append(args[0]))
+        net(x)
+    *_, before, last = outputs
+    assert torch.equal(last, before)
