@@ -239,7 +239,7 @@ def genes_in_their_ranges(genes: pd.DataFrame) -> tuple[Figure, str]:
             x = (scale(row[name]) - left) / (right - left)
             face = "white" if name == "start" else colour
             ax.plot(x, y, marker, mfc=face, mec=colour, mew=1.8, ms=size, ls="", label=name if y == 0 else None)
-        ax.text(1.3, y, f"{row['winner']:.3f}", ha="right", va="center", fontsize=9, color=MARK, weight="bold")
+        ax.text(1.3, y, f"{round(row['winner'], 3):g}", ha="right", va="center", fontsize=9, color=MARK, weight="bold")
     ax.set_yticks(range(len(genes)), genes["symbol"])
     ax.set(xlim=(-0.15, 1.32), ylim=(len(genes) - 0.4, -0.6), xticks=[])
     ax.grid(visible=False)
