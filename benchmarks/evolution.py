@@ -26,11 +26,11 @@ import torch
 import torch._dynamo.utils as dynamo
 
 from gee_core.config import Params
-from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy import ProxyTask, score
 from gee_core.hardware import keep_freed_memory
-from pipelines.evolve import analytic_genotype, run, track_candidate
+from pipelines.evolve import run, track_candidate
+from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.params import load_params
 from pipelines.tracking.tracker import open_tracker
 
@@ -88,9 +88,8 @@ def second_candidate(params: Params) -> dict[str, float]:
     network = params.network.model_copy(update={"name": "resnet18", "width": 0.5, "n_genes": 16})
     evolve = params.evolve.model_copy(update={"batch_size": 256, "proxy_epochs": 1, "proxy_images": 512})
     params = params.model_copy(update={"network": network, "evolve": evolve})
-    meta = load_prepared(PREPARED).meta
     task = ProxyTask(PREPARED, params.base, network, evolve)
-    genotype = analytic_genotype(params, meta)
+    genotype = analytic_start(params)
     counts = []
     for seed in (1, 2):
         graphs, seconds = dynamo.counters["stats"]["unique_graphs"], _compile_seconds()

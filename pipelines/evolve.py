@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from gee_core.config import Params
-from gee_core.data.prepared import Meta, load_meta
+from gee_core.data.prepared import load_meta
 from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
@@ -19,14 +19,13 @@ from gee_core.evolution.proxy import ProxyTask, checkpoint_name
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
-from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
-from pipelines.inputs.start_genotype import load_start, start_files, start_sha256
+from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.evolution_figures import evolve_figures
 from pipelines.runtime import journal
@@ -79,7 +78,7 @@ def run(
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
 
     with (open_scorer or Workers)(task) as scorer:
-        space, known = search_space(params, load_meta(prepared)), read_known(log)
+        space, known = search_space(params), read_known(log)
         found = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
     try:
         best = winner(found, params.evolve)
@@ -103,33 +102,27 @@ def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
     return known
 
 
-def analytic_genotype(params: Params, meta: Meta) -> Genotype:
-    """The σ's that give the weights He's variance, with the shape of `network.init`."""
-    analytic = wired_network(params.network, meta, None, 0).genome.analytic_genotype()
-    return replace(analytic, shape=params.network.shape)
-
-
-def start_genotype(params: Params, meta: Meta) -> Genotype:
+def start_genotype(params: Params) -> Genotype:
     """The genotype at which the search starts, by `evolve.start`.
 
     Raises:
         InputError: the file that it names is unusable, or `unit` cannot reach the analytic σ's.
     """
-    analytic = analytic_genotype(params, meta)
+    analytic = analytic_start(params)
     found = load_start(params, len(analytic.sigma_X))
     if params.evolve.start == "unit":
         return replace(analytic, sigma_O=1.0, sigma_X=(1.0,) * len(analytic.sigma_X))
     return found or analytic
 
 
-def search_space(params: Params, meta: Meta) -> SearchSpace:
+def search_space(params: Params) -> SearchSpace:
     """The genes that evolve searches, around its start."""
-    return SearchSpace(params.searched_genes(), start_genotype(params, meta), params.evolve.bound)
+    return SearchSpace(params.searched_genes(), start_genotype(params), params.evolve.bound)
 
 
-def n_candidates(params: Params, meta: Meta) -> int:
+def n_candidates(params: Params) -> int:
     """How many candidates the evolution of ``params`` has, at most; those that are scored again count as well."""
-    return loop.n_candidates(params.evolve, search_space(params, meta))
+    return loop.n_candidates(params.evolve, search_space(params))
 
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
@@ -261,7 +254,8 @@ def main() -> None:
 def _evolve(s: Stage) -> None:
     params = s.params
     with remedy(REMEDY):
-        total = n_candidates(params, load_meta(PREPARED))  # also refuses an unusable `evolve.start`
+        load_meta(PREPARED)  # refuses missing images
+        total = n_candidates(params)  # refuses an unusable `evolve.start`
     scratch = resume_folder(params, PREPARED)
     delete_finished_runs(scratch)
     with s.progress("evolve", total) as advance, remedy(REMEDY):

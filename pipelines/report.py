@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.data.prepared import load_meta
-from gee_core.evolution.fitness import FIXED, SWITCHES
+from gee_core.evolution.fitness import SWITCHES
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.wired import ImageShape
 from gee_core.model.zoo import PAPER_RESULTS, default_block
@@ -81,7 +81,7 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
 
 def searched_shape(params: Params) -> tuple[str, ...]:
     """The genes of shape that the search of ``params`` moved."""
-    return () if params.evolve.variant in FIXED else params.searched_genes()
+    return params.searched_genes() if params.evolve.searches else ()
 
 
 def draw(

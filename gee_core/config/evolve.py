@@ -9,6 +9,8 @@ from gee_core.config.section import Fraction, PathName, Positive, Scale, Section
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 VARIANTS = get_args(Variant)
+FIXED = ("random", "analytic")
+"""The variants that score one fixed wiring; the others search."""
 STARTS = ("analytic", "unit")
 """Values of `evolve.start` that are no files."""
 
@@ -92,11 +94,16 @@ class EvolveConfig(Section):
 
     @model_validator(mode="after")
     def _start_is_used(self) -> Self:
-        if self.start != "analytic" and self.variant in ("random", "analytic"):
+        if self.start != "analytic" and not self.searches:
             raise ValueError(
                 f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to analytic"
             )
         return self
+
+    @property
+    def searches(self) -> bool:
+        """Whether the variant searches, and does not score one fixed wiring."""
+        return self.variant not in FIXED
 
     @property
     def start_file(self) -> str | None:

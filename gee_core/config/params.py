@@ -179,7 +179,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.network.n_genes is None and self.evolve.variant not in ("analytic", "random"):
+        if self.network.n_genes is None and self.evolve.searches:
             raise ValueError(
                 f"network.n_genes = null is a plain network, which has no genes to evolve: "
                 f"set evolve.variant to analytic (it is {self.evolve.variant})"
@@ -189,7 +189,7 @@ class Params(Section):
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
             )
-        if self.network.n_genes is not None and self.evolve.variant not in ("analytic", "random"):
+        if self.network.n_genes is not None and self.evolve.searches:
             self.evolve.check_top(len(self.searched_genes()))
         return self
 

@@ -22,9 +22,6 @@ SWITCHES: dict[str, tuple[bool, bool]] = {
 }
 """Whether a variant rewards R_T and R_S (Table 4)."""
 
-FIXED = ("random", "analytic")
-"""The variants that score one fixed wiring; the others search."""
-
 
 def temporal_difference(o_TBK: Tensor) -> Tensor:
     """R_T = mean over batch and t = 1 … T-1 of ||o_t - o_{t-1}||² / K, Eq. 13. Zero where T = 1."""

@@ -10,7 +10,7 @@ from functools import partial
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Record, Score, SearchState
 from gee_core.evolution.cma_es import Search
-from gee_core.evolution.fitness import FIXED, fitness, regulariser_decay
+from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.halving import ranked_values, rungs, survivors
 from gee_core.evolution.random_search import RandomSearch
 from gee_core.evolution.search_vector import SearchSpace
@@ -28,11 +28,10 @@ Known = Mapping[tuple[int, ...], tuple[Score, float]]
 
 def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
     """How many candidates ``evolve`` scores: those of the search, and at most so many again."""
-    fixed = cfg.variant in FIXED
-    of_search = 1 if fixed else cfg.population(len(space.genes)) * cfg.n_generations
+    of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
         return of_search
-    has_mean = not fixed and cfg.variant != "random_search"
+    has_mean = cfg.searches and cfg.variant != "random_search"
     return of_search + (min(cfg.rescore.top, of_search) + has_mean) * cfg.rescore.draws
 
 
@@ -86,7 +85,7 @@ def evolve(
 
 def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | RandomSearch | None:
     """What draws the candidates within ``space``; None for a variant that does not search."""
-    if cfg.variant in FIXED:
+    if not cfg.searches:
         return None
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":

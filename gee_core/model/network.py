@@ -196,14 +196,15 @@ class SpikingNetwork(nn.Module):
 
     def conv_chain(self) -> list[nn.Conv2d]:
         """The stem's convolution and every 3x3 one, in order of execution."""
-        blocks = [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
-        shortcuts = {conv for block in blocks if block.shortcut is not None for conv in block.shortcut.modules()}
+        shortcuts = {conv for block in self._blocks() if block.shortcut is not None for conv in block.shortcut.modules()}
         return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
 
     def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
         """The last batch norm and the last convolution of every residual branch, in order of execution."""
-        blocks = [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
-        return [(block.norm_lif2.norm, block.conv2) for block in blocks]
+        return [(block.norm_lif2.norm, block.conv2) for block in self._blocks()]
+
+    def _blocks(self) -> list[BasicBlock | PreActivationBlock]:
+        return [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
 
 
 def build_network(

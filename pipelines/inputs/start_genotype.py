@@ -1,6 +1,7 @@
 """Checks `evolve.start`, and loads the genotype of an earlier evolve that it may name."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import Params
@@ -11,6 +12,13 @@ from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import GENOTYPE
+
+
+def analytic_start(params: Params) -> Genotype:
+    """The σ's that give the configured network's weights He's variance, with the shape of `network.init`."""
+    assert params.network.n_genes is not None  # a plain network does not search
+    analytic = analytic_genotype(encoded_channels(params.network.name, params.network.width), params.network.n_genes)
+    return replace(analytic, shape=params.network.shape)
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
@@ -52,8 +60,7 @@ def _check_reach(params: Params) -> None:
             "evolve.start = unit: evolve.genotype = shape keeps σ_O at 1, so that the search cannot reach the analytic σ's",
             "set evolve.start to analytic, or evolve.genotype to per_layer or shared",
         )
-    assert params.network.n_genes is not None  # a plain network does not search
-    analytic = analytic_genotype(encoded_channels(params.network.name, params.network.width), params.network.n_genes)
+    analytic = analytic_start(params)
     logs = [math.log(sigma) for sigma in analytic.sigma_X]
     if params.evolve.genotype == "shared":
         logs = [sum(logs) / len(logs)]

@@ -66,7 +66,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
     """
     try:
         params, data = cell.params, prepared_images(cell.prepared)
-        found = _evolved(cell, data, notify)
+        found = _evolved(cell, notify)
         genotype, numbers = found["genotype"], dict(found["metrics"])
         if cell.candidate is not None:
             record = found["records"][cell.candidate]
@@ -115,7 +115,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
 
 
-def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
+def _evolved(cell: Cell, notify: Notify) -> dict:
     """``genotype``, ``metrics`` and ``records`` of the cell's evolution; the records are those of the search alone."""
     params = cell.params
     if params.network.n_genes is None:
@@ -126,7 +126,7 @@ def _evolved(cell: Cell, data: Prepared, notify: Notify) -> dict:
     with file_lock(folder / "lock"):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
-        total, done = evolve.n_candidates(params, data.meta), 0
+        total, done = evolve.n_candidates(params), 0
 
         def on_record(record: Record) -> None:
             nonlocal done

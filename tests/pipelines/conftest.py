@@ -17,7 +17,7 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
 from pipelines import evolve, train
-from pipelines.evolve import analytic_genotype, genotype_file
+from pipelines.evolve import analytic_start, genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.project.params import load_params
 
@@ -140,7 +140,7 @@ def write_params(path: Path, params: Params) -> None:
 
 def analytic_file(params: Params, meta: Meta) -> GenotypeFile:
     """A genotype.json with the analytic wiring."""
-    candidate = Candidate(0, 0, 717064236, analytic_genotype(params, meta))
+    candidate = Candidate(0, 0, 717064236, analytic_start(params))
     return genotype_file(params, Record(candidate, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0))
 
 

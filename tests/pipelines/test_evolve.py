@@ -199,7 +199,7 @@ def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
     whole = evolve.run(params, digits, tmp_path / "whole")
     assert lines(tmp_path / "whole/records.jsonl")[-6:] == [(2, index) for index in range(6)]
     assert whole.genotype.generation == 2
-    assert evolve.n_candidates(params, load_prepared(digits).meta) == len(whole.records) == 12
+    assert evolve.n_candidates(params) == len(whole.records) == 12
 
     def stop(record):
         if record.candidate.place == stop_at:
@@ -216,7 +216,7 @@ def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
 
 def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, make_params):
     params, meta = make_params(), load_prepared(digits).meta
-    analytic = evolve.analytic_genotype(params, meta)
+    analytic = evolve.analytic_start(params)
     scored = Candidate(
         1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X), Shape(omega_X=1 / 3, gamma_0=1.1))
     )
@@ -238,9 +238,9 @@ def test_a_failed_candidate_has_a_genotype_file_without_fitness(make_params):
 
 def test_the_analytic_genotype_is_that_of_the_configured_network(digits, make_params):
     meta = load_prepared(digits).meta
-    genotype = evolve.analytic_genotype(make_params(), meta)
+    genotype = evolve.analytic_start(make_params())
     assert genotype == genome_of(wired_network(make_params().network, meta, None, 5)).analytic_genotype()
-    assert evolve.analytic_genotype(make_params(network={"n_genes": 12}), meta) != genotype
+    assert evolve.analytic_start(make_params(network={"n_genes": 12})) != genotype
 
 
 def test_evolve_does_not_so_much_as_look_at_a_test_image(digits, make_params, tmp_path, monkeypatch):
@@ -282,7 +282,7 @@ def test_genes_of_shape_evolve_from_the_neutral_wiring_that_lies_on_their_bounds
     network = {"name": "resnet19", "block": "pre", "width": 1 / 32, "n_genes": 4, "T": 2}
     params = make_params(network=network, evolve={"genotype": "shape", "n_generations": 1, "population_size": 4})
     records = evolve.run(params, digits, tmp_path).records
-    analytic = evolve.analytic_genotype(params, load_prepared(digits).meta)
+    analytic = evolve.analytic_start(params)
     assert records[0].candidate.genotype.as_dict() == pytest.approx(analytic.as_dict(), abs=1e-12)
     assert [r.score.status for r in records] == ["ok"] * 4
     assert [r.candidate.genotype.sigma_O for r in records] == [analytic.sigma_O] * 4

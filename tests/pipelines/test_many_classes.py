@@ -53,7 +53,7 @@ def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_train
     ten = wired_network(params.network, data.meta.model_copy(update={"num_classes": 10}), None, 0)
     hidden = net.head[-1].in_features
     assert count_parameters(net) - count_parameters(ten) == 90 * (hidden + 1)
-    start = evolve.analytic_genotype(params, data.meta)
+    start = evolve.analytic_start(params)
     result = score(ProxyTask(prepared, params.base, params.network, params.evolve), Candidate(0, 0, 1, start))
     assert result.status == "ok"
     assert result.image_passes == 200

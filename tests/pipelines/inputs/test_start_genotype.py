@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from gee_core.config import Shape
-from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype, analytic_genotype
@@ -51,11 +50,11 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
     assert not np.allclose(ratios[1:], 1)
 
 
-def test_without_a_start_the_search_begins_at_the_analytic_wiring(digits, make_params):
-    params, meta = make_params(), load_prepared(digits).meta
+def test_without_a_start_the_search_begins_at_the_analytic_wiring(make_params):
+    params = make_params()
     assert load_start(params) is None
     assert start_sha256(params) is None
-    assert evolve.start_genotype(params, meta) == evolve.analytic_genotype(params, meta)
+    assert evolve.start_genotype(params) == evolve.analytic_start(params)
 
 
 def test_a_file_of_an_earlier_version_has_a_neutral_shape_and_a_later_one_its_own(start, make_params):
@@ -65,13 +64,13 @@ def test_a_file_of_an_earlier_version_has_a_neutral_shape_and_a_later_one_its_ow
     assert load_start(started(make_params, start)).shape == Shape(omega_X=0.5, beta=1.0)
 
 
-def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the_network(start, digits, make_params):
-    meta, init = load_prepared(digits).meta, {"network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2}}
+def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the_network(start, make_params):
+    init = {"network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2}}
     start.write_text(json.dumps(VALUES | {"form": "shape", "shape": {"omega_X": 0.5}}))
     params = started(make_params, start, genotype="shape")
-    assert evolve.search_space(params, meta).start == Genotype(0.25, tuple(SIGMAS), Shape(omega_X=0.5))
+    assert evolve.search_space(params).start == Genotype(0.25, tuple(SIGMAS), Shape(omega_X=0.5))
     init["network"]["init"] = Shape(beta=0.5)
-    own = evolve.search_space(make_params(evolve={"genotype": "shape"}, **init), meta)
+    own = evolve.search_space(make_params(evolve={"genotype": "shape"}, **init))
     assert own.start.shape == Shape(beta=0.5)
     assert "slope" not in own.genes  # VGG has no branches
 
@@ -80,19 +79,19 @@ UNIT = {"start": "unit", "bound": 20.0}
 
 
 @pytest.mark.parametrize("form", ["per_layer", "shared"])
-def test_unit_starts_where_all_sigmas_are_1(form, digits, make_params):
+def test_unit_starts_where_all_sigmas_are_1(form, make_params):
     params = make_params(
         evolve=UNIT | {"genotype": form}, network=make_params().network.model_dump() | {"init": Shape(beta=0.5)}
     )
-    space = evolve.search_space(params, load_prepared(digits).meta)
+    space = evolve.search_space(params)
     assert space.start == Genotype(1.0, (1.0,) * 8, Shape(beta=0.5))
     assert (space.start_vector() == 0).all()
 
 
 @pytest.mark.parametrize("form", ["per_layer", "shared"])
-def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, digits, make_params):
-    meta, params = load_prepared(digits).meta, make_params(evolve={"genotype": form})
-    analytic = evolve.analytic_genotype(params, meta)
+def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, make_params):
+    params = make_params(evolve={"genotype": form})
+    analytic = evolve.analytic_start(params)
     shared = np.exp(np.log(analytic.sigma_X).mean())
     needed = max(1 / s for s in [analytic.sigma_O, *(analytic.sigma_X if form == "per_layer" else [shared])])
     assert needed > 1.5
@@ -130,14 +129,12 @@ def test_the_check_of_unit_loads_no_torch(in_project):
     assert found.stdout.strip() == "False", found.stderr
 
 
-def test_what_an_evolve_writes_another_can_start_at(digits, make_params, tmp_path):
-    params, meta = make_params(evolve={"genotype": "shared"}), load_prepared(digits).meta
-    record = evolve.Record(
-        evolve.Candidate(0, 0, 1, evolve.analytic_genotype(params, meta)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0
-    )
+def test_what_an_evolve_writes_another_can_start_at(make_params, tmp_path):
+    params = make_params(evolve={"genotype": "shared"})
+    record = evolve.Record(evolve.Candidate(0, 0, 1, evolve.analytic_start(params)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
     (tmp_path / "new.json").write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
     again = started(make_params, tmp_path / "new.json", genotype="shared")
-    assert evolve.start_genotype(again, meta) == record.candidate.genotype
+    assert evolve.start_genotype(again) == record.candidate.genotype
 
 
 BAD = {
