@@ -61,7 +61,7 @@ def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
     assert (again["n_candidates"], again["n_rescored"], plain["n_rescored"]) == (3, 4, 0)
     assert again["evolve_passes"] == 7 * 48
     wanted = cell(**rescored)
-    found = steps._evolved(wanted, load_prepared(wanted.prepared), lambda note: None)
+    found = steps._evolved(wanted, lambda note: None)
     assert (len(found["records"]), found["genotype"]["generation"]) == (3, 1)
     assert run_cell(wanted)["metrics"]["best_fitness_sd"] > 0
 
@@ -152,7 +152,7 @@ def test_other_files_in_the_same_folder_are_other_images(tmp_path):
 
 def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):
     wanted = cell(candidate=0)
-    found = steps._evolved(wanted, load_prepared(wanted.prepared), lambda note: None)
+    found = steps._evolved(wanted, lambda note: None)
     found["records"][0]["status"] = "failed: the loss is nan"
     monkeypatch.setattr(steps, "_evolved", lambda *arguments: found)
     assert run_cell(wanted) == {"status": "failed: failed: the loss is nan", "metrics": {}}
