@@ -1,6 +1,7 @@
 """The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -59,6 +60,11 @@ class Meta(BaseModel):
     def normalise(self) -> Normalise:
         """Turns the images into the network's input."""
         return Normalise(self.mean, self.std)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are equal for equal images, labels, hold-out and class names, wherever they come from."""
+        return hashlib.sha256(json.dumps([self.class_names, self.sha256], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
