@@ -46,6 +46,7 @@ def test_every_class_is_in_every_part_in_the_order_of_its_name(prepared):
     assert (red[9] - red[8], green[90] - green[80]) == (pytest.approx(25, abs=3), pytest.approx(25, abs=3))
 
 
+@pytest.mark.slow
 def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_trained(prepared, make_params, tmp_path):
     params = make_params(network={"name": "resnet19"}, train={"epochs": 2})
     data = load_prepared(prepared)

@@ -84,7 +84,11 @@ def test_every_kind_of_neuron_is_exported(lif):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("resnet19", {"block": "post"}), pytest.param("resnet34", {"block": "pre"}, marks=SLOW), ("vgg16", {"pool": "avg"})],
+    [
+        pytest.param("resnet19", {"block": "post"}, marks=SLOW),
+        pytest.param("resnet34", {"block": "pre"}, marks=SLOW),
+        ("vgg16", {"pool": "avg"}),
+    ],
 )
 def test_every_form_of_the_blocks_and_pools_is_exported(name, settings):
     check_outputs(name, **settings)

@@ -71,7 +71,11 @@ CALLS = {
 
 @pytest.mark.parametrize(
     ("call", "eager"),
-    [*((call, True) for call in CALLS), *(pytest.param(c, False, marks=needs_compiler) for c in ("residual", "summed, first"))],
+    [
+        *((call, True) for call in CALLS),
+        pytest.param("summed, first", False, marks=needs_compiler),
+        pytest.param("residual", False, marks=[needs_compiler, pytest.mark.slow]),
+    ],
 )
 def test_fused_equals_the_separate_modules(call, eager, fused, monkeypatch):
     fused(eager)
@@ -86,7 +90,12 @@ def test_fused_equals_the_separate_modules(call, eager, fused, monkeypatch):
 
 @pytest.mark.parametrize(
     ("call", "eager"),
-    [("residual", True), ("summed", True), ("summed, first", True), pytest.param("summed", False, marks=needs_compiler)],
+    [
+        ("residual", True),
+        ("summed", True),
+        ("summed, first", True),
+        pytest.param("summed", False, marks=[needs_compiler, pytest.mark.slow]),
+    ],
 )
 def test_fused_in_bf16_differs_by_its_rounding_alone(call, eager, fused, monkeypatch):
     """The modules round the norm's output to bf16 before the neurons see it (relative 2⁻⁹), the fused loops do not."""

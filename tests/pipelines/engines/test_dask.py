@@ -256,6 +256,7 @@ def scheduler(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, requirements, monkeypatch):
     monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 2)
     file, process = scheduler

@@ -1,0 +1,111 @@
+"""A small project, its pipeline run once as a Prefect flow, the servers that show it, and a real browser."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.project_copy import copy_project, environment, run
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Nothing is asked of the network beyond this machine."""
+
+SMALL = {
+    "base": {"device": "cpu", "precision": "fp32"},
+    "prepare": {"max_train_images": 600, "max_test_images": 100},
+    "evolve": {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 1, "draws": 2}},
+    "train": {"epochs": 3, "warmup_epochs": 1},
+    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
+    "export": {"verify_images": 16},
+}
+
+
+class Site(NamedTuple):
+    """Where the project's pages are."""
+
+    project: Path
+    mlflow: str
+    prefect: str
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def server(project: Path, address: str, *command: str) -> Iterator[None]:
+    """Run ``python -m command`` as a server inside, once ``address`` answers; it is ended with all that it started."""
+    with (project.parent / f"{command[0]}.log").open("wb") as log:
+        options = {"cwd": project, "env": environment(), "stdout": log, "stderr": log, "start_new_session": True}
+        process = subprocess.Popen([sys.executable, "-m", *command], **options)
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(address, timeout=30).close()
+                    break
+                assert process.poll() is None, Path(log.name).read_text()
+                time.sleep(0.5)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Iterator[Site]:
+    """The pages after one flow run."""
+    project = tmp_path_factory.mktemp("browser") / "project"
+    copy_project(project, SMALL)
+    mlflow, prefect = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    prefect_home = {"PREFECT_HOME": str(project / ".prefect"), "PREFECT_API_URL": f"{prefect}/api", "GEE_TRACKING": "on"}
+    port = prefect.rpartition(":")[2]
+    with server(project, f"{prefect}/api/health", "prefect", "server", "start", "--port", port):
+        run(project, str(Path(sys.executable).parent / "gee"), "flow", "run", **prefect_home)
+        store = ["--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", mlflow.rpartition(":")[2]]
+        with server(project, f"{mlflow}/health", "mlflow", "server", *store):
+            yield Site(project, mlflow, prefect)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser without a window."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET, chromium_sandbox=False)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A new page of 1,400 × 1,000 pixels, which waits two minutes for what a busy machine shows late."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    context.close()

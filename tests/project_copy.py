@@ -1,0 +1,48 @@
+"""A copy of the committed project with small parameters, and commands run in it as a user does."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """With this Python first on the path, since stages say just ``python``, and no project but the one that it runs in."""
+    bin_folder = str(Path(sys.executable).parent)
+    paths = {"PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]), "GEE_WORKERS": "2"}
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | paths | changes
+
+
+def run(folder: Path, *command: str, **changes: str) -> str:
+    """The output of a command that has to succeed."""
+    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def commit(folder: Path, message: str) -> None:
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", message)
+
+
+def copy_project(folder: Path, changes: dict[str, dict]) -> None:
+    """Copy the committed files to ``folder``, a git repository of its own, with ``changes`` to the preset digits by section."""
+    for name in run(ROOT, "git", "ls-files").splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    yaml = YAML()
+    values = yaml.load((ROOT / "presets/digits.yaml").read_text(encoding="utf-8"))
+    for section, keys in changes.items():
+        values[section].update(keys)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "config", "user.name", "Test")
+    run(folder, "git", "config", "user.email", "test@localhost")
+    commit(folder, "project")
