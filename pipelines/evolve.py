@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from pipelines.inputs.start_genotype import analytic_start, load_start, start_fi
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.evolution_figures import evolve_figures
 from pipelines.runtime import journal
+from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
@@ -258,16 +260,20 @@ def _evolve(s: Stage) -> None:
         total = n_candidates(params)  # refuses an unusable `evolve.start`
     scratch = resume_folder(params, PREPARED)
     delete_finished_runs(scratch)
-    with s.progress("evolve", total) as advance, remedy(REMEDY):
+    with s.progress("evolve", total) as steps, remedy(REMEDY):
+        jobs, best = Jobs(steps), math.inf
 
         def on_record(record: Record) -> None:
+            nonlocal best
             track_candidate(s.track, record, params)
-            advance(note=f"F = {record.fitness:.3f}")
+            c, best = record.candidate, min(best, math.inf if record.candidate.rescored else record.fitness)
+            jobs.at((c.generation, c.index), 1.0, f"generation {c.generation}, best F {best:.3f}")
 
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
-        found = run(params, PREPARED, scratch, on_record, on_generation)
+        open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
+        found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer)
     candidates = write_outputs(found, params)
     s.track.metrics(found.metrics)
     for name, figure in evolve_figures(candidates, params).items():

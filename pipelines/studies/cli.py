@@ -27,7 +27,7 @@ def run_command(
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
     from pipelines.runtime.process_tree import exit_on_sigterm
-    from pipelines.runtime.progress import progress_bar
+    from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
     from pipelines.studies.display import Display
     from pipelines.studies.plan import Request
@@ -39,10 +39,10 @@ def run_command(
     if data is not None and isinstance(context.obj, Path) and not Path(data).is_absolute():
         data = os.path.relpath(context.obj / data)  # relative to the folder in which the command was given
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
-    messages = Console(stderr=True, markup=False)
+    messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
-        with progress_bar(messages) as bar:
-            tables = run_study(request, jobs, force, Display(bar))
+        with Bars(messages) as bar, lines(steps, messages):
+            tables = run_study(request, jobs, force, Display(bar, steps))
     except KeyboardInterrupt:
         messages.print("gee: interrupted; the same command continues where it stopped", highlight=False)
         raise typer.Exit(130) from None
