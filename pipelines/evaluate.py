@@ -84,6 +84,7 @@ def main() -> None:
     with stage("evaluate") as s:
         data = prepared_images()
         net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
+        s.track.dataset(data.meta, "testing")
         s.track.params(s.params.evaluate.model_dump())
         with s.progress("evaluate", len(data.test)) as steps:
             metrics, layers, images = run(s.params, net, data, steps)

@@ -170,6 +170,7 @@ def _train(s: Stage) -> None:
     scratch = open_resume_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
     delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
+    s.track.dataset(data.meta, "training")
     stem_channels = NETWORKS[params.network.name].stem * params.network.width
     set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
     encoding: dict[str, float] = {}
