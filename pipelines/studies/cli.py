@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from gee_core.errors import InputError
+from pipelines.project.changes import parse_changes
 
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
@@ -94,19 +95,3 @@ def parse_only(choices: list[str]) -> dict[str, set[str]]:
             raise InputError(f"--only {choice}", "write COLUMN=LABEL, for instance network=ResNet-19")
         labels.setdefault(column.strip(), set()).add(label.strip())
     return labels
-
-
-def parse_changes(changes: list[str]) -> dict[str, Any]:
-    """Parse ``section.key=value`` strings into values by key; the values are YAML."""
-    from pipelines.project.safe_yaml import parse_yaml
-
-    values = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals or "." not in key:
-            raise InputError(f"--set {change}", "write section.key=value, for instance train.epochs=5")
-        try:
-            values[key.strip()] = parse_yaml(text)
-        except ValueError:
-            raise InputError(f"--set {change}: {text!r} is not a YAML value") from None
-    return values

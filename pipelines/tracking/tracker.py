@@ -256,10 +256,11 @@ def tracking_is_off() -> bool:
     return Settings.read().tracking == "off"
 
 
-def open_tracker(stage: str | None, params: Params) -> Tracker:
+def open_tracker(stage: str | None, params: Params, **opening) -> Tracker:
     """The tracker of ``stage``, or with None of a whole pipeline execution; with GEE_TRACKING=off a `NullTracker`.
 
-    The one of a whole execution may be opened at its end: it then ends the run that the stages have made.
+    The one of a whole execution may be opened at its end: it then ends the run that the stages have made. ``opening``
+    replaces values of its first entry.
     """
     if tracking_is_off():
         return NullTracker()
@@ -272,7 +273,7 @@ def open_tracker(stage: str | None, params: Params) -> Tracker:
         "width": network.width,
         "seed": params.base.seed,
     }
-    tracker = MlflowTracker(stage, keys, params=texts(flattened(params.model_dump())))
+    tracker = MlflowTracker(stage, keys, params=texts(flattened(params.model_dump())), **opening)
     if stage in WATCHED:
         tracker.watch()
     return tracker
