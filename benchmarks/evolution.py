@@ -29,9 +29,10 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy import ProxyTask, score
 from gee_core.hardware import keep_freed_memory
-from pipelines.evolve import run, track_candidate
+from pipelines.evolve import genotype_file, run
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.params import load_params
+from pipelines.tracking.candidates import track_candidate
 from pipelines.tracking.tracker import open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,7 @@ def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, floa
         starts.append(time.perf_counter() - record.seconds)
         ends.setdefault(record.candidate.generation, []).append(time.perf_counter())
         busy += record.seconds
-        track_candidate(track, record, params)
+        track_candidate(track, record, genotype_file(params, record), time.time())
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:

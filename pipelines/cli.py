@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from pipelines.commands.gc.cli import gc
+from pipelines.orchestration.cli import flow
 from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
@@ -20,7 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-flow = typer.Typer(help="The pipeline as a Prefect flow.", no_args_is_help=True)
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")
@@ -164,36 +164,6 @@ def encode(
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
     console.print(error_table(errors))
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
-
-
-@flow.command("run")
-def flow_run() -> None:
-    """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
-
-    If another flow run, started by hand or by a schedule, is running in this project, this one says so and waits for its end.
-    """
-    from pipelines.orchestration.flow import FlowError, run_flow
-
-    try:
-        outcome = run_flow()
-    except FlowError as error:
-        print(f"gee: error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    console.print("  ".join(f"{stage}: {what}" for stage, what in outcome.items()), highlight=False)
-
-
-@flow.command("serve")
-def flow_serve(
-    cron: Annotated[str, typer.Option(help='When to run, e.g. "0 2 * * *".')],
-    name: Annotated[str, typer.Option(help="Name of the deployment.")] = "nightly",
-) -> None:
-    """Run the pipeline on a schedule until stopped; needs a Prefect server (PREFECT_API_URL).
-
-    One run at a time in a project: a run that is triggered during another one waits for its end.
-    """
-    from pipelines.orchestration.flow import serve_flow
-
-    serve_flow(cron, name)
 
 
 app.command("gc")(gc)

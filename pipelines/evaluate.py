@@ -1,6 +1,6 @@
 """Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 import torch
@@ -21,8 +21,13 @@ from pipelines.stage import stage
 OUT = REPORTS / "evaluate"
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
-    """Measure ``net``; returns metrics, one row per layer, and the actual and predicted class of every test image."""
+def run(
+    params: Params, net: SpikingNetwork, data: Prepared, on_images: Callable[[int], None] = lambda n: None
+) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """Measure ``net``; returns metrics, one row per layer, and the actual and predicted class of every test image.
+
+    ``on_images`` is called with the number of images of each batch before it is measured.
+    """
     cfg, meta = params.evaluate, data.meta
     compute = Compute.of(params.base.device, params.base.precision)
     all_logits: list[torch.Tensor] = []
@@ -31,6 +36,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[dict, pd.D
     def inputs() -> Iterator[torch.Tensor]:
         for images, of_images in data.test.to(compute.device).batches(cfg.batch_size):
             all_labels.append(of_images.cpu())
+            on_images(len(of_images))
             yield meta.normalise(images)
 
     activity = measure_energy(net, inputs(), compute.dtype, lambda o_TBK: all_logits.append(o_TBK.float().mean(0).cpu()))
@@ -78,8 +84,10 @@ def main() -> None:
     with stage("evaluate") as s:
         data = prepared_images()
         net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
+        s.track.dataset(data.meta, "testing")
         s.track.params(s.params.evaluate.model_dump())
-        metrics, layers, images = run(s.params, net, data)
+        with s.progress("evaluate", len(data.test)) as steps:
+            metrics, layers, images = run(s.params, net, data, steps)
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", layers.to_csv(index=False))
         write_atomically(OUT / "confusion.csv", images.to_csv(index=False))

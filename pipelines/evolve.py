@@ -1,8 +1,10 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -15,8 +17,9 @@ from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.evolution.candidate_states import forget_rungs
-from gee_core.evolution.proxy import ProxyTask, checkpoint_name
+from gee_core.evolution.proxy import ProxyTask
 from gee_core.evolution.search_vector import SearchSpace
+from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
@@ -28,11 +31,13 @@ from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
 from pipelines.reporting.evolution_figures import evolve_figures
+from pipelines.reporting.svg import pictures
 from pipelines.runtime import journal
+from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.tracker import Tracker
+from pipelines.tracking.candidates import track_candidate, track_generation, track_winner
 
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
@@ -56,11 +61,13 @@ def run(
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Scorer] | None = None,
+    ended: dict[tuple[int, int], float] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
 
     An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates, by
-    default on the engine that the environment selects.
+    default on the engine that the environment selects. ``ended`` is filled, before ``on_record``, with the end of each
+    candidate's scoring in seconds since 1970, by generation and index; of those that are known, with what was noted then.
 
     Raises:
         DivergedError: every candidate failed.
@@ -69,16 +76,20 @@ def run(
         return Evolved([], genotype_file(params, None), {"n_candidates": 0})
     task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
     log = scratch / "records.jsonl"
+    known, ends = read_known(log)
+    ended = {} if ended is None else ended
+    ended |= ends
 
     def keep(candidate: Candidate, score: Score, seconds: float) -> None:
-        journal.append(log, {"place": candidate.place} | asdict(score) | {"seconds": seconds})
+        ended[candidate.generation, candidate.index] = now = time.time()
+        journal.append(log, {"place": candidate.place} | asdict(score) | {"seconds": seconds, "ended": now})
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
 
     with (open_scorer or Workers)(task) as scorer:
-        space, known = search_space(params), read_known(log)
+        space = search_space(params)
         found = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
     try:
         best = winner(found, params.evolve)
@@ -93,13 +104,16 @@ def resume_folder(params: Params, prepared: Path, root: Path = SCRATCH) -> Path:
     return open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs, root)
 
 
-def read_known(log: Path) -> dict[tuple[int, ...], tuple[Score, float]]:
-    """Scores and seconds of an interrupted run, by ``Candidate.place``; damaged lines are ignored."""
-    known = {}
+def read_known(log: Path) -> tuple[dict[tuple[int, ...], tuple[Score, float]], dict[tuple[int, int], float]]:
+    """Of an interrupted run: scores and seconds by ``Candidate.place``, and when a candidate's last score was noted, by
+    generation and index. Damaged lines are ignored.
+    """
+    known, ended = {}, {}
     for values in journal.read(log, repair=True):
         place, seconds = tuple(values.pop("place")), values.pop("seconds")
+        ended[place[0], place[1]] = values.pop("ended")
         known[place] = Score(**values), seconds
-    return known
+    return known, ended
 
 
 def start_genotype(params: Params) -> Genotype:
@@ -158,38 +172,6 @@ def table(records: list[Record], params: Params) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def candidate_params(record: Record) -> dict:
-    """What identifies a candidate, and its status."""
-    c = record.candidate
-    values = {"generation": c.generation, "index": c.index, "rescored": c.rescored, "seed": c.seed}
-    return values | {"status": record.score.status}
-
-
-def candidate_metrics(record: Record) -> dict[str, float]:
-    """The measurements of a candidate."""
-    s = record.score
-    return {
-        "fitness": record.fitness,
-        "L_ce": s.L_ce,
-        "TSE": s.TSE,
-        "R_T": s.R_T,
-        "var_o": s.var_o,
-        "R_S": s.R_S,
-        "lambda": record.decay,
-        "proxy_accuracy": s.proxy_accuracy,
-        "epochs": record.epochs,
-        "image_passes": s.image_passes,
-    }
-
-
-def search_state(record: Record, genes: Sequence[str]) -> dict[str, float]:
-    """CMA-ES's distribution at the record's generation, by column; NaN if CMA-ES did not draw it."""
-    names = ["step_size", "axis_ratio", *(f"mean_{gene}" for gene in genes), *(f"std_{gene}" for gene in genes)]
-    if (s := record.state) is None:
-        return dict.fromkeys(names, math.nan)
-    return dict(zip(names, [s.step_size, s.axis_ratio, *s.means, *s.stds], strict=True))
-
-
 def metrics(records: list[Record], best: Record, params: Params) -> dict:
     """The content of reports/evolve/metrics.json."""
     search = [record for record in records if not record.candidate.rescored]
@@ -210,38 +192,6 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
     }
 
 
-def track_candidate(track: Tracker, record: Record, params: Params) -> None:
-    """Track a candidate as a run of its own, with its genotype.json, at which another search can start."""
-    c, names = record.candidate, candidate_params(record)
-    names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
-    track.candidate(
-        names | c.genotype.as_dict(),
-        candidate_metrics(record) | {"seconds": record.seconds},
-        f"rescore-{c.rescored}-draw{c.draw}" if c.rescored else f"gen{c.generation}-cand{c.index}",
-        record.score.status,
-        {"genotype.json": genotype_file(params, record).model_dump_json(indent=2)},
-    )
-
-
-def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:
-    """Track CMA-ES's distribution and the generation's best candidate with its checkpoint; the other checkpoints are deleted.
-
-    Of candidates that are scored again, which are no generation, none is kept: the winner is trained from its wiring.
-    """
-    generation, best = records[0].candidate.generation, None
-    if not records[0].candidate.rescored:
-        best = winner(records, params.evolve) if any(record.ok for record in records) else None
-        of_search = search_state(records[0], params.searched_genes()) if records[0].state else {}
-        track.metrics(of_search | (candidate_metrics(best) if best else {}), step=generation)
-    for record in records:
-        path = checkpoints / checkpoint_name(record.candidate)
-        for file in (path, path.with_suffix(".json")):
-            if record is not best:
-                file.unlink(missing_ok=True)
-            elif file.is_file():
-                track.artifact(file, f"checkpoints/generation-{generation}")
-
-
 def main() -> None:
     with stage("evolve") as s:
         s.track.params(s.params.evolve.model_dump())
@@ -254,25 +204,35 @@ def main() -> None:
 def _evolve(s: Stage) -> None:
     params = s.params
     with remedy(REMEDY):
-        load_meta(PREPARED)  # refuses missing images
+        meta = load_meta(PREPARED)  # refuses missing images
         total = n_candidates(params)  # refuses an unusable `evolve.start`
     scratch = resume_folder(params, PREPARED)
     delete_finished_runs(scratch)
-    with s.progress("evolve", total) as advance, remedy(REMEDY):
+    s.track.dataset(meta, "training")
+    ended: dict[tuple[int, int], float] = {}
+    with s.progress("evolve", total) as steps, remedy(REMEDY):
+        jobs, best = Jobs(steps), math.inf
 
         def on_record(record: Record) -> None:
-            track_candidate(s.track, record, params)
-            advance(note=f"F = {record.fitness:.3f}")
+            nonlocal best
+            place = record.candidate.generation, record.candidate.index
+            track_candidate(s.track, record, genotype_file(params, record), ended[place])
+            if record.fitness < best and not record.candidate.rescored:  # NaN is never smaller
+                best = record.fitness
+            jobs.at(place, 1.0, f"generation {place[0]}, best F {best:.3f}")
 
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
-        found = run(params, PREPARED, scratch, on_record, on_generation)
+        open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
+        found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
     candidates = write_outputs(found, params)
+    track_winner(s.track, found.records, params)
     s.track.metrics(found.metrics)
-    for name, figure in evolve_figures(candidates, params).items():
-        write_atomically(scratch / f"{name}.svg", figure)
-        s.track.artifact(scratch / f"{name}.svg", "plots")
+    with pictures(scratch) as files:
+        evolve_figures(candidates, params)
+    for file in files:
+        s.track.artifact(file, "plots")
     s.track.artifact(OUT / "candidates.csv")
     s.track.artifact(GENOTYPE)
     delete_folder(scratch / CHECKPOINTS)

@@ -39,16 +39,9 @@ def _sample(train: PackedImages | StreamedImages, seed: int) -> PackedImages | S
 
 
 def main() -> None:
-    with stage("prepare") as s, s.progress("prepare", None) as advance:
+    with stage("prepare") as s, s.progress("prepare", None) as steps:
         s.track.params(s.params.prepare.model_dump())
-        shown = 0
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal shown
-            advance(done - shown, note=f"of {total} images")
-            shown = done
-
-        meta = run(s.params.prepare, PREPARED, on_progress)
+        meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total))
         s.track.metrics({"n_train": meta.n_train, "n_test": meta.n_test, "n_holdout": meta.n_holdout})
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jinja2
 import pandas as pd
@@ -22,7 +23,9 @@ from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
+from pipelines.reporting.result import track_result
 from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, reading
+from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.stage import stage
 
@@ -197,12 +200,10 @@ def as_yaml(params: Params) -> str:
 
 
 def main() -> None:
-    with stage("report") as s:
-        summary = run(s.params, REPORTS, MODELS, PREPARED)
-        measured = summary.keys() - {"width", "n_genes", "seed"}
-        s.track.metrics({k: v for k, v in summary.items() if k in measured and isinstance(v, int | float)})
-        s.track.artifact(PAGE)
-        s.track.artifact(SUMMARY)
+    with stage("report") as s, TemporaryDirectory() as folder:
+        with pictures(Path(folder)) as drawn:
+            summary = run(s.params, REPORTS, MODELS, PREPARED)
+        track_result(s.track, summary, PAGE, SUMMARY, drawn)
 
 
 if __name__ == "__main__":

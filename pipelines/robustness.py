@@ -60,9 +60,10 @@ def main() -> None:
         data = prepared_images()
         net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
         cfg = s.params.robustness
+        s.track.dataset(data.meta, "testing")
         s.track.params(cfg.model_dump())
-        with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as advance:
-            noise = run(s.params, net, data, advance)
+        with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as steps:
+            noise = run(s.params, net, data, steps)
         write_atomically(OUT / "noise.csv", noise.to_csv(index=False))
         write_json(OUT / "metrics.json", metrics(noise))
         for r, accuracy in noise.groupby("r").accuracy.mean().items():

@@ -56,10 +56,12 @@ def run(
     scratch: Path,
     on_epoch: Callable[[dict], None] = lambda row: None,
     on_encoded: Callable[[dict[str, float]], None] = lambda errors: None,
+    on_step: Callable[[float], None] = lambda epochs: None,
 ) -> Trained:
     """Train in full; an interrupted training run is resumed from its states in ``scratch``.
 
-    ``on_encoded`` is called with each layer's relative error if training starts at the weights of `train.init_from`.
+    ``on_encoded`` is called with each layer's relative error if training starts at the weights of `train.init_from`,
+    ``on_step`` after each step within an epoch with the number of epochs that are done, such as 2.25.
 
     Raises:
         DivergedError: the loss is no longer finite.
@@ -87,7 +89,7 @@ def run(
         on_epoch(row)
     for epoch in range(first, recipe.epochs):
         try:
-            record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows))
+            record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows, on_step))
         except FloatingPointError as error:
             raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
         row, mid_epoch = asdict(record), None
@@ -168,21 +170,22 @@ def _train(s: Stage) -> None:
     scratch = open_resume_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
     delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
+    s.track.dataset(data.meta, "training")
     stem_channels = NETWORKS[params.network.name].stem * params.network.width
     set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
     encoding: dict[str, float] = {}
-    with s.progress("train", params.train.epochs) as advance:
+    with s.progress("train", params.train.epochs) as steps:
 
         def on_epoch(row: dict) -> None:
             s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=row["epoch"])
-            advance(note=f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
+            steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
         def on_encoded(errors: dict[str, float]) -> None:
             console.print(error_table(errors))
             encoding["encoding_error"] = sum(errors.values()) / len(errors)
             encoding.update({f"encoding_error/{layer}": error for layer, error in errors.items()})
 
-        net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded)
+        net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at)
     save(CHECKPOINT, net)
     write_atomically(OUT / "history.csv", pd.DataFrame(rows).to_csv(index=False))
     write_json(OUT / "metrics.json", metrics | encoding)

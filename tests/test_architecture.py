@@ -40,12 +40,12 @@ ORDER = (
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
-# The only file that may import it, in the core and around it.
+# The only file, or folder, that may import it, in the core and around it.
 OWNER = {
     "cma": "gee_core/evolution/cma_es.py",
     "onnx": "gee_core/export/to_onnx.py",
     "mlflow": "pipelines/tracking/mlflow_client.py",
-    "prefect": "pipelines/orchestration/flow.py",
+    "prefect": "pipelines/orchestration/",
     "dask": "pipelines/engines/dask.py",
     "distributed": "pipelines/engines/dask.py",
 }
@@ -136,9 +136,10 @@ def test_no_file_has_more_than_300_lines():
 
 
 @pytest.mark.parametrize("package", OWNER)
-def test_one_file_owns_each_outside_system(package):
+def test_one_place_owns_each_outside_system(package):
     importers = {relative(path) for path in ALL if any(m.split(".")[0] == package for m in imported_modules(path))}
-    assert importers == {OWNER[package]}
+    assert importers
+    assert all(path.startswith(OWNER[package]) for path in importers)
 
 
 def test_the_check_sees_imports_inside_functions_and_of_submodules(tmp_path):
@@ -183,7 +184,8 @@ PIPELINE_ORDER = (
     ("reporting",),
     ("stage",),
     ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
-    ("studies", "orchestration"),
+    ("studies",),
+    ("orchestration",),
     ("commands",),
     ("cli",),
 )

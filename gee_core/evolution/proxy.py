@@ -7,6 +7,7 @@ Shapes: T steps, B batch, K network outputs.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -46,20 +47,25 @@ class ProxyTask:
     """Least number of seconds between two states within an epoch."""
 
 
-def score(task: ProxyTask, candidate: Candidate) -> Score:
+Tell = Callable[[float], None]
+"""Is told the part of a candidate's training that is done, from 0 to 1."""
+
+
+def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None) -> Score:
     """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out; one that is screened is not trained.
 
     A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
     a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
+    ``tell`` is called after each step within an epoch.
     """
     passes: list[int] = []
     try:
-        return _score(task, candidate, passes)
+        return _score(task, candidate, passes, tell)
     except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
         return failed(f"{type(error).__name__}: {error}", sum(passes))
 
 
-def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
+def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
     meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
     net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
@@ -79,7 +85,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     passes += [per_epoch] * first
     for epoch in range(first, last):
         passes.append(per_epoch)
-        record = train_epoch(net, optimizer, train, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows))
+        on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.epochs))
+        record = train_epoch(net, optimizer, train, recipe, epoch, mid_epoch, on_step)
         rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None
     if first < last < recipe.epochs:

@@ -50,10 +50,16 @@ class Resumable:
         keep_state(self._folder, self._series, epochs * self._n_steps + step, tensors, meta)
         self._last = time.monotonic()
 
-    def periodic_saver(self, epochs: int, rows: list[dict]) -> Callable[[MidEpochState], None]:
-        """The ``on_step`` of ``train_epoch`` that saves the state every ``save_seconds`` seconds."""
+    def periodic_saver(
+        self, epochs: int, rows: list[dict], tell: Callable[[float], None] = lambda epochs: None
+    ) -> Callable[[MidEpochState], None]:
+        """The ``on_step`` of ``train_epoch`` that saves the state every ``save_seconds`` seconds.
+
+        ``tell`` is called after each step with the number of epochs that are done, such as 2.25.
+        """
 
         def on_step(mid_epoch: MidEpochState) -> None:
+            tell(epochs + mid_epoch.step / self._n_steps)
             if time.monotonic() - self._last >= self._save_seconds:
                 self.keep(epochs, rows, mid_epoch)
 

@@ -6,7 +6,7 @@ records with any number of workers.
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
@@ -16,6 +16,12 @@ from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.engines.serial import Serial
 from pipelines.runtime.settings import Settings
+
+OnPart = Callable[[Candidate, float], None]
+"""Is told a running candidate and the part of its training that is done, from 0 to 1."""
+
+TELL_SECONDS = 1.0
+"""Time between two notes of a running candidate."""
 
 
 def worker_count(task: ProxyTask) -> int | None:
@@ -33,19 +39,27 @@ class Scorer(AbstractContextManager, Protocol):
 class Workers(AbstractContextManager):
     """Scores candidates on an engine, by default that of the environment, and stops it on exit."""
 
-    def __init__(self, task: ProxyTask, engine: Engine | None = None):
+    def __init__(self, task: ProxyTask, engine: Engine | None = None, on_part: OnPart = lambda candidate, part: None):
+        """``on_part`` is told every second how much of a running candidate is done."""
         checkpoints = task.checkpoints and task.checkpoints.absolute()
         self._task = replace(task, prepared=task.prepared.absolute(), checkpoints=checkpoints)
         if engine is None:
             engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
-        self._engine = engine
+        self._engine, self._on_part = engine, on_part
 
     def __exit__(self, *exception) -> None:
         self._engine.stop()
 
     def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
         """Yield (candidate, score, seconds) in order of completion."""
-        for candidate, result in run_each(self._engine, functools.partial(_score_job, self._task), candidates):
+        by_place = {candidate.place: candidate for candidate in candidates}
+
+        def on_note(note: tuple) -> None:
+            place, part = note
+            if (candidate := by_place.get(tuple(place))) is not None:  # a note may be older than these candidates
+                self._on_part(candidate, part)
+
+        for candidate, result in run_each(self._engine, functools.partial(_score_job, self._task), candidates, on_note):
             if isinstance(result, WorkerDied):
                 result = failed("its worker process died every time (out of memory?)"), 0.0
             yield candidate, *result
@@ -57,9 +71,16 @@ def score_here(task: ProxyTask) -> Workers:
 
 
 def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
-    return _timed_score(task, candidate)
+    return _timed_score(task, candidate, tell)
 
 
-def _timed_score(task: ProxyTask, candidate: Candidate) -> tuple[Score, float]:
-    start = time.perf_counter()
-    return score(task, candidate), time.perf_counter() - start
+def _timed_score(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
+    start = told = time.perf_counter()
+
+    def tell_part(part: float) -> None:
+        nonlocal told
+        if time.perf_counter() - told >= TELL_SECONDS:
+            told = time.perf_counter()
+            tell((candidate.place, part))
+
+    return score(task, candidate, tell_part), time.perf_counter() - start

@@ -1,206 +1,132 @@
 """The pipeline as a Prefect flow: one task per DVC stage, which runs `dvc repro` of that stage alone.
 
 DVC knows the graph of stages and which of them are out of date. Prefect schedules the tasks, runs independent ones in parallel
-and shows what happened. The only file that imports prefect.
+and shows what happened. With overrides or a preset the flow is one task, a DVC experiment in a temporary copy of the project.
 """
 
-import contextlib
 import logging
 import os
 import sys
-import time
-from collections import deque
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from typing import Any
 
-import psutil
-
+from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines.check import check_inputs
-from pipelines.orchestration.crashed_flows import OWNER, TAG, end_orphaned_servers, why_abandoned
+from pipelines.orchestration import environment
+
+# isort: split
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.context import get_run_context
+from prefect.states import Failed, State
+
+from pipelines.orchestration.artifacts import harmless, publish, read_summary, results_markdown
+from pipelines.orchestration.crashed_flows import TAG
 from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
+from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies
+from pipelines.orchestration.experiment import read_results
 from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.project.params import load_params
-from pipelines.project.paths import PARAMS, find_project
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups, process_key, run_in_group
-from pipelines.tracking.pipeline_run import EXECUTION, execution_key, versions
+from pipelines.orchestration.notify import on_end
+from pipelines.orchestration.request import Request, checked, choice, with_needed
+from pipelines.orchestration.server import PIPELINE, check_server, settle_abandoned
+from pipelines.project.paths import PAGE, SUMMARY, find_project
+from pipelines.project.presets import preset_names
+from pipelines.project.safe_yaml import read_yaml
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
+from pipelines.tracking.pipeline_run import execution_key, versions
 from pipelines.tracking.tracker import open_tracker
-
-DEFAULTS = {
-    "PREFECT_HOME": str(find_project() / ".prefect"),
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-    "DO_NOT_TRACK": "true",
-}
-"""The settings of prefect.toml, which Prefect reads only if it is started in the project folder."""
-for name, value in DEFAULTS.items():
-    os.environ.setdefault(name, value)
-os.environ[OWNER] = process_key(psutil.Process())
-
-from prefect import flow, get_run_logger, task  # noqa: E402 - it reads the environment when imported
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.client.orchestration import SyncPrefectClient, get_client  # noqa: E402
-from prefect.client.schemas.filters import FlowFilter, FlowRunFilter  # noqa: E402
-from prefect.client.schemas.objects import FlowRun  # noqa: E402
-from prefect.client.schemas.schedules import CronSchedule  # noqa: E402
-from prefect.context import get_run_context  # noqa: E402
-from prefect.exceptions import ObjectNotFound  # noqa: E402
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME  # noqa: E402
-from prefect.states import Crashed, Failed, State  # noqa: E402
 
 # Prefect logs a failed state in full, escaped, between the stage's own output and "Finished in state Failed(…)".
 logging.getLogger("prefect.task_runs").addFilter(lambda record: "Task run failed with state" not in record.getMessage())
 
-NAME = "gee"
-"""Name of the flow, by which Prefect finds its runs."""
-
-BY_NAME = FlowFilter.model_validate({"name": {"any_": [NAME]}})
-
-BUSY = "is busy, it is being blocked by"
-"""DVC's message when another `dvc` uses the files of a stage, for which `--wait-for-lock` does not wait."""
-
-REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
+Stage = choice(read_yaml(find_project() / "dvc.yaml")["stages"])
+Preset = choice(preset_names())
+"""The names that Prefect's form offers; the flow itself checks them against DVC's graph and the files in presets/."""
 
 
 class FlowError(Exception):
     """A stage failed. The message names it and ends with the last lines of its output."""
 
 
-def stage_dependencies(project: Path) -> dict[str, list[str]]:
-    """The stages of dvc.yaml with the stages that they depend on, dependencies first.
+@flow(name=PIPELINE, retries=0, on_failure=[on_end], on_crashed=[on_end])
+def pipeline_flow(
+    overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
+    stages: list[Stage] = [],  # noqa: B006
+    force: bool = False,
+    preset: Preset | None = None,
+) -> dict[str, str] | State:
+    """Bring the pipeline up to date, or run an experiment.
 
-    Raises:
-        InputError: DVC cannot read the project.
+    Returns what became of each stage. Waits for another flow run in this project.
+
+    Args:
+        overrides: New values by section.key of params.yaml, such as {"evolve.n_generations": 1}. Overrides and presets run as
+            a DVC experiment: params.yaml and the results in the project stay as they are.
+        stages: Bring these stages up to date, and what they need. None: all.
+        force: Run unchanged stages too.
+        preset: Start from this preset instead of params.yaml, as a DVC experiment.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from networkx import topological_sort
-
-    try:
-        with Repo(str(project)) as repo:
-            graph = repo.index.graph
-            order = reversed(list(topological_sort(graph)))  # DVC's edges point from a stage to what it needs
-            return {s.addressing: sorted(d.addressing for d in graph.successors(s)) for s in order if s.cmd}
-    except DvcException as error:
-        raise InputError(f"{project}: {' '.join(str(error).split())}", "`dvc repro --dry` shows what is wrong") from None
-
-
-def outcome(output: str) -> str:
-    """Parse the output of `dvc repro`: ``ran``, ``cached`` (result taken from the cache) or ``skipped`` (unchanged)."""
-    if "Running stage '" in output:
-        return "ran"
-    return "cached" if "is cached - skipping run" in output else "skipped"
-
-
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
-def run_stage(stage: str, execution: str) -> str | State:
-    """Run `dvc repro` of one stage; returns its `outcome`, or a failed state with the last lines of its output."""
-    logger = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    env = {"PYTHONUNBUFFERED": "1", EXECUTION: execution}
-    while True:
-        result = run_in_group(command, cwd=find_project(), env=env, on_line=logger.info)
-        if result.returncode == 0:
-            return outcome(result.stdout)
-        if BUSY not in result.stdout:
-            lines = deque((line for line in result.stdout.splitlines() if line.strip()), maxlen=15)
-            return Failed(message=f"stage {stage} failed (exit code {result.returncode})", data="\n".join(lines))
-        logger.info("another dvc is using the files of %s; waiting for it", stage)
-        time.sleep(5)
-
-
-@flow(name=NAME, retries=0)
-def pipeline_flow() -> dict[str, str] | State:
-    """Bring the pipeline up to date; returns the outcome of each stage. Waits for another flow run in this project."""
     exit_on_sigterm()
     die_with_parent()
     project = find_project()
     os.chdir(project)
+    request = Request(overrides, stages, force, preset)
     run = get_run_context().flow_run
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(run.id, tags=[*run.tags, TAG + os.environ[OWNER]])
-    with flow_lock(project, get_run_logger().info):
-        settle_abandoned(get_run_logger().info)
-        return _bring_up_to_date(project)
-
-
-def settle_abandoned(on_line: Callable[[str], object]) -> None:
-    """Set flow runs whose process is gone to CRASHED and end the servers that they started; ``on_line`` is told of each."""
-    for pid in end_orphaned_servers(PREFECT_HOME.value()):
-        on_line(f"ended the server {pid}, left behind by a flow that was killed")
-    unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
-    with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_filter=BY_NAME, flow_run_filter=unfinished):
-            if why := why_abandoned(run.tags, run.state.timestamp, datetime.now(UTC)):
-                with contextlib.suppress(ObjectNotFound):  # another process or a user deleted it
-                    _crash(client, run, why)
-                on_line(f"flow run {run.name} is set to CRASHED: {why}")
-
-
-def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
-    of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
-    for task_run in client.read_task_runs(flow_run_filter=of_run):
-        if task_run.state and not task_run.state.is_final():
-            client.set_task_run_state(task_run.id, Crashed(message=why), force=True)
-    client.set_flow_run_state(run.id, Crashed(message=why), force=True)
-
-
-def old_flow_runs(days: float) -> list[UUID]:
-    """Ids of the flow runs that ended more than ``days`` days ago.
-
-    Raises:
-        InputError: the server at PREFECT_API_URL does not answer.
-    """
-    _check_server()
-    ended = FlowRunFilter.model_validate({"end_time": {"before_": datetime.now(UTC) - timedelta(days=days)}})
-    found = []
-    with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(flow_filter=BY_NAME, flow_run_filter=ended, offset=len(found)):
-            found += [run.id for run in runs]
-    return found
-
-
-def delete_flow_runs(ids: list[UUID]) -> None:
-    """Delete flow runs; Prefect's server deletes their logs within a day."""
-    with get_client(sync_client=True) as client:
-        for run_id in ids:
-            with contextlib.suppress(ObjectNotFound):
-                client.delete_flow_run(run_id)
-
-
-def _bring_up_to_date(project: Path) -> dict[str, str] | State:
     try:
-        params = load_params()
-        set_aside_damaged_lock()
-        check_inputs(params)
-        tracker = open_tracker(None, params)
-        dependencies = stage_dependencies(project)
+        params, _ = checked(request, project)
     except InputError as error:
         return Failed(message=str(error))
-    status = "KILLED"
+    kind = ["experiment"] if request.is_experiment else []
+    with get_client(sync_client=True) as client:
+        own = [TAG + os.environ[environment.OWNER], params.prepare.dataset, params.network.name, *kind]
+        client.update_flow_run(run.id, tags=sorted({*run.tags, *own}))
+    with flow_lock(project, get_run_logger().info):
+        settle_abandoned(get_run_logger().info)
+        name = f"{run.name}-{str(run.id)[:4]}" + (f"-{run.run_count}" if run.run_count > 1 else "")
+        return _run(project, request, name)
+
+
+def _run(project: Path, request: Request, name: str) -> dict[str, str] | State:
     try:
-        results, failure = _run_stages(dependencies, execution_key())
+        params, changes = checked(request, project)
+        set_aside_damaged_lock()
+        dependencies = with_needed(stage_dependencies(project), request.stages)
+    except InputError as error:
+        return Failed(message=str(error))
+    results, failure, status, address = {}, "", "KILLED", None
+    try:
+        if request.is_experiment:
+            results, failure = _run_experiment(name, changes, request)
+        else:
+            results, failure = _run_stages(dependencies, request.force)
         status = "FAILED" if failure else "FINISHED"
-        tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
-        for path in versions(project):
-            tracker.artifact(path)
     except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
         kill_groups()
         raise
     finally:
-        tracker.close(status)
-    return Failed(message=failure.partition(":")[0], data=failure) if failure else results
+        if ran or failure:  # a run in which nothing changed is no row in MLflow
+            address = _track(params, results, status, [] if request.is_experiment else versions(project))
+    if failure:
+        publish(results_markdown(results, None), None, address, failure)
+        return Failed(message=failure.partition(":")[0], data=failure)
+    _publish(project, name if request.is_experiment else None, results, address)
+    return results
 
 
-def _run_stages(dependencies: dict[str, list[str]], execution: str) -> tuple[dict[str, str], str]:
+def _run_experiment(name: str, changes: list[str], request: Request) -> tuple[dict[str, str], str]:
+    future = run_experiment.submit(name, changes, request.stages, request.force, execution_key())
+    future.wait()
+    state = future.state
+    if state.is_completed():
+        return state.result(), ""
+    return {"experiment": "failed"}, _message(state, f"experiment {name} failed")
+
+
+def _run_stages(dependencies: dict[str, list[str]], force: bool) -> tuple[dict[str, str], str]:
     """The outcome of each stage, and the messages of failed ones. A failed stage does not stop independent stages."""
-    futures = {}
+    futures, execution = {}, execution_key()
     for stage, needed in dependencies.items():
-        futures[stage] = run_stage.submit(stage, execution, wait_for=[futures[name] for name in needed])
+        futures[stage] = run_stage.submit(stage, execution, force, wait_for=[futures[name] for name in needed])
     results, failures = {}, []
     for stage, future in futures.items():
         future.wait()
@@ -211,52 +137,46 @@ def _run_stages(dependencies: dict[str, list[str]], execution: str) -> tuple[dic
             results[stage] = "not run"
         else:
             results[stage] = "failed"
-            output = state.result(raise_on_failure=False)
-            failures.append(f"{state.message or f'stage {stage} failed'}:\n{output}")
+            failures.append(_message(state, f"stage {stage} failed"))
     return results, "\n".join(failures)
 
 
-def run_flow() -> dict[str, str]:
+def _message(state: State, otherwise: str) -> str:
+    return f"{state.message or otherwise}:\n{state.result(raise_on_failure=False)}"
+
+
+def _track(params: Params, results: dict[str, str], status: str, files: list[Path]) -> str | None:
+    """End the pipeline's run in MLflow; returns the address of its page."""
+    tracker = open_tracker(None, params, files=files)
+    tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
+    tracker.close(status)
+    return tracker.address()
+
+
+def _publish(project: Path, experiment: str | None, results: dict[str, str], address: str | None) -> None:
+    with harmless():
+        if experiment:
+            summary, page = read_results(project, experiment)
+            about = f"DVC experiment {experiment}: `dvc exp show` compares it, `dvc exp apply {experiment}` takes it over"
+        else:
+            summary, page, about = read_summary(project / SUMMARY), project / PAGE, "The results in the project folder"
+        publish(results_markdown(results, summary), page if page and page.is_file() else None, address, about)
+
+
+def run_flow(request: Request | None = None) -> dict[str, str]:
     """Run the flow now; returns the outcome of each stage: ``ran``, ``cached`` or ``skipped``.
 
     Raises:
-        InputError: params.yaml or dvc.yaml is invalid, or the server at PREFECT_API_URL does not answer.
+        InputError: params.yaml, dvc.yaml or the request is invalid, or the server at PREFECT_API_URL does not answer.
         FlowError: a stage failed.
     """
     exit_on_sigterm()
-    project = find_project()
-    params = load_params(project / PARAMS)
-    stage_dependencies(project)
-    check_inputs(params)
-    _check_server()
+    request, project = request or Request(), find_project()
+    checked(request, project)
+    with_needed(stage_dependencies(project), request.stages)
+    check_server()
     with flow_lock(project, lambda line: print(f"gee: {line}", file=sys.stderr, flush=True)):
-        state = pipeline_flow(return_state=True)
+        state = pipeline_flow(**request._asdict(), return_state=True)
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)
     return state.result()
-
-
-def _check_server() -> None:
-    if url := PREFECT_API_URL.value():
-        with get_client(sync_client=True) as client:
-            if client.api_healthcheck():
-                raise InputError(f"PREFECT_API_URL = {url}: no Prefect server answers there", REMEDY)
-
-
-def serve_flow(cron: str, name: str = "nightly") -> None:
-    """Run the flow on a schedule until stopped, one run at a time; needs a Prefect server.
-
-    Raises:
-        InputError: ``cron`` is not a schedule, or no server answers.
-    """
-    exit_on_sigterm()
-    try:
-        CronSchedule(cron=cron)
-    except ValueError:
-        raise InputError(f'--cron "{cron}": not a cron schedule', 'write for example "0 2 * * *"') from None
-    if not PREFECT_API_URL.value():
-        raise InputError("PREFECT_API_URL: not set, and a schedule needs a server", REMEDY)
-    _check_server()
-    os.chdir(find_project())
-    settle_abandoned(lambda line: print(f"gee: {line}", file=sys.stderr, flush=True))
-    pipeline_flow.serve(name=name, cron=cron, limit=1)

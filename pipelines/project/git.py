@@ -16,9 +16,10 @@ def git(folder: Path, *arguments: str) -> str | None:
 def git_commit(folder: Path) -> str | None:
     """Short hash of the commit of ``folder``, with "-dirty" if tracked files differ from it; None outside git.
 
-    Changes to what a run itself writes (reports/, models/, dvc.lock) do not count.
+    Changes to what a run itself writes (reports/, models/, dvc.lock) do not count, nor do those to params.yaml, which every
+    result is tracked with.
     """
     commit = git(folder, "rev-parse", "--short", "HEAD")
-    outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock")]
+    outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock", "params.yaml")]
     changed = commit and git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
     return f"{commit}-dirty" if changed else commit

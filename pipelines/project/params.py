@@ -53,6 +53,21 @@ def check_params(values: dict, source: str) -> Params:
     return validated(Params, values, source)
 
 
+def overridden(values: dict, overrides: dict[str, Any], source: str) -> dict:
+    """A copy of ``values`` with the values of ``overrides``; `check_params` refuses unknown keys.
+
+    Raises:
+        InputError: a key names no section; ``source`` names the overrides.
+    """
+    changed = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
+    for key, value in overrides.items():
+        section, dot, name = key.partition(".")
+        if not dot or not isinstance(changed.get(section), dict):
+            raise InputError(f"{source}: {key} = {value!r}: no such key", "write section.key, with a section of params.yaml")
+        changed[section][name] = value
+    return changed
+
+
 def validated(model: type[Model], values: dict, source: object) -> Model:
     """``values`` as a ``model``; ``source`` names them in messages.
 

@@ -1,7 +1,10 @@
 """Presets: each file in presets/ lists its differences from presets/digits.yaml; together they make a complete params.yaml."""
 
 import io
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -55,6 +58,27 @@ def write_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
         old = {}
     write_atomically(params, text)
     return [f"{key}: {old.get(key)} → {value}" for key, value in _by_key(parse_yaml(text)).items() if old.get(key) != value]
+
+
+def overrides(old: dict, new: dict) -> list[str]:
+    """What `dvc exp run --set-param` takes to turn the sections ``old`` into ``new``, which has the same keys."""
+    before, found = _by_key(old), []
+    for key, value in _by_key(new).items():
+        if before[key] != value:
+            merges = isinstance(before[key], dict) and isinstance(value, dict)  # Hydra would keep keys of the old one
+            found += [f"~{key}", f"+{key}={_in_hydra(value)}"] if merges else [f"{key}={_in_hydra(value)}"]
+    return found
+
+
+def _in_hydra(value: Any) -> str:
+    """``value`` in the grammar of Hydra, in which a string escapes quotes and the backslashes before them."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_in_hydra(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_in_hydra, value)) + "]"
+    if isinstance(value, str):
+        return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", r"\'"), value) + "'"
+    return json.dumps(value)
 
 
 def _by_key(values: dict) -> dict:

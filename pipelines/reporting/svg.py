@@ -1,11 +1,13 @@
 """Styles matplotlib figures, and converts them to SVG text for embedding in a page."""
 
+import contextlib
 import functools
 import html
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import matplotlib.style
 import numpy as np
@@ -48,6 +50,19 @@ STYLE = {
 }
 
 
+_pictures: list[tuple[Path, list[Path]]] = []
+
+
+@contextlib.contextmanager
+def pictures(folder: Path) -> Iterator[list[Path]]:
+    """Write the figures that are drawn inside to ``folder`` as PNG too; yields their paths, named after their functions."""
+    _pictures.append((folder, []))
+    try:
+        yield _pictures[-1][1]
+    finally:
+        _pictures.pop()
+
+
 def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
     """Decorator: turns a function that returns a figure and its description into one that returns SVG text for a page.
 
@@ -62,6 +77,9 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
             figure, description = draw(*arguments)
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(file, format="svg", metadata=metadata, dpi=200)
+            for folder, paths in _pictures:
+                paths.append(folder / f"{name}.png")
+                figure.savefig(paths[-1], dpi=120)
         return _embeddable(file.getvalue(), name, description)
 
     return drawn

@@ -29,6 +29,10 @@ class Settings(CoreSettings):
     tracking: Annotated[str, choice("on", "off")] = "on"
     """`off`: nothing is tracked in MLflow. Default: `on`."""
 
+    notify: str | None = None
+    """Who is told of a flow run that failed or crashed: the address of a webhook, or a command that gets the message as its
+    last argument ([docs/OPERATIONS.md](docs/OPERATIONS.md)). Default: nobody."""
+
 
 def markdown_table() -> str:
     """The table of variables in README.md: one row per field, its docstring as the meaning."""

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from gee_core.errors import InputError
+from pipelines.project.changes import parse_changes
 
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
@@ -27,7 +28,7 @@ def run_command(
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
     from pipelines.runtime.process_tree import exit_on_sigterm
-    from pipelines.runtime.progress import progress_bar
+    from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
     from pipelines.studies.display import Display
     from pipelines.studies.plan import Request
@@ -39,10 +40,10 @@ def run_command(
     if data is not None and isinstance(context.obj, Path) and not Path(data).is_absolute():
         data = os.path.relpath(context.obj / data)  # relative to the folder in which the command was given
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
-    messages = Console(stderr=True, markup=False)
+    messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
-        with progress_bar(messages) as bar:
-            tables = run_study(request, jobs, force, Display(bar))
+        with Bars(messages) as bar, lines(steps, messages):
+            tables = run_study(request, jobs, force, Display(bar, steps))
     except KeyboardInterrupt:
         messages.print("gee: interrupted; the same command continues where it stopped", highlight=False)
         raise typer.Exit(130) from None
@@ -94,19 +95,3 @@ def parse_only(choices: list[str]) -> dict[str, set[str]]:
             raise InputError(f"--only {choice}", "write COLUMN=LABEL, for instance network=ResNet-19")
         labels.setdefault(column.strip(), set()).add(label.strip())
     return labels
-
-
-def parse_changes(changes: list[str]) -> dict[str, Any]:
-    """Parse ``section.key=value`` strings into values by key; the values are YAML."""
-    from pipelines.project.safe_yaml import parse_yaml
-
-    values = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals or "." not in key:
-            raise InputError(f"--set {change}", "write section.key=value, for instance train.epochs=5")
-        try:
-            values[key.strip()] = parse_yaml(text)
-        except ValueError:
-            raise InputError(f"--set {change}: {text!r} is not a YAML value") from None
-    return values

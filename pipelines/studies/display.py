@@ -1,34 +1,40 @@
-"""Shows the progress of a study: a line for every finished cell, and on a terminal bars for the cells that run."""
+"""Shows the progress of a study: a line for every finished cell; the cells that run, on a terminal as bars, else in `Steps`."""
 
 import time
 
-from rich.progress import Progress, TaskID
+from rich.progress import TaskID
 
+from pipelines.runtime.progress import Bars, Steps
 from pipelines.studies.plan import Cell
 from pipelines.studies.study import Watch
 
 
 class Display(Watch):
-    """Prints to the console of ``bar``, and shows the study and every running cell in it."""
+    """Prints to the console of ``bar``, shows the study and every running cell in it, and counts the cells in ``steps``."""
 
-    def __init__(self, bar: Progress):
-        self._bar = bar
-        self._study = bar.add_task("cells", total=None, note="")
+    def __init__(self, bar: Bars, steps: Steps):
+        self._bar, self._steps = bar, steps
+        bar.add_task(steps.description, total=None, note="", steps=steps)
         self._running: dict[str, tuple[TaskID, float]] = {}
+        self._notes: dict[str, str] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
         distinct = len({cell.key for cell in cells})
         at_once = f"{jobs} at once" if jobs else "one on each worker of GEE_DASK"
         self._print(f"{distinct} cells, {distinct - len(missing)} of them done; {len(missing)} to run, {at_once}")
-        self._bar.update(self._study, total=len(missing))
+        self._steps.at(0, total=len(missing))
 
     def note(self, cell: Cell, note: str) -> None:
         if cell.key not in self._running:
             self._running[cell.key] = self._bar.add_task(f"  {cell.name}", total=None, note=note), time.monotonic()
         self._bar.update(self._running[cell.key][0], note=note)
+        self._notes[cell.key] = f"{cell.name}: {note}"
+        self._note()
 
     def done(self, cell: Cell, result: dict) -> None:
-        self._bar.update(self._study, advance=1)
+        self._steps()
+        self._notes.pop(cell.key, None)
+        self._note()
         seconds = 0.0
         if cell.key in self._running:
             task, start = self._running.pop(cell.key)
@@ -37,8 +43,11 @@ class Display(Watch):
         outcome = result["status"]
         if outcome == "ok":
             outcome = f"test accuracy {result['metrics'].get('test_accuracy', float('nan')):.2%}"
-        study = self._bar.tasks[0]
-        self._print(f"{study.completed:.0f}/{study.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
+        self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
+
+    def _note(self) -> None:
+        if not self._bar.console.is_terminal:  # there each running cell has a bar
+            self._steps.note = "; ".join(self._notes.values())
 
     def _print(self, line: str) -> None:
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import load_start
-from pipelines.project.params import DOWNLOADED, check_params
+from pipelines.project.params import DOWNLOADED, check_params, overridden
 from pipelines.project.presets import preset_names, preset_text
 from pipelines.project.safe_yaml import parse_yaml
 from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
@@ -98,8 +98,8 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     varied = {key for option in [*itertools.chain(*study.grid.values()), *study.cells] for key in option.set}
     if clash := varied & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    base = _overridden(base, study.set | study.presets.get(preset, {}), str(file))
-    base = _overridden(base, request.overrides, "--set")
+    base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
+    base = overridden(base, request.overrides, "--set")
     cells = [cell for options in _combinations(study) for cell in _cells(study, base, options, n_seeds, str(file))]
     cells = _only(cells, request.only)
     cells += _analysis_cells(study, base, n_seeds, str(file))
@@ -141,7 +141,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
                 changes["network.width"] = narrowed_width(params.network.name, *size, wanted, block=params.network.block)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
-        params = Params.model_validate(_overridden(params.model_dump(), changes, cell.name))
+        params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))
     key = cell_key(params, meta, cell.stages, cell.candidate)
     return replace(cell, params=params, prepared=prepared, full_parameters=full, key=key)
 
@@ -163,19 +163,19 @@ def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> 
     source = f"{file}, {in_words(labels)}"
     values, genes, control, times = base, None, None, 1
     for _, option in options:
-        values = _overridden(values, option.set, source)
+        values = overridden(values, option.set, source)
         genes, control = option.paper_genes or genes, option.control or control
         times *= option.times_proxy_epochs or 1
     if genes is not None and isinstance(width := values["network"]["width"], int | float):
-        values = _overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
+        values = overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
-        values = _overridden(values, {"evolve.proxy_epochs": epochs}, source)
+        values = overridden(values, {"evolve.proxy_epochs": epochs}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
     first = _whole_number(values, "base", "seed", source)
     for seed in range(first, first + n_seeds):
-        params = check_params(_overridden(values, {"base.seed": seed}, source), source)
+        params = check_params(overridden(values, {"base.seed": seed}, source), source)
         yield Cell("grid", labels, params, tuple(study.stages), control=control)
 
 
@@ -183,7 +183,7 @@ def _analysis_cells(study: Study, base: dict, n_seeds: int, file: str) -> Iterab
     if study.analysis is None:
         return
     analysis, source = study.analysis, f"{file}, analysis"
-    base = _overridden(base, analysis.set, source)
+    base = overridden(base, analysis.set, source)
     sample = {"evolve.variant": "ste", "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
@@ -199,17 +199,6 @@ def _whole_number(values: dict, section: str, key: str, source: str) -> int:
     if type(value) is not int:
         raise InputError(f"{source}: {section}.{key} = {value!r}", "must be a whole number")
     return value
-
-
-def _overridden(values: dict, overrides: Overrides, source: str) -> dict:
-    """A copy of ``values`` with the values of ``overrides``; `check_params` refuses unknown keys."""
-    changed = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
-    for key, value in overrides.items():
-        section, dot, name = key.partition(".")
-        if not dot or not isinstance(changed.get(section), dict):
-            raise InputError(f"{source}: {key} = {value!r}: no such key", "write section.key, with a section of params.yaml")
-        changed[section][name] = value
-    return changed
 
 
 def _check_files(cell: Cell, file: Path) -> None:

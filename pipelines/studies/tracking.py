@@ -2,7 +2,8 @@
 
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
-from pipelines.tracking.tracker import MlflowTracker, NullTracker, finite_metrics, texts, tracking_is_off
+from pipelines.tracking.tracker import MlflowTracker, NullTracker, tracking_is_off
+from pipelines.tracking.values import finite_metrics, texts
 
 
 def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker | NullStudyTracker":

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.project.paths import find_project
 from pipelines.tracking.pipeline_run import tracking_home
-from pipelines.tracking.redact import URI, redact
+from pipelines.tracking.redact import URI, bare, redact
 
 SQLITE = "sqlite:///"
 
@@ -30,6 +30,31 @@ REFUSALS = {
     "RESOURCE_DOES_NOT_EXIST",
 }
 """Error codes of a store for which a retry would fail again."""
+
+LONGEST_PARAM, LONGEST_TAG = 6000, 8000
+"""Characters that a store keeps of a value."""
+
+NOTE = "mlflow.note.content"
+"""Tag: the description of a run or an experiment, as Markdown."""
+
+DESCRIPTION = """\
+One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Type into the search field:
+
+| filter | runs |
+|---|---|
+| `tags."gee.level" = 'pipeline'` | executions, with parameters, results and the model |
+| `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'` for one of them |
+| `tags."gee.level" = 'candidate'` | candidates; `metrics.fitness` (lower is better), one column per gene |
+| `tags."gee.winner" = 'true'` | the candidates that won |
+| `tags."gee.level" = 'study'`, `'cell'` | studies and their cells |
+
+Candidates of one evolution: `tags."gee.level" = 'candidate' and tags."mlflow.parentRunId" = '<id of the run of evolve>'`. Tick
+them, press *Compare*, then choose *Parallel coordinates*.
+"""
+"""The description of an experiment."""
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", NOTE: DESCRIPTION}
+"""Tags of an experiment: MLflow opens it as one of model training, not of GenAI, and describes it."""
 
 
 def tracking_uri() -> str:
@@ -96,15 +121,38 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError | ValueError | TypeError | LookupError | AttributeError)
 
 
+def find_experiment(client, name: str, uri: str) -> str:
+    """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return client.create_experiment(name, artifact_location(uri), tags=EXPERIMENT_TAGS)
+    for tag in EXPERIMENT_TAGS.keys() - experiment.tags.keys():
+        client.set_experiment_tag(experiment.experiment_id, tag, EXPERIMENT_TAGS[tag])
+    return experiment.experiment_id
+
+
+def page(uri: str, experiment_id: str, run_id: str) -> str:
+    """Address of a run in MLflow's pages; of a store that is no server, where `mlflow server` shows it by default."""
+    server = bare(uri) if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def log_dataset(client, run_id: str, dataset: dict[str, str], context: str) -> None:
+    """Make a data set an input of a run, unless it is one. ``dataset``: the arguments of MLflow's Dataset."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])])
+
+
 def log_batch(
     client, run_id: str, params: dict, metrics: dict[str, float], tags: dict, step: int = 0, timestamp: int = 0
 ) -> None:
-    """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced."""
+    """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced, long values cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    params = [Param(_allowed(key), str(value)) for key, value in params.items()]
+    params = [Param(_allowed(key), str(value)[:LONGEST_PARAM]) for key, value in params.items()]
     metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in metrics.items()]
-    tags = [RunTag(_allowed(key), str(value)) for key, value in tags.items()]
+    tags = [RunTag(_allowed(key), str(value)[:LONGEST_TAG]) for key, value in tags.items()]
     for start in range(0, max(map(len, (params, metrics, tags))), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
         client.log_batch(run_id, metrics[part], params[part], tags[part])

@@ -7,13 +7,16 @@ tags and files replace themselves. So an entry can be written again when it is u
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.model_writer import write_model
 from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
-from pipelines.tracking.pipeline_run import LEVEL, PROCESS
+from pipelines.tracking.pipeline_run import LEVEL, NAME, PROCESS, STAGE, WINNER
 
 STUDY = "gee.study"
 """Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
 
 CELL = "gee.cell"
 """Tag: a cell's key and labels."""
+
+RUN_ID = "{run_id}"
+"""Stands in notes for the id of their run, which is not known when they are written."""
 
 
 class MlflowWriter:
@@ -42,11 +45,16 @@ class MlflowWriter:
         if self._experiment_id is None:
             with self._alone():
                 self._client = mlflow_client.connect(self.uri)
-                self._experiment_id = self._find_experiment()
+                self._experiment_id = mlflow_client.find_experiment(self._client, self._opening["experiment"], self.uri)
         if self.run_id is None:
             self._open()
         if entry["kind"] != "open":
             getattr(self, f"_write_{entry['kind']}")(entry)
+
+    def address(self) -> str | None:
+        """Address of the pipeline's run in MLflow's pages; None while the run is not known."""
+        run_id = self._outbox.ids.get("pipeline")
+        return mlflow_client.page(self.uri, self._experiment_id, run_id) if run_id and self._experiment_id else None
 
     def refuses(self, error: Exception) -> bool:
         """Whether MLflow refuses an entry for good. Before the run exists, no entry is refused: all have to wait."""
@@ -56,7 +64,8 @@ class MlflowWriter:
         opening = self._opening
         run_id = self._open_shared("study" if opening["level"] == "study" else "pipeline")
         if opening["level"] == "stage":
-            run_id = self._run("stage", "stage", opening["stage"], opening, run_id)
+            stage, tags = opening["stage"], opening["tags"] | self._name()
+            run_id = self._run("stage", "stage", f"{stage} · {opening['name']}", opening, run_id, tags | {STAGE: stage})
             self._log(run_id, params=opening["keys"])
         self._outbox.note_id("run", run_id)
         self.run_id = run_id
@@ -79,17 +88,17 @@ class MlflowWriter:
                     self._client.update_run(run_id, status="RUNNING")
                 if is_study:
                     self._client.set_tag(run_id, PROCESS, opening["execution"])
-        if not found or not found[0].data.params:
-            self._log(run_id, params=opening["keys"])
+        known = found[0].data.params if found else {}
+        params = opening["keys"] | opening.get("params", {})
+        if missing := {key: value for key, value in params.items() if key not in known}:
+            self._log(run_id, params=missing)
         self._upload(run_id, opening)
         self._outbox.note_id(level, run_id)
         return run_id
 
-    def _find_experiment(self) -> str:
-        name = self._opening["experiment"]
-        experiment = self._client.get_experiment_by_name(name)
-        location = mlflow_client.artifact_location(self.uri)
-        return experiment.experiment_id if experiment else self._client.create_experiment(name, location)
+    def _name(self) -> dict[str, str]:
+        """The tag that names the pipeline of a run below it."""
+        return {NAME: self._opening["name"]}
 
     def _run(self, key: str, level: str, name: str, entry: dict, parent: str | None, tags: dict | None = None) -> str:
         """Id of the run for ``key`` of this outbox; it is made if there is none."""
@@ -103,7 +112,8 @@ class MlflowWriter:
             if parent:
                 tags["mlflow.parentRunId"] = parent
             found, self._found, doubtful, self._doubtful = self._found, None, self._doubtful, True
-            created = self._client.create_run(self._experiment_id, start_time=entry["time"], tags=tags, run_name=name)
+            start = entry.get("start", entry["time"])
+            created = self._client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
             self._found, self._doubtful = found, doubtful  # it answered, so nothing was made unnoticed
             run_id = created.info.run_id
         else:
@@ -124,22 +134,40 @@ class MlflowWriter:
                 return runs
 
     def _write_log(self, entry: dict) -> None:
-        self._log(self.run_id, entry["params"], entry["metrics"], entry["tags"], entry["step"], entry["time"])
+        self._log(self._target(entry), entry["params"], entry["metrics"], entry["tags"], entry["step"], entry["time"])
 
     def _write_artifact(self, entry: dict) -> None:
-        self._upload(self.run_id, entry, entry["folder"])
+        self._upload(self._target(entry), entry, entry["folder"])
+
+    def _write_note(self, entry: dict) -> None:
+        run_id = self._target(entry)
+        self._client.set_tag(run_id, mlflow_client.NOTE, entry["text"].replace(RUN_ID, run_id)[: mlflow_client.LONGEST_TAG])
+
+    def _write_dataset(self, entry: dict) -> None:
+        for run_id in dict.fromkeys((self.run_id, self._target({"pipeline": True}))):
+            mlflow_client.log_dataset(self._client, run_id, entry["dataset"], entry["context"])
+
+    def _target(self, entry: dict) -> str:
+        """Id of the run that an entry is for: that of the whole pipeline, or the tracker's own."""
+        return self._outbox.ids.get("pipeline", self.run_id) if entry.get("pipeline") else self.run_id
 
     def _write_candidate(self, entry: dict) -> None:
-        run_id = self._run(str(entry["n"]), "candidate", entry["name"], entry, self.run_id, entry["tags"])
+        run_id = self._run(str(entry["n"]), "candidate", entry["name"], entry, self.run_id, entry["tags"] | self._name())
+        ended = entry.get("ended", entry["time"])
         try:
-            self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=entry["time"])
+            self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=ended)
             for file, text in entry["texts"].items():
                 self._client.log_text(run_id, text, file)
         except Exception as error:
             if self.refuses(error):
-                self._client.set_terminated(run_id, entry["end"], entry["time"])
+                self._client.set_terminated(run_id, entry["end"], ended)
             raise
-        self._client.set_terminated(run_id, entry["end"], entry["time"])
+        self._client.set_terminated(run_id, entry["end"], ended)
+
+    def _write_winner(self, entry: dict) -> None:
+        for n in entry["of"]:
+            if run_id := self._outbox.ids.get(str(n)):  # else MLflow refused the candidate
+                self._log(run_id, metrics={"winner": 1.0}, tags={WINNER: "true"}, timestamp=entry["time"])
 
     def _write_cell(self, entry: dict) -> None:
         with self._alone():

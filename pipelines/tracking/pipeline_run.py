@@ -3,20 +3,34 @@
 Stages do not pass its id to each other: any stage finds it by a tag with the process that runs the pipeline, or makes it.
 """
 
+import contextlib
+import getpass
 import os
 from pathlib import Path
 
 import psutil
 
-from pipelines.project.git import git
+from pipelines.project.git import git, git_commit
 from pipelines.project.paths import LOCK, PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
 EXECUTION = "GEE_EXECUTION"
 """Environment variable: the `execution_key` of the flow that a stage belongs to."""
 
+EXPERIMENT = "DVC_EXP_NAME"
+"""Environment variable: the name of the DVC experiment that a stage belongs to."""
+
 LEVEL = "gee.level"
 """Tag: pipeline, stage or candidate; study or cell."""
+
+STAGE = "gee.stage"
+"""Tag: the name of a stage."""
+
+NAME = "gee.pipeline"
+"""Tag of stages and candidates: the name of their pipeline's run."""
+
+WINNER = "gee.winner"
+"""Tag of candidates that won."""
 
 PROCESS = "gee.process"
 """Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
@@ -35,11 +49,45 @@ def execution_key() -> str:
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
 
 
-def pipeline_tags(project: Path) -> dict[str, str]:
-    """Tags of a new pipeline run: the git commit, and the name of the DVC experiment."""
-    commit, experiment = git(project, "rev-parse", "HEAD"), os.environ.get("DVC_EXP_NAME")
-    tags = {"mlflow.source.git.commit": commit, "dvc.experiment": experiment}
+def pipeline_name(keys: dict) -> str:
+    """Name of a pipeline run: data set, network, genes and variant among its ``keys``, and the DVC experiment."""
+    genes = "plain" if keys.get("n_genes") is None else f"g={keys['n_genes']} {keys.get('variant', '')}"
+    name = f"{keys.get('dataset')} {keys.get('network')} {genes}".rstrip()
+    experiment = os.environ.get(EXPERIMENT)
+    return f"{name} · {experiment}" if experiment else name
+
+
+def origin_tags(project: Path) -> dict[str, str]:
+    """Tags of a new run: who started it and by which command, the git commit, the name of the DVC experiment.
+
+    ``gee.commit`` says as `git_commit` does whether other files than those of a run differ from the commit.
+    """
+    tags = {
+        "mlflow.user": _user(),
+        "mlflow.source.name": _command(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": git(project, "rev-parse", "HEAD"),
+        "gee.commit": git_commit(project),
+        "dvc.experiment": os.environ.get(EXPERIMENT),
+    }
     return {tag: value for tag, value in tags.items() if value}
+
+
+def _user() -> str | None:
+    with contextlib.suppress(OSError, KeyError):  # a container's user need not have a name
+        return getpass.getuser()
+    return None
+
+
+def _command() -> str | None:
+    """The command of the process that runs the pipeline, such as ``dvc repro``; None if it has ended."""
+    try:
+        words = psutil.Process(int(execution_key().rsplit("/", 2)[1])).cmdline()
+    except psutil.Error:
+        return None
+    if words and Path(words[0]).name.startswith("python"):
+        words = words[2:] if words[1:2] == ["-m"] else words[1:]
+    return " ".join([Path(words[0]).name, *words[1:]])[:500] if words else None
 
 
 def versions(project: Path) -> list[Path]:

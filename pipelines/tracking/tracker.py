@@ -5,8 +5,8 @@ No error of MLflow or of the disk reaches the stage, and only at its end does th
 """
 
 import logging
-import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,18 +14,25 @@ import numpy as np
 import psutil
 
 from gee_core.config import Params
+from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
+from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.redact import bare, redact
+from pipelines.tracking.system_metrics import SystemMetrics
+from pipelines.tracking.values import finite_metrics, flattened, texts
 
 log = logging.getLogger("pipelines.tracking")
+
+WATCHED = ("evolve", "train")
+"""Stages that last: the load of the machine is logged while they work."""
 
 
 class Tracker(Protocol):
@@ -43,11 +50,34 @@ class Tracker(Protocol):
     def artifact(self, path: Path, folder: str = "") -> None:
         """Upload a file in its present state into ``folder``."""
 
-    def candidate(self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str]) -> None:
+    def candidate(
+        self,
+        params: dict,
+        metrics: dict,
+        name: str,
+        status: str,
+        artifacts: dict[str, str],
+        times: tuple[float, float] | None = None,
+    ) -> None:
         """Log a finished run below the stage's; it counts as failed unless ``status`` is ``ok``.
 
-        ``artifacts`` maps file names to text.
+        ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970, by default now.
         """
+
+    def winner(self, names: Iterable[str]) -> None:
+        """Mark candidates that were logged before, under these names, as those that won."""
+
+    def dataset(self, meta: Meta, context: str) -> None:
+        """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
+
+    def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
+        """Log what a whole pipeline arrived at, on the run of the pipeline.
+
+        ``note``: its description, as Markdown, in which ``RUN_ID`` stands for the run's id. ``files`` maps paths to folders.
+        """
+
+    def address(self) -> str | None:
+        """The page of the pipeline's run in MLflow; None while the run is not there. It is known after `close` too."""
 
     def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
         """Log an ONNX model; ``register`` makes it the newest version of ``name`` with the alias ``champion``.
@@ -68,7 +98,7 @@ class NullTracker:
     def _nothing(self, *_args, **_kwargs) -> None:
         pass
 
-    params = metrics = tags = artifact = candidate = model = close = _nothing
+    params = metrics = tags = artifact = candidate = winner = dataset = result = address = model = close = _nothing
 
 
 class MlflowTracker:
@@ -77,25 +107,28 @@ class MlflowTracker:
     Args:
         stage: its name; None for the run of a whole pipeline execution.
         keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names.
-        opening: replaces values of the first entry, for other kinds of runs.
+        opening: replaces values of the first entry, for other kinds of runs; ``params`` are further parameters of the
+            pipeline's run.
     """
 
     def __init__(self, stage: str | None, keys: dict, **opening):
-        self._stage, self._warned = stage, False
+        self._stage, self._warned, self._watch = stage, False, None
+        self._candidates: dict[str, int] = {}
         level = opening.get("level") or ("pipeline" if stage is None else "stage")
         self._outbox = Outbox.new(outbox_root(), stage or level)
         project = find_project()
         values = {
             "level": level,
             "stage": stage,
-            "name": f"{keys.get('dataset')} {keys.get('network')} g={keys.get('n_genes')}",
+            "name": pipeline_run.pipeline_name(keys),
             "keys": texts(keys),
+            "params": {},
             "store": bare(tracking_uri()),
             "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
             "process": process_key(psutil.Process()),
             "execution": pipeline_run.execution_key(),
             "in_flow": pipeline_run.EXECUTION in os.environ,
-            "tags": pipeline_run.pipeline_tags(project),
+            "tags": pipeline_run.origin_tags(project),
             "files": self._kept(pipeline_run.versions(project)),
         }
         first = self._entry("open", **(values | opening))
@@ -120,9 +153,17 @@ class MlflowTracker:
         if kept := self._kept([path]):
             self._add("artifact", files=kept, folder=folder)
 
-    def candidate(self, params: dict, metrics: dict, name: str, status: str, artifacts: dict[str, str]) -> None:
+    def candidate(
+        self,
+        params: dict,
+        metrics: dict,
+        name: str,
+        status: str,
+        artifacts: dict[str, str],
+        times: tuple[float, float] | None = None,
+    ) -> None:
         finite, tags = finite_metrics(metrics)
-        self._add(
+        entry = self._add(
             "candidate",
             name=name,
             params=texts({**params, "status": status}),
@@ -130,7 +171,30 @@ class MlflowTracker:
             tags=tags | {"status": status},
             texts=artifacts,
             end="FINISHED" if status == "ok" else "FAILED",
+            **(dict(zip(("start", "ended"), (round(1000 * time) for time in times), strict=True)) if times else {}),
         )
+        self._candidates[name] = entry["n"]
+
+    def winner(self, names: Iterable[str]) -> None:
+        self._add("winner", of=[self._candidates[name] for name in names])
+
+    def dataset(self, meta: Meta, context: str) -> None:
+        self._add("dataset", dataset=describe_dataset(meta), context=context)
+
+    def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
+        finite, lost = finite_metrics(metrics)
+        self._log(metrics=finite, tags=texts(tags) | lost, pipeline=True)
+        self._add("note", text=note, pipeline=True)
+        for path, folder in files.items():
+            if kept := self._kept([path]):
+                self._add("artifact", files=kept, folder=folder, pipeline=True)
+
+    def address(self) -> str | None:
+        return self._writer.address()
+
+    def watch(self) -> None:
+        """Log the machine's load until the tracker is closed."""
+        self._watch = SystemMetrics(self.metrics)
 
     def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
         if kept := self._kept([onnx_path]):
@@ -140,6 +204,8 @@ class MlflowTracker:
             self._add("model", files=kept, inputs=inputs, outputs=outputs, name=name, register=register)
 
     def close(self, status: str = "FINISHED") -> None:
+        if self._watch:
+            self._watch.stop()
         versions = pipeline_run.versions(find_project()) if self._stage else []
         self._add("close", status=status, files=self._kept(versions))
         self._delivery.wait(PATIENCE if status == "KILLED" else LIMIT)
@@ -153,8 +219,10 @@ class MlflowTracker:
         elif not self._outbox.refused:
             self._outbox.remove()
 
-    def _add(self, kind: str, **values) -> None:
-        self._delivery.put(self._entry(kind, **values))
+    def _add(self, kind: str, **values) -> dict:
+        entry = self._entry(kind, **values)
+        self._delivery.put(entry)
+        return entry
 
     def _entry(self, kind: str, **values) -> dict:
         entry = self._outbox.entry(kind, **values)
@@ -188,8 +256,12 @@ def tracking_is_off() -> bool:
     return Settings.read().tracking == "off"
 
 
-def open_tracker(stage: str | None, params: Params) -> Tracker:
-    """The tracker of ``stage``, or with None of a whole pipeline execution; with GEE_TRACKING=off a `NullTracker`."""
+def open_tracker(stage: str | None, params: Params, **opening) -> Tracker:
+    """The tracker of ``stage``, or with None of a whole pipeline execution; with GEE_TRACKING=off a `NullTracker`.
+
+    The one of a whole execution may be opened at its end: it then ends the run that the stages have made. ``opening``
+    replaces values of its first entry.
+    """
     if tracking_is_off():
         return NullTracker()
     network = params.network
@@ -201,16 +273,7 @@ def open_tracker(stage: str | None, params: Params) -> Tracker:
         "width": network.width,
         "seed": params.base.seed,
     }
-    return MlflowTracker(stage, keys)
-
-
-def texts(values: dict) -> dict[str, str]:
-    """``values`` as strings, as MLflow stores parameters and tags."""
-    return {key: str(value) for key, value in values.items()}
-
-
-def finite_metrics(metrics: dict) -> tuple[dict[str, float], dict[str, str]]:
-    """The finite metrics, and a tag that names the others: the store would keep NaN as 0."""
-    finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
-    lost = [name for name in metrics if name not in finite]
-    return finite, {"not_finite": ", ".join(lost)} if lost else {}
+    tracker = MlflowTracker(stage, keys, params=texts(flattened(params.model_dump())), **opening)
+    if stage in WATCHED:
+        tracker.watch()
+    return tracker

@@ -106,7 +106,7 @@ class HereAndNow:
     """Generation and index of what was scored, by all of them."""
     score = staticmethod(score)
 
-    def __init__(self, task):
+    def __init__(self, task, on_part=None):
         self.task = task
 
     def __enter__(self):

@@ -10,6 +10,7 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from pipelines import prepare
+from pipelines.runtime.progress import Steps
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def test_bad_images_leave_no_output(tmp_path, folder):
 
 def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monkeypatch):
     cfg = config(dataset="folder", path=folder, max_train_images=None)
-    seen = {"advanced": 0}
+    seen = {}
 
     class FakeStage:
         params = SimpleNamespace(prepare=cfg)
@@ -95,10 +96,8 @@ def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monk
 
         @contextmanager
         def progress(self, description, total):
-            def advance(n=1, note=""):
-                seen["advanced"] += n
-
-            yield advance
+            seen["steps"] = Steps(description, total)
+            yield seen["steps"]
 
     @contextmanager
     def fake_stage(name):
@@ -110,5 +109,5 @@ def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monk
     prepare.main()
     assert seen["params"] == cfg.model_dump()
     assert seen["metrics"] == {"n_train": 20, "n_test": 4, "n_holdout": 4}
-    assert seen["advanced"] == 24
+    assert (seen["steps"].done, seen["steps"].total) == (24, 24)
     assert load_prepared(tmp_path / "prepared").meta.class_names == ("cat", "dog")

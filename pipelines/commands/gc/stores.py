@@ -67,7 +67,7 @@ def prefect_leftovers(project: Path, days: float) -> list[Leftover]:
     """Flow runs that ended more than ``days`` days ago, and equally old files in Prefect's storage."""
     if not os.environ.get("PREFECT_API_URL") and not (project / ".prefect/prefect.db").is_file():
         return []
-    from pipelines.orchestration.flow import delete_flow_runs, old_flow_runs
+    from pipelines.orchestration.server import delete_flow_runs, old_flow_runs
 
     found = []
     if ids := old_flow_runs(days):

@@ -21,6 +21,7 @@ from pipelines import evolve
 from pipelines.engines import candidates as workers
 from pipelines.engines import process_pool as processes
 from pipelines.engines.candidates import Workers, score_here, worker_count
+from pipelines.engines.serial import Serial
 
 
 @pytest.fixture
@@ -54,31 +55,56 @@ def test_serial_scoring_gives_the_same_scores_in_the_order_given(task):
     assert all(seconds > 0 for _, _, seconds in found)
 
 
-def by_seed(task, candidate):
+@pytest.mark.parametrize("halving", [None, 2])
+def test_a_running_candidate_tells_how_much_of_its_training_is_done(halving, task, monkeypatch):
+    monkeypatch.setattr(workers, "TELL_SECONDS", 0)
+    task = replace(task, evolve=task.evolve.model_copy(update={"proxy_epochs": 2, "halving": halving}))
+    wanted = [replace(candidate, seed=7, epochs=halving and 2) for candidate in candidates(2)]
+    told = []
+    with Workers(task, Serial(), lambda candidate, part: told.append((candidate, part))) as serial:
+        found = [score for _, score, _ in serial.score_all(wanted)]
+    assert found == [score(task, candidate) for candidate in wanted]
+    parts = [1 / 6, 2 / 6, 4 / 6, 5 / 6]  # three steps in an epoch, the last of which is in its result
+    assert told == [(candidate, pytest.approx(part)) for candidate in wanted for part in parts]
+
+
+def test_notes_of_worker_processes_arrive(score_by, task):
+    def tells(task, candidate, tell):
+        tell((candidate.place, candidate.index / 4))
+        return by_seed(task, candidate, tell)
+
+    told = []
+    score_by(tells)
+    with Workers(task, on_part=lambda candidate, part: told.append((candidate.index, part))) as pool:
+        list(pool.score_all(candidates(3)))
+    assert sorted(told) == [(0, 0.0), (1, 0.25), (2, 0.5)]
+
+
+def by_seed(task, candidate, tell):
     return Score(candidate.seed, 0.0, 0.0, 0.0, 0.0, 0.0), float(os.getpid())
 
 
-def dies_always_at_2(task, candidate):
+def dies_always_at_2(task, candidate, tell):
     if candidate.index == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.05)
-    return by_seed(task, candidate)
+    return by_seed(task, candidate, tell)
 
 
-def dies_once(task, candidate):
+def dies_once(task, candidate, tell):
     mark = Path(os.environ["GEE_TEST_MARK"])
     if candidate.index == 1 and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return by_seed(task, candidate)
+    return by_seed(task, candidate, tell)
 
 
-def sleeps(task, candidate):
+def sleeps(task, candidate, tell):
     Path(f"{os.environ['GEE_TEST_MARK']}{candidate.index}").touch()
     time.sleep(60)
 
 
-def finds_no_images(task, candidate):
+def finds_no_images(task, candidate, tell):
     raise InputError("data/prepared: not found")
 
 

@@ -159,7 +159,7 @@ def test_a_start_that_is_no_use_is_one_message_before_any_candidate(what, in_pro
     text, reason = BAD[what]
     in_project(evolve={"start": str(start)})
     start.unlink() if text is None else start.write_text(text)
-    monkeypatch.setattr(evolve, "Workers", lambda task: pytest.fail("a candidate was scored"))
+    monkeypatch.setattr(evolve, "Workers", lambda task, on_part: pytest.fail("a candidate was scored"))
     with pytest.raises(SystemExit) as caught:
         evolve.main()
     assert caught.value.code == 2

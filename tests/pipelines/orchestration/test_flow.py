@@ -1,33 +1,21 @@
-import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from uuid import uuid4
 
 import psutil
 import pytest
-from prefect.exceptions import ObjectNotFound
-from prefect.states import Completed, Running
 
 from gee_core.errors import InputError
-from pipelines.orchestration.crashed_flows import TAG
-from pipelines.orchestration.flow import (
-    delete_flow_runs,
-    old_flow_runs,
-    outcome,
-    run_flow,
-    serve_flow,
-    settle_abandoned,
-    stage_dependencies,
-)
-from pipelines.runtime.process_tree import process_key
+from pipelines.orchestration.dvc_tasks import stage_dependencies
+from pipelines.orchestration.flow import run_flow
+from pipelines.orchestration.serve import serve_flows
+from pipelines.orchestration.server import old_flow_runs
 
 ROOT = Path(__file__).resolve().parents[3]
 DVC_YAML = """
@@ -72,18 +60,6 @@ def test_the_graph_is_dvcs_with_dependencies_first(project):
     assert all(order.index(needed) < order.index(stage) for stage in order for needed in dependencies[stage])
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Running stage 'train':\n> python -m pipelines.train\nUpdating lock file 'dvc.lock'\n", "ran"),
-        ("Stage 'train' is cached - skipping run, checking out outputs\n", "cached"),
-        ("Stage 'train' didn't change, skipping\nData and pipelines are up to date.\n", "skipped"),
-    ],
-)
-def test_what_became_of_a_stage_is_read_from_dvcs_words(text, expected):
-    assert outcome(text) == expected
-
-
 def test_a_broken_dvc_yaml_is_one_message_before_anything_starts(project):
     (project / "dvc.yaml").write_text("stages: {first: {outs: [a]}}")
     with pytest.raises(InputError, match=r"dvc\.yaml") as caught:
@@ -91,17 +67,29 @@ def test_a_broken_dvc_yaml_is_one_message_before_anything_starts(project):
     assert "\n" not in str(caught.value)
 
 
-def test_a_cron_that_is_none_is_named():
-    with pytest.raises(InputError, match=r'--cron "0 25 \* \* \*"'):
-        serve_flow("0 25 * * *")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cron": "0 25 * * *"}, '--cron "0 25 * * *": not a cron schedule'),
+        ({"study_cron": "weekly"}, '--study-cron "weekly": not a cron schedule'),
+        ({"timezone": "Europe/Bonn"}, "--timezone Europe/Bonn: no such time zone"),
+        ({"timezone": "../etc"}, "--timezone ../etc: no such time zone"),
+        ({"studies": ["ablation", "nothing"]}, "unknown study 'nothing'"),
+    ],
+    ids=str,
+)
+def test_a_bad_schedule_is_named(arguments, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=re.escape(message)):
+        serve_flows(**{"cron": "0 2 * * *"} | arguments)
 
 
 def test_a_schedule_without_a_server_says_how_to_start_one():
     with pytest.raises(InputError, match=r"PREFECT_API_URL: not set.*prefect server start"):
-        serve_flow("0 2 * * *")
+        serve_flows("0 2 * * *")
 
 
-@pytest.mark.parametrize("needs_it", [lambda: serve_flow("0 2 * * *"), run_flow, lambda: old_flow_runs(30)])
+@pytest.mark.parametrize("needs_it", [lambda: serve_flows("0 2 * * *"), run_flow, lambda: old_flow_runs(30)])
 def test_a_server_that_is_away_is_named_by_its_address(needs_it, project):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -110,81 +98,6 @@ def test_a_server_that_is_away_is_named_by_its_address(needs_it, project):
         pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/api: no Prefect server"),
     ):
         needs_it()
-
-
-class Prefect:
-    """A server's flow runs and task runs, by id; `get_client` gives it."""
-
-    def __init__(self, flow_runs: dict, task_runs: dict | None = None):
-        self.flow_runs, self.task_runs, self.page = flow_runs, task_runs or {}, 2
-
-    def __call__(self, sync_client):
-        return contextlib.nullcontext(self)
-
-    def read_flow_runs(self, flow_filter, flow_run_filter, offset=0):
-        assert flow_filter.name.any_ == ["gee"]
-        self.asked = flow_run_filter
-        return list(self.flow_runs.values())[offset:][: self.page]
-
-    def read_task_runs(self, flow_run_filter):
-        return [run for run in self.task_runs.values() if run.flow_run_id in flow_run_filter.id.any_]
-
-    def set_flow_run_state(self, run_id, state, force):
-        self.flow_runs[run_id].state = state
-
-    def set_task_run_state(self, run_id, state, force):
-        self.task_runs[run_id].state = state
-
-    def delete_flow_run(self, run_id):
-        if run_id not in self.flow_runs:
-            raise ObjectNotFound(None)
-        del self.flow_runs[run_id]
-
-
-@pytest.fixture
-def prefect(monkeypatch):
-    def make(*arguments) -> Prefect:
-        server = Prefect(*arguments)
-        monkeypatch.setattr("pipelines.orchestration.flow.get_client", server)
-        monkeypatch.setattr("pipelines.orchestration.flow.end_orphaned_servers", lambda home: [17])
-        return server
-
-    return make
-
-
-def test_runs_whose_process_is_gone_are_crashed_with_their_tasks_and_no_others(prefect):
-    here = process_key(psutil.Process())
-    keys = {uuid4(): here.rsplit("/", 2)[0] + "/999999999/1", uuid4(): here}
-    gone, alive = keys
-    runs = {k: SimpleNamespace(id=k, name=f"run-{k}", tags=[TAG + key], state=Running()) for k, key in keys.items()}
-    tasks = {(run, kind): SimpleNamespace(flow_run_id=run, state=kind()) for run in runs for kind in (Running, Completed)}
-    for key, task_run in tasks.items():
-        task_run.id = key
-    server, heard = prefect(runs, tasks), []
-    settle_abandoned(heard.append)
-    assert [str(kind.value) for kind in server.asked.state.type.any_] == ["RUNNING", "PENDING", "CANCELLING"]
-    assert {run: server.flow_runs[run].state.type.value for run in runs} == {gone: "CRASHED", alive: "RUNNING"}
-    assert "its process 999999999 on " in server.flow_runs[gone].state.message
-    ends = {key: task_run.state.type.value for key, task_run in server.task_runs.items()}
-    assert ends == {
-        (gone, Running): "CRASHED",
-        (gone, Completed): "COMPLETED",
-        (alive, Running): "RUNNING",
-        (alive, Completed): "COMPLETED",
-    }
-    assert heard[0] == "ended the server 17, left behind by a flow that was killed"
-    assert heard[1].startswith(f"flow run run-{gone} is set to CRASHED: its process ")
-    assert len(heard) == 2
-
-
-def test_old_flow_runs_are_found_page_by_page_and_deleted(prefect):
-    ids = [uuid4() for _ in range(5)]
-    server = prefect({run_id: SimpleNamespace(id=run_id) for run_id in ids})
-    assert old_flow_runs(30) == ids
-    age = datetime.now(UTC) - server.asked.end_time.before_
-    assert timedelta(days=30) <= age < timedelta(days=30, minutes=5)
-    delete_flow_runs([uuid4(), *ids[1:]])  # one that is gone already is no trouble
-    assert list(server.flow_runs) == ids[:1]
 
 
 def flow_process(project: Path) -> subprocess.Popen:

@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 
 from gee_core.errors import InputError
 from pipelines import cli
+from pipelines.project.changes import parse_changes
 from pipelines.studies import study
-from pipelines.studies.cli import parse_changes
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
 

@@ -10,11 +10,32 @@ from types import SimpleNamespace as Values
 
 import pytest
 
+from gee_core.data.prepared import Meta
 from pipelines.tracking import delivery
+from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.tracker import MlflowTracker
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
+PIPELINE = "digits vgg16 g=6 ste"
 GONE = "{host}/4194303/1"
+ENTRIES = 14
+"""Number of entries of the small stage that `stage` tracks."""
+
+META = Meta(
+    dataset="digits",
+    source="scikit-learn digits",
+    class_names=("a", "b"),
+    num_classes=2,
+    in_channels=1,
+    image_size=8,
+    mean=(0.3,),
+    std=(0.38,),
+    n_train=64,
+    n_test=24,
+    n_holdout=16,
+    stream=False,
+    sha256=dict.fromkeys(["train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy", "holdout.npy"], "0"),
+)
 
 
 class FakeClient:
@@ -26,7 +47,7 @@ class FakeClient:
 
     def __init__(self):
         self.runs: dict[str, Values] = {}
-        self.experiments: dict[str, str] = {}
+        self.experiments: dict[str, Values] = {}
         self.calls: list[str] = []
         self.is_down = False
         self.lose, self.drop, self.late = set(), set(), set()
@@ -61,16 +82,22 @@ class FakeClient:
         return call
 
     def do_get_experiment_by_name(self, name):
-        return Values(experiment_id=self.experiments[name]) if name in self.experiments else None
+        return self.experiments.get(name)
 
-    def do_create_experiment(self, name, artifact_location):
-        self.experiments[name] = str(len(self.experiments))
-        return self.experiments[name]
+    def do_create_experiment(self, name, artifact_location, tags):
+        if name in self.experiments:
+            raise ValueError("there is one")
+        self.experiments[name] = Values(experiment_id=str(len(self.experiments)), tags=dict(tags))
+        return self.experiments[name].experiment_id
+
+    def do_set_experiment_tag(self, experiment_id, key, value):
+        next(found for found in self.experiments.values() if found.experiment_id == experiment_id).tags[key] = value
 
     def do_create_run(self, experiment_id, start_time, tags, run_name):
         run_id = f"run{len(self.runs)}"
         info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start=start_time, end=None)
-        self.runs[run_id] = Values(info=info, data=Values(params={}, tags=dict(tags)), points=set(), files={})
+        data = Values(params={}, tags=dict(tags))
+        self.runs[run_id] = Values(info=info, data=data, points=set(), files={}, inputs=set())
         return self.runs[run_id]
 
     def do_search_runs(self, experiments, query, max_results=1000, page_token=None):
@@ -105,6 +132,9 @@ class FakeClient:
         run.data.tags.update({tag.key: tag.value for tag in tags})
         run.points |= {(metric.key, metric.step, metric.timestamp, metric.value) for metric in metrics}
 
+    def do_log_inputs(self, run_id, datasets):
+        self.runs[run_id].inputs |= {(found.dataset.name, found.dataset.digest) for found in datasets}
+
     def do_log_text(self, run_id, text, file):
         self.runs[run_id].files[file] = text
 
@@ -114,15 +144,18 @@ class FakeClient:
     def state(self) -> list:
         """All that people see of it, without what a run is called inside."""
         names = {run_id: run.info.run_name for run_id, run in self.runs.items()}
-        inside = {"gee.entry", "gee.process"}
+        inside = {"gee.entry", "gee.process", "mlflow.source.name"}  # the last is not known of a process that is gone
         return sorted(
             [
                 run.info.run_name,
                 run.info.status,
                 sorted(run.data.params.items()),
-                sorted((k, names.get(v, v)) for k, v in run.data.tags.items() if k not in inside),
+                sorted(
+                    (k, names.get(v, v.replace(run.info.run_id, "id"))) for k, v in run.data.tags.items() if k not in inside
+                ),
                 sorted((name, step, value) for name, step, _, value in run.points),
                 sorted(run.files.items()),
+                sorted(run.inputs),
             ]
             for run in self.runs.values()
         )
@@ -171,13 +204,16 @@ def stage(folder):
     """Tracks a small stage: opens a tracker, tells it a bit of everything but a model, closes it."""
 
     def track(status: str = "FINISHED") -> MlflowTracker:
-        tracker = MlflowTracker("evolve", KEYS)
+        tracker = MlflowTracker("evolve", KEYS, params={f"section.key{i}": str(i) for i in range(110)})
+        tracker.dataset(META, "training")
         tracker.params({"variant": "ste"})
         for step in range(2):
             tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"})
             tracker.metrics({"best": 1.0 - step}, step=step)
         tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"})
+        tracker.winner(["cand0", "cand1"])
         tracker.artifact(folder / "plot.svg", "plots")
+        tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "plot.svg": "figures"})
         tracker.close(status)
         return tracker
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.tracking import delivery
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import wait_open
+from tests.pipelines.tracking.conftest import ENTRIES, PIPELINE, wait_open
 
 
 def outboxes(folder: Path) -> list[Path]:
@@ -24,7 +24,7 @@ def expected(client, stage):
 
 def test_a_run_that_went_well_leaves_nothing_behind(client, stage, folder):
     stage()
-    names = ["cand0", "cand1", "cand2", "digits vgg16 g=6", "evolve"]
+    names = ["cand0", "cand1", "cand2", PIPELINE, f"evolve · {PIPELINE}"]
     assert [run[:2] for run in client.state()] == [[n, "FAILED" if n == "cand2" else "FINISHED"] for n in names]
     assert outboxes(folder) == []
 
@@ -35,7 +35,7 @@ def test_no_call_waits_for_a_server_that_hangs_and_the_end_says_what_waits_and_w
         stage()  # returns, though no call has been answered
     client.is_free.set()
     (record,) = caplog.records
-    assert "9 entries are not written yet" in record.message
+    assert f"{ENTRIES} entries are not written yet" in record.message
     assert "`gee track replay` writes them" in record.message
     assert str(outboxes(folder)[0]) in record.message
 
@@ -45,7 +45,7 @@ def test_a_server_that_is_down_costs_one_warning_with_its_reason(client, stage, 
     with caplog.at_level(logging.WARNING):
         stage()
     (record,) = caplog.records
-    assert "9 entries" in record.message and "no route" in record.message
+    assert f"{ENTRIES} entries" in record.message and "no route" in record.message
 
 
 def test_a_server_that_comes_back_is_used_again_in_the_same_run(client, folder):
@@ -56,7 +56,7 @@ def test_a_server_that_comes_back_is_used_again_in_the_same_run(client, folder):
     assert client.runs == {}
     client.is_down = False
     tracker._delivery.wait()
-    (points,) = [run.points for run in client.runs.values() if run.info.run_name == "evaluate"]
+    (points,) = [run.points for run in client.runs.values() if run.data.tags.get("gee.stage") == "evaluate"]
     assert [(name, value) for name, _, _, value in points] == [("accuracy", 0.5)]
     tracker.close()
     assert outboxes(folder) == []
@@ -106,7 +106,7 @@ def test_an_entry_that_is_refused_stays_in_the_outbox_with_the_reason(client, fo
     tracker.metrics({"loss": 1.0})
     tracker.close()
     assert "a parameter cannot be changed" in caplog.text
-    assert next(run for run in client.runs.values() if run.info.run_name == "train").info.status == "FINISHED"
+    assert next(run for run in client.runs.values() if run.data.tags.get("gee.stage") == "train").info.status == "FINISHED"
     assert tracker._outbox.refused == {2: "ValueError: a parameter cannot be changed"}
     assert len(outboxes(folder)) == 1
 

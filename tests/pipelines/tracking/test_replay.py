@@ -13,7 +13,9 @@ from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, one_at_a_time, outbox_root
 from pipelines.tracking.replay import count_ready, find_waiting, replay
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import GONE, KEYS
+from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE
+
+OF_EACH_KIND = {"open": 1, "dataset": 1, "log": 4, "candidate": 3, "winner": 1, "artifact": 2, "note": 1, "close": 1}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def test_what_a_stage_could_not_write_is_written_later_and_replay_twice_is_repla
     assert client.runs == {}
     (waiting,) = replay(outbox_root())
     assert client.state() == expected
-    assert waiting.written == {"open": 1, "log": 3, "candidate": 3, "artifact": 1, "close": 1}
+    assert waiting.written == OF_EACH_KIND
     assert not folder.exists()
     client.calls.clear()
     assert replay(outbox_root()) == [] and client.calls == []
@@ -43,7 +45,7 @@ def test_runs_written_late_have_the_times_at_which_they_were(client, left):
     times = {entry["kind"]: entry["time"] for entry in entries}
     logged = {entry["time"] for entry in entries if entry["kind"] == "log"}
     replay(outbox_root())
-    (run,) = [run for run in client.runs.values() if run.info.run_name == "evolve"]
+    (run,) = [run for run in client.runs.values() if run.data.tags.get("gee.stage") == "evolve"]
     assert (run.info.start, run.info.end) == (times["open"], times["close"])
     assert {time for _, _, time, _ in run.points} <= logged
 
@@ -91,7 +93,7 @@ def test_a_stage_that_was_killed_is_ended_as_killed(client, left):
     assert count_ready(find_waiting(outbox_root())) == 5
     replay(outbox_root())
     ends = {run.info.run_name: run.info.status for run in client.runs.values()}
-    assert ends == {"digits vgg16 g=6": "KILLED", "evolve": "KILLED", "cand0": "FINISHED"}
+    assert ends == {PIPELINE: "KILLED", f"evolve · {PIPELINE}": "KILLED", "cand0": "FINISHED"}
     assert not folder.exists()
 
 
@@ -100,7 +102,7 @@ def test_a_server_that_dies_in_the_middle_leaves_the_rest_for_the_next_replay(cl
     client.drop = set(range(15, 30))
     (waiting,) = replay(outbox_root())
     assert waiting.is_away and "no route" in waiting.hindrance
-    assert 0 < len(waiting.entries) < 9
+    assert 0 < len(waiting.entries) < ENTRIES
     client.drop = set()
     replay(outbox_root())
     assert client.state() == expected
@@ -112,7 +114,7 @@ def test_the_outbox_of_a_living_process_is_left_alone(client, stage, impatient):
     client.is_down = False
     client.calls.clear()
     (waiting,) = replay(outbox_root())
-    assert (waiting.hindrance, len(waiting.entries), client.calls) == ("its process is running", 9, [])
+    assert (waiting.hindrance, len(waiting.entries), client.calls) == ("its process is running", ENTRIES, [])
 
 
 def reopen(folder: Path, **changes) -> None:
@@ -201,11 +203,11 @@ def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(
     monkeypatch.setenv("PATH", os.environ["PATH"])
     left()
     code, out, _ = gee("track", "status")
-    assert code == 0 and "evolve" in out and "9 entries" in out and "`gee track replay` writes them" in out
+    assert code == 0 and "evolve" in out and f"{ENTRIES} entries" in out and "`gee track replay` writes them" in out
     client.is_down = True
     code, out, err = gee("track", "replay")
-    assert code == 2 and "9 entries still wait" in err and "no route" in err and "0 entries written" in out
+    assert code == 2 and f"{ENTRIES} entries still wait" in err and "no route" in err and "0 entries written" in out
     client.is_down = False
     code, out, _ = gee("track", "replay")
-    assert code == 0 and "9 entries written to http://tracking.example:5000" in out
+    assert code == 0 and f"{ENTRIES} entries written to http://tracking.example:5000" in out
     assert gee("track", "status")[1] == "MLflow has everything\n"

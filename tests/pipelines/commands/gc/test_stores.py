@@ -89,8 +89,8 @@ def test_a_tool_that_fails_is_one_message(tmp_path):
 def test_old_flow_runs_and_stored_results_go_the_latter_by_their_age(tmp_path, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     ids, deleted = [uuid4(), uuid4()], []
-    monkeypatch.setattr("pipelines.orchestration.flow.old_flow_runs", lambda days: ids)
-    monkeypatch.setattr("pipelines.orchestration.flow.delete_flow_runs", deleted.extend)
+    monkeypatch.setattr("pipelines.orchestration.server.old_flow_runs", lambda days: ids)
+    monkeypatch.setattr("pipelines.orchestration.server.delete_flow_runs", deleted.extend)
     storage = tmp_path / ".prefect/storage"
     storage.mkdir(parents=True)
     (tmp_path / ".prefect/prefect.db").touch()
@@ -107,7 +107,7 @@ def test_old_flow_runs_and_stored_results_go_the_latter_by_their_age(tmp_path, m
 
 def test_a_project_without_prefect_starts_no_server(tmp_path, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr("pipelines.orchestration.flow.old_flow_runs", lambda days: pytest.fail("a server was asked"))
+    monkeypatch.setattr("pipelines.orchestration.server.old_flow_runs", lambda days: pytest.fail("a server was asked"))
     assert prefect_leftovers(tmp_path, 0) == []
 
 

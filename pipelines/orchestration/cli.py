@@ -1,0 +1,56 @@
+"""The commands `gee flow …`. Prefect is imported inside the commands, so that `gee --help` is quick."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.project.changes import parse_changes
+
+flow = typer.Typer(help="The pipeline and studies as Prefect flows.", no_args_is_help=True)
+
+
+@flow.command("run")
+def run_command(
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value: run as a DVC experiment with it; may be repeated.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")] = None,
+    stages: Annotated[
+        list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")] = False,
+) -> None:
+    """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
+
+    With --set or --preset it runs as a DVC experiment in a temporary copy: params.yaml and the results stay as they are.
+
+    If another flow run, started by hand or by a schedule, is running in this project, this one says so and waits for its end.
+    """
+    overrides = parse_changes(changes or [])
+    from pipelines.orchestration.flow import FlowError, Request, run_flow
+
+    try:
+        outcome = run_flow(Request(overrides, stages or [], force, preset))
+    except FlowError as error:
+        print(f"gee: error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    Console(markup=False).print("  ".join(f"{stage}: {what}" for stage, what in outcome.items()), highlight=False)
+
+
+@flow.command("serve")
+def serve_command(
+    cron: Annotated[str, typer.Option(help='When to run the pipeline, e.g. "0 2 * * *".')],
+    name: Annotated[str, typer.Option(help="Name of the pipeline's deployment.")] = "nightly",
+    timezone: Annotated[str, typer.Option(help="Time zone of the schedules, e.g. Europe/Berlin.")] = "UTC",
+    studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
+    study_cron: Annotated[str, typer.Option(help="When to run the studies.")] = "0 4 * * 0",
+) -> None:
+    """Run the pipeline, and studies, on a schedule until stopped; needs a Prefect server (PREFECT_API_URL).
+
+    One run at a time in a project: a run that is triggered during another one waits for its end.
+    """
+    from pipelines.orchestration.serve import serve_flows
+
+    serve_flows(cron, name, timezone, studies or [], study_cron)

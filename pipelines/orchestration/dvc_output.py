@@ -1,0 +1,47 @@
+"""Reads what DVC and the stages print: what became of a stage, how far it is, and which lines are only hints."""
+
+import re
+from typing import NamedTuple
+
+BUSY = "is busy, it is being blocked by"
+"""DVC's message when another `dvc` uses the files of a stage, for which `--wait-for-lock` does not wait."""
+
+_OUTCOMES = {
+    re.compile(r"^Running stage '(.+)'"): "ran",
+    re.compile(r"^Stage '(.+)' is cached - skipping run"): "cached",
+    re.compile(r"^Stage '(.+)' didn't change, skipping"): "skipped",
+}
+_HINT = re.compile(
+    r"^(To track the changes with git, run:|To enable auto staging, run:|\s*git add .*|\s*dvc config core\.autostage true"
+    r"|Use `dvc push` to send your updates to remote storage\.|(Generating|Updating) lock file 'dvc\.lock'|\s*)$"
+)
+_PROGRESS = re.compile(r"^(evolve|train|cells) \d+/\d+ (\d+) % ")
+
+
+class Progress(NamedTuple):
+    """A line of `pipelines.runtime.progress.Steps`."""
+
+    task: str
+    percent: float
+
+
+def outcomes(output: str) -> dict[str, str]:
+    """By stage: ``ran``, ``cached`` (result taken from the cache) or ``skipped`` (unchanged)."""
+    found = [(m[1], what) for line in output.splitlines() for words, what in _OUTCOMES.items() if (m := words.match(line))]
+    return dict(found)
+
+
+def is_hint(line: str) -> bool:
+    """Whether ``line`` is empty or tells a person at a terminal which git or dvc command comes next."""
+    return _HINT.match(line) is not None
+
+
+def progress_in(line: str) -> Progress | None:
+    """How far evolve, train or a study is, if ``line`` says so."""
+    found = _PROGRESS.match(line)
+    return Progress(found[1], float(found[2])) if found else None
+
+
+def last_lines(output: str, n: int = 15) -> str:
+    """The last ``n`` lines that are no hints."""
+    return "\n".join([line for line in output.splitlines() if not is_hint(line)][-n:])

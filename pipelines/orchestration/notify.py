@@ -1,0 +1,49 @@
+"""Tells people of flow runs that failed or crashed, by the command or webhook in GEE_NOTIFY."""
+
+import json
+import logging
+import os
+import shlex
+import subprocess
+import urllib.error
+import urllib.request
+
+from pipelines.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SECONDS = 30
+"""How long a webhook or command may take."""
+
+
+def on_end(flow, flow_run, state) -> None:
+    """Prefect's hook for flow runs that end badly."""
+    page = f" ({url})" if (url := _page(flow_run.id)) else ""
+    notify(f"{flow.name}: flow run {flow_run.name} {state.name.lower()}: {state.message or 'no message'}{page}")
+
+
+def notify(message: str) -> None:
+    """Send ``message`` as GEE_NOTIFY says; nothing if that is not set. A failure to do so is only logged.
+
+    A webhook gets a POST of ``{"text": message}``, as Slack, Mattermost and Discord (with `/slack`) take it; a command gets the
+    message as its last argument.
+    """
+    target = Settings.read().notify
+    if not target:
+        return
+    try:
+        if target.startswith(("http://", "https://")):
+            body, kind = json.dumps({"text": message}).encode(), {"Content-Type": "application/json"}
+            urllib.request.urlopen(urllib.request.Request(target, body, kind), timeout=SECONDS).close()
+        else:
+            subprocess.run([*shlex.split(target), message], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
+    except urllib.error.HTTPError as error:
+        log.warning("GEE_NOTIFY: the webhook answered %d", error.code)  # its address is a secret
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.warning("GEE_NOTIFY: no notification was sent (%s)", type(error).__name__)
+
+
+def _page(run_id) -> str | None:
+    """The page of a flow run on the Prefect server, if there is one."""
+    api = os.environ.get("PREFECT_API_URL", "")
+    return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None

@@ -1,0 +1,79 @@
+"""What a flow run is asked to do, checked before any work starts."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from gee_core.config import Params
+from gee_core.errors import InputError
+from pipelines.check import check_inputs
+from pipelines.project.git import git
+from pipelines.project.params import check_params, load_params, overridden
+from pipelines.project.paths import PARAMS
+from pipelines.project.presets import overrides as hydra_overrides
+from pipelines.project.presets import preset_text
+from pipelines.project.safe_yaml import parse_yaml, read_yaml
+
+
+class Request(NamedTuple):
+    """The parameters of the flow `gee`."""
+
+    overrides: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
+    """New values by ``section.key`` of params.yaml."""
+    stages: list[str] = []  # noqa: RUF012
+    """Run these and what they need; all if it is empty."""
+    force: bool = False
+    """Run unchanged stages too."""
+    preset: str | None = None
+    """Start from this preset instead of params.yaml."""
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether it runs as a DVC experiment, which leaves params.yaml and the results in the project as they are."""
+        return bool(self.overrides) or self.preset is not None
+
+
+def choice(names: Iterable[str]) -> Any:
+    """The type of a flow's parameter that is one of ``names``, so that Prefect's form offers them."""
+    return Literal[tuple(names)] if (names := list(names)) else str
+
+
+def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
+    """The parameters of the run, and what DVC has to change in params.yaml for them, as ``--set-param`` takes it.
+
+    Raises:
+        InputError: params.yaml, the preset or an override is invalid, or an experiment is not possible here.
+    """
+    params = load_params(project / PARAMS)
+    if not request.is_experiment:
+        check_inputs(params)
+        return params, []
+    old = read_yaml(project / PARAMS)
+    values = parse_yaml(preset_text(request.preset)) if request.preset is not None else old
+    values = overridden(values, request.overrides, "overrides")
+    params = check_params(values, "overrides")
+    path = project / params.prepare.path
+    if params.prepare.dataset != "digits" and git(project, "ls-files", "--others", "--directory", "--", str(path)):
+        values = overridden(values, {"prepare.path": str(path)}, "overrides")  # the experiment's copy lacks what git ignores
+        params = check_params(values, "overrides")
+    check_inputs(params)
+    if git(project, "rev-parse", "HEAD") is None:
+        remedy = "`git init`, then commit the project; or change params.yaml and run without overrides"
+        raise InputError("overrides: run as a DVC experiment, and that needs a git commit", remedy)
+    return params, hydra_overrides(old, values)
+
+
+def with_needed(dependencies: dict[str, list[str]], stages: list[str]) -> dict[str, list[str]]:
+    """The part of ``dependencies`` that brings ``stages`` up to date: they and what they need; all of it for no stages.
+
+    Raises:
+        InputError: there is no such stage.
+    """
+    for stage in stages:
+        if stage not in dependencies:
+            raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(dependencies)}")
+    wanted = set(stages or dependencies)
+    for stage in reversed(dependencies):  # those that depend on others come last
+        if stage in wanted:
+            wanted.update(dependencies[stage])
+    return {stage: needed for stage, needed in dependencies.items() if stage in wanted}

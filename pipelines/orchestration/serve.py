@@ -1,0 +1,53 @@
+"""Schedules: the flows as deployments that this process runs, one run at a time."""
+
+import os
+import sys
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from gee_core.errors import InputError
+from pipelines.orchestration import environment  # noqa: F401 - before prefect is imported
+
+# isort: split
+from prefect import serve
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.schedules import Cron
+
+from pipelines.orchestration.flow import pipeline_flow
+from pipelines.orchestration.server import check_server, settle_abandoned
+from pipelines.orchestration.study_flow import study_flow
+from pipelines.project.paths import find_project
+from pipelines.runtime.process_tree import exit_on_sigterm
+from pipelines.studies.definition import load_study
+
+
+def serve_flows(
+    cron: str, name: str = "nightly", timezone: str = "UTC", studies: Sequence[str] = (), study_cron: str = "0 4 * * 0"
+) -> None:
+    """Run the pipeline on the schedule ``cron``, and ``studies`` on ``study_cron``, until stopped; needs a Prefect server.
+
+    Raises:
+        InputError: a schedule is none, a time zone or a study is unknown, or no server answers.
+    """
+    exit_on_sigterm()
+    for option, text in (("--cron", cron), ("--study-cron", study_cron)):
+        try:
+            CronSchedule(cron=text)
+        except ValueError:
+            raise InputError(f'{option} "{text}": not a cron schedule', 'write for example "0 2 * * *"') from None
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):
+        raise InputError(f"--timezone {timezone}: no such time zone", "write for example Europe/Berlin, or UTC") from None
+    for study in studies:
+        load_study(study)
+    check_server("a schedule")
+    os.chdir(find_project())
+    settle_abandoned(lambda line: print(f"gee: {line}", file=sys.stderr, flush=True))
+    deployments = [pipeline_flow.to_deployment(name, schedule=Cron(cron, timezone=timezone), tags=["gee"])]
+    for study in studies:
+        schedule = Cron(study_cron, timezone=timezone)
+        deployments.append(
+            study_flow.to_deployment(f"weekly-{study}", schedule=schedule, parameters={"study": study}, tags=["gee", "study"])
+        )
+    serve(*deployments, limit=1)

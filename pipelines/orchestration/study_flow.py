@@ -1,0 +1,90 @@
+"""A study as a Prefect flow: `gee study run` in a process of its own."""
+
+import json
+import os
+import sys
+from typing import Any
+
+from gee_core.errors import InputError
+from pipelines.orchestration import environment
+
+# isort: split
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.context import get_run_context
+from prefect.states import Failed, State
+
+from pipelines.orchestration.artifacts import Watcher, publish
+from pipelines.orchestration.crashed_flows import TAG
+from pipelines.orchestration.dvc_output import last_lines
+from pipelines.orchestration.flow_lock import flow_lock
+from pipelines.orchestration.notify import on_end
+from pipelines.orchestration.request import choice
+from pipelines.orchestration.server import STUDY, settle_abandoned
+from pipelines.project.paths import find_project
+from pipelines.project.presets import preset_names
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups, run_in_group
+from pipelines.studies.definition import load_study, study_names
+from pipelines.studies.plan import Request, draft_cells
+from pipelines.studies.study import OUT
+
+Study = choice(study_names())
+Preset = choice(preset_names())
+
+
+@flow(name=STUDY, retries=0, on_failure=[on_end], on_crashed=[on_end])
+def study_flow(
+    study: Study,
+    preset: Preset | None = None,
+    seeds: int | None = None,
+    overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
+    force: bool = False,
+) -> str | State:
+    """Run the cells of a study that have no result; returns the folder of its tables. Waits for another flow run here.
+
+    Args:
+        study: A file in studies/, without its ending.
+        preset: Start from this preset instead of the study's.
+        seeds: Number of seeds per cell. None: the study's.
+        overrides: New values by section.key of params.yaml, in every cell, such as {"train.epochs": 5}.
+        force: Run all cells, also those that have a result.
+    """
+    exit_on_sigterm()
+    die_with_parent()
+    os.chdir(find_project())
+    request = Request(study, preset, seeds=seeds, overrides=overrides)
+    try:
+        draft_cells(load_study(study), request)
+    except InputError as error:
+        return Failed(message=str(error))
+    run = get_run_context().flow_run
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run.id, tags=sorted({*run.tags, TAG + os.environ[environment.OWNER], study}))
+    with flow_lock(find_project(), get_run_logger().info):
+        settle_abandoned(get_run_logger().info)
+        try:
+            state = run_study.submit(request, force)
+            state.wait()
+        except BaseException:  # SIGTERM and Ctrl-C reach only the main thread
+            kill_groups()
+            raise
+    if not state.state.is_completed():
+        return Failed(message=state.state.message, data=state.state.result(raise_on_failure=False))
+    table = (OUT / study / "table.md").read_text(encoding="utf-8")
+    publish(table, None, None, f"Tables and plots: {(OUT / study).absolute()}")
+    return str(OUT / study)
+
+
+@task(task_run_name="{request.name}", cache_policy=NO_CACHE, retries=0)
+def run_study(request: Request, force: bool) -> State | None:
+    """Run `gee study run`; a failed state has the last lines of its output."""
+    options = [("--preset", request.preset), ("--seeds", request.seeds)]
+    words = [word for option, value in options if value is not None for word in (option, str(value))]
+    words += [word for key, value in request.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *words, *(["--force"] if force else [])]
+    result = run_in_group(command, cwd=find_project(), env={"PYTHONUNBUFFERED": "1"}, on_line=Watcher())
+    if result.returncode:
+        message = f"study {request.name} failed (exit code {result.returncode})"
+        return Failed(message=message, data=last_lines(result.stdout))
+    return None

@@ -1,0 +1,39 @@
+"""Tracks the result of a whole pipeline: the row of its run in MLflow."""
+
+from pathlib import Path
+
+from gee_core.storage.atomic_files import sha256
+from pipelines.reporting.summary import format_summary
+from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.tracker import Tracker
+
+RESULT = "gee.result"
+"""Tag of a pipeline's run: the first 12 hexadecimal digits of the SHA-256 of its summary.json."""
+
+FIGURES = "figures"
+"""Folder of the figures among the run's artifacts."""
+
+SHOWN = ("training_curve.png", "accuracy_over_noise.png")
+"""The figures that stand in the note of the run."""
+
+
+def track_result(track: Tracker, summary: dict, page: Path, summary_file: Path, pictures: list[Path]) -> None:
+    """Log the summary's numbers, the report and its figures on the run of the pipeline, with a note for its page."""
+    settings = {"width", "n_genes", "seed"}
+    metrics = {k: v for k, v in summary.items() if k not in settings and isinstance(v, int | float)}
+    tags = {RESULT: sha256(summary_file)[:12]}
+    files = {page: "", summary_file: ""} | dict.fromkeys(pictures, FIGURES)
+    track.result(metrics, tags, note(summary, [path.name for path in pictures]), files)
+
+
+def note(summary: dict, names: list[str]) -> str:
+    """Markdown: the summary as a table, and those of the figures in SHOWN that are among ``names``."""
+    table = format_summary(summary)
+    rows = [
+        (str(name).replace("|", r"\|"), str(value).replace("|", r"\|"))
+        for name, value in zip(*(c.cells for c in table.columns), strict=True)
+    ]
+    (_, title), *rest = rows
+    lines = [f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rest)]
+    images = [f"![{name}](get-artifact?path={FIGURES}/{name}&run_uuid={RUN_ID})" for name in SHOWN if name in names]
+    return "\n".join([*lines, "", *images, "", "The report with all figures is among the artifacts: `index.html`."])

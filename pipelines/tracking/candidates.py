@@ -1,0 +1,61 @@
+"""Tracks an evolution: its candidates, its generations, and who won."""
+
+from pathlib import Path
+
+from gee_core.config import Params
+from gee_core.evolution.candidate import Candidate, Record
+from gee_core.evolution.proxy import checkpoint_name
+from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
+from gee_core.evolution.winner import winner
+from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.tracking.tracker import Tracker
+
+
+def candidate_name(candidate: Candidate) -> str:
+    """What a candidate is called in MLflow."""
+    if candidate.rescored:
+        return f"rescore-{candidate.rescored}-draw{candidate.draw}"
+    return f"gen{candidate.generation}-cand{candidate.index}"
+
+
+def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ended: float) -> None:
+    """Track a candidate as a run of its own, with its genotype.json, at which another search can start.
+
+    The run lasts as long as the scoring did, and ends when that ended: ``ended``, in seconds since 1970.
+    """
+    c, names = record.candidate, candidate_params(record)
+    names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
+    track.candidate(
+        names | c.genotype.as_dict(),
+        candidate_metrics(record) | {"seconds": record.seconds},
+        candidate_name(c),
+        record.score.status,
+        {"genotype.json": genotype.model_dump_json(indent=2)},
+        (ended - record.seconds, ended),
+    )
+
+
+def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
+    """Mark the winner; where it was scored again, what was scored again too."""
+    best = winner(records, params.evolve).candidate
+    repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]
+    track.winner(map(candidate_name, [*repeated, best]))
+
+
+def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:
+    """Track CMA-ES's distribution and the generation's best candidate with its checkpoint; the other checkpoints are deleted.
+
+    Of candidates that are scored again, which are no generation, none is kept: the winner is trained from its wiring.
+    """
+    generation, best = records[0].candidate.generation, None
+    if not records[0].candidate.rescored:
+        best = winner(records, params.evolve) if any(record.ok for record in records) else None
+        of_search = search_state(records[0], params.searched_genes()) if records[0].state else {}
+        track.metrics(of_search | (candidate_metrics(best) if best else {}), step=generation)
+    for record in records:
+        path = checkpoints / checkpoint_name(record.candidate)
+        for file in (path, path.with_suffix(".json")):
+            if record is not best:
+                file.unlink(missing_ok=True)
+            elif file.is_file():
+                track.artifact(file, f"checkpoints/generation-{generation}")

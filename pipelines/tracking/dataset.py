@@ -1,0 +1,24 @@
+"""Describes the prepared images as MLflow describes data sets."""
+
+import json
+
+from gee_core.data.prepared import Meta
+
+
+def describe_dataset(meta: Meta) -> dict[str, str]:
+    """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
+    image, label = (-1, meta.in_channels, meta.image_size, meta.image_size), (-1,)
+    schema = {"features": _tensor("uint8", image), "targets": _tensor("int64", label)}
+    profile = meta.model_dump(include={"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream"})
+    return {
+        "name": meta.dataset,
+        "digest": meta.digest,
+        "source_type": "local",
+        "source": json.dumps({"uri": meta.source}),
+        "schema": json.dumps({"mlflow_tensorspec": schema}),
+        "profile": json.dumps(profile),
+    }
+
+
+def _tensor(dtype: str, shape: tuple[int, ...]) -> str:
+    return json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}])

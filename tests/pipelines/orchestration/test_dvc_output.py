@@ -1,0 +1,47 @@
+import pytest
+
+from pipelines.orchestration.dvc_output import is_hint, last_lines, outcomes, progress_in
+from pipelines.runtime.progress import Steps
+
+OUTPUT = """Stage 'prepare' didn't change, skipping
+Stage 'evolve' is cached - skipping run, checking out outputs
+Running stage 'train':
+> python -m pipelines.train
+train 12/30 41 % loss 0.310, accuracy 0.912, 1:29 left
+Updating lock file 'dvc.lock'
+
+To track the changes with git, run:
+
+\tgit add dvc.lock
+
+To enable auto staging, run:
+
+\tdvc config core.autostage true
+Use `dvc push` to send your updates to remote storage.
+"""
+
+
+def test_what_became_of_each_stage_is_read_from_dvcs_words():
+    assert outcomes(OUTPUT) == {"prepare": "skipped", "evolve": "cached", "train": "ran"}
+    assert outcomes("Data and pipelines are up to date.\n") == {}
+
+
+def test_hints_for_people_at_a_terminal_are_left_out():
+    left = [line for line in OUTPUT.splitlines() if not is_hint(line)]
+    assert left == OUTPUT.splitlines()[:5]
+    assert last_lines(OUTPUT, 2) == "\n".join(left[-2:])
+
+
+@pytest.mark.parametrize("task", ["evolve", "train", "cells"])
+def test_progress_is_read_from_the_lines_that_are_printed(task):
+    steps = Steps(task, 8)
+    assert progress_in(steps.line()) == (task, 0)
+    steps.at(1.5, "best F 0.5")
+    assert progress_in(steps.line()) == (task, 19)
+    steps.at(8)
+    assert progress_in(steps.line(ended=True)) == (task, 100)
+
+
+@pytest.mark.parametrize("line", ["train 12/30 in words", "evaluate 1/2 50 % 0:10 so far", "> python -m pipelines.train", ""])
+def test_other_lines_are_no_progress(line):
+    assert progress_in(line) is None

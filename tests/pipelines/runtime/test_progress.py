@@ -1,0 +1,115 @@
+"""Bars on a terminal, lines in a log."""
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from pipelines.runtime import progress
+from pipelines.runtime.progress import Bars, Jobs, Steps
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_a_line_says_what_is_done_and_what_is_left(clock):
+    steps = Steps("train", 30, clock)
+    steps.at(0.5)
+    clock.now += 60
+    steps.at(12.4, "loss 0.310, accuracy 0.912")
+    assert steps.line() == "train 12/30 41 % loss 0.310, accuracy 0.912, 1:29 left"
+    clock.now += 30  # nothing moves: it takes longer than estimated
+    assert steps.line() == "train 12/30 41 % loss 0.310, accuracy 0.912, 2:13 left"
+    steps.at(30)
+    clock.now += 3600
+    assert steps.line(ended=True) == "train 30/30 100 % loss 0.310, accuracy 0.912, in 1:01:30"
+
+
+def test_what_a_resumed_run_finds_does_not_shorten_the_time_left(clock):
+    steps = Steps("train", 30, clock)
+    clock.now += 20  # the images are read
+    for done in range(1, 21):
+        clock.now += 0.01
+        steps.at(done)
+    clock.now += 60
+    steps()
+    assert steps.line().endswith("train 21/30 70 % 9:00 left")
+
+
+def test_a_total_that_is_not_known_yet(clock):
+    steps = Steps("prepare", None, clock)
+    assert steps.line() == "prepare 0:00 so far"
+    steps.at(512, "images", 2048)
+    clock.now += 10
+    assert steps.line() == "prepare 512/2048 25 % images, 0:10 so far"
+    steps.at(0, total=0)
+    assert steps.line(ended=True) == "prepare 0/0 100 % images, in 0:10"
+
+
+def test_parts_of_jobs_that_run_at_the_same_time_add_up(clock):
+    steps = Steps("evolve", 8, clock)
+    jobs = Jobs(steps)
+    for job, part in [((0, 0), 0.5), ((0, 1), 0.75), ((0, 0), 1.0), ((0, 1), 0.25)]:  # the last one's worker died
+        jobs.at(job, part, f"best F {part}")
+    assert (steps.done, steps.note) == (1.25, "best F 0.25")
+
+
+class Log(io.StringIO):
+    """Sets ``told`` once it has three lines."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = threading.Event()
+
+    def write(self, text):
+        super().write(text)
+        if self.getvalue().count("\n") >= 3:
+            self.told.set()
+
+
+def test_a_log_gets_lines_while_nothing_moves_and_one_at_the_end(monkeypatch):
+    log = Log()
+    monkeypatch.setattr(progress, "console", Console(file=log, width=20))
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
+    with progress.progress("evolve", 28) as steps:
+        steps.at(3, "generation [0], best F 0.512")
+        assert log.told.wait(600)
+    first, *_, last = log.getvalue().splitlines()
+    assert first.startswith(("evolve 0/28 0 %", "evolve 3/28 11 % generation [0], best F 0.512, "))
+    assert last.startswith("evolve 3/28 11 % generation [0], best F 0.512, in 0:")
+
+
+def test_a_short_task_is_one_line_and_a_failed_one_is_none(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=log))
+    with pytest.raises(ZeroDivisionError), progress.progress("train", 3) as steps:
+        steps(1 / 0)
+    assert log.getvalue() == ""
+    with progress.progress("train", 3) as steps:
+        steps(3)
+    assert log.getvalue().count("\n") == 1
+
+
+def test_a_terminal_has_a_bar_that_moves_within_a_step(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "console", console)
+    with progress.progress("train", 3) as steps:
+        steps.at(1.5, "loss 0.5 [x]")
+    text = console.file.getvalue()
+    assert "1/3" in text
+    assert "loss 0.5 [x]" in text
+    with Bars(Console(file=io.StringIO(), force_terminal=True, width=120)) as bars:
+        bars.add_task("train", total=3, note="", steps=steps)
+        bars.refresh()
+        assert bars.tasks[0].completed == 1.5
