@@ -90,8 +90,8 @@ def main() -> None:
                 dataset=data.meta.dataset,
                 digest=data.meta.digest,
                 metrics=measured | metrics,
-                params=network.model_dump(include={"name", "n_genes", "width", "T"})
-                | {"variant": s.params.evolve.variant, "seed": s.params.base.seed},
+                params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
+                | network.model_dump(include={"n_genes", "width", "T"}),
                 promote_metric=cfg.promote_metric,
                 higher_is_better=cfg.higher_is_better,
             )

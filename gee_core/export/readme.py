@@ -27,8 +27,9 @@ Classes: {classes}. `example.png` is a test image of class {example}.
 
 ## Recipe
 
-{network}, {width:g} times the paper's channels, {T} time steps. {wiring} Then {epochs} epochs with {optimizer}, learning rate
-{lr:g}, batches of {batch_size}, seed {seed}. Training {holdout} the {n_holdout:,} images on which candidates were scored.
+{network}, {width:g} times the paper's channels, {T} time steps, seed {seed}. {wiring}
+Training: {epochs} epochs with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images on which
+candidates are scored were {holdout}.
 
 ## Use
 
@@ -43,7 +44,7 @@ An image may have any size; the shorter side is resized to {size} pixels and the
 
 - It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
 - It was tested on images from the same source as those it was trained on.
-- Energy is a count of operations (Eq. 17 of the paper), not a measurement. ONNX Runtime computes the same without saving it.
+- Energy is a count of operations (Eq. 17 of the paper), not a measurement. ONNX Runtime does not save it.
 """
 
 
@@ -93,4 +94,4 @@ def _wiring(params: Params) -> str:
     if not evolve.searches:
         return f"The initial wiring is `{evolve.variant}`, without a search."
     n = evolve.population(len(params.searched_genes()))
-    return f"The initial wiring was searched by `{evolve.variant}`: {evolve.n_generations} generations of {n} candidates."
+    return f"The initial wiring is the best that `{evolve.variant}` found in {evolve.n_generations} × {n} candidates."

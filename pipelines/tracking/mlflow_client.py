@@ -1,4 +1,4 @@
-"""What needs MLflow's classes; `mlflow_models` has those for models. mlflow is imported inside functions: that takes seconds."""
+"""What needs MLflow's classes, but for models (`mlflow_models`). mlflow is imported inside functions: that takes seconds."""
 
 import logging
 import os
@@ -15,11 +15,12 @@ SQLITE = "sqlite:///"
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no two printed lines per candidate."""
+"""Set unless the user has set them: no telemetry, no bars, no retries (`delivery` retries), no two printed lines per candidate."""
 
 REFUSALS = {
     "BAD_REQUEST",

@@ -10,6 +10,7 @@ import binascii
 import importlib.util
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,7 +45,7 @@ class ImageClassifier(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name."""
-        images = [self._decode(i, value) for i, value in enumerate(model_input["image"])]
+        images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
         batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         rows = [self._row(p) for batch in batches for p in self._probabilities(batch)]
         return pd.DataFrame(rows, columns=["class", "probability", "probabilities"])
@@ -82,6 +83,15 @@ class ImageClassifier(PythonModel):
             raise ValueError(f"has more pixels than is safe to decode, {self._pixels.MAX_PIXELS:,}") from None
         except self._pixels.DAMAGE:
             raise ValueError(f"{len(data):,} bytes that are not a readable image") from None
+
+
+def _one_by_one(column: pd.Series) -> Iterator[Any]:
+    """The images of a column. A list of files, which MLflow does not take apart, is several of them."""
+    for value in column:
+        if isinstance(value, list) and value and all(isinstance(part, str | bytes) for part in value):
+            yield from value
+        else:
+            yield value
 
 
 def _from_array(value: list | np.ndarray) -> Image.Image:
