@@ -1,4 +1,4 @@
-"""What needs MLflow's classes, but for models (`mlflow_models`). mlflow is imported inside functions: that takes seconds."""
+"""What needs MLflow's classes, but for models. mlflow is imported inside functions, because that takes seconds."""
 
 import logging
 import os
