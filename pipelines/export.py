@@ -45,6 +45,24 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
     return model, metrics
 
 
+def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float]) -> str:
+    """Write the ONNX ``model`` and what its users need; returns the name under which MLflow registers it.
+
+    Args:
+        folder: gets network.onnx, meta.json, README.md and example.png.
+        params: those of the run.
+        data: its images.
+        model: what ``run`` returned.
+        measured: what evaluate measured.
+    """
+    name, (png, shown) = registered_name(params, data.meta), example(data)
+    write_atomically(folder / ONNX.name, model)
+    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown))
+    write_atomically(folder / "example.png", png)
+    return name
+
+
 def model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
@@ -70,32 +88,25 @@ def example(data: Prepared) -> tuple[bytes, str]:
 def main() -> None:
     with stage("export") as s:
         measured = read_evaluation().model_dump()
-        data = prepared_images()
-        net = load_trained(s.params, data.meta)
-        model, metrics = run(s.params, net, data)
-        name, (png, shown) = registered_name(s.params, data.meta), example(data)
-        write_atomically(ONNX, model)
-        write_json(ONNX.with_name("meta.json"), model_card(s.params, data.meta).model_dump())
-        write_atomically(ONNX.with_name("README.md"), describe(name, s.params, data.meta, measured, shown))
-        write_atomically(ONNX.with_name("example.png"), png)
+        data, cfg, network = prepared_images(), s.params.export, s.params.network
+        model, metrics = run(s.params, load_trained(s.params, data.meta), data)
+        name = write(ONNX.parent, s.params, data, model, measured)
         write_json(OUT / "metrics.json", metrics)
-        cfg, network = s.params.export, s.params.network
         s.track.params(cfg.model_dump())
         s.track.metrics(metrics)
-        s.track.model(
-            ExportedModel(
-                folder=ONNX.parent,
-                name=name,
-                register=cfg.register_model,
-                dataset=data.meta.dataset,
-                digest=data.meta.digest,
-                metrics=measured | metrics,
-                params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
-                | network.model_dump(include={"n_genes", "width", "T"}),
-                promote_metric=cfg.promote_metric,
-                higher_is_better=cfg.higher_is_better,
-            )
+        exported = ExportedModel(
+            folder=ONNX.parent,
+            name=name,
+            register=cfg.register_model,
+            dataset=data.meta.dataset,
+            digest=data.meta.digest,
+            metrics=measured | metrics,
+            params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
+            | network.model_dump(include={"n_genes", "width", "T"}),
+            promote_metric=cfg.promote_metric,
+            higher_is_better=cfg.higher_is_better,
         )
+        s.track.model(exported)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no bars, no retries (`delivery` retries), no two printed lines per candidate."""
+"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no bars and lines for what is written."""
 
 REFUSALS = {
     "BAD_REQUEST",
