@@ -1,26 +1,34 @@
 """Stage export: writes the trained network as ONNX, compares it with torch, and registers it in MLflow."""
 
+import io
+import re
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import torch
+from PIL import Image
 
 from gee_core.config import Params
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.export.model_card import ModelCard
+from gee_core.export.readme import describe
 from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
+from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import ONNX, REPORTS
 from pipelines.stage import stage
+from pipelines.tracking.exported_model import ExportedModel
 
 OUT = REPORTS / "export"
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dict, np.ndarray, np.ndarray]:
-    """Export ``net``; returns the ONNX model, metrics, a batch of inputs, and its logits by ONNX Runtime."""
+def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dict]:
+    """Export ``net``; returns the ONNX model, and metrics of its comparison with torch."""
     meta = data.meta
     model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
     images, _ = next(data.test.batches(params.export.verify_images))
@@ -34,7 +42,25 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dic
         "agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
         "onnx_bytes": len(model),
     }
-    return model, metrics, x.numpy(), found
+    return model, metrics
+
+
+def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float]) -> str:
+    """Write the ONNX ``model`` and what its users need; returns the name under which MLflow registers it.
+
+    Args:
+        folder: gets network.onnx, meta.json, README.md and example.png.
+        params: those of the run.
+        data: its images.
+        model: what ``run`` returned.
+        measured: what evaluate measured.
+    """
+    name, (png, shown) = registered_name(params, data.meta), example(data)
+    write_atomically(folder / ONNX.name, model)
+    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown))
+    write_atomically(folder / "example.png", png)
+    return name
 
 
 def model_card(params: Params, meta: Meta) -> ModelCard:
@@ -43,18 +69,44 @@ def model_card(params: Params, meta: Meta) -> ModelCard:
     return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)
 
 
+def registered_name(params: Params, meta: Meta) -> str:
+    """The name under which MLflow registers the model: data set, network and number of genes."""
+    dataset = f"folder-{Path(meta.source).name}" if meta.dataset == "folder" else meta.dataset
+    genes = "plain" if params.network.n_genes is None else f"g{params.network.n_genes}"
+    return re.sub(r"[^\w-]+", "-", f"gee-{dataset}-{params.network.name}-{genes}", flags=re.ASCII)
+
+
+def example(data: Prepared) -> tuple[bytes, str]:
+    """The first test image as PNG, and its class."""
+    images, labels = next(data.test.batches(1))
+    pixels = images[0].permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels if data.meta.in_channels == 3 else pixels[:, :, 0]).save(file, "PNG")
+    return file.getvalue(), data.meta.class_names[int(labels[0])]
+
+
 def main() -> None:
     with stage("export") as s:
-        data = prepared_images()
-        net = load_trained(s.params, data.meta)
-        model, metrics, x, logits = run(s.params, net, data)
-        write_atomically(ONNX, model)
-        write_json(ONNX.with_name("meta.json"), model_card(s.params, data.meta).model_dump())
+        measured = read_evaluation().model_dump()
+        data, cfg, network = prepared_images(), s.params.export, s.params.network
+        model, metrics = run(s.params, load_trained(s.params, data.meta), data)
+        name = write(ONNX.parent, s.params, data, model, measured)
         write_json(OUT / "metrics.json", metrics)
-        s.track.params(s.params.export.model_dump())
+        s.track.params(cfg.model_dump())
         s.track.metrics(metrics)
-        name = f"gee-{s.params.prepare.dataset}-{s.params.network.name}"
-        s.track.model(ONNX, x, logits, name, s.params.export.register_model)
+        exported = ExportedModel(
+            folder=ONNX.parent,
+            name=name,
+            register=cfg.register_model,
+            dataset=data.meta.dataset,
+            digest=data.meta.digest,
+            metrics=measured | metrics,
+            params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
+            | network.model_dump(include={"n_genes", "width", "T"}),
+            promote_metric=cfg.promote_metric,
+            higher_is_better=cfg.higher_is_better,
+        )
+        s.track.model(exported)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,16 @@ from gee_core.model.zoo import encoded_channels
 
 Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
 DATASETS = get_args(Dataset)
+PromoteMetric = Literal[
+    "test_accuracy",
+    "test_loss",
+    "parameters",
+    "energy_mj",
+    "energy_with_decoding_mj",
+    "energy_of_sums_mj",
+    "spikes_per_image",
+    "firing_rate",
+]
 
 
 class BaseConfig(Section):
@@ -147,7 +157,7 @@ class RobustnessConfig(Section):
 
 
 class ExportConfig(Section):
-    """`export`: the trained network as ONNX."""
+    """`export`: the trained network as ONNX, and its registration."""
 
     opset: Annotated[int, Field(ge=18)]
     """Version of the ONNX operator set."""
@@ -155,6 +165,14 @@ class ExportConfig(Section):
     """Number of test images on which ONNX Runtime is compared with torch."""
     register_model: bool
     """Whether to register the model in MLflow."""
+    promote_metric: PromoteMetric
+    """The model that is better by this number of reports/evaluate/metrics.json gets the alias `champion`: the highest
+    test_accuracy, or the lowest of any other. Only models that were tested on the same images are compared."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the better of two models has the higher `promote_metric`."""
+        return self.promote_metric == "test_accuracy"
 
 
 class ReportConfig(Section):

@@ -6,10 +6,7 @@ Shapes: B images, C channels (1 or 3), H W rows and columns.
 import contextlib
 import os
 import stat
-import struct
 import sys
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +17,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gee_core.data.pixels import DAMAGE, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, to_pixels
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 
-GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""The formats that files may have, whatever their names. Pillow knows forty more, and starts Ghostscript for one of them."""
-MAX_PIXELS = 2**26
-"""Most pixels of a file: 67 million, a fifth of a gigabyte when decoded."""
 FORK = "fork" if sys.platform == "linux" else None
 """How decoding processes start. In a spawned process, such as a candidate's, the default would be to spawn them as well, and
 each would spend seconds on loading torch at the start of every epoch."""
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -69,10 +61,9 @@ def decode(path: Path, form: Form) -> np.ndarray:
                 "set prepare.image_size to bring all to one size",
             )
         try:
-            pixels = np.asarray(_resize(_convert(image, form.in_channels), form.image_size))
+            return to_pixels(image, form.in_channels, form.image_size)
         except DAMAGE as error:
             raise _damaged(path, error) from None
-    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
 
 
 def decode_in_order(
@@ -144,21 +135,16 @@ def _open(path: Path) -> Image.Image:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
             raise InputError(f"{path}: not a file", "replace or remove it")
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is below Pillow's
-            image = Image.open(path, formats=FORMATS)
+        return open_image(path)
     except FileNotFoundError:
         target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
         raise InputError(f"{path}: not found{target}", "put it back or remove it, then prepare the images again") from None
-    except Image.DecompressionBombError:
+    except TooManyPixelsError:
         raise _bomb(path) from None
     except InputError:
         raise
     except DAMAGE as error:
         raise _damaged(path, error) from None
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise _bomb(path)
-    return image
 
 
 def _bomb(path: Path) -> InputError:
@@ -170,21 +156,3 @@ def _bomb(path: Path) -> InputError:
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).replace(str(path), "it").split())[:200] or type(error).__name__
     return InputError(f"{path}: not a readable image ({reason})", "replace or remove it")
-
-
-def _convert(image: Image.Image, in_channels: int) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("L" if in_channels == 1 else "RGB")
-
-
-def _resize(image: Image.Image, size: int) -> Image.Image:
-    if image.size == (size, size):
-        return image
-    short = min(image.size)
-    width, height = (max(size, side * size // short) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))

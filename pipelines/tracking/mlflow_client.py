@@ -1,6 +1,5 @@
-"""Everything that needs MLflow's classes. The only file that imports mlflow, inside functions, because that takes seconds."""
+"""What needs MLflow's classes, but for models. mlflow is imported inside functions, because that takes seconds."""
 
-import importlib.metadata
 import logging
 import os
 import re
@@ -16,11 +15,12 @@ SQLITE = "sqlite:///"
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no two printed lines per candidate."""
+"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no bars and lines for what is written."""
 
 REFUSALS = {
     "BAD_REQUEST",
@@ -160,42 +160,3 @@ def log_batch(
 
 def _allowed(name: str) -> str:
     return re.sub(r"[^\w.\- :/]", "-", name)
-
-
-def save_onnx(onnx_path: Path, folder: str, run_id: str, model_id: str, inputs: Any, outputs: Any) -> None:
-    """Write an ONNX model as an MLflow model to ``folder``, with a signature from the types and shapes of the arrays."""
-    import mlflow.onnx
-    from mlflow.models import Model, infer_signature
-
-    from gee_core.export.to_onnx import read_onnx
-
-    packages = ("onnx", "onnxruntime", "numpy")
-    mlflow.onnx.save_model(
-        read_onnx(onnx_path),
-        folder,
-        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
-        signature=infer_signature(inputs, outputs),
-        pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in packages],
-    )
-
-
-def link_model(client, run_id: str, model_id: str) -> None:
-    """Make a logged model an output of a run, unless it is one."""
-    from mlflow.entities import LoggedModelOutput
-
-    outputs = client.get_run(run_id).outputs
-    if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-
-
-def champion(client, name: str) -> Any | None:
-    """The version of the registered model ``name`` with the alias ``champion``; registers the name if it is new."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = client.get_registered_model(name).aliases.get("champion")
-    return client.get_model_version(name, version) if version else None

@@ -1,40 +1,91 @@
-"""Writes an exported model to MLflow and its registry; repeated calls change nothing."""
+"""Writes an exported model to MLflow and its registry; repeated calls change nothing.
 
+Of the versions of a registered name, the alias `champion` marks the best that was measured on the same images, `challenger` the
+newest that is not better than it, and MLflow's own `latest` the newest. The first version is the champion.
+"""
+
+import json
 import tempfile
+from pathlib import Path
 
-import numpy as np
-
-from pipelines.tracking import mlflow_client
-from pipelines.tracking.outbox import ENTRY, Outbox
+from pipelines.tracking import mlflow_models
+from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
 
 TRACKED = "gee.tracked"
 """Tag of a registered version: time of its export in ms, so that a late replay does not replace a newer champion."""
 
+DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"
+"""Tags of a registered version: what it was measured on, and the numbers as JSON."""
+
+ALIAS, REASON = "gee.alias", "gee.reason"
+"""Tags of a registered version: the alias that it got when it was registered, and why."""
+
+NOTE = "mlflow.note.content"
+"""MLflow's own tag of a logged model: its description."""
+
 
 def write_model(client, experiment_id: str, run_id: str, entry: dict, outbox: Outbox) -> None:
-    """Log the entry's ONNX file as a model of the run, and make it the champion of its name if the entry says so."""
+    """Log the entry's model as an output of the run, with its metrics, and register it if the entry says so."""
     tag = f"{outbox.name}/{entry['n']}"
-    query = f"tags.`{ENTRY}` = '{tag}'"
-    found = client.search_logged_models([experiment_id], query)
-    model = found[0] if found else client.create_logged_model(experiment_id, entry["name"], run_id, tags={ENTRY: tag})
+    files = {Path(file).name: outbox.folder / file for file in entry["files"]}
+    found = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{tag}'")
+    if found:
+        model = found[0]
+    else:
+        tags = {ENTRY: tag, DIGEST: entry["digest"], NOTE: files["README.md"].read_text(encoding="utf-8")}
+        name, params = entry["name"], entry["params"]
+        model = client.create_logged_model(experiment_id, name, run_id, tags, params, model_type="classifier")
     if str(model.status) != "READY":
-        inputs, outputs = (np.zeros(entry[key]["shape"], entry[key]["dtype"]) for key in ("inputs", "outputs"))
         with tempfile.TemporaryDirectory() as folder:
-            path = outbox.folder / entry["files"][0]
-            mlflow_client.save_onnx(path, f"{folder}/model", run_id, model.model_id, inputs, outputs)
+            mlflow_models.save_served_model(files, f"{folder}/model", run_id, model.model_id)
             client.log_model_artifacts(model.model_id, f"{folder}/model")
         client.finalize_logged_model(model.model_id, "READY")
-    mlflow_client.link_model(client, run_id, model.model_id)
+    mlflow_models.link_model(client, run_id, model.model_id)
+    mlflow_models.log_model_metrics(client, run_id, model.model_id, entry)
     if entry["register"]:
-        _register(client, run_id, model.model_id, entry, tag)
+        with one_at_a_time(outbox.folder.parent, "store"):  # two must not compare themselves with the same champion
+            _register(client, run_id, model, entry, tag)
 
 
-def _register(client, run_id: str, model_id: str, entry: dict, tag: str) -> None:
-    name = entry["name"]
-    champion = mlflow_client.champion(client, name)
+def _register(client, run_id: str, model, entry: dict, tag: str) -> None:
+    name, holders = entry["name"], mlflow_models.holders(client, entry["name"])
     versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(ENTRY) == tag]
-    if not versions:
-        tags = {ENTRY: tag, TRACKED: str(entry["time"])}
-        versions = [client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)]
-    if champion is None or int(champion.tags.get(TRACKED, 0)) <= entry["time"]:
-        client.set_registered_model_alias(name, "champion", versions[0].version)
+    if versions:
+        version = versions[0]
+    else:
+        alias, reason = rank(entry, holders.get("champion"))
+        tags = {ENTRY: tag, TRACKED: entry["time"], DIGEST: entry["digest"], METRICS: json.dumps(entry["metrics"])}
+        tags |= {ALIAS: alias, REASON: reason}
+        # Not models:/ID, which a local store would look up at MLflow's global address, in DVC's temporary copies a wrong one.
+        version = client.create_model_version(
+            name, model.artifact_location, run_id, tags, description=model.tags[NOTE], model_id=model.model_id
+        )
+    mlflow_models.note_version(client, model, version)
+    alias, holder = version.tags[ALIAS], holders.get(version.tags[ALIAS])
+    if holder is None or int(holder.tags.get(TRACKED, 0)) <= entry["time"]:
+        client.set_registered_model_alias(name, alias, version.version)
+    print(f"MLflow: {name} version {version.version} is {alias}: {version.tags[REASON]}", flush=True)
+
+
+def rank(entry: dict, champion) -> tuple[str, str]:
+    """The alias that the model of ``entry`` gets beside the present ``champion`` of its name (a version or None), and why."""
+    metric = entry["promote_metric"]
+    value = entry["metrics"].get(metric)
+    if champion is None:
+        return "champion", f"the first of its name, {metric} {_shown(value)}"
+    its = f"the champion, version {champion.version},"
+    if int(champion.tags.get(TRACKED, 0)) > entry["time"]:
+        return "challenger", f"{its} is of a later run"
+    if champion.tags.get(DIGEST) != entry["digest"]:
+        return "challenger", f"{its} was measured on other images"
+    other = json.loads(champion.tags[METRICS]).get(metric)
+    better = value is not None and (other is None or (value > other if entry["higher_is_better"] else value < other))
+    how = "better" if better else "not better"
+    return (
+        "champion" if better else "challenger",
+        f"{metric} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}",
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.6g}"

@@ -7,10 +7,10 @@ No error of MLflow or of the disk reaches the stage, and only at its end does th
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import psutil
 
 from gee_core.config import Params
@@ -22,6 +22,7 @@ from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
 from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
+from pipelines.tracking.exported_model import FILES, ExportedModel
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, outbox_root
@@ -79,11 +80,8 @@ class Tracker(Protocol):
     def address(self) -> str | None:
         """The page of the pipeline's run in MLflow; None while the run is not there. It is known after `close` too."""
 
-    def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
-        """Log an ONNX model; ``register`` makes it the newest version of ``name`` with the alias ``champion``.
-
-        The examples are batches of any size; their types and other axes become the model's signature.
-        """
+    def model(self, model: ExportedModel) -> None:
+        """Log an exported model with its metrics; register it if it says so, as champion or challenger of its name."""
 
     def close(self, status: str = "FINISHED") -> None:
         """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.
@@ -196,12 +194,13 @@ class MlflowTracker:
         """Log the machine's load until the tracker is closed."""
         self._watch = SystemMetrics(self.metrics)
 
-    def model(self, onnx_path: Path, input_example: np.ndarray, output_example: np.ndarray, name: str, register: bool) -> None:
-        if kept := self._kept([onnx_path]):
-            inputs, outputs = (
-                {"shape": [1, *array.shape[1:]], "dtype": str(array.dtype)} for array in (input_example, output_example)
-            )
-            self._add("model", files=kept, inputs=inputs, outputs=outputs, name=name, register=register)
+    def model(self, model: ExportedModel) -> None:
+        kept = self._kept([model.folder / name for name in FILES])
+        if len(kept) == len(FILES):
+            finite, _ = finite_metrics(model.metrics)
+            about = asdict(model) | {"params": texts(model.params), "metrics": finite}
+            about.pop("folder")
+            self._add("model", files=kept, **about)
 
     def close(self, status: str = "FINISHED") -> None:
         if self._watch:

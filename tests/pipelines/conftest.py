@@ -16,9 +16,10 @@ from gee_core.data.prepared import Meta, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
-from pipelines import evolve, train
+from pipelines import evolve, export, train
 from pipelines.evolve import analytic_start, genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.trained_network import load_trained
 from pipelines.project.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,3 +153,27 @@ def trained(digits, make_params, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("trained") / "network.safetensors"
     save(path, net)
     return path
+
+
+MEASURED = {
+    "test_accuracy": 0.75,
+    "test_loss": 0.8,
+    "parameters": 5000,
+    "plain_parameters": 60_000,
+    "energy_mj": 0.002,
+    "energy_with_decoding_mj": 0.05,
+    "energy_of_sums_mj": 0.0,
+    "spikes_per_image": 1234.5,
+    "firing_rate": 0.125,
+}
+"""A reports/evaluate/metrics.json."""
+
+
+@pytest.fixture(scope="session")
+def exported(digits, make_params, trained, tmp_path_factory) -> Path:
+    """The ONNX file of that network, and the other files of models/export beside it."""
+    params, data = make_params(), load_prepared(digits)
+    folder = tmp_path_factory.mktemp("exported")
+    model, _ = export.run(params, load_trained(params, data.meta, trained), data)
+    export.write(folder, params, data, model, MEASURED)
+    return folder / "network.onnx"

@@ -1,38 +1,46 @@
 import json
 import shutil
+from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
+from gee_core.config.params import PromoteMetric
 from gee_core.data.prepared import load_prepared
+from gee_core.export.readme import describe
+from gee_core.storage.atomic_files import write_json
 from pipelines import export
+from pipelines.export import registered_name
+from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.trained_network import load_trained
+from pipelines.tracking.exported_model import FILES
+from tests.pipelines.conftest import MEASURED
 
 
 @pytest.fixture(scope="module")
-def results(digits, make_params, trained):
-    """(network, what ``run`` gave for it)."""
-    params, data = make_params(), load_prepared(digits)
-    net = load_trained(params, data.meta, trained)
-    return net, export.run(params, net, data)
+def net(digits, make_params, trained):
+    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
-def test_onnx_runtime_agrees_with_the_network_with_its_genes(results, digits):
-    net, (model, metrics, x, logits) = results
+def test_onnx_runtime_agrees_with_the_network_with_its_genes(net, exported, digits, make_params, monkeypatch):
     data = load_prepared(digits)
+    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())
+    model, metrics = export.run(make_params(), net, data)
+    x = data.meta.normalise(data.test.images[:8]).contiguous()
     with torch.no_grad():
-        expected = net(torch.from_numpy(x)).mean(0).numpy()
-    np.testing.assert_array_equal(x, data.meta.normalise(data.test.images[:8]).numpy())
+        expected = net(x).mean(0).numpy()
+    (logits,) = onnxruntime.InferenceSession(model).run(None, {"images": x.numpy()})
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     assert metrics["max_abs_difference"] == pytest.approx(np.abs(logits - expected).max(), abs=1e-5)
     assert metrics["agreement"] == (logits.argmax(1) == expected.argmax(1)).mean() == 1.0
     assert metrics["onnx_bytes"] == len(model)
 
 
-def test_a_disagreement_would_show(results, digits, make_params, monkeypatch):
-    net, (model, *_) = results
-    monkeypatch.setattr(export, "to_onnx", lambda *_: model)
+def test_a_disagreement_would_show(net, exported, digits, make_params, monkeypatch):
+    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())
 
     class Shifted(torch.nn.Module):
         def __init__(self, net):
@@ -43,14 +51,13 @@ def test_a_disagreement_would_show(results, digits, make_params, monkeypatch):
             return self.net(x).roll(1, -1)
 
     monkeypatch.setattr(export, "for_inference", lambda net: Shifted(net))
-    _, metrics, *_ = export.run(make_params(), net, load_prepared(digits))
+    _, metrics = export.run(make_params(), net, load_prepared(digits))
     assert metrics["max_abs_difference"] > 0.01
     assert metrics["agreement"] < 1
 
 
-def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_project, trained, results, monkeypatch):
-    _, (model, metrics, *_) = results
-    monkeypatch.setattr(export, "to_onnx", lambda *_: model)  # that equal networks give equal bytes is tested in the core
+def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_project, trained, exported, monkeypatch):
+    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())  # equal networks give equal bytes: see the core
     told = []
 
     class Tracked:
@@ -58,10 +65,12 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
             return lambda *args, **kwargs: told.append((name, args))
 
     monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: Tracked())
-    folder = in_project()
+    folder = in_project(export={"promote_metric": "energy_mj"})
     shutil.copytree(trained.parent, folder / "models/train")
+    write_json(folder / "reports/evaluate/metrics.json", MEASURED)
     export.main()
-    assert (folder / "models/export/network.onnx").read_bytes() == model
+    for name in FILES:
+        assert (folder / "models/export" / name).read_bytes() == exported.with_name(name).read_bytes()
     card = json.loads((folder / "models/export/meta.json").read_text())
     assert card == {
         "network": "vgg16",
@@ -72,6 +81,53 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
         "mean": [0.3],
         "std": [0.38],
     }
-    assert json.loads((folder / "reports/export/metrics.json").read_text()) == metrics
-    (registered,) = [args for name, args in told if name == "model"]
-    assert registered[3:] == ("gee-digits-vgg16", False)
+    metrics = json.loads((folder / "reports/export/metrics.json").read_text())
+    assert set(metrics) == {"max_abs_difference", "agreement", "onnx_bytes"}
+    ((model,),) = [args for name, args in told if name == "model"]
+    assert (model.name, model.register, model.dataset) == ("gee-digits-vgg16-g6", False, "digits")
+    assert (model.promote_metric, model.higher_is_better) == ("energy_mj", False)
+    assert model.metrics == MEASURED | metrics
+    assert model.params == {"network": "vgg16", "variant": "ste", "seed": 0, "n_genes": 6, "width": 1 / 16, "T": 2}
+    assert model.digest == load_prepared(folder / "data/prepared").meta.digest
+
+
+def test_the_example_is_the_first_test_image(exported, digits):
+    data = load_prepared(digits)
+    np.testing.assert_array_equal(np.asarray(Image.open(exported.with_name("example.png"))), data.test.images[0, 0])
+    shown = data.meta.class_names[int(data.test.labels[0])]
+    assert f"a test image of class {shown}." in exported.with_name("README.md").read_text()
+
+
+def test_the_readme_says_what_was_measured_on_what(exported, digits):
+    text = exported.with_name("README.md").read_text()
+    digest = load_prepared(digits).meta.digest
+    said = ["# gee-digits-vgg16-g6", "grown from 6 genes", "| accuracy | 75.00% |", "5,000 (60,000 without genes)", "0.002 mJ"]
+    said += [digest, "64 training and 24 test images", "`ste` found in 2 × 3 candidates", "4 epochs with adamw"]
+    assert [part for part in said if part not in text] == []
+
+
+def test_a_readme_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(make_params, digits):
+    names = [f"{k} {'long' * 60}" for k in range(1000)]
+    meta = load_prepared(digits).meta.model_copy(update={"class_names": tuple(names), "num_classes": 1000})
+    text = describe("gee", make_params(), meta, MEASURED, names[0])
+    assert "and 980 more" in text and len(text) < 5000
+
+
+@pytest.mark.parametrize(
+    ("dataset", "source", "n_genes", "name"),
+    [
+        ("cifar10", "data/raw/cifar10", 100, "gee-cifar10-vgg16-g100"),
+        ("digits", "scikit-learn digits", None, "gee-digits-vgg16-plain"),
+        ("folder", "/data/My cats: v1.2/", 6, "gee-folder-My-cats-v1-2-vgg16-g6"),
+    ],
+)
+def test_a_registered_name_tells_dataset_network_and_genes(dataset, source, n_genes, name, make_params, digits):
+    plain = {} if n_genes else {"evolve": {"variant": "analytic"}}
+    params = make_params(network={"n_genes": n_genes}, **plain)
+    meta = load_prepared(digits).meta.model_copy(update={"dataset": dataset, "source": source})
+    assert registered_name(params, meta) == name
+
+
+def test_export_knows_every_number_that_evaluate_measures_and_promotes_by_any_that_differs_between_models():
+    assert set(Evaluation.model_fields) == set(MEASURED)
+    assert set(get_args(PromoteMetric)) == set(MEASURED) - {"plain_parameters"}

@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from gee_core.data import image_files as decode_module
+from gee_core.data import pixels
 from gee_core.data.image_files import Form, as_array, decode, decode_in_order, header
 from gee_core.errors import InputError
 
@@ -73,9 +74,7 @@ def test_a_damaged_file_is_an_input_error_that_names_it(tmp_path, content):
         decode(path, Form(64, 3, False))
 
 
-@pytest.mark.parametrize(
-    "limit", [(decode_module, "MAX_PIXELS", 63), (Image, "MAX_IMAGE_PIXELS", 20)], ids=["ours", "Pillow's"]
-)
+@pytest.mark.parametrize("limit", [(pixels, "MAX_PIXELS", 63), (Image, "MAX_IMAGE_PIXELS", 20)], ids=["ours", "Pillow's"])
 def test_a_decompression_bomb_is_an_input_error_that_names_it(tmp_path, monkeypatch, limit):
     path = save(tmp_path / "bomb.png", Image.fromarray(GREY))
     monkeypatch.setattr(*limit)
@@ -85,7 +84,7 @@ def test_a_decompression_bomb_is_an_input_error_that_names_it(tmp_path, monkeypa
 
 def test_an_image_at_the_limit_is_none(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", Image.fromarray(GREY))
-    monkeypatch.setattr(decode_module, "MAX_PIXELS", 64)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 64)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow would warn of it
     np.testing.assert_array_equal(decode(path, Form(8, 1, False))[0], GREY)
 

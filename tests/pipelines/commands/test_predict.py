@@ -8,7 +8,6 @@ from PIL import Image
 
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from pipelines import export
 from pipelines.commands.predict import predict
 from pipelines.inputs.trained_network import load_trained
 
@@ -16,17 +15,6 @@ from pipelines.inputs.trained_network import load_trained
 @pytest.fixture(scope="module")
 def net(digits, make_params, trained):
     return load_trained(make_params(), load_prepared(digits).meta, trained)
-
-
-@pytest.fixture(scope="module")
-def exported(net, digits, make_params, tmp_path_factory) -> Path:
-    """The files of models/export."""
-    data, params = load_prepared(digits), make_params()
-    folder = tmp_path_factory.mktemp("export")
-    model, *_ = export.run(params, net, data)
-    (folder / "network.onnx").write_bytes(model)
-    (folder / "meta.json").write_text(export.model_card(params, data.meta).model_dump_json())
-    return folder / "network.onnx"
 
 
 @pytest.fixture

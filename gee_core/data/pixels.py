@@ -1,0 +1,73 @@
+"""Image files and pictures → uint8 arrays of one size.
+
+It needs Pillow and numpy alone, because MLflow models carry a copy of this file (`pipelines.tracking.served_model`).
+
+Shapes: C channels (1 or 3), H W rows and columns.
+"""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""The formats that files may have, whatever their names. Pillow knows forty more, and starts Ghostscript for one of them."""
+MAX_PIXELS = 2**26
+"""Most pixels of a file: 67 million, a fifth of a gigabyte when decoded."""
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+"""What Pillow raises for files that are damaged or no images."""
+
+
+class TooManyPixelsError(ValueError):
+    """An image is too large to be decoded safely."""
+
+
+def open_image(file: Path | IO[bytes]) -> Image.Image:
+    """The image in a file; its pixels are not decoded yet.
+
+    Raises:
+        TooManyPixelsError: it has more than MAX_PIXELS.
+        Exception: one of DAMAGE; the file is not an image.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is below Pillow's
+            image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise TooManyPixelsError(str(error)) from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise TooManyPixelsError(f"{image.width}x{image.height}")
+    return image
+
+
+def to_pixels(image: Image.Image, in_channels: int, size: int) -> np.ndarray:
+    """The image as uint8 (C, H, W), H and W being ``size``: the shorter side resized, centre cropped.
+
+    Raises:
+        Exception: one of DAMAGE; it cannot be decoded.
+    """
+    pixels = np.asarray(_resize(_convert(image, in_channels), size))
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
+
+
+def _convert(image: Image.Image, in_channels: int) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("L" if in_channels == 1 else "RGB")
+
+
+def _resize(image: Image.Image, size: int) -> Image.Image:
+    if image.size == (size, size):
+        return image
+    short = min(image.size)
+    width, height = (max(size, side * size // short) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,97 @@
+"""The README of an exported model: what it was trained on and how, what was measured, how to use it, and its limits."""
+
+from collections.abc import Sequence
+
+from gee_core.config import Params
+from gee_core.data.prepared import Meta
+
+SHOWN_CLASSES = 20
+
+TEXT = """\
+# {name}
+
+{what} It sorts {size} × {size} {colour} images into {n_classes} classes.
+
+| on {n_test:,} test images | |
+|---|---|
+| accuracy | {test_accuracy:.2%} |
+| loss | {test_loss:.4g} |
+| parameters | {parameters:,} ({plain_parameters:,} without genes) |
+| energy per image | {energy_mj:.4g} mJ; {energy_with_decoding_mj:.4g} mJ with building the weights from the genes |
+| spikes per image | {spikes_per_image:,.0f}, firing rate {firing_rate:.1%} |
+
+## Data
+
+{dataset} ({source}), digest `{digest}`: {n_train:,} training and {n_test:,} test images.
+Classes: {classes}. `example.png` is a test image of class {example}.
+
+## Recipe
+
+{network}, {width:g} times the paper's channels, {T} time steps, seed {seed}. {wiring}
+Training: {epochs} epochs with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images on which
+candidates are scored were {holdout}.
+
+## Use
+
+    mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
+    printf '{{"dataframe_records": [{{"image": "%s"}}]}}' "$(base64 -w0 example.png)" |
+        curl -s -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations
+
+An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the column
+`image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
+
+## Limits
+
+- It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
+- It was tested on images from the same source as those it was trained on.
+- Energy is a count of operations (Eq. 17 of the paper), not a measurement. ONNX Runtime does not save it.
+"""
+
+
+def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], example: str) -> str:
+    """The README as Markdown.
+
+    Args:
+        name: the name under which MLflow registers the model.
+        params: those of the run.
+        meta: describes its images.
+        measured: what evaluate measured.
+        example: class of the image in example.png.
+    """
+    network, train, n_genes = params.network, params.train, params.network.n_genes
+    return TEXT.format(
+        **measured,
+        **meta.model_dump(include={"dataset", "source", "n_train", "n_test", "n_holdout"}),
+        **train.model_dump(include={"epochs", "optimizer", "lr", "batch_size"}),
+        name=name,
+        what="A spiking network with ordinary weights."
+        if n_genes is None
+        else f"A spiking network whose weights are grown from {n_genes} genes.",
+        size=meta.image_size,
+        colour="grey" if meta.in_channels == 1 else "colour",
+        n_classes=meta.num_classes,
+        digest=meta.digest,
+        classes=_listed(meta.class_names),
+        example=example,
+        network=network.name,
+        width=network.width,
+        T=network.T,
+        wiring=_wiring(params),
+        seed=params.base.seed,
+        holdout="included" if train.include_holdout else "left out",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN_CLASSES
+    return ", ".join(name[:50] for name in names[:SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _wiring(params: Params) -> str:
+    evolve = params.evolve
+    if params.network.n_genes is None:
+        return "Ordinary initial weights."
+    if not evolve.searches:
+        return f"The initial wiring is `{evolve.variant}`, without a search."
+    n = evolve.population(len(params.searched_genes()))
+    return f"The initial wiring is the best that `{evolve.variant}` found in {evolve.n_generations} × {n} candidates."

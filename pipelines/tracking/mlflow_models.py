@@ -1,0 +1,80 @@
+"""What needs MLflow's classes for models. mlflow is imported inside functions, because that takes seconds."""
+
+import base64
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gee_core.data import pixels
+
+SERVED = Path(__file__).with_name("served_model.py")
+
+PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
+"""All that a served model needs."""
+
+MODEL_VERSIONS = "mlflow.modelVersions"
+"""MLflow's own tag of a logged model: its registered versions, which the page of the model shows."""
+
+
+def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id: str) -> None:
+    """Write an exported model's ``files``, by their names, as a model that MLflow can serve, to ``folder``."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
+
+    answer = {"class": DataType.string, "probability": DataType.double, "probabilities": Map(DataType.double)}
+    image = base64.b64encode(files["example.png"].read_bytes()).decode()
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=str(SERVED),
+        artifacts={"network": str(files["network.onnx"]), "meta": str(files["meta.json"]), "pixels": pixels.__file__},
+        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+        signature=ModelSignature(
+            inputs=Schema([ColSpec(AnyType(), "image")]),
+            outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),
+        ),
+        input_example=pd.DataFrame({"image": [image]}),
+        pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES],
+    )
+    for name in ("README.md", "example.png"):
+        shutil.copy(files[name], folder)
+
+
+def link_model(client, run_id: str, model_id: str) -> None:
+    """Make a logged model an output of a run, unless it is one."""
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = client.get_run(run_id).outputs
+    if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def log_model_metrics(client, run_id: str, model_id: str, entry: dict) -> None:
+    """Log the metrics of an entry as those of a model on the entry's images, so that searches can rank models."""
+    from mlflow.entities import Metric
+
+    of = model_id, entry["dataset"], entry["digest"]
+    client.log_batch(run_id, [Metric(name, value, entry["time"], 0, *of) for name, value in entry["metrics"].items()])
+
+
+def holders(client, name: str) -> dict[str, Any]:
+    """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    aliases = client.get_registered_model(name).aliases
+    return {alias: client.get_model_version(name, version) for alias, version in aliases.items()}
+
+
+def note_version(client, model: Any, version: Any) -> None:
+    """Let the page of a logged model show its registered version, which a server does by itself and a local store does not."""
+    if MODEL_VERSIONS not in client.get_logged_model(model.model_id).tags:
+        value = json.dumps([{"name": version.name, "version": int(version.version)}])
+        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: value})

@@ -1,0 +1,121 @@
+"""What MLflow serves: images → names of classes and probabilities.
+
+MLflow copies this file and `gee_core/data/pixels.py` into each logged model and runs the copies, so it imports no other file of
+this project, and a model keeps the code that it was logged with. Input is a table with a column ``image``; a row holds the
+bytes of a PNG, JPEG, BMP or WebP file, these bytes as base64, or an array (H, W) or (H, W, C) of whole numbers 0 … 255.
+"""
+
+import base64
+import binascii
+import importlib.util
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+from PIL import Image
+
+BATCH = 64
+"""Images that the network sees at once; it bounds the memory for a long table."""
+
+ACCEPTED = "an image is a PNG, JPEG, BMP or WebP file as base64, or an array (H, W) or (H, W, C) of whole numbers from 0 to 255"
+
+
+class ImageClassifier(PythonModel):
+    """Brings images to the form that the network was trained on, and names their classes."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the network and its description from the model's files."""
+        files = {name: Path(path) for name, path in context.artifacts.items()}
+        card = json.loads(files["meta"].read_text(encoding="utf-8"))
+        self._names = card["class_names"]
+        self._form = card["in_channels"], card["image_size"]
+        self._scale = np.array([1 / (255 * s) for s in card["std"]], np.float32)[:, None, None]
+        self._shift = np.array([-m / s for m, s in zip(card["mean"], card["std"], strict=True)], np.float32)[:, None, None]
+        self._session = onnxruntime.InferenceSession(files["network"], providers=["CPUExecutionProvider"])
+        self._pixels = _run_file(files["pixels"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
+        """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name."""
+        images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
+        batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        rows = [self._row(p) for batch in batches for p in self._probabilities(batch)]
+        return pd.DataFrame(rows, columns=["class", "probability", "probabilities"])
+
+    def _row(self, p: np.ndarray) -> dict:
+        return {
+            "class": self._names[p.argmax()],
+            "probability": float(p.max()),
+            "probabilities": dict(zip(self._names, p.tolist(), strict=True)),
+        }
+
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        (logits,) = self._session.run(None, {"images": images.astype(np.float32) * self._scale + self._shift})
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+    def _decode(self, i: int, value: Any) -> np.ndarray:
+        try:
+            image = _from_array(value) if isinstance(value, list | np.ndarray) else self._from_file(value)
+            return self._pixels.to_pixels(image, *self._form)
+        except self._pixels.DAMAGE as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise MlflowException.invalid_parameter_value(f"image {i}: {reason}; {ACCEPTED}") from None
+
+    def _from_file(self, value: Any) -> Image.Image:
+        if not isinstance(value, str | bytes):
+            raise ValueError(f"is of type {type(value).__name__}")
+        try:
+            data = base64.b64decode("".join(value.split()), validate=True) if isinstance(value, str) else value
+        except binascii.Error as error:
+            raise ValueError(f"not base64 ({error})") from None
+        try:
+            return self._pixels.open_image(io.BytesIO(data))
+        except self._pixels.TooManyPixelsError:
+            raise ValueError(f"has more pixels than is safe to decode, {self._pixels.MAX_PIXELS:,}") from None
+        except self._pixels.DAMAGE:
+            raise ValueError(f"{len(data):,} bytes that are not a readable image") from None
+
+
+def _one_by_one(column: pd.Series) -> Iterator[Any]:
+    """The images of a column. A list of files, which MLflow does not take apart, is several of them."""
+    for value in column:
+        if isinstance(value, list) and value and all(isinstance(part, str | bytes) for part in value):
+            yield from value
+        else:
+            yield value
+
+
+def _from_array(value: list | np.ndarray) -> Image.Image:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError("its rows are not equally long") from None
+    if array.dtype.kind not in "ui" or array.size == 0:
+        raise ValueError(f"an array of {array.size} values of type {array.dtype}")
+    if array.min() < 0 or array.max() > 255:
+        raise ValueError(f"its values are from {array.min()} to {array.max()}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise ValueError(f"an array of shape {np.shape(value)}")
+    return Image.fromarray(array.astype(np.uint8))
+
+
+def _run_file(path: Path) -> ModuleType:
+    """The module in a file, not under its name: models of other versions have their own."""
+    spec = importlib.util.spec_from_file_location("gee_pixels", path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+set_model(ImageClassifier())
