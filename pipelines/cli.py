@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.commands.compare.cli import compare
 from pipelines.commands.gc.cli import gc
 from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
 from pipelines.studies.cli import study
@@ -196,6 +197,7 @@ def flow_serve(
     serve_flow(cron, name)
 
 
+app.command("compare")(compare)
 app.command("gc")(gc)
 
 

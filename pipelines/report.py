@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 import torch
 from markupsafe import Markup
@@ -26,15 +25,14 @@ from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
-from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, reading
+from pipelines.reporting.page import TITLES, environment, read_tables
+from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.stage import stage
 
-TEMPLATES = Path(__file__).parent / "reporting/templates"
 PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter="
 """The runs of the first experiment in the project's own mlflow.db, as MLflow's server shows them on this machine."""
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
@@ -141,35 +139,6 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
         "noise": by_r.reset_index().to_dict("records"),
         "confusions": confusions(tables["confusion"], class_names, 10 if many else 5),
         "recognised": recognised(tables["confusion"], class_names) if many else [],
-    }
-
-
-def environment() -> jinja2.Environment:
-    """The templates' environment; values are escaped unless they are marked as our own SVG."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"percent": percent, "energy": energy, "number": number}
-    return env
-
-
-def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
-    """The stages' tables by name; in the confusion table every cell is a string, even "NA", "1" and ""."""
-
-    def table(name: str, **options) -> pd.DataFrame:
-        with reading(reports / name, "CSV"):
-            return pd.read_csv(reports / name, **options)
-
-    return {
-        "candidates": table("evolve/candidates.csv"),
-        "confusion": table("evaluate/confusion.csv", dtype=str, keep_default_na=False),
-        "history": table("train/history.csv"),
-        "layers": table("evaluate/layers.csv"),
-        "noise": table("robustness/noise.csv"),
     }
 
 
