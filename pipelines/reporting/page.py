@@ -28,20 +28,22 @@ def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
     """The stages' tables by name; in the confusion table every cell is a string, even "NA", "1" and "".
 
     Raises:
-        InputError: a file is missing, is not CSV, or lacks a column that every run has.
+        InputError: a file is missing, is not CSV, or lacks a column or numbers that every run has.
     """
 
-    def table(name: str, *columns: str, **options) -> pd.DataFrame:
+    def table(name: str, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = (), **options) -> pd.DataFrame:
         with reading(reports / name, "CSV"):
             found = pd.read_csv(reports / name, **options)
-            if missing := [column for column in columns if column not in found]:
+            if missing := [column for column in texts + numbers if column not in found]:
                 raise ValueError(f"it lacks {', '.join(missing)}")
+            if wrong := [column for column in numbers if not pd.api.types.is_numeric_dtype(found[column])]:
+                raise ValueError(f"{', '.join(wrong)}: not numbers")
             return found
 
     return {
-        "candidates": table("evolve/candidates.csv", "generation", "index", "rescored", "winner"),
-        "confusion": table("evaluate/confusion.csv", "actual", "predicted", dtype=str, keep_default_na=False),
-        "history": table("train/history.csv", "epoch", "train_loss", "train_accuracy"),
-        "layers": table("evaluate/layers.csv", "layer", "input_rate", "energy_mj", "decode_energy_mj", "output_rate"),
-        "noise": table("robustness/noise.csv", "r", "seed", "accuracy"),
+        "candidates": table("evolve/candidates.csv", ("generation", "index", "rescored", "winner")),
+        "confusion": table("evaluate/confusion.csv", ("actual", "predicted"), dtype=str, keep_default_na=False),
+        "history": table("train/history.csv", (), ("epoch", "train_loss", "train_accuracy")),
+        "layers": table("evaluate/layers.csv", ("layer",), ("input_rate", "energy_mj", "decode_energy_mj", "output_rate")),
+        "noise": table("robustness/noise.csv", (), ("r", "seed", "accuracy")),
     }

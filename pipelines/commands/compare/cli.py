@@ -19,13 +19,14 @@ def compare(
 ) -> None:
     """Compare runs on a page: results, params that differ, training, noise, energy and wiring."""
     from gee_core.storage.atomic_files import write_atomically
-    from pipelines.commands.compare.page import render, terminal_table
+    from pipelines.commands.compare.page import render, terminal_tables
     from pipelines.commands.compare.runs import find_runs
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     found = find_runs(runs, Path.cwd(), here)
     page = out if out == COMPARISON else here / out
     write_atomically(page, render(found).encode("utf-8", "replace"))
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(terminal_table(found))
-    console.print(f"Page   {page.resolve().as_uri()}", highlight=False, soft_wrap=True, markup=False)
+    console = Console(markup=False)
+    for table in terminal_tables(found):
+        (console if console.is_terminal else Console(width=160, markup=False)).print(table)
+    console.print(f"Page   {page.resolve().as_uri()}", highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pipelines.commands.compare.runs import Run
 from pipelines.reporting.svg import INK, headline, label, log_axis, svg
@@ -43,19 +43,18 @@ def trade_offs(runs: Sequence[Run]) -> tuple[Figure, str]:
     left, right = figure.subplots(1, 2, sharey=True)
     for run, look in looks(runs):
         s = run.summary
-        accuracy, energies = 100 * s["test_accuracy"], [s["energy_mj"], s["energy_with_decoding_mj"]]
-        left.plot(s["parameters"], accuracy, **look, ms=9, ls="")
-        right.plot(energies, [accuracy] * 2, color=look["color"], lw=1.2, ls=":")
-        right.plot(energies[1], accuracy, look["marker"], mfc="white", mec=look["color"], mew=1.6, ms=8)
-        right.plot(energies[0], accuracy, look["marker"], color=look["color"], ms=9)
-    for ax, keys, name in (
-        (left, ["parameters"], "parameters (log)"),
-        (right, ["energy_mj", "energy_with_decoding_mj"], "energy per image in mJ, hollow: with building W (log)"),
-    ):
-        seen = pd.Series([float(run.summary[key]) for run in runs for key in keys])
+        accuracy, low, high = 100 * s.test_accuracy, s.energy_mj, s.energy_with_decoding_mj
+        left.plot(s.parameters, accuracy, **look, ms=9, ls="")
+        right.plot([low, high], [accuracy] * 2, color=look["color"], lw=1.2, ls=":")
+        right.plot(high, accuracy, look["marker"], mfc="white", mec=look["color"], mew=1.6, ms=8)
+        right.plot(low, accuracy, look["marker"], color=look["color"], ms=9)
+    for ax, keys in ((left, ["parameters"]), (right, ["energy_mj", "energy_with_decoding_mj"])):
+        seen = pd.Series([float(getattr(run.summary, key)) for run in runs for key in keys])
         if (seen > 0).all():
             log_axis(ax, "x", seen)
-        ax.set_xlabel(name)
+    left.xaxis.set_major_formatter(EngFormatter(sep=""))
+    left.set(xlabel="parameters (log)")
+    right.set(xlabel="energy per image in mJ, hollow: with building W (log)")
     left.set_ylabel("test accuracy (%)")
     headline(figure, left, "Accuracy over size")
     right.set_title("Accuracy over energy")

@@ -1,28 +1,49 @@
 """Finds the runs to compare, in folders, git revisions and DVC experiments, and reads their results."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from gee_core.config import Shape
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.zoo import encoded_channels
+from gee_core.storage.json_object import read_json_model
 from pipelines.project.git import git
 from pipelines.project.params import read_sections
 from pipelines.project.paths import PARAMS, REPORTS, SUMMARY
 from pipelines.reporting.page import read_tables
-from pipelines.reporting.summary import read_json
+from pipelines.reporting.summary import reading
 
 WORKSPACE = "workspace"
-MEASURED = ("test_accuracy", "noise_accuracy", "parameters", "energy_mj", "energy_with_decoding_mj", "spikes_per_image")
-"""What every run has measured."""
-NEEDED = ("dataset", "network", "width", "variant", "seed", "noise_domain", *MEASURED)
 TABLES = ("evolve/candidates.csv", "train/history.csv", "evaluate/layers.csv", "evaluate/confusion.csv", "robustness/noise.csv")
 NAMES = "name folders that hold a reports/, git revisions, DVC experiments (`dvc exp show` lists them) or `workspace`"
+
+
+class Summary(BaseModel):
+    """What a comparison takes from a summary.json."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    dataset: str
+    network: str
+    width: float
+    n_genes: int | None
+    variant: str
+    seed: int
+    noise_domain: str
+    commit: str | None = None
+    test_accuracy: float
+    noise_accuracy: float
+    parameters: int
+    energy_mj: float
+    energy_with_decoding_mj: float
+    spikes_per_image: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +54,7 @@ class Run:
     """As it was named."""
     commit: str | None
     """Of the revision that holds the results; None if they lie in a folder."""
-    summary: dict
+    summary: Summary
     params: dict
     """By key `section.key`; empty if its folder has no params.yaml."""
     tables: dict[str, pd.DataFrame]
@@ -47,8 +68,8 @@ class Run:
 
     @property
     def shape(self) -> dict[str, float]:
-        """The winner's genes of shape by name."""
-        return {gene: self.winner[gene] for gene in Shape.model_fields if gene in self.winner}
+        """The winner's genes of shape by name; NaN where it is not a number."""
+        return {gene: pd.to_numeric(self.winner[gene], errors="coerce") for gene in Shape.model_fields if gene in self.winner}
 
     def sigmas(self) -> pd.DataFrame:
         """The winner's σ's, O's first: ``encoding, sigma``, and ``factor`` as a multiple of the analytic σ.
@@ -59,11 +80,14 @@ class Run:
         if not self.winner:
             return pd.DataFrame(columns=["encoding", "sigma", "factor"])
         try:
-            channels = encoded_channels(self.summary["network"], self.summary["width"])
-            analytic = analytic_genotype(channels, self.summary["n_genes"])
-            sigma = [self.winner["sigma_O"], *(self.winner[f"sigma_{layer}"] for layer in range(len(channels)))]
+            channels = encoded_channels(self.summary.network, self.summary.width)
+            analytic = analytic_genotype(channels, self.summary.n_genes or 0)
+            sigma = [float(self.winner[name]) for name in ("sigma_O", *(f"sigma_{layer}" for layer in range(len(channels))))]
+            if not all(0 < value < math.inf for value in sigma):
+                raise ValueError("a σ is not positive")
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.name}: its candidates.csv does not fit its network ({error})", "leave it out") from None
+            problem = f"{self.name}: candidates.csv does not fit the network {self.summary.network} ({in_short(error)})"
+            raise InputError(problem, "leave it out") from None
         table = pd.DataFrame({"encoding": ["O", *(f"X{layer}" for layer in range(len(channels)))], "sigma": sigma})
         return table.assign(factor=table["sigma"] / [analytic.sigma_O, *analytic.sigma_X])
 
@@ -109,12 +133,12 @@ def _commit(name: str, project: Path) -> str:
 
 def _read(name: str, commit: str | None, folder: Path, remedy: str) -> Run:
     try:
-        summary, tables = read_json(folder / SUMMARY, *NEEDED), read_tables(folder / REPORTS)
+        with reading(folder / SUMMARY, "a summary"):
+            summary = read_json_model(folder / SUMMARY, Summary)
+        tables = read_tables(folder / REPORTS)
         sections = read_sections(folder / PARAMS, remedy, remedy) if (folder / PARAMS).is_file() else {}
     except InputError as error:
         raise InputError(f"{name}: {error.problem.replace(f'{folder}/', '')}", remedy) from None
-    if wrong := [key for key in MEASURED if not isinstance(summary[key], int | float)]:
-        raise InputError(f"{name}: {SUMMARY}: {', '.join(wrong)} must be numbers", remedy)
     return Run(name, commit, summary, flat(sections), tables)
 
 
