@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.commands.compare.cli import compare
 from pipelines.commands.gc.cli import gc
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
@@ -166,6 +167,7 @@ def encode(
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
+app.command("compare")(compare)
 app.command("gc")(gc)
 
 

@@ -1,11 +1,13 @@
 """Stage report: presents what the other stages measured → reports/index.html, a self-contained page, and summary.json."""
 
+import hashlib
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 import torch
 from markupsafe import Markup
@@ -17,21 +19,23 @@ from gee_core.evolution.fitness import SWITCHES
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.wired import ImageShape
 from gee_core.model.zoo import PAPER_RESULTS, default_block
-from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
+from pipelines.reporting.mistakes import confusions, recognised
+from pipelines.reporting.page import TITLES, environment, read_tables
 from pipelines.reporting.result import track_result
-from pipelines.reporting.summary import build_summary, energy, energy_unit, number, percent, read_json, reading
+from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.stage import stage
 
-TEMPLATES = Path(__file__).parent / "reporting/templates"
 PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
+MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter="
+"""The runs of the first experiment in the project's own mlflow.db, as MLflow's server shows them on this machine."""
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
@@ -41,14 +45,23 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
         InputError: a stage's file is missing, damaged or does not fit the others.
     """
     summary = build_summary(params, reports)
-    page = render(params, summary, reports, models, prepared)
-    write_json(reports / SUMMARY.name, summary)
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    page = render(params, summary, result_id(text.encode()), reports, models, prepared)
+    write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
     return summary
 
 
-def render(params: Params, summary: dict, reports: Path, models: Path, prepared: Path) -> str:
-    """The page as HTML."""
+def result_id(summary: bytes) -> str:
+    """What the pipeline's run in MLflow is tagged with as `gee.result`, from the bytes of summary.json.
+
+    The page has to be the same in every run, so it cannot hold the run's own id.
+    """
+    return hashlib.sha256(summary).hexdigest()[:12]
+
+
+def render(params: Params, summary: dict, result: str, reports: Path, models: Path, prepared: Path) -> str:
+    """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
     with remedy(REMEDY):
         meta = load_meta(prepared)
     with reading(path := models / "evolve/genotype.json", "a genotype"):
@@ -77,6 +90,8 @@ def render(params: Params, summary: dict, reports: Path, models: Path, prepared:
         n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
         n_convs=len(net.conv_chain()) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
+        mlflow_filter=(query := f"tags.\"gee.result\" = '{result}'"),
+        mlflow=MLFLOW + quote(query),
         svg={name: Markup(svg) for name, svg in svgs.items()},
         **values,
     )
@@ -114,6 +129,7 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
     search, rescored = searched_rows(candidates), rescored_table(candidates)
     failed = search.loc[search["status"] != "ok", "status"]
+    many = len(class_names) > figures.WITH_NUMBERS
     by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     return {
         "rescored": rescored,
@@ -124,36 +140,8 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
         "layers": layers.to_dict("records"),
         "energy_unit": energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
         "noise": by_r.reset_index().to_dict("records"),
-        "confusions": confusions(tables["confusion"], class_names),
-    }
-
-
-def environment() -> jinja2.Environment:
-    """The templates' environment; values are escaped unless they are marked as our own SVG."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"percent": percent, "energy": energy, "number": number}
-    return env
-
-
-def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
-    """The stages' tables by name; in the confusion table every cell is a string, even "NA", "1" and ""."""
-
-    def table(name: str, **options) -> pd.DataFrame:
-        with reading(reports / name, "CSV"):
-            return pd.read_csv(reports / name, **options)
-
-    return {
-        "candidates": table("evolve/candidates.csv"),
-        "confusion": table("evaluate/confusion.csv", dtype=str, keep_default_na=False),
-        "history": table("train/history.csv"),
-        "layers": table("evaluate/layers.csv"),
-        "noise": table("robustness/noise.csv"),
+        "confusions": confusions(tables["confusion"], class_names, 10 if many else 5),
+        "recognised": recognised(tables["confusion"], class_names) if many else [],
     }
 
 
@@ -162,19 +150,6 @@ def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
     sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     with torch.device("meta"):
         return build_network(params.network.name, *sizes, None, params.network.width, block=params.network.block)
-
-
-def confusions(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[dict]:
-    """The five most frequent mistakes: ``actual, predicted, count, of`` (test images of the actual class)."""
-    counts = figures.confusion_counts(confusion, class_names)
-    of, n = counts.sum(axis=1), len(counts)
-    counts[range(n), range(n)] = 0
-    worst = (-counts).argsort(axis=None, kind="stable")[:5]
-    return [
-        {"actual": class_names[a], "predicted": class_names[p], "count": int(counts[a, p]), "of": int(of[a])}
-        for a, p in (divmod(int(i), n) for i in worst)
-        if counts[a, p]
-    ]
 
 
 def paper_rows() -> list[dict]:

@@ -15,6 +15,7 @@ CHECKPOINT = MODELS / "train/network.safetensors"
 ONNX = MODELS / "export/network.onnx"
 SUMMARY = REPORTS / "summary.json"
 PAGE = REPORTS / "index.html"
+COMPARISON = REPORTS / "compare.html"
 
 
 def find_project(start: Path | None = None) -> Path:

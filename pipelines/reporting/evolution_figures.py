@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gee_core.config import EvolveConfig, Params
 from gee_core.config.searched import SEARCH_RANGES
+from pipelines.reporting.search_state import search_state
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
 from pipelines.reporting.wiring import searched_rows, start_of_search, symbol
 
@@ -171,33 +171,6 @@ def _gene_axis(ax: Axes, gene: str, values: pd.Series) -> None:
         ax.set_xlim(seen.min() - pad, seen.max() + pad)
     if not _is_log(gene) or seen.max() < 3 * seen.min():
         ax.xaxis.set_major_locator(MaxNLocator(3))
-
-
-@svg
-def search_state(candidates: pd.DataFrame, genes: Sequence[str]) -> tuple[Figure, str]:
-    """CMA-ES's distribution by generation: step size, axis ratio, and the genes' standard deviations and means."""
-    state = searched_rows(candidates).groupby("generation").first()
-    names = [symbol(gene) for gene in genes]
-    spread, means = (state[[f"{what}_{gene}" for gene in genes]].set_axis(names, axis=1) for what in ("std", "mean"))
-    figure = Figure(figsize=(9.6, 3.3 + 0.14 * (len(genes) // 10)), layout="constrained")
-    axes = figure.subplots(1, 4)
-    few = len(genes) <= 10
-    palette = colormaps["tab10"].colors if few else colormaps["viridis"](np.linspace(0, 0.95, len(genes)))
-    for ax, column in zip(axes, ["step_size", "axis_ratio"], strict=False):
-        ax.plot(state[column], color=GENETIC, marker="o", ms=4)
-        log_axis(ax, "y", state[column])
-    for ax, values in zip(axes[2:], [spread, means - means.iloc[0]], strict=True):
-        for name, colour in zip(names, palette, strict=False):
-            ax.plot(values[name], color=colour, lw=1.5, marker="o", ms=3.5, label=name)
-    log_axis(axes[2], "y", spread.stack())
-    titles = ["Step size (log)", "Axis ratio (log)", "Standard deviations (log)", "Means, from the start"]
-    for ax, title in zip(axes, titles, strict=True):
-        ax.set_title(title)
-        ax.set_xlabel("generation")
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    handles, labels = axes[3].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=10)
-    return figure, f"Step size, axis ratio, standard deviations and means of {len(genes)} genes over {len(state)} generations."
 
 
 @svg

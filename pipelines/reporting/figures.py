@@ -9,8 +9,14 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipelines.reporting.mistakes import confusion_counts
 from pipelines.reporting.summary import energy, energy_unit
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
+
+WITH_NUMBERS = 20
+"""The confusion matrix of as many classes has a number in every square; that of more is as wide as the page."""
+MOST_CELLS = 100
+"""Squares along a side of the confusion matrix, at most."""
 
 
 @svg
@@ -50,7 +56,7 @@ def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
         ax.barh(y, scale * mj, color=colour, height=0.7)
         ax.set(xlabel=f"{unit} per image", title=f"{name}: {energy(mj.sum())}")
         ax.grid(axis="y", visible=False)
-    axes[0].set_yticks(y, [label(name) for name in layers["layer"]], fontsize=8.5, parse_math=False)
+    axes[0].set_yticks(y, [label(name, 30) for name in layers["layer"]], fontsize=8.5, parse_math=False)
     axes[0].invert_yaxis()
     axes[-1].plot(100 * layers["input_rate"], y, "o", mfc="white", mec=MUTED, mew=1.6, ms=5.5, label="input of the layer")
     axes[-1].plot(100 * layers["output_rate"], y, "o", color=GENETIC, ms=5.5, label="output of its neurons")
@@ -80,38 +86,35 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
 
 @svg
 def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tuple[Figure, str]:
-    """Share of every actual class (row) that was predicted as each class (column); columns ``actual``, ``predicted``."""
-    n = len(class_names)
-    counts = confusion_counts(confusion, class_names)
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    rare_visible = PowerNorm(0.5, vmin=0, vmax=100)
-    figure, ax = panel(4.6)
+    """Share of every actual class (row) that was predicted as each class (column); columns ``actual``, ``predicted``.
+
+    More than `MOST_CELLS` classes are put together in blocks of neighbours.
+    """
+    counts, block = confusion_counts(confusion, class_names), 1 + (len(class_names) - 1) // MOST_CELLS
+    first = np.arange(0, len(class_names), block)  # the first class of every block
+    counts = np.add.reduceat(np.add.reduceat(counts, first, axis=0), first, axis=1)
+    share, n = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), len(counts)
+    rare_visible, large = PowerNorm(0.5, vmin=0, vmax=100), n > WITH_NUMBERS
+    figure = Figure(figsize=(9.6, 8.4) if large else (5.4, 4.6), layout="constrained")
+    ax = figure.subplots()
     if n <= 40:
         image = ax.pcolormesh(share, cmap=RAMP, norm=rare_visible, edgecolors="white", lw=0.6)
     else:
         image = ax.imshow(share, cmap=RAMP, norm=rare_visible, interpolation="none", extent=(0, n, n, 0))
     ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xlabel="predicted", ylabel="actual")
     ax.grid(visible=False)
-    if n <= 20:
+    if not large:
         for row, column in zip(*np.nonzero(counts), strict=True):
             ink = "white" if share[row, column] > 25 else INK
             shown = f"{share[row, column]:.0f}"
             ax.text(column + 0.5, row + 0.5, shown, ha="center", va="center", color=ink, fontsize=8 if n <= 12 else 6)
-    step = 1 + (n - 1) // 25
-    ticks = np.arange(0, n, step)
-    names = [label(class_names[i]) for i in ticks]
+    ticks = np.arange(0, n, 1 + (n - 1) // 50)
+    names = [label(class_names[first[i]]) for i in ticks]
     small = {"fontsize": 8 if n <= 12 else 6.5, "parse_math": False}
     rotation = 90 if max(map(len, names)) > 2 and n > 4 else 0
     ax.set_xticks(ticks + 0.5, names, rotation=rotation, **small)
     ax.set_yticks(ticks + 0.5, names, **small)
     figure.colorbar(image, ax=ax, label="share of the actual class (%)", shrink=0.8, aspect=28).outline.set_visible(False)
-    ax.set_title("What is taken for what")
-    return figure, f"Confusion matrix of {n} classes, rows normalised."
-
-
-def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
-    """Number of test images by actual (row) and predicted (column) class, (K, K)."""
-    index = pd.Index(class_names)
-    counts = np.zeros((len(index), len(index)), dtype=np.int64)
-    np.add.at(counts, (index.get_indexer(confusion["actual"]), index.get_indexer(confusion["predicted"])), 1)
-    return counts
+    blocks = f", in blocks of {block} neighbouring classes" if block > 1 else ""
+    ax.set_title(f"What is taken for what{blocks}")
+    return figure, f"Confusion matrix of {len(class_names)} classes{blocks}, rows normalised."

@@ -127,7 +127,7 @@ def layers(by_layer: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     for ax, (_, _, title) in zip(axes, shown, strict=True):
         ax.set(title=title, ylim=(len(names) - 0.4, -0.6))
         ax.set_xlim(left=0)
-    axes[0].set_yticks(range(len(names)), [label(name) for name in names], fontsize=7.5, parse_math=False)
+    axes[0].set_yticks(range(len(names)), [label(name, 30) for name in names], fontsize=7.5, parse_math=False)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3)
     return figure, f"Energy and firing rate of {len(names)} layers for {len(groups)} groups."

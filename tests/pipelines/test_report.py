@@ -1,9 +1,11 @@
 """The page of the stage report, and its summary.json."""
 
+import hashlib
 import itertools
 import json
 import re
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from gee_core.config import Shape
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, confusions, network_shape, paper_rows, run
+from pipelines.report import MLFLOW, as_yaml, network_shape, paper_rows, run
 from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make
 
 
@@ -80,7 +82,7 @@ def test_page_loads_nothing_from_anywhere(tmp_path):
     for tag, attributes in Page(html).tags:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
             target = attributes.get(name, "#")
-            assert target.startswith(("#", "data:")), (tag, target)
+            assert target.startswith(("#", "data:")) or (tag == "a" and target.startswith(MLFLOW)), (tag, target)
     assert not re.search(r"@import|url\((?!#)", html)
 
 
@@ -122,7 +124,23 @@ def test_the_shape_of_a_plain_network_is_told(tmp_path, no_figures):
 
 def test_a_hundred_classes_fit(tmp_path):
     _, html = make(tmp_path, classes=[f"class {i}" for i in range(100)])
-    assert "in 100 classes" in Page(html).text and len(html) < 600_000
+    text = Page(html).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "in 100 classes" in text and len(html) < 600_000
+    assert "Class Recognised of images Most often called class 0 50.0 % 2 class 1 class 1 100.0 % 2 – class 2" in text
+    least, everything = text.split("Least recognised classes")[1].split("All 100 classes, the least recognised first")
+    assert "class 9 100.0 %" in least and "class 10 100.0 %" not in least and "class 99 100.0 %" in everything
+
+
+def test_ten_classes_have_their_numbers_in_the_matrix_alone(default):
+    assert "recognised classes" not in default[2]
+
+
+def test_the_run_in_mlflow_is_found_by_the_summary(default):
+    root, _, html = default
+    result = hashlib.sha256((root / "reports/summary.json").read_bytes()).hexdigest()[:12]
+    links = [attributes["href"] for tag, attributes in Page(html).tags if tag == "a"]
+    assert [unquote(link) for link in links] == [f"{MLFLOW}tags.\"gee.result\" = '{result}'"]
+    assert f"search the experiment for tags.\"gee.result\" = '{result}'" in Page(html).text
 
 
 def test_all_parameters_are_shown_as_they_can_be_read_back(tmp_path):
@@ -224,13 +242,3 @@ def test_layers_that_genes_do_not_save_on_are_counted(default, tmp_path, no_figu
     assert "in 0 of 16 encoded layers" in Page(default[2]).text
     text = Page(make(tmp_path, changed(network={"n_genes": 40}))[1]).text
     assert "in 7 of 16 encoded layers" in text
-
-
-def test_mistakes_are_ordered_by_number():
-    table = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
-    assert confusions(table, ["a", "b", "c"]) == [
-        {"actual": "b", "predicted": "c", "count": 2, "of": 3},
-        {"actual": "a", "predicted": "b", "count": 1, "of": 2},
-        {"actual": "b", "predicted": "a", "count": 1, "of": 3},
-    ]
-    assert confusions(table.assign(predicted=table["actual"]), ["a", "b", "c"]) == []

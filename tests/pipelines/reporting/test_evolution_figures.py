@@ -4,7 +4,7 @@ import pytest
 
 from gee_core.config.searched import SEARCH_RANGES
 from pipelines.reporting import evolution_figures as figures
-from pipelines.reporting.wiring import shape_table, start_of_search
+from pipelines.reporting.wiring import shape_table, start_of_search, symbol
 from tests.pipelines.report_inputs import PARAMS, PLAIN_COLUMNS, SHAPE, Shape, candidates, changed
 from tests.pipelines.reporting.svg_checks import (
     assert_references_are_found_and_no_id_is_shared,
@@ -52,6 +52,7 @@ DRAWN = {
     "genes, random search": draw(over_genes, searched, params=RANDOM),
     "state": draw(figures.search_state, PARAMS.searched_genes()),
     "state of two genes": draw(figures.search_state, SHARED.searched_genes(), params=SHARED),
+    "state of many genes, one generation": draw(figures.search_state, PARAMS.searched_genes(), n_generations=1),
     "state, one generation": draw(figures.search_state, searched, params=SHAPE, n_generations=1),
     "wiring": lambda: figures.wiring_against_analytic(WIRING),
     "ranges": lambda: figures.genes_in_their_ranges(genes(Shape(omega_O=0.5, gamma_0=2.0), start_of_search(RESCORED))),
@@ -162,3 +163,9 @@ def test_ranges_are_those_of_the_search_widened_to_a_winner_outside():
     assert {f"{limit:g}" for pair in SEARCH_RANGES.values() for limit in pair} <= set(shown)
     assert {"0.5", "start", "neutral"} <= set(shown)
     assert "start" not in texts(DRAWN["ranges, no start"]()) and "4" in texts(DRAWN["ranges, no start"]())
+
+
+def test_of_many_genes_every_one_has_a_row_in_the_state():
+    names = [symbol(gene) for gene in PARAMS.searched_genes()]
+    shown = texts(DRAWN["state"]())
+    assert len(names) == 18 and all(shown.count(name) == 2 for name in names)

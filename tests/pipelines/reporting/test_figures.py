@@ -41,8 +41,7 @@ def test_every_reference_finds_its_id_and_two_figures_share_none():
     assert_references_are_found_and_no_id_is_shared(DRAWN[name]() for name in ("training", "noise", "energy", "confusion"))
 
 
-def test_confusion_matrix_counts_what_was_called_what():
-    assert figures.confusion_counts(CONFUSION, ["a", "b"]).tolist() == [[1, 1], [0, 1]]
+def test_confusion_matrix_shows_what_was_called_what():
     shown = texts(figures.confusion_matrix(CONFUSION, ["a", "b"]))
     assert shown.count("50") == 2 and "100" in shown
 
@@ -57,6 +56,18 @@ def test_confusion_matrix_has_numbers_up_to_twenty_classes(n):
     names = [f"c{i}" for i in range(n)]
     table = pd.DataFrame({"actual": names * 3, "predicted": names + names[1:] + names[:1] + names[2:] + names[:2]})
     assert ("33" in texts(figures.confusion_matrix(table, names))) == (n == 20)
+
+
+def test_more_than_a_hundred_classes_are_put_together_in_blocks():
+    names = [f"c{i}" for i in range(101)]
+    shown = texts(figures.confusion_matrix(pd.DataFrame({"actual": names, "predicted": names}), names))
+    assert "What is taken for what, in blocks of 2 neighbouring classes" in shown
+    assert {"c0", "c4", "c100"} <= set(shown) and not {"c1", "c3"} & set(shown)
+
+
+def test_layers_are_told_apart_by_their_names():
+    names = [f"body.blocks.13.shortcut.{part}" for part in ("conv1", "conv2", "conv3")]
+    assert set(names) <= set(texts(figures.energy_per_layer(layers().assign(layer=names))))
 
 
 @pytest.mark.parametrize(

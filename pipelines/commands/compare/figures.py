@@ -1,0 +1,103 @@
+"""The figures of a comparison, as SVG text; a run has the same colour and mark in all of them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from pipelines.commands.compare.runs import Run
+from pipelines.reporting.svg import INK, headline, label, log_axis, svg
+from pipelines.studies.definition import Plot
+from pipelines.studies.figures import COLOURS, MARKERS, layers, noise
+
+
+def draw(runs: Sequence[Run]) -> dict[str, str]:
+    """The figures for which the runs have data, by name."""
+
+    def rows(table: str) -> pd.DataFrame:
+        return pd.concat([run.tables[table].assign(run=run.name, network_seed=0) for run in runs])
+
+    by_run = {"group": ["run"]}
+    svgs = {
+        "trade_offs": trade_offs(runs),
+        "training": training(runs),
+        "noise": noise(rows("noise"), Plot(kind="noise", **by_run), []),
+        "layers": layers(rows("layers"), Plot(kind="layers", **by_run)),
+    }
+    return svgs | ({"wiring": wiring(runs)} if any(run.winner for run in runs) else {})
+
+
+def looks(runs: Sequence[Run]) -> Iterator[tuple[Run, dict]]:
+    """Every run with its colour, mark and label."""
+    for run, colour, marker in zip(runs, cycle(COLOURS), cycle(MARKERS), strict=False):
+        yield run, {"color": colour, "marker": marker, "label": label(run.name, 40)}
+
+
+@svg
+def trade_offs(runs: Sequence[Run]) -> tuple[Figure, str]:
+    """Accuracy over parameters and over energy; a hollow mark is the energy with building W."""
+    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for run, look in looks(runs):
+        s = run.summary
+        accuracy, low, high = 100 * s.test_accuracy, s.energy_mj, s.energy_with_decoding_mj
+        left.plot(s.parameters, accuracy, **look, ms=9, ls="")
+        right.plot([low, high], [accuracy] * 2, color=look["color"], lw=1.2, ls=":")
+        right.plot(high, accuracy, look["marker"], mfc="white", mec=look["color"], mew=1.6, ms=8)
+        right.plot(low, accuracy, look["marker"], color=look["color"], ms=9)
+    for ax, keys in ((left, ["parameters"]), (right, ["energy_mj", "energy_with_decoding_mj"])):
+        seen = pd.Series([float(getattr(run.summary, key)) for run in runs for key in keys])
+        if (seen > 0).all():
+            log_axis(ax, "x", seen)
+    left.xaxis.set_major_formatter(EngFormatter(sep=""))
+    left.set(xlabel="parameters (log)")
+    right.set(xlabel="energy per image in mJ, hollow: with building W (log)")
+    left.set_ylabel("test accuracy (%)")
+    headline(figure, left, "Accuracy over size")
+    right.set_title("Accuracy over energy")
+    return figure, f"Test accuracy of {len(runs)} runs over parameters and energy."
+
+
+@svg
+def training(runs: Sequence[Run]) -> tuple[Figure, str]:
+    """Accuracy on training and, where a run kept them, on held-out images, and training loss, by epoch."""
+    panels = {"train_accuracy": "Training images: accuracy (%)", "val_accuracy": "Held-out images: accuracy (%)"}
+    panels |= {"train_loss": "Training loss"}
+    shown = [column for column in panels if any(column in run.tables["history"] for run in runs)]
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(shown))
+    for ax, column in zip(axes, shown, strict=True):
+        for run, look in looks(runs):
+            history = run.tables["history"]
+            if column in history:
+                scale, few = 100 if "accuracy" in column else 1, len(history) < 3
+                ax.plot(history["epoch"], scale * history[column], **look | ({} if few else {"marker": ""}), lw=1.6)
+        ax.set(xlabel="epoch", title=panels[column])
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4)
+    return figure, f"Accuracy and loss of {len(runs)} runs by epoch."
+
+
+@svg
+def wiring(runs: Sequence[Run]) -> tuple[Figure, str]:
+    """The σ's of the winners as multiples of the analytic ones, by encoding."""
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    ax, names, factors = figure.subplots(), pd.Series(dtype=str), [1.0]
+    ax.axhline(1, color=INK, lw=1)
+    drawn = [(sigmas, look) for run, look in looks(runs) if len(sigmas := run.sigmas())]
+    for place, (sigmas, look) in enumerate(drawn):
+        x = np.arange(len(sigmas)) + 0.5 * ((place + 1) / (len(drawn) + 1) - 0.5)
+        ax.plot(x, sigmas["factor"], **look, ms=5, lw=0.8)
+        names = max(names, sigmas["encoding"], key=len)
+        factors += list(sigmas["factor"])
+    log_axis(ax, "y", pd.Series(factors))
+    step = 1 + len(names) // 40
+    ax.set_xticks(np.arange(len(names))[::step], names.iloc[::step], fontsize=7.5)
+    ax.grid(axis="x", visible=False)
+    ax.set_ylabel("σ / analytic σ (log)")
+    headline(figure, ax, "The wiring against the analytic one")
+    return figure, f"Standard deviations of the wiring of {len(drawn)} runs, divided by the analytic ones."
