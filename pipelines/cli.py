@@ -33,7 +33,6 @@ def run(
 ) -> None:
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
-    from pipelines.inputs.start_genotype import check_unchanged
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -41,8 +40,6 @@ def run(
     params = load_params()
     set_aside_damaged_lock()
     check_inputs(params)
-    if not force:
-        check_unchanged(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     if code := run_in_foreground(command):
