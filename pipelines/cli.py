@@ -34,7 +34,6 @@ def run(
 ) -> None:
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
-    from pipelines.inputs.start_genotype import check_unchanged
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -42,8 +41,6 @@ def run(
     params = load_params()
     set_aside_damaged_lock()
     check_inputs(params)
-    if not force:
-        check_unchanged(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     if code := run_in_foreground(command):
@@ -102,14 +99,21 @@ def count(
 def preset(
     name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
+    exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
 ) -> None:
-    """Replace params.yaml by a preset."""
+    """Replace params.yaml by a preset, or queue the preset as an experiment."""
     from gee_core.errors import InputError
     from pipelines.project.params import check_raw_folder, load_params
-    from pipelines.project.presets import preset_names, write_preset
+    from pipelines.project.presets import preset_names, queue_preset, write_preset
 
     if name is None:
         console.print("  ".join(preset_names()))
+        return
+    if exp:
+        for change in queue_preset(name, data):
+            console.print(f"  {change}", highlight=False)
+        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
+        console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
         return
     for change in write_preset(name, data):
         console.print(f"  {change}", highlight=False)

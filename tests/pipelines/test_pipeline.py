@@ -193,7 +193,7 @@ def test_an_experiment_changes_what_it_names_and_can_be_compared(project, first)
     pd.testing.assert_frame_equal(longer[:6], searched(first["reports/evolve/candidates.csv"]))  # the same search, gone on
     assert len(longer) == 9
     changes = json.loads(dvc(project, "metrics", "diff", "HEAD", "--json"))
-    assert changes["reports/evolve/metrics.json"]["n_candidates"] == {"old": 6, "new": 9, "diff": 3}
+    assert changes["reports/summary.json"]["n_candidates"] == {"old": 6, "new": 9, "diff": 3}
     rows = pd.read_csv(io.StringIO(dvc(project, "exp", "show", "--csv")))
     assert rows[rows.Experiment == "longer"]["evolve.n_generations"].tolist() == [3]
     assert rows[rows.rev == "main"]["evolve.n_generations"].tolist() == [2]
@@ -201,4 +201,4 @@ def test_an_experiment_changes_what_it_names_and_can_be_compared(project, first)
     points = plots["reports/evolve/candidates.csv"][0]["content"]["data"]["values"]
     places = [(p["generation"], p["index"]) for p in points if not p["rescored"]]
     assert places == [(str(g), str(i)) for g in range(3) for i in range(3)]
-    assert {"reports/train/history.csv", "reports/evaluate/confusion.csv", "reports/robustness/noise.csv"} <= set(plots)
+    assert {"training", "fitness", "energy", "noise", "confusion"} <= set(plots)
