@@ -48,7 +48,7 @@ def run(
     summary()
     console.print(f"\nReport   {PAGE.resolve().as_uri()}")
     console.print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000")
-    console.print("Next     dvc exp run -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
+    console.print("Next     dvc exp run --temp -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
 
 
 @app.command()

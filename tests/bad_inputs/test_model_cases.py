@@ -162,7 +162,13 @@ BROUGHT = [
         says="evolve.start = unit: evolve.genotype = shape keeps σ_O at 1",
         remedy="set evolve.start to analytic",
     ),
-    brought("a start that is not there, by gee", *start(None), says=f"evolve.start = {OLD}: cannot be read", run="gee run", remedy="or set `analytic`"),
+    brought(
+        "a start that is not there, by gee",
+        *start(None),
+        says=f"evolve.start = {OLD}: cannot be read",
+        run="gee run",
+        remedy="or set `analytic`",
+    ),
     brought(
         "a start that DVC does not watch",
         param("evolve.start", GENOTYPE),

@@ -171,7 +171,9 @@ def test_a_start_that_is_no_use_is_one_message_before_any_candidate(what, in_pro
     assert not Path("models").exists()
 
 
-@pytest.mark.parametrize("path", ["old.json", "models/evolve/genotype.json", "inputs/../old.json", "/old.json", "inputs2/old.json"])
+@pytest.mark.parametrize(
+    "path", ["old.json", "models/evolve/genotype.json", "inputs/../old.json", "/old.json", "inputs2/old.json"]
+)
 def test_a_start_that_dvc_does_not_watch_is_refused(path, start, make_params):
     with pytest.raises(InputError) as caught:
         load_start(started(make_params, path))
