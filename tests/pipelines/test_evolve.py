@@ -101,7 +101,7 @@ def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(kept,
     here_and_now.scored.clear()
     assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert here_and_now.scored == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
-    known = evolve.read_known(log)  # what a second interruption would find
+    known, _ = evolve.read_known(log)  # what a second interruption would find
     assert set(known) == {(g, i) for g in range(2) for i in range(3)}
 
 
@@ -124,11 +124,12 @@ def test_a_record_in_which_a_bit_flipped_is_named_and_scored_again_and_no_other(
 
 def test_a_failed_candidate_is_known_again_with_its_reason(tmp_path):
     log = tmp_path / "log"
-    journal.append(log, {"place": (1, 2)} | vars(failed("loss is nan")) | {"seconds": 3.5})
-    ((key, (found, seconds)),) = evolve.read_known(log).items()
-    assert (key, seconds) == ((1, 2), 3.5)
+    journal.append(log, {"place": (1, 2)} | vars(failed("loss is nan")) | {"seconds": 3.5, "ended": 1.7e9})
+    known, ended = evolve.read_known(log)
+    ((key, (found, seconds)),) = known.items()
+    assert (key, seconds, ended) == ((1, 2), 3.5, {(1, 2): 1.7e9})
     assert same(found, failed("loss is nan"))
-    assert evolve.read_known(tmp_path / "missing") == {}
+    assert evolve.read_known(tmp_path / "missing") == ({}, {})
 
 
 def record(generation, index, L_ce, status="ok", epochs=3, state=None, **others):

@@ -30,7 +30,7 @@ class Tracked:
     """A tracker that keeps what it is told, and what its files held when it was told."""
 
     def __init__(self):
-        self.candidates, self.curves, self.files = [], [], []
+        self.candidates, self.times, self.curves, self.files, self.won = [], [], [], [], None
 
     def params(self, values):
         pass
@@ -38,8 +38,16 @@ class Tracked:
     def metrics(self, values, step=None):
         self.curves.append((step, values))
 
-    def candidate(self, params, metrics, name, status, artifacts):
+    def dataset(self, meta, context):
+        assert self.candidates == []
+        self.data = meta.digest, context
+
+    def candidate(self, params, metrics, name, status, artifacts, times):
         self.candidates.append((name, status, params, metrics, artifacts))
+        self.times.append(times)
+
+    def winner(self, names):
+        self.won = list(names)
 
     def artifact(self, path, folder=""):
         self.files.append((folder, path.name, path.read_bytes()))
@@ -80,12 +88,12 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert list(rows.index[rows.winner]) == [best.name]
     assert (metrics["n_candidates"], metrics["best_index"], metrics["best_L_ce"]) == (6, best["index"], best.L_ce)
     assert sorted(scratch_files(folder)) == [
-        "candidates.svg",
-        "components.svg",
+        "candidates_plane.png",
+        "components.png",
         "done",
-        "fitness.svg",
+        "fitness_over_generations.png",
         "records.jsonl",
-        "search_state.svg",
+        "search_state.png",
     ]
     assert tracked.status == "FINISHED"
     before = contents(folder)
@@ -163,7 +171,7 @@ def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not
     shutil.rmtree(folder / ".scratch")
     with monkeypatch.context() as patch:
 
-        def stop(track, record, params):
+        def stop(track, record, *_):
             if record.candidate.generation == 1:
                 raise KeyboardInterrupt
 

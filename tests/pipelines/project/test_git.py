@@ -17,14 +17,14 @@ def test_commit_is_null_outside_git(tmp_path):
 def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path):
     git(tmp_path, "init", "-q")
     (tmp_path / "reports").mkdir()
-    for name in ("params.yaml", "dvc.lock", "reports/summary.json"):
+    for name in ("params.yaml", "dvc.yaml", "dvc.lock", "reports/summary.json"):
         (tmp_path / name).write_text("1")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "start")
     head = git(tmp_path, "rev-parse", "--short", "HEAD")
     assert git_commit(tmp_path) == head
-    (tmp_path / "dvc.lock").write_text("2")
-    (tmp_path / "reports/summary.json").write_text("2")
+    for name in ("params.yaml", "dvc.lock", "reports/summary.json"):
+        (tmp_path / name).write_text("2")
     assert git_commit(tmp_path) == head
-    (tmp_path / "params.yaml").write_text("2")
+    (tmp_path / "dvc.yaml").write_text("2")
     assert git_commit(tmp_path) == f"{head}-dirty"

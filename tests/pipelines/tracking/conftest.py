@@ -121,7 +121,7 @@ class FakeClient:
     def do_set_tag(self, run_id, key, value):
         self.runs[run_id].data.tags[key] = value
 
-    def do_set_terminated(self, run_id, status, end_time):
+    def do_set_terminated(self, run_id, status, end_time=None):
         self.runs[run_id].info.status, self.runs[run_id].info.end = status, end_time
 
     def do_log_batch(self, run_id, metrics, params, tags):

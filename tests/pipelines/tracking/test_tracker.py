@@ -1,3 +1,4 @@
+import json
 import logging
 import math
 import shutil
@@ -11,9 +12,10 @@ from onnx import TensorProto, helper
 
 from pipelines.project.params import load_params
 from pipelines.runtime.process_tree import process_key
-from pipelines.tracking.pipeline_run import execution_key, pipeline_tags
+from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.pipeline_run import execution_key, origin_tags
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
-from tests.pipelines.tracking.conftest import wait_open
+from tests.pipelines.tracking.conftest import META, wait_open
 
 ROOT = Path(__file__).resolve().parents[3]
 KEYS = {"dataset", "network", "n_genes", "variant", "width", "seed"}
@@ -44,11 +46,14 @@ def project(tmp_path_factory):
         patch.setenv("GEE_TRACKING", "on")
         params = load_params(folder / "params.yaml")
         evolve = open_tracker("evolve", params)
+        evolve.dataset(META, "training")
         evolve.params({f"p{i}": i for i in range(250)})
         for step in range(3):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
         evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"})
         evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"})
+        evolve.winner(["gen0-cand0"])
+        evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "network.onnx": "figures"})
         evolve.close()
         image = np.zeros((2, 1, 2, 2), np.float32)
         export = open_tracker("export", params)
@@ -67,12 +72,14 @@ def client(project):
 @pytest.fixture
 def pipeline_name(project):
     params = load_params(project / "params.yaml")
-    return f"{params.prepare.dataset} {params.network.name} g={params.network.n_genes}"
+    return f"{params.prepare.dataset} {params.network.name} g={params.network.n_genes} {params.evolve.variant}"
 
 
 def runs_of(client, query: str = "") -> dict:
+    """Stages by their name, other runs by that of the run."""
     experiment = client.get_experiment_by_name("gee")
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id], query)}
+    found = client.search_runs([experiment.experiment_id], query)
+    return {run.data.tags.get("gee.stage") or run.info.run_name: run for run in found}
 
 
 def test_every_run_on_every_level_can_be_found_by_the_keys(client, project, pipeline_name):
@@ -118,11 +125,34 @@ def test_a_pipeline_run_tells_what_became_of_its_stages_and_fails_with_one_of_th
     run = runs_of(client)[pipeline_name]
     assert (run.data.tags["stage.evolve"], run.data.tags["stage.export"]) == ("ran", "failed")
     assert run.info.status == "FAILED"
-    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["params.yaml"]
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["figures", "params.yaml"]
+
+
+def test_a_pipeline_run_has_all_parameters_the_dataset_the_result_and_a_note(client, project, pipeline_name):
+    run = runs_of(client)[pipeline_name]
+    params = load_params(project / "params.yaml")
+    assert run.data.params["train.lr"] == str(params.train.lr)
+    assert run.data.params["evolve.rescore.top"] == str(params.evolve.rescore.top)
+    assert run.data.metrics == {"test_accuracy": 0.9}
+    assert (run.data.tags["gee.result"], run.data.tags["mlflow.note.content"]) == ("abc", f"see {run.info.run_id}")
+    for level in (run, runs_of(client)["evolve"]):
+        (data,) = level.inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.digest) == ("digits", META.digest)
+        assert json.loads(data.dataset.profile)["class_names"] == ["a", "b"]
+
+
+def test_the_experiment_is_one_of_model_training_and_says_how_to_filter(client):
+    tags = client.get_experiment_by_name("gee").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "tags.\"gee.level\" = 'candidate'" in tags["mlflow.note.content"]
+
+
+def test_the_winner_can_be_found(client):
+    assert set(runs_of(client, "tags.`gee.winner` = 'true' and metrics.winner = 1")) == {"gen0-cand0"}
 
 
 def test_a_run_whose_process_is_gone_is_ended_by_the_next_pipeline_run(client):
-    run = runs_of(client)["left behind left behind g=left behind"]
+    run = runs_of(client)["left behind left behind g=left behind left behind"]
     assert run.data.tags["gee.process"] == GONE
     assert run.info.status == "KILLED"
 
@@ -219,7 +249,7 @@ def test_an_entry_that_the_store_refuses_does_not_stop_the_next(monkeypatch, cli
 
 def test_a_machine_without_git_tracks_all_but_the_commit(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert pipeline_tags(tmp_path) == {}
+    assert not [tag for tag in origin_tags(tmp_path) if "commit" in tag]
 
 
 def test_an_experiment_in_dvcs_temporary_copy_is_tracked_in_the_project(tmp_path):

@@ -1,0 +1,137 @@
+"""The runs of a pipeline in MLflow: what they are called, how long they last, and how they are found."""
+
+import pytest
+
+from pipelines.runtime.process_tree import process_key
+from pipelines.tracking import mlflow_client, pipeline_run
+from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
+from pipelines.tracking.tracker import MlflowTracker
+from tests.pipelines.tracking.conftest import KEYS, PIPELINE, wait_open
+
+
+def by_level(client, level: str) -> list:
+    return [run for run in client.runs.values() if run.data.tags["gee.level"] == level]
+
+
+def test_stages_and_candidates_carry_the_name_of_their_pipeline(client, stage):
+    stage()
+    (pipeline,), (of_stage,) = by_level(client, "pipeline"), by_level(client, "stage")
+    assert (pipeline.info.run_name, of_stage.info.run_name) == (PIPELINE, f"evolve · {PIPELINE}")
+    below = [of_stage, *by_level(client, "candidate")]
+    assert [run.data.tags["gee.pipeline"] for run in below] == [PIPELINE] * 4
+    assert "mlflow.source.name" in pipeline.data.tags and "mlflow.source.name" in of_stage.data.tags
+
+
+@pytest.mark.parametrize(
+    ("keys", "experiment", "name"),
+    [
+        (KEYS, None, "digits vgg16 g=6 ste"),
+        (KEYS, "wide-net", "digits vgg16 g=6 ste · wide-net"),
+        (KEYS | {"n_genes": None}, None, "digits vgg16 plain"),
+    ],
+)
+def test_a_pipeline_run_is_called_by_what_tells_it_apart(keys, experiment, name, monkeypatch):
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    if experiment:
+        monkeypatch.setenv("DVC_EXP_NAME", experiment)
+    assert pipeline_name(keys) == name
+
+
+def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
+    tracker = MlflowTracker("evolve", KEYS)
+    tracker.candidate({}, {"fitness": 1.0}, "cand0", "ok", {}, (1_700_000_000.25, 1_700_000_009.5))
+    tracker.close()
+    (run,) = by_level(client, "candidate")
+    assert (run.info.start, run.info.end) == (1_700_000_000_250, 1_700_000_009_500)
+
+
+def test_the_winner_is_marked_among_the_candidates(client, stage):
+    stage()
+    marked = [run for run in by_level(client, "candidate") if run.data.tags.get("gee.winner") == "true"]
+    assert [run.info.run_name for run in marked] == ["cand0", "cand1"]
+    assert all(("winner", 1.0) in {(name, value) for name, _, _, value in run.points} for run in marked)
+
+
+def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_made(client, stage, monkeypatch):
+    monkeypatch.setenv("GEE_EXECUTION", pipeline_run.execution_key())
+    stage()
+    (run,) = by_level(client, "pipeline")
+    assert run.info.status == "RUNNING"
+    monkeypatch.delenv("GEE_EXECUTION")
+    flow = MlflowTracker(None, KEYS)
+    flow.tags({"stage.evolve": "ran"})
+    flow.close("FAILED")
+    assert by_level(client, "pipeline") == [run]
+    assert (run.info.status, run.data.tags["stage.evolve"]) == ("FAILED", "ran")
+    assert run.info.end >= run.info.start
+
+
+def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended_by_the_next(client, stage, monkeypatch):
+    gone = process_key(pipeline_run.psutil.Process()).rsplit("/", 2)[0] + "/4194303/1"
+    monkeypatch.setenv("GEE_EXECUTION", gone)
+    stage()
+    (run,) = by_level(client, "pipeline")
+    assert run.info.status == "RUNNING"
+    monkeypatch.delenv("GEE_EXECUTION")
+    stage()
+    assert run.info.status == "KILLED"
+    assert len(by_level(client, "pipeline")) == 2
+
+
+def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, folder):
+    client.is_down = True
+    tracker = MlflowTracker("train", KEYS)
+    assert tracker.address() is None
+    client.is_down = False
+    wait_open(tracker)
+    (run_id,) = [run.info.run_id for run in by_level(client, "pipeline")]
+    expected = f"http://tracking.example:5000/#/experiments/0/runs/{run_id}"
+    assert tracker.address() == expected
+    tracker.close()
+    assert tracker.address() == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "server"),
+    [
+        ("https://user:secret@host.example/mlflow/", "https://host.example/mlflow"),
+        ("sqlite:////srv/gee/mlflow.db", "http://127.0.0.1:5000"),
+    ],
+)
+def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_shows_it(uri, server):
+    assert mlflow_client.page(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc"
+
+
+def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
+    client.do_create_experiment("gee", None, {"mlflow.note.content": "ours"})
+    stage()
+    tags = client.experiments["gee"].tags
+    assert tags == {"mlflow.note.content": "ours", "mlflow.experimentKind": "custom_model_development"}
+    client.calls.clear()
+    stage()
+    assert "set_experiment_tag" not in client.calls
+
+
+def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_differ_from_the_commit(tmp_path, monkeypatch):
+    git = {"rev-parse": "0123456789", "status": " M train.py"}
+    monkeypatch.setattr("pipelines.project.git.git", lambda folder, *words: git[words[0]][: 4 if "--short" in words else None])
+    monkeypatch.setattr("pipelines.tracking.pipeline_run.git", lambda folder, *words: git[words[0]])
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    monkeypatch.setenv("DVC_EXP_NAME", "wide-net")
+    tags = origin_tags(tmp_path)
+    assert tags.pop("mlflow.source.name")
+    assert tags == {
+        "mlflow.user": "ada",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": "0123456789",
+        "gee.commit": "0123-dirty",
+        "dvc.experiment": "wide-net",
+    }
+
+
+def test_a_user_without_a_name_is_left_out(tmp_path, monkeypatch):
+    def no_name():
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", no_name)
+    assert "mlflow.user" not in origin_tags(tmp_path)
