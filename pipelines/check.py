@@ -1,14 +1,15 @@
 """Stage check: checks params.yaml and the files that it names before DVC empties the outputs of other stages.
 
-Its output is constant, so running it does not make any later stage run again.
+Its outputs are a constant, and checksums of the files that `evolve.start` and `train.init_from` name. So running it makes no later
+stage run again, unless such a file has changed: then the stage that reads it.
 """
 
 from gee_core.config import Params
-from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
-from pipelines.inputs.start_genotype import load_start
+from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.project.params import check_raw_folder, load_params
-from pipelines.project.paths import CHECKED
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 from pipelines.stage import report_input_errors
 
 
@@ -25,7 +26,10 @@ def check_inputs(params: Params) -> None:
 
 def main() -> None:
     with report_input_errors("check"):
-        check_inputs(load_params())
+        params = load_params()
+        check_inputs(params)
+        for path, files in ((CHECKED_START, start_files(params)), (CHECKED_INIT_FROM, init_from_files(params))):
+            write_atomically(path, "".join(f"{sha256(file)}\n" for file in files) or "no file\n")
         write_atomically(CHECKED, "params.yaml and the files that it names are in order\n")
 
 

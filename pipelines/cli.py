@@ -33,7 +33,6 @@ def run(
 ) -> None:
     """Check params.yaml, run `dvc repro`, print the summary."""
     from pipelines.check import check_inputs
-    from pipelines.inputs.start_genotype import check_unchanged
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -41,8 +40,6 @@ def run(
     params = load_params()
     set_aside_damaged_lock()
     check_inputs(params)
-    if not force:
-        check_unchanged(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     if code := run_in_foreground(command):
@@ -50,7 +47,7 @@ def run(
     summary()
     console.print(f"\nReport   {PAGE.resolve().as_uri()}")
     console.print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000")
-    console.print("Next     dvc exp run -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
+    console.print("Next     dvc exp run --temp -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
 
 
 @app.command()
@@ -101,14 +98,21 @@ def count(
 def preset(
     name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
+    exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
 ) -> None:
-    """Replace params.yaml by a preset."""
+    """Replace params.yaml by a preset, or queue the preset as an experiment."""
     from gee_core.errors import InputError
     from pipelines.project.params import check_raw_folder, load_params
-    from pipelines.project.presets import preset_names, write_preset
+    from pipelines.project.presets import preset_names, queue_preset, write_preset
 
     if name is None:
         console.print("  ".join(preset_names()))
+        return
+    if exp:
+        for change in queue_preset(name, data):
+            console.print(f"  {change}", highlight=False)
+        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
+        console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
         return
     for change in write_preset(name, data):
         console.print(f"  {change}", highlight=False)

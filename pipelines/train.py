@@ -94,7 +94,8 @@ def run(
             raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
         row, mid_epoch = asdict(record), None
         if not cfg.include_holdout:
-            row["val_accuracy"], _ = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
+            found = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
+            row["val_accuracy"], row["val_loss"] = found
         row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
         rows.append(row)
         states.keep(len(rows), rows)

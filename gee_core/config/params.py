@@ -98,9 +98,8 @@ class TrainConfig(Section):
     wiring_seed: Literal["candidate", "fresh"]
     """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None
-    """A network.safetensors of the same network with plain weights, kept outside models/train (its .json beside it): training
-    starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring. DVC tracks this path,
-    not the file's content (docs/FILES.md)."""
+    """A network.safetensors of the same network with plain weights, copied with its .json to the folder inputs/, where DVC sees
+    its content: training starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
 

@@ -11,44 +11,45 @@ from gee_core.errors import InputError
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, count_parameters
+from pipelines.inputs.remedies import TRACKED
 from pipelines.inputs.trained_network import load_checkpoint, load_configured
-from pipelines.project.paths import CHECKPOINT
+from pipelines.project.params import check_in_inputs
 
 
 def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
     """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error.
 
     Raises:
-        InputError: the checkpoint is missing, damaged, not that of the configured network with plain weights, or in a folder
-            that DVC empties.
+        InputError: the checkpoint is missing, damaged, or not that of the configured network with plain weights.
     """
     path = Path(params.train.init_from)
-    named = f"train.init_from = {path}"
-    if path.resolve().is_relative_to(CHECKPOINT.parent.resolve()):
-        raise InputError(f"{named}: DVC empties {CHECKPOINT.parent} before train runs", "name a copy elsewhere, with its .json")
     plain = params.network.model_copy(update={"n_genes": None})
     try:
         net = load_configured(path, plain, meta)
     except InputError as error:
         raise InputError(
-            f"{named}: {error.problem.removeprefix(f'{path}: ')}",
+            f"train.init_from = {path}: {error.problem.removeprefix(f'{path}: ')}",
             "name a network.safetensors of this network trained with network.n_genes = null, or null",
         ) from None
     return _compress(net, params.network.n_genes)
 
 
 def init_from_files(params: Params) -> list[Path]:
-    """The checkpoint in `train.init_from`, if any, that a training run depends on.
+    """The checkpoint in `train.init_from` and its .json, if any, that a training run depends on.
 
     Raises:
-        InputError: it is not there.
+        InputError: one of them is not there, or not in inputs/.
     """
     if params.train.init_from is None:
         return []
     path = Path(params.train.init_from)
-    if not path.is_file():
-        raise InputError(f"train.init_from = {path}: no such file", "name a checkpoint of a plain network, or null")
-    return [path]
+    check_in_inputs("train.init_from", path)
+    files = [path, path.with_suffix(".json")]
+    for file in files:
+        if not file.is_file():
+            remedy = f"copy the checkpoint of a plain network there, both files ({TRACKED}), or set null"
+            raise InputError(f"train.init_from = {path}: {file}: no such file", remedy)
+    return files
 
 
 def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 from gee_core.errors import InputError
 
+TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
+"""Of a file that is not there."""
+
 
 @contextmanager
 def remedy(text: str) -> Iterator[None]:

@@ -10,8 +10,8 @@ from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.model.zoo import encoded_channels
 from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.genotype_file import read_genotype_file
-from pipelines.inputs.remedies import remedy
-from pipelines.project.paths import GENOTYPE
+from pipelines.inputs.remedies import TRACKED, remedy
+from pipelines.project.params import check_in_inputs
 
 
 def analytic_start(params: Params) -> Genotype:
@@ -25,8 +25,8 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared with them.
 
     Raises:
-        InputError: the file is missing, damaged, of another network or form, or in a folder that DVC empties; or `unit` cannot
-            reach the analytic σ's.
+        InputError: the file is missing, damaged, of another network or form, or not in inputs/; or `unit` cannot reach the
+            analytic σ's.
     """
     if params.evolve.start == "unit":
         _check_reach(params)
@@ -34,15 +34,15 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
         return None
     path = Path(params.evolve.start_file)
     named = f"evolve.start = {path}"
-    if path.resolve().is_relative_to(GENOTYPE.parent.resolve()):
-        raise InputError(f"{named}: DVC empties {GENOTYPE.parent} before evolve runs", "name a copy elsewhere")
+    check_in_inputs("evolve.start", path)
     with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
             found = read_genotype_file(path)
             if found.genotype is None:
                 raise ValueError("a plain network has no σ's")
         except OSError as error:
-            raise InputError(f"{named}: cannot be read ({error.strerror})") from None
+            problem = f"{named}: cannot be read ({error.strerror})"
+            raise InputError(problem, f"copy a genotype.json to it ({TRACKED}), or set `analytic`") from None
         except ValueError as error:
             raise InputError(f"{named}: not a genotype to start at ({error})") from None
         wanted = {"network": params.network.name, "n_genes": params.network.n_genes, "form": params.evolve.genotype}
@@ -81,20 +81,3 @@ def start_files(params: Params) -> list[Path]:
 def start_sha256(params: Params) -> str | None:
     """The checksum of the file in `evolve.start`, or None where it names none."""
     return None if params.evolve.start_file is None else sha256(Path(params.evolve.start_file))
-
-
-def check_unchanged(params: Params) -> None:
-    """Check that the content of `evolve.start` is still that of the last evolve: DVC watches only its path.
-
-    Raises:
-        InputError: it has changed.
-    """
-    try:
-        before = read_genotype_file(GENOTYPE).start
-    except (OSError, ValueError):  # not written yet, or damaged, which the stage reports
-        return
-    if before is not None and before.path == params.evolve.start_file and before.sha256 != start_sha256(params):
-        raise InputError(
-            f"evolve.start = {params.evolve.start}: its content has changed since the last evolve, which DVC cannot see",
-            "run `dvc repro -f evolve` first, or give the new genotype a new name",
-        )

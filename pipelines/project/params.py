@@ -1,6 +1,7 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.errors import InputError
-from pipelines.project.paths import PARAMS
+from pipelines.project.paths import INPUTS, PARAMS
 from pipelines.project.safe_yaml import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -91,6 +92,17 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
         path.mkdir(parents=True, exist_ok=True)
     elif not path.is_dir():
         raise InputError(f"prepare.path = {cfg.path}: no such folder", "put the images there, or set it to where they are")
+
+
+def check_in_inputs(key: str, path: Path) -> None:
+    """Check that the file ``path``, which ``key`` names, lies in the folder whose contents DVC watches.
+
+    Raises:
+        InputError: it lies elsewhere.
+    """
+    if not Path(os.path.abspath(path)).is_relative_to(INPUTS.absolute()):
+        problem = f"{key} = {path}: not in the folder {INPUTS}/, the only one in which DVC watches files for {key}"
+        raise InputError(problem, f"copy the file there and set {key} to {INPUTS / path.name}")
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:

@@ -4,12 +4,15 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
+INPUTS = Path("inputs")
 PREPARED = Path("data/prepared")
 MODELS = Path("models")
 REPORTS = Path("reports")
 SCRATCH = Path(".scratch")
 
 CHECKED = REPORTS / "checked"
+CHECKED_START = REPORTS / "checked_start"
+CHECKED_INIT_FROM = REPORTS / "checked_init_from"
 GENOTYPE = MODELS / "evolve/genotype.json"
 CHECKPOINT = MODELS / "train/network.safetensors"
 ONNX = MODELS / "export/network.onnx"

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from ruamel.yaml import YAML
 
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.params import check_params, read_sections
+from pipelines.project.params import check_params, check_raw_folder, load_params, read_sections
 from pipelines.project.paths import PARAMS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
@@ -58,6 +60,28 @@ def write_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
         old = {}
     write_atomically(params, text)
     return [f"{key}: {old.get(key)} → {value}" for key, value in _by_key(parse_yaml(text)).items() if old.get(key) != value]
+
+
+def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
+    """Queue `preset_text` as the DVC experiment ``name``; returns its changes to params.yaml as ``key=value``, with which DVC
+    changes a copy: the file itself stays as it is.
+
+    Raises:
+        InputError: the preset or params.yaml is not valid, the folder of its images is missing, or DVC cannot queue it.
+    """
+    load_params(params)
+    values = parse_yaml(preset_text(name, path))
+    if values["prepare"]["dataset"] != "digits":  # the copy of the project lacks images that git does not track
+        values["prepare"]["path"] = str(Path(values["prepare"]["path"]).absolute())
+    check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
+    changes = overrides(read_yaml(params), values)
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name]
+    done = subprocess.run([*command, *(f"--set-param={change}" for change in changes)], capture_output=True, text=True)
+    if done.returncode != 0:
+        problem = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: "))
+        remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
+        raise InputError(f"DVC cannot queue the experiment {name!r} ({problem or done.stderr.strip()})", remedy)
+    return changes
 
 
 def overrides(old: dict, new: dict) -> list[str]:

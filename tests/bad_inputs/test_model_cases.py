@@ -123,6 +123,7 @@ GENOTYPES = [
     genotype("a seed that is a fraction", edit(GENOTYPE, '"seed": 1', '"seed": 1.5'), says="damaged"),
 ]
 
+OLD, PLAIN = "inputs/old.json", "inputs/plain.safetensors"
 OWN = Genotype(0.3, (0.4,) * 8)
 START = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.3, "sigma_X": list(OWN.sigma_X), "seed": 1}
 
@@ -133,12 +134,12 @@ def brought(name: str, *change: Change, says: str, run: str = "evolve", remedy: 
 
 def start(content: dict | str | None) -> tuple[Change, ...]:
     text = content if isinstance(content, str) else json.dumps(content)
-    return (param("evolve.start", "old.json"), *([] if content is None else [write("old.json", text)]))
+    return (param("evolve.start", OLD), *([] if content is None else [write(OLD, text)]))
 
 
 BROUGHT = [
-    brought("no start", *start(None), says="evolve.start = old.json: cannot be read"),
-    brought("a start of brackets", *start("[" * 100_000), says="evolve.start = old.json: not a genotype to start at (nested"),
+    brought("no start", *start(None), says=f"evolve.start = {OLD}: cannot be read", remedy="or set `analytic`"),
+    brought("a start of brackets", *start("[" * 100_000), says=f"evolve.start = {OLD}: not a genotype to start at (nested"),
     brought("a start of another form", *start(START | {"form": "shared"}), says="old.json: a genotype of another search"),
     brought("a start with too few σ's", *start(START | {"sigma_X": [0.4]}), says="has 1 σ's of encodings, not 8"),
     brought(
@@ -161,34 +162,40 @@ BROUGHT = [
         says="evolve.start = unit: evolve.genotype = shape keeps σ_O at 1",
         remedy="set evolve.start to analytic",
     ),
-    brought("a start that is not there, by gee", *start(None), says="evolve.start = old.json: cannot be read", run="gee run"),
     brought(
-        "a start where DVC deletes it",
+        "a start that is not there, by gee",
+        *start(None),
+        says=f"evolve.start = {OLD}: cannot be read",
+        run="gee run",
+        remedy="or set `analytic`",
+    ),
+    brought(
+        "a start that DVC does not watch",
         param("evolve.start", GENOTYPE),
-        says="DVC empties models/evolve",
-        remedy="name a copy elsewhere",
+        says=f"evolve.start = {GENOTYPE}: not in the folder inputs/",
+        remedy="copy the file there and set evolve.start to inputs/genotype.json",
     ),
     brought(
         "no network to encode",
-        param("train.init_from", "plain.safetensors"),
-        says="plain.safetensors: no such file",
+        param("train.init_from", PLAIN),
+        says=f"train.init_from = {PLAIN}: {PLAIN}: no such file",
         run="train",
-        remedy="or null",
+        remedy="or set null",
     ),
     brought(
         "a pickle to encode",
-        param("train.init_from", "plain.safetensors"),
-        write("plain.safetensors", pickle.dumps({})),
-        write("plain.json", json.dumps({"sha256": hashlib.sha256(pickle.dumps({})).hexdigest()})),
-        says="train.init_from = plain.safetensors: damaged",
+        param("train.init_from", PLAIN),
+        write(PLAIN, pickle.dumps({})),
+        write("inputs/plain.json", json.dumps({"sha256": hashlib.sha256(pickle.dumps({})).hexdigest()})),
+        says=f"train.init_from = {PLAIN}: damaged",
         run="train",
         remedy="or null",
     ),
     brought(
-        "a network to encode where DVC deletes it",
+        "a network to encode that DVC does not watch",
         param("train.init_from", CHECKPOINT),
-        says="DVC empties models/train",
-        remedy="name a copy elsewhere",
+        says=f"train.init_from = {CHECKPOINT}: not in the folder inputs/",
+        remedy="copy the file there and set train.init_from to inputs/network.safetensors",
         run="train",
     ),
 ]

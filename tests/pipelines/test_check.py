@@ -7,7 +7,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines import check
 from pipelines.check import check_inputs
-from pipelines.project.paths import CHECKED
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,8 +27,8 @@ def test_all_that_params_name_being_there_it_writes_what_never_changes(in_projec
     ("section", "key", "value", "reason"),
     [
         ("prepare", "path", "nowhere", "no such folder: put the images there"),
-        ("evolve", "start", "nowhere.json", "cannot be read"),
-        ("train", "init_from", "nowhere.safetensors", "no such file: name a checkpoint of a plain network, or null"),
+        ("evolve", "start", "inputs/nowhere.json", "cannot be read (No such file or directory): copy a genotype.json to it ("),
+        ("train", "init_from", "inputs/a.safetensors", "inputs/a.safetensors: no such file: copy the checkpoint of a plain"),
     ],
 )
 def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(section, key, value, reason, in_project, make_params):
@@ -62,5 +62,31 @@ def test_params_that_are_not_in_order_leave_everything_as_it_was(in_project, cap
 def test_it_looks_at_every_section_and_prepare_waits_for_it():
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert set(stages["check"]["params"]) == set(Params.model_fields)
-    assert stages["check"]["outs"] == [str(CHECKED)]
+    assert set(stages["check"]["outs"]) == {str(CHECKED), str(CHECKED_START), str(CHECKED_INIT_FROM)}
     assert str(CHECKED) in stages["prepare"]["deps"]
+    assert {"inputs"} == {dep for dep in stages["check"]["deps"] if not dep.startswith(("gee_core", "pipelines"))}
+    assert [name for name in stages if str(CHECKED_START) in stages[name]["deps"]] == ["evolve"]
+    assert [name for name in stages if str(CHECKED_INIT_FROM) in stages[name]["deps"]] == ["train"]
+
+
+def test_what_evolve_and_train_wait_for_changes_with_the_content_of_the_files_that_params_name(in_project, monkeypatch):
+    monkeypatch.setattr(check, "load_start", lambda params: None)  # whatever the file holds
+    in_project(evolve={"start": "inputs/old.json"}, train={"init_from": "inputs/net.safetensors"})
+    for folder in ("data/raw", "inputs"):
+        Path(folder).mkdir()
+    found = []
+    for changed in ("old.json", "old.json", "net.safetensors", "net.json", "another"):
+        for name in ("old.json", "net.safetensors", "net.json"):
+            (Path("inputs") / name).touch()
+        with (Path("inputs") / changed).open("a") as file:
+            file.write("more")
+        check.main()
+        found.append((CHECKED_START.read_text(), CHECKED_INIT_FROM.read_text()))
+    starts, networks = zip(*found, strict=True)
+    assert starts[0] != starts[1] == starts[2] == starts[3] == starts[4]
+    assert networks[0] == networks[1]
+    assert len(set(networks[1:4])) == 3
+    assert networks[3] == networks[4]
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("inputs/old.json", "analytic"))
+    check.main()
+    assert CHECKED_START.read_text() == "no file\n"

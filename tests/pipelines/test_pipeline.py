@@ -181,6 +181,11 @@ def test_a_second_clone_pulls_the_results_and_has_nothing_to_run(project, first,
     dvc(project, "push")
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
+    numbers = json.loads(dvc(clone, "metrics", "show", "--json"))[""]["data"]  # of git alone
+    assert numbers["reports/summary.json"]["data"].items() <= json.loads(first["reports/summary.json"]).items()
+    assert list(numbers) == ["reports/summary.json"]
+    plots = json.loads(dvc(clone, "plots", "show", "--json"))["data"]
+    assert {"training", "fitness", "energy", "noise", "confusion"} <= set(plots)
     dvc(clone, "pull")
     assert "up to date" in dvc(clone, "status")
     assert UP_TO_DATE in dvc(clone, "repro")
@@ -193,7 +198,7 @@ def test_an_experiment_changes_what_it_names_and_can_be_compared(project, first)
     pd.testing.assert_frame_equal(longer[:6], searched(first["reports/evolve/candidates.csv"]))  # the same search, gone on
     assert len(longer) == 9
     changes = json.loads(dvc(project, "metrics", "diff", "HEAD", "--json"))
-    assert changes["reports/evolve/metrics.json"]["n_candidates"] == {"old": 6, "new": 9, "diff": 3}
+    assert changes["reports/summary.json"]["n_candidates"] == {"old": 6, "new": 9, "diff": 3}
     rows = pd.read_csv(io.StringIO(dvc(project, "exp", "show", "--csv")))
     assert rows[rows.Experiment == "longer"]["evolve.n_generations"].tolist() == [3]
     assert rows[rows.rev == "main"]["evolve.n_generations"].tolist() == [2]
@@ -201,4 +206,33 @@ def test_an_experiment_changes_what_it_names_and_can_be_compared(project, first)
     points = plots["reports/evolve/candidates.csv"][0]["content"]["data"]["values"]
     places = [(p["generation"], p["index"]) for p in points if not p["rescored"]]
     assert places == [(str(g), str(i)) for g in range(3) for i in range(3)]
-    assert {"reports/train/history.csv", "reports/evaluate/confusion.csv", "reports/robustness/noise.csv"} <= set(plots)
+    assert {"training", "fitness", "energy", "noise", "confusion"} <= set(plots)
+
+
+def test_params_as_they_were_bring_back_every_result_without_running_a_stage(project, first):
+    """Also the results that git keeps, of which DVC has a copy too."""
+    assert run(project, "git", "status", "--porcelain") != ""  # the experiment's results
+    run(project, "git", "checkout", "-q", "--", "params.yaml")
+    assert "Running stage" not in dvc(project, "repro")
+    assert run(project, "git", "status", "--porcelain") == ""
+    assert (project / "reports/evolve/candidates.csv").read_bytes() == first["reports/evolve/candidates.csv"]
+
+
+def test_a_file_that_params_name_runs_its_stage_again_when_it_changes(project, first):
+    params, start = project / "params.yaml", project / "inputs/old.json"
+    genotype = json.loads((project / "models/evolve/genotype.json").read_text())
+    params.write_text(params.read_text().replace("start: analytic", "start: inputs/old.json"))
+    ran = []
+    for name, factor in (("old", 1), ("another", 1), ("old", 1.1)):
+        start.with_stem(name).write_text(json.dumps(genotype | {"sigma_O": factor * genotype["sigma_O"]}))
+        output = dvc(project, "repro", "evolve")
+        ran.append([line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")])
+    assert ran == [["check", "evolve"], ["check"], ["check", "evolve"]]
+
+
+def test_a_preset_is_queued_beside_the_work_in_progress(project, first):
+    before = run(project, "git", "status", "--porcelain"), (project / "params.yaml").read_bytes()
+    shown = run(project, sys.executable, "-m", "pipelines.cli", "preset", "digits", "--exp")
+    assert "evolve.population_size=8" in shown
+    assert "digits" in dvc(project, "queue", "status")
+    assert (run(project, "git", "status", "--porcelain"), (project / "params.yaml").read_bytes()) == before

@@ -75,7 +75,8 @@ def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_ch
 
 
 def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint, in_project, capsys):
-    folder = in_project(train={"init_from": str(plain_checkpoint), "epochs": 2})
+    folder = in_project(train={"init_from": "inputs/network.safetensors", "epochs": 2})
+    shutil.copytree(plain_checkpoint.parent, folder / "inputs")
     genotype = folder / "models/evolve/genotype.json"
     genotype.parent.mkdir(parents=True)
     genotype.write_text(json.dumps(SIGMAS.model_dump()))
@@ -127,13 +128,23 @@ def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(
     assert "\n" not in message
 
 
-def test_a_genetic_checkpoint_and_one_that_dvc_would_delete_are_refused(trained, digits, make_params, tmp_path, monkeypatch):
-    meta = load_prepared(digits).meta
+def test_a_genetic_checkpoint_and_one_that_dvc_does_not_watch_are_refused(trained, digits, make_params, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="n_genes is 6, not None"):
-        encoding.encoded_network(make_params(train={"init_from": str(trained)}), meta)
+        encoding.encoded_network(make_params(train={"init_from": str(trained)}), load_prepared(digits).meta)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="DVC empties models/train before train runs"):
-        encoding.encoded_network(make_params(train={"init_from": "models/train/network.safetensors"}), meta)
+    for path in (str(trained), "models/train/network.safetensors"):
+        with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
+            encoding.init_from_files(make_params(train={"init_from": path}))
+
+
+def test_a_run_depends_on_both_files_of_the_checkpoint(plain_checkpoint, make_params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(plain_checkpoint.parent, "inputs")
+    params = make_params(train={"init_from": "inputs/network.safetensors"})
+    assert encoding.init_from_files(params) == [Path("inputs/network.safetensors"), Path("inputs/network.json")]
+    Path("inputs/network.json").unlink()
+    with pytest.raises(InputError, match=r"train.init_from = inputs/network.safetensors: inputs/network.json: no such file"):
+        encoding.init_from_files(params)
 
 
 def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, digits, make_params, tmp_path):

@@ -1,12 +1,15 @@
+import copy
+import subprocess
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from gee_core.errors import InputError
 from gee_core.model.zoo import default_block
 from pipelines.project import presets
 from pipelines.project.params import load_params
-from pipelines.project.presets import preset_names, preset_text, write_preset
+from pipelines.project.presets import overrides, preset_names, preset_text, queue_preset, write_preset
 from pipelines.project.safe_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,3 +103,82 @@ def test_a_preset_mends_a_file_that_was_broken(broken, params):
     params.write_bytes(broken)  # what the message about such a file tells people to do
     write_preset("digits", params=params)
     assert load_params(params) == load_params(ROOT / "presets/digits.yaml")
+
+
+def applied(changes: list[str], params: Path) -> dict:
+    """params.yaml after `dvc exp run --set-param` with ``changes``."""
+    (one,) = get_hydra_sweeps({str(params): changes})  # more would be several experiments
+    apply_overrides(params, one[str(params)])
+    return parse_yaml(params.read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_queued_turns_any_preset_into_another(name, params):
+    write_preset("imagenet-paper", params=params)
+    new = parse_yaml(preset_text(name))
+    assert applied(overrides(parse_yaml(params.read_text()), new), params) == new
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "old", "new"),
+    [
+        ("network", "init", {"omega_O": 1.0, "beta": 0.5}, {"beta": 0.25}),
+        ("network", "init", {"omega_O": 1.0}, {"beta": 0.25}),
+        ("network", "init", None, {"omega_O": 1e-05, "beta": 0.5}),
+        ("evolve", "rescore", {"top": 2, "draws": 2}, None),
+        ("prepare", "path", "data/raw", "it's, here = {x} [1] #"),
+        ("prepare", "path", "data/raw", "C:\\images\\'new'\\"),
+        ("report", "title", "a", 'null: "quoted"'),
+        ("report", "title", "a", "7"),
+    ],
+)
+def test_values_of_every_kind_are_queued_as_they_are(section, key, old, new, params):
+    write_preset("digits", params=params)
+    before = parse_yaml(params.read_text())
+    before[section][key] = old
+    with params.open("w") as file:
+        presets.YAML().dump(before, file)
+    after = copy.deepcopy(before)
+    after[section][key] = new
+    assert applied(overrides(before, after), params) == after
+
+
+@pytest.fixture
+def dvc_calls(monkeypatch) -> list[list[str]]:
+    """The commands that would have been run; they succeed."""
+    calls = []
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(presets.subprocess, "run", lambda command, **_: calls.append(command) or done)
+    return calls
+
+
+def test_a_queued_preset_leaves_params_as_they_are_and_names_its_images_by_an_absolute_path(params, dvc_calls, monkeypatch):
+    write_preset("digits", params=params)
+    before = params.read_bytes()
+    monkeypatch.chdir(params.parent)
+    changes = queue_preset("cifar10-tiny", "my/images", params)
+    assert params.read_bytes() == before
+    assert f"prepare.path='{params.parent / 'my/images'}'" in changes  # the copy that DVC makes of the project has no images
+    (command,) = dvc_calls
+    assert command[1:7] == ["-m", "dvc", "exp", "run", "--queue", "--name"]
+    assert command[7:] == ["cifar10-tiny", *(f"--set-param={change}" for change in changes)]
+
+
+def test_what_cannot_run_is_not_queued(params, dvc_calls):
+    write_preset("digits", params=params)
+    with pytest.raises(InputError, match="imagenet: no such folder"):
+        queue_preset("imagenet-paper", params=params)
+    params.write_text(params.read_text().replace("seed: 0", "seed: many", 1))
+    with pytest.raises(InputError, match=r"base\.seed"):
+        queue_preset("digits", params=params)
+    assert dvc_calls == []
+
+
+def test_why_dvc_refuses_is_said_in_one_line(params, monkeypatch):
+    write_preset("digits", params=params)
+    monkeypatch.chdir(params.parent)  # no git, no DVC
+    Path("data/raw").mkdir(parents=True)
+    with pytest.raises(InputError) as caught:
+        queue_preset("digits", params=params)
+    assert str(caught.value).startswith("DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")
+    assert "\n" not in str(caught.value)

@@ -54,8 +54,9 @@ def test_list_names_every_study_with_its_title(write_study):
         ({}, ["--only", "encoding"], "gee: error: --only encoding: write COLUMN=LABEL"),
         ({}, ["--set", "train.epochs=[1"], "gee: error: --set train.epochs=[1: '[1' is not a YAML value"),
         ({}, ["--preset", "nosuch"], "gee: error: unknown preset 'nosuch'"),
-        ({}, ["--set", "evolve.start=nowhere.json"], "gee: error: evolve.start = nowhere.json: cannot be read"),
-        ({}, ["--set", "train.init_from=nowhere"], "gee: error: train.init_from = nowhere: no such file"),
+        ({}, ["--set", "evolve.start=inputs/no.json"], "gee: error: evolve.start = inputs/no.json: cannot be read"),
+        ({}, ["--set", "evolve.start=old.json"], "gee: error: evolve.start = old.json: not in the folder inputs/"),
+        ({}, ["--set", "train.init_from=inputs/no"], "gee: error: train.init_from = inputs/no: inputs/no: no such file"),
         ({"set": {"prepare.dataset": "folder"}}, ["--data", "nowhere"], "the images of folder are not there"),
     ],
 )
