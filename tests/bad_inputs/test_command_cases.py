@@ -48,6 +48,11 @@ USAGE = [
         "no raw images", "gee run", param("prepare.path", "nowhere"), says="prepare.path = nowhere", remedy="put the images"
     ),
     command("no cron", "gee flow serve --cron soon", says='--cron "soon": not a cron schedule', remedy='"0 2 * * *"'),
+    command("no zone", "gee flow serve --cron @daily --timezone Mars", says="--timezone Mars: no such", remedy="Europe/Berlin"),
+    command("no override", "gee flow run --set train.epoch=3", says="train.epoch is not a known key", remedy="mean epochs?"),
+    command("a bad override", "gee flow run --set train.epochs=0", says="overrides: train.epochs = 0", remedy="or equal to 1"),
+    command("half an override", "gee flow run --set train.epochs", says="--set train.epochs", remedy="write section.key=value"),
+    command("a flow's preset", "gee flow run --preset nothing", says="unknown preset 'nothing'", remedy="choose one of digits"),
 ]
 
 ONNX, CARD = "models/export/network.onnx", "models/export/meta.json"
