@@ -105,11 +105,12 @@ class MlflowTracker:
     Args:
         stage: its name; None for the run of a whole pipeline execution.
         keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names.
+        files: are uploaded to the pipeline's run; by default params.yaml and dvc.lock.
         opening: replaces values of the first entry, for other kinds of runs; ``params`` are further parameters of the
             pipeline's run.
     """
 
-    def __init__(self, stage: str | None, keys: dict, **opening):
+    def __init__(self, stage: str | None, keys: dict, files: list[Path] | None = None, **opening):
         self._stage, self._warned, self._watch = stage, False, None
         self._candidates: dict[str, int] = {}
         level = opening.get("level") or ("pipeline" if stage is None else "stage")
@@ -127,7 +128,7 @@ class MlflowTracker:
             "execution": pipeline_run.execution_key(),
             "in_flow": pipeline_run.EXECUTION in os.environ,
             "tags": pipeline_run.origin_tags(project),
-            "files": self._kept(pipeline_run.versions(project)),
+            "files": self._kept(pipeline_run.versions(project) if files is None else files),
         }
         first = self._entry("open", **(values | opening))
         self._writer = MlflowWriter(self._outbox, first, tracking_uri())
@@ -258,8 +259,8 @@ def tracking_is_off() -> bool:
 def open_tracker(stage: str | None, params: Params, **opening) -> Tracker:
     """The tracker of ``stage``, or with None of a whole pipeline execution; with GEE_TRACKING=off a `NullTracker`.
 
-    The one of a whole execution may be opened at its end: it then ends the run that the stages have made. ``opening``
-    replaces values of its first entry.
+    The one of a whole execution may be opened at its end: it then ends the run that the stages have made. ``opening``:
+    further arguments of `MlflowTracker`.
     """
     if tracking_is_off():
         return NullTracker()
