@@ -216,13 +216,14 @@ def stages(colours) -> Canvas:
         c.box(x, 106, w, 62, title, [line], colour)
     for left, right in [(106, 138), (242, 274), (386, 418)]:
         c.arrow((left, 137), (right, 137))
-    measured = [("evaluate", "accuracy, spikes, energy"), ("robustness", "accuracy under noise"), ("export", "ONNX, verified")]
+    measured = [("robustness", "accuracy under noise"), ("evaluate", "accuracy, spikes, energy"), ("export", "ONNX, verified")]
     for row, (title, line) in enumerate(measured):
         top, middle = 24 + row * 82, 55 + row * 82
         c.box(572, top, 170, 62, title, [line], "good")
         straight = row == 1
         c.arrow(*([(530, 137), (572, 137)] if straight else [(530, 137), (551, 137), (551, middle), (572, middle)]))
         c.arrow(*([(742, 137), (774, 137)] if straight else [(742, middle), (823, middle), (823, 106 if row == 0 else 168)]))
+    c.arrow((657, 168), (657, 188))
     for x, y, name in [
         (190, 94, "data/prepared/"),
         (330, 188, "models/evolve/"),

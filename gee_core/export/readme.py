@@ -1,5 +1,6 @@
 """The README of an exported model: what it was trained on and how, what was measured, how to use it, and its limits."""
 
+import re
 from collections.abc import Sequence
 
 from gee_core.config import Params
@@ -61,7 +62,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
     network, train, n_genes = params.network, params.train, params.network.n_genes
     return TEXT.format(
         **measured,
-        **meta.model_dump(include={"dataset", "source", "n_train", "n_test", "n_holdout"}),
+        **meta.model_dump(include={"dataset", "n_train", "n_test", "n_holdout"}),
         **train.model_dump(include={"epochs", "optimizer", "lr", "batch_size"}),
         name=name,
         what="A spiking network with ordinary weights."
@@ -72,7 +73,8 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         n_classes=meta.num_classes,
         digest=meta.digest,
         classes=_listed(meta.class_names),
-        example=example,
+        source=_text(meta.source),
+        example=_text(example),
         network=network.name,
         width=network.width,
         T=network.T,
@@ -84,7 +86,13 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
 
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - SHOWN_CLASSES
-    return ", ".join(name[:50] for name in names[:SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(_text(name[:50]) for name in names[:SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _text(name: str) -> str:
+    """A name from outside as text that Markdown shows as it is."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in name)
+    return re.sub(r"([\\`*_{}\[\]<>()#|!&~])", r"\\\1", shown)
 
 
 def _wiring(params: Params) -> str:

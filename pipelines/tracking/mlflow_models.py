@@ -21,7 +21,6 @@ MODEL_VERSIONS = "mlflow.modelVersions"
 def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id: str) -> None:
     """Write an exported model's ``files``, by their names, as a model that MLflow can serve, to ``folder``."""
     import mlflow.pyfunc
-    import pandas as pd
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
 
@@ -36,7 +35,7 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
             inputs=Schema([ColSpec(AnyType(), "image")]),
             outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),
         ),
-        input_example=pd.DataFrame({"image": [image]}),
+        input_example={"image": [image]},
         pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES],
     )
     for name in ("README.md", "example.png"):

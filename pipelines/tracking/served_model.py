@@ -72,7 +72,7 @@ class ImageClassifier(PythonModel):
 
     def _from_file(self, value: Any) -> Image.Image:
         if not isinstance(value, str | bytes):
-            raise ValueError(f"is of type {type(value).__name__}")
+            raise ValueError("is missing" if pd.isna(value) else f"is of type {type(value).__name__}")
         try:
             data = base64.b64decode("".join(value.split()), validate=True) if isinstance(value, str) else value
         except binascii.Error as error:

@@ -15,9 +15,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 from ruamel.yaml import YAML
 
+from gee_core.storage.atomic_files import write_json
 from pipelines import cli, evaluate, evolve, export, prepare, report, robustness, train
 from tests.bad_inputs.case import Case
-from tests.pipelines.conftest import digits, make_params, own_sigterm, trained, write_params  # noqa: F401 - fixtures
+from tests.pipelines.conftest import MEASURED, digits, make_params, own_sigterm, trained, write_params  # noqa: F401 - fixtures
 from tests.pipelines.studies.conftest import TINY_STUDY
 
 STAGES = {
@@ -34,7 +35,7 @@ GENOTYPE = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "seed": 1, "s
 
 @pytest.fixture(scope="session")
 def good_project(tmp_path_factory, digits, trained, make_params) -> Path:  # noqa: F811
-    """Raw images, prepared digits, a genotype, a checkpoint, an ONNX model, presets and a study."""
+    """Raw images, prepared digits, a genotype, a checkpoint, an ONNX model, what evaluate measured, presets and a study."""
     folder = tmp_path_factory.mktemp("good") / "project"
     folder.mkdir()
     (folder / "dvc.yaml").write_text("stages: {}\n")
@@ -47,6 +48,7 @@ def good_project(tmp_path_factory, digits, trained, make_params) -> Path:  # noq
     (folder / "data/raw/README").write_text("")
     write_images(folder / "images")
     write_model(folder / "models/export")
+    write_json(folder / "reports/evaluate/metrics.json", MEASURED)
     (folder / "presets").mkdir()
     write_params(folder / "presets/digits.yaml", make_params())
     (folder / "presets/other.yaml").write_text("train: {epochs: 3}\n")

@@ -199,7 +199,21 @@ BROUGHT = [
         run="train",
     ),
 ]
-CASES = CHECKPOINTS + GENOTYPES + BROUGHT
+MEASURED = "reports/evaluate/metrics.json"
+
+
+def measured(name: str, *change: Change, says: str) -> Case:
+    return Case(name=name, run="export", change=change, says=f"{MEASURED}: {says}", remedy="dvc repro -f evaluate")
+
+
+EVALUATION = [
+    measured("nothing measured", remove(MEASURED), says="not found"),
+    measured("half of what was measured", cut(MEASURED), says="damaged"),
+    measured("an accuracy less", edit(MEASURED, '"test_accuracy"', '"accuracy"'), says="damaged (lacks test_accuracy)"),
+    measured("an infinite loss", edit(MEASURED, '"test_loss": 0.8', '"test_loss": 1e999'), says="damaged (the number 1e999"),
+    measured("an accuracy that is a word", edit(MEASURED, ": 0.75", ': "high"'), says="damaged (test_accuracy: Input"),
+]
+CASES = CHECKPOINTS + GENOTYPES + BROUGHT + EVALUATION
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

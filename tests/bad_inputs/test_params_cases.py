@@ -124,6 +124,14 @@ CASES = [
     refused(
         "an unknown form", "evolve.genotype", "all", "evolve.genotype = 'all'", "'per_layer', 'shared' or 'shape'", "evolve"
     ),
+    refused(
+        "a number that nothing is measured by",
+        "export.promote_metric",
+        "f1",
+        "export.promote_metric = 'f1'",
+        "'test_accuracy', 'test_loss'",
+        "export",
+    ),
     refused("colours of a terminal", "report.title", r'["\e[31m"]', r"report.title = ['\x1b[31m']", "valid string", "report"),
     refused("a value as long as a book", "report.title", f'"{"x" * 9000}"', "report.title = 'xxx", "at most 200", "report"),
     Case(

@@ -106,6 +106,7 @@ EDGES = {
     "train.init_from": ([None, "a/network.safetensors"], ["", 3]),
     "robustness.strengths": ([[0.5], [0.0, 0.5, 2.0]], [[], [0.4], [0.5, 0.5], [0.6, 0.5], [-0.1, 0.5], ["0.5"]]),
     "export.opset": ([18], [17]),
+    "export.promote_metric": (["test_accuracy", "energy_mj"], ["plain_parameters", "", None]),
     "report.title": (["x", "x" * 200], ["", "x" * 201]),
 }
 

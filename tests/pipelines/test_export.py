@@ -113,6 +113,12 @@ def test_a_readme_of_a_thousand_classes_is_short_enough_for_a_description_in_mlf
     assert "and 980 more" in text and len(text) < 5000
 
 
+def test_names_in_the_readme_are_text(make_params, digits):
+    meta = load_prepared(digits).meta.model_copy(update={"class_names": ("<b>", "a\nb", "[x](y)", *"3456789"), "source": "`a*"})
+    text = describe("gee", make_params(), meta, MEASURED, "<b>")
+    assert r"Classes: \<b\>, a b, \[x\]\(y\), 3, 4" in text and r"(\`a\*)" in text and r"of class \<b\>." in text
+
+
 @pytest.mark.parametrize(
     ("dataset", "source", "n_genes", "name"),
     [

@@ -4,11 +4,8 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
-import onnx
 import psutil
 import pytest
-from onnx import TensorProto, helper
 
 from pipelines.project.params import load_params
 from pipelines.runtime.process_tree import process_key
@@ -22,20 +19,12 @@ KEYS = {"dataset", "network", "n_genes", "variant", "width", "seed"}
 GONE = process_key(psutil.Process()).replace(f"/{psutil.Process().pid}/", "/4194303/")
 
 
-def write_onnx(path: Path) -> None:
-    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 2, 2])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])
-    graph = helper.make_graph([helper.make_node("Flatten", ["images"], ["logits"])], "flatten", [image], [logits])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-
-
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """A project folder in which the stages evolve and export have run, by hand, after a run that was left behind."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "dvc.yaml").touch()
-    write_onnx(folder / "network.onnx")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
@@ -55,10 +44,7 @@ def project(tmp_path_factory):
         evolve.winner(["gen0-cand0"])
         evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "network.onnx": "figures"})
         evolve.close()
-        image = np.zeros((2, 1, 2, 2), np.float32)
-        export = open_tracker("export", params)
-        export.model(folder / "network.onnx", image, image.reshape(2, 4), "gee-digits", register=True)
-        export.close("FAILED")
+        open_tracker("export", params).close("FAILED")
     return folder
 
 
@@ -155,45 +141,6 @@ def test_a_run_whose_process_is_gone_is_ended_by_the_next_pipeline_run(client):
     run = runs_of(client)["left behind left behind g=left behind left behind"]
     assert run.data.tags["gee.process"] == GONE
     assert run.info.status == "KILLED"
-
-
-def test_a_registered_model_is_the_champion_and_takes_batches_of_any_size(client, project, monkeypatch):
-    import mlflow
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the next but one line sets it, for good
-
-    champion = client.get_model_version_by_alias("gee-digits", "champion")
-    assert champion.run_id == runs_of(client)["export"].info.run_id
-    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-    model = mlflow.pyfunc.load_model("models:/gee-digits@champion")
-    images = np.arange(20, dtype=np.float32).reshape(5, 1, 2, 2)
-    np.testing.assert_array_equal(model.predict(images)["logits"], images.reshape(5, 4))
-
-
-def test_a_model_whose_entry_is_written_again_is_there_once_and_dethrones_no_newer_one(client, project, monkeypatch):
-    monkeypatch.chdir(project)
-    older = MlflowTracker("export", dict.fromkeys(KEYS, "again"))
-    entry = older._outbox.entry(
-        "model",
-        files=[older._outbox.keep(project / "network.onnx")],
-        inputs={"shape": [1, 1, 2, 2], "dtype": "float32"},
-        outputs={"shape": [1, 4], "dtype": "float32"},
-        name="gee-again",
-        register=True,
-    )
-    wait_open(older)
-    image = np.zeros((1, 1, 2, 2), np.float32)
-    newer = MlflowTracker("export", dict.fromkeys(KEYS, "again"))
-    newer.model(project / "network.onnx", image, image.reshape(1, 4), "gee-again", register=True)
-    newer.close()
-    for _ in range(2):
-        older._writer.write(entry)
-    older.close()
-    versions = {version.run_id: version for version in client.search_model_versions("name = 'gee-again'")}
-    assert set(versions) == {older._writer.run_id, newer._writer.run_id}
-    assert len(client.search_model_versions("name = 'gee-again'")) == 2
-    assert client.get_model_version_by_alias("gee-again", "champion").run_id == newer._writer.run_id
-    assert len(client.get_run(older._writer.run_id).outputs.model_outputs) == 1
 
 
 def test_a_stage_joins_the_pipeline_run_that_the_flow_names_and_leaves_its_end_to_the_flow(client, project, monkeypatch):

@@ -1,0 +1,174 @@
+"""Which model is champion, that a repeated entry changes nothing, and what a real store shows of a model."""
+
+import json
+from types import SimpleNamespace as Values
+
+import pytest
+
+from pipelines.tracking import mlflow_models
+from pipelines.tracking.mlflow_client import connect
+from pipelines.tracking.model_writer import rank, write_model
+from pipelines.tracking.outbox import Outbox
+from pipelines.tracking.tracker import MlflowTracker
+from tests.pipelines.tracking.conftest import KEYS
+from tests.pipelines.tracking.models import exported_model, write_exported
+from tests.pipelines.tracking.registry import FakeRegistry
+
+NAME = "gee-digits-vgg16-g6"
+ALIASES = ("champion", "challenger")
+
+
+def entry(metrics, time=100, digest="a", metric="test_accuracy"):
+    higher = metric == "test_accuracy"
+    return {"metrics": metrics, "time": time, "digest": digest, "promote_metric": metric, "higher_is_better": higher}
+
+
+def champion(metrics, time=50, digest="a"):
+    tags = {"gee.tracked": str(time), "gee.dataset_digest": digest, "gee.metrics": json.dumps(metrics)}
+    return Values(version="7", tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "alias", "reason"),
+    [
+        (entry({"test_accuracy": 0.5}), None, "champion", "the first of its name, test_accuracy 0.5"),
+        (
+            entry({"test_accuracy": 0.9}),
+            champion({"test_accuracy": 0.8}),
+            "champion",
+            "test_accuracy 0.9 is better than 0.8 of version 7",
+        ),
+        (
+            entry({"test_accuracy": 0.7}),
+            champion({"test_accuracy": 0.8}),
+            "challenger",
+            "test_accuracy 0.7 is not better than 0.8 of version 7",
+        ),
+        (entry({"test_accuracy": 0.8}), champion({"test_accuracy": 0.8}), "challenger", "is not better"),
+        (entry({"energy_mj": 1}, metric="energy_mj"), champion({"energy_mj": 2}), "champion", "energy_mj 1 is better than 2"),
+        (entry({"energy_mj": 3}, metric="energy_mj"), champion({"energy_mj": 2}), "challenger", "is not better than 2"),
+        (entry({}, metric="test_loss"), champion({"test_loss": 2}), "challenger", "test_loss unknown is not better than 2"),
+        (entry({"test_loss": 1}, metric="test_loss"), champion({}), "champion", "test_loss 1 is better than unknown"),
+        (
+            entry({"test_accuracy": 0.9}, digest="b"),
+            champion({"test_accuracy": 0.1}),
+            "challenger",
+            "the champion, version 7, was measured on other images",
+        ),
+        (
+            entry({"test_accuracy": 0.9}),
+            champion({"test_accuracy": 0.1}, time=101),
+            "challenger",
+            "the champion, version 7, is of a later run",
+        ),
+        (
+            entry({"test_accuracy": 0.9}),
+            Values(version="7", tags={}),
+            "challenger",
+            "the champion, version 7, was measured on other images",
+        ),
+    ],
+)
+def test_only_a_model_that_is_better_on_the_same_images_becomes_champion(new, old, alias, reason):
+    found, why = rank(new, old)
+    assert found == alias
+    assert reason in why
+
+
+@pytest.fixture
+def outbox(tmp_path) -> Outbox:
+    write_exported(tmp_path / "exported")
+    return Outbox(tmp_path / "outboxes/one")
+
+
+@pytest.fixture
+def write(outbox, tmp_path, monkeypatch):
+    """Writes a model of a given accuracy and time to a registry."""
+    monkeypatch.setattr(mlflow_models, "save_served_model", lambda *_: None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+
+    def write(registry: FakeRegistry, accuracy: float, time: int) -> None:
+        run_id = f"run{time}"
+        if run_id not in registry.runs:
+            registry.runs[run_id] = Values(outputs=Values(model_outputs=[]))
+        model = vars(exported_model(tmp_path / "exported", accuracy)) | {"kind": "model", "n": time, "time": time}
+        files = [str(tmp_path / "exported" / name) for name in ("network.onnx", "meta.json", "README.md", "example.png")]
+        write_model(registry, "0", run_id, model | {"files": files}, outbox)
+
+    return write
+
+
+ACCURACIES = {1: 0.5, 2: 0.4, 3: 0.7, 4: 0.6}
+
+
+@pytest.mark.parametrize("fault", ["lose", "drop"])
+def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_its_alias(write, fault):
+    expected = FakeRegistry()
+    for time, accuracy in ACCURACIES.items():
+        write(expected, accuracy, time)
+    assert expected.aliases == {"champion": 3, "challenger": 4}
+    for number in range(len(expected.calls)):
+        registry = FakeRegistry()
+        setattr(registry, fault, {number})
+        for time, accuracy in ACCURACIES.items():
+            try:
+                write(registry, accuracy, time)
+            except ConnectionError:
+                write(registry, accuracy, time)
+        for time in (1, 3):  # as by a replay whose notes were lost
+            write(registry, ACCURACIES[time], time)
+        assert registry.everything() == expected.everything(), f"call {number}: {expected.calls[number]}"
+
+
+def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, capsys):
+    registry = FakeRegistry()
+    for time in (2, 3, 4):
+        write(registry, ACCURACIES[time], time)
+    before = dict(registry.aliases)
+    write(registry, 0.99, 1)
+    assert registry.aliases == before == {"champion": 2, "challenger": 3}
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"MLflow: {NAME} version 1 is champion: the first of its name, test_accuracy 0.4"
+    assert said[-1] == f"MLflow: {NAME} version 4 is challenger: the champion, version 2, is of a later run"
+
+
+@pytest.mark.slow
+def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch, capsys):
+    """Written in a temporary copy of DVC's, where MLflow by itself would take another mlflow.db."""
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    copy = folder / ".dvc/tmp/exps/tmp1"
+    write_exported(copy / "models/export")
+    for name in ("dvc.yaml", "params.yaml"):
+        (copy / name).write_text((folder / name).read_text())
+    monkeypatch.chdir(copy)
+    for accuracy in (0.75, 0.5):
+        tracker = MlflowTracker("export", KEYS)
+        tracker.model(exported_model(copy / "models/export", accuracy))
+        tracker.close()
+    assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = connect(uri)
+    aliases = {alias: int(client.get_model_version_by_alias(NAME, alias).version) for alias in (*ALIASES, "latest")}
+    assert aliases == {"champion": 1, "challenger": 2, "latest": 2}
+    assert "version 2 is challenger: test_accuracy 0.5 is not better than 0.75 of version 1" in capsys.readouterr().out
+    (experiment,) = client.search_experiments(filter_string="name = 'gee'")
+    order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
+    first, second = client.search_logged_models([experiment.experiment_id], order_by=order)
+    assert [first.model_id, second.model_id] == [
+        output.model_id
+        for version in (1, 2)
+        for output in client.get_run(client.get_model_version(NAME, version).run_id).outputs.model_outputs
+    ]
+    assert {(m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics} == {
+        (key, 0.75, "digits", "0123456789abcdef") for key in ("test_accuracy", "energy_mj")
+    }
+    assert first.params == {"network": "vgg16", "n_genes": "6"}
+    assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
+    assert first.tags["mlflow.note.content"] == client.get_model_version(NAME, 1).description == "# A model\n"
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    example = (copy / "models/export/example.png").read_bytes()
+    assert model.predict({"image": [example]})["class"].tolist() == ["pixel 6"]

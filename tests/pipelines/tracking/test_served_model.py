@@ -1,0 +1,199 @@
+"""The model that MLflow serves answers as `gee predict` does, and says what is wrong with other input."""
+
+import ast
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gee_core.data import pixels
+from pipelines.commands.predict import predict
+from pipelines.tracking import mlflow_models
+from pipelines.tracking.exported_model import FILES
+from tests.pipelines.tracking.models import SIZE, write_exported
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["grey", "colour"])
+def exported(request, tmp_path_factory) -> Path:
+    return write_exported(tmp_path_factory.mktemp("exported"), request.param)
+
+
+def saved(exported: Path) -> Path:
+    folder = exported.parent / "served"
+    if not folder.exists():
+        mlflow_models.save_served_model({name: exported.with_name(name) for name in FILES}, str(folder), "r", "m")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    import mlflow.pyfunc
+
+    return mlflow.pyfunc.load_model(str(saved(exported)))
+
+
+@pytest.fixture(scope="module")
+def post(model):
+    """Does what the server of `mlflow models serve` does with a request; the status and the answer."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc.scoring_server import invocations
+
+    def send(body: object) -> tuple[int, dict]:
+        try:
+            answer = invocations(json.dumps(body).encode(), "application/json", model, model.metadata.get_input_schema())
+        except MlflowException as error:
+            return error.get_http_status_code(), json.loads(error.serialize_as_json())
+        return answer.status, json.loads(answer.response)
+
+    return send
+
+
+def picture(mode: str, width: int, height: int) -> Image.Image:
+    if mode == "I;16":
+        return Image.fromarray(RNG.integers(0, 65536, (height, width), dtype=np.uint16))
+    return Image.fromarray(RNG.integers(0, 256, (height, width, 4), dtype=np.uint8)).convert(mode)
+
+
+def in_base64(image: Image.Image, form: str = "PNG") -> str:
+    file = io.BytesIO()
+    image.save(file, form)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+def test_a_posted_image_gets_the_answer_of_gee_predict(exported, post, mode, tmp_path):
+    sizes = [(SIZE, SIZE), (9, 17), (30, 3)]
+    images = [picture(mode, *size) for size in sizes]
+    paths = [tmp_path / f"{i}.png" for i in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    files = [base64.b64encode(path.read_bytes()).decode() for path in paths]
+    status, answer = post({"dataframe_records": [{"image": file} for file in files]})
+    assert status == 200
+    for (_, name, probability), row in zip(predict(paths, exported), answer["predictions"], strict=True):
+        assert (row["class"], row["probability"]) == (name, pytest.approx(probability, rel=1e-5))
+        assert row["probabilities"][name] == row["probability"] == max(row["probabilities"].values())
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+
+
+def test_an_array_gets_the_answer_of_its_image_whatever_its_size_and_channels(model):
+    arrays = [np.asarray(picture(mode, *size)) for mode in ("L", "RGB", "RGBA") for size in ((SIZE, SIZE), (9, 17))]
+    files = [base64.b64decode(in_base64(Image.fromarray(array))) for array in arrays]
+    expected = model.predict(pd.DataFrame({"image": files}))
+    assert expected["class"].nunique() > 2
+    for given in (arrays, [array.tolist() for array in arrays], [a[:, :, None] if a.ndim == 2 else a for a in arrays]):
+        pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"image": given})), expected)
+    batch = np.stack([arrays[0], arrays[0].T])
+    assert model.predict({"image": batch})["class"].tolist() == [expected["class"][0], *classes(model, batch[1])]
+
+
+def classes(model, *images) -> list[str]:
+    return model.predict(pd.DataFrame({"image": list(images)}))["class"].tolist()
+
+
+def test_a_long_table_is_answered_in_its_order(model):
+    images = [np.eye(1, SIZE * SIZE, i % 16, np.uint8).reshape(SIZE, SIZE) * 255 for i in range(150)]
+    assert classes(model, *images) == [f"pixel {i % 16}" for i in range(150)]
+
+
+@pytest.mark.parametrize("kind", ["records", "split", "instances", "column of files", "one file"])
+def test_every_form_of_request_is_understood(post, kind):
+    file = in_base64(picture("L", 5, 5))
+    again = post({"dataframe_records": [{"image": np.asarray(Image.open(io.BytesIO(base64.b64decode(file)))).tolist()}]})
+    bodies = {
+        "records": {"dataframe_records": [{"image": file}]},
+        "split": {"dataframe_split": {"columns": ["image"], "data": [[file]]}},
+        "instances": {"instances": [{"image": file}]},
+        "column of files": {"inputs": {"image": [file]}},
+        "one file": {"inputs": {"image": file}},
+    }
+    status, answer = post(bodies[kind])
+    assert (status, answer) == again
+    assert len(answer["predictions"]) == 1
+
+
+BAD = {
+    "text": (base64.b64encode(b"hello").decode(), "5 bytes that are not a readable image"),
+    "half a PNG": (in_base64(picture("L", 64, 64))[:2000], "image 1: "),
+    "no base64": ("not base64!", "not base64"),
+    "a GIF": (in_base64(picture("L", 8, 8), "GIF"), "not a readable image"),
+    "normalised": ([[0.5, -1.2], [0.1, 0.0]], "an array of 4 values of type float64"),
+    "too bright": ([[0, 256], [1, 2]], "its values are from 0 to 256"),
+    "below 0": ([[0, -1], [1, 2]], "its values are from -1 to 2"),
+    "a row": ([1, 2, 3], "an array of shape (3,)"),
+    "channels first": ([[[1, 2], [3, 4]]] * 3, "an array of shape (3, 2, 2)"),
+    "a batch in a row": ([[[[1]]]], "an array of shape (1, 1, 1, 1)"),
+    "ragged": ([[1, 2], [3]], "its rows are not equally long"),
+    "empty": ([], "an array of 0 values"),
+    "truth values": ([[True, False]], "of type bool"),
+    "nothing": (None, "is missing"),
+    "a number": (7, "is of type int"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_image_is_refused_with_one_clear_message(post, name):
+    image, says = BAD[name]
+    status, answer = post({"dataframe_records": [{"image": in_base64(picture("L", 8, 8))}, {"image": image}]})
+    assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    message = answer["message"].partition("Error: ")[2]
+    assert message.startswith("image 1: ") and says in message
+    assert message.endswith("whole numbers from 0 to 255") and "Traceback" not in answer["message"]
+    assert "\n" not in message
+
+
+def test_a_decompression_bomb_is_refused(post, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    status, answer = post({"dataframe_records": [{"image": in_base64(picture("L", 8, 8))}]})
+    assert status == 400 and "more pixels than is safe" in answer["message"]
+
+
+def test_another_column_and_unnormalised_arrays_alone_are_refused_by_the_signature(post):
+    for body in ({"dataframe_records": [{"picture": "x"}]}, {"inputs": [0.5, 0.25]}, {"dataframe_records": []}):
+        status, answer = post(body)
+        assert status == 400 and "image" in answer["message"]
+
+
+def test_the_example_and_the_signature_are_those_of_the_model(model, exported):
+    assert model.metadata.get_input_schema().input_names() == ["image"]
+    assert model.metadata.get_output_schema().input_names() == ["class", "probability", "probabilities"]
+    example = model.metadata.load_input_example(str(saved(exported)))
+    (answer,) = model.predict(example)["class"]
+    assert answer == predict([exported.with_name("example.png")], exported)[0][1]
+
+
+def test_the_requirements_are_what_the_code_imports(exported):
+    names = set()
+    for file in (mlflow_models.SERVED, Path(pixels.__file__)):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.partition(".")[0])
+    required = {line.partition("==")[0] for line in (saved(exported) / "requirements.txt").read_text().splitlines()}
+    assert {"pillow" if name == "PIL" else name for name in names - sys.stdlib_module_names} == required
+
+
+@pytest.mark.slow
+def test_the_model_answers_where_nothing_of_this_project_can_be_imported(tmp_path):
+    exported = write_exported(tmp_path / "exported")
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(['gee_core', 'pipelines', 'torch', 'torchvision', 'onnx'])\n"
+        "import mlflow, pandas\n"
+        f"model = mlflow.pyfunc.load_model({str(saved(exported))!r})\n"
+        f"image = open({str(exported.with_name('example.png'))!r}, 'rb').read()\n"
+        "print(model.predict(pandas.DataFrame({'image': [image]}))['class'][0])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split("\n")[-2] == predict([exported.with_name("example.png")], exported)[0][1]
