@@ -18,18 +18,18 @@ TEXT = """\
 | accuracy | {test_accuracy:.2%} |
 | loss | {test_loss:.4g} |
 | parameters | {parameters:,} ({plain_parameters:,} without genes) |
-| energy per image | {energy_mj:.4g} mJ; {energy_with_decoding_mj:.4g} mJ with building the weights from the genes |
+| energy per image | {energy}; {energy_with_decoding} with building the weights from the genes |
 | spikes per image | {spikes_per_image:,.0f}, firing rate {firing_rate:.1%} |
 
 ## Data
 
-{dataset} ({source}), digest `{digest}`: {n_train:,} training and {n_test:,} test images.
+{dataset} ({source}), digest `{digest}`: {n_train:,} training and {n_test:,} test images. \
 Classes: {classes}. `example.png` is a test image of class {example}.
 
 ## Recipe
 
-{network}, {width:g} times the paper's channels, {T} time steps, seed {seed}. {wiring}
-Training: {epochs} epochs with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images on which
+{network}, {width:g} times the paper's channels, {T} time steps, seed {seed}. {wiring} \
+Training: {epochs} epochs with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images on which \
 candidates are scored were {holdout}.
 
 ## Use
@@ -38,8 +38,8 @@ candidates are scored were {holdout}.
     printf '{{"dataframe_records": [{{"image": "%s"}}]}}' "$(base64 -w0 example.png)" |
         curl -s -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations
 
-An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the column
-`image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
+An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the \
+column `image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
 
 ## Limits
 
@@ -64,6 +64,8 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         **measured,
         **meta.model_dump(include={"dataset", "n_train", "n_test", "n_holdout"}),
         **train.model_dump(include={"epochs", "optimizer", "lr", "batch_size"}),
+        energy=_energy(measured["energy_mj"]),
+        energy_with_decoding=_energy(measured["energy_with_decoding_mj"]),
         name=name,
         what="A spiking network with ordinary weights."
         if n_genes is None
@@ -82,6 +84,10 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         seed=params.base.seed,
         holdout="included" if train.include_holdout else "left out",
     )
+
+
+def _energy(mj: float) -> str:
+    return f"{mj:.3g} mJ" if mj >= 1 else f"{1000 * mj:.3g} µJ"
 
 
 def _listed(names: Sequence[str]) -> str:

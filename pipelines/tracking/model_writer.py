@@ -54,8 +54,8 @@ def _register(client, run_id: str, model, entry: dict, tag: str) -> None:
         version = versions[0]
     else:
         alias, reason = rank(entry, holders.get("champion"))
-        tags = {ENTRY: tag, TRACKED: entry["time"], DIGEST: entry["digest"], METRICS: json.dumps(entry["metrics"])}
-        tags |= {ALIAS: alias, REASON: reason}
+        tags = {ALIAS: alias, REASON: reason, DIGEST: entry["digest"], METRICS: json.dumps(entry["metrics"])}
+        tags |= {TRACKED: entry["time"], ENTRY: tag}
         # Not models:/ID, which a local store would look up at MLflow's global address, in DVC's temporary copies a wrong one.
         version = client.create_model_version(
             name, model.artifact_location, run_id, tags, description=model.tags[NOTE], model_id=model.model_id
