@@ -4,7 +4,6 @@ DVC knows the graph of stages and which of them are out of date. Prefect schedul
 and shows what happened. With overrides or a preset the flow is one task, a DVC experiment in a temporary copy of the project.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -36,9 +35,6 @@ from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kil
 from pipelines.tracking.pipeline_run import execution_key, versions
 from pipelines.tracking.tracker import open_tracker
 
-# Prefect logs a failed state in full, escaped, between the stage's own output and "Finished in state Failed(…)".
-logging.getLogger("prefect.task_runs").addFilter(lambda record: "Task run failed with state" not in record.getMessage())
-
 Stage = choice(read_yaml(find_project() / "dvc.yaml")["stages"])
 Preset = choice(preset_names())
 """The names that Prefect's form offers; the flow itself checks them against DVC's graph and the files in presets/."""
@@ -62,7 +58,7 @@ def pipeline_flow(
     Args:
         overrides: New values by section.key of params.yaml, such as {"evolve.n_generations": 1}. Overrides and presets run as
             a DVC experiment: params.yaml and the results in the project stay as they are.
-        stages: Bring these stages up to date, and what they need. None: all.
+        stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
         preset: Start from this preset instead of params.yaml, as a DVC experiment.
     """
