@@ -32,7 +32,7 @@ from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.project.presets import preset_names
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
-from pipelines.tracking.pipeline_run import execution_key, versions
+from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
 
 Stage = choice(read_yaml(find_project() / "dvc.yaml")["stages"])
@@ -101,7 +101,7 @@ def _run(project: Path, request: Request, name: str) -> dict[str, str] | State:
         raise
     finally:
         if ran or failure:  # a run in which nothing changed is no row in MLflow
-            address = _track(params, results, status, [] if request.is_experiment else versions(project))
+            address = _track(params, results, status, request.is_experiment)
     if failure:
         publish(results_markdown(results, None), None, address, failure)
         return Failed(message=failure.partition(":")[0], data=failure)
@@ -141,9 +141,10 @@ def _message(state: State, otherwise: str) -> str:
     return f"{state.message or otherwise}:\n{state.result(raise_on_failure=False)}"
 
 
-def _track(params: Params, results: dict[str, str], status: str, files: list[Path]) -> str | None:
+def _track(params: Params, results: dict[str, str], status: str, is_experiment: bool) -> str | None:
     """End the pipeline's run in MLflow; returns the address of its page."""
-    tracker = open_tracker(None, params, files=files)
+    opening = {"files": []} if is_experiment else {}  # the project's params.yaml and dvc.lock are not the experiment's
+    tracker = open_tracker(None, params, **opening)
     tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
     tracker.close(status)
     return tracker.address()
