@@ -67,11 +67,11 @@ def pipeline_flow(
     project = find_project()
     os.chdir(project)
     request = Request(overrides, stages, force, preset)
-    run = get_run_context().flow_run
     try:
         params, _ = checked(request, project)
     except InputError as error:
         return Failed(message=str(error))
+    run = get_run_context().flow_run
     kind = ["experiment"] if request.is_experiment else []
     with get_client(sync_client=True) as client:
         own = [TAG + os.environ[environment.OWNER], params.prepare.dataset, params.network.name, *kind]

@@ -15,9 +15,10 @@ from dvc.api import DVCFileSystem
 
 from gee_core.errors import InputError
 from pipelines.orchestration.dvc_tasks import stage_dependencies
-from pipelines.orchestration.flow import run_flow
+from pipelines.orchestration.flow import pipeline_flow, run_flow
 from pipelines.orchestration.serve import serve_flows
 from pipelines.orchestration.server import old_flow_runs
+from pipelines.orchestration.study_flow import study_flow
 
 ROOT = Path(__file__).resolve().parents[3]
 DVC_YAML = """
@@ -89,6 +90,15 @@ def test_a_bad_schedule_is_named(arguments, message, monkeypatch):
 def test_a_schedule_without_a_server_says_how_to_start_one():
     with pytest.raises(InputError, match=r"PREFECT_API_URL: not set.*prefect server start"):
         serve_flows("0 2 * * *")
+
+
+def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another():
+    state = pipeline_flow.fn({"train.epoch": 3})
+    assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
+    state = study_flow.fn("noise", overrides={"train.epoch": 3})
+    assert state.type.value == "FAILED"
+    assert "train.epoch is not a known key: did you mean epochs?" in state.message
+    assert "unknown study 'nothing'" in study_flow.fn("nothing").message
 
 
 @pytest.mark.parametrize("needs_it", [lambda: serve_flows("0 2 * * *"), run_flow, lambda: old_flow_runs(30)])
