@@ -1,7 +1,7 @@
 """Stage check: checks params.yaml and the files that it names before DVC empties the outputs of other stages.
 
-Its outputs are a constant, and checksums of the files that `evolve.start` and `train.init_from` name. So running it makes no later
-stage run again, unless such a file has changed: then the stage that reads it.
+Its outputs are a constant, and checksums of the files that `evolve.start` and `train.init_from` name. So running it makes no
+later stage run again, unless such a file has changed: then the stage that reads it.
 """
 
 from gee_core.config import Params
