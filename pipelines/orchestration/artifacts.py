@@ -16,12 +16,23 @@ from prefect.artifacts import (
     create_progress_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import FailedRun
 
 from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.dvc_output import is_hint, progress_in
 from pipelines.reporting.summary import format_summary
 
 log = logging.getLogger(__name__)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what Prefect adds to "Finished in state Failed(…)": that state in full, escaped, and a traceback of its own."""
+    failed_run = record.exc_info and isinstance(record.exc_info[1], FailedRun)
+    return not failed_run and "Task run failed with state" not in record.getMessage()
+
+
+for name in ("prefect.task_runs", "prefect.flow_runs"):
+    logging.getLogger(name).addFilter(_is_news)
 
 
 class Watcher:
@@ -62,7 +73,7 @@ def read_summary(path: Path) -> dict | None:
 
 def results_markdown(results: dict[str, str], summary: dict | None) -> str:
     """What became of each stage, and the summary of the run as `gee summary` prints it."""
-    lines = ["| stage | |", "|---|---|", *(f"| {stage} | {what} |" for stage, what in results.items())]
+    lines = ["| stage | outcome |", "|---|---|", *(f"| {stage} | {what} |" for stage, what in results.items())]
     if summary:
         columns = format_summary(summary).columns
         (_, title), *rows = zip(*(column.cells for column in columns), strict=True)

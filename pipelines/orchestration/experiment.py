@@ -1,5 +1,6 @@
 """The results of a DVC experiment, which lie in git and DVC's cache, not in the project folder."""
 
+import contextlib
 from pathlib import Path
 
 from gee_core.storage.json_object import read_json_object
@@ -17,7 +18,7 @@ def read_results(project: Path, name: str) -> tuple[dict | None, Path | None]:
     folder.mkdir(parents=True, exist_ok=True)
     files, found = DVCFileSystem(str(project), rev=name), {}
     for path in (SUMMARY, PAGE):
-        if files.exists(path.as_posix()):
+        with contextlib.suppress(FileNotFoundError):
             files.get_file(path.as_posix(), str(folder / path.name))
             found[path] = folder / path.name
     return read_json_object(found[SUMMARY]) if SUMMARY in found else None, found.get(PAGE)

@@ -4,7 +4,6 @@ DVC knows the graph of stages and which of them are out of date. Prefect schedul
 and shows what happened. With overrides or a preset the flow is one task, a DVC experiment in a temporary copy of the project.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -33,11 +32,8 @@ from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.project.presets import preset_names
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
-from pipelines.tracking.pipeline_run import execution_key, versions
+from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
-
-# Prefect logs a failed state in full, escaped, between the stage's own output and "Finished in state Failed(…)".
-logging.getLogger("prefect.task_runs").addFilter(lambda record: "Task run failed with state" not in record.getMessage())
 
 Stage = choice(read_yaml(find_project() / "dvc.yaml")["stages"])
 Preset = choice(preset_names())
@@ -62,7 +58,7 @@ def pipeline_flow(
     Args:
         overrides: New values by section.key of params.yaml, such as {"evolve.n_generations": 1}. Overrides and presets run as
             a DVC experiment: params.yaml and the results in the project stay as they are.
-        stages: Bring these stages up to date, and what they need. None: all.
+        stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
         preset: Start from this preset instead of params.yaml, as a DVC experiment.
     """
@@ -71,11 +67,11 @@ def pipeline_flow(
     project = find_project()
     os.chdir(project)
     request = Request(overrides, stages, force, preset)
-    run = get_run_context().flow_run
     try:
         params, _ = checked(request, project)
     except InputError as error:
         return Failed(message=str(error))
+    run = get_run_context().flow_run
     kind = ["experiment"] if request.is_experiment else []
     with get_client(sync_client=True) as client:
         own = [TAG + os.environ[environment.OWNER], params.prepare.dataset, params.network.name, *kind]
@@ -105,7 +101,7 @@ def _run(project: Path, request: Request, name: str) -> dict[str, str] | State:
         raise
     finally:
         if ran or failure:  # a run in which nothing changed is no row in MLflow
-            address = _track(params, results, status, [] if request.is_experiment else versions(project))
+            address = _track(params, results, status, request.is_experiment)
     if failure:
         publish(results_markdown(results, None), None, address, failure)
         return Failed(message=failure.partition(":")[0], data=failure)
@@ -145,9 +141,10 @@ def _message(state: State, otherwise: str) -> str:
     return f"{state.message or otherwise}:\n{state.result(raise_on_failure=False)}"
 
 
-def _track(params: Params, results: dict[str, str], status: str, files: list[Path]) -> str | None:
+def _track(params: Params, results: dict[str, str], status: str, is_experiment: bool) -> str | None:
     """End the pipeline's run in MLflow; returns the address of its page."""
-    tracker = open_tracker(None, params, files=files)
+    opening = {"files": []} if is_experiment else {}  # the project's params.yaml and dvc.lock are not the experiment's
+    tracker = open_tracker(None, params, **opening)
     tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
     tracker.close(status)
     return tracker.address()

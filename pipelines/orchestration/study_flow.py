@@ -64,13 +64,15 @@ def study_flow(
     with flow_lock(find_project(), get_run_logger().info):
         settle_abandoned(get_run_logger().info)
         try:
-            state = run_study.submit(request, force)
-            state.wait()
+            future = run_study.submit(request, force)
+            future.wait()
         except BaseException:  # SIGTERM and Ctrl-C reach only the main thread
             kill_groups()
             raise
-    if not state.state.is_completed():
-        return Failed(message=state.state.message, data=state.state.result(raise_on_failure=False))
+    state = future.state
+    if not state.is_completed():
+        output = state.result(raise_on_failure=False)
+        return Failed(message=state.message or f"study {study} failed", data=f"{state.message}:\n{output}")
     table = (OUT / study / "table.md").read_text(encoding="utf-8")
     publish(table, None, None, f"Tables and plots: {(OUT / study).absolute()}")
     return str(OUT / study)

@@ -85,7 +85,7 @@ def test_the_table_has_the_summary_with_units_and_every_stage():
     assert table.startswith("| | cifarnet × 0.125 on digits, 28 genes, ste, seed 0 |\n|---|---|\n| test accuracy | 94.43")
     assert "| energy per image | 1.36\N{NO-BREAK SPACE}µJ, " in table
     assert "| evolve | cached |\n| train | ran |" in table
-    assert results_markdown({"train": "failed"}, None) == "| stage | |\n|---|---|\n| train | failed |"
+    assert results_markdown({"train": "failed"}, None) == "| stage | outcome |\n|---|---|\n| train | failed |"
 
 
 def test_links_are_made_for_what_there_is(sent, tmp_path):

@@ -1,3 +1,4 @@
+import filecmp
 import os
 import re
 import shutil
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dvc.api import DVCFileSystem
 
 from gee_core.errors import InputError
 from pipelines.orchestration.dvc_tasks import stage_dependencies
-from pipelines.orchestration.flow import run_flow
+from pipelines.orchestration.flow import pipeline_flow, run_flow
 from pipelines.orchestration.serve import serve_flows
 from pipelines.orchestration.server import old_flow_runs
+from pipelines.orchestration.study_flow import study_flow
 
 ROOT = Path(__file__).resolve().parents[3]
 DVC_YAML = """
@@ -87,6 +90,15 @@ def test_a_bad_schedule_is_named(arguments, message, monkeypatch):
 def test_a_schedule_without_a_server_says_how_to_start_one():
     with pytest.raises(InputError, match=r"PREFECT_API_URL: not set.*prefect server start"):
         serve_flows("0 2 * * *")
+
+
+def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another():
+    state = pipeline_flow.fn({"train.epoch": 3})
+    assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
+    state = study_flow.fn("noise", overrides={"train.epoch": 3})
+    assert state.type.value == "FAILED"
+    assert "train.epoch is not a known key: did you mean epochs?" in state.message
+    assert "unknown study 'nothing'" in study_flow.fn("nothing").message
 
 
 @pytest.mark.parametrize("needs_it", [lambda: serve_flows("0 2 * * *"), run_flow, lambda: old_flow_runs(30)])
@@ -161,6 +173,49 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once(project):
     assert dict(eval(results)) == stages
     (project / "c").unlink()
     assert "'third': 'cached'" in run()
+
+
+EXPERIMENT = """
+stages:
+  one: {cmd: "cp params.yaml a", params: [train.epochs], outs: [a]}
+  two: {cmd: "cp a reports/summary.json", deps: [a], metrics: [reports/summary.json]}
+  three: {cmd: "cat missing", deps: [a]}
+"""
+RUN_EXPERIMENT = """
+from pipelines.orchestration.flow import FlowError, Request, run_flow
+try:
+    print("results:", run_flow(Request({"train.epochs": 77}, stages=["one"])))
+    run_flow(Request({"train.epochs": 78}, stages=["three"]))
+except FlowError as error:
+    print("error:", error)
+"""
+
+
+@pytest.mark.slow
+def test_overrides_run_as_an_experiment_and_leave_the_project_as_it_is(project):
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-fq"], check=True)
+    (project / "dvc.yaml").write_text(EXPERIMENT)
+    (project / ".gitignore").write_text("/a\n/.scratch\n/.prefect\n")
+    for command in (["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], check=True)
+    shutil.copytree(project, before := project.parent / "before", ignore=shutil.ignore_patterns(".*"))
+    identity = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **identity, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(project / ".prefect")}
+    done = subprocess.run([sys.executable, "-c", RUN_EXPERIMENT], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("results: {'one': 'ran'}\nerror: experiment "), done.stderr
+    assert "cat: missing" in done.stdout
+    assert not filecmp.dircmp(before, project, ignore=[".dvc", ".git", ".gitignore", ".scratch", ".prefect"]).diff_files
+    assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True).stdout == ""
+    assert not (project / "a").exists()
+    listed = [sys.executable, "-m", "dvc", "exp", "list", "--name-only"]
+    (name,) = subprocess.run(listed, capture_output=True, text=True).stdout.split()
+    with DVCFileSystem(str(project), rev=name).open("a") as file:
+        assert "epochs: 77" in file.read().decode()
+    with closing(sqlite3.connect(project / ".prefect/prefect.db")) as db:
+        artifacts = db.execute("select data, description from artifact where key = 'gee-results'").fetchall()
+        assert any("| one | ran |" in data and name in about for data, about in artifacts)
+        assert any("| experiment | failed |" in data and "cat: missing" in about for data, about in artifacts)
 
 
 TRACKED = """
