@@ -81,6 +81,18 @@ PREDICT = [
     command("a size beyond memory", f"gee predict {IMAGE}", card(image_size=10**9), says=f"{CARD}: damaged", remedy=ANEW),
 ]
 
+COMPARE = [
+    command("nothing to compare", "gee compare", says="Missing argument", remedy="--help"),
+    command("one run to compare", "gee compare workspace", says="needs two runs or more", remedy="name folders that hold"),
+    command("a run that is not there", "gee compare nowhere workspace", says="nowhere: no such run", remedy="name folders"),
+    command(
+        "a run without results",
+        "gee compare workspace nowhere",
+        says="workspace: reports/summary.json: not found",
+        remedy="run it with `dvc repro`",
+    ),
+]
+
 ENCODE = "gee encode models/train/network.safetensors --genes 4 --out out.safetensors"
 ENCODES = [
     command(
@@ -178,7 +190,7 @@ STUDIES = [
         remedy="run the study again",
     ),
 ]
-CASES = USAGE + PREDICT + ENCODES + PRESETS + STUDIES
+CASES = USAGE + PREDICT + COMPARE + ENCODES + PRESETS + STUDIES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

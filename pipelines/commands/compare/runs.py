@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -60,13 +61,13 @@ class Run:
     tables: dict[str, pd.DataFrame]
     """As `read_tables` gives them."""
 
-    @property
+    @cached_property
     def winner(self) -> dict:
         """The row of candidates.csv that was trained; empty for a plain network."""
         rows = self.tables["candidates"]
-        return next(iter(rows[rows["winner"].eq(True)].to_dict("records")), {})
+        return next(iter(rows[rows["winner"].eq(True)].head(1).to_dict("records")), {})
 
-    @property
+    @cached_property
     def shape(self) -> dict[str, float]:
         """The winner's genes of shape by name; NaN where it is not a number."""
         return {gene: pd.to_numeric(self.winner[gene], errors="coerce") for gene in Shape.model_fields if gene in self.winner}
