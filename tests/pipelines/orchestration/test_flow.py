@@ -239,7 +239,7 @@ def test_stages_side_by_side_are_tracked_below_the_run_of_their_flow(project):
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     (flow,) = [run for run in runs if run.data.tags["gee.level"] == "pipeline"]
-    stages = {run.info.run_name: run for run in runs if run.data.tags["gee.level"] == "stage"}
+    stages = {run.data.tags["gee.stage"]: run for run in runs if run.data.tags["gee.level"] == "stage"}
     assert {run.data.tags["mlflow.parentRunId"] for run in stages.values()} == {flow.info.run_id}
     assert {name: run.data.metrics for name, run in stages.items()} == {"one": {"x": 1.5}, "two": {"x": 1.5}}
     assert {run.info.status for run in runs} == {"FINISHED"}
