@@ -13,7 +13,8 @@ _OUTCOMES = {
 }
 _HINT = re.compile(
     r"^(To track the changes with git, run:|To enable auto staging, run:|\s*git add .*|\s*dvc config core\.autostage true"
-    r"|Use `dvc push` to send your updates to remote storage\.|(Generating|Updating) lock file 'dvc\.lock'|\s*)$"
+    r"|Use `dvc push` to send your updates to remote storage\.|(Generating|Updating) lock file 'dvc\.lock'|\s*"
+    r"|To apply the results of an experiment to your workspace run:|\s*dvc exp apply <exp>)$"
 )
 _PROGRESS = re.compile(r"^(evolve|train|cells) \d+/\d+ (\d+) % ")
 

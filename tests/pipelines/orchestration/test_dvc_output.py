@@ -18,6 +18,9 @@ To enable auto staging, run:
 
 \tdvc config core.autostage true
 Use `dvc push` to send your updates to remote storage.
+To apply the results of an experiment to your workspace run:
+
+\tdvc exp apply <exp>
 """
 
 
