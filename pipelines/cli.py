@@ -197,8 +197,8 @@ def flow_serve(
     serve_flow(cron, name)
 
 
-app.command("compare")(compare)
 app.command("gc")(gc)
+app.command("compare")(compare)
 
 
 def main() -> None:
