@@ -9,8 +9,8 @@ import pandas as pd
 from pipelines.reporting.summary import energy, number, percent, reading
 
 TEMPLATES = Path(__file__).parent / "templates"
-MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter="
-"""The runs of the first experiment in the project's own mlflow.db, as MLflow's server shows them on this machine."""
+MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
+"""The runs of the first experiment of the project's own mlflow.db, in MLflow's view for trained models."""
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
 
 
