@@ -172,8 +172,8 @@ def encode(
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
-app.command("compare")(compare)
 app.command("gc")(gc)
+app.command("compare")(compare)
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote
 
 import pandas as pd
 import torch
@@ -26,7 +25,7 @@ from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
-from pipelines.reporting.page import TITLES, environment, read_tables
+from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables
 from pipelines.reporting.result import track_result
 from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
@@ -34,8 +33,6 @@ from pipelines.reporting.wiring import rescored_table, searched_rows, shape_tabl
 from pipelines.stage import stage
 
 PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
-MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter="
-"""The runs of the first experiment in the project's own mlflow.db, as MLflow's server shows them on this machine."""
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
@@ -91,7 +88,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         n_convs=len(net.conv_chain()) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"gee.result\" = '{result}'"),
-        mlflow=MLFLOW + quote(query),
+        mlflow=mlflow_link(query),
         svg={name: Markup(svg) for name, svg in svgs.items()},
         **values,
     )
