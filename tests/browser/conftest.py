@@ -53,17 +53,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def server(project: Path, address: str, *command: str) -> Iterator[None]:
-    """Run ``python -m command`` as a server inside, once ``address`` answers; it is ended with all that it started."""
-    with (project.parent / f"{command[0]}.log").open("wb") as log:
-        options = {"cwd": project, "env": environment(), "stdout": log, "stderr": log, "start_new_session": True}
-        process = subprocess.Popen([sys.executable, "-m", *command], **options)
+def server(project: Path, address: str, *command: str, **variables: str) -> Iterator[None]:
+    """Run ``command`` inside, once ``address`` answers; it is ended with all that it started."""
+    with (project.parent / f"{Path(command[0]).name}.log").open("wb") as log:
+        options = {"cwd": project, "env": environment(**variables), "stdout": log, "stderr": log, "start_new_session": True}
+        process = subprocess.Popen(command, **options)
         try:
             for _ in range(600):
+                assert process.poll() is None, Path(log.name).read_text()
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(address, timeout=30).close()
                     break
-                assert process.poll() is None, Path(log.name).read_text()
                 time.sleep(0.5)
             yield
         finally:
@@ -74,16 +74,28 @@ def server(project: Path, address: str, *command: str) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Iterator[Site]:
-    """The pages after one flow run."""
+    """The pages after one flow run, while the flow is served on a schedule."""
     project = tmp_path_factory.mktemp("browser") / "project"
     copy_project(project, SMALL)
-    mlflow, prefect = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    prefect_home = {"PREFECT_HOME": str(project / ".prefect"), "PREFECT_API_URL": f"{prefect}/api", "GEE_TRACKING": "on"}
-    port = prefect.rpartition(":")[2]
-    with server(project, f"{prefect}/api/health", "prefect", "server", "start", "--port", port):
-        run(project, str(Path(sys.executable).parent / "gee"), "flow", "run", **prefect_home)
-        store = ["--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", mlflow.rpartition(":")[2]]
-        with server(project, f"{mlflow}/health", "mlflow", "server", *store):
+    with serving(project) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(project: Path) -> Iterator[Site]:
+    """Run the pipeline of ``project`` as a flow, with the servers that show it."""
+    python, gee = [sys.executable, "-m"], str(Path(sys.executable).parent / "gee")
+    mlflow_port, prefect_port = str(free_port()), str(free_port())
+    mlflow, prefect = f"http://127.0.0.1:{mlflow_port}", f"http://127.0.0.1:{prefect_port}"
+    variables = {"PREFECT_HOME": str(project / ".prefect"), "PREFECT_API_URL": f"{prefect}/api", "GEE_TRACKING": "on"}
+    store = ["--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", mlflow_port]
+    with server(project, f"{prefect}/api/health", *python, "prefect", "server", "start", "--port", prefect_port, **variables):
+        run(project, gee, "flow", "run", **variables)
+        deployed = f"{prefect}/api/deployments/name/gee/nightly"
+        with (
+            server(project, deployed, gee, "flow", "serve", "--cron", "0 2 1 1 *", **variables),
+            server(project, f"{mlflow}/health", *python, "mlflow", "server", *store),
+        ):
             yield Site(project, mlflow, prefect)
 
 
