@@ -55,7 +55,7 @@ _pictures: list[tuple[Path, list[Path]]] = []
 
 @contextlib.contextmanager
 def pictures(folder: Path) -> Iterator[list[Path]]:
-    """Write the figures that are drawn inside to ``folder`` as PNG too; yields their paths, named after their functions."""
+    """Write the figures that are drawn inside to ``folder`` as PNG too; yields the paths of those that could be written."""
     _pictures.append((folder, []))
     try:
         yield _pictures[-1][1]
@@ -78,8 +78,9 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(file, format="svg", metadata=metadata, dpi=200)
             for folder, paths in _pictures:
-                paths.append(folder / f"{name}.png")
-                figure.savefig(paths[-1], dpi=120)
+                with contextlib.suppress(OSError):  # they are only shown elsewhere
+                    figure.savefig(path := folder / f"{name}.png", dpi=120)
+                    paths.append(path)
         return _embeddable(file.getvalue(), name, description)
 
     return drawn

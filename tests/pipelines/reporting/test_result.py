@@ -55,6 +55,9 @@ def test_a_figure_that_is_drawn_inside_is_a_picture_too_and_its_svg_is_the_same(
     assert inside == outside
     assert drawn == [tmp_path / "training_curve.png"]
     assert drawn[0].read_bytes().startswith(b"\x89PNG")
+    with pictures(tmp_path / "missing") as drawn:
+        assert training_curve(history) == outside
+    assert drawn == []
 
 
 def test_the_note_is_a_table_with_units_and_shows_pictures_of_its_own_run():
