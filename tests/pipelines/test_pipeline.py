@@ -46,7 +46,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 def run(folder: Path, *command: str, **changes: str) -> str:
     """The output of a command that has to succeed."""
-    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -118,7 +118,7 @@ def test_bad_params_are_refused_before_any_output_is_touched(project, first, key
     values["prepare"][key] = value
     yaml.dump(values, path)
     command = [sys.executable, "-m", "dvc", "repro"]
-    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=1800)
     path.write_bytes(before)
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
