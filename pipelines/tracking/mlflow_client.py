@@ -1,10 +1,12 @@
 """Everything that needs MLflow's classes. The only file that imports mlflow, inside functions, because that takes seconds."""
 
 import importlib.metadata
+import json
 import logging
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +39,56 @@ LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 NOTE = "mlflow.note.content"
 """Tag: the description of a run or an experiment, as Markdown."""
 
+EXPERIMENT_ID = "{experiment_id}"
+"""Stands for the id in DESCRIPTION."""
+
 DESCRIPTION = """\
-One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Type into the search field:
+One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Views:
+[results](#/experiments/{experiment_id}/runs?viewStateShareKey=results&workflowType=machine_learning),
+[candidates by fitness](#/experiments/{experiment_id}/runs?viewStateShareKey=candidates&workflowType=machine_learning).
+Filters for the search field:
 
 | filter | runs |
 |---|---|
 | `tags."gee.level" = 'pipeline'` | executions, with parameters, results and the model |
-| `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'` for one of them |
-| `tags."gee.level" = 'candidate'` | candidates; `metrics.fitness` (lower is better), one column per gene |
+| `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'`: one of them |
+| `tags."gee.level" = 'candidate'` | candidates, with their genes; of `metrics.fitness`, less is better |
 | `tags."gee.winner" = 'true'` | the candidates that won |
-| `tags."gee.level" = 'study'`, `'cell'` | studies and their cells |
+| `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
+| `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
 
-Candidates of one evolution: `tags."gee.level" = 'candidate' and tags."mlflow.parentRunId" = '<id of the run of evolve>'`. Tick
-them, press *Compare*, then choose *Parallel coordinates*.
+To see candidates in parallel coordinates, tick them and press *Compare*.
 """
 """The description of an experiment."""
 
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", NOTE: DESCRIPTION}
-"""Tags of an experiment: MLflow opens it as one of model training, not of GenAI, and describes it."""
+
+def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) -> str:
+    """A view of the list of runs as MLflow's page shares them: a filter, an order and columns."""
+    shown = [f"{kind}.`{name}`" for kind, names in columns.items() for name in names]
+    order = {"orderByKey": order_by, "orderByAsc": ascending}
+    return json.dumps({"searchFilter": f"tags.\"gee.level\" = '{level}'", "selectedColumns": shown} | order)
+
+
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    NOTE: DESCRIPTION,
+    "mlflow.sharedViewState.results": _view(
+        "pipeline",
+        "attributes.start_time",
+        ascending=False,
+        attributes=("Dataset", "Source", "Models"),
+        metrics=("test_accuracy", "noise_accuracy", "parameters", "energy_mj"),
+    ),
+    "mlflow.sharedViewState.candidates": _view(
+        "candidate",
+        "metrics.`fitness`",
+        ascending=True,
+        attributes=("Duration",),
+        metrics=("fitness", "proxy_accuracy", "winner"),
+        params=("generation", "sigma_O", "sigma_0", "omega_O", "omega_X", "beta"),
+    ),
+}
+"""Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs."""
 
 
 def tracking_uri() -> str:
@@ -124,17 +158,21 @@ def is_refusal(error: Exception) -> bool:
 def find_experiment(client, name: str, uri: str) -> str:
     """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set."""
     experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        return client.create_experiment(name, artifact_location(uri), tags=EXPERIMENT_TAGS)
-    for tag in EXPERIMENT_TAGS.keys() - experiment.tags.keys():
-        client.set_experiment_tag(experiment.experiment_id, tag, EXPERIMENT_TAGS[tag])
-    return experiment.experiment_id
+    found = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(uri))
+    known = experiment.tags if experiment else {}
+    for tag, value in EXPERIMENT_TAGS.items():
+        if tag not in known:
+            client.set_experiment_tag(found, tag, value.replace(EXPERIMENT_ID, found))
+    return found
 
 
 def page(uri: str, experiment_id: str, run_id: str) -> str:
-    """Address of a run in MLflow's pages; of a store that is no server, where `mlflow server` shows it by default."""
+    """Address of a run in MLflow's pages; of a store that is no server, where `mlflow server` shows it by default.
+
+    Without its last part, MLflow would show the page among those for GenAI.
+    """
     server = bare(uri) if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def log_dataset(client, run_id: str, dataset: dict[str, str], context: str) -> None:

@@ -61,6 +61,8 @@ def gpu_values(output: str) -> dict[str, float]:
     values: dict[str, float] = {}
     for line in output.splitlines():
         index, *cells = (cell.strip() for cell in line.split(","))
+        if len(cells) != len(QUERY) - 1:  # a message
+            continue
         with contextlib.suppress(ValueError):
             values[f"gpu_{index}_utilization_percentage"] = float(cells[0])
         with contextlib.suppress(ValueError):

@@ -10,11 +10,12 @@ import torch
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import load_meta, load_prepared, write_prepared
 from gee_core.evolution import proxy
 from pipelines import evolve
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.start_genotype import load_start
+from pipelines.runtime import journal
 
 GENES = ["sigma_O", *(f"sigma_{layer}" for layer in range(8))]
 COLUMNS = [
@@ -98,7 +99,8 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert tracked.status == "FINISHED"
     before = contents(folder)
     here_and_now.scored.clear()
-    run_main(monkeypatch)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
+    again = run_main(monkeypatch)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
+    assert again.times == tracked.times
     assert (here_and_now.scored, contents(folder)) == ([], before)
     md5 = hashlib.md5((folder / "reports/evolve/metrics.json").read_bytes()).hexdigest()
     (folder / "dvc.lock").write_text(f"md5: {md5}")
@@ -111,6 +113,11 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     tracked = run_main(monkeypatch)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
     assert [name for name, *_ in tracked.candidates] == [f"gen{g}-cand{i}" for g in range(2) for i in range(3)]
+    assert tracked.data == (load_meta(folder / "data/prepared").digest, "training")
+    (won,) = rows[rows.winner].to_dict("records")
+    assert tracked.won == [f"gen{won['generation']}-cand{won['index']}"]
+    records = journal.read(next((folder / ".scratch/evolve").glob("*/records.jsonl")))
+    assert tracked.times == [(record["ended"] - 0.25, record["ended"]) for record in records]
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
         assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
@@ -138,6 +145,9 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     names = [f"rescore-{name}-draw{draw}" for name in (what, "mean") for draw in (0, 1)]
     assert [name for name, *_ in tracked.candidates][6:] == names
     assert [params["rescored"] for _, _, params, *_ in tracked.candidates[6:]] == list(rows.rescored[6:])
+    (row,) = rows.index[rows.winner]
+    repeated = [f"gen{first.generation}-cand{first['index']}"] if rows.rescored[row] == what else []
+    assert tracked.won == [*repeated, names[row - 6]]
     assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 10
     assert [step for step, _ in tracked.curves if step is not None] == [0, 1]
     assert {to for to, name, _ in tracked.files if name.endswith(".safetensors")} == {

@@ -167,7 +167,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_what_a_run_gave_that_was_not(pr
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (finished,) = client.search_runs(experiments, "run_name = 'evolve' and attributes.status = 'FINISHED'")
+    (finished,) = client.search_runs(experiments, "tags.`gee.stage` = 'evolve' and attributes.status = 'FINISHED'")
     candidates = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{finished.info.run_id}'")
     places = {(int(c.data.params["generation"]), int(c.data.params["index"])): c for c in candidates}
     assert len(candidates) == len(places) == len(pd.read_csv(project / "reports/evolve/candidates.csv")) > 2 * 3

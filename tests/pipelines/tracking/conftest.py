@@ -84,10 +84,10 @@ class FakeClient:
     def do_get_experiment_by_name(self, name):
         return self.experiments.get(name)
 
-    def do_create_experiment(self, name, artifact_location, tags):
+    def do_create_experiment(self, name, artifact_location):
         if name in self.experiments:
             raise ValueError("there is one")
-        self.experiments[name] = Values(experiment_id=str(len(self.experiments)), tags=dict(tags))
+        self.experiments[name] = Values(experiment_id=str(len(self.experiments)), tags={})
         return self.experiments[name].experiment_id
 
     def do_set_experiment_tag(self, experiment_id, key, value):

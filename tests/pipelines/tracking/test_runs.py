@@ -85,7 +85,7 @@ def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, fold
     client.is_down = False
     wait_open(tracker)
     (run_id,) = [run.info.run_id for run in by_level(client, "pipeline")]
-    expected = f"http://tracking.example:5000/#/experiments/0/runs/{run_id}"
+    expected = f"http://tracking.example:5000/#/experiments/0/runs/{run_id}?workflowType=machine_learning"
     assert tracker.address() == expected
     tracker.close()
     assert tracker.address() == expected
@@ -99,14 +99,14 @@ def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, fold
     ],
 )
 def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_shows_it(uri, server):
-    assert mlflow_client.page(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc"
+    assert mlflow_client.page(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc?workflowType=machine_learning"
 
 
 def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
-    client.do_create_experiment("gee", None, {"mlflow.note.content": "ours"})
+    client.do_set_experiment_tag(client.do_create_experiment("gee", None), "mlflow.note.content", "ours")
     stage()
     tags = client.experiments["gee"].tags
-    assert tags == {"mlflow.note.content": "ours", "mlflow.experimentKind": "custom_model_development"}
+    assert tags == mlflow_client.EXPERIMENT_TAGS | {"mlflow.note.content": "ours"}
     client.calls.clear()
     stage()
     assert "set_experiment_tag" not in client.calls

@@ -142,7 +142,10 @@ def test_a_pipeline_run_has_all_parameters_the_dataset_the_result_and_a_note(cli
 
 
 def test_the_experiment_is_one_of_model_training_and_says_how_to_filter(client):
-    tags = client.get_experiment_by_name("gee").tags
+    experiment = client.get_experiment_by_name("gee")
+    tags = experiment.tags
+    assert f"(#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=results&" in tags["mlflow.note.content"]
+    assert json.loads(tags["mlflow.sharedViewState.results"])["searchFilter"] == "tags.\"gee.level\" = 'pipeline'"
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert "tags.\"gee.level\" = 'candidate'" in tags["mlflow.note.content"]
 
