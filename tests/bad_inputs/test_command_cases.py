@@ -28,6 +28,9 @@ USAGE = [
     command("a width beyond numbers", f"{COUNT} --width 1e300", says="too large", remedy="choose a smaller one"),
     command("an infinite width", f"{COUNT} --width inf", says="too large", remedy="choose a smaller one"),
     command("an unknown preset", "gee preset nothing", says="unknown preset 'nothing'", remedy="choose one of digits"),
+    command(
+        "an unknown preset to queue", "gee preset nothing --exp", says="unknown preset 'nothing'", remedy="choose one of digits"
+    ),
     command("no data for a preset", "gee preset digits --data \0", says="prepare.path", remedy="name another path"),
     command("no run to summarise", "gee summary", says="reports/summary.json: not found", remedy="`dvc repro` makes it"),
     command(
