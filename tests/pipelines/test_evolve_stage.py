@@ -12,6 +12,7 @@ from gee_core.config.evolve import Rescore
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_meta, load_prepared, write_prepared
 from gee_core.evolution import proxy
+from gee_core.storage.atomic_files import write_atomically
 from pipelines import evolve
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.start_genotype import load_start
@@ -121,10 +122,9 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
         assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
-        (folder / "saved.json").write_text(artifacts["genotype.json"])
-        assert (
-            load_start(make_params(evolve={"start": "saved.json"})).as_dict() == row["sigma_O":"slope"].to_dict()
-        )  # another search can start there
+        write_atomically(folder / "inputs/saved.json", artifacts["genotype.json"])
+        start = load_start(make_params(evolve={"start": "inputs/saved.json"}))
+        assert start.as_dict() == row["sigma_O":"slope"].to_dict()  # another search can start there
     best = rows.loc[rows.groupby("generation").fitness.idxmin()]
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
