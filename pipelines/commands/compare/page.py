@@ -71,7 +71,7 @@ def terminal_tables(runs: Sequence[Run]) -> list[Table]:
     changes = differing(runs)
     for i, run in enumerate(runs[1:], 1):
         told = [f"{key} {values[0]} → {values[i]}" for key, values in changes.items() if values[i] != values[0]]
-        params.add_row(Text(run.name), Text("\n".join(told) or "none"))
+        params.add_row(Text(run.name), Text(("\n".join(told) or "none") if run.params else "its folder has no params.yaml"))
     return [numbers, params]
 
 
