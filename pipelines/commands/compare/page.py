@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from rich.table import Column, Table
 from rich.text import Text
 
 from gee_core.config import Shape
 from pipelines.commands.compare.figures import draw, looks
 from pipelines.commands.compare.runs import Run, differing
-from pipelines.reporting.page import TITLES, environment
+from pipelines.reporting.page import TITLES, environment, unescaped
 from pipelines.reporting.summary import energy, number, percent
 from pipelines.reporting.wiring import symbol
 
@@ -90,6 +89,6 @@ def render(runs: Sequence[Run]) -> str:
             changes=differing(runs),
             genes=genes(runs),
             noise=noise(runs),
-            svg={name: Markup(svg) for name, svg in draw(runs).items()},
+            svg=unescaped(draw(runs)),
         )
     )
