@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
-from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
@@ -25,7 +24,7 @@ from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
-from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables
+from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables, unescaped
 from pipelines.reporting.result import track_result
 from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
@@ -89,7 +88,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"gee.result\" = '{result}'"),
         mlflow=mlflow_link(query),
-        svg={name: Markup(svg) for name, svg in svgs.items()},
+        svg=unescaped(svgs),
         **values,
     )
 

@@ -92,8 +92,10 @@ def test_nothing_of_ours_tells_a_server_to_listen_to_other_machines():
             assert not re.search(r"0\.0\.0\.0|--host[ =](?!127\.0\.0\.1|localhost)\S|\[::\]", line), f"{path}: {line}"
 
 
-def test_the_page_escapes_all_that_is_not_its_own_svg():
-    template = (ROOT / "pipelines/reporting/templates/report.html").read_text(encoding="utf-8")
-    assert not re.search(r"\|\s*(safe|tojson|xmlattr)\b|autoescape\s+false|Markup", template)
+def test_pages_escape_all_that_is_not_their_own_svg():
+    templates = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "pipelines").rglob("templates/*")}
+    assert {"report.html", "compare.html"} <= set(templates)
+    for template in templates.values():
+        assert not re.search(r"\|\s*(safe|tojson|xmlattr)\b|autoescape\s+false|Markup", template)
     marked = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines() if "Markup(" in line]
-    assert [line.strip() for line in marked] == ["svg={name: Markup(svg) for name, svg in svgs.items()},"]
+    assert [line.strip() for line in marked] == ["return {name: Markup(svg) for name, svg in svgs.items()}"]

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from pipelines.reporting.summary import energy, number, percent, reading
 
@@ -30,6 +31,11 @@ def environment(*folders: Path) -> jinja2.Environment:
     )
     env.filters |= {"percent": percent, "energy": energy, "number": number}
     return env
+
+
+def unescaped(svgs: dict[str, str]) -> dict[str, Markup]:
+    """Our own SVG by name, marked as what templates do not escape."""
+    return {name: Markup(svg) for name, svg in svgs.items()}
 
 
 def read_tables(reports: Path) -> dict[str, pd.DataFrame]:

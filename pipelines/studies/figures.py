@@ -151,8 +151,13 @@ def fitness_against_accuracy(candidates: pd.DataFrame, correlations: pd.DataFram
 def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame, dict]]:
     """(name, rows, colour and marker) by the labels in ``columns``, in order of appearance; without columns one group."""
     groups = frame.groupby(columns, sort=False) if columns else [(("all",), frame)]
-    looks = ({"color": colour, "marker": marker} for colour, marker in zip(cycle(COLOURS), cycle(MARKERS), strict=False))
-    return [(_short(", ".join(map(str, names))), rows, look) for (names, rows), look in zip(groups, looks, strict=False)]
+    return [(_short(", ".join(map(str, names))), rows, look_of(place)) for place, (names, rows) in enumerate(groups)]
+
+
+def look_of(place: int) -> dict[str, str]:
+    """Colour and marker of the group at ``place``; 49 groups can be told apart."""
+    rounds = place // len(COLOURS)
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[(place + rounds) % len(MARKERS)]}
 
 
 def _band(ax: Axes, middle: pd.Series, half_width: pd.Series, colour: str, alpha: float) -> None:

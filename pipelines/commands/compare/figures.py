@@ -1,7 +1,6 @@
 """The figures of a comparison, as SVG text; a run has the same colour and mark in all of them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from pipelines.commands.compare.runs import Run
 from pipelines.reporting.svg import INK, headline, label, log_axis, svg
 from pipelines.studies.definition import Plot
-from pipelines.studies.figures import COLOURS, MARKERS, layers, noise
+from pipelines.studies.figures import layers, look_of, noise
 
 
 def draw(runs: Sequence[Run]) -> dict[str, str]:
@@ -32,8 +31,8 @@ def draw(runs: Sequence[Run]) -> dict[str, str]:
 
 def looks(runs: Sequence[Run]) -> Iterator[tuple[Run, dict]]:
     """Every run with its colour, mark and label."""
-    for run, colour, marker in zip(runs, cycle(COLOURS), cycle(MARKERS), strict=False):
-        yield run, {"color": colour, "marker": marker, "label": label(run.name, 40)}
+    for place, run in enumerate(runs):
+        yield run, look_of(place) | {"label": label(run.name, 40)}
 
 
 @svg
@@ -41,13 +40,13 @@ def trade_offs(runs: Sequence[Run]) -> tuple[Figure, str]:
     """Accuracy over parameters and over energy; a hollow mark is the energy with building W."""
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for run, look in looks(runs):
+    for run, style in looks(runs):
         s = run.summary
         accuracy, low, high = 100 * s.test_accuracy, s.energy_mj, s.energy_with_decoding_mj
-        left.plot(s.parameters, accuracy, **look, ms=9, ls="")
-        right.plot([low, high], [accuracy] * 2, color=look["color"], lw=1.2, ls=":")
-        right.plot(high, accuracy, look["marker"], mfc="white", mec=look["color"], mew=1.6, ms=8)
-        right.plot(low, accuracy, look["marker"], color=look["color"], ms=9)
+        left.plot(s.parameters, accuracy, **style, ms=9, ls="")
+        right.plot([low, high], [accuracy] * 2, color=style["color"], lw=1.2, ls=":")
+        right.plot(high, accuracy, style["marker"], mfc="white", mec=style["color"], mew=1.6, ms=8)
+        right.plot(low, accuracy, style["marker"], color=style["color"], ms=9)
     for ax, keys in ((left, ["parameters"]), (right, ["energy_mj", "energy_with_decoding_mj"])):
         seen = pd.Series([float(getattr(run.summary, key)) for run in runs for key in keys])
         if (seen > 0).all():
@@ -70,11 +69,11 @@ def training(runs: Sequence[Run]) -> tuple[Figure, str]:
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     axes = figure.subplots(1, len(shown))
     for ax, column in zip(axes, shown, strict=True):
-        for run, look in looks(runs):
+        for run, style in looks(runs):
             history = run.tables["history"]
             if column in history:
-                scale, few = 100 if "accuracy" in column else 1, len(history) < 3
-                ax.plot(history["epoch"], scale * history[column], **look | ({} if few else {"marker": ""}), lw=1.6)
+                scale, every = 100 if "accuracy" in column else 1, max(1, len(history) // 6)
+                ax.plot(history["epoch"], scale * history[column], **style, lw=1.6, ms=4.5, markevery=every)
         ax.set(xlabel="epoch", title=panels[column])
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     handles, labels = axes[0].get_legend_handles_labels()
@@ -88,10 +87,10 @@ def wiring(runs: Sequence[Run]) -> tuple[Figure, str]:
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     ax, names, factors = figure.subplots(), pd.Series(dtype=str), [1.0]
     ax.axhline(1, color=INK, lw=1)
-    drawn = [(sigmas, look) for run, look in looks(runs) if len(sigmas := run.sigmas())]
-    for place, (sigmas, look) in enumerate(drawn):
+    drawn = [(sigmas, style) for run, style in looks(runs) if len(sigmas := run.sigmas())]
+    for place, (sigmas, style) in enumerate(drawn):
         x = np.arange(len(sigmas)) + 0.5 * ((place + 1) / (len(drawn) + 1) - 0.5)
-        ax.plot(x, sigmas["factor"], **look, ms=5, lw=0.8)
+        ax.plot(x, sigmas["factor"], **style, ms=5, lw=0.8)
         names = max(names, sigmas["encoding"], key=len)
         factors += list(sigmas["factor"])
     log_axis(ax, "y", pd.Series(factors))

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from rich.table import Column, Table
 from rich.text import Text
 
 from gee_core.config import Shape
 from pipelines.commands.compare.figures import draw, looks
 from pipelines.commands.compare.runs import Run, differing
-from pipelines.reporting.page import TITLES, environment
+from pipelines.reporting.page import TITLES, environment, unescaped
 from pipelines.reporting.summary import energy, number, percent
 from pipelines.reporting.wiring import symbol
 
@@ -71,7 +70,7 @@ def terminal_tables(runs: Sequence[Run]) -> list[Table]:
     changes = differing(runs)
     for i, run in enumerate(runs[1:], 1):
         told = [f"{key} {values[0]} → {values[i]}" for key, values in changes.items() if values[i] != values[0]]
-        params.add_row(Text(run.name), Text("\n".join(told) or "none"))
+        params.add_row(Text(run.name), Text(("\n".join(told) or "none") if run.params else "its folder has no params.yaml"))
     return [numbers, params]
 
 
@@ -90,6 +89,6 @@ def render(runs: Sequence[Run]) -> str:
             changes=differing(runs),
             genes=genes(runs),
             noise=noise(runs),
-            svg={name: Markup(svg) for name, svg in draw(runs).items()},
+            svg=unescaped(draw(runs)),
         )
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -150,10 +151,11 @@ def flat(sections: dict) -> dict:
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The params that are not the same in all ``runs``, as text by key; a dash where a run lacks one."""
+    """The params that are not the same in all ``runs`` whose params are known, as text by key; a dash where a run lacks one."""
     keys = dict.fromkeys(key for run in runs for key in run.params)
     values = {key: [_text(run.params[key]) if key in run.params else "–" for run in runs] for key in keys}
-    return {key: shown for key, shown in values.items() if len(set(shown)) > 1}
+    known = [bool(run.params) for run in runs]
+    return {key: shown for key, shown in values.items() if len(set(compress(shown, known))) > 1}
 
 
 def _text(value: object) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -131,6 +132,8 @@ def test_params_are_compared_by_key(folders):
         "evolve.rescore": ["null", "null", "top: 2, draws: 3"],
     }
     assert differing(runs[:1] * 2) == {}
+    unknown = replace(runs[0], params={})
+    assert differing([runs[0], unknown]) == {} and differing([*runs[:2], unknown]) == {"network.n_genes": ["24", "40", "–"]}
 
 
 def test_sigmas_stand_beside_the_analytic_ones(folders):

@@ -115,3 +115,7 @@ def test_the_figure_of_kendalls_tau_has_a_panel_for_every_proxy_length():
     svg = drawn("fitness_against_accuracy", candidates, correlations)
     assert "E = 1: τ of L_ce -0.50" in svg
     assert "E = 5: τ of L_ce 0.25" in svg
+
+
+def test_many_groups_can_be_told_apart():
+    assert len({tuple(figures.look_of(place).values()) for place in range(49)}) == 49
