@@ -18,7 +18,7 @@ from pipelines.runtime import journal
 
 RECORDS = "records.jsonl"
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("gee_core", "pipelines", "presets", "data/raw", "dvc.yaml", ".dvcignore", ".dvc/config")
+COPIED = ("gee_core", "pipelines", "presets", "data/raw", "inputs", "dvc.yaml", ".dvcignore", ".dvc/config")
 ENVIRONMENT = {
     "GEE_TRACKING": "off",
     "GEE_COMPILE": "0",

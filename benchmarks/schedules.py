@@ -48,7 +48,7 @@ FOLDERS = (".prefect", ".dvc", ".scratch", "mlflow.db", "mlartifacts", "data", "
 
 def make_project(folder: Path) -> dict[str, str]:
     """A copy of the project with `TINY` params; the environment of its processes."""
-    for name in ("gee_core", "pipelines", "presets"):
+    for name in ("gee_core", "pipelines", "presets", "inputs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", "prefect.toml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
