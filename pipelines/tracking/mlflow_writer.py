@@ -184,7 +184,8 @@ class MlflowWriter:
             self._client.set_terminated(run_id, entry["end"], entry["time"])
 
     def _write_model(self, entry: dict) -> None:
-        write_model(self._client, self._experiment_id, self.run_id, entry, self._outbox)
+        pipeline = self._target({"pipeline": True})
+        write_model(self._client, self._experiment_id, self.run_id, pipeline, entry, self._outbox)
 
     def _write_close(self, entry: dict) -> None:
         if self._doubtful:

@@ -24,8 +24,8 @@ NOTE = "mlflow.note.content"
 """MLflow's own tag of a logged model: its description."""
 
 
-def write_model(client, experiment_id: str, run_id: str, entry: dict, outbox: Outbox) -> None:
-    """Log the entry's model as an output of the run, with its metrics, and register it if the entry says so."""
+def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry: dict, outbox: Outbox) -> None:
+    """Log the entry's model as an output of the run and of its pipeline's, with its metrics, and register it if it says so."""
     tag = f"{outbox.name}/{entry['n']}"
     files = {Path(file).name: outbox.folder / file for file in entry["files"]}
     found = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{tag}'")
@@ -40,7 +40,8 @@ def write_model(client, experiment_id: str, run_id: str, entry: dict, outbox: Ou
             mlflow_models.save_served_model(files, f"{folder}/model", run_id, model.model_id)
             client.log_model_artifacts(model.model_id, f"{folder}/model")
         client.finalize_logged_model(model.model_id, "READY")
-    mlflow_models.link_model(client, run_id, model.model_id)
+    for output_of in dict.fromkeys((run_id, pipeline_id)):
+        mlflow_models.link_model(client, output_of, model.model_id)
     mlflow_models.log_model_metrics(client, run_id, model.model_id, entry)
     if entry["register"]:
         with one_at_a_time(outbox.folder.parent, "store"):  # two must not compare themselves with the same champion

@@ -43,6 +43,6 @@ def test_the_report_shows_the_result_and_where_its_run_is_in_mlflow(site, page, 
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_comparison_shows_both_runs_and_what_they_differ_in(comparison, page, width):
     open_page(page, comparison, width)
-    for text in ("HEAD", "workspace", "evolve.n_generations"):
+    for text in ("2 runs compared", "HEAD", "workspace", "Parameters that differ"):
         expect(page.get_by_text(text).first).to_be_visible()
     assert page.locator("svg").count() > 3

@@ -89,11 +89,11 @@ def write(outbox, tmp_path, monkeypatch):
 
     def write(registry: FakeRegistry, accuracy: float, time: int) -> None:
         run_id = f"run{time}"
-        if run_id not in registry.runs:
-            registry.runs[run_id] = Values(outputs=Values(model_outputs=[]))
+        for name in (run_id, "pipeline"):
+            registry.runs.setdefault(name, Values(outputs=Values(model_outputs=[])))
         model = vars(exported_model(tmp_path / "exported", accuracy)) | {"kind": "model", "n": time, "time": time}
         files = [str(tmp_path / "exported" / name) for name in ("network.onnx", "meta.json", "README.md", "example.png")]
-        write_model(registry, "0", run_id, model | {"files": files}, outbox)
+        write_model(registry, "0", run_id, "pipeline", model | {"files": files}, outbox)
 
     return write
 
