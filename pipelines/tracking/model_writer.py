@@ -25,7 +25,10 @@ NOTE = "mlflow.note.content"
 
 
 def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry: dict, outbox: Outbox) -> None:
-    """Log the entry's model as an output of the run and of its pipeline's, with its metrics, and register it if it says so."""
+    """Log the entry's model with its metrics, and register it if the entry says so.
+
+    MLflow shows the model in the row of the pipeline's run, its source; it is an output of the stage's run ``run_id`` too.
+    """
     tag = f"{outbox.name}/{entry['n']}"
     files = {Path(file).name: outbox.folder / file for file in entry["files"]}
     found = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{tag}'")
@@ -34,10 +37,10 @@ def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry
     else:
         tags = {ENTRY: tag, DIGEST: entry["digest"], NOTE: files["README.md"].read_text(encoding="utf-8")}
         name, params = entry["name"], entry["params"]
-        model = client.create_logged_model(experiment_id, name, run_id, tags, params, model_type="classifier")
+        model = client.create_logged_model(experiment_id, name, pipeline_id, tags, params, model_type="classifier")
     if str(model.status) != "READY":
         with tempfile.TemporaryDirectory() as folder:
-            mlflow_models.save_served_model(files, f"{folder}/model", run_id, model.model_id)
+            mlflow_models.save_served_model(files, f"{folder}/model", pipeline_id, model.model_id)
             client.log_model_artifacts(model.model_id, f"{folder}/model")
         client.finalize_logged_model(model.model_id, "READY")
     for output_of in dict.fromkeys((run_id, pipeline_id)):
@@ -45,7 +48,7 @@ def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry
     mlflow_models.log_model_metrics(client, run_id, model.model_id, entry)
     if entry["register"]:
         with one_at_a_time(outbox.folder.parent, "store"):  # two must not compare themselves with the same champion
-            _register(client, run_id, model, entry, tag)
+            _register(client, pipeline_id, model, entry, tag)
 
 
 def _register(client, run_id: str, model, entry: dict, tag: str) -> None:

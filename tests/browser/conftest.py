@@ -101,8 +101,10 @@ def serving(project: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A browser without a window."""
-    from playwright.sync_api import sync_playwright
+    """A browser without a window; what a page is to show may be two minutes late, as on a busy machine."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=120_000)
 
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
@@ -115,7 +117,7 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A new page of 1,400 × 1,000 pixels, which waits two minutes for what a busy machine shows late."""
+    """A new page of 1,400 × 1,000 pixels, as patient."""
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     page = context.new_page()
     page.set_default_timeout(120_000)

@@ -24,19 +24,15 @@ def summary(site) -> dict:
 
 
 def test_the_list_has_one_row_with_the_result_the_dataset_the_model_and_the_source(site, page, summary):
-    page.set_viewport_size({"width": 2600, "height": 1000})
     page.goto(f"{site.mlflow}/#/experiments/1/runs?workflowType=machine_learning")
-    page.get_by_text("One run per execution of the pipeline").first.click()
-    page.get_by_role("link", name="results", exact=True).first.click()
-    expect(page.get_by_role("link", name="digits cifarnet g=28 ste")).to_have_count(1)
-    for text in (
-        "digits (",
-        "gee flow run",
-        "gee-digits-cifarnet-g28",
-        f"{summary['test_accuracy']:g}",
-        str(summary["parameters"]),
-    ):
-        expect(page.get_by_text(text).first).to_be_visible()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="results", exact=True).first.click()
+    view = opened.value
+    view.set_viewport_size({"width": 2600, "height": 1000})
+    expect(view.get_by_role("link", name="digits cifarnet g=28 ste")).to_have_count(1)
+    numbers = (f"{summary['test_accuracy']:g}", str(summary["parameters"]))
+    for text in ("digits (", "gee flow run", "gee-digits-cifarnet-g28", *numbers):
+        expect(view.get_by_text(text).first).to_be_visible()
 
 
 def test_the_page_of_a_run_has_its_result_in_words_its_numbers_and_all_parameters(site, page):
