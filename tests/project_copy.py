@@ -20,7 +20,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 def run(folder: Path, *command: str, **changes: str) -> str:
     """The output of a command that has to succeed."""
-    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -42,7 +42,12 @@ def copy_project(folder: Path, changes: dict[str, dict]) -> None:
         values[section].update(keys)
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(values, file)
+    make_repository(folder)
+    commit(folder, "project")
+
+
+def make_repository(folder: Path) -> None:
+    """Make ``folder`` a git repository in which one can commit."""
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "git", "config", "user.name", "Test")
     run(folder, "git", "config", "user.email", "test@localhost")
-    commit(folder, "project")

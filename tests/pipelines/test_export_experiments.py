@@ -1,8 +1,6 @@
 """Experiments that DVC runs in temporary copies of the project register their models in the project's MLflow."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from ruamel.yaml import YAML
 
 from gee_core.storage.atomic_files import write_json
 from tests.pipelines.conftest import MEASURED
+from tests.project_copy import commit, make_repository, run
 
 pytestmark = pytest.mark.slow
 
@@ -32,25 +31,14 @@ def project(in_project, trained) -> Path:
     with (folder / "dvc.yaml").open("w") as file:
         YAML().dump({"stages": {"export": STAGE}}, file)
     (folder / ".gitignore").write_text("/mlflow.db\n/mlartifacts\n/.scratch\n")
-    run(folder, "git", "init", "-q", "-b", "main")
-    run(folder, "git", "config", "user.name", "Test")
-    run(folder, "git", "config", "user.email", "test@localhost")
+    make_repository(folder)
     dvc(folder, "init", "-q")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "-m", "project")
+    commit(folder, "project")
     return folder
 
 
-def run(folder: Path, *command: str) -> None:
-    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
-    env |= {"PATH": paths, "GEE_TRACKING": "on"}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-
-
 def dvc(folder: Path, *arguments: str) -> None:
-    run(folder, sys.executable, "-m", "dvc", *arguments)
+    run(folder, sys.executable, "-m", "dvc", *arguments, GEE_TRACKING="on")
 
 
 def test_models_of_experiments_in_temporary_copies_and_of_the_queue_are_registered(project):

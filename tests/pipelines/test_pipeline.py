@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project_copy import commit, copy_project, environment, run
+
 SMALL = {
     "base": {"device": "cpu", "precision": "fp32"},
     "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 8, "T": 4},
@@ -37,47 +37,15 @@ UP_TO_DATE = "Data and pipelines are up to date."
 pytestmark = pytest.mark.slow
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """With this Python first on the path, since stages say just ``python``, and no project but the one that it runs in."""
-    bin_folder = str(Path(sys.executable).parent)
-    paths = {"PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]), "GEE_WORKERS": "2"}
-    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | paths | changes
-
-
-def run(folder: Path, *command: str, **changes: str) -> str:
-    """The output of a command that has to succeed."""
-    done = subprocess.run(command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
 def dvc(folder: Path, *arguments: str, **changes: str) -> str:
     return run(folder, sys.executable, "-m", "dvc", *arguments, **changes)
-
-
-def commit(folder: Path, message: str) -> None:
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "-m", message)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A copy of the committed files with small parameters, its pipeline run once."""
     folder = tmp_path_factory.mktemp("pipeline") / "project"
-    for name in run(ROOT, "git", "ls-files").splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    yaml = YAML()
-    values = yaml.load((ROOT / "presets/digits.yaml").read_text(encoding="utf-8"))
-    for section, keys in SMALL.items():
-        values[section].update(keys)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(values, file)
-    run(folder, "git", "init", "-q", "-b", "main")
-    run(folder, "git", "config", "user.name", "Test")
-    run(folder, "git", "config", "user.email", "test@localhost")
-    commit(folder, "project")
+    copy_project(folder, SMALL)
     dvc(folder, "repro")
     return folder
 
