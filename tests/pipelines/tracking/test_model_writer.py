@@ -158,11 +158,12 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     (experiment,) = client.search_experiments(filter_string="name = 'gee'")
     order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
     first, second = client.search_logged_models([experiment.experiment_id], order_by=order)
-    assert [first.model_id, second.model_id] == [
-        output.model_id
-        for version in (1, 2)
-        for output in client.get_run(client.get_model_version(NAME, version).run_id).outputs.model_outputs
-    ]
+    (pipeline,) = {client.get_model_version(NAME, version).run_id for version in (1, 2)}
+    stages = client.search_runs([experiment.experiment_id], "tags.`gee.level` = 'stage'")
+    all_of_them, *each = ({m.model_id for m in run.outputs.model_outputs} for run in (client.get_run(pipeline), *stages))
+    assert all_of_them == {first.model_id, second.model_id}
+    assert sorted(each, key=str) == sorted([{first.model_id}, {second.model_id}], key=str)
+    assert first.source_run_id == second.source_run_id == pipeline  # in whose row MLflow shows them
     assert sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics) == [
         (key, 0.75, "digits", "0123456789abcdef") for key in ("energy_mj", "test_accuracy")
     ]
