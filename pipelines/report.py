@@ -1,6 +1,5 @@
 """Stage report: presents what the other stages measured → reports/index.html, a self-contained page, and summary.json."""
 
-import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables, unescaped
-from pipelines.reporting.result import track_result
+from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
@@ -46,14 +45,6 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
     write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
     return summary
-
-
-def result_id(summary: bytes) -> str:
-    """What the pipeline's run in MLflow is tagged with as `gee.result`, from the bytes of summary.json.
-
-    The page has to be the same in every run, so it cannot hold the run's own id.
-    """
-    return hashlib.sha256(summary).hexdigest()[:12]
 
 
 def render(params: Params, summary: dict, result: str, reports: Path, models: Path, prepared: Path) -> str:
@@ -86,7 +77,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
         n_convs=len(net.conv_chain()) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
-        mlflow_filter=(query := f"tags.\"gee.result\" = '{result}'"),
+        mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
         mlflow=mlflow_link(query),
         svg=unescaped(svgs),
         **values,

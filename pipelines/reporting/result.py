@@ -1,14 +1,14 @@
 """Tracks the result of a whole pipeline: the row of its run in MLflow."""
 
+import hashlib
 from pathlib import Path
 
-from gee_core.storage.atomic_files import sha256
 from pipelines.reporting.summary import format_summary
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.tracker import Tracker
 
 RESULT = "gee.result"
-"""Tag of a pipeline's run: the first 12 hexadecimal digits of the SHA-256 of its summary.json."""
+"""Tag of a pipeline's run: the `result_id` of its summary.json."""
 
 FIGURES = "figures"
 """Folder of the figures among the run's artifacts."""
@@ -17,11 +17,19 @@ SHOWN = ("training_curve.png", "accuracy_over_noise.png")
 """The figures that stand in the note of the run."""
 
 
+def result_id(summary: bytes) -> str:
+    """What leads from a report to its pipeline's run in MLflow, from the bytes of summary.json.
+
+    The page has to be the same in every run, so it cannot hold the run's own id.
+    """
+    return hashlib.sha256(summary).hexdigest()[:12]
+
+
 def track_result(track: Tracker, summary: dict, page: Path, summary_file: Path, pictures: list[Path]) -> None:
     """Log the summary's numbers, the report and its figures on the run of the pipeline, with a note for its page."""
     settings = {"width", "n_genes", "seed"}
     metrics = {k: v for k, v in summary.items() if k not in settings and isinstance(v, int | float)}
-    tags = {RESULT: sha256(summary_file)[:12]}
+    tags = {RESULT: result_id(summary_file.read_bytes())}
     files = {page: "", summary_file: ""} | dict.fromkeys(pictures, FIGURES)
     track.result(metrics, tags, note(summary, [path.name for path in pictures]), files)
 

@@ -37,7 +37,7 @@ LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 """Characters that a store keeps of a value."""
 
 NOTE = "mlflow.note.content"
-"""Tag: the description of a run or an experiment, as Markdown."""
+"""Tag: the description of a run, an experiment or a logged model, as Markdown."""
 
 EXPERIMENT_ID = "{experiment_id}"
 """Stands for the id in DESCRIPTION."""

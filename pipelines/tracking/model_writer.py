@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from pipelines.tracking import mlflow_models
+from pipelines.tracking.mlflow_client import NOTE
 from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
 
 TRACKED = "gee.tracked"
@@ -19,9 +20,6 @@ DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"
 
 ALIAS, REASON = "gee.alias", "gee.reason"
 """Tags of a registered version: the alias that it got when it was registered, and why."""
-
-NOTE = "mlflow.note.content"
-"""MLflow's own tag of a logged model: its description."""
 
 
 def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry: dict, outbox: Outbox) -> None:
