@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.errors import InputError
+from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.genome.encoding import decode
 
 INPUT, OUTPUT = "images", "logits"
@@ -23,7 +24,7 @@ class Logits(nn.Module):
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = decode(net)
+        self.net = with_one_node_lif(decode(net))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → logits (B, K)."""
@@ -65,6 +66,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
     finally:
