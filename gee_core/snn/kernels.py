@@ -57,7 +57,7 @@ def eager_current_gradient_TN(
 
 
 def _membrane_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
-    """The membrane h (T, N) at every step, as of `_charge_and_fire`; comparisons give numbers, bools take several times longer."""
+    """The membrane h (T, N), as of `_charge_and_fire`. Comparisons give numbers, because bools take several times longer."""
     h, before = x.to(torch.promote_types(x.dtype, torch.float32), copy=True), None
     for h_t in h.unbind(0):
         if before is None:
