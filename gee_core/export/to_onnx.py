@@ -18,7 +18,7 @@ from gee_core.genome.encoding import decode
 INPUT, OUTPUT = "images", "logits"
 
 
-class NotExportable(InputError):
+class ExportError(InputError):
     """torch cannot express a network, one of the user's own, as ONNX; the message says why."""
 
 
@@ -47,7 +47,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
 
     Raises:
         InputError: the installed ``onnx`` does not know ``opset``.
-        NotExportable: torch's exporter gives up on the network.
+        ExportError: torch's exporter gives up on the network.
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
@@ -73,7 +73,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
                 verbose=False,
             )
     except Exception as error:
-        raise NotExportable(f"torch cannot export {type(net).__name__} ({in_short(error)})") from error
+        raise ExportError(f"torch cannot export {type(net).__name__} ({in_short(error)})") from error
     finally:
         quiet.setLevel(level)
     exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))
