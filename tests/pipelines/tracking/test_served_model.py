@@ -178,6 +178,11 @@ def test_the_example_and_the_signature_are_those_of_the_model(model, exported):
     assert answer == seen_in_the_example(exported)
 
 
+def test_gee_predict_reads_the_folder_of_a_model_of_mlflow(exported):
+    (seen,) = predict(exported.parent, [Path("example.png")], open_model(saved(exported)))
+    assert seen.top[0][0] == seen_in_the_example(exported)
+
+
 def test_the_requirements_are_what_the_code_imports(exported):
     names = set()
     for file in (mlflow_models.SERVED, mlflow_models.CLASSIFIER, Path(pixels.__file__)):
