@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gee_core.data import pixels
-
 SERVED = Path(__file__).with_name("served_model.py")
 
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
@@ -23,6 +21,8 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
+
+    from gee_core.data import pixels
 
     answer = {"class": DataType.string, "probability": DataType.double, "probabilities": Map(DataType.double)}
     image = base64.b64encode(files["example.png"].read_bytes()).decode()

@@ -9,12 +9,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
 from gee_core.config import Params
-from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import process_key
@@ -29,6 +28,9 @@ from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.redact import bare, redact
 from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.tracking.values import finite_metrics, flattened, texts
+
+if TYPE_CHECKING:  # loads torch
+    from gee_core.data.prepared import Meta
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -68,7 +70,7 @@ class Tracker(Protocol):
     def winner(self, names: Iterable[str]) -> None:
         """Mark candidates that were logged before, under these names, as those that won."""
 
-    def dataset(self, meta: Meta, context: str) -> None:
+    def dataset(self, meta: "Meta", context: str) -> None:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
 
     def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
@@ -177,7 +179,7 @@ class MlflowTracker:
     def winner(self, names: Iterable[str]) -> None:
         self._add("winner", of=[self._candidates[name] for name in names])
 
-    def dataset(self, meta: Meta, context: str) -> None:
+    def dataset(self, meta: "Meta", context: str) -> None:
         self._add("dataset", dataset=describe_dataset(meta), context=context)
 
     def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
