@@ -178,10 +178,10 @@ class TableNetwork(SpikingNetwork):
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                _he(module.weight)
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
-            nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
+            _he(hidden.weight)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
@@ -199,6 +199,12 @@ class TableNetwork(SpikingNetwork):
 
     def _blocks(self) -> list[BasicBlock | PreActivationBlock]:
         return [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
+
+
+def _he(weight: Tensor) -> None:
+    """Draw He's initial weights; on the meta device there is nothing to draw, and torch would load its compiler to do so."""
+    if not weight.is_meta:
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 def build_network(
