@@ -12,8 +12,9 @@ from rich.console import Console
 from pipelines.commands.compare.cli import compare
 from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
+from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project
+from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -98,35 +99,6 @@ def count(
 
 
 @app.command()
-def preset(
-    name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
-    data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
-    exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
-) -> None:
-    """Replace params.yaml by a preset, or queue the preset as an experiment."""
-    from gee_core.errors import InputError
-    from pipelines.project.params import check_raw_folder, load_params
-    from pipelines.project.presets import preset_names, queue_preset, write_preset
-
-    if name is None:
-        console.print("  ".join(preset_names()))
-        return
-    if exp:
-        for change in queue_preset(name, data):
-            console.print(f"  {change}", highlight=False)
-        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
-        console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
-        return
-    for change in write_preset(name, data):
-        console.print(f"  {change}", highlight=False)
-    console.print(f"{PARAMS} is now the preset {name}; `dvc repro` runs it")
-    try:
-        check_raw_folder(load_params().prepare)
-    except InputError as error:
-        console.print(f"Before that: {error}", highlight=False)
-
-
-@app.command()
 def summary() -> None:
     """Print the summary of the last run."""
     from gee_core.errors import InputError
@@ -158,6 +130,7 @@ def encode(
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
+app.command("preset")(preset)
 app.command("predict")(predict)
 app.command("gc")(gc)
 app.command("compare")(compare)
