@@ -19,7 +19,7 @@ from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
 app = typer.Typer(
-    help="Genetically encoded spiking networks: evolve, train, measure, export.",
+    help="Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -34,7 +34,7 @@ console = Console(markup=False)  # names of files and classes may contain bracke
 def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, also unchanged ones.")] = False,
 ) -> None:
-    """Check params.yaml, run `dvc repro`, print the summary."""
+    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary."""
     from pipelines.check import check_inputs
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
@@ -60,9 +60,9 @@ def count(
     genes: Annotated[int | None, typer.Option(help="Number of genes g; leave out for the plain network.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
     channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
-    size: Annotated[int | None, typer.Option(help="Side of the images in pixels [default: 32, resnet34: 224].")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(help="Multiplies every channel count.")] = 1.0,
-    block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post [default: pre].")] = None,
+    block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain."""

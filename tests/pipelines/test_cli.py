@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from gee_core.model.network import build_network, count_parameters
@@ -113,6 +114,20 @@ def test_help_lists_every_command():
     text = gee("--help").stdout
     assert all(command in text for command in ("run", "count", "preset", "summary", "predict", "flow", "gc  "))
     assert "serve" in gee("flow", "--help").stdout
+
+
+def parameters(command, name: str = "gee"):
+    """(command, parameter) for every one of the commands below ``command``."""
+    for parameter in command.params:
+        yield name, parameter
+    for sub, below in getattr(command, "commands", {}).items():
+        yield from parameters(below, f"{name} {sub}")
+
+
+def test_every_option_has_a_help_text_and_none_a_bracket_that_would_vanish():
+    found = [(name, p) for name, p in parameters(typer.main.get_command(cli.app)) if p.name != "help"]
+    assert len(found) > 30
+    assert [(name, p.name) for name, p in found if not p.help or "[" in p.help] == []
 
 
 def test_help_needs_no_heavy_import():
