@@ -45,7 +45,7 @@ def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasti
 
 @functools.cache
 def _without_compiler(kind: type[torch.optim.Optimizer]) -> type:
-    """``kind`` without the decorators that tell torch's compiler to ignore it: they load the compiler, for more than a second."""
+    """``kind`` without the decorators that tell the compiler to ignore it: they load the compiler, which takes a second."""
     names = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
     own = {name: inspect.unwrap(getattr(kind, name)) for name in names}
     return type(kind.__name__, (kind,), own | {"step": torch.no_grad()(own["step"])})
