@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = {"cma", "dask", "dvc", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "pandas", "prefect", "scipy"}
-HEAVY |= {"sklearn", "torch", "torchvision"}
+HEAVY |= {"sklearn", "torch", "torch._dynamo", "torchvision"}
 
 LOADED = {
     "check": set(),
@@ -19,7 +19,7 @@ LOADED = {
     "train": {"torch", "pandas"},
     "evaluate": {"torch", "pandas"},
     "robustness": {"torch", "pandas"},
-    "export": {"torch", "onnx", "onnxruntime"},
+    "export": {"torch", "onnx", "onnxruntime", "onnxscript"},
     "report": {"torch", "pandas", "matplotlib"},
 }
 
