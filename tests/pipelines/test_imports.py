@@ -45,6 +45,7 @@ def loaded() -> dict[str, set[str]]:
     return {name: set(packages) for name, packages in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", LOADED)
 def test_a_stage_loads_no_package_that_it_does_not_use(stage, loaded):
     assert loaded[stage] == LOADED[stage]
