@@ -130,6 +130,12 @@ class ResidualStream(nn.Module):
         return self.norm(add_stream(branch, stream))
 
 
+def _draw(weight: Tensor) -> None:
+    """Draw ``weight`` by He's rule; one without values, on the device `meta`, stays: torch would load its compiler for it."""
+    if not weight.is_meta:
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+
+
 class TableNetwork(SpikingNetwork):
     """A network of the table."""
 
@@ -178,10 +184,10 @@ class TableNetwork(SpikingNetwork):
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                _he(module.weight)
+                _draw(module.weight)
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
-            _he(hidden.weight)
+            _draw(hidden.weight)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
@@ -199,12 +205,6 @@ class TableNetwork(SpikingNetwork):
 
     def _blocks(self) -> list[BasicBlock | PreActivationBlock]:
         return [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
-
-
-def _he(weight: Tensor) -> None:
-    """Draw He's initial weights; on the meta device there is nothing to draw, and torch would load its compiler to do so."""
-    if not weight.is_meta:
-        nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 def build_network(
