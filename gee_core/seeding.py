@@ -23,11 +23,16 @@ def torch_generator(seed: int, *names: str | int, device: str | torch.device = "
 
 
 @contextmanager
-def private_torch_rng(seed: int) -> Iterator[None]:
+def private_torch_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Context in which torch's global CPU generator starts at ``seed``; on exit its old state is restored.
 
-    For library code that can only draw from the global generator (torchvision's transforms).
+    For library code that can only draw from the global generator (torchvision's transforms, dropout). The same with the
+    generator of ``device``, if that is a GPU.
     """
-    with torch.random.fork_rng(devices=[]):
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield

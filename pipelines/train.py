@@ -18,7 +18,7 @@ from gee_core.evaluation.energy import firing_rates
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
-from gee_core.model.zoo import NETWORKS
+from gee_core.model.zoo import encoded_channels
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
@@ -172,7 +172,7 @@ def _train(s: Stage) -> None:
     delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
-    stem_channels = NETWORKS[params.network.name].stem * params.network.width
+    stem_channels = encoded_channels(params.network.name, params.network.width)[0]
     set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
     encoding: dict[str, float] = {}
     with s.progress("train", params.train.epochs) as steps:

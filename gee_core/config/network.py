@@ -7,7 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from gee_core.config.searched import BRANCH_GENES
 from gee_core.config.section import Scale, Section
 from gee_core.config.shape import Shape
-from gee_core.model.zoo import NETWORKS, default_block
+from gee_core.model.zoo import default_block
+from gee_core.zoo import NETWORKS
 
 SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
 """Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
@@ -17,7 +18,7 @@ class NetworkStructure(Section):
     """What determines a network but for its weights."""
 
     name: str
-    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`."""
+    """Name of the network, a key of `gee_core.zoo.NETWORKS`."""
     block: Literal["pre", "post"] | None
     """Residual block of the ResNets: `pre` (batch norm and neurons before each convolution; the authors' framework) or `post`
     (behind it, the sum before the last neurons). null is `pre` for them; the other networks have no blocks and take null."""
