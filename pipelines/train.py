@@ -26,6 +26,7 @@ from gee_core.training.resume import Resumable
 from gee_core.training.schedule import Plasticity, adamw, sgd
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
+from pipelines.inputs.own_network import network_digest
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.progress import console
@@ -168,7 +169,8 @@ def _train(s: Stage) -> None:
     genotype = load_genotype(GENOTYPE, params)
     sections = [params.base, params.network, params.train]
     start = init_from_files(params)
-    scratch = open_resume_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
+    inputs = [PREPARED / "meta.json", GENOTYPE, *start]
+    scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
     delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
