@@ -7,7 +7,8 @@ no later stage run again, unless such a file or the network's entry in the table
 from gee_core.config import Params
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.own_network import check_own_network
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.project.params import check_raw_folder, load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
@@ -21,6 +22,7 @@ def check_inputs(params: Params) -> None:
         InputError: one is missing or unusable.
     """
     check_raw_folder(params.prepare)
+    check_own_network(params)
     load_start(params)
     init_from_files(params)
 

@@ -26,7 +26,7 @@ from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.hardware import keep_freed_memory
+from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
 from pipelines.runtime.os_errors import user_message
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
@@ -43,6 +44,8 @@ def stage(name: str) -> Iterator[Stage]:
     with report_input_errors(name):
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
+        if name != "prepare":  # it builds no network
+            register_configured(params)
         tracker = open_tracker(name, params)
         with closing(tracker):
             yield Stage(params, tracker)

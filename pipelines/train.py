@@ -26,7 +26,7 @@ from gee_core.training.resume import Resumable
 from gee_core.training.schedule import Plasticity, adamw, sgd
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.progress import console

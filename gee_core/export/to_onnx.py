@@ -12,10 +12,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 from gee_core.genome.encoding import decode
 
 INPUT, OUTPUT = "images", "logits"
+
+
+class ExportError(InputError):
+    """torch cannot express a network, one of the user's own, as ONNX; the message says why."""
 
 
 class Logits(nn.Module):
@@ -43,6 +47,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
 
     Raises:
         InputError: the installed ``onnx`` does not know ``opset``.
+        ExportError: torch's exporter gives up on the network.
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
@@ -67,6 +72,8 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
                 dynamo=True,
                 verbose=False,
             )
+    except Exception as error:
+        raise ExportError(f"torch cannot export {type(net).__name__} ({in_short(error)})") from error
     finally:
         quiet.setLevel(level)
     exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))

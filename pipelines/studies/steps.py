@@ -31,7 +31,7 @@ from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
