@@ -1,4 +1,7 @@
-"""A SpikingJelly VGG as a network of your own: copy it to networks/my_vgg.py and set `network.name: networks.my_vgg:SpikingVGG`."""
+"""A SpikingJelly VGG as a network of your own.
+
+Copy it to networks/my_vgg.py and set `network.name: networks.my_vgg:SpikingVGG` in params.yaml.
+"""
 
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn

@@ -10,6 +10,7 @@ import torch
 
 from gee_core.checkpoint import save
 from gee_core.config import Params
+from gee_core.config.own import encoded_channels
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.errors import DivergedError, InputError
@@ -18,7 +19,6 @@ from gee_core.evaluation.energy import firing_rates
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
-from gee_core.model.zoo import encoded_channels
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch

@@ -58,7 +58,7 @@ def network_files(name: str) -> list[Path]:
 def module_file(module: str) -> Path | None:
     """The file of a module of networks/, if there is one."""
     path = NETWORKS.joinpath(*module.split(".")[1:])
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.ismodule_file()), None)
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def _imports(module: str, file: Path, name: str) -> Iterator[str]:
