@@ -15,6 +15,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -67,7 +68,10 @@ def register_network(
 
 
 class OwnNetwork(SpikingNetwork):
-    """The user's module ``net`` as a ``SpikingNetwork``: its neurons are reset before and after every call."""
+    """The user's module ``net`` as a ``SpikingNetwork``: its neurons are reset before and after every call.
+
+    In evaluation mode, what it draws from torch's global generators is the same in every call.
+    """
 
     def __init__(self, net: nn.Module, form: Form, T: int, example: Tensor):
         super().__init__(T)
@@ -80,14 +84,17 @@ class OwnNetwork(SpikingNetwork):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
-        if self.form == "images":
-            o_TBK = self.net(x_BCHW)
-        elif self.form == "steps":
-            o_TBK = self.net(x_BCHW.repeat(self.T, 1, 1, 1, 1))
-        else:
-            o_TBK = torch.stack([self.net(x_BCHW) for _ in range(self.T)])
+        with nullcontext() if self.training or torch.compiler.is_exporting() else private_torch_rng(0, x_BCHW.device):
+            o_TBK = self._run(x_BCHW)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
         return o_TBK
+
+    def _run(self, x_BCHW: Tensor) -> Tensor:
+        if self.form == "images":
+            return self.net(x_BCHW)
+        if self.form == "steps":
+            return self.net(x_BCHW.repeat(self.T, 1, 1, 1, 1))
+        return torch.stack([self.net(x_BCHW) for _ in range(self.T)])
 
     def conv_chain(self) -> list[nn.Conv2d]:
         """The convolutions that ``encoding.conv_chain`` finds, in order of execution."""

@@ -105,8 +105,8 @@ def train_epoch(
             generator.set_state(start.draws)  # the order of the images is drawn by now
         lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
         x = to_input(batch, recipe.normalise, recipe.augment, generator)
-        # Dropout draws from torch's global generator: seeded here, so that a resumed run draws the same.
-        with recipe.compute.autocast(), private_torch_rng(derive_seed(recipe.seed, "dropout", epoch, step), x.device):
+        draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step), recipe.compute.device)  # dropout's
+        with recipe.compute.autocast(), draws:
             o_TBK = _outputs(net, x)
         loss = _loss(o_TBK, labels, recipe)
         optimizer.zero_grad(set_to_none=True)
