@@ -6,6 +6,7 @@ line gives, never for one that a checkpoint, a genotype or a result holds. docs/
 
 import difflib
 import importlib
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -55,6 +56,7 @@ def register_own_network(name: str, shape: "ImageShape | None" = None, digest: s
         raise InputError(problem, "start it again, or change the file back")
     if name in OWN and _imported.get(name) == (NETWORKS.absolute(), found):
         return
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for triton, and does without
     build = _imported_name(name)
     from gee_core.model.own import register_network
 
