@@ -64,7 +64,9 @@ class NetworkStructure(Section):
             return value
         default = default_block(info.data["name"])
         if value is not None and default is None:
-            raise ValueError(f"{info.data['name']} has no residual blocks: set it to null")
+            name = info.data["name"]
+            reason = "is your own network, and block is for those of the table" if is_own(name) else "has no residual blocks"
+            raise ValueError(f"{name} {reason}: set it to null")
         return value or default
 
     def lif(self) -> dict:
@@ -87,7 +89,8 @@ class NetworkConfig(NetworkStructure):
             return init
         for gene in BRANCH_GENES:
             if (value := getattr(init, gene)) != getattr(Shape(), gene):
-                raise ValueError(f"{gene} = {value} acts on residual blocks, and {info.data['name']} has none: leave it out")
+                none = f"{info.data['name']} {'does not name any' if is_own(info.data['name']) else 'has none'}"
+                raise ValueError(f"{gene} = {value} acts on residual blocks, and {none}: leave it out")
         return init
 
     @property

@@ -189,4 +189,5 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
         if isinstance(o, Tensor) and form == "images" and o.shape == answer and modes == {"s"}:
             return "single", T
         tried.append(f"for {form} {tuple(x.shape)} it returns {tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__}")
-    raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}")
+    hint = "; return the output of every step, not their mean" if f"returns {answer}" in " ".join(tried) else ""
+    raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}{hint}")

@@ -90,6 +90,12 @@ def test_the_loaded_and_the_decoded_network_compute_what_the_saved_one_does(page
     assert torch.equal(outputs[0], outputs[1])
 
 
+def test_the_registered_network_answers_with_every_step_and_its_energy_is_counted(page):
+    assert page["outputs"].shape == (4, 2, 5)
+    assert page["registered"].genome.channels == [32, 64, 64]
+    assert [layer.steps for layer in page["activity"].layers] == [4, 4, 4, 4]
+
+
 def network(*convs):
     return nn.Sequential(nn.Sequential(*convs)), list(convs)
 
