@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gee_core.genome.genotype import Genotype
     from gee_core.model.network import build_network
     from gee_core.model.own import register_network
-    from gee_core.model.zoo import NETWORKS
     from gee_core.snn.lif import LIF
+    from gee_core.zoo import NETWORKS
 
 __version__ = "0.2.0"
 
@@ -46,8 +46,8 @@ _MODULES = {
     "genome.genotype": "Genotype",
     "model.network": "build_network",
     "model.own": "register_network",
-    "model.zoo": "NETWORKS",
     "snn.lif": "LIF",
+    "zoo": "NETWORKS",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""

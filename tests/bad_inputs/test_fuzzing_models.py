@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gee_core.checkpoint import load_tensors
 from gee_core.data.prepared import load_meta, load_prepared
 from gee_core.model.network import build_network
-from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import SURROGATES
+from gee_core.zoo import NETWORKS
 from pipelines import train
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.model import open_model

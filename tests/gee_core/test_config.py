@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from gee_core.config import DATASETS, SURROGATES, VARIANTS, Params
-from gee_core.model.zoo import NETWORKS
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
+from gee_core.zoo import NETWORKS
 
 PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
 SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}

@@ -7,10 +7,11 @@ from pydantic import ValidationError
 
 from gee_core.config import NetworkStructure, Params, Rescore, Shape
 from gee_core.config.searched import SEARCH_RANGES, searched_genes
-from gee_core.model.zoo import NETWORKS
+from gee_core.model.zoo import default_block
+from gee_core.zoo import NETWORKS
 from tests.gee_core.test_config import values
 
-RESNETS = [name for name in NETWORKS if name.startswith("resnet")]
+RESNETS = [name for name in NETWORKS if default_block(name)]
 OTHERS = [name for name in NETWORKS if name not in RESNETS]
 
 
