@@ -4,7 +4,10 @@ Its outputs are a constant, and checksums of the files that `evolve.start` and `
 later stage run again, unless such a file has changed: then the stage that reads it.
 """
 
+from pathlib import Path
+
 from gee_core.config import Params
+from gee_core.data.folders import list_images
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import load_start, start_files
@@ -20,6 +23,8 @@ def check_inputs(params: Params) -> None:
         InputError: one is missing or unusable.
     """
     check_raw_folder(params.prepare)
+    if params.prepare.dataset == "folder":
+        list_images(Path(params.prepare.path))
     load_start(params)
     init_from_files(params)
 

@@ -71,9 +71,8 @@ def model_card(params: Params, meta: Meta) -> ModelCard:
 
 def registered_name(params: Params, meta: Meta) -> str:
     """The name under which MLflow registers the model: data set, network and number of genes."""
-    dataset = f"folder-{Path(meta.source).name}" if meta.dataset == "folder" else meta.dataset
     genes = "plain" if params.network.n_genes is None else f"g{params.network.n_genes}"
-    return re.sub(r"[^\w-]+", "-", f"gee-{dataset}-{params.network.name}-{genes}", flags=re.ASCII)
+    return re.sub(r"[^\w.-]+", "-", f"gee-{meta.dataset}-{params.network.name}-{genes}", flags=re.ASCII)
 
 
 def example(data: Prepared) -> tuple[bytes, str]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gee_core.data.pixels import DAMAGE, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, to_pixels
+from gee_core.data.pixels import DAMAGE, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, orientation, to_pixels
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 
@@ -38,14 +40,57 @@ class Form:
     """Whether other sizes are brought to ``image_size`` (shorter side resized, centre cropped) or are an error."""
 
 
-def header(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether the image is grey, without decoding it.
+class Header(NamedTuple):
+    """What an image file says of itself before it is decoded."""
+
+    width: int
+    """In pixels, of the upright image, as the height."""
+    height: int
+    mode: str
+    """Pillow's name of how the file stores a pixel."""
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether one channel holds all of it."""
+        return self.mode in GREY_MODES
+
+    @property
+    def size(self) -> str:
+        """Such as 32x24."""
+        return f"{self.width}x{self.height}"
+
+
+def header(path: Path) -> Header:
+    """Size and mode of an image, without decoding it.
 
     Raises:
         InputError: the file is not an image.
     """
     with _open(path) as image:
-        return *image.size, image.mode in GREY_MODES
+        width, height = image.size if orientation(image) < 5 else image.size[::-1]
+        return Header(width, height, image.mode)
+
+
+def common_form(root: Path, files: Sequence[str], image_size: int | None) -> Form:
+    """The form of all images: grey if every one is, of ``image_size``, or without one of the size that they share.
+
+    Raises:
+        InputError: a file is not an image, or there is no ``image_size`` and they differ in size or are not square.
+    """
+    if image_size is not None:
+        return Form(image_size, 1 if all(header(root / name).is_grey for name in files) else 3, resize=True)
+    found = {name: header(root / name) for name in files}
+    first, last = (f(found, key=lambda name: (found[name].width * found[name].height, found[name])) for f in (min, max))
+    least, most = found[first], found[last]
+    if (sizes := len({header.size for header in found.values()})) > 1:
+        middle = int(median(min(header.width, header.height) for header in found.values()))
+        raise InputError(
+            f"{root}: its images have {sizes} sizes, from {least.size} ({first}) to {most.size} ({last})",
+            f"set prepare.image_size to bring all to one size (the median of their shorter sides is {middle})",
+        )
+    if least.width != least.height:
+        raise InputError(f"{root}: its images are {least.size}, not square", "set prepare.image_size to make them so")
+    return Form(least.width, 1 if all(header.is_grey for header in found.values()) else 3, resize=False)
 
 
 def decode(path: Path, form: Form) -> np.ndarray:
@@ -88,11 +133,15 @@ def decode_in_order(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
-    with _explained_loss_of_workers(n_workers):
-        for images in loader:
-            if isinstance(images, InputError):
-                raise images
-            yield images
+    decoded = iter(loader)
+    try:
+        with _explained_loss_of_workers(n_workers):
+            for images in decoded:
+                if isinstance(images, InputError):
+                    raise images
+                yield images
+    finally:  # after an error the garbage collector would close the workers' queues first, and wait 5 s for each worker
+        getattr(decoded, "_shutdown_workers", lambda: None)()
 
 
 @contextlib.contextmanager

@@ -10,13 +10,14 @@ from typing import TypeVar
 
 import torch
 import torchvision.transforms.v2.functional as TF
+from torch import Tensor
 from torchvision import datasets
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import FileList, list_images
-from gee_core.data.image_files import Form, as_array, decode_in_order, header
+from gee_core.data.folders import FileList, Listing, list_images
+from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.splits import stratified_indices
+from gee_core.data.splits import split_off, stratified_indices
 from gee_core.errors import InputError, in_short
 
 Progress = Callable[[int, int], None]
@@ -26,7 +27,6 @@ Part = TypeVar("Part", FileList, PackedImages)
 
 TORCHVISION = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
-DIGITS_TEST = 0.2
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
 """What torchvision raises when files are not those that it wrote."""
 
@@ -40,6 +40,8 @@ class Source:
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages
+    holdout: Tensor | None = None
+    """Indices into ``train`` of the images in val/, if they are the hold-out."""
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
@@ -67,7 +69,7 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     labels = torch.tensor(bunch.target, dtype=torch.int64)
     values = torch.tensor(bunch.images)[:, None]  # 0 … 16
     digits = PackedImages((values * (255 / 16)).round().to(torch.uint8), labels)
-    test = stratified_indices(labels, round(DIGITS_TEST * len(labels)), cfg.split_seed, "digits", "test")
+    test = stratified_indices(labels, round(cfg.test_share * len(labels)), cfg.split_seed, "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
     names = tuple(str(name) for name in bunch.target_names)
     return "scikit-learn digits", names, digits.subset(train), digits.subset(test)
@@ -123,8 +125,9 @@ def _packed(dataset: datasets.VisionDataset, n_classes: int) -> PackedImages:
 def _from_arrays(
     cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
 ) -> Source:
-    parts = (_part(train, cfg, "max_train_images"), _part(test, cfg, "max_test_images"))
-    return Source(source, class_names, *(_resized(part, cfg.image_size) for part in parts))
+    parts = (_part(train, cfg.max_train_images, cfg, "max_train_images"), _test_part(test, cfg))
+    train, test = (_resized(part, cfg.image_size) for part in parts)
+    return Source(source, class_names, train, test)
 
 
 def _resized(images: PackedImages, size: int | None) -> PackedImages:
@@ -143,23 +146,31 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
             "set prepare.dataset to folder",
         )
-    train, test = _part(listing.train, cfg, "max_train_images"), _part(listing.test, cfg, "max_test_images")
-    form = _common_form(root, train.files + test.files, cfg.image_size)
-    if cfg.stream:
-        streamed = (StreamedImages(p.files, p.labels, root, form.image_size, form.in_channels) for p in (train, test))
-        return Source(cfg.path, listing.class_names, *streamed)
-    return Source(cfg.path, listing.class_names, *_decode_all(root, (train, test), form, on_progress))
+    files, holdout, test_files = _splits(listing, cfg)
+    form = common_form(root, files.files + test_files.files, cfg.image_size)
+    train, test = (_streamed if cfg.stream else _decode_all)(root, (files, test_files), form, on_progress)
+    return Source(cfg.path, listing.class_names, train, test, holdout)
 
 
-def _common_form(root: Path, files: list[str], image_size: int | None) -> Form:
-    """Grey if every image is; the size of the first image if ``image_size`` is None."""
-    in_channels = 1 if all(header(root / name)[2] for name in files) else 3
-    if image_size is not None:
-        return Form(image_size, in_channels, resize=True)
-    width, height, _ = header(root / files[0])
-    if width != height:
-        raise InputError(f"{root / files[0]}: is {width}x{height}, not square", "set prepare.image_size to make it so")
-    return Form(width, in_channels, resize=False)
+def _streamed(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[StreamedImages]:
+    return [StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts]
+
+
+def _splits(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
+    """Training images, which of them are the hold-out if the folder says that, and test images."""
+    train, val, test = listing.train, listing.val, listing.test
+    if test is None:
+        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
+        train, test = train.without(split), train.subset(split)
+    test, most = _test_part(test, cfg), cfg.max_train_images
+    if val is None:
+        return _part(train, most, cfg, "max_train_images"), None, test
+    if most is not None:  # of both folders the same share
+        of_val = round(most * len(val.files) / (len(train.files) + len(val.files)))
+        train = _part(train, most - of_val, cfg, "max_train_images")
+        val = _part(val, of_val, cfg, "max_train_images", "val")
+    both = FileList(train.files + val.files, train.labels + val.labels)
+    return both, torch.arange(len(train.files), len(both.files)), test
 
 
 def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[PackedImages]:
@@ -176,7 +187,7 @@ def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, total)
-        packed.append(PackedImages(images, part.labels))
+        packed.append(PackedImages(images, torch.tensor(part.labels)))
     return packed
 
 
@@ -191,9 +202,12 @@ def _check_fits(n: int, form: Form) -> None:
         )
 
 
-def _part(images: Part, cfg: PrepareConfig, knob: str) -> Part:
-    """The stratified part of ``images`` that the parameter ``knob`` asks for."""
-    at_most = getattr(cfg, knob)
+def _test_part(images: Part, cfg: PrepareConfig) -> Part:
+    return _part(images, cfg.max_test_images, cfg, "max_test_images")
+
+
+def _part(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *names: str) -> Part:
+    """A stratified part of ``images``, as the parameter ``knob`` asks for it."""
     if at_most is None or at_most >= len(images.labels):
         return images
-    return images.subset(stratified_indices(images.labels, at_most, cfg.split_seed, f"prepare.{knob}"))
+    return images.subset(stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{knob}", *names))

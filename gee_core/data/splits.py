@@ -50,18 +50,16 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
     return quotas
 
 
-def holdout_indices(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> Tensor:
-    """Ascending indices of the training images on which candidates are scored: a stratified ``fraction`` of all.
+def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], knob: str) -> Tensor:
+    """Ascending indices of a stratified ``fraction`` of the images, such as the hold-out, that leaves some of every class.
 
     Raises:
-        InputError: a class would be missing from the hold-out or from the images that are left.
+        InputError: a class would be missing from this part or from the images that are left; it names the ``knob``.
     """
-    holdout = stratified_indices(labels, round(fraction * len(labels)), seed, "prepare.holdout")
+    part = stratified_indices(labels, round(fraction * len(labels)), seed, knob)
     n_classes = len(class_names)
-    left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[holdout], minlength=n_classes)
+    left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
-        raise InputError(
-            f"prepare.holdout = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there"
-        )
-    return holdout
+        raise InputError(f"{knob} = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there")
+    return part

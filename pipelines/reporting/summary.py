@@ -33,7 +33,7 @@ def build_summary(params: Params, reports: Path) -> dict:
     robustness = read_json(reports / "robustness/metrics.json", "noise_accuracy")
     export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
     return {
-        "dataset": params.prepare.dataset,
+        "dataset": params.prepare.data_name,
         "network": params.network.name,
         "width": params.network.width,
         "n_genes": params.network.n_genes,

@@ -130,7 +130,7 @@ def test_names_in_the_readme_are_text(make_params, digits):
     [
         ("cifar10", "data/raw/cifar10", 100, "gee-cifar10-vgg16-g100"),
         ("digits", "scikit-learn digits", None, "gee-digits-vgg16-plain"),
-        ("folder", "/data/My cats: v1.2/", 6, "gee-folder-My-cats-v1-2-vgg16-g6"),
+        ("cats-v1.2", "/data/My cats: v1.2/", 6, "gee-cats-v1.2-vgg16-g6"),
     ],
 )
 def test_a_registered_name_tells_dataset_network_and_genes(dataset, source, n_genes, name, make_params, digits):
