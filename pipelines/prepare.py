@@ -15,10 +15,6 @@ STATISTICS_SAMPLE = 2_000
 """Number of streamed images from which mean and std are computed."""
 
 
-UNEVEN = 3
-"""How many times as many images the largest class may have as the smallest without being mentioned."""
-
-
 def run(
     cfg: PrepareConfig, out: Path, on_progress: Progress | None = None, on_note: Callable[[str], None] = lambda note: None
 ) -> Meta:
@@ -44,12 +40,8 @@ def run(
         test=source.test,
         holdout=holdout,
     )
-    if meta.imbalance > UNEVEN:
-        (smallest, few), (largest, many) = meta.smallest_and_largest
-        on_note(
-            f"the classes are uneven: {largest!r} has {many:,} training images, {meta.imbalance:.1f} times as many as "
-            f"{smallest!r} with {few:,}"
-        )
+    if meta.unevenness:
+        on_note(f"the classes are uneven: {meta.unevenness}")
     return meta
 
 

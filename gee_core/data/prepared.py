@@ -22,6 +22,8 @@ from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_ato
 from gee_core.storage.json_object import read_json_model
 
 Count = Annotated[int, Field(ge=1)]
+UNEVEN = 3
+"""How many times as many training images the largest class may have as the smallest without being mentioned."""
 
 
 class Meta(BaseModel):
@@ -66,15 +68,13 @@ class Meta(BaseModel):
         return Normalise(self.mean, self.std)
 
     @property
-    def imbalance(self) -> float:
-        """How many times as many training images the largest class has as the smallest."""
-        return max(self.class_counts) / max(min(self.class_counts), 1)
-
-    @property
-    def smallest_and_largest(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Name and number of training images of the smallest class and of the largest."""
-        pairs = list(zip(self.class_names, self.class_counts, strict=True))
-        return min(pairs, key=lambda pair: pair[1]), max(pairs, key=lambda pair: pair[1])
+    def unevenness(self) -> str:
+        """Says how uneven the classes are if the largest has more than UNEVEN times the training images of the smallest."""
+        sizes = list(zip(self.class_counts, self.class_names, strict=True))
+        (few, smallest), (many, largest) = (f(sizes, key=lambda pair: pair[0]) for f in (min, max))
+        if many <= UNEVEN * few:
+            return ""
+        return f"{largest!r} has {many:,} training images, {many / max(few, 1):.1f} times as many as {smallest!r} with {few:,}"
 
     @property
     def digest(self) -> str:

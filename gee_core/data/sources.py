@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 import torchvision.transforms.v2.functional as TF
@@ -14,16 +13,14 @@ from torch import Tensor
 from torchvision import datasets
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import FileList, Listing, list_images
+from gee_core.data.folders import FileList, list_images
 from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.splits import split_off, stratified_indices
+from gee_core.data.splits import part_of, split_files, stratified_indices, test_part
 from gee_core.errors import InputError, in_short
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
-
-Part = TypeVar("Part", FileList, PackedImages)
 
 TORCHVISION = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -125,7 +122,7 @@ def _packed(dataset: datasets.VisionDataset, n_classes: int) -> PackedImages:
 def _from_arrays(
     cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
 ) -> Source:
-    parts = (_part(train, cfg.max_train_images, cfg, "max_train_images"), _test_part(test, cfg))
+    parts = (part_of(train, cfg.max_train_images, cfg, "max_train_images"), test_part(test, cfg))
     train, test = (_resized(part, cfg.image_size) for part in parts)
     return Source(source, class_names, train, test)
 
@@ -146,7 +143,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
             "set prepare.dataset to folder",
         )
-    files, holdout, test_files = _splits(listing, cfg)
+    files, holdout, test_files = split_files(listing, cfg)
     form = common_form(root, files.files + test_files.files, cfg.image_size)
     train, test = (_streamed if cfg.stream else _decode_all)(root, (files, test_files), form, on_progress)
     return Source(cfg.path, listing.class_names, train, test, holdout)
@@ -154,23 +151,6 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
 
 def _streamed(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[StreamedImages]:
     return [StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts]
-
-
-def _splits(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
-    """Training images, which of them are the hold-out if the folder says that, and test images."""
-    train, val, test = listing.train, listing.val, listing.test
-    if test is None:
-        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
-        train, test = train.without(split), train.subset(split)
-    test, most = _test_part(test, cfg), cfg.max_train_images
-    if val is None:
-        return _part(train, most, cfg, "max_train_images"), None, test
-    if most is not None:  # of both folders the same share
-        of_val = round(most * len(val.files) / (len(train.files) + len(val.files)))
-        train = _part(train, most - of_val, cfg, "max_train_images")
-        val = _part(val, of_val, cfg, "max_train_images", "val")
-    both = FileList(train.files + val.files, train.labels + val.labels)
-    return both, torch.arange(len(train.files), len(both.files)), test
 
 
 def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[PackedImages]:
@@ -200,14 +180,3 @@ def _check_fits(n: int, form: Form) -> None:
             f"{memory / 1e9:.0f}",
             "set prepare.stream to true, or a smaller prepare.image_size",
         )
-
-
-def _test_part(images: Part, cfg: PrepareConfig) -> Part:
-    return _part(images, cfg.max_test_images, cfg, "max_test_images")
-
-
-def _part(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *names: str) -> Part:
-    """A stratified part of ``images``, as the parameter ``knob`` asks for it."""
-    if at_most is None or at_most >= len(images.labels):
-        return images
-    return images.subset(stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{knob}", *names))

@@ -1,12 +1,18 @@
 """Stratified parts of a labelled set, fixed by a seed."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from gee_core.config import PrepareConfig
+from gee_core.data.folders import FileList, Listing
+from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
 from gee_core.seeding import torch_generator
+
+Part = TypeVar("Part", FileList, PackedImages)
 
 
 def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
@@ -63,3 +69,36 @@ def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[
         bare = class_names[int((left == 0).nonzero()[0])]
         raise InputError(f"{knob} = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there")
     return part
+
+
+def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
+    """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for.
+
+    Raises:
+        InputError: a class would be missing from one of them.
+    """
+    train, val, test = listing.train, listing.val, listing.test
+    if test is None:
+        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
+        train, test = train.without(split), train.subset(split)
+    test, most = test_part(test, cfg), cfg.max_train_images
+    if val is None:
+        return part_of(train, most, cfg, "max_train_images"), None, test
+    if most is not None:  # of both folders the same share
+        of_val = round(most * len(val.files) / (len(train.files) + len(val.files)))
+        train = part_of(train, most - of_val, cfg, "max_train_images")
+        val = part_of(val, of_val, cfg, "max_train_images", "val")
+    both = FileList(train.files + val.files, train.labels + val.labels)
+    return both, torch.arange(len(train.files), len(both.files)), test
+
+
+def test_part(images: Part, cfg: PrepareConfig) -> Part:
+    """The test images that `prepare.max_test_images` asks for."""
+    return part_of(images, cfg.max_test_images, cfg, "max_test_images")
+
+
+def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *names: str) -> Part:
+    """A stratified part of ``images``, as the parameter ``knob`` asks for it."""
+    if at_most is None or at_most >= len(images.labels):
+        return images
+    return images.subset(stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{knob}", *names))

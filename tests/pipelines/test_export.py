@@ -114,15 +114,19 @@ def test_the_readme_says_what_was_measured_on_what(exported, digits):
 
 def test_a_readme_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(make_params, digits):
     names = [f"{k} {'long' * 60}" for k in range(1000)]
-    meta = load_prepared(digits).meta.model_copy(update={"class_names": tuple(names), "num_classes": 1000})
+    meta = load_prepared(digits).meta.model_copy(
+        update={"class_names": tuple(names), "class_counts": (7,) * 1000, "num_classes": 1000}
+    )
     text = describe("gee", make_params(), meta, MEASURED, names[0])
     assert "and 980 more" in text and len(text) < 5000
 
 
 def test_names_in_the_readme_are_text(make_params, digits):
     meta = load_prepared(digits).meta.model_copy(update={"class_names": ("<b>", "a\nb", "[x](y)", *"3456789"), "source": "`a*"})
+    meta = meta.model_copy(update={"class_counts": (8, 2, *[4] * 8)})
     text = describe("gee", make_params(), meta, MEASURED, "<b>")
     assert r"Classes: \<b\>, a b, \[x\]\(y\), 3, 4" in text and r"(\`a\*)" in text and r"of class \<b\>." in text
+    assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
 
 
 @pytest.mark.parametrize(
