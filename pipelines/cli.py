@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from pipelines.commands.compare.cli import compare
+from pipelines.commands.data.cli import data
 from pipelines.commands.gc.cli import gc
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(data, name="data")
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")

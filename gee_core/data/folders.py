@@ -83,8 +83,7 @@ def list_images(root: Path) -> Listing:
     found = {name: files_by_class(path, root) for name, path in layout.splits.items()}
     for problem in problems(layout, found):
         raise problem
-    lists = {name: _in_one(by_class) for name, by_class in found.items()}
-    return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
+    return listing_of(found)
 
 
 def find_layout(root: Path) -> Layout:
@@ -150,6 +149,12 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
             if not files:
                 where = layout.splits[split] / name
                 yield InputError(f"{where}: holds no images ({', '.join(EXTENSIONS)})", "add some, or remove the folder")
+
+
+def listing_of(found: dict[str, ByClass]) -> Listing:
+    """The files ``found`` in the splits, which have no `problems`."""
+    lists = {name: _in_one(by_class) for name, by_class in found.items()}
+    return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
 
 
 def _folders(path: Path) -> list[str]:
