@@ -33,10 +33,12 @@ def pipe(path: str) -> Change:
     return lambda folder: os.mkfifo(folder / path)
 
 
-def folder(name: str, *change: Change, says: str, remedy: str, stream: bool = False, **params: str) -> Case:
+def folder(
+    name: str, *change: Change, says: str, remedy: str, stream: bool = False, run: str = "prepare", **params: str
+) -> Case:
     keys = {"dataset": "folder", "path": "images", "stream": str(stream).lower()} | params
     spoil = tuple(param(f"prepare.{key}", value) for key, value in keys.items())
-    return Case(name=name, run="prepare", change=(*change, *spoil), says=says, remedy=remedy)
+    return Case(name=name, run=run, change=(*change, *spoil), says=says, remedy=remedy)
 
 
 CAT = "images/train/cat/2.png"
@@ -105,6 +107,13 @@ FOLDERS = [
         remove("images/test/cat"),
         says="holds one class only, 'dog'",
         remedy="at least 2 are needed",
+    ),
+    folder(
+        "a class that DVC has not seen yet",
+        write("images/test/emu/0.png", picture()),
+        says="images/test/emu: class 'emu' has no folder in images/train",
+        remedy="add its training images, or remove it",
+        run="gee run",
     ),
     folder(
         "a class in test that train lacks",
