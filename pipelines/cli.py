@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from pipelines.commands.compare.cli import compare
+from pipelines.commands.data.cli import data
 from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(data, name="data")
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")

@@ -20,7 +20,7 @@ def _loader_workers(monkeypatch):
 
 def config(**changes):
     values = {"dataset": "digits", "path": "unused", "image_size": None, "max_train_images": 200}
-    values |= {"max_test_images": 50, "holdout": 0.2, "split_seed": 0, "stream": False}
+    values |= {"max_test_images": 50, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
     return PrepareConfig(**(values | changes))
 
 
@@ -75,6 +75,25 @@ def test_the_statistics_of_a_streamed_folder_come_from_a_stratified_sample(tmp_p
     meta = prepare.run(config(**settings), tmp_path / "out")
     assert meta.mean[1] == pytest.approx(50 / 255)  # three cats of 0 and three dogs of 100
     assert meta.n_train == 20
+
+
+def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
+    notes = []
+    settings = {"dataset": "folder", "path": folder, "max_train_images": None, "name": "pets"}
+    meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    assert (notes, meta.dataset) == ([], "pets")
+    (tmp_path / "raw/val").rename(tmp_path / "raw/test")
+    for name, count in (("cat", 1), ("dog", 30)):
+        (tmp_path / "raw/val" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (6, 6), (3, i, 7)).save(tmp_path / "raw/val" / name / f"{i}.png")
+    meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    assert notes == [
+        "the 31 images of val/ are the hold-out; prepare.holdout = 0.2 is not used",
+        "the classes are uneven: 'dog' has 40 training images, 3.6 times as many as 'cat' with 11",
+    ]
+    assert meta.class_counts == (11, 40)
+    assert load_prepared(tmp_path / "out").holdout.tolist() == [*range(20, 51)]
 
 
 def test_bad_images_leave_no_output(tmp_path, folder):
