@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, eq=False)

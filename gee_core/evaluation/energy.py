@@ -114,7 +114,6 @@ def measure_energy(
         for x in inputs:
             counter.batch = len(x)
             counter.n_images += len(x)
-            counter.since_neurons.clear()
             with Compute(x.device, dtype).autocast():
                 on_output(plain(x))
     return counter.result()
@@ -163,10 +162,13 @@ class _Counter:
         count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
         count.input_sum += x.sum(dtype=torch.float64).item()
         count.input_count += x.numel()
+        if name == next(iter(self.layers)):  # the next batch, or the next step of a network that runs them one at a time
+            self.since_neurons.clear()
         self.since_neurons.append(name)
 
     def _count_spikes(self, name: str, module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
-        entry = self.fired.setdefault(name, [0.0, 0, tuple(self.since_neurons)])
+        entry = self.fired.setdefault(name, [0.0, 0, set()])
+        entry[2].update(self.since_neurons)
         entry[0] += spikes.sum(dtype=torch.float64).item()
         entry[1] += spikes.numel()
         self.since_neurons.clear()

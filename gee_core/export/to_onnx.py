@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
+from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.genome.encoding import decode
 
 INPUT, OUTPUT = "images", "logits"
@@ -28,7 +29,7 @@ class Logits(nn.Module):
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = decode(net)
+        self.net = with_one_node_lif(decode(net))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → logits (B, K)."""
@@ -72,6 +73,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
     except Exception as error:

@@ -145,7 +145,7 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
     """What the class of the own network ``name`` returns; arguments as for ``own_network``.
 
     Raises:
-        ValueError: it is not registered, raises, or returns no module, or parameters that are not float32.
+        ValueError: it is not registered, raises, or returns no module, or one whose tensors cannot be trained or saved.
     """
     build = registered(name).build
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
@@ -158,9 +158,18 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
         raise ValueError(f"{name}({called}, …) raises {type(error).__name__}: {in_short(error)}") from error
     if not isinstance(net, nn.Module):
         raise ValueError(f"{name} returns a {type(net).__name__}, not a torch.nn.Module")
-    for parameter, value in net.named_parameters():
-        if value.dtype != torch.float32:
-            raise ValueError(f"{name}: its parameter {parameter} is {value.dtype}: only float32 is trained")
+    names: dict[int, str] = {}
+    for tensor, value in net.state_dict(keep_vars=True).items():
+        if nn.parameter.is_lazy(value):
+            raise ValueError(
+                f"{name}: its {tensor} has no size before the first call: use ordinary layers in place of lazy ones"
+            )
+        if isinstance(value, nn.Parameter) and value.dtype != torch.float32:
+            raise ValueError(f"{name}: its parameter {tensor} is {value.dtype}: only float32 is trained")
+        if names.setdefault(id(value), tensor) != tensor:
+            raise ValueError(
+                f"{name}: its {tensor} and {names[id(value)]} are one tensor, which a checkpoint cannot hold twice"
+            )
     return net
 
 

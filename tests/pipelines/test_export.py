@@ -125,6 +125,13 @@ def test_names_in_the_readme_are_text(make_params, digits):
     assert r"Classes: \<b\>, a b, \[x\]\(y\), 3, 4" in text and r"(\`a\*)" in text and r"of class \<b\>." in text
 
 
+def test_the_readme_names_the_users_own_network_and_no_paper(make_params, digits):
+    params = make_params(network={"name": "networks.my:VGG", "width": 0.5}, evolve={"genotype": "shared"})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
+    assert "`networks.my:VGG` at width 0.5, 2 time steps" in text
+    assert "the paper's channels" not in text
+
+
 @pytest.mark.parametrize(
     ("dataset", "source", "n_genes", "name"),
     [

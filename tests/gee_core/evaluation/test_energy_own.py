@@ -7,7 +7,7 @@ from torch import nn
 
 import gee_core
 from gee_core.evaluation.energy import measure_energy
-from tests.gee_core.own_networks import THREE, lively
+from tests.gee_core.own_networks import THREE, VGG, lively
 
 pytestmark = pytest.mark.usefixtures("own")
 
@@ -44,6 +44,20 @@ def test_spikes_are_those_that_the_neurons_fire_and_sums_of_own_blocks_are_not_c
     assert activity.sums == 0
     rates = {layer.layer: layer.output_rate for layer in activity.layers}
     assert rates["net.blocks.1.second.0"] == rates["net.blocks.1.shortcut"] == pytest.approx(spikes[4].mean().item())
+
+
+def test_neurons_that_serve_two_layers_have_one_rate_for_both_and_the_head_has_none():
+    class Shared(VGG):
+        def __init__(self, **sizes):
+            super().__init__(**sizes)
+            self.features[6] = nn.Identity()  # in place of the pool
+            self.features[9] = self.features[5]  # as one ReLU serves two layers in the blocks of torchvision
+
+    gee_core.register_network("a:shared", Shared)
+    layers = measure_energy(gee_core.build_network("a:shared", 5, 1, 8, T=3), [3 * torch.randn(2, 1, 8, 8)]).layers
+    rates = [layer.output_rate for layer in layers]
+    assert rates[1] == rates[2] > 0
+    assert rates[3] is None
 
 
 @pytest.mark.parametrize("batch", [2, 3, 4], ids="batch of {}".format)

@@ -150,6 +150,8 @@ def averaged(net):
         (lambda classes: None, "raises TypeError: .* unexpected keyword argument 'num_classes'"),
         (changed(lambda net: 3), "a:bad returns a int, not a torch.nn.Module"),
         (changed(lambda net: net.double()), "its parameter features.0.weight is torch.float64: only float32 is trained"),
+        (changed(lambda net: setattr(net, "head", nn.LazyLinear(5))), "its head.weight has no size before the first call"),
+        (changed(lambda net: setattr(net, "other", net.head)), "its other.weight and head.weight are one tensor"),
         (changed(without_neurons), "a:bad has no neurons: build it with those of spikingjelly"),
         (lambda num_classes, **sizes: VGG(7, **sizes), r"\(steps, images, classes\) = \(4, 2, 5\): .* returns \(2, 7\); "),
         (changed(averaged), r"for images \(2, 1, 8, 8\) it returns \(2, 5\); .* return the output of every step"),
