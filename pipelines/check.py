@@ -13,7 +13,7 @@ from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.project.params import check_raw_folder, load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
-from pipelines.stage import report_input_errors
+from pipelines.runtime.input_errors import report_input_errors
 
 
 def check_inputs(params: Params) -> None:

@@ -12,8 +12,9 @@ from rich.console import Console
 from pipelines.commands.compare.cli import compare
 from pipelines.commands.data.cli import data
 from pipelines.commands.gc.cli import gc
+from pipelines.commands.predict.cli import predict
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import ONNX, PAGE, PARAMS, SUMMARY, find_project
+from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -39,13 +40,16 @@ def run(
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
+    from pipelines.tracking.deliverer import delivering
 
     params = load_params()
     set_aside_damaged_lock()
     check_inputs(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
-    if code := run_in_foreground(command):
+    with delivering():
+        code = run_in_foreground(command)
+    if code:
         raise typer.Exit(code)
     summary()
     console.print(f"\nReport   {PAGE.resolve().as_uri()}")
@@ -144,21 +148,6 @@ def summary() -> None:
 
 
 @app.command()
-def predict(
-    context: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    model: Annotated[Path, typer.Option(help="The exported network.")] = ONNX,
-) -> None:
-    """Classify image files with the exported network."""
-    from pipelines.commands.predict import predict as predict_images
-
-    here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
-    found = predict_images([here / path for path in images], model if model == ONNX else here / model)
-    for path, (_, name, probability) in zip(images, found, strict=True):
-        console.print(f"{path}: {name} ({probability:.1%})", highlight=False, markup=False, soft_wrap=True)
-
-
-@app.command()
 def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
@@ -174,13 +163,14 @@ def encode(
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
+app.command("predict")(predict)
 app.command("gc")(gc)
 app.command("compare")(compare)
 
 
 def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
-    from pipelines.stage import report_input_errors
+    from pipelines.runtime.input_errors import report_input_errors
 
     here = Path.cwd()
     os.chdir(find_project())

@@ -7,16 +7,13 @@ Exit codes: 0 done; 1 a bug (with traceback); 2 bad input, or an error of the ma
 problem, nothing valid lost); 130 Ctrl-C; 143 SIGTERM.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gee_core.config import Params
-from gee_core.errors import InputError
-from gee_core.hardware import keep_freed_memory
 from pipelines.project.params import load_params
-from pipelines.runtime.os_errors import user_message
+from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import progress
 from pipelines.runtime.settings import Settings
@@ -37,6 +34,8 @@ class Stage:
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
     """Run the body as the stage ``name``."""
+    from gee_core.hardware import keep_freed_memory  # loads torch, which check does without
+
     exit_on_sigterm()
     die_with_parent()
     keep_freed_memory()
@@ -60,20 +59,3 @@ def closing(tracker: Tracker) -> Iterator[None]:
         raise
     finally:
         tracker.close(status)
-
-
-@contextmanager
-def report_input_errors(name: str) -> Iterator[None]:
-    """Print an error of the body that the user can fix, without a traceback, and exit with 2; Ctrl-C exits with 130."""
-    try:
-        yield
-    except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = str(error) if isinstance(error, InputError) else user_message(error)
-        if message is None:
-            raise
-        for line in message.splitlines():
-            print(f"{name}: error: {line}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)
-        sys.exit(130)

@@ -21,6 +21,8 @@ from PIL import Image
 GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B", "I;16N")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """The formats that files may have, whatever their names. Pillow knows forty more, and starts Ghostscript for one of them."""
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""By which images are found in folders, in any case."""
 MAX_PIXELS = 2**26
 """Most pixels of a file: 67 million, a fifth of a gigabyte when decoded."""
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)

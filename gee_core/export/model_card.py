@@ -4,9 +4,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gee_core.data.augment import Normalise
-from gee_core.data.image_files import Form
-
 
 class ModelCard(BaseModel):
     """The content of meta.json."""
@@ -29,13 +26,3 @@ class ModelCard(BaseModel):
         if not len(self.mean) == len(self.std) == self.in_channels or 0 in self.std:
             raise ValueError(f"its mean and std are not those of {self.in_channels} channels")
         return self
-
-    @property
-    def normalise(self) -> Normalise:
-        """Makes the network's input of images."""
-        return Normalise(self.mean, self.std)
-
-    @property
-    def form(self) -> Form:
-        """The size and channels that images are brought to."""
-        return Form(self.image_size, self.in_channels, resize=True)

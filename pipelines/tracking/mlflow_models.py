@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gee_core.data import pixels
+from gee_core.errors import InputError, in_short
+from pipelines.tracking import mlflow_client
+from pipelines.tracking.redact import bare, redact
 
-SERVED = Path(__file__).with_name("served_model.py")
+SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 """All that a served model needs."""
@@ -24,12 +26,15 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
 
+    from gee_core.data import pixels
+
     answer = {"class": DataType.string, "probability": DataType.double, "probabilities": Map(DataType.double)}
     image = base64.b64encode(files["example.png"].read_bytes()).decode()
     mlflow.pyfunc.save_model(
         folder,
         python_model=str(SERVED),
-        artifacts={"network": str(files["network.onnx"]), "meta": str(files["meta.json"]), "pixels": pixels.__file__},
+        artifacts={"network": str(files["network.onnx"]), "meta": str(files["meta.json"])}
+        | {"pixels": pixels.__file__, "classifier": str(CLASSIFIER)},
         mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
         signature=ModelSignature(
             inputs=Schema([ColSpec(AnyType(), "image")]),
@@ -40,6 +45,30 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
     )
     for name in ("README.md", "example.png"):
         shutil.copy(files[name], folder)
+
+
+def download_model(address: str, folder: str) -> Path:
+    """Download the model at ``address``, such as ``models:/NAME@ALIAS``, to ``folder``; the path of its ONNX file.
+
+    Raises:
+        InputError: MLflow cannot be reached or does not have it, or it is no model that ``save_served_model`` wrote.
+    """
+    uri = mlflow_client.tracking_uri()
+    if uri.startswith(mlflow_client.SQLITE) and not Path(uri.removeprefix(mlflow_client.SQLITE).partition("?")[0]).exists():
+        raise InputError(f"{address}: there is no {bare(uri)}", "`gee run` makes it, or set MLFLOW_TRACKING_URI")
+    mlflow_client.load()
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        path = Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri, registry_uri=uri))
+    except Exception as error:  # of MLflow, of its HTTP client, or of whatever stores the files
+        remedy = "`mlflow server` shows which models there are; MLFLOW_TRACKING_URI names another server"
+        raise InputError(f"{address}: cannot be read from {bare(uri)} ({redact(in_short(error))})", remedy) from None
+    network = path / "artifacts" / "network.onnx"
+    for file in (network, network.with_name("meta.json")):
+        if not file.is_file():
+            raise InputError(f"{address}: has no {file.relative_to(path)}", "name a model that stage export logged")
+    return network
 
 
 def link_model(client, run_id: str, model_id: str) -> None:

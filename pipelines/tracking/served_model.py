@@ -1,8 +1,9 @@
 """What MLflow serves: images → names of classes and probabilities.
 
-MLflow copies this file and `gee_core/data/pixels.py` into each logged model and runs the copies, so it imports no other file of
-this project, and a model keeps the code that it was logged with. Input is a table with a column ``image``; a row holds the
-bytes of a PNG, JPEG, BMP or WebP file, these bytes as base64, or an array (H, W) or (H, W, C) of whole numbers 0 … 255.
+MLflow copies this file, `classifier.py` beside it and `gee_core/data/pixels.py` into each logged model and runs the copies, so
+it imports no other file of this project, and a model keeps the code that it was logged with. Input is a table with a column
+``image``; a row holds the bytes of a PNG, JPEG, BMP or WebP file, these bytes as base64, or an array (H, W) or (H, W, C) of
+whole numbers 0 … 255.
 """
 
 import base64
@@ -16,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -38,16 +38,14 @@ class ImageClassifier(PythonModel):
         card = json.loads(files["meta"].read_text(encoding="utf-8"))
         self._names = card["class_names"]
         self._form = card["in_channels"], card["image_size"]
-        self._scale = np.array([1 / (255 * s) for s in card["std"]], np.float32)[:, None, None]
-        self._shift = np.array([-m / s for m, s in zip(card["mean"], card["std"], strict=True)], np.float32)[:, None, None]
-        self._session = onnxruntime.InferenceSession(files["network"], providers=["CPUExecutionProvider"])
         self._pixels = _run_file(files["pixels"])
+        self._classify = _run_file(files["classifier"]).Classifier(files["network"], card["mean"], card["std"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name."""
         images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
         batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-        rows = [self._row(p) for batch in batches for p in self._probabilities(batch)]
+        rows = [self._row(p) for batch in batches for p in self._classify(batch)]
         return pd.DataFrame(rows, columns=["class", "probability", "probabilities"])
 
     def _row(self, p: np.ndarray) -> dict:
@@ -56,11 +54,6 @@ class ImageClassifier(PythonModel):
             "probability": float(p.max()),
             "probabilities": dict(zip(self._names, p.tolist(), strict=True)),
         }
-
-    def _probabilities(self, images: np.ndarray) -> np.ndarray:
-        (logits,) = self._session.run(None, {"images": images.astype(np.float32) * self._scale + self._shift})
-        powers = np.exp(logits - logits.max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)
 
     def _decode(self, i: int, value: Any) -> np.ndarray:
         try:
@@ -112,7 +105,7 @@ def _from_array(value: list | np.ndarray) -> Image.Image:
 
 def _run_file(path: Path) -> ModuleType:
     """The module in a file, not under its name: models of other versions have their own."""
-    spec = importlib.util.spec_from_file_location("gee_pixels", path)
+    spec = importlib.util.spec_from_file_location(f"gee_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
     return module

@@ -68,12 +68,40 @@ def card(**values) -> Change:
 
 ANEW = "`dvc repro -f export` recomputes it"
 PREDICT = [
-    command("no image", "gee predict nothing.png", says="nothing.png: not found", remedy="put it back"),
-    command(
-        "text for an image", "gee predict params.yaml", says="params.yaml: not a readable image", remedy="replace or remove it"
-    ),
-    command("a folder for an image", "gee predict images", says="images: not a file", remedy="replace or remove it"),
+    command("no image", "gee predict nothing.png", says="nothing.png: not found", remedy="name image files, or folders"),
+    command("text for an image", "gee predict params.yaml", says="params.yaml: not a readable image", remedy="leave it out"),
+    command("half an image", f"gee predict {IMAGE}", cut(IMAGE), says=f"{IMAGE}: not a readable image", remedy="leave it out"),
+    command("a folder without images", "gee predict models", says="models: holds no images (.png, ", remedy="name image files"),
+    command("a device for an image", "gee predict /dev/zero", says="/dev/zero: neither a file", remedy="name image files"),
     command("a bomb for an image", "gee predict b.png", write("b.png", bomb(9000)), says="has more pixels", remedy="shrink"),
+    Case(
+        name="several that are no images",
+        run="gee predict images params.yaml",
+        change=(cut(IMAGE), write("images/train/z.JPG", "a text")),
+        says="images/train/z.JPG: not a readable image: leave it out",
+        remedy="params.yaml: not a readable image",
+        messages=3,
+    ),
+    Case(
+        name="several that are not there",
+        run="gee predict nothing images/test none",
+        says="nothing: not found",
+        remedy="none: not found",
+        messages=2,
+    ),
+    command("none of the classes", f"gee predict {IMAGE} --top 0", says="Invalid value for '--top'", remedy="--help"),
+    command(
+        "another model that is not there",
+        f"gee predict {IMAGE} --model images",
+        says="images/network.onnx: not found",
+        remedy="name an ONNX file with its meta.json",
+    ),
+    command(
+        "no MLflow",
+        f"gee predict {IMAGE} --model models:/a@b",
+        says="models:/a@b: there is no sqlite",
+        remedy="`gee run` makes it",
+    ),
     command("no model", f"gee predict {IMAGE}", remove(ONNX), says=f"{ONNX}: not found", remedy="`dvc repro export` makes it"),
     command("half a model", f"gee predict {IMAGE}", cut(ONNX), says=f"{ONNX}: damaged", remedy=ANEW),
     command("a model of other classes", f"gee predict {IMAGE}", card(class_names=["a"]), says=f"{ONNX}: does not", remedy=ANEW),

@@ -8,7 +8,8 @@ from rich.console import Console
 from gee_core.errors import InputError
 from pipelines import stage as frame
 from pipelines.runtime import progress
-from pipelines.stage import report_input_errors, stage
+from pipelines.runtime.input_errors import report_input_errors
+from pipelines.stage import stage
 
 
 class Tracked:

@@ -1,5 +1,11 @@
+import dataclasses
+import json
 import shutil
+import statistics
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +14,13 @@ from PIL import Image
 
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from pipelines.commands.predict import predict
+from pipelines.commands.predict import classify, cli
+from pipelines.commands.predict.classify import predict
+from pipelines.commands.predict.images import find_images
+from pipelines.commands.predict.model import open_model
 from pipelines.inputs.trained_network import load_trained
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -37,59 +48,127 @@ def test_classes_and_probabilities_are_the_networks_own(net, exported, images, d
     data = load_prepared(digits)
     with torch.no_grad():
         p = net(data.meta.normalise(data.test.images)).mean(0).softmax(1)
-    found = predict(images, exported)
-    assert [path for path, *_ in found] == images
-    assert [name for _, name, _ in found] == [str(k) for k in p.argmax(1).tolist()]
-    np.testing.assert_allclose([probability for *_, probability in found], p.max(1).values, atol=1e-4)
-    assert len({name for _, name, _ in found}) > 2
+    found = predict(Path(), images, open_model(exported), top=3)
+    assert [prediction.file for prediction in found] == images
+    expected, order = p.topk(3)
+    assert [[name for name, _ in prediction.top] for prediction in found] == [[str(k) for k in row] for row in order.tolist()]
+    np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in found], expected, atol=1e-4)
+    assert len({prediction.top[0] for prediction in found}) > 2
 
 
-def test_an_image_alone_gets_the_answer_that_it_gets_among_others(exported, images):
-    together = predict(images[:3], exported)
-    for path, name, probability in together:
-        ((_, alone, its),) = predict([path], exported)
-        assert (alone, its) == (name, pytest.approx(probability, abs=1e-5))
+def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch):
+    model = open_model(exported)
+    together = predict(Path(), images, model)
+    monkeypatch.setattr(classify, "BATCH", 3)
+    for one, other in zip(together, predict(Path(), images, model), strict=True):
+        ((name, p),) = one.top
+        assert other.file == one.file and other.top == [(name, pytest.approx(p, abs=1e-5))]
+
+
+def test_large_images_are_read_few_at_a_time(exported, images, monkeypatch):
+    model, sizes = open_model(exported), []
+    monkeypatch.setattr(classify, "BATCH_VALUES", 2 * 64 + 1)  # two images of 8 x 8
+    monkeypatch.setattr(classify.Model, "probabilities", lambda _, x: sizes.append(len(x)) or model.classify(x))
+    assert len(predict(Path(), images[:5], model)) == 5
+    assert sizes == [2, 2, 1]
+
+
+def test_more_classes_than_there_are_means_all_of_them(exported, images):
+    ((_, *others),) = [prediction.top for prediction in predict(Path(), images[:1], open_model(exported), top=99)]
+    assert len(others) == 9
+    assert others == sorted(others, key=lambda pair: -pair[1])
 
 
 def test_a_larger_colour_image_is_brought_to_the_form_that_the_network_knows(exported, images, tmp_path):
     large = Image.open(images[0]).convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
     large.save(tmp_path / "large.png")
-    ((_, name, _),) = predict([tmp_path / "large.png"], exported)
-    assert name == predict(images[:1], exported)[0][1]
+    small, large = predict(tmp_path, [images[0], Path("large.png")], open_model(exported))
+    assert large.top[0][0] == small.top[0][0]
+
+
+def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_names(images, tmp_path):
+    for name in ("b.PNG", "a/c.jpeg", "a/a.png", "a/.hidden.png", ".hidden/x.png", "notes.txt"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(images[0], tmp_path / "set" / name)
+    (tmp_path / "set/again").symlink_to(tmp_path / "set")  # followed, it would never end
+    (tmp_path / "set/lost.png").symlink_to("nowhere")
+    found = find_images(tmp_path, [Path("set"), Path("set/notes.txt")])
+    assert [str(path) for path in found] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
+
+
+def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_counted(exported, images, tmp_path):
+    for i in range(150):
+        (tmp_path / f"{i:03}.png").write_bytes(b"" if i > 120 else images[0].read_bytes())
+    with pytest.raises(InputError) as caught:
+        predict(tmp_path, [Path(f"{i:03}.png") for i in range(150)], open_model(exported))
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[:20]] == [f"{i}.png" for i in range(121, 141)]
+    assert lines[20:] == ["… and 9 more like these"]
 
 
 @pytest.mark.parametrize("lost", ["network.onnx", "meta.json", "both"])
-def test_a_missing_model_is_refused_with_a_remedy(lost, model, images):
+def test_a_missing_model_is_refused_with_a_remedy(lost, model):
     for name in ("network.onnx", "meta.json"):
         if lost in (name, "both"):
             model.with_name(name).unlink()
-    with pytest.raises(InputError, match="not found: `dvc repro export` makes it, `dvc pull` fetches it"):
-        predict(images[:1], model)
+    with pytest.raises(InputError, match=r"export/.*: not found: name an ONNX file with its meta\.json"):
+        open_model(model)
 
 
 @pytest.mark.parametrize(
     "damage", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: b"not ONNX"], ids=["empty", "cut", "other"]
 )
-def test_a_damaged_model_is_refused_with_a_remedy(damage, model, images):
+def test_a_damaged_model_is_refused_with_a_remedy(damage, model):
     model.write_bytes(damage(model.read_bytes()))
     with pytest.raises(InputError, match="damaged") as caught:
-        predict(images[:1], model)
+        open_model(model)
     assert str(model) in str(caught.value)
-    assert "dvc repro" in str(caught.value)
+    assert str(caught.value).endswith(": export the network again")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"], ids=repr)
-def test_a_damaged_description_of_the_model_is_refused_with_a_remedy(content, model, images):
+def test_a_damaged_description_of_the_model_is_refused_with_a_remedy(content, model):
     model.with_name("meta.json").write_bytes(content)
     with pytest.raises(InputError, match=r"meta\.json: damaged") as caught:
-        predict(images[:1], model)
-    assert "dvc repro" in str(caught.value)
+        open_model(model)
+    assert str(caught.value).endswith(": export the network again")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no image"], ids=["missing", "empty", "text"])
-def test_a_file_that_is_no_image_is_refused_by_name(content, exported, images, tmp_path):
-    path = tmp_path / "picture.png"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"picture\.png"):
-        predict([images[0], path], exported)
+def test_a_network_that_answers_with_no_numbers_is_refused(exported, images):
+    model = open_model(exported)
+    blank = dataclasses.replace(model, classify=lambda x: np.full((len(x), 10), np.nan))
+    with pytest.raises(InputError, match="not finite"):
+        predict(Path(), images[:1], blank)
+
+
+def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(exported, images, monkeypatch, capsys):
+    middle = statistics.median(prediction.top[0][1] for prediction in predict(Path(), images, open_model(exported)))
+    monkeypatch.setattr(cli, "SURE", middle)
+    context = SimpleNamespace(obj=images[0].parent)
+    names = [Path(path.name) for path in images]
+    cli.predict(context, names, str(exported))
+    cli.predict(context, names, str(exported.parent), top=2, as_json=True)
+    out = capsys.readouterr().out
+    lines, rows = out.splitlines()[: len(images)], json.loads("\n".join(out.splitlines()[len(images) :]))
+    assert any("not sure" in line for line in lines) and not all("not sure" in line for line in lines)
+    for line, row in zip(lines, rows, strict=True):
+        doubt = ", not sure" if row["probability"] < middle else ""
+        assert line == f"{row['file']}: {row['class']} ({100 * row['probability']:.1f} %{doubt})"
+        assert row["top"][0] == {"class": row["class"], "probability": row["probability"]}
+        assert len(row["top"]) == 2
+
+
+HEAVY = {"torch", "torchvision", "mlflow", "pandas", "matplotlib", "sklearn", "onnx", "dvc", "prefect"}
+
+
+def test_the_command_loads_no_heavy_package(exported, images):
+    code = (
+        "import sys; from pipelines.cli import main\n"
+        "try: main()\n"
+        f"except SystemExit: print(sorted({HEAVY} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", code, "predict", str(images[0]), "--model", str(exported)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    answer, loaded = done.stdout.splitlines()
+    assert answer.startswith(f"{images[0]}: ")
+    assert loaded == "[]"

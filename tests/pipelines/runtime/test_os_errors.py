@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pipelines import train
+from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.os_errors import MEMORY, REMEDIES, out_of_memory, user_message
-from pipelines.stage import report_input_errors
 from pipelines.train import CHECKPOINT
 
 

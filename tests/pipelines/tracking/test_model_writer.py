@@ -1,10 +1,14 @@
 """Which model is champion, that a repeated entry changes nothing, and what a real store shows of a model."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
 
+from gee_core.errors import InputError
+from pipelines.commands.predict.classify import predict
+from pipelines.commands.predict.model import open_model
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.mlflow_client import connect
 from pipelines.tracking.model_writer import rank, write_model
@@ -173,5 +177,11 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+        for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", f"runs:/{pipeline}/{NAME}"):
+            (seen,) = predict(copy / "models/export", [Path("example.png")], open_model(address))
+            assert seen.top[0][0] == "pixel 6"
+        for address in (f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other/1", "runs:/0/x", "models:/"):
+            with pytest.raises(InputError, match=f"^{address}: cannot be read from sqlite"):
+                open_model(address)
     example = (copy / "models/export/example.png").read_bytes()
     assert model.predict({"image": [example]})["class"].tolist() == ["pixel 6"]

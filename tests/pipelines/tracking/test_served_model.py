@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from gee_core.data import pixels
-from pipelines.commands.predict import predict
+from pipelines.commands.predict.classify import predict
+from pipelines.commands.predict.model import open_model
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.exported_model import FILES
 from tests.pipelines.tracking.models import SIZE, write_exported
@@ -25,6 +26,11 @@ RNG = np.random.default_rng(0)
 @pytest.fixture(scope="module", params=[1, 3], ids=["grey", "colour"])
 def exported(request, tmp_path_factory) -> Path:
     return write_exported(tmp_path_factory.mktemp("exported"), request.param)
+
+
+def seen_in_the_example(exported: Path) -> str:
+    """The class that `gee predict` names."""
+    return predict(exported.parent, [Path("example.png")], open_model(exported))[0].top[0][0]
 
 
 def saved(exported: Path) -> Path:
@@ -79,7 +85,8 @@ def test_a_posted_image_gets_the_answer_of_gee_predict(exported, post, mode, tmp
     files = [base64.b64encode(path.read_bytes()).decode() for path in paths]
     status, answer = post({"dataframe_records": [{"image": file} for file in files]})
     assert status == 200
-    for (_, name, probability), row in zip(predict(paths, exported), answer["predictions"], strict=True):
+    for prediction, row in zip(predict(Path(), paths, open_model(exported)), answer["predictions"], strict=True):
+        ((name, probability),) = prediction.top
         assert (row["class"], row["probability"]) == (name, pytest.approx(probability, rel=1e-5))
         assert row["probabilities"][name] == row["probability"] == max(row["probabilities"].values())
         assert sum(row["probabilities"].values()) == pytest.approx(1)
@@ -168,12 +175,17 @@ def test_the_example_and_the_signature_are_those_of_the_model(model, exported):
     assert model.metadata.get_output_schema().input_names() == ["class", "probability", "probabilities"]
     example = model.metadata.load_input_example(str(saved(exported)))
     (answer,) = model.predict(example)["class"]
-    assert answer == predict([exported.with_name("example.png")], exported)[0][1]
+    assert answer == seen_in_the_example(exported)
+
+
+def test_gee_predict_reads_the_folder_of_a_model_of_mlflow(exported):
+    (seen,) = predict(exported.parent, [Path("example.png")], open_model(saved(exported)))
+    assert seen.top[0][0] == seen_in_the_example(exported)
 
 
 def test_the_requirements_are_what_the_code_imports(exported):
     names = set()
-    for file in (mlflow_models.SERVED, Path(pixels.__file__)):
+    for file in (mlflow_models.SERVED, mlflow_models.CLASSIFIER, Path(pixels.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
@@ -196,4 +208,4 @@ def test_the_model_answers_where_nothing_of_this_project_can_be_imported(tmp_pat
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split("\n")[-2] == predict([exported.with_name("example.png")], exported)[0][1]
+    assert run.stdout.split("\n")[-2] == seen_in_the_example(exported)

@@ -1,0 +1,94 @@
+"""Finds and reads the model that predicts: files of an export, or a model of MLflow."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gee_core.errors import InputError, in_short
+from gee_core.export.model_card import ModelCard
+from gee_core.storage.json_object import read_json_model
+from pipelines.project.paths import ONNX
+from pipelines.tracking.classifier import Classifier
+
+IN_MLFLOW = ("models:/", "runs:/")
+"""How the addresses of MLflow's models begin."""
+
+NETWORK, CARD = ONNX.name, "meta.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and what it says about itself."""
+
+    place: str
+    """Its ONNX file or its address in MLflow, for messages."""
+    remedy: str
+    """What to do about a damaged one."""
+    card: ModelCard
+    classify: Classifier
+
+    def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """(B, K), K the number of classes; arguments as for `Classifier`.
+
+        Raises:
+            InputError: the network does not take the images or answers with other than probabilities of its classes.
+        """
+        try:
+            p_BK = self.classify(images_BCHW)
+        except Exception as error:  # ONNX Runtime's errors have no other common base
+            raise InputError(f"{self.place}: damaged ({in_short(error)})", self.remedy) from None
+        n_classes = len(self.card.class_names)
+        if p_BK.shape != (len(images_BCHW), n_classes):
+            raise InputError(f"{self.place}: does not answer with {n_classes} classes, as its {CARD} says", self.remedy)
+        if not np.isfinite(p_BK).all():
+            raise InputError(f"{self.place}: answers with values that are not finite", self.remedy)
+        return p_BK
+
+
+def open_model(source: Path | str) -> Model:
+    """The model at ``source``: an ONNX file with its meta.json beside it, a folder with both, a folder that MLflow wrote, or an
+    address in MLflow (``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
+
+    Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
+
+    Raises:
+        InputError: it is missing or damaged, or MLflow does not have it or cannot be reached.
+    """
+    if str(source).startswith(IN_MLFLOW):
+        from pipelines.tracking.mlflow_models import download_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
+    path = Path(source)
+    ours = path in (ONNX, ONNX.parent)
+    network = _network(path)
+    for file in (network, network.with_name(CARD)):
+        if not file.is_file():
+            beside = f"name an ONNX file with its {CARD} beside it, a folder with both, or models:/NAME@champion"
+            raise InputError(f"{file}: not found", "`dvc repro export` makes it, `dvc pull` fetches it" if ours else beside)
+    remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
+    return _read(network, str(network), remedy)
+
+
+def _network(path: Path) -> Path:
+    """The ONNX file that is ``path`` or lies in it; MLflow's models keep theirs among their artifacts."""
+    if not path.is_dir():
+        return path
+    return next((file for file in (path / NETWORK, path / "artifacts" / NETWORK) if file.is_file()), path / NETWORK)
+
+
+def _read(network: Path, place: str, remedy: str) -> Model:
+    card_path = network.with_name(CARD)
+    try:
+        card = read_json_model(card_path, ModelCard)
+    except ValueError as error:
+        raise InputError(f"{card_path if place == str(network) else place}: damaged ({error})", remedy) from None
+    try:
+        classify = Classifier(network.read_bytes(), card.mean, card.std)
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read ({error.strerror})", remedy) from None
+    except Exception as error:  # ONNX Runtime's errors have no other common base
+        raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
+    return Model(place, remedy, card, classify)

@@ -1,0 +1,25 @@
+"""Bad input ends a command with one message per problem instead of a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gee_core.errors import InputError
+from pipelines.runtime.os_errors import user_message
+
+
+@contextmanager
+def report_input_errors(name: str) -> Iterator[None]:
+    """Print an error of the body that the user can fix, without a traceback, and exit with 2; Ctrl-C exits with 130."""
+    try:
+        yield
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        message = str(error) if isinstance(error, InputError) else user_message(error)
+        if message is None:
+            raise
+        for line in message.splitlines():
+            print(f"{name}: error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)
+        sys.exit(130)
