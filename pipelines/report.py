@@ -14,9 +14,8 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.data.prepared import load_meta
 from gee_core.evolution.fitness import SWITCHES
-from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
+from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.model.wired import ImageShape
-from gee_core.model.zoo import PAPER_RESULTS, default_block
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.prepared_images import REMEDY
@@ -25,13 +24,12 @@ from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables, unescaped
+from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.stage import stage
-
-PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
@@ -139,19 +137,6 @@ def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
     sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     with torch.device("meta"):
         return build_network(params.network.name, *sizes, None, params.network.width, block=params.network.block)
-
-
-def paper_rows() -> list[dict]:
-    """``PAPER_RESULTS`` with the size of the same network unencoded (ten classes; ImageNet's 1000), of ResNets with `post`."""
-
-    def plain_parameters(name: str, sizes: tuple[int, int, int]) -> int:
-        return count_plain_parameters(name, *sizes, block="post" if default_block(name) else None)
-
-    imagenet, cifar = (1000, 3, 224), (10, 3, 32)
-    return [
-        row | {"plain_parameters": plain_parameters(row["network"], imagenet if "imagenet" in row else cifar)}
-        for row in PAPER_RESULTS
-    ]
 
 
 def as_yaml(params: Params) -> str:

@@ -31,6 +31,7 @@ from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
@@ -112,7 +113,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
-    return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
+    return open_resume_folder("train", sections, inputs, STEPS, wiring + network_digest(cell.params.network.name))
 
 
 def _evolved(cell: Cell, notify: Notify) -> dict:

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from gee_core.config import DATASETS, SURROGATES, VARIANTS, Params, PrepareConfig
-from gee_core.model.zoo import NETWORKS
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
+from gee_core.zoo import NETWORKS
 
 PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
 SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
@@ -62,7 +62,7 @@ EDGES = {
     "base.seed": ([0, 2**31 - 1], [-1, 2**31]),
     "base.device": (["auto", "cpu", "cuda", "cuda:1"], ["", "gpu", "cuda:", "cuda:x", "cpu:0", "mps"]),
     "base.precision": (["auto", "fp32", "bf16"], ["fp16", ""]),
-    "network.name": (list(NETWORKS), ["resnet50", "ResNet19", ""]),
+    "network.name": ([*NETWORKS, "networks.my_vgg:MyVGG"], ["resnet50", "ResNet19", "", "networks/my.py:A", "networks.my:"]),
     "network.block": ([None], ["pre", "post", "both"]),  # of cifarnet, which has no blocks
     "network.pool": (["max", "avg"], ["min", None]),
     "network.width": ([0.01, 4], [0, -1, 4.01]),

@@ -129,6 +129,13 @@ def test_names_in_the_readme_are_text(make_params, digits):
     assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
 
 
+def test_the_readme_names_the_users_own_network_and_no_paper(make_params, digits):
+    params = make_params(network={"name": "networks.my:VGG", "width": 0.5}, evolve={"genotype": "shared"})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
+    assert "`networks.my:VGG` at width 0.5, 2 time steps" in text
+    assert "the paper's channels" not in text
+
+
 @pytest.mark.parametrize(
     ("dataset", "source", "n_genes", "name"),
     [

@@ -14,8 +14,9 @@ from gee_core.config import Shape
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, network_shape, paper_rows, run
+from pipelines.report import as_yaml, network_shape, run
 from pipelines.reporting.page import MLFLOW
+from pipelines.reporting.paper import paper_rows
 from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from gee_core.config import Shape
-from gee_core.config.own import encoded_channels
+from gee_core.config.own import encoded_channels, kernel_positions
 from gee_core.errors import InputError, in_short
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.storage.json_object import read_json_model
@@ -83,7 +83,7 @@ class Run:
             return pd.DataFrame(columns=["encoding", "sigma", "factor"])
         try:
             channels = encoded_channels(self.summary.network, self.summary.width)
-            analytic = analytic_genotype(channels, self.summary.n_genes or 0)
+            analytic = analytic_genotype(channels, self.summary.n_genes or 0, kernel_positions(self.summary.network))
             sigma = [float(self.winner[name]) for name in ("sigma_O", *(f"sigma_{layer}" for layer in range(len(channels))))]
             if not all(0 < value < math.inf for value in sigma):
                 raise ValueError("a σ is not positive")
