@@ -103,7 +103,9 @@ def test_bad_images_leave_no_output(tmp_path, folder):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monkeypatch):
+def test_main_reads_its_section_shows_progress_tracks_and_warns(tmp_path, folder, monkeypatch, capsys):
+    for i in range(2, 10):
+        (tmp_path / f"raw/train/cat/{i}.png").unlink()
     cfg = config(dataset="folder", path=folder, max_train_images=None)
     seen = {}
 
@@ -127,6 +129,8 @@ def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monk
     monkeypatch.setattr(prepare, "PREPARED", tmp_path / "prepared")
     prepare.main()
     assert seen["params"] == cfg.model_dump()
-    assert seen["metrics"] == {"n_train": 20, "n_test": 4, "n_holdout": 4}
-    assert (seen["steps"].done, seen["steps"].total) == (24, 24)
+    assert seen["metrics"] == {"n_train": 12, "n_test": 4, "n_holdout": 2}
+    assert (seen["steps"].done, seen["steps"].total) == (16, 16)
+    says = "the classes are uneven: 'dog' has 10 training images, 5.0 times as many as 'cat' with 2"
+    assert capsys.readouterr().out == f"prepare: {says}\n"
     assert load_prepared(tmp_path / "prepared").meta.class_names == ("cat", "dog")

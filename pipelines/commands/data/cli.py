@@ -9,7 +9,7 @@ import typer
 
 from pipelines.project.paths import PARAMS
 
-data = typer.Typer(help="Your own images.", no_args_is_help=True)
+data = typer.Typer(help="Your own images: what would be read, before anything runs.", no_args_is_help=True)
 
 
 @data.command("check")
