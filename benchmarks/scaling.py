@@ -18,7 +18,7 @@ from benchmarks.decoding import medians
 from gee_core.evolution.cma_es import Search
 from gee_core.genome.encoding import encode
 from gee_core.hardware import keep_freed_memory
-from gee_core.model.network import SpikingNetwork, to_channels_last
+from gee_core.model.network import TableNetwork, to_channels_last
 from gee_core.model.zoo import Block, NetworkSpec
 
 AXES = {
@@ -35,7 +35,7 @@ SIGMAS = 18
 def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], None]:
     """Forward and backward of a residual network of ``depth`` blocks of equal size."""
     spec = NetworkSpec(CHANNELS, (Block(CHANNELS),) * depth)
-    plain = SpikingNetwork(spec, 10, 3, SIZE, 1.0, {"T": T})
+    plain = TableNetwork(spec, 10, 3, SIZE, 1.0, {"T": T})
     net = encode(plain, genes, convs=plain.conv_chain())
     to_channels_last(net.train())
     x, labels = torch.randn(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last), torch.arange(BATCH) % 10

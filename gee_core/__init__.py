@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
     from gee_core.genome.genotype import Genotype
     from gee_core.model.network import build_network
+    from gee_core.model.own import register_network
     from gee_core.model.zoo import NETWORKS
     from gee_core.snn.lif import LIF
 
 __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
-__all__ += ["LIF", "NETWORKS", "build_network", "load", "save"]
+__all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save"]
 __all__ += ["InputError", "__version__", "evolve", "measure_energy", "to_onnx"]
 
 _MODULES = {
@@ -44,6 +45,7 @@ _MODULES = {
     "genome.encoding": "Genome conv_chain decode encode left_out",
     "genome.genotype": "Genotype",
     "model.network": "build_network",
+    "model.own": "register_network",
     "model.zoo": "NETWORKS",
     "snn.lif": "LIF",
 }

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from gee_core.config.own import OWN, is_own
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.model.network import SpikingNetwork, to_channels_last
 from gee_core.model.wired import Architecture, architecture_of, empty_network
@@ -32,13 +33,23 @@ def load(path: Path | str) -> SpikingNetwork:
     """The network that ``save`` wrote, with its weights, on the CPU and in training mode.
 
     Raises:
-        InputError: one of the two files is missing or damaged, or does not hold such a network.
+        InputError: one of the two files is missing or damaged, or does not hold such a network; or it is your own network and
+            not registered: no code is imported because a file names it.
         DivergedError: the weights are not finite.
     """
     path = Path(path)
     tensors, saved = load_tensors(path)
     try:
-        net = empty_network(Architecture.model_validate(saved))
+        architecture = Architecture.model_validate(saved)
+        name = architecture.network.name
+        if is_own(name) and name not in OWN:
+            raise InputError(
+                f"{path}: is of your own network {name}, and no code is imported because a file names it",
+                f"register it first: gee_core.register_network({name!r}, …)",
+            )
+        net = empty_network(architecture)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
     try:

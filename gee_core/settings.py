@@ -10,6 +10,10 @@ from gee_core.errors import InputError
 
 PREFIX = "GEE_"
 
+SAVE_SECONDS = 240.0
+"""Least number of seconds between two saved states within an epoch of training. A kill loses at most this much work, and one
+step."""
+
 MOST = 4096
 """Upper bound of numbers of processes, threads and seconds: a larger value is a typing error."""
 

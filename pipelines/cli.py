@@ -39,13 +39,16 @@ def run(
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
+    from pipelines.tracking.deliverer import delivering
 
     params = load_params()
     set_aside_damaged_lock()
     check_inputs(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
-    if code := run_in_foreground(command):
+    with delivering():
+        code = run_in_foreground(command)
+    if code:
         raise typer.Exit(code)
     summary()
     console.print(f"\nReport   {PAGE.resolve().as_uri()}")

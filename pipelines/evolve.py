@@ -7,9 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.prepared import load_meta
@@ -30,14 +28,15 @@ from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
-from pipelines.reporting.evolution_figures import evolve_figures
-from pipelines.reporting.svg import pictures
 from pipelines.runtime import journal
 from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.candidates import track_candidate, track_generation, track_winner
+
+if TYPE_CHECKING:  # pandas and the figures are imported inside functions: workers import this module too
+    import pandas as pd
 
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
@@ -159,8 +158,10 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     )
 
 
-def table(records: list[Record], params: Params) -> pd.DataFrame:
+def table(records: list[Record], params: Params) -> "pd.DataFrame":
     """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
+    import pandas as pd
+
     if not records:
         return pd.DataFrame(columns=["generation", "index", "rescored", "seed", "status", "winner", "fitness"])
     best, genes, rows = winner(records, params.evolve), params.searched_genes(), []
@@ -202,6 +203,9 @@ def main() -> None:
 
 
 def _evolve(s: Stage) -> None:
+    from pipelines.reporting.evolution_figures import evolve_figures
+    from pipelines.reporting.svg import pictures
+
     params = s.params
     with remedy(REMEDY):
         meta = load_meta(PREPARED)  # refuses missing images
@@ -239,7 +243,7 @@ def _evolve(s: Stage) -> None:
     finish_run(scratch, OUT / "metrics.json")
 
 
-def write_outputs(found: Evolved, params: Params) -> pd.DataFrame:
+def write_outputs(found: Evolved, params: Params) -> "pd.DataFrame":
     """Write genotype.json, and the table and metrics under reports/evolve; returns the table."""
     candidates = table(found.records, params)
     write_json(GENOTYPE, found.genotype.model_dump())

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gee_core.config import Params
-from gee_core.hardware import keep_freed_memory
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
@@ -35,6 +34,8 @@ class Stage:
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
     """Run the body as the stage ``name``."""
+    from gee_core.hardware import keep_freed_memory  # loads torch, which check does without
+
     exit_on_sigterm()
     die_with_parent()
     keep_freed_memory()

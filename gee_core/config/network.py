@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from gee_core.config.own import default_block, is_own
 from gee_core.config.searched import BRANCH_GENES
 from gee_core.config.section import Scale, Section
 from gee_core.config.shape import Shape
-from gee_core.model.zoo import NETWORKS, default_block
+from gee_core.model.zoo import NETWORKS
 
 SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
 """Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
@@ -17,10 +18,13 @@ class NetworkStructure(Section):
     """What determines a network but for its weights."""
 
     name: str
-    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`."""
+    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`, or your own: `networks.my_vgg:MyVGG` is the class or
+    function `MyVGG` of `networks/my_vgg.py`. It is called with num_classes, in_channels and image_size, and with those of
+    width, T, tau, decay_input, v_threshold, v_reset, detach_reset, surrogate, surrogate_alpha and pool that its signature
+    names; the others do nothing then. See docs/tutorials/your-network.md."""
     block: Literal["pre", "post"] | None
     """Residual block of the ResNets: `pre` (batch norm and neurons before each convolution; the authors' framework) or `post`
-    (behind it, the sum before the last neurons). null is `pre` for them; the other networks have no blocks and take null."""
+    (behind it, the sum before the last neurons). null is `pre` for them; the other networks, your own too, take null."""
     pool: Literal["max", "avg"]
     """Kind of the 2x2 pools of CIFARNet and VGG. Behind `avg` the spikes are no longer binary."""
     width: Annotated[float, Field(gt=0, le=4)]
@@ -28,7 +32,7 @@ class NetworkStructure(Section):
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
     """g, number of genes of an encoding; null for the plain, unencoded network."""
     T: Annotated[int, Field(ge=1, le=64)]
-    """Time steps."""
+    """Time steps. Your own network must answer with as many."""
     tau: Annotated[float, Field(gt=1, le=1e6)]
     """τ, membrane time constant in steps."""
     decay_input: bool
@@ -48,8 +52,9 @@ class NetworkStructure(Section):
     @classmethod
     def _is_known(cls, value: str, info: ValidationInfo) -> str:
         what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATES)
-        if value not in choices:
-            raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}")
+        if value not in choices and not (what == "network" and is_own(value)):
+            own = ", or name your own as package.module:NAME, for instance networks.my_vgg:MyVGG" if what == "network" else ""
+            raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}{own}")
         return value
 
     @field_validator("block")

@@ -6,9 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.network import NetworkConfig
+from gee_core.config.own import OWN, encoded_channels, is_own
 from gee_core.config.searched import searched_genes
 from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Weight
-from gee_core.model.zoo import encoded_channels
 
 Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
 DATASETS = get_args(Dataset)
@@ -206,11 +206,25 @@ class Params(Section):
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
             )
-        if self.network.n_genes is not None and self.evolve.searches:
-            self.evolve.check_top(len(self.searched_genes()))
+        if not is_own(self.network.name) or self.network.name in OWN:
+            self.check_top()
         return self
 
+    def check_top(self) -> None:
+        """Check `evolve.rescore.top` against the candidates of a generation; for an own network, once it is registered.
+
+        Raises:
+            ValueError: more are to be scored again than there are, or the own network cannot be built.
+        """
+        if self.network.n_genes is not None and self.evolve.searches:
+            self.evolve.check_top(len(self.searched_genes()))
+
     def searched_genes(self) -> tuple[str, ...]:
-        """The genes that evolve searches."""
-        n_encodings = len(encoded_channels(self.network.name))
+        """The genes that evolve searches.
+
+        Raises:
+            ValueError: the own network whose layers they count is not registered, or cannot be built.
+        """
+        per_layer = self.evolve.genotype == "per_layer"
+        n_encodings = len(encoded_channels(self.network.name)) if per_layer else 0
         return searched_genes(self.evolve.genotype, n_encodings, has_branches=self.network.block is not None)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import RandAugment
 
 from gee_core.seeding import private_torch_rng
 
@@ -97,6 +96,8 @@ def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator
     Paper: per image. Here: per group of 8, because a batch of 128 then takes 32 operations on the device, not 256, and
     which images share a group is shuffled anew every epoch.
     """
+    from torchvision.transforms.v2 import RandAugment  # takes a second
+
     transform = RandAugment(num_ops=2, magnitude=magnitude)
     seed = int(torch.randint(2**62, (), generator=generator))
     with private_torch_rng(seed):  # torchvision draws from the global generator only

@@ -1,16 +1,17 @@
 """Where images come from: scikit-learn's digits, torchvision's sets, folders of image files."""
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
-import torchvision.transforms.v2.functional as TF
-from torchvision import datasets
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import FileList, list_images
@@ -19,14 +20,19 @@ from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError, in_short
 
+if TYPE_CHECKING:  # takes more than a second
+    from torchvision.datasets import VisionDataset
+
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
 
 Part = TypeVar("Part", FileList, PackedImages)
 
-TORCHVISION = {"fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
+TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+"""torchvision's classes of the data sets that it reads."""
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
-DIGITS_TEST = 0.2
+DIGITS, DIGITS_TEST = "datasets/data/digits.csv.gz", 0.2
+"""The file inside scikit-learn, a line of 64 pixels and the label per image; the share of the test images."""
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
 """What torchvision raises when files are not those that it wrote."""
 
@@ -59,22 +65,21 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
 
 
 def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
-    bunch = load_digits()
-    labels = torch.tensor(bunch.target, dtype=torch.int64)
-    values = torch.tensor(bunch.images)[:, None]  # 0 … 16
+    package = importlib.util.find_spec("sklearn")  # scikit-learn itself is not imported, because that takes a second
+    file = Path(package.submodule_search_locations[0], DIGITS) if package and package.submodule_search_locations else None
+    if file is None or not file.is_file():
+        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`")
+    table = torch.from_numpy(np.loadtxt(file, delimiter=","))
+    labels = table[:, -1].long()
+    values = table[:, :-1].reshape(-1, 1, 8, 8)  # 0 … 16
     digits = PackedImages((values * (255 / 16)).round().to(torch.uint8), labels)
     test = stratified_indices(labels, round(DIGITS_TEST * len(labels)), cfg.split_seed, "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
-    names = tuple(str(name) for name in bunch.target_names)
-    return "scikit-learn digits", names, digits.subset(train), digits.subset(test)
+    return "scikit-learn digits", tuple("0123456789"), digits.subset(train), digits.subset(test)
 
 
 def _torchvision(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
-    kind, path = TORCHVISION[cfg.dataset], Path(cfg.path)
+    kind, path = _torchvision_class(cfg.dataset), Path(cfg.path)
     try:
         parts = [_train_images(cfg.dataset, path), kind(path, train=False)]
         names = tuple(parts[0].classes)
@@ -87,9 +92,13 @@ def _torchvision(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages
     return f"torchvision {kind.__name__}", names, train, test
 
 
-def _train_images(dataset: str, path: Path) -> datasets.VisionDataset:
+def _torchvision_class(dataset: str) -> "type[VisionDataset]":
+    return getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
+
+
+def _train_images(dataset: str, path: Path) -> "VisionDataset":
     """torchvision's training images in ``path``, downloaded if they are not there."""
-    kind = TORCHVISION[dataset]
+    kind = _torchvision_class(dataset)
     try:
         return kind(path, train=True)
     except RuntimeError as error:
@@ -112,7 +121,7 @@ def _train_images(dataset: str, path: Path) -> datasets.VisionDataset:
         raise InputError(f"prepare.dataset = {dataset}: {what}, and {why}", remedy) from None
 
 
-def _packed(dataset: datasets.VisionDataset, n_classes: int) -> PackedImages:
+def _packed(dataset: "VisionDataset", n_classes: int) -> PackedImages:
     images, labels = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets, dtype=torch.int64)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     if not len(labels) or images.shape[2] != images.shape[3] or not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
@@ -130,7 +139,9 @@ def _from_arrays(
 def _resized(images: PackedImages, size: int | None) -> PackedImages:
     if size is None or size == images.image_size:
         return images
-    pieces = [TF.resize(piece, [size, size], antialias=True) for piece in images.images.split(4096)]  # they are square
+    from torchvision.transforms.v2.functional import resize
+
+    pieces = [resize(piece, [size, size], antialias=True) for piece in images.images.split(4096)]  # they are square
     return PackedImages(torch.cat(pieces), images.labels)
 
 

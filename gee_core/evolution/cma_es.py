@@ -4,14 +4,17 @@ The state of a search is never stored. It depends on what was told alone, bit fo
 records.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Sequence
 
-import cma
 import numpy as np
 
 from gee_core.evolution.candidate import SearchState
 from gee_core.seeding import derive_seed
+
+if importlib.util.find_spec("cma") is None:  # it is imported where a search starts, because that takes a second
+    raise ModuleNotFoundError("No module named 'cma'", name="cma")
 
 
 class Search:
@@ -26,6 +29,8 @@ class Search:
     """
 
     def __init__(self, start: np.ndarray, step: float, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
+        import cma
+
         random = np.random.RandomState(derive_seed(seed, "cma") % 2**32)
         options = {
             "seed": np.nan,  # else cma reseeds NumPy's global generator

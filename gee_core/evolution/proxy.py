@@ -28,8 +28,9 @@ from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
+from gee_core.settings import SAVE_SECONDS
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
-from gee_core.training.resume import SAVE_SECONDS, Resumable
+from gee_core.training.resume import Resumable
 from gee_core.training.schedule import Plasticity, adamw
 
 

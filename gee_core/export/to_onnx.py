@@ -12,10 +12,15 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
+from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.genome.encoding import decode
 
 INPUT, OUTPUT = "images", "logits"
+
+
+class ExportError(InputError):
+    """torch cannot express a network, one of the user's own, as ONNX; the message says why."""
 
 
 class Logits(nn.Module):
@@ -23,7 +28,7 @@ class Logits(nn.Module):
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = decode(net)
+        self.net = with_one_node_lif(decode(net))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → logits (B, K)."""
@@ -43,6 +48,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
 
     Raises:
         InputError: the installed ``onnx`` does not know ``opset``.
+        ExportError: torch's exporter gives up on the network.
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
@@ -65,8 +71,11 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
+    except Exception as error:
+        raise ExportError(f"torch cannot export {type(net).__name__} ({in_short(error)})") from error
     finally:
         quiet.setLevel(level)
     exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))

@@ -3,7 +3,6 @@
 Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
 
-import inspect
 import math
 from typing import Any, TypeVar
 
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.genome.encoding import attach_genome
+from gee_core.model.base import SpikingNetwork as SpikingNetwork
+from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
 from gee_core.model.zoo import NETWORKS, Block, NetworkSpec, default_block, scaled
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
@@ -129,13 +130,8 @@ class ResidualStream(nn.Module):
         return self.norm(add_stream(branch, stream))
 
 
-class SpikingNetwork(nn.Module):
-    """A network of the table; ``genome_of`` gives its genes where it is genetically encoded.
-
-    Attributes:
-        T: time steps.
-        built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
-    """
+class TableNetwork(SpikingNetwork):
+    """A network of the table."""
 
     def __init__(
         self,
@@ -148,11 +144,9 @@ class SpikingNetwork(nn.Module):
         pool: str,
         lif: dict,
     ):
-        super().__init__()
+        super().__init__(lif["T"])
         C = scaled(spec.stem, width)
         size = image_size
-        self.T = lif["T"]
-        self.built_with: dict[str, Any] = {}
         self.stem = Stem(in_channels, C, spec.imagenet_stem, None if block == "pre" else lif)
         if spec.imagenet_stem:
             size = math.ceil(math.ceil(size / 2) / 2)
@@ -195,7 +189,7 @@ class SpikingNetwork(nn.Module):
         return self.head(features).unflatten(0, (self.T, -1))
 
     def conv_chain(self) -> list[nn.Conv2d]:
-        """The stem's convolution and every 3x3 one, in order of execution."""
+        """The stem's convolution and every one of the body, in order of execution."""
         shortcuts = {conv for block in self._blocks() if block.shortcut is not None for conv in block.shortcut.modules()}
         return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
 
@@ -219,10 +213,12 @@ def build_network(
     pool: str = "max",
     **lif: Any,
 ) -> SpikingNetwork:
-    """A network of ``NETWORKS``: encoded with ``n_genes`` genes, or plain (He-initialised) with ``n_genes=None``.
+    """A network of ``NETWORKS``, or a registered one: encoded with ``n_genes`` genes, or plain with ``n_genes=None``.
+
+    The weights that are not encoded are He's, or those of a registered network's own code.
 
     Args:
-        name: key of ``NETWORKS``.
+        name: key of ``NETWORKS``, or what ``register_network`` was told.
         num_classes: K.
         in_channels: 1 or 3.
         image_size: height and width of the images, in pixels.
@@ -231,28 +227,34 @@ def build_network(
         seed: of every weight; torch's global generator is left as it was.
         block: form of the residual blocks, ``pre`` or ``post``; None for the network's default.
         pool: kind of the 2x2 pools, ``max`` or ``avg``.
-        lif: arguments of ``LIF``: T, tau, …
+        lif: arguments of ``LIF``: T, tau, … A registered network answers with T steps if T is named, else with any number.
 
     Raises:
-        ValueError: the name is unknown, or an argument is out of range.
+        ValueError: the name is unknown, an argument is out of range, or a registered network cannot be built.
     """
-    if name not in NETWORKS:
+    own, T = is_own(name), lif.get("T")
+    if not own and name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
-    lif = {key: parameter.default for key, parameter in inspect.signature(LIF).parameters.items()} | lif
+    lif = LIF_DEFAULTS | lif
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     for argument, value in (sizes | {"T": lif["T"], "n_genes": n_genes}).items():
         if value is not None and value < 1:
             raise ValueError(f"{argument} must be >= 1, got {value}")
     if width <= 0:
         raise ValueError(f"width must be > 0, got {width}")
-    default = default_block(name)
+    default = None if own else default_block(name)
     if block is not None and (default is None or block not in ("pre", "post")):
         raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")
     if pool not in ("max", "avg"):
         raise ValueError(f"pool must be max or avg, got {pool!r}")
     block = block or default
-    with private_torch_rng(seed):
-        net = SpikingNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif)
+    net: SpikingNetwork
+    if own:
+        net = own_network(name, num_classes, in_channels, image_size, width, pool, lif, seed, T)
+        lif["T"] = net.T
+    else:
+        with private_torch_rng(seed):
+            net = TableNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif)
     net.built_with = {"name": name, "block": block, "pool": pool, "width": width, **sizes, "lif": lif}
     if n_genes is not None:
         genome = attach_genome(net, net.conv_chain(), n_genes)
@@ -268,7 +270,10 @@ def count_parameters(net: nn.Module) -> int:
 def count_plain_parameters(
     name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, block: str | None = None
 ) -> int:
-    """Parameters of a network of ``NETWORKS`` with ordinary weights; it is built, but its weights take no memory."""
+    """Parameters of ``build_network``'s network with ordinary weights; one of ``NETWORKS`` takes no memory for them."""
+    if is_own(name):
+        with private_torch_rng(0):
+            return count_parameters(own_module(name, num_classes, in_channels, image_size, width, "max", LIF_DEFAULTS))
     with torch.device("meta"):
         return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width, block=block))
 

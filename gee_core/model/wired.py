@@ -53,7 +53,7 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
     """The configured network for images of the shape ``meta``, its wiring drawn from the genotype with ``seed``.
 
     ``genotype=None`` draws from the analytic wiring with the shape of `network.init`. A plain network has He's weights, shaped
-    by `network.init` too.
+    by `network.init` too. All weights of an own network that are not encoded are those of its own code.
 
     Raises:
         ValueError: the genotype does not have one σ per encoding.
@@ -77,7 +77,13 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:
-    """The network without numbers: its tensors lie on the meta device, take no memory, and wait for those of a file."""
+    """The network without numbers: its tensors lie on the meta device, take no memory, and wait for those of a file.
+
+    An own network lies on the CPU, with the weights of its own code.
+
+    Raises:
+        ValueError: it is an own network that is not registered, or cannot be built.
+    """
     with torch.device("meta"):
         net = _built(architecture.network, architecture, 0)
         if architecture.network.n_genes is not None:
@@ -97,9 +103,9 @@ def architecture_of(net: nn.Module) -> Architecture:
     genome = genome_of(net)
     sizes = dict(built_with)
     lif = dict(sizes.pop("lif"))
-    own = {key: sizes.pop(key) for key in ("name", "block", "pool", "width")} | {"surrogate": lif.pop("surrogate_name")}
+    structure = {key: sizes.pop(key) for key in ("name", "block", "pool", "width")} | {"surrogate": lif.pop("surrogate_name")}
     n_genes = None if genome is None else genome.n_genes
-    return Architecture(network=NetworkStructure(**own, **lif, n_genes=n_genes), **sizes)
+    return Architecture(network=NetworkStructure(**structure, **lif, n_genes=n_genes), **sizes)
 
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:

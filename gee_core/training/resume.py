@@ -7,12 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gee_core.settings import SAVE_SECONDS
 from gee_core.training.loop import MidEpochState
 from gee_core.training.named_tensors import restore_training, training_tensors
 from gee_core.training.saved_states import keep_state, newest_state
-
-SAVE_SECONDS = 240.0
-"""Least number of seconds between two states within an epoch. A kill loses at most this much work, and one step."""
 
 
 class Resumable:

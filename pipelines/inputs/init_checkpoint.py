@@ -1,27 +1,31 @@
-"""Encodes a checkpoint of plain weights with genes, for `train.init_from` and `gee encode`."""
+"""Encodes a checkpoint of plain weights with genes, for `train.init_from` and `gee encode`.
+
+What loads torch is imported inside functions, because check needs the names of the files alone.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from gee_core.checkpoint import save
 from gee_core.config import Params
-from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
-from gee_core.genome.compress import compress
-from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork, count_parameters
 from pipelines.inputs.remedies import TRACKED
-from pipelines.inputs.trained_network import load_checkpoint, load_configured
 from pipelines.project.params import check_in_inputs
 
+if TYPE_CHECKING:
+    from gee_core.data.prepared import Meta
+    from gee_core.model.network import SpikingNetwork
 
-def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
+
+def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict[str, float]]":
     """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error.
 
     Raises:
         InputError: the checkpoint is missing, damaged, or not that of the configured network with plain weights.
     """
+    from pipelines.inputs.trained_network import load_configured
+
     path = Path(params.train.init_from)
     plain = params.network.model_copy(update={"n_genes": None})
     try:
@@ -58,6 +62,11 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     Raises:
         InputError: ``path`` is no checkpoint of a plain network, or ``out`` is the same file.
     """
+    from gee_core.checkpoint import save
+    from gee_core.genome.encoding import genome_of
+    from gee_core.model.network import count_parameters
+    from pipelines.inputs.trained_network import load_checkpoint
+
     if out.resolve() == path.resolve():
         raise InputError(f"{out}: is the checkpoint itself, which would be overwritten", "name another file with --out")
     net = load_checkpoint(path)
@@ -68,8 +77,10 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     return errors, count_parameters(net), count_parameters(encoded)
 
 
-def _compress(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
+def _compress(net: "SpikingNetwork", n_genes: int) -> "tuple[SpikingNetwork, dict[str, float]]":
     """The encoded copy of ``net``, and the relative error of each encoded layer by its name."""
+    from gee_core.genome.compress import compress
+
     encoded, errors = compress(net, n_genes, convs=net.conv_chain())
     names = {module: name for name, module in net.named_modules()}
     return encoded, dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))

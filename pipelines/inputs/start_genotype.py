@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import Params
+from gee_core.config.own import encoded_channels
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.model.zoo import encoded_channels
 from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.remedies import TRACKED, remedy

@@ -49,6 +49,20 @@ def read(path: Path, repair: bool = False) -> list[dict]:
     return whole
 
 
+def read_on(path: Path, position: int) -> tuple[list[dict], int]:
+    """The intact objects of the whole lines of ``path`` from byte ``position`` on, and the position behind these lines.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(position)
+        data = file.read()
+    lines = data[: data.rfind(b"\n") + 1]
+    found = [values for line in lines.decode(errors="replace").split("\n") for values in _objects(line)]
+    return found, position + len(lines)
+
+
 def _line(values: dict) -> bytes:
     return json.dumps(seal(values)).encode() + b"\n"
 

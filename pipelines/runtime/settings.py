@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from gee_core.settings import PREFIX, CoreSettings, choice, whole_number
-from gee_core.training.resume import SAVE_SECONDS
+from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_number
 
 
 class Settings(CoreSettings):

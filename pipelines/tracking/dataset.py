@@ -1,11 +1,13 @@
 """Describes the prepared images as MLflow describes data sets."""
 
 import json
+from typing import TYPE_CHECKING
 
-from gee_core.data.prepared import Meta
+if TYPE_CHECKING:  # loads torch
+    from gee_core.data.prepared import Meta
 
 
-def describe_dataset(meta: Meta) -> dict[str, str]:
+def describe_dataset(meta: "Meta") -> dict[str, str]:
     """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
     image, label = (-1, meta.in_channels, meta.image_size, meta.image_size), (-1,)
     schema = {"features": _tensor("uint8", image), "targets": _tensor("int64", label)}

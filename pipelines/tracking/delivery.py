@@ -1,13 +1,13 @@
-"""The background thread that writes a tracker's entries to MLflow, and retries while MLflow does not answer."""
+"""The background thread that writes trackers' entries to MLflow, and retries while MLflow does not answer."""
 
 import logging
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_writer import MlflowWriter
-from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.redact import redact
 
 log = logging.getLogger("pipelines.tracking")
@@ -34,6 +34,11 @@ UPLOADS = {"artifact", "model"}
 """Kinds of entries that may take long on any server."""
 
 
+def limit(status: str) -> float:
+    """Seconds that `wait` gives a server that answers at the end of a run with this ``status``."""
+    return PATIENCE if status == "KILLED" else LIMIT
+
+
 def reason(error: Exception) -> str:
     """``error`` on one line, without secrets."""
     text = redact(" ".join(str(error).split()))
@@ -41,13 +46,16 @@ def reason(error: Exception) -> str:
 
 
 class Delivery:
-    """Writes entries in order; each is retried until MLflow accepts or refuses it."""
+    """Writes entries to the store ``uri``, in order; each is retried until MLflow accepts or refuses it.
 
-    def __init__(self, writer: MlflowWriter, outbox: Outbox):
+    An outbox whose last entry is written is deleted, unless MLflow refused one.
+    """
+
+    def __init__(self, uri: str):
         self.trouble: str | None = None
         """The last error while MLflow does not answer, else None."""
-        self._writer, self._outbox = writer, outbox
-        self._queue: deque[dict] = deque()
+        self._is_local = mlflow_client.is_local(uri)
+        self._queue: deque[tuple[MlflowWriter, dict]] = deque()
         self._changed = threading.Condition()
         self._stopped = self._hurry = self._loaded = self._slow = False
         self._was_away, self._pause_seconds = False, FIRST_PAUSE
@@ -55,10 +63,10 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
-    def put(self, entry: dict) -> None:
-        """Queue ``entry``; never blocks."""
+    def put(self, writer: MlflowWriter, entry: dict) -> None:
+        """Queue ``entry`` of the outbox of ``writer``; never blocks."""
         with self._changed:
-            self._queue.append(entry)
+            self._queue.append((writer, entry))
             self._changed.notify_all()
 
     def wait(self, limit: float = LIMIT) -> bool:
@@ -75,14 +83,22 @@ class Delivery:
         now = time.monotonic()
         if self.trouble:
             return now - start > min(limit, RETRY)
-        local = mlflow_client.is_local(self._writer.uri)
-        if self._was_away or (self._slow and not local):
+        if self._was_away or (self._slow and not self._is_local):
             limit = min(limit, max(RETRY, SHARE * (start - self._began)))
         if now - start > limit:
             return True
-        if local or not self._loaded or self._queue[0]["kind"] in UPLOADS:
+        if self._is_local or not self._loaded or self._queue[0][1]["kind"] in UPLOADS:
             return False
         return now - max(start, self._answered) > PATIENCE
+
+    def finish(self, limit: float, where: Path) -> None:
+        """`wait`, then `stop`; a warning names the entries that are left, ``where`` they lie and why."""
+        self.wait(limit)
+        if left := self.stop():
+            log.warning(
+                "MLflow: %d entries are not written yet (%s); they wait in %s: `gee track replay` writes them",
+                *(left, self.trouble or "it is slow", where),
+            )
 
     def stop(self) -> int:
         """Stop writing; returns the number of unwritten entries. One that is being written may still arrive."""
@@ -92,25 +108,29 @@ class Delivery:
             return len(self._queue)
 
     def _run(self) -> None:
-        while entry := self._next():
+        while found := self._next():
+            writer, entry = found
+            outbox = writer.outbox
             try:
                 if not self._loaded:
                     mlflow_client.load()
                     self._answered, self._loaded = time.monotonic(), True
                 start = time.monotonic()
-                self._writer.write(entry)
+                writer.write(entry)
             except Exception as error:
-                if not self._writer.refuses(error):
-                    self._pause(error)
+                if not writer.refuses(error):
+                    self._pause(error, outbox.folder)
                     continue
-                self._outbox.note_refused(entry, reason(error))
-                if len(self._outbox.refused) == 1:
+                outbox.note_refused(entry, reason(error))
+                if len(outbox.refused) == 1:
                     log.warning("MLflow refuses an entry: %s; the run continues", reason(error))
             else:
-                self._outbox.note_written(entry)
+                outbox.note_written(entry)
+            if entry["kind"] == "close" and not outbox.refused:
+                outbox.remove()
             self._advance(entry, time.monotonic() - start)
 
-    def _next(self) -> dict | None:
+    def _next(self) -> tuple[MlflowWriter, dict] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopped)
             return None if self._stopped else self._queue[0]
@@ -126,10 +146,10 @@ class Delivery:
             self._queue.popleft()
             self._changed.notify_all()
 
-    def _pause(self, error: Exception) -> None:
+    def _pause(self, error: Exception, folder: Path) -> None:
         with self._changed:
             if not self.trouble:
-                log.info("MLflow does not answer: %s; entries wait in %s", reason(error), self._outbox.folder)
+                log.info("MLflow does not answer: %s; entries wait in %s", reason(error), folder)
             self.trouble, self._was_away = reason(error), True
             self._changed.wait_for(lambda: self._stopped or self._hurry, self._pause_seconds)
             self._pause_seconds = FIRST_PAUSE if self._hurry else min(2 * self._pause_seconds, LONGEST_PAUSE)

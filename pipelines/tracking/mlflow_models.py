@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gee_core.data import pixels
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.redact import bare, redact
@@ -26,6 +25,8 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
+
+    from gee_core.data import pixels
 
     answer = {"class": DataType.string, "probability": DataType.double, "probabilities": Map(DataType.double)}
     image = base64.b64encode(files["example.png"].read_bytes()).decode()

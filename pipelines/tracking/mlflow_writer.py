@@ -31,7 +31,7 @@ class MlflowWriter:
 
     def __init__(self, outbox: Outbox, opening: dict, uri: str, fresh: bool = True):
         self.uri, self.run_id = uri, outbox.ids.get("run")
-        self._outbox, self._opening = outbox, opening
+        self.outbox, self._opening = outbox, opening
         self._client = self._experiment_id = None
         self._found: dict[str, str] | None = {} if fresh else None
         self._doubtful = not fresh
@@ -53,7 +53,7 @@ class MlflowWriter:
 
     def address(self) -> str | None:
         """Address of the pipeline's run in MLflow's pages; None while the run is not known."""
-        run_id = self._outbox.ids.get("pipeline")
+        run_id = self.outbox.ids.get("pipeline")
         return mlflow_client.page(self.uri, self._experiment_id, run_id) if run_id and self._experiment_id else None
 
     def refuses(self, error: Exception) -> bool:
@@ -67,7 +67,7 @@ class MlflowWriter:
             stage, tags = opening["stage"], opening["tags"] | self._name()
             run_id = self._run("stage", "stage", f"{stage} · {opening['name']}", opening, run_id, tags | {STAGE: stage})
             self._log(run_id, params=opening["keys"])
-        self._outbox.note_id("run", run_id)
+        self.outbox.note_id("run", run_id)
         self.run_id = run_id
 
     def _open_shared(self, level: str) -> str:
@@ -93,7 +93,7 @@ class MlflowWriter:
         if missing := {key: value for key, value in params.items() if key not in known}:
             self._log(run_id, params=missing)
         self._upload(run_id, opening)
-        self._outbox.note_id(level, run_id)
+        self.outbox.note_id(level, run_id)
         return run_id
 
     def _name(self) -> dict[str, str]:
@@ -102,9 +102,9 @@ class MlflowWriter:
 
     def _run(self, key: str, level: str, name: str, entry: dict, parent: str | None, tags: dict | None = None) -> str:
         """Id of the run for ``key`` of this outbox; it is made if there is none."""
-        if key in self._outbox.ids:
-            return self._outbox.ids[key]
-        tag = f"{self._outbox.name}/{key}"
+        if key in self.outbox.ids:
+            return self.outbox.ids[key]
+        tag = f"{self.outbox.name}/{key}"
         if self._found is None:
             self._found = {run.data.tags[ENTRY]: run.info.run_id for run in self._runs_of_this_outbox()}
         if tag not in self._found:
@@ -118,11 +118,11 @@ class MlflowWriter:
             run_id = created.info.run_id
         else:
             run_id = self._found[tag]
-        self._outbox.note_id(key, run_id)
+        self.outbox.note_id(key, run_id)
         return run_id
 
     def _runs_of_this_outbox(self) -> list:
-        return self._search(f"tags.`{ENTRY}` LIKE '{self._outbox.name}/%'")
+        return self._search(f"tags.`{ENTRY}` LIKE '{self.outbox.name}/%'")
 
     def _search(self, query: str) -> list:
         runs, token = [], None
@@ -149,7 +149,7 @@ class MlflowWriter:
 
     def _target(self, entry: dict) -> str:
         """Id of the run that an entry is for: that of the whole pipeline, or the tracker's own."""
-        return self._outbox.ids.get("pipeline", self.run_id) if entry.get("pipeline") else self.run_id
+        return self.outbox.ids.get("pipeline", self.run_id) if entry.get("pipeline") else self.run_id
 
     def _write_candidate(self, entry: dict) -> None:
         run_id = self._run(str(entry["n"]), "candidate", entry["name"], entry, self.run_id, entry["tags"] | self._name())
@@ -166,7 +166,7 @@ class MlflowWriter:
 
     def _write_winner(self, entry: dict) -> None:
         for n in entry["of"]:
-            if run_id := self._outbox.ids.get(str(n)):  # else MLflow refused the candidate
+            if run_id := self.outbox.ids.get(str(n)):  # else MLflow refused the candidate
                 self._log(run_id, metrics={"winner": 1.0}, tags={WINNER: "true"}, timestamp=entry["time"])
 
     def _write_cell(self, entry: dict) -> None:
@@ -185,13 +185,13 @@ class MlflowWriter:
 
     def _write_model(self, entry: dict) -> None:
         pipeline = self._target({"pipeline": True})
-        write_model(self._client, self._experiment_id, self.run_id, pipeline, entry, self._outbox)
+        write_model(self._client, self._experiment_id, self.run_id, pipeline, entry, self.outbox)
 
     def _write_close(self, entry: dict) -> None:
         if self._doubtful:
             self._delete_doubles()
         self._client.set_terminated(self.run_id, entry["status"], entry["time"])
-        if pipeline_id := self._outbox.ids.get("pipeline") if self._opening["level"] == "stage" else None:
+        if pipeline_id := self.outbox.ids.get("pipeline") if self._opening["level"] == "stage" else None:
             self._upload(pipeline_id, entry)
             if not self._opening["in_flow"]:
                 stage, status = self._opening["stage"], entry["status"]
@@ -200,19 +200,19 @@ class MlflowWriter:
     def _delete_doubles(self) -> None:
         """Delete runs that exist twice because the server's answer came too late."""
         for run in self._runs_of_this_outbox():
-            key = run.data.tags[ENTRY].removeprefix(f"{self._outbox.name}/")
-            if self._outbox.ids.get(key) not in (None, run.info.run_id):
+            key = run.data.tags[ENTRY].removeprefix(f"{self.outbox.name}/")
+            if self.outbox.ids.get(key) not in (None, run.info.run_id):
                 self._client.delete_run(run.info.run_id)
 
     def _upload(self, run_id: str, entry: dict, folder: str = "") -> None:
         for file in entry.get("files", []):
-            path = self._outbox.folder / file
-            if path.exists() or not path.is_relative_to(self._outbox.folder):  # copies are deleted once they are uploaded
+            path = self.outbox.folder / file
+            if path.exists() or not path.is_relative_to(self.outbox.folder):  # copies are deleted once they are uploaded
                 self._client.log_artifact(run_id, str(path), folder or None)
 
     def _alone(self):
         """Hold the lock under which processes search and make the runs that they share."""
-        return one_at_a_time(self._outbox.folder.parent, "store")
+        return one_at_a_time(self.outbox.folder.parent, "store")
 
     def _log(self, run_id, params=None, metrics=None, tags=None, step=0, timestamp=0) -> None:
         mlflow_client.log_batch(self._client, run_id, params or {}, metrics or {}, tags or {}, step, timestamp)

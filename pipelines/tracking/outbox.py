@@ -75,6 +75,18 @@ class Outbox:
         """All entries, in order."""
         return journal.read(self.folder / "entries.jsonl")
 
+    def close_killed(self) -> dict:
+        """Append the closing entry that a killed tracker could not write, with the time of its last one; returns it.
+
+        Raises:
+            InputError: it cannot be written to disk.
+        """
+        entries = self.entries()
+        n = max(entry["n"] for entry in entries) + 1
+        end = {"n": n, "kind": "close", "time": entries[-1]["time"], "status": "KILLED", "files": []}
+        self.append(end)
+        return end
+
     def keep(self, path: Path) -> str:
         """Copy or link ``path``, so that later changes of it do not matter; returns the copy's path in the folder.
 

@@ -69,7 +69,7 @@ def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = 
         ready = [waiting for waiting in found if waiting.hindrance is None]
         for i, waiting in enumerate(ready):
             if not waiting.is_closed:
-                _close(waiting)
+                waiting.entries.append(waiting.outbox.close_killed())
             _write(waiting, on_entry)
             if waiting.is_away:
                 for later in ready[i + 1 :]:
@@ -93,14 +93,9 @@ def _look(outbox: Outbox, everywhere: bool) -> Waiting:
             waiting.hindrance = "its process is running"
         elif not everywhere:
             waiting.hindrance = f"its process is on {host}: replay it there, or --everywhere if nothing runs there"
+    elif (deliverer := opening.get("deliverer")) and not is_gone(deliverer) and not everywhere:
+        waiting.hindrance = "`gee run` is writing it"
     return waiting
-
-
-def _close(waiting: Waiting) -> None:
-    outbox = waiting.outbox
-    end = outbox.entry("close", status="KILLED", files=[]) | {"time": outbox.entries()[-1]["time"]}
-    outbox.append(end)
-    waiting.entries.append(end)
 
 
 def _write(waiting: Waiting, on_entry: Callable[[], None]) -> None:

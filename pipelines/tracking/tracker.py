@@ -9,19 +9,19 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
 from gee_core.config import Params
-from gee_core.data.prepared import Meta
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project
-from pipelines.runtime.process_tree import process_key
+from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
 from pipelines.tracking.dataset import describe_dataset
-from pipelines.tracking.delivery import LIMIT, PATIENCE, Delivery
+from pipelines.tracking.deliverer import living_deliverer
+from pipelines.tracking.delivery import Delivery, limit
 from pipelines.tracking.exported_model import FILES, ExportedModel
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
@@ -29,6 +29,9 @@ from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.redact import bare, redact
 from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.tracking.values import finite_metrics, flattened, texts
+
+if TYPE_CHECKING:  # loads torch
+    from gee_core.data.prepared import Meta
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -68,7 +71,7 @@ class Tracker(Protocol):
     def winner(self, names: Iterable[str]) -> None:
         """Mark candidates that were logged before, under these names, as those that won."""
 
-    def dataset(self, meta: Meta, context: str) -> None:
+    def dataset(self, meta: "Meta", context: str) -> None:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
 
     def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
@@ -78,7 +81,10 @@ class Tracker(Protocol):
         """
 
     def address(self) -> str | None:
-        """The page of the pipeline's run in MLflow; None while the run is not there. It is known after `close` too."""
+        """The page of the pipeline's run in MLflow. It is known after `close` too.
+
+        None while the run is not there, and in the stages of `gee run`, for which another process writes.
+        """
 
     def model(self, model: ExportedModel) -> None:
         """Log an exported model with its metrics; register it if it says so, as champion or challenger of its name."""
@@ -86,7 +92,8 @@ class Tracker(Protocol):
     def close(self, status: str = "FINISHED") -> None:
         """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.
 
-        Waits until MLflow has everything, but not for a server that does not answer; warns of what is left.
+        Waits until MLflow has everything, but not for a server that does not answer; warns of what is left. In the stages of
+        `gee run`, another process writes: they end at once.
         """
 
 
@@ -111,7 +118,7 @@ class MlflowTracker:
     """
 
     def __init__(self, stage: str | None, keys: dict, files: list[Path] | None = None, **opening):
-        self._stage, self._warned, self._watch = stage, False, None
+        self._stage, self._warned, self._watch, self._deliverer = stage, False, None, living_deliverer()
         self._candidates: dict[str, int] = {}
         level = opening.get("level") or ("pipeline" if stage is None else "stage")
         self._outbox = Outbox.new(outbox_root(), stage or level)
@@ -125,15 +132,31 @@ class MlflowTracker:
             "store": bare(tracking_uri()),
             "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
             "process": process_key(psutil.Process()),
+            "deliverer": self._deliverer,
             "execution": pipeline_run.execution_key(),
             "in_flow": pipeline_run.EXECUTION in os.environ,
             "tags": pipeline_run.origin_tags(project),
             "files": self._kept(pipeline_run.versions(project) if files is None else files),
         }
-        first = self._entry("open", **(values | opening))
-        self._writer = MlflowWriter(self._outbox, first, tracking_uri())
-        self._delivery = Delivery(self._writer, self._outbox)
-        self._delivery.put(first)
+        self._writer: MlflowWriter | None = None
+        self._delivery: Delivery | None = None
+        first = self._outbox.entry("open", **(values | opening))
+        if not self._store(first) or self._deliverer is None:
+            self._deliver(first, [first])
+
+    def _deliver(self, opening: dict, entries: list[dict], fresh: bool = True) -> None:
+        """Write ``entries``, and those that are added later, in this process."""
+        self._writer = MlflowWriter(self._outbox, opening, tracking_uri(), fresh)
+        self._delivery = Delivery(self._writer.uri)
+        for entry in entries:
+            self._delivery.put(self._writer, entry)
+
+    def _take_over(self) -> None:
+        """Write in this process what a deliverer that died has left."""
+        self._outbox = Outbox(self._outbox.folder)
+        if entries := self._outbox.entries():
+            left = [entry for entry in entries if entry["n"] not in self._outbox.written]
+            self._deliver(entries[0], left, fresh=False)
 
     def params(self, values: dict) -> None:
         self._log(params=texts(values))
@@ -177,7 +200,7 @@ class MlflowTracker:
     def winner(self, names: Iterable[str]) -> None:
         self._add("winner", of=[self._candidates[name] for name in names])
 
-    def dataset(self, meta: Meta, context: str) -> None:
+    def dataset(self, meta: "Meta", context: str) -> None:
         self._add("dataset", dataset=describe_dataset(meta), context=context)
 
     def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
@@ -189,7 +212,7 @@ class MlflowTracker:
                 self._add("artifact", files=kept, folder=folder, pipeline=True)
 
     def address(self) -> str | None:
-        return self._writer.address()
+        return self._writer.address() if self._writer else None
 
     def watch(self) -> None:
         """Log the machine's load until the tracker is closed."""
@@ -208,29 +231,26 @@ class MlflowTracker:
             self._watch.stop()
         versions = pipeline_run.versions(find_project()) if self._stage else []
         self._add("close", status=status, files=self._kept(versions))
-        self._delivery.wait(PATIENCE if status == "KILLED" else LIMIT)
-        left = self._delivery.stop()
-        if left:
-            why = self._delivery.trouble or "it is slow"
-            log.warning(
-                "MLflow: %d entries are not written yet (%s); they wait in %s: `gee track replay` writes them",
-                *(left, why, self._outbox.folder),
-            )
-        elif not self._outbox.refused:
-            self._outbox.remove()
+        if self._deliverer and is_gone(self._deliverer):
+            self._take_over()
+        if self._delivery:
+            self._delivery.finish(limit(status), self._outbox.folder)
 
     def _add(self, kind: str, **values) -> dict:
-        entry = self._entry(kind, **values)
-        self._delivery.put(entry)
+        entry = self._outbox.entry(kind, **values)
+        self._store(entry)
+        if self._delivery:
+            self._delivery.put(self._writer, entry)
         return entry
 
-    def _entry(self, kind: str, **values) -> dict:
-        entry = self._outbox.entry(kind, **values)
+    def _store(self, entry: dict) -> bool:
+        """Write ``entry`` to disk; returns whether it could be written."""
         try:
             self._outbox.append(entry)
         except (InputError, OSError) as error:
             self._warn(f"{error}; what MLflow does not receive during this run is lost")
-        return entry
+            return False
+        return True
 
     def _kept(self, paths: list[Path]) -> list[str]:
         """Paths of copies in the outbox; without space for copies, of the files themselves."""

@@ -12,9 +12,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from gee_core.config import Shape
+from gee_core.config.own import encoded_channels
 from gee_core.errors import InputError, in_short
 from gee_core.genome.genotype import analytic_genotype
-from gee_core.model.zoo import encoded_channels
 from gee_core.storage.json_object import read_json_model
 from pipelines.project.git import git
 from pipelines.project.params import read_sections

@@ -62,7 +62,7 @@ def test_a_part_and_a_size_are_kept_of_arrays():
 
 
 def test_digits_without_scikit_learn_are_an_input_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(InputError, match="needs scikit-learn: install it with"):
         load_source(config(dataset="digits"))
 

@@ -74,9 +74,10 @@ def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_gene
     "lif",
     [
         {"v_reset": None, "tau": 1.5},
-        pytest.param({"decay_input": False, "v_threshold": 0.8, "surrogate_name": "atan"}, marks=SLOW),
+        {"decay_input": False, "tau": 1.7, "v_threshold": 0.4},
+        pytest.param({"v_reset": None, "decay_input": False, "v_threshold": 0.8, "surrogate_name": "atan"}, marks=SLOW),
     ],
-    ids=["soft reset", "no decay of the input"],
+    ids=["soft reset", "no decay of the input", "neither and another surrogate"],
 )
 def test_every_kind_of_neuron_is_exported(lif):
     check_outputs("vgg16", **lif)

@@ -12,7 +12,7 @@ from gee_core.genome import wiring
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.genome.genotype import TRUNCATED_VARIANCE, Genotype
 from gee_core.genome.wiring import truncated_normal_
-from gee_core.model.network import SpikingNetwork, build_network, count_parameters
+from gee_core.model.network import TableNetwork, build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
 
@@ -114,7 +114,7 @@ def test_the_empty_network_has_the_shapes_of_the_built_one_and_no_numbers(networ
 
 
 def test_a_network_of_another_make_has_no_architecture():
-    own = SpikingNetwork(gee_core.NETWORKS["vgg16"], 10, 3, 32, 1 / 16, None, "max", {"T": 2})
+    own = TableNetwork(gee_core.NETWORKS["vgg16"], 10, 3, 32, 1 / 16, None, "max", {"T": 2})
     for net in (torch.nn.Linear(2, 2), own):
         with pytest.raises(ValueError, match="was not made by build_network"):
             architecture_of(net)

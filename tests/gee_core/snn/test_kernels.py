@@ -37,6 +37,21 @@ def test_compiled_loops_give_the_bits_of_the_eager_ones(everything_compiles, con
     assert kernels._compiles == [True]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("constants", CONSTANTS)
+@pytest.mark.parametrize("T", [1, 4])
+def test_the_eager_forms_give_the_bits_of_the_loops_that_compile(constants, dtype, T):
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(T, 1000, generator=generator) * 2).to(dtype)
+    grad_s = torch.randn(T, 1000, generator=generator).to(dtype)
+    for loop, args in ((kernels.spikes_TN, (x, *constants)), (kernels.current_gradient_TN, (x, grad_s, *constants, 2.0))):
+        kept = [a.clone() for a in args if isinstance(a, torch.Tensor)]
+        found = kernels.EAGER[loop](*args)
+        assert found.dtype == dtype
+        assert torch.equal(found, loop(*args))
+        assert all(map(torch.equal, kept, (a for a in args if isinstance(a, torch.Tensor))))
+
+
 def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_compiles, monkeypatch, caplog):
     def no_compiler(loop):
         raise RuntimeError("no C++ compiler found\nand more")

@@ -1,0 +1,57 @@
+"""The user's own networks by name, and what holds for the names of all networks. No torch here.
+
+``gee_core.register_network`` makes one known. Nothing in the core imports a user's module by its name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gee_core.model.zoo import default_block as block_of_the_table
+from gee_core.model.zoo import encoded_channels as channels_of_the_table
+
+
+@dataclass(frozen=True)
+class Own:
+    """A registered network."""
+
+    build: Callable[..., Any]
+    """The user's class or function, which returns a module."""
+    channels: Callable[[float], list[int]]
+    """[C_0 … C_L] at a width; raises ValueError where the network cannot be built."""
+
+
+OWN: dict[str, Own] = {}
+"""What ``register_network`` made known in this process."""
+
+
+def is_own(name: str) -> bool:
+    """Whether a network's name has the form of an own network's, ``package.module:NAME``."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
+
+
+def registered(name: str) -> Own:
+    """The own network ``name``.
+
+    Raises:
+        ValueError: nobody has registered it.
+    """
+    if name not in OWN:
+        raise ValueError(f"{name} is not registered: gee_core.register_network makes a class or function known by this name")
+    return OWN[name]
+
+
+def default_block(name: str) -> str | None:
+    """The form of the residual blocks of any network: None where it is not of ``NETWORKS``, or has none there."""
+    return None if is_own(name) else block_of_the_table(name)
+
+
+def encoded_channels(name: str, width: float = 1.0) -> list[int]:
+    """[C_0 … C_L] of any network: outputs of the stem and of every convolution whose neurons have encodings.
+
+    Raises:
+        KeyError: the name is no key of ``NETWORKS``.
+        ValueError: it is an own network that is not registered, or cannot be built.
+    """
+    return registered(name).channels(width) if is_own(name) else channels_of_the_table(name, width)

@@ -1,0 +1,36 @@
+"""What the pipeline asks of a network, one of the table or the user's own.
+
+Shapes: T steps, B batch, C channels, H W space, K classes.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class SpikingNetwork(nn.Module):
+    """A network for images (B, C, H, W) → o (T, B, K), without a state between two calls.
+
+    ``genome_of`` gives its genes where it is genetically encoded.
+
+    Attributes:
+        T: time steps.
+        built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
+    """
+
+    def __init__(self, T: int):
+        super().__init__()
+        self.T = T
+        self.built_with: dict[str, Any] = {}
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
+        raise NotImplementedError
+
+    def conv_chain(self) -> list[nn.Conv2d]:
+        """The stem's convolution and every one that can be encoded, in order of execution."""
+        raise NotImplementedError
+
+    def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
+        """The last batch norm and the last convolution of every residual branch, in order of execution."""
+        return []

@@ -1,0 +1,183 @@
+"""The user's own networks: a class or function that returns a module of SpikingJelly neurons, known under a name.
+
+The class is called with ``num_classes``, ``in_channels`` and ``image_size``, by name, and with those settings of the section
+`network` that its signature names: ``width``, ``T``, ``tau``, ``decay_input``, ``v_threshold``, ``v_reset``,
+``detach_reset``, ``surrogate``, ``surrogate_alpha``, ``pool``. All others are the module's own business.
+
+Shapes: T steps, B batch, C channels, H W space, K classes. A trial on two images finds out which form the module has:
+
+    images  takes (B, C, H, W), the same image at every step, and returns (T, B, K)
+    steps   takes (T, B, C, H, W) and returns (T, B, K), as SpikingJelly's networks in step_mode 'm'
+    single  takes (B, C, H, W) and returns (B, K), all neurons in step_mode 's': it runs T times
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.neuron import BaseNode
+from torch import Tensor, nn
+
+from gee_core.config.own import OWN, Own, registered
+from gee_core.config.own import is_own as is_own
+from gee_core.errors import in_short
+from gee_core.genome.encoding import copied, encoded_copy
+from gee_core.model.base import SpikingNetwork
+from gee_core.seeding import private_torch_rng
+from gee_core.snn.lif import LIF
+
+Form = Literal["images", "steps", "single"]
+
+LIF_DEFAULTS = {key: parameter.default for key, parameter in inspect.signature(LIF).parameters.items()}
+
+
+def register_network(
+    name: str, build: Callable[..., nn.Module], *, num_classes: int = 10, in_channels: int = 3, image_size: int = 32
+) -> None:
+    """Make a class or function known as the network ``name``, to ``build_network``, ``load`` and the pipeline.
+
+    A second call with the same name replaces the first. Nothing is built yet.
+
+    Args:
+        name: ``package.module:NAME``, as in `network.name`, for instance ``networks.my_vgg:MyVGG``.
+        build: returns the module; what it is called with and the forms of the module are in ``gee_core.model.own``.
+        num_classes: K, where only the number of channels of the network is asked for.
+        in_channels: C, likewise.
+        image_size: H and W in pixels, likewise.
+
+    Raises:
+        ValueError: the name has another form, or ``build`` cannot be called.
+    """
+    if not is_own(name):
+        raise ValueError(f"{name!r}: an own network is called package.module:NAME, for instance networks.my_vgg:MyVGG")
+    if not callable(build):
+        raise ValueError(f"{name}: a {type(build).__name__} is no class or function that builds a network")
+
+    @functools.cache
+    def channels(width: float) -> list[int]:
+        net = own_network(name, num_classes, in_channels, image_size, width, "max", LIF_DEFAULTS)
+        return [conv.out_channels for conv in net.conv_chain()]
+
+    OWN[name] = Own(build, channels)
+
+
+class OwnNetwork(SpikingNetwork):
+    """The user's module ``net`` as a ``SpikingNetwork``: its neurons are reset before and after every call."""
+
+    def __init__(self, net: nn.Module, form: Form, T: int, example: Tensor):
+        super().__init__(T)
+        self.net = net
+        self.form = form
+        _, _, chain = encoded_copy(self, 1, example, None)
+        names = {module: name for name, module in self.named_modules()}
+        self._chain = [names[conv] for conv in chain]
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
+        functional.reset_net(self.net)
+        if self.form == "images":
+            o_TBK = self.net(x_BCHW)
+        elif self.form == "steps":
+            o_TBK = self.net(x_BCHW.repeat(self.T, 1, 1, 1, 1))
+        else:
+            o_TBK = torch.stack([self.net(x_BCHW) for _ in range(self.T)])
+        functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
+        return o_TBK
+
+    def conv_chain(self) -> list[nn.Conv2d]:
+        """The convolutions that ``encoding.conv_chain`` finds, in order of execution."""
+        return [module for name in self._chain if isinstance(module := self.get_submodule(name), nn.Conv2d)]
+
+
+def own_network(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    width: float,
+    pool: str,
+    lif: dict,
+    seed: int = 0,
+    T: int | None = None,
+) -> OwnNetwork:
+    """The own network ``name`` with the initial weights of its own code, on the CPU.
+
+    Args:
+        name: as it was registered.
+        num_classes: K.
+        in_channels: C.
+        image_size: H and W in pixels.
+        width: for a class that takes it, as the next two.
+        pool: `max` or `avg`.
+        lif: arguments of ``LIF``.
+        seed: of the weights, as far as they come from torch's global generator, which is left as it was.
+        T: the steps that the network has to answer with; None for any number.
+
+    Raises:
+        ValueError: it is not registered; its class raises; or what that returns is no network that can be encoded.
+    """
+    with torch.device("cpu"):  # also where networks without numbers are built: neurons may not run on the meta device
+        example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
+        with private_torch_rng(seed):
+            net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
+            form, steps = _form(name, net, example, num_classes, lif["T"])
+            if T is not None and steps != T:
+                raise ValueError(f"network.T = {T}, but {name} answers with {steps} steps: set network.T = {steps}")
+            try:
+                return OwnNetwork(net, form, steps, example)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+def own_module(name: str, num_classes: int, in_channels: int, image_size: int, width: float, pool: str, lif: dict) -> nn.Module:
+    """What the class of the own network ``name`` returns; arguments as for ``own_network``.
+
+    Raises:
+        ValueError: it is not registered, raises, or returns no module, or parameters that are not float32.
+    """
+    build = registered(name).build
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    settings = {"width": width, "pool": pool, "surrogate": lif["surrogate_name"], **lif}
+    try:
+        taken = inspect.signature(build).parameters
+        net = build(**sizes, **{key: value for key, value in settings.items() if key in taken and key not in sizes})
+    except Exception as error:
+        called = ", ".join(f"{key}={value}" for key, value in sizes.items())
+        raise ValueError(f"{name}({called}, …) raises {type(error).__name__}: {in_short(error)}") from error
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"{name} returns a {type(net).__name__}, not a torch.nn.Module")
+    for parameter, value in net.named_parameters():
+        if value.dtype != torch.float32:
+            raise ValueError(f"{name}: its parameter {parameter} is {value.dtype}: only float32 is trained")
+    return net
+
+
+@torch.no_grad()
+def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> tuple[Form, int]:
+    """(The form of ``net``, the number of steps it answers with), by a trial of a copy on images ``example``."""
+    try:
+        probe = copied(net).eval()
+    except Exception as error:
+        raise ValueError(f"{name} cannot be copied ({type(error).__name__}: {in_short(error)})") from error
+    modes = {module.step_mode for module in probe.modules() if isinstance(module, BaseNode)}
+    if not modes:
+        raise ValueError(f"{name} has no neurons: build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF")
+    answer = (len(example), num_classes)
+    tried: list[str] = []
+    inputs: list[tuple[Form, Tensor]] = [("images", example), ("steps", example.repeat(T, 1, 1, 1, 1))]
+    for form, x in inputs:
+        functional.reset_net(probe)
+        try:
+            o = probe(x)
+        except Exception as error:
+            tried.append(f"for {form} {tuple(x.shape)} it raises {type(error).__name__}: {in_short(error)}")
+            continue
+        if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:
+            return form, len(o)
+        if isinstance(o, Tensor) and form == "images" and o.shape == answer and modes == {"s"}:
+            return "single", T
+        tried.append(f"for {form} {tuple(x.shape)} it returns {tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__}")
+    raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}")

@@ -1,0 +1,174 @@
+"""The process that writes to MLflow what the stages of one `gee run` track, while they work: mlflow is loaded once.
+
+Stages find it by an environment variable, write their outboxes to disk, and end without waiting. It ends once its standard
+input does, which the kernel closes when `gee run` is gone, however that ended. Where it was killed itself, stages write to
+MLflow as they do under `dvc repro`; `gee track replay` writes what is left.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from gee_core.errors import InputError
+from pipelines.runtime.journal import read_on
+from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.runtime.settings import Settings
+from pipelines.tracking.delivery import Delivery, limit
+from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking.mlflow_writer import MlflowWriter
+from pipelines.tracking.outbox import Outbox, outbox_root
+
+log = logging.getLogger("pipelines.tracking")
+
+DELIVERER = "GEE_DELIVERER"
+"""Environment variable: the `process_key` of the process that writes what the stages track."""
+
+INTERVAL = 0.1
+"""Seconds between two looks at the outboxes."""
+
+GRACE = 15.0
+"""Seconds that stages have to end once `gee run` has ended."""
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
+"""They end the stages first: what these track last is still written."""
+
+
+def living_deliverer() -> str | None:
+    """The `process_key` of the process that writes what this one tracks; None if this one has to do it."""
+    key = os.environ.get(DELIVERER)
+    return key if key and not is_gone(key) else None
+
+
+@contextlib.contextmanager
+def delivering() -> Iterator[None]:
+    """Run a deliverer for the stages that the body starts, and wait at the end until it has written what they tracked."""
+    if Settings.read().tracking == "off":
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process inherits that
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "pipelines.tracking.deliverer"], stdin=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.environ[DELIVERER] = process_key(psutil.Process(process.pid))
+    try:
+        yield
+    finally:
+        del os.environ[DELIVERER]
+        try:
+            process.stdin.close()
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        if process.returncode:
+            log.warning("MLflow: the process that writes to it died: `gee track replay` writes what it left")
+
+
+class Followed:
+    """An outbox whose entries are passed on as they arrive."""
+
+    def __init__(self, folder: Path):
+        self.status: str | None = None
+        """How its tracker was closed, or None."""
+        self.opening: dict | None = None
+        """Its first entry, or None while that is not there."""
+        self._path, self._position = folder / "entries.jsonl", 0
+        self._writer: MlflowWriter | None = None
+
+    @property
+    def time(self) -> int:
+        """When it was opened, in ms."""
+        return self.opening["time"] if self.opening else 0
+
+    def look(self) -> None:
+        """Read its first entry."""
+        with contextlib.suppress(FileNotFoundError):
+            found, _ = read_on(self._path, 0)
+            self.opening = found[0] if found else None
+
+    def is_for(self, key: str) -> bool:
+        """Whether the deliverer with this `process_key` is to write it."""
+        return self.opening is not None and self.opening["kind"] == "open" and self.opening.get("deliverer") == key
+
+    def pass_on(self, delivery: Delivery, uri: str) -> None:
+        """Queue its new entries; where its process is gone without a last one, with that of a killed tracker."""
+        if self.status:
+            return
+        is_killed = is_gone(self.opening["process"])
+        try:
+            self._read(delivery, uri)
+            if is_killed and not self.status:
+                self._writer.outbox.close_killed()
+                self._read(delivery, uri)
+        except FileNotFoundError:  # somebody deleted it
+            self.status = "KILLED"
+        except (InputError, OSError) as error:
+            log.warning("tracking: %s", error)
+            self.status = "KILLED"
+
+    def _read(self, delivery: Delivery, uri: str) -> None:
+        entries, self._position = read_on(self._path, self._position)
+        if entries and self._writer is None:
+            self._writer = MlflowWriter(Outbox(self._path.parent), self.opening, uri)
+        for entry in entries:
+            delivery.put(self._writer, entry)
+            if entry["kind"] == "close":
+                self.status = entry["status"]
+
+
+class Deliverer:
+    """Writes the outboxes below ``root`` that name the `process_key` ``key``, one after the other as they were opened."""
+
+    def __init__(self, root: Path, key: str):
+        self._root, self._key, self._uri = root, key, tracking_uri()
+        self._delivery = Delivery(self._uri)
+        self._followed: list[Followed] = []
+        self._seen: set[Path] = set()
+
+    def run(self, ended: threading.Event, grace: float = GRACE) -> None:
+        """Write until ``ended`` is set and the trackers are closed, at most ``grace`` seconds later; then `Delivery.finish`."""
+        while not ended.wait(INTERVAL):
+            self.pass_on()
+        deadline = time.monotonic() + grace
+        while self.pass_on() and time.monotonic() < deadline:
+            time.sleep(INTERVAL)
+        status = self._followed[-1].status if self._followed else None
+        self._delivery.finish(limit(status or "KILLED"), self._root)
+
+    def pass_on(self) -> bool:
+        """Queue what is new; returns whether a tracker is at work."""
+        new = []
+        for path in self._root.glob("*/entries.jsonl"):
+            if path.parent not in self._seen:
+                outbox = Followed(path.parent)
+                outbox.look()
+                if outbox.opening:
+                    self._seen.add(path.parent)
+                if outbox.is_for(self._key):
+                    new.append(outbox)
+        self._followed += sorted(new, key=lambda outbox: outbox.time)
+        for outbox in self._followed:
+            outbox.pass_on(self._delivery, self._uri)
+        return any(outbox.status is None for outbox in self._followed)
+
+
+def main() -> None:
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), ended.set()), name="stdin", daemon=True).start()
+    Deliverer(outbox_root(), process_key(psutil.Process())).run(ended)
+    sys.stdout.flush()
+    os._exit(0)  # without waiting for an import of mlflow that nothing needs any more
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Small networks as a user would write them, in every form that ``gee_core.model.own`` accepts."""
+
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import nn
+
+from gee_core import LIF
+
+
+def lif(**settings) -> neuron.LIFNode:
+    settings = {"tau": 2.0, "v_threshold": 0.5, "detach_reset": True} | settings
+    return neuron.LIFNode(**settings, surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0))
+
+
+class VGG(nn.Module):
+    """Three convolutions, a pool, a linear head, of SpikingJelly layers in step_mode 's'; ``MultiStep`` is it in 'm'."""
+
+    mode = "s"
+
+    def __init__(self, num_classes, in_channels, image_size, width=1.0):
+        super().__init__()
+        C = round(8 * width)
+        self.features = nn.Sequential(
+            *(layer.Conv2d(in_channels, C, 3, padding=1, bias=False), layer.BatchNorm2d(C), lif()),
+            *(layer.Conv2d(C, 2 * C, 3, padding=1, bias=False), layer.BatchNorm2d(2 * C), lif()),
+            layer.MaxPool2d(2),
+            *(layer.Conv2d(2 * C, 2 * C, 3, padding=1, bias=False), layer.BatchNorm2d(2 * C), lif()),
+        )
+        self.head = layer.Linear(2 * C, num_classes)
+        functional.set_step_mode(self, self.mode)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((-2, -1)))
+
+
+class MultiStep(VGG):
+    """``VGG`` for (T, B, C, H, W)."""
+
+    mode = "m"
+
+
+class Folded(nn.Module):
+    """``VGG`` with its steps folded into the batch and its stem run once, as the table's networks; takes T."""
+
+    def __init__(self, num_classes, in_channels, image_size, T, width=1.0):
+        super().__init__()
+        C = round(8 * width)
+        self.T = T
+        self.features = nn.Sequential(
+            *(nn.Conv2d(in_channels, C, 3, padding=1, bias=False), nn.BatchNorm2d(C), LIF(T)),
+            *(nn.Conv2d(C, 2 * C, 3, padding=1, bias=False), nn.BatchNorm2d(2 * C), LIF(T)),
+            nn.MaxPool2d(2),
+            *(nn.Conv2d(2 * C, 2 * C, 3, padding=1, bias=False), nn.BatchNorm2d(2 * C), LIF(T)),
+        )
+        self.head = nn.Linear(2 * C, num_classes)
+
+    def forward(self, x):
+        currents = self.features[:2](x).repeat(self.T, 1, 1, 1)
+        return self.head(self.features[2:](currents).mean((-2, -1))).unflatten(0, (self.T, -1))
+
+
+class ResNet(nn.Module):
+    """A stem and two basic blocks, the second with a 1x1 shortcut; multi-step neurons, steps repeated inside."""
+
+    def __init__(self, num_classes, in_channels, image_size, T, tau=2.0, surrogate="piecewise_quadratic"):
+        super().__init__()
+        self.T = T
+        self.stem = nn.Sequential(layer.Conv2d(in_channels, 8, 3, padding=1, bias=False), layer.BatchNorm2d(8), lif(tau=tau))
+        self.blocks = nn.ModuleList([Basic(8, 8, 1), Basic(8, 16, 2)])
+        self.head = layer.Linear(16, num_classes)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        x = self.stem(x.repeat(self.T, 1, 1, 1, 1))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((-2, -1)))
+
+
+class Basic(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, in_channels, channels, stride):
+        super().__init__()
+        self.first = nn.Sequential(
+            layer.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False), layer.BatchNorm2d(channels), lif()
+        )
+        self.second = nn.Sequential(layer.Conv2d(channels, channels, 3, padding=1, bias=False), layer.BatchNorm2d(channels))
+        same = stride == 1 and in_channels == channels
+        self.shortcut = nn.Identity() if same else layer.Conv2d(in_channels, channels, 1, stride, bias=False)
+        self.neurons = lif()
+
+    def forward(self, x):
+        return self.neurons(self.second(self.first(x)) + self.shortcut(x))
+
+
+FORMS = {"networks.my:VGG": VGG, "networks.my:MultiStep": MultiStep, "networks.my:Folded": Folded, "networks.my:ResNet": ResNet}
