@@ -8,7 +8,7 @@ from gee_core.config.own import default_block, is_own
 from gee_core.config.searched import BRANCH_GENES
 from gee_core.config.section import Scale, Section
 from gee_core.config.shape import Shape
-from gee_core.model.zoo import NETWORKS
+from gee_core.zoo import NETWORKS
 
 SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
 """Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
@@ -18,7 +18,7 @@ class NetworkStructure(Section):
     """What determines a network but for its weights."""
 
     name: str
-    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`, or your own: `networks.my_vgg:MyVGG` is the class or
+    """Name of the network, a key of `gee_core.zoo.NETWORKS`, or your own: `networks.my_vgg:MyVGG` is the class or
     function `MyVGG` of `networks/my_vgg.py`. It is called with num_classes, in_channels and image_size, and with those of
     width, T, tau, decay_input, v_threshold, v_reset, detach_reset, surrogate, surrogate_alpha and pool that its signature
     names; the others do nothing then. See docs/tutorials/your-network.md."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
-from gee_core.model.network import BasicBlock, PreActivationBlock
+from gee_core.model.layers import BasicBlock, PreActivationBlock
 from gee_core.training.loop import for_inference
 
 PICO_TO_MILLI = 1e-9

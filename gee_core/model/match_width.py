@@ -6,7 +6,8 @@ import math
 from gee_core.config.own import is_own, registered
 from gee_core.errors import InputError
 from gee_core.model.network import count_plain_parameters
-from gee_core.model.zoo import NETWORKS, Block, NetworkSpec
+from gee_core.model.spec import NetworkSpec
+from gee_core.zoo import NETWORKS
 
 MAX_WIDTH = 4.0
 """The widest network that `network.width` allows."""
@@ -58,8 +59,7 @@ def narrowed_width(
 
 def _steps(spec: NetworkSpec) -> list[float]:
     """The widths at which some layer's channel count changes, from 0 to the widest; between two the count is constant."""
-    body = {layer.channels if isinstance(layer, Block) else layer for layer in spec.body if not isinstance(layer, str)}
-    channels = {spec.stem, *body} | ({spec.hidden} if spec.hidden else set())
+    channels = {spec.stem, *spec.convolutions()} | ({spec.hidden} if spec.hidden else set())
     changes = {(k + 0.5) / C for C in channels for k in range(1, math.ceil(MAX_WIDTH * C))}
     return [0.0, *sorted(edge for edge in changes if edge < MAX_WIDTH), MAX_WIDTH]
 

@@ -13,6 +13,7 @@ Shapes: T steps, B batch, C channels, H W space, K classes. A trial on two image
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -59,11 +60,12 @@ def register_network(
         raise ValueError(f"{name}: a {type(build).__name__} is no class or function that builds a network")
 
     @functools.cache
-    def channels(width: float) -> list[int]:
+    def chain(width: float) -> tuple[list[int], int]:
         net = own_network(name, num_classes, in_channels, image_size, width, "max", LIF_DEFAULTS)
-        return [conv.out_channels for conv in net.conv_chain()]
+        convs = net.conv_chain()
+        return [conv.out_channels for conv in convs], math.prod(convs[1].kernel_size)
 
-    OWN[name] = Own(build, channels)
+    OWN[name] = Own(build, chain)
 
 
 @dataclass(frozen=True)
