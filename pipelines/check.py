@@ -4,6 +4,8 @@ Its outputs are a constant, and checksums of what `network.name`, `evolve.start`
 no later stage run again, unless such a file or the network's entry in the table has changed: then the stages that use it.
 """
 
+from pathlib import Path
+
 from gee_core.config import Params
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
@@ -22,6 +24,10 @@ def check_inputs(params: Params) -> None:
         InputError: one is missing or unusable.
     """
     check_raw_folder(params.prepare)
+    if params.prepare.dataset == "folder":
+        from gee_core.data.folders import list_images
+
+        list_images(Path(params.prepare.path))
     check_own_network(params)
     load_start(params)
     init_from_files(params)

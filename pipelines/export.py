@@ -90,11 +90,10 @@ def model_card(params: Params, meta: Meta) -> ModelCard:
 
 def registered_name(params: Params, meta: Meta) -> str:
     """The name under which MLflow registers the model: data set, network (an own one by its class) and number of genes."""
-    dataset = f"folder-{Path(meta.source).name}" if meta.dataset == "folder" else meta.dataset
     genes = "plain" if params.network.n_genes is None else f"g{params.network.n_genes}"
     network = params.network.name
     network = network.rpartition(":")[2].lower() if is_own(network) else network
-    return re.sub(r"[^\w-]+", "-", f"gee-{dataset}-{network}-{genes}", flags=re.ASCII)
+    return re.sub(r"[^\w.-]+", "-", f"gee-{meta.dataset}-{network}-{genes}", flags=re.ASCII)
 
 
 def example(data: Prepared) -> tuple[bytes, str]:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import pandas as pd
@@ -116,7 +117,7 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
     search, rescored = searched_rows(candidates), rescored_table(candidates)
     failed = search.loc[search["status"] != "ok", "status"]
-    many = len(class_names) > figures.WITH_NUMBERS
+    many, by_class = len(class_names) > figures.WITH_NUMBERS, recognised(tables["confusion"], class_names)
     by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     return {
         "rescored": rescored,
@@ -128,7 +129,8 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
         "energy_unit": energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
         "noise": by_r.reset_index().to_dict("records"),
         "confusions": confusions(tables["confusion"], class_names, 10 if many else 5),
-        "recognised": recognised(tables["confusion"], class_names) if many else [],
+        "recognised": by_class if many else [],
+        "balanced_accuracy": fmean(row["share"] for row in by_class) if by_class else None,
     }
 
 

@@ -25,7 +25,7 @@ TEXT = """\
 ## Data
 
 {dataset} ({source}), digest `{digest}`: {n_train:,} training and {n_test:,} test images. \
-Classes: {classes}. `example.png` is a test image of class {example}.
+Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 
 ## Recipe
 
@@ -76,6 +76,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         n_classes=meta.num_classes,
         digest=meta.digest,
         classes=_listed(meta.class_names),
+        uneven=f" They are uneven: {_text(meta.unevenness)}." if meta.unevenness else "",
         source=_text(meta.source),
         example=_text(example),
         network=f"`{network.name}` at width {network.width:g}"

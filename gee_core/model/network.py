@@ -22,6 +22,12 @@ from gee_core.zoo import NETWORKS
 Net = TypeVar("Net", bound=nn.Module)
 
 
+def _draw(weight: Tensor) -> None:
+    """Draw ``weight`` by He's rule; one without values, on the device `meta`, stays: torch would load its compiler for it."""
+    if not weight.is_meta:
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+
+
 class TableNetwork(SpikingNetwork):
     """A network of the table."""
 
@@ -73,10 +79,10 @@ class TableNetwork(SpikingNetwork):
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                _draw(module.weight)
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
-            nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
+            _draw(hidden.weight)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""

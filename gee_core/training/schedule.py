@@ -1,5 +1,7 @@
 """Optimiser and learning rate."""
 
+import functools
+import inspect
 import math
 from dataclasses import dataclass
 
@@ -32,13 +34,21 @@ class Plasticity:
 
 def adamw(net: nn.Module, weight_decay: float, plasticity: Plasticity = Plasticity()) -> torch.optim.AdamW:
     """AdamW in which only matrices and kernels (X, O, weights) decay, not biases and batch norm."""
-    return torch.optim.AdamW(_groups(net, weight_decay, plasticity), fused=True)
+    return _without_compiler(torch.optim.AdamW)(_groups(net, weight_decay, plasticity), fused=True)
 
 
 def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> torch.optim.SGD:
     """SGD, with Nesterov's momentum unless it is 0; the same parameters decay. The learning rate is set at every step."""
     groups = _groups(net, weight_decay, plasticity)
-    return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+    return _without_compiler(torch.optim.SGD)(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+
+
+@functools.cache
+def _without_compiler(kind: type[torch.optim.Optimizer]) -> type:
+    """``kind`` without the decorators that tell the compiler to ignore it: they load the compiler, which takes a second."""
+    names = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    own = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), own | {"step": torch.no_grad()(own["step"])})
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

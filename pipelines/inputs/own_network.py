@@ -31,8 +31,6 @@ TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 SHAPES = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
 """Classes, channels and side in pixels of the data sets that are known before they are prepared."""
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-
 SIZES = ("num_classes", "in_channels", "image_size")
 
 _imported: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
@@ -121,7 +119,9 @@ def _first_size(folder: Path) -> int | None:
     """The shorter side of some image below ``folder``, in pixels."""
     from PIL import Image
 
-    file = next((path for path in folder.rglob("*") if path.suffix.lower() in IMAGES), None)
+    from gee_core.data.pixels import EXTENSIONS
+
+    file = next((path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS), None)
     try:
         with Image.open(file) as image:  # type: ignore[arg-type]
             return min(image.size)

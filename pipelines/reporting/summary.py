@@ -35,7 +35,7 @@ def build_summary(params: Params, reports: Path) -> dict:
     if "problem" not in export:
         export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
     return {
-        "dataset": params.prepare.dataset,
+        "dataset": params.prepare.data_name,
         "network": params.network.name,
         "width": params.network.width,
         "n_genes": params.network.n_genes,

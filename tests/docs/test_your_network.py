@@ -36,6 +36,7 @@ def test_every_fence_of_the_page_is_found():
 def test_the_chain_is_the_three_convolutions_and_encoding_saves_parameters(page):
     assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)]
     assert page["printed"][0] == f"{page['before']} {page['after']}"
+    assert page["others"] == {}
     assert page["after"] < page["before"] == sum(p.numel() for p in fresh(page).parameters())
 
 

@@ -1,9 +1,14 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import build_network
+from gee_core.training import schedule
 from gee_core.training.schedule import Plasticity, adamw, cosine_with_warmup, set_lr, sgd
 
 
@@ -152,3 +157,43 @@ def test_a_plain_network_has_no_plasticity(optimizer, arguments):
     net = build_network("vgg16", 3, 1, 8, None, 1 / 32)
     groups = optimizer(net, **arguments, plasticity=Plasticity(0.1, 0.2)).param_groups
     assert [group["lr_factor"] for group in groups] == [1.0, 1.0]
+
+
+def fitted(optimiser) -> list[torch.Tensor]:
+    """Parameters and state after a few steps, in the middle of which the state was saved and loaded."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    used = optimiser(net)
+    for _ in range(4):
+        used.zero_grad()
+        net(torch.randn(8, 5)).square().mean().backward()
+        set_lr(used, 0.1)
+        used.step()
+        used.load_state_dict(used.state_dict())
+    return [*net.parameters(), *(value for state in used.state.values() for value in state.values() if value is not None)]
+
+
+@pytest.mark.parametrize("optimiser", [lambda net: adamw(net, 0.1), lambda net: sgd(net, 0.1, 0.9)], ids=["adamw", "sgd"])
+def test_without_the_compilers_decorators_an_optimiser_takes_torchs_steps_bit_for_bit(optimiser, monkeypatch):
+    found = fitted(optimiser)
+    monkeypatch.setattr(schedule, "_without_compiler", lambda kind: kind)
+    expected = fitted(optimiser)
+    assert len(found) == len(expected) > 4
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert not any(value.requires_grad for value in found[4:])
+
+
+def test_a_training_step_loads_no_compiler():
+    code = (
+        "import sys, torch\n"
+        "from torch import nn\n"
+        "from gee_core.training.schedule import adamw\n"
+        "net = nn.Linear(2, 1)\n"
+        "optimiser = adamw(net, 0.1)\n"
+        "net(torch.ones(1, 2)).sum().backward()\n"
+        "optimiser.step(), optimiser.zero_grad(), optimiser.load_state_dict(optimiser.state_dict())\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr

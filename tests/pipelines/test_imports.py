@@ -1,0 +1,51 @@
+"""What importing a stage loads: each package here takes a part of a second or more, of every run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HEAVY = {"cma", "dask", "dvc", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "pandas", "prefect", "scipy"}
+HEAVY |= {"sklearn", "torch", "torch._dynamo", "torchvision"}
+
+LOADED = {
+    "check": set(),
+    "prepare": {"torch"},
+    "evolve": {"torch"},  # its workers import it too
+    "train": {"torch", "pandas"},
+    "evaluate": {"torch", "pandas"},
+    "robustness": {"torch", "pandas"},
+    "export": {"torch", "onnx", "onnxruntime", "onnxscript"},
+    "report": {"torch", "pandas", "matplotlib"},
+}
+
+CODE = f"""
+import importlib, json, os, sys
+for name in {list(LOADED)}:
+    if name == "prepare":
+        import gee_core.training.loop  # once, with torch, for all that follow
+    sys.stdout.flush()
+    if os.fork() == 0:
+        importlib.import_module(f"pipelines.{{name}}")
+        print(json.dumps([name, sorted(set({sorted(HEAVY)}) & set(sys.modules))]), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """The heavy packages that the import of each stage loads, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return {name: set(packages) for name, packages in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", LOADED)
+def test_a_stage_loads_no_package_that_it_does_not_use(stage, loaded):
+    assert loaded[stage] == LOADED[stage]
