@@ -61,7 +61,7 @@ def run(
 
 @app.command()
 def count(
-    network: Annotated[str, typer.Option(help="cifarnet, vgg16, vgg16_wide, resnet18, resnet19, resnet34.")],
+    network: Annotated[str, typer.Option(help="An entry of gee_core/zoo.py such as resnet19, or networks.MODULE:NAME.")],
     genes: Annotated[int | None, typer.Option(help="Number of genes g; leave out for the plain network.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
     channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
@@ -73,7 +73,9 @@ def count(
     """Count the parameters of a network, encoded and plain."""
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters, count_plain_parameters
+    from pipelines.inputs.own_network import register_own_network
 
+    register_own_network(network)
     size = size or (224 if network == "resnet34" else 32)
     limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "size": (size, 10_000), "width": (width, 16)}
     for name, (value, most) in limits.items():
@@ -128,8 +130,10 @@ def encode(
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
+    from pipelines.inputs.own_network import register_if_configured
 
     here: Path = context.obj
+    register_if_configured(here / checkpoint)
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
     console.print(error_table(errors))
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)

@@ -235,7 +235,7 @@ def _evolve(s: Stage) -> None:
     candidates = write_outputs(found, params)
     track_winner(s.track, found.records, params)
     s.track.metrics(found.metrics)
-    with pictures(scratch) as files:
+    with pictures(scratch, alone=True) as files:
         evolve_figures(candidates, params)
     for file in files:
         s.track.artifact(file, "plots")

@@ -12,6 +12,7 @@ import torch
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
+from gee_core.config.own import is_own
 from gee_core.data.prepared import load_meta
 from gee_core.evolution.fitness import SWITCHES
 from gee_core.model.network import SpikingNetwork, build_network
@@ -63,6 +64,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     template = environment().get_template("report.html")
     return template.render(
         params=params,
+        own=is_own(params.network.name),
         params_yaml=as_yaml(params),
         s=summary,
         meta=meta,

@@ -22,5 +22,5 @@ os.environ.update(
     }
 )
 _SET_BY_USERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "GEE_ENGINE", "GEE_DASK")
-for _name in (*_SET_BY_USERS, "GEE_EXECUTION", "GEE_PARENT"):
+for _name in (*_SET_BY_USERS, "GEE_EXECUTION", "GEE_PARENT", "GEE_DELIVERER"):
     os.environ.pop(_name, None)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gee_core.model.zoo import default_block as block_of_the_table
@@ -20,6 +20,8 @@ class Own:
     """The user's class or function, which returns a module."""
     chain: Callable[[float], tuple[list[int], int]]
     """[C_0 … C_L] at a width, and k²; raises ValueError where the network cannot be built."""
+    trials: dict[tuple, Any] = field(default_factory=dict)
+    """What was found out about it, by what it was built with."""
 
 
 OWN: dict[str, Own] = {}

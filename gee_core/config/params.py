@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.network import NetworkConfig
-from gee_core.config.own import OWN, encoded_channels, is_own
+from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
 from gee_core.config.section import DataName, Fraction, PathName, Positive, Scale, Section, Weight
 
@@ -238,7 +238,7 @@ class Params(Section):
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
             )
-        if not is_own(self.network.name) or self.network.name in OWN:
+        if not is_own(self.network.name):
             self.check_top()
         return self
 

@@ -16,6 +16,7 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -67,19 +68,28 @@ def register_network(
     OWN[name] = Own(build, chain)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a trial of a module on two images found out."""
+
+    form: Form
+    T: int
+    """Steps that it answers with."""
+    chain: tuple[str, ...] = ()
+    """Names of the convolutions that can be encoded, in order of execution."""
+
+
 class OwnNetwork(SpikingNetwork):
     """The user's module ``net`` as a ``SpikingNetwork``: its neurons are reset before and after every call.
 
     In evaluation mode, what it draws from torch's global generators is the same in every call.
     """
 
-    def __init__(self, net: nn.Module, form: Form, T: int, example: Tensor):
-        super().__init__(T)
+    def __init__(self, net: nn.Module, found: Trial):
+        super().__init__(found.T)
         self.net = net
-        self.form = form
-        _, _, chain = encoded_copy(self, 1, example, None)
-        names = {module: name for name, module in self.named_modules()}
-        self._chain = [names[conv] for conv in chain]
+        self.form = found.form
+        self._chain = found.chain
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
@@ -128,17 +138,17 @@ def own_network(
     Raises:
         ValueError: it is not registered; its class raises; or what that returns is no network that can be encoded.
     """
-    with torch.device("cpu"):  # also where networks without numbers are built: neurons may not run on the meta device
-        example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
-        with private_torch_rng(seed):
-            net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
-            form, steps = _form(name, net, example, num_classes, lif["T"])
-            if T is not None and steps != T:
-                raise ValueError(f"network.T = {T}, but {name} answers with {steps} steps: set network.T = {steps}")
-            try:
-                return OwnNetwork(net, form, steps, example)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+    # on the CPU also where networks without numbers are built: neurons may not run on the meta device
+    with torch.device("cpu"), private_torch_rng(seed):
+        net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
+        trials, built_with = registered(name).trials, (num_classes, in_channels, image_size, width, pool, *lif.values())
+        if built_with not in trials:  # it takes longer than building
+            example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
+            trials[built_with] = _trial(name, net, example, num_classes, lif["T"])
+    found = trials[built_with]
+    if T is not None and found.T != T:
+        raise ValueError(f"network.T = {T}, but {name} answers with {found.T} steps: set network.T = {found.T}")
+    return OwnNetwork(net, found)
 
 
 def own_module(name: str, num_classes: int, in_channels: int, image_size: int, width: float, pool: str, lif: dict) -> nn.Module:
@@ -173,9 +183,20 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
     return net
 
 
+def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
+    """What ``net`` is, found out on images ``example``; it is not changed."""
+    wrapped = OwnNetwork(net, _form(name, net, example, num_classes, T))
+    try:
+        _, _, chain = encoded_copy(wrapped, 1, example, None)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    names = {module: name for name, module in wrapped.named_modules()}
+    return Trial(wrapped.form, wrapped.T, tuple(names[conv] for conv in chain))
+
+
 @torch.no_grad()
-def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> tuple[Form, int]:
-    """(The form of ``net``, the number of steps it answers with), by a trial of a copy on images ``example``."""
+def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
+    """The form of ``net`` and the number of its steps, without the chain, by a trial of a copy."""
     try:
         probe = copied(net).eval()
     except Exception as error:
@@ -194,9 +215,9 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
             tried.append(f"for {form} {tuple(x.shape)} it raises {type(error).__name__}: {in_short(error)}")
             continue
         if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:
-            return form, len(o)
+            return Trial(form, len(o))
         if isinstance(o, Tensor) and form == "images" and o.shape == answer and modes == {"s"}:
-            return "single", T
+            return Trial("single", T)
         tried.append(f"for {form} {tuple(x.shape)} it returns {tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__}")
     hint = "; return the output of every step, not their mean" if f"returns {answer}" in " ".join(tried) else ""
     raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}{hint}")

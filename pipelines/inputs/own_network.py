@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from gee_core.config import Params, PrepareConfig
 from gee_core.config.own import OWN, is_own
 from gee_core.errors import InputError, in_short
+from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.network_files import module_file, network_digest
-from pipelines.project.paths import NETWORKS
+from pipelines.project.params import load_params
+from pipelines.project.paths import NETWORKS, PARAMS
 
 if TYPE_CHECKING:
     from gee_core.model.wired import ImageShape
@@ -29,8 +31,10 @@ TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 SHAPES = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
 """Classes, channels and side in pixels of the data sets that are known before they are prepared."""
 
-_imported: dict[str, tuple[Path, str]] = {}
-"""By name, the folder and the digest with which a network was registered in this process."""
+SIZES = ("num_classes", "in_channels", "image_size")
+
+_imported: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+"""By name, the folder, the digest and the sizes with which a network was registered in this process."""
 
 
 def register_own_network(name: str, shape: "ImageShape | None" = None, digest: str | None = None) -> None:
@@ -49,21 +53,22 @@ def register_own_network(name: str, shape: "ImageShape | None" = None, digest: s
     if not is_own(name):
         return
     found = network_digest(name)
-    if digest not in (None, found):
-        problem = f"network.name = {name}: the source changed while the run was at work"
-        raise InputError(problem, "start it again, or change the file back")
-    if name in OWN and _imported.get(name) == (NETWORKS.absolute(), found):
+    if digest not in (None, "", found):
+        problem = f"network.name = {name}: the source in {NETWORKS}/ is not that with which the run began"
+        raise InputError(problem, "start the run again; workers on other machines need the same files")
+    sizes = () if shape is None else tuple(getattr(shape, size) for size in SIZES)
+    folder, digest_then, sizes_then = _imported.get(name, (None, "", ()))
+    if name in OWN and (folder, digest_then) == (NETWORKS.absolute(), found) and sizes in ((), sizes_then):
         return
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for triton, and does without
     build = _imported_name(name)
     from gee_core.model.own import register_network
 
-    sizes = {key: getattr(shape, key) for key in ("num_classes", "in_channels", "image_size")} if shape is not None else {}
     try:
-        register_network(name, build, **sizes)
+        register_network(name, build, **dict(zip(SIZES, sizes, strict=False)))
     except ValueError as error:
         raise InputError(f"network.name = {error}", TUTORIAL) from None
-    _imported[name] = NETWORKS.absolute(), found
+    _imported[name] = NETWORKS.absolute(), found, sizes
 
 
 def _imported_name(name: str) -> Callable[..., Any]:
@@ -163,3 +168,21 @@ def check_own_network(params: Params) -> None:
 
         with building(params.network.name):
             wired_network(params.network, ExpectedImages(params.prepare), None, 0)
+
+
+def register_if_configured(checkpoint: Path) -> None:
+    """Register the own network of a checkpoint if params.yaml names it; the name in the checkpoint alone imports no code.
+
+    Raises:
+        InputError: it is an own network, and params.yaml names another.
+    """
+    try:
+        network = read_json_object(checkpoint.with_suffix(".json"))["network"]
+        name = network["name"] if isinstance(network, dict) else ""
+    except (OSError, ValueError, KeyError):  # whoever loads it says so
+        return
+    if isinstance(name, str) and is_own(name):
+        if name != load_params().network.name:
+            problem = f"{checkpoint}: is of your own network {name}, and no code is imported because a file names it"
+            raise InputError(problem, f"set network.name to {name} in {PARAMS} first")
+        register_own_network(name)

@@ -50,13 +50,16 @@ STYLE = {
 }
 
 
-_pictures: list[tuple[Path, list[Path]]] = []
+_pictures: list[tuple[Path, list[Path], bool]] = []
 
 
 @contextlib.contextmanager
-def pictures(folder: Path) -> Iterator[list[Path]]:
-    """Write the figures that are drawn inside to ``folder`` as PNG too; yields the paths of those that could be written."""
-    _pictures.append((folder, []))
+def pictures(folder: Path, alone: bool = False) -> Iterator[list[Path]]:
+    """Write the figures that are drawn inside to ``folder`` as PNG too; yields the paths of those that could be written.
+
+    ``alone``: as PNG only, which takes half as long; the SVG text is empty.
+    """
+    _pictures.append((folder, [], alone))
     try:
         yield _pictures[-1][1]
     finally:
@@ -75,13 +78,15 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
         with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # names may be in any script: the browser has the fonts
             figure, description = draw(*arguments)
-            metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            figure.savefig(file, format="svg", metadata=metadata, dpi=200)
-            for folder, paths in _pictures:
+            as_text = not any(alone for *_, alone in _pictures)
+            if as_text:
+                metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+                figure.savefig(file, format="svg", metadata=metadata, dpi=200)
+            for folder, paths, _ in _pictures:
                 with contextlib.suppress(OSError):  # they are only shown elsewhere
                     figure.savefig(path := folder / f"{name}.png", dpi=120)
                     paths.append(path)
-        return _embeddable(file.getvalue(), name, description)
+        return _embeddable(file.getvalue(), name, description) if as_text else ""
 
     return drawn
 

@@ -32,6 +32,7 @@ from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.own_network import register_own_network
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
@@ -67,6 +68,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
     """
     try:
         params, data = cell.params, prepared_images(cell.prepared)
+        register_own_network(params.network.name, data.meta, cell.network)
         found = _evolved(cell, notify)
         genotype, numbers = found["genotype"], dict(found["metrics"])
         if cell.candidate is not None:

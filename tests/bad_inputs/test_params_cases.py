@@ -44,6 +44,7 @@ CASES = [
     refused("wrong type", "train.epochs", "many", "train.epochs = 'many'", "valid integer"),
     refused("out of range", "prepare.holdout", "2.0", "prepare.holdout = 2.0", "less than 1", "prepare"),
     refused("unknown network", "network.name", "resnet50", "network.name = 'resnet50'", "choose one of cifarnet"),
+    refused("own network by its file", "network.name", "networks/my.py:A", "'networks/my.py:A'", "as package.module:NAME"),
     refused("a block where there are none", "network.block", "pre", "network.block = 'pre'", "set it to null"),
     refused("unknown block", "network.block", "both", "network.block = 'both'", "'pre' or 'post'"),
     refused("unknown pool", "network.pool", "min", "network.pool = 'min'", "'max' or 'avg'"),

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based.model.spiking_resnet import spiking_resnet18
 from torch import nn
+from torchvision.models import resnet18
 
 import gee_core
 from gee_core.config import NetworkConfig, Shape
@@ -235,3 +237,30 @@ def test_neurons_keep_no_charge_of_an_earlier_call_and_the_network_can_be_copied
     assert torch.equal(net(x), expected)
     net.train()(x).sum().backward()
     assert equal(gee_core.decode(net), net)
+
+
+def of_spikingjelly(num_classes, in_channels, image_size):
+    net = spiking_resnet18(spiking_neuron=neuron.LIFNode, num_classes=num_classes, detach_reset=True)
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def of_torchvision(num_classes, in_channels, image_size):
+    net = resnet18(num_classes=num_classes)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, neuron.LIFNode(detach_reset=True))
+    return net
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("build", "form"), [(of_spikingjelly, "steps"), (of_torchvision, "single")])
+def test_resnets_of_spikingjelly_and_torchvision_are_taken_as_they_are(build, form):
+    gee_core.register_network("a:resnet", build)
+    net = build_network("a:resnet", 10, 3, 32, n_genes=8, T=2).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert (net.form, net(x).shape, len(net.conv_chain())) == (form, (2, 2, 10), 17)
+    layers = gee_core.measure_energy(net, [x]).layers
+    assert len(layers) == 17 + 3 + 1
+    assert {layer.steps for layer in layers} == {2}

@@ -89,7 +89,7 @@ def test_an_unknown_preset_lists_the_choices_and_writes_nothing(name, did, param
     assert not params.exists()
 
 
-def test_every_preset_has_a_row_in_the_readme_and_no_other(monkeypatch):
+def test_every_preset_has_a_row_in_the_readme_and_no_other():
     rows = [line for line in (ROOT / "presets/README.md").read_text().splitlines() if line.startswith("| `")]
     assert sorted(row.split("`")[1] for row in rows) == NAMES
     described = describe_presets()

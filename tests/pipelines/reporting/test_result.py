@@ -58,6 +58,9 @@ def test_a_figure_that_is_drawn_inside_is_a_picture_too_and_its_svg_is_the_same(
     with pictures(tmp_path / "missing") as drawn:
         assert training_curve(history) == outside
     assert drawn == []
+    with pictures(tmp_path, alone=True) as drawn:
+        assert training_curve(history) == ""
+    assert drawn == [tmp_path / "training_curve.png"]
 
 
 def test_the_note_is_a_table_with_units_and_shows_pictures_of_its_own_run():
