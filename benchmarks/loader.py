@@ -35,7 +35,7 @@ from pipelines import prepare
 def prepared(data: Path, size: int, folder: Path) -> tuple[Meta, StreamedImages]:
     """The training images, streamed at ``size`` pixels."""
     values = {"dataset": "folder", "path": str(data), "image_size": size, "stream": True, "holdout": 0.1, "split_seed": 0}
-    prepare.run(PrepareConfig(**values, max_train_images=None, max_test_images=None), folder)
+    prepare.run(PrepareConfig(**values, name=None, test_share=0.2, max_train_images=None, max_test_images=None), folder)
     found = load_prepared(folder)
     return found.meta, found.train
 

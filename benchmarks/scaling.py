@@ -19,7 +19,7 @@ from gee_core.evolution.cma_es import Search
 from gee_core.genome.encoding import encode
 from gee_core.hardware import keep_freed_memory
 from gee_core.model.network import TableNetwork, to_channels_last
-from gee_core.model.zoo import Block, NetworkSpec
+from gee_core.model.spec import Block, NetworkSpec
 
 AXES = {
     "T": (2, 4, 8, 16),
@@ -35,7 +35,7 @@ SIGMAS = 18
 def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], None]:
     """Forward and backward of a residual network of ``depth`` blocks of equal size."""
     spec = NetworkSpec(CHANNELS, (Block(CHANNELS),) * depth)
-    plain = TableNetwork(spec, 10, 3, SIZE, 1.0, {"T": T})
+    plain = TableNetwork(spec, 10, 3, SIZE, 1.0, "pre", "max", {"T": T})
     net = encode(plain, genes, convs=plain.conv_chain())
     to_channels_last(net.train())
     x, labels = torch.randn(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last), torch.arange(BATCH) % 10

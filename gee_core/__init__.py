@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from gee_core.evolution.loop import evolve
     from gee_core.export.to_onnx import to_onnx
     from gee_core.genome.compress import compress
-    from gee_core.genome.encoding import Genome, conv_chain, decode, encode
+    from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
     from gee_core.genome.genotype import Genotype
     from gee_core.model.network import build_network
     from gee_core.model.own import register_network
-    from gee_core.model.zoo import NETWORKS
     from gee_core.snn.lif import LIF
+    from gee_core.zoo import NETWORKS
 
 __version__ = "0.2.0"
 
-__all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode"]
+__all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
 __all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save"]
 __all__ += ["InputError", "__version__", "evolve", "measure_energy", "to_onnx"]
 
@@ -42,12 +42,12 @@ _MODULES = {
     "evolution.loop": "evolve",
     "export.to_onnx": "to_onnx",
     "genome.compress": "compress",
-    "genome.encoding": "Genome conv_chain decode encode",
+    "genome.encoding": "Genome conv_chain decode encode left_out",
     "genome.genotype": "Genotype",
     "model.network": "build_network",
     "model.own": "register_network",
-    "model.zoo": "NETWORKS",
     "snn.lif": "LIF",
+    "zoo": "NETWORKS",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""

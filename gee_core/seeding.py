@@ -23,11 +23,15 @@ def torch_generator(seed: int, *names: str | int, device: str | torch.device = "
 
 
 @contextmanager
-def private_torch_rng(seed: int) -> Iterator[None]:
-    """Context in which torch's global CPU generator starts at ``seed``; on exit its old state is restored.
+def private_torch_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Context in which torch's global CPU generator, and that of a CUDA ``device``, start at ``seed``; restored on exit.
 
-    For library code that can only draw from the global generator (torchvision's transforms).
+    For code that can only draw from the global generators (torchvision's transforms, dropout, a user's network).
     """
-    with torch.random.fork_rng(devices=[]):
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):
         torch.default_generator.manual_seed(seed)
+        for gpu in cuda:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield

@@ -1,15 +1,19 @@
 """Stage check: checks params.yaml and the files that it names before DVC empties the outputs of other stages.
 
-Its outputs are a constant, and checksums of the files that `evolve.start` and `train.init_from` name. So running it makes no
-later stage run again, unless such a file has changed: then the stage that reads it.
+Its outputs are a constant, and checksums of what `network.name`, `evolve.start` and `train.init_from` name. So running it makes
+no later stage run again, unless such a file or the network's entry in the table has changed: then the stages that use it.
 """
+
+from pathlib import Path
 
 from gee_core.config import Params
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.own_network import check_own_network
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.project.params import check_raw_folder, load_params
-from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.runtime.input_errors import report_input_errors
 
 
@@ -20,6 +24,11 @@ def check_inputs(params: Params) -> None:
         InputError: one is missing or unusable.
     """
     check_raw_folder(params.prepare)
+    if params.prepare.dataset == "folder":
+        from gee_core.data.folders import list_images
+
+        list_images(Path(params.prepare.path))
+    check_own_network(params)
     load_start(params)
     init_from_files(params)
 
@@ -30,6 +39,7 @@ def main() -> None:
         check_inputs(params)
         for path, files in ((CHECKED_START, start_files(params)), (CHECKED_INIT_FROM, init_from_files(params))):
             write_atomically(path, "".join(f"{sha256(file)}\n" for file in files) or "no file\n")
+        write_atomically(CHECKED_NETWORK, f"{network_digest(params.network.name)}\n")
         write_atomically(CHECKED, "params.yaml and the files that it names are in order\n")
 
 

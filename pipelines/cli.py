@@ -10,19 +10,22 @@ import typer
 from rich.console import Console
 
 from pipelines.commands.compare.cli import compare
+from pipelines.commands.data.cli import data
 from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
+from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project
+from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
 app = typer.Typer(
-    help="Genetically encoded spiking networks: evolve, train, measure, export.",
+    help="Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(data, name="data")
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")
@@ -33,7 +36,7 @@ console = Console(markup=False)  # names of files and classes may contain bracke
 def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, also unchanged ones.")] = False,
 ) -> None:
-    """Check params.yaml, run `dvc repro`, print the summary."""
+    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary."""
     from pipelines.check import check_inputs
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
     from pipelines.project.params import load_params
@@ -58,19 +61,21 @@ def run(
 
 @app.command()
 def count(
-    network: Annotated[str, typer.Option(help="cifarnet, vgg16, vgg16_wide, resnet18, resnet19, resnet34.")],
+    network: Annotated[str, typer.Option(help="An entry of gee_core/zoo.py such as resnet19, or networks.MODULE:NAME.")],
     genes: Annotated[int | None, typer.Option(help="Number of genes g; leave out for the plain network.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
     channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
-    size: Annotated[int | None, typer.Option(help="Side of the images in pixels [default: 32, resnet34: 224].")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(help="Multiplies every channel count.")] = 1.0,
-    block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post [default: pre].")] = None,
+    block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain."""
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters, count_plain_parameters
+    from pipelines.inputs.own_network import register_own_network
 
+    register_own_network(network)
     size = size or (224 if network == "resnet34" else 32)
     limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "size": (size, 10_000), "width": (width, 16)}
     for name, (value, most) in limits.items():
@@ -101,35 +106,6 @@ def count(
 
 
 @app.command()
-def preset(
-    name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
-    data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
-    exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
-) -> None:
-    """Replace params.yaml by a preset, or queue the preset as an experiment."""
-    from gee_core.errors import InputError
-    from pipelines.project.params import check_raw_folder, load_params
-    from pipelines.project.presets import preset_names, queue_preset, write_preset
-
-    if name is None:
-        console.print("  ".join(preset_names()))
-        return
-    if exp:
-        for change in queue_preset(name, data):
-            console.print(f"  {change}", highlight=False)
-        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
-        console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
-        return
-    for change in write_preset(name, data):
-        console.print(f"  {change}", highlight=False)
-    console.print(f"{PARAMS} is now the preset {name}; `dvc repro` runs it")
-    try:
-        check_raw_folder(load_params().prepare)
-    except InputError as error:
-        console.print(f"Before that: {error}", highlight=False)
-
-
-@app.command()
 def summary() -> None:
     """Print the summary of the last run."""
     from gee_core.errors import InputError
@@ -154,13 +130,16 @@ def encode(
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
+    from pipelines.inputs.own_network import register_if_configured
 
     here: Path = context.obj
+    register_if_configured(here / checkpoint)
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
     console.print(error_table(errors))
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
+app.command("preset")(preset)
 app.command("predict")(predict)
 app.command("gc")(gc)
 app.command("compare")(compare)

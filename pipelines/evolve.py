@@ -24,6 +24,7 @@ from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
+from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import REMEDY
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
@@ -100,7 +101,8 @@ def run(
 def resume_folder(params: Params, prepared: Path, root: Path = SCRATCH) -> Path:
     """The folder below ``root`` from which an interrupted evolution is resumed."""
     inputs = [prepared / "meta.json", *start_files(params)]
-    return open_resume_folder("evolve", [params.base, params.network, params.evolve], inputs, root)
+    sections = [params.base, params.network, params.evolve]
+    return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
 
 
 def read_known(log: Path) -> tuple[dict[tuple[int, ...], tuple[Score, float]], dict[tuple[int, int], float]]:

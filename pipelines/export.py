@@ -10,27 +10,37 @@ import torch
 from PIL import Image
 
 from gee_core.config import Params
+from gee_core.config.own import is_own
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.export.model_card import ModelCard
 from gee_core.export.readme import describe
-from gee_core.export.to_onnx import to_onnx
+from gee_core.export.to_onnx import ExportError, to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import ONNX, REPORTS
+from pipelines.project.paths import CHECKPOINT, ONNX, REPORTS
+from pipelines.runtime.progress import console
 from pipelines.stage import stage
 from pipelines.tracking.exported_model import ExportedModel
 
 OUT = REPORTS / "export"
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes, dict]:
-    """Export ``net``; returns the ONNX model, and metrics of its comparison with torch."""
+def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | None, dict]:
+    """Export ``net``; returns the ONNX model, and metrics of its comparison with torch.
+
+    Where torch cannot export an own network: None, and ``problem``, the reason.
+    """
     meta = data.meta
-    model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
+    try:
+        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
+    except ExportError as error:
+        if not is_own(params.network.name):
+            raise
+        return None, {"problem": str(error)}
     images, _ = next(data.test.batches(params.export.verify_images))
     x = meta.normalise(images).contiguous()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -63,6 +73,15 @@ def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: 
     return name
 
 
+def write_checkpoint(folder: Path, params: Params, data: Prepared) -> None:
+    """Write what can be had of a network without ONNX: its checkpoint, meta.json and example.png."""
+    (folder / ONNX.name).unlink(missing_ok=True)
+    for file in (CHECKPOINT, CHECKPOINT.with_suffix(".json")):
+        write_atomically(folder / file.name, file.read_bytes())
+    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_atomically(folder / "example.png", example(data)[0])
+
+
 def model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
@@ -70,10 +89,11 @@ def model_card(params: Params, meta: Meta) -> ModelCard:
 
 
 def registered_name(params: Params, meta: Meta) -> str:
-    """The name under which MLflow registers the model: data set, network and number of genes."""
-    dataset = f"folder-{Path(meta.source).name}" if meta.dataset == "folder" else meta.dataset
+    """The name under which MLflow registers the model: data set, network (an own one by its class) and number of genes."""
     genes = "plain" if params.network.n_genes is None else f"g{params.network.n_genes}"
-    return re.sub(r"[^\w-]+", "-", f"gee-{dataset}-{params.network.name}-{genes}", flags=re.ASCII)
+    network = params.network.name
+    network = network.rpartition(":")[2].lower() if is_own(network) else network
+    return re.sub(r"[^\w.-]+", "-", f"gee-{meta.dataset}-{network}-{genes}", flags=re.ASCII)
 
 
 def example(data: Prepared) -> tuple[bytes, str]:
@@ -90,9 +110,14 @@ def main() -> None:
         measured = read_evaluation().model_dump()
         data, cfg, network = prepared_images(), s.params.export, s.params.network
         model, metrics = run(s.params, load_trained(s.params, data.meta), data)
+        s.track.params(cfg.model_dump())
+        if model is None:
+            console.print(f"export: no ONNX, and no model in MLflow: {metrics['problem']}", soft_wrap=True)
+            write_checkpoint(ONNX.parent, s.params, data)
+            write_json(OUT / "metrics.json", metrics)
+            return
         name = write(ONNX.parent, s.params, data, model, measured)
         write_json(OUT / "metrics.json", metrics)
-        s.track.params(cfg.model_dump())
         s.track.metrics(metrics)
         exported = ExportedModel(
             folder=ONNX.parent,

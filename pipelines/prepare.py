@@ -1,12 +1,13 @@
 """Stage prepare: reads, splits and measures the raw images → data/prepared."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.prepared import Meta, write_prepared
 from gee_core.data.sources import Progress, load_source
-from gee_core.data.splits import holdout_indices, stratified_indices
+from gee_core.data.splits import split_off, stratified_indices
 from pipelines.project.paths import PREPARED
 from pipelines.stage import stage
 
@@ -14,14 +15,23 @@ STATISTICS_SAMPLE = 2_000
 """Number of streamed images from which mean and std are computed."""
 
 
-def run(cfg: PrepareConfig, out: Path, on_progress: Progress | None = None) -> Meta:
-    """Read the images that ``cfg`` names, split them, and write them to ``out``."""
+def run(
+    cfg: PrepareConfig, out: Path, on_progress: Progress | None = None, on_note: Callable[[str], None] = lambda note: None
+) -> Meta:
+    """Read the images that ``cfg`` names, split them, and write them to ``out``.
+
+    ``on_note`` is told, in a sentence each, what about the images may surprise.
+    """
     source = load_source(cfg, on_progress)
-    holdout = holdout_indices(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names)
+    holdout = source.holdout
+    if holdout is None:
+        holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "prepare.holdout")
+    else:
+        on_note(f"the {len(holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
     mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
-    return write_prepared(
+    meta = write_prepared(
         out,
-        dataset=cfg.dataset,
+        dataset=cfg.data_name,
         source=source.source,
         class_names=source.class_names,
         mean=mean,
@@ -30,6 +40,9 @@ def run(cfg: PrepareConfig, out: Path, on_progress: Progress | None = None) -> M
         test=source.test,
         holdout=holdout,
     )
+    if meta.unevenness:
+        on_note(f"the classes are uneven: {meta.unevenness}")
+    return meta
 
 
 def _sample(train: PackedImages | StreamedImages, seed: int) -> PackedImages | StreamedImages:
@@ -39,9 +52,13 @@ def _sample(train: PackedImages | StreamedImages, seed: int) -> PackedImages | S
 
 
 def main() -> None:
-    with stage("prepare") as s, s.progress("prepare", None) as steps:
+    notes: list[str] = []
+    with stage("prepare") as s:
         s.track.params(s.params.prepare.model_dump())
-        meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total))
+        with s.progress("prepare", None) as steps:
+            meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total), notes.append)
+        for note in notes:
+            print(f"prepare: {note}")
         s.track.metrics({"n_train": meta.n_train, "n_test": meta.n_test, "n_holdout": meta.n_holdout})
 
 

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import pandas as pd
@@ -11,11 +12,11 @@ import torch
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
+from gee_core.config.own import is_own
 from gee_core.data.prepared import load_meta
 from gee_core.evolution.fitness import SWITCHES
-from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
+from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.model.wired import ImageShape
-from gee_core.model.zoo import PAPER_RESULTS, default_block
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.prepared_images import REMEDY
@@ -24,13 +25,12 @@ from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables, unescaped
+from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.stage import stage
-
-PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
@@ -64,6 +64,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     template = environment().get_template("report.html")
     return template.render(
         params=params,
+        own=is_own(params.network.name),
         params_yaml=as_yaml(params),
         s=summary,
         meta=meta,
@@ -116,7 +117,7 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
     search, rescored = searched_rows(candidates), rescored_table(candidates)
     failed = search.loc[search["status"] != "ok", "status"]
-    many = len(class_names) > figures.WITH_NUMBERS
+    many, by_class = len(class_names) > figures.WITH_NUMBERS, recognised(tables["confusion"], class_names)
     by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     return {
         "rescored": rescored,
@@ -128,7 +129,8 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
         "energy_unit": energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
         "noise": by_r.reset_index().to_dict("records"),
         "confusions": confusions(tables["confusion"], class_names, 10 if many else 5),
-        "recognised": recognised(tables["confusion"], class_names) if many else [],
+        "recognised": by_class if many else [],
+        "balanced_accuracy": fmean(row["share"] for row in by_class) if by_class else None,
     }
 
 
@@ -137,19 +139,6 @@ def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
     sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     with torch.device("meta"):
         return build_network(params.network.name, *sizes, None, params.network.width, block=params.network.block)
-
-
-def paper_rows() -> list[dict]:
-    """``PAPER_RESULTS`` with the size of the same network unencoded (ten classes; ImageNet's 1000), of ResNets with `post`."""
-
-    def plain_parameters(name: str, sizes: tuple[int, int, int]) -> int:
-        return count_plain_parameters(name, *sizes, block="post" if default_block(name) else None)
-
-    imagenet, cifar = (1000, 3, 224), (10, 3, 32)
-    return [
-        row | {"plain_parameters": plain_parameters(row["network"], imagenet if "imagenet" in row else cifar)}
-        for row in PAPER_RESULTS
-    ]
 
 
 def as_yaml(params: Params) -> str:

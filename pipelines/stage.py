@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gee_core.config import Params
+from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
@@ -42,6 +43,8 @@ def stage(name: str) -> Iterator[Stage]:
     with report_input_errors(name):
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
+        if name != "prepare":  # it builds no network
+            register_configured(params)
         tracker = open_tracker(name, params)
         with closing(tracker):
             yield Stage(params, tracker)

@@ -10,6 +10,7 @@ import torch
 
 from gee_core.checkpoint import save
 from gee_core.config import Params
+from gee_core.config.own import encoded_channels
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.errors import DivergedError, InputError
@@ -18,7 +19,6 @@ from gee_core.evaluation.energy import firing_rates
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
-from gee_core.model.zoo import NETWORKS
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
@@ -26,6 +26,7 @@ from gee_core.training.resume import Resumable
 from gee_core.training.schedule import Plasticity, adamw, sgd
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
+from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.progress import console
@@ -168,11 +169,12 @@ def _train(s: Stage) -> None:
     genotype = load_genotype(GENOTYPE, params)
     sections = [params.base, params.network, params.train]
     start = init_from_files(params)
-    scratch = open_resume_folder("train", sections, [PREPARED / "meta.json", GENOTYPE, *start])
+    inputs = [PREPARED / "meta.json", GENOTYPE, *start]
+    scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
     delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
-    stem_channels = NETWORKS[params.network.name].stem * params.network.width
+    stem_channels = encoded_channels(params.network.name, params.network.width)[0]
     set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
     encoding: dict[str, float] = {}
     with s.progress("train", params.train.epochs) as steps:

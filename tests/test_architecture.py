@@ -29,8 +29,10 @@ FORBIDDEN_IN_CORE = {
 ORDER = (
     ("errors",),
     ("settings",),
-    ("seeding", "storage", "hardware", "model.zoo"),  # model.zoo is data, without torch
-    ("config",),  # a leaf: reads the names of the networks in model.zoo, imports no torch
+    ("seeding", "storage", "hardware", "model.spec"),  # the table of networks is data, without torch: model.spec, zoo
+    ("zoo",),
+    ("model.zoo",),
+    ("config",),  # a leaf: reads the names of the networks, imports no torch
     ("snn", "genome", "data"),
     ("model",),
     ("checkpoint",),
@@ -79,7 +81,8 @@ def room(module: str) -> str | None:
     package, _, rest = module.partition(".")
     if package != "gee_core" or not rest:
         return None
-    return "model.zoo" if rest.startswith("model.zoo") else rest.split(".")[0]
+    apart = (name for name in ("model.spec", "model.zoo") if f"{rest}.".startswith(f"{name}."))
+    return next(apart, rest.split(".")[0])
 
 
 def imports_of(module: str) -> set[str]:

@@ -8,7 +8,7 @@ from gee_core.config.own import default_block, is_own
 from gee_core.config.searched import BRANCH_GENES
 from gee_core.config.section import Scale, Section
 from gee_core.config.shape import Shape
-from gee_core.model.zoo import NETWORKS
+from gee_core.zoo import NETWORKS
 
 SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
 """Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
@@ -18,7 +18,7 @@ class NetworkStructure(Section):
     """What determines a network but for its weights."""
 
     name: str
-    """Name of the network, a key of `gee_core.model.zoo.NETWORKS`, or your own: `networks.my_vgg:MyVGG` is the class or
+    """Name of the network, a key of `gee_core.zoo.NETWORKS`, or your own: `networks.my_vgg:MyVGG` is the class or
     function `MyVGG` of `networks/my_vgg.py`. It is called with num_classes, in_channels and image_size, and with those of
     width, T, tau, decay_input, v_threshold, v_reset, detach_reset, surrogate, surrogate_alpha and pool that its signature
     names; the others do nothing then. See docs/tutorials/your-network.md."""
@@ -64,7 +64,9 @@ class NetworkStructure(Section):
             return value
         default = default_block(info.data["name"])
         if value is not None and default is None:
-            raise ValueError(f"{info.data['name']} has no residual blocks: set it to null")
+            name = info.data["name"]
+            reason = "is your own network, and block is for those of the table" if is_own(name) else "has no residual blocks"
+            raise ValueError(f"{name} {reason}: set it to null")
         return value or default
 
     def lif(self) -> dict:
@@ -87,7 +89,8 @@ class NetworkConfig(NetworkStructure):
             return init
         for gene in BRANCH_GENES:
             if (value := getattr(init, gene)) != getattr(Shape(), gene):
-                raise ValueError(f"{gene} = {value} acts on residual blocks, and {info.data['name']} has none: leave it out")
+                none = f"{info.data['name']} {'does not name any' if is_own(info.data['name']) else 'has none'}"
+                raise ValueError(f"{gene} = {value} acts on residual blocks, and {none}: leave it out")
         return init
 
     @property

@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gee_core.model.zoo import default_block as block_of_the_table
 from gee_core.model.zoo import encoded_channels as channels_of_the_table
+from gee_core.model.zoo import kernel_positions as positions_of_the_table
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,10 @@ class Own:
 
     build: Callable[..., Any]
     """The user's class or function, which returns a module."""
-    channels: Callable[[float], list[int]]
-    """[C_0 … C_L] at a width; raises ValueError where the network cannot be built."""
+    chain: Callable[[float], tuple[list[int], int]]
+    """[C_0 … C_L] at a width, and k²; raises ValueError where the network cannot be built."""
+    trials: dict[tuple, Any] = field(default_factory=dict)
+    """What was found out about it, by what it was built with."""
 
 
 OWN: dict[str, Own] = {}
@@ -54,4 +57,9 @@ def encoded_channels(name: str, width: float = 1.0) -> list[int]:
         KeyError: the name is no key of ``NETWORKS``.
         ValueError: it is an own network that is not registered, or cannot be built.
     """
-    return registered(name).channels(width) if is_own(name) else channels_of_the_table(name, width)
+    return registered(name).chain(width)[0] if is_own(name) else channels_of_the_table(name, width)
+
+
+def kernel_positions(name: str) -> int:
+    """k² of any network: the kernel positions of its encoded convolutions; raises as ``encoded_channels`` does."""
+    return registered(name).chain(1.0)[1] if is_own(name) else positions_of_the_table(name)

@@ -1,17 +1,21 @@
 """All sections of params.yaml; `network` and `evolve` have files of their own."""
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.network import NetworkConfig
-from gee_core.config.own import OWN, encoded_channels, is_own
+from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Weight
+from gee_core.config.section import DataName, Fraction, PathName, Positive, Scale, Section, Weight
 
 Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
 DATASETS = get_args(Dataset)
+OWN_NAMES = tuple(name for name in DATASETS if name != "folder")
+"""The data sets that have a name of their own."""
 PromoteMetric = Literal[
     "test_accuracy",
     "test_loss",
@@ -48,22 +52,50 @@ class PrepareConfig(Section):
     dataset: Dataset
     """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`."""
     path: PathName
-    """Folder with the raw images. torchvision's data sets are read from it, or downloaded to it; `folder` reads train/ and
-    test/ (or val/) in it, one folder per class. `cifar10` and `cifar100` accept that layout too."""
+    """Folder with the raw images. torchvision's data sets are read from it, or downloaded to it; `folder` reads train/, val/
+    and test/ in it, one folder per class in each, or class folders alone. `cifar10` and `cifar100` accept train/ with class
+    folders too."""
+    name: DataName | None
+    """Name of the images of dataset `folder` in summaries, reports, MLflow's runs and registered models: up to 64 of the
+    characters A-Z a-z 0-9 . _ -, the first a letter or digit. null: the name of the folder `path`, with a - for other
+    characters (`folder` where that is data/raw). Other data sets have their own names, and take null alone."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
     """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size of the images,
     which must be the same for all."""
     max_train_images: Positive | None
-    """Use this many training images, a stratified part; null for all."""
+    """Use this many training images with the hold-out, a stratified part; null for all."""
     max_test_images: Positive | None
     """Use this many test images, a stratified part; null for all."""
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the images that become the test images, stratified and fixed, where there are none: of `digits`, and of a
+    folder with neither test/ nor val/. Elsewhere it is not used."""
     holdout: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the training images on which candidates are scored, stratified and fixed; evolve never trains on them."""
+    """Fraction of the training images on which candidates are scored, stratified and fixed; evolve never trains on them. Not
+    used where `path` holds train/, val/ and test/: then val/ is the hold-out."""
     split_seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
     stream: bool
     """Leave the images in `path` and decode them in worker processes during training (for ImageNet), instead of packing
     them into one array."""
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.name is not None and self.dataset != "folder":
+            raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
+        if self.name in OWN_NAMES:
+            raise ValueError(f"name = {self.name!r} is the name of another data set: choose another name")
+        return self
+
+    @property
+    def data_name(self) -> str:
+        """The name of the images in summaries, reports, MLflow's runs and registered models, by the rule at `name`."""
+        if self.dataset != "folder" or self.name is not None:
+            return self.name or self.dataset
+        path = PurePath(self.path)
+        found = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._")[:64]
+        if not found or path.parts[-2:] == ("data", "raw"):
+            return "folder"
+        return f"folder-{found}" if found in OWN_NAMES else found
 
 
 class TrainConfig(Section):
@@ -206,7 +238,7 @@ class Params(Section):
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
             )
-        if not is_own(self.network.name) or self.network.name in OWN:
+        if not is_own(self.network.name):
             self.check_top()
         return self
 

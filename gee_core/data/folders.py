@@ -1,94 +1,172 @@
-"""Folders of images: train/ and test/ (or val/), one folder per class in each.
+"""Folders of images, one folder per class: in train/, val/ and test/, or all in one.
+
+| in the folder | training | hold-out | test |
+|---|---|---|---|
+| train/, val/, test/ | train/ and val/ | val/ | test/ |
+| train/ and test/, or train/ and val/ | train/ | split off train/ | test/ or val/ |
+| train/, or class folders alone | what is left of them | split off what is left | split off all |
+
+`training`, `valid` or `validation`, and `testing` mean the same, in upper or lower case.
 
 The root, the class folders and the image files may be links, also to places outside. Links to folders below a class folder
 are not followed, because they could form a cycle. What a link leads to has to be an image.
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError
 
+NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""What the folder of each split may be called."""
 
-@dataclass(frozen=True, eq=False)
+ByClass = dict[str, list[str]]
+"""The image files of each class, relative to the root."""
+
+
+@dataclass(frozen=True)
 class FileList:
-    """Image files, relative to their root, and their labels (N,)."""
+    """Image files, relative to their root, and their labels."""
 
     files: list[str]
-    labels: Tensor
+    labels: list[int]
 
-    def subset(self, indices: Tensor) -> "FileList":
+    def subset(self, indices: Iterable[int]) -> "FileList":
         """The files at ``indices``."""
-        return FileList([self.files[i] for i in indices.tolist()], self.labels[indices])
+        indices = [int(i) for i in indices]
+        return FileList([self.files[i] for i in indices], [self.labels[i] for i in indices])
+
+    def without(self, indices: Iterable[int]) -> "FileList":
+        """All files but those at ``indices``."""
+        dropped = {int(i) for i in indices}
+        return self.subset(i for i in range(len(self.files)) if i not in dropped)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Layout:
+    """Where the splits of an image folder are; each holds a folder per class."""
+
+    root: Path
+    train: Path
+    """The root itself where it holds the class folders."""
+    val: Path | None
+    """The hold-out, which is split off the training images where this is None."""
+    test: Path | None
+    """The test images, which are split off all images where this is None."""
+
+    @property
+    def splits(self) -> dict[str, Path]:
+        """The folders that are there, by `train`, `val` and `test`."""
+        return {name: path for name in NAMES if (path := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
 class Listing:
     """The files of an image folder. Classes are its sorted folder names."""
 
     class_names: tuple[str, ...]
     train: FileList
-    test: FileList
+    val: FileList | None
+    test: FileList | None
 
 
 def list_images(root: Path) -> Listing:
-    """Every image below ``root``/train and ``root``/test (or val), by class and name; nothing is opened.
+    """Every image below ``root``, by split, class and name; nothing is opened.
 
     Raises:
-        InputError: a folder is missing or empty, there are fewer than two classes, or train and test differ in them.
+        InputError: a folder is missing or empty, there are fewer than two classes, or the splits differ in them.
+    """
+    layout = find_layout(root)
+    found = {name: files_by_class(path, root) for name, path in layout.splits.items()}
+    for problem in problems(layout, found):
+        raise problem
+    return listing_of(found)
+
+
+def find_layout(root: Path) -> Layout:
+    """Where the splits in ``root`` are, by the table at the head of this file.
+
+    Raises:
+        InputError: there is no such folder, or one has test images alone, or two folders of one meaning.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/ and test/ (or val/)")
-    train = root / "train"
-    if not train.is_dir():
-        raise InputError(f"{train}: no such folder", "put the training images there, one folder per class")
-    test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+        raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/, or one folder per class")
+    found: dict[str, Path | None] = dict.fromkeys(NAMES)
+    folders = _folders(root)
+    for split, names in NAMES.items():
+        there = [name for name in folders if name.lower() in names]
+        if len(there) > 1:
+            raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
+        found[split] = root / there[0] if there else None
+    train, val, test = found.values()
+    if train is None and (other := test or val):
+        remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
+        raise InputError(f"{root / 'train'}: no such folder", remedy)
     if test is None:
-        raise InputError(f"{root}: holds neither test/ nor val/", "put the test images there, one folder per class")
-    class_names = _class_names(train)
-    _check_classes(class_names, _class_names(test), train, test)
-    return Listing(class_names, _list_split(root, train, class_names), _list_split(root, test, class_names))
+        val, test = None, val
+    return Layout(root, train or root, val, test)
 
 
-def _class_names(split: Path) -> tuple[str, ...]:
-    try:
-        names = sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(error) from None
+def files_by_class(split: Path, root: Path) -> ByClass:
+    """The image files in the class folders of ``split``, in sorted order; classes without any are among them.
+
+    Raises:
+        InputError: it holds no class folders, one cannot be read, or has an unprintable name.
+    """
+    names = _folders(split)
     if not names:
         raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
             raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
-    return tuple(names)
+    return {name: _images_below(split / name, root) for name in names}
 
 
-def _check_classes(in_train: tuple[str, ...], in_test: tuple[str, ...], train: Path, test: Path) -> None:
+def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
+    """What is wrong with the classes ``found`` in the splits of ``layout``."""
+    train, in_train = layout.train, found["train"]
     if len(in_train) < 2:
-        raise InputError(f"{train}: holds one class only, {in_train[0]!r}", "at least 2 are needed")
-    for name in in_test:
-        if name not in in_train:
-            raise InputError(f"{test / name}: class {name!r} has no folder in {train}", "add its training images, or remove it")
-    for name in in_train:
-        if name not in in_test:
-            raise InputError(f"{train / name}: class {name!r} has no folder in {test}", "add its test images, or remove it")
+        (name,) = in_train
+        inside = f"; if its folders are the classes, set prepare.path to {train / name}" if _folders(train / name) else ""
+        yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}")
+    for split, where in (("test", layout.test), ("val", layout.val)):
+        if where is None:
+            continue
+        for name in found[split]:
+            if name not in in_train:
+                yield InputError(
+                    f"{where / name}: class {name!r} has no folder in {train}", "add its training images, or remove it"
+                )
+        for name in in_train:
+            if name not in found[split]:
+                images = {"test": "test images", "val": "images for the hold-out"}[split]
+                yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
+    for split, by_class in found.items():
+        for name, files in by_class.items():
+            if not files:
+                where = layout.splits[split] / name
+                yield InputError(f"{where}: holds no images ({', '.join(EXTENSIONS)})", "add some, or remove the folder")
 
 
-def _list_split(root: Path, split: Path, class_names: tuple[str, ...]) -> FileList:
-    files: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = _images_below(split / name, root)
-        if not found:
-            raise InputError(f"{split / name}: holds no images ({', '.join(EXTENSIONS)})", "add some, or remove the folder")
-        files += found
-        labels += [label] * len(found)
-    return FileList(files, torch.tensor(labels))
+def listing_of(found: dict[str, ByClass]) -> Listing:
+    """The files ``found`` in the splits, which have no `problems`."""
+    lists = {name: _in_one(by_class) for name, by_class in found.items()}
+    return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _in_one(by_class: ByClass) -> FileList:
+    files = [file for found in by_class.values() for file in found]
+    return FileList(files, [label for label, found in enumerate(by_class.values()) for _ in found])
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:

@@ -7,9 +7,12 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gee_core.data.pixels import DAMAGE, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, to_pixels
+from gee_core.data.pixels import DAMAGE, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, orientation, to_pixels
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 
@@ -38,14 +41,57 @@ class Form:
     """Whether other sizes are brought to ``image_size`` (shorter side resized, centre cropped) or are an error."""
 
 
-def header(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether the image is grey, without decoding it.
+class Header(NamedTuple):
+    """What an image file says of itself before it is decoded."""
+
+    width: int
+    """In pixels, of the upright image, as the height."""
+    height: int
+    mode: str
+    """Pillow's name of how the file stores a pixel."""
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether one channel holds all of it."""
+        return self.mode in GREY_MODES
+
+    @property
+    def size(self) -> str:
+        """Such as 32x24."""
+        return f"{self.width}x{self.height}"
+
+
+def header(path: Path) -> Header:
+    """Size and mode of an image, without decoding it.
 
     Raises:
         InputError: the file is not an image.
     """
     with _open(path) as image:
-        return *image.size, image.mode in GREY_MODES
+        width, height = image.size if orientation(image) < 5 else image.size[::-1]
+        return Header(width, height, image.mode)
+
+
+def common_form(root: Path, files: Sequence[str], image_size: int | None) -> Form:
+    """The form of all images: grey if every one is, of ``image_size``, or without one of the size that they share.
+
+    Raises:
+        InputError: a file is not an image, or there is no ``image_size`` and they differ in size or are not square.
+    """
+    if image_size is not None:
+        return Form(image_size, 1 if all(header(root / name).is_grey for name in files) else 3, resize=True)
+    found = {name: header(root / name) for name in files}
+    first, last = (f(found, key=lambda name: (found[name].width * found[name].height, found[name])) for f in (min, max))
+    least, most = found[first], found[last]
+    if (sizes := len({header.size for header in found.values()})) > 1:
+        middle = int(median(min(header.width, header.height) for header in found.values()))
+        raise InputError(
+            f"{root}: its images have {sizes} sizes, from {least.size} ({first}) to {most.size} ({last})",
+            f"set prepare.image_size to bring all to one size (the median of their shorter sides is {middle})",
+        )
+    if least.width != least.height:
+        raise InputError(f"{root}: its images are {least.size}, not square", "set prepare.image_size to make them so")
+    return Form(least.width, 1 if all(header.is_grey for header in found.values()) else 3, resize=False)
 
 
 def decode(path: Path, form: Form) -> np.ndarray:
@@ -69,30 +115,46 @@ def decode(path: Path, form: Form) -> np.ndarray:
 def decode_in_order(
     files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor], pin_memory: bool = False
 ) -> Iterator[Tensor]:
-    """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, in that order.
-
-    GEE_LOADER_WORKERS processes decode a few batches ahead, so memory does not grow with the number of files. The number of
-    processes does not change the result.
+    """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, as `in_order` has them.
 
     Raises:
         InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is not a whole number.
     """
+    return in_order(partial(_decoded, form), files, root, batches, pin_memory)
+
+
+def in_order(
+    work: Callable[[list[Path]], Any], files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False
+) -> Iterator[Any]:
+    """``work`` of the paths of those ``files`` that each index tensor of ``batches`` names, in the order of ``batches``.
+
+    GEE_LOADER_WORKERS processes work a few batches ahead, so memory does not grow with the number of files. The number of
+    processes does not change the result.
+
+    Raises:
+        InputError: ``work`` raised it, or GEE_LOADER_WORKERS is not a whole number.
+    """
     n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever
     loader = DataLoader(
-        _Files(files, root, form),
+        _Work(work, files, root),
         batch_size=None,
+        collate_fn=_as_it_is,
         sampler=map(Tensor.tolist, batches),
         num_workers=n_workers,
         multiprocessing_context=FORK if n_workers else None,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
-    with _explained_loss_of_workers(n_workers):
-        for images in loader:
-            if isinstance(images, InputError):
-                raise images
-            yield images
+    done = iter(loader)
+    try:
+        with _explained_loss_of_workers(n_workers):
+            for result in done:
+                if isinstance(result, InputError):
+                    raise result
+                yield result
+    finally:  # after an error the garbage collector would close the workers' queues first, and wait 5 s for each worker
+        getattr(done, "_shutdown_workers", lambda: None)()
 
 
 @contextlib.contextmanager
@@ -117,18 +179,25 @@ def as_array(files: Sequence[str]) -> np.ndarray:
     return np.array([os.fsencode(name) for name in files])
 
 
-class _Files(Dataset):
-    """Batches of decoded files by index; an error message in place of a batch with a file that cannot be read."""
+class _Work(Dataset):
+    """The results of ``work`` by the indices of files; an error message in place of a result if one cannot be read."""
 
-    def __init__(self, files: np.ndarray, root: Path, form: Form):
-        self._files, self._root, self._form = files, root, form
+    def __init__(self, work: Callable[[list[Path]], Any], files: np.ndarray, root: Path):
+        self._work, self._files, self._root = work, files, root
 
-    def __getitem__(self, indices: list[int]) -> Tensor | InputError:
+    def __getitem__(self, indices: list[int]) -> Any:
         try:
-            paths = [self._root / os.fsdecode(self._files[i]) for i in indices]
-            return torch.from_numpy(np.stack([decode(path, self._form) for path in paths]))
+            return self._work([self._root / os.fsdecode(self._files[i]) for i in indices])
         except InputError as error:
             return error  # raised here, it would arrive wrapped in the worker's traceback
+
+
+def _decoded(form: Form, paths: list[Path]) -> Tensor:
+    return torch.from_numpy(np.stack([decode(path, form) for path in paths]))
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
 
 
 def _open(path: Path) -> Image.Image:

@@ -1,10 +1,14 @@
 """Image files and pictures → uint8 arrays of one size.
 
+Any mode of Pillow becomes grey or RGB of 8 bits: of 16 bits the upper 8 are kept, palettes are looked up, CMYK is converted,
+transparency is ignored. An image is turned as its EXIF data say, and of an animation the first frame is read.
+
 It needs Pillow and numpy alone, because MLflow models carry a copy of this file (`pipelines.tracking.served_model`).
 
 Shapes: C channels (1 or 3), H W rows and columns.
 """
 
+import contextlib
 import struct
 import warnings
 import zlib
@@ -25,6 +29,20 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, 
 """What Pillow raises for files that are damaged or no images."""
 
 
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of this orientation upright."""
+
+
 class TooManyPixelsError(ValueError):
     """An image is too large to be decoded safely."""
 
@@ -37,7 +55,7 @@ def open_image(file: Path | IO[bytes]) -> Image.Image:
         Exception: one of DAMAGE; the file is not an image.
     """
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is below Pillow's
+        with warnings.catch_warnings(action="ignore"):  # of bombs, below which our limit is, and of damaged EXIF data
             image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise TooManyPixelsError(str(error)) from None
@@ -47,13 +65,25 @@ def open_image(file: Path | IO[bytes]) -> Image.Image:
     return image
 
 
+def orientation(image: Image.Image) -> int:
+    """How the image is to be turned, by the EXIF data at the head of its file: 1 (not at all) to 8."""
+    if "exif" not in image.info:  # Pillow would decode a PNG to look for more of them behind its pixels
+        return 1
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # of data that are damaged
+        value = image.getexif().get(ORIENTATION)
+        return int(value) if value in TURNS else 1
+    return 1
+
+
 def to_pixels(image: Image.Image, in_channels: int, size: int) -> np.ndarray:
-    """The image as uint8 (C, H, W), H and W being ``size``: the shorter side resized, centre cropped.
+    """The image as uint8 (C, H, W), H and W being ``size``: turned upright, the shorter side resized, centre cropped.
 
     Raises:
         Exception: one of DAMAGE; it cannot be decoded.
     """
-    pixels = np.asarray(_resize(_convert(image, in_channels), size))
+    turn = TURNS.get(orientation(image))
+    converted = _convert(image, in_channels)
+    pixels = np.asarray(_resize(converted if turn is None else converted.transpose(turn), size))
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
 
 

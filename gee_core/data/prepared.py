@@ -22,6 +22,8 @@ from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_ato
 from gee_core.storage.json_object import read_json_model
 
 Count = Annotated[int, Field(ge=1)]
+UNEVEN = 3
+"""How many times as many training images the largest class may have as the smallest without being mentioned."""
 
 
 class Meta(BaseModel):
@@ -30,9 +32,12 @@ class Meta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str
+    """The name of the images: `prepare.data_name`."""
     source: str
     """Where they come from; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
+    class_counts: tuple[Annotated[int, Field(ge=0)], ...]
+    """Training images of each class, with the hold-out."""
     num_classes: Count
     in_channels: Count
     image_size: Count
@@ -50,8 +55,9 @@ class Meta(BaseModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Meta":
-        if len(self.class_names) != self.num_classes or not len(self.mean) == len(self.std) == self.in_channels:
-            raise ValueError("its class_names, mean and std are not as many as it says")
+        of_classes, of_channels = {len(self.class_names), len(self.class_counts)}, {len(self.mean), len(self.std)}
+        if of_classes != {self.num_classes} or of_channels != {self.in_channels}:
+            raise ValueError("its class_names, class_counts, mean and std are not as many as it says")
         if set(self.sha256) != _checked_files(self.stream):
             raise ValueError("its sha256 is not of these files")
         return self
@@ -60,6 +66,15 @@ class Meta(BaseModel):
     def normalise(self) -> Normalise:
         """Turns the images into the network's input."""
         return Normalise(self.mean, self.std)
+
+    @property
+    def unevenness(self) -> str:
+        """Says how uneven the classes are if the largest has more than UNEVEN times the training images of the smallest."""
+        sizes = list(zip(self.class_counts, self.class_names, strict=True))
+        (few, smallest), (many, largest) = (f(sizes, key=lambda pair: pair[0]) for f in (min, max))
+        if many <= UNEVEN * few:
+            return ""
+        return f"{largest!r} has {many:,} training images, {many / max(few, 1):.1f} times as many as {smallest!r} with {few:,}"
 
     @property
     def digest(self) -> str:
@@ -124,6 +139,7 @@ def write_prepared(
             dataset=dataset,
             source=source,
             class_names=tuple(class_names),
+            class_counts=tuple(torch.bincount(train.labels.cpu(), minlength=len(class_names)).tolist()),
             num_classes=len(class_names),
             in_channels=train.in_channels,
             image_size=train.image_size,

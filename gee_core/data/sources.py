@@ -8,16 +8,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import FileList, list_images
-from gee_core.data.image_files import Form, as_array, decode_in_order, header
+from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.splits import stratified_indices
+from gee_core.data.splits import part_of, split_files, stratified_indices, test_part
 from gee_core.errors import InputError, in_short
 
 if TYPE_CHECKING:  # takes more than a second
@@ -26,13 +27,11 @@ if TYPE_CHECKING:  # takes more than a second
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
 
-Part = TypeVar("Part", FileList, PackedImages)
-
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """torchvision's classes of the data sets that it reads."""
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
-DIGITS, DIGITS_TEST = "datasets/data/digits.csv.gz", 0.2
-"""The file inside scikit-learn, a line of 64 pixels and the label per image; the share of the test images."""
+DIGITS = "datasets/data/digits.csv.gz"
+"""The file inside scikit-learn, a line of 64 pixels and the label per image."""
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
 """What torchvision raises when files are not those that it wrote."""
 
@@ -46,6 +45,8 @@ class Source:
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages
+    holdout: Tensor | None = None
+    """Indices into ``train`` of the images in val/, if they are the hold-out."""
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
@@ -73,7 +74,7 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     labels = table[:, -1].long()
     values = table[:, :-1].reshape(-1, 1, 8, 8)  # 0 … 16
     digits = PackedImages((values * (255 / 16)).round().to(torch.uint8), labels)
-    test = stratified_indices(labels, round(DIGITS_TEST * len(labels)), cfg.split_seed, "digits", "test")
+    test = stratified_indices(labels, round(cfg.test_share * len(labels)), cfg.split_seed, "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
     return "scikit-learn digits", tuple("0123456789"), digits.subset(train), digits.subset(test)
 
@@ -132,8 +133,9 @@ def _packed(dataset: "VisionDataset", n_classes: int) -> PackedImages:
 def _from_arrays(
     cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
 ) -> Source:
-    parts = (_part(train, cfg, "max_train_images"), _part(test, cfg, "max_test_images"))
-    return Source(source, class_names, *(_resized(part, cfg.image_size) for part in parts))
+    parts = (part_of(train, cfg.max_train_images, cfg, "max_train_images"), test_part(test, cfg))
+    train, test = (_resized(part, cfg.image_size) for part in parts)
+    return Source(source, class_names, train, test)
 
 
 def _resized(images: PackedImages, size: int | None) -> PackedImages:
@@ -154,23 +156,14 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
             "set prepare.dataset to folder",
         )
-    train, test = _part(listing.train, cfg, "max_train_images"), _part(listing.test, cfg, "max_test_images")
-    form = _common_form(root, train.files + test.files, cfg.image_size)
-    if cfg.stream:
-        streamed = (StreamedImages(p.files, p.labels, root, form.image_size, form.in_channels) for p in (train, test))
-        return Source(cfg.path, listing.class_names, *streamed)
-    return Source(cfg.path, listing.class_names, *_decode_all(root, (train, test), form, on_progress))
+    files, holdout, test_files = split_files(listing, cfg)
+    form = common_form(root, files.files + test_files.files, cfg.image_size)
+    train, test = (_streamed if cfg.stream else _decode_all)(root, (files, test_files), form, on_progress)
+    return Source(cfg.path, listing.class_names, train, test, holdout)
 
 
-def _common_form(root: Path, files: list[str], image_size: int | None) -> Form:
-    """Grey if every image is; the size of the first image if ``image_size`` is None."""
-    in_channels = 1 if all(header(root / name)[2] for name in files) else 3
-    if image_size is not None:
-        return Form(image_size, in_channels, resize=True)
-    width, height, _ = header(root / files[0])
-    if width != height:
-        raise InputError(f"{root / files[0]}: is {width}x{height}, not square", "set prepare.image_size to make it so")
-    return Form(width, in_channels, resize=False)
+def _streamed(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[StreamedImages]:
+    return [StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts]
 
 
 def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[PackedImages]:
@@ -187,7 +180,7 @@ def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, total)
-        packed.append(PackedImages(images, part.labels))
+        packed.append(PackedImages(images, torch.tensor(part.labels)))
     return packed
 
 
@@ -200,11 +193,3 @@ def _check_fits(n: int, form: Form) -> None:
             f"{memory / 1e9:.0f}",
             "set prepare.stream to true, or a smaller prepare.image_size",
         )
-
-
-def _part(images: Part, cfg: PrepareConfig, knob: str) -> Part:
-    """The stratified part of ``images`` that the parameter ``knob`` asks for."""
-    at_most = getattr(cfg, knob)
-    if at_most is None or at_most >= len(images.labels):
-        return images
-    return images.subset(stratified_indices(images.labels, at_most, cfg.split_seed, f"prepare.{knob}"))

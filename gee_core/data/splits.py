@@ -1,12 +1,18 @@
 """Stratified parts of a labelled set, fixed by a seed."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from gee_core.config import PrepareConfig
+from gee_core.data.folders import FileList, Listing
+from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
 from gee_core.seeding import torch_generator
+
+Part = TypeVar("Part", FileList, PackedImages)
 
 
 def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
@@ -50,18 +56,49 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
     return quotas
 
 
-def holdout_indices(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> Tensor:
-    """Ascending indices of the training images on which candidates are scored: a stratified ``fraction`` of all.
+def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], knob: str) -> Tensor:
+    """Ascending indices of a stratified ``fraction`` of the images, such as the hold-out, that leaves some of every class.
 
     Raises:
-        InputError: a class would be missing from the hold-out or from the images that are left.
+        InputError: a class would be missing from this part or from the images that are left; it names the ``knob``.
     """
-    holdout = stratified_indices(labels, round(fraction * len(labels)), seed, "prepare.holdout")
+    part = stratified_indices(labels, round(fraction * len(labels)), seed, knob)
     n_classes = len(class_names)
-    left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[holdout], minlength=n_classes)
+    left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
-        raise InputError(
-            f"prepare.holdout = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there"
-        )
-    return holdout
+        raise InputError(f"{knob} = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there")
+    return part
+
+
+def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
+    """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for.
+
+    Raises:
+        InputError: a class would be missing from one of them.
+    """
+    train, val, test = listing.train, listing.val, listing.test
+    if test is None:
+        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
+        train, test = train.without(split), train.subset(split)
+    test, most = test_part(test, cfg), cfg.max_train_images
+    if val is None:
+        return part_of(train, most, cfg, "max_train_images"), None, test
+    if most is not None:  # of both folders the same share
+        of_val = round(most * len(val.files) / (len(train.files) + len(val.files)))
+        train = part_of(train, most - of_val, cfg, "max_train_images")
+        val = part_of(val, of_val, cfg, "max_train_images", "val")
+    both = FileList(train.files + val.files, train.labels + val.labels)
+    return both, torch.arange(len(train.files), len(both.files)), test
+
+
+def test_part(images: Part, cfg: PrepareConfig) -> Part:
+    """The test images that `prepare.max_test_images` asks for."""
+    return part_of(images, cfg.max_test_images, cfg, "max_test_images")
+
+
+def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *names: str) -> Part:
+    """A stratified part of ``images``, as the parameter ``knob`` asks for it."""
+    if at_most is None or at_most >= len(images.labels):
+        return images
+    return images.subset(stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{knob}", *names))

@@ -4,9 +4,11 @@
 
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
 (which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
-as free, as in the paper. The sums of residual blocks, which Eq. 17 leaves out too, are counted apart.
+as free, as in the paper. The sums of residual blocks, which Eq. 17 leaves out too, are counted apart, in networks of the table;
+those of other networks are not counted.
 
-Shapes: T steps, B batch; steps folded into the batch.
+Shapes: T steps, B batch. A layer sees its steps folded into the batch, (T*B, …), or apart, (T, B, …), or one at a time, in T
+calls on (B, …).
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
-from gee_core.model.network import BasicBlock, PreActivationBlock
+from gee_core.model.layers import BasicBlock, PreActivationBlock
 from gee_core.training.loop import for_inference
 
 PICO_TO_MILLI = 1e-9
@@ -31,9 +33,10 @@ class LayerCount:
 
     layer: str
     kind: str
-    steps: int
-    """How often the layer runs per image: T, or 1 for the stem, whose input does not change."""
-    macs: int
+    steps: int = 0
+    """How often the layer runs per image: T, or 1 for a stem that runs once, as its input does not change. A stem that gets the
+    image T times, as in most networks outside the table, runs T times, and its energy is T times as large."""
+    macs: int = 0
     """FL: multiply-accumulates per image and step if every input neuron were active."""
     binary: bool = True
     """Whether its input consists of 0 and 1: only then does a spike cost one accumulate."""
@@ -94,7 +97,7 @@ def measure_energy(
     """Count the operations and spikes of ``net`` on batches ``inputs`` (B, …); ``Activity`` turns them into energy.
 
     Runs a copy of ``net`` in evaluation mode, with its weights decoded once. Works on any network of ``Conv2d``, ``Linear``
-    and SpikingJelly neurons with its steps folded into the batch.
+    and SpikingJelly neurons that takes (B, …).
 
     Args:
         net: the network; it is not changed.
@@ -111,7 +114,6 @@ def measure_energy(
         for x in inputs:
             counter.batch = len(x)
             counter.n_images += len(x)
-            counter.since_neurons.clear()
             with Compute(x.device, dtype).autocast():
                 on_output(plain(x))
     return counter.result()
@@ -139,6 +141,7 @@ class _Counter:
         self.batch = self.n_images = self.sums = 0
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
         self.layers: dict[str, LayerCount] = {}
+        self.ran: dict[str, tuple[int, int]] = {}  # layer → (images * steps, multiply-accumulates in all of them)
         self.fired: dict[str, list] = {}  # neurons → [spikes, neurons * steps * images, layers before them]
         for name, module in net.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -150,18 +153,22 @@ class _Counter:
 
     def _count_layer(self, name: str, decode_macs: int, module: nn.Conv2d | nn.Linear, args: tuple[Tensor], y: Tensor) -> None:
         x = args[0]
-        if name not in self.layers:
-            kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
-            macs = y[0].numel() * module.weight[0].numel()
-            self.layers[name] = LayerCount(name, kind, len(x) // self.batch, macs, decode_macs=decode_macs)
-        count = self.layers[name]
+        kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
+        count = self.layers.setdefault(name, LayerCount(name, kind, decode_macs=decode_macs))
+        steps_apart = getattr(module, "step_mode", "s") == "m" or (kind == "fc" and x.ndim == 3 and x.shape[1] == self.batch)
+        runs, macs = self.ran.get(name, (0, 0))
+        runs += x.shape[0] * x.shape[1] if steps_apart else len(x)
+        self.ran[name] = runs, macs + y.numel() * module.weight[0].numel()
         count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
         count.input_sum += x.sum(dtype=torch.float64).item()
         count.input_count += x.numel()
+        if name == next(iter(self.layers)):  # the next batch, or the next step of a network that runs them one at a time
+            self.since_neurons.clear()
         self.since_neurons.append(name)
 
     def _count_spikes(self, name: str, module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
-        entry = self.fired.setdefault(name, [0.0, 0, tuple(self.since_neurons)])
+        entry = self.fired.setdefault(name, [0.0, 0, set()])
+        entry[2].update(self.since_neurons)
         entry[0] += spikes.sum(dtype=torch.float64).item()
         entry[1] += spikes.numel()
         self.since_neurons.clear()
@@ -172,6 +179,8 @@ class _Counter:
     def result(self) -> Activity:
         if not self.n_images:
             raise ValueError("there are no images to count on")
+        for name, (runs, macs) in self.ran.items():
+            self.layers[name].steps, self.layers[name].macs = runs // self.n_images, macs // runs
         for spikes, count, before in self.fired.values():
             for layer in before:
                 self.layers[layer].output_rate = spikes / count

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from gee_core.config import Params
+from gee_core.config.own import is_own
 from gee_core.data.prepared import Meta
 
 SHOWN_CLASSES = 20
@@ -24,11 +25,11 @@ TEXT = """\
 ## Data
 
 {dataset} ({source}), digest `{digest}`: {n_train:,} training and {n_test:,} test images. \
-Classes: {classes}. `example.png` is a test image of class {example}.
+Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 
 ## Recipe
 
-{network}, {width:g} times the paper's channels, {T} time steps, seed {seed}. {wiring} \
+{network}, {T} time steps, seed {seed}. {wiring} \
 Training: {epochs} epochs with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images on which \
 candidates are scored were {holdout}.
 
@@ -75,10 +76,12 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         n_classes=meta.num_classes,
         digest=meta.digest,
         classes=_listed(meta.class_names),
+        uneven=f" They are uneven: {_text(meta.unevenness)}." if meta.unevenness else "",
         source=_text(meta.source),
         example=_text(example),
-        network=network.name,
-        width=network.width,
+        network=f"`{network.name}` at width {network.width:g}"
+        if is_own(network.name)
+        else f"{network.name}, {network.width:g} times the paper's channels",
         T=network.T,
         wiring=_wiring(params),
         seed=params.base.seed,

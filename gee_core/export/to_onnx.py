@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H W space, K classes.
 """
 
+import contextlib
 import io
 import logging
 import warnings
@@ -61,7 +62,8 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(action="ignore"):  # the exporter's notices about itself
+        # the exporter's notices about itself, and the whole graph that it prints when it gives up
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
             torch.onnx.export(
                 model,
                 (example,),
@@ -75,7 +77,11 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
                 verbose=False,
             )
     except Exception as error:
-        raise ExportError(f"torch cannot export {type(net).__name__} ({in_short(error)})") from error
+        name = getattr(net, "built_with", {}).get("name") or type(net).__name__
+        cause = (
+            error.__cause__ if isinstance(error.__cause__, Exception) else error
+        )  # the exporter's own message is a page of advice
+        raise ExportError(f"torch cannot export {name} to ONNX ({type(cause).__name__}: {in_short(cause)})") from error
     finally:
         quiet.setLevel(level)
     exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))

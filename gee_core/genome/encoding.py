@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
+from gee_core.genome.chain import explore, summary
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
@@ -55,6 +56,7 @@ class Genome(nn.Module):
         channels: [C_0 … C_L].
         kernel_size: of the encoded convolutions.
         kernel_positions: K.
+        left_out: the convolutions that ``encode`` found unfit on its example, by name, and why (see ``left_out``).
     """
 
     def __init__(self, convs: Sequence[nn.Conv2d], n_genes: int):
@@ -64,6 +66,7 @@ class Genome(nn.Module):
         self.channels = [conv.out_channels for conv in convs]
         self.kernel_size = (convs[1].kernel_size[0], convs[1].kernel_size[1])
         self.kernel_positions = self.kernel_size[0] * self.kernel_size[1]
+        self.left_out: dict[str, str] = {}
         like = convs[1].weight
         self.O = nn.Parameter(like.new_zeros(n_genes, n_genes))
         self.X_0 = nn.Parameter(like.new_zeros(self.kernel_positions, self.channels[0], n_genes))
@@ -102,7 +105,8 @@ class Genome(nn.Module):
         return self._convs[1:]
 
     def extra_repr(self) -> str:
-        return f"n_genes={self.n_genes}, channels={self.channels}"
+        others = f", left out: {summary(self.left_out)}" if self.left_out else ""
+        return f"n_genes={self.n_genes}, channels={self.channels}{others}"
 
 
 def _encoding(conv: nn.Conv2d) -> nn.Parameter:
@@ -119,20 +123,28 @@ def genome_of(net: nn.Module) -> Genome | None:
 def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
 
-    These are the ungrouped 2-d convolutions with a kernel larger than 1x1. The first is the stem, which keeps its weight.
+    These are the ungrouped 2-d convolutions with a kernel larger than 1x1; ``left_out`` says what becomes of the others. The
+    first is the stem, which keeps its weight.
 
     Args:
         net: any network; it is not changed.
         example: an input that ``net`` accepts. Its values do not matter.
     """
-    names: list[str] = []
-    probe = copied(net).eval()  # a copy, so that stateful neurons of ``net`` keep their charge
-    for name, module in probe.named_modules():
-        if isinstance(module, nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
-            module.register_forward_pre_hook(lambda conv, args, name=name: names.append(name))
-    with torch.no_grad():
-        probe(example)
-    return [cast(nn.Conv2d, net.get_submodule(name)) for name in dict.fromkeys(names)]
+    return _explored(net, example)[0]
+
+
+def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
+    """The convolutions of ``net`` that ``conv_chain`` leaves out, by name, and why; arguments as there.
+
+    They keep their weights when the others are encoded. Reasons are ``grouped``, ``of kernel 1x1``, ``1-d``, ``3-d``,
+    ``transposed`` and ``never executed`` (on ``example``).
+    """
+    return _explored(net, example)[1]
+
+
+def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
+    names, others = explore(copied(net).eval(), example)  # a copy, so that stateful neurons of ``net`` keep their charge
+    return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
 
 
 def encode(
@@ -180,12 +192,14 @@ def encoded_copy(
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
-    chain = conv_chain(net, example) if example is not None else list(convs or ())
-    _check_chain(net, chain, n_genes)
+    chain, others = _explored(net, example) if example is not None else (list(convs or ()), {})
+    _check_chain(net, chain, n_genes, others)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)
     twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]
-    return encoded, attach_genome(encoded, twins, n_genes), chain
+    genome = attach_genome(encoded, twins, n_genes)
+    genome.left_out = others
+    return encoded, genome, chain
 
 
 def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> Genome:
@@ -214,12 +228,15 @@ def copied(net: nn.Module) -> nn.Module:
         ) from error
 
 
-def _check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> None:
+def _check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others: dict[str, str]) -> None:
+    """Raises ValueError; ``others`` are the convolutions that were left out, and why."""
     if n_genes < 1:
         raise ValueError(f"n_genes must be >= 1, got {n_genes}")
-    if len(convs) < 2:
-        raise ValueError(f"a chain needs the stem and at least one more convolution, got {len(convs)}")
     names = {module: name for name, module in net.named_modules()}
+    aside = f"; left out: {summary(others)}" if others else ""
+    if len(convs) < 2:
+        got = f"{len(convs)}{''.join(f' ({names[conv]})' for conv in convs if conv in names)}"
+        raise ValueError(f"a chain needs the stem and at least one more convolution, got {got}{aside}")
     for position, conv in enumerate(convs):
         if not isinstance(conv, nn.Conv2d):
             raise ValueError(f"{conv} is not a Conv2d: only ordinary 2-d convolutions can be encoded")
@@ -237,7 +254,7 @@ def _check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> No
         if conv.in_channels != previous.out_channels:
             raise ValueError(
                 f"the chain breaks at {names[conv]}: it takes {conv.in_channels} channels, "
-                f"{names[previous]} before it puts out {previous.out_channels}"
+                f"{names[previous]} before it puts out {previous.out_channels}{aside}"
             )
         if conv.kernel_size != convs[1].kernel_size:
             raise ValueError(

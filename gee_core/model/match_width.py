@@ -1,13 +1,19 @@
 """The width at which a plain network has as many parameters as an encoded one: the control at equal size."""
 
+import inspect
 import math
 
+from gee_core.config.own import is_own, registered
 from gee_core.errors import InputError
 from gee_core.model.network import count_plain_parameters
-from gee_core.model.zoo import NETWORKS, Block, NetworkSpec
+from gee_core.model.spec import NetworkSpec
+from gee_core.zoo import NETWORKS
 
 MAX_WIDTH = 4.0
 """The widest network that `network.width` allows."""
+
+OWN_STEPS = 500
+"""Steps of the width, per unit, in which an own network is searched."""
 
 
 def narrowed_width(
@@ -21,12 +27,17 @@ def narrowed_width(
 ) -> float:
     """The width at which the plain network ``name`` comes closest to ``target`` parameters, counted on the built network.
 
-    Channels are whole numbers, so the count rises in steps. The result is a number of few decimals within the best step.
+    Channels are whole numbers, so the count rises in steps. The result is a number of few decimals within the best step; for
+    an own network, it is an odd multiple of 1/1000.
 
     Raises:
-        InputError: every width deviates by more than ``tolerance``, a fraction of ``target``.
+        InputError: every width deviates by more than ``tolerance``, a fraction of ``target``; or it is an own network that
+            takes no width.
+        ValueError: an own network is not registered, or cannot be built.
     """
-    edges = _steps(NETWORKS[name])
+    if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:
+        raise InputError(f"{name} takes no width, so it has no narrowed network", "let its class take `width`")
+    edges = [k / OWN_STEPS for k in range(int(MAX_WIDTH) * OWN_STEPS + 1)] if is_own(name) else _steps(NETWORKS[name])
 
     def count(step: int) -> int:
         width = _short_number(*edges[step : step + 2])
@@ -48,8 +59,7 @@ def narrowed_width(
 
 def _steps(spec: NetworkSpec) -> list[float]:
     """The widths at which some layer's channel count changes, from 0 to the widest; between two the count is constant."""
-    body = {layer.channels if isinstance(layer, Block) else layer for layer in spec.body if not isinstance(layer, str)}
-    channels = {spec.stem, *body} | ({spec.hidden} if spec.hidden else set())
+    channels = {spec.stem, *spec.convolutions()} | ({spec.hidden} if spec.hidden else set())
     changes = {(k + 0.5) / C for C in channels for k in range(1, math.ceil(MAX_WIDTH * C))}
     return [0.0, *sorted(edge for edge in changes if edge < MAX_WIDTH), MAX_WIDTH]
 

@@ -11,123 +11,15 @@ from torch import Tensor, nn
 
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
+from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
-from gee_core.model.zoo import NETWORKS, Block, NetworkSpec, default_block, scaled
+from gee_core.model.spec import Block, Dropout, NetworkSpec, P
+from gee_core.model.zoo import default_block, scaled
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
-from gee_core.snn.norm_lif import NormLIF, add_stream
+from gee_core.zoo import NETWORKS
 
 Net = TypeVar("Net", bound=nn.Module)
-
-
-class Stem(nn.Module):
-    """Direct encoding: the image drives the first neurons with the same current at every step.
-
-    Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
-    their input does not change; Eq. 17 counts the stem once too.
-
-    In front of pre-activation blocks, ``lif`` is None: the convolution's output is the stream itself, not yet repeated.
-    """
-
-    def __init__(self, in_channels: int, channels: int, imagenet: bool, lif: dict | None):
-        super().__init__()
-        kernel, stride = (7, 2) if imagenet else (3, 1)
-        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
-        self.norm_lif = None if lif is None else NormLIF(channels, lif)
-        self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Images (B, C, H, W) → spikes (T*B, C_0, H', W'), or the stream (B, C_0, H', W')."""
-        x = self.conv(x_BCHW)
-        return self.pool(x if self.norm_lif is None else self.norm_lif.repeated(x))
-
-
-class ConvLayer(nn.Module):
-    """3x3 convolution, batch norm, LIF."""
-
-    def __init__(self, in_channels: int, channels: int, lif: dict):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.norm_lif = NormLIF(channels, lif)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, C_in, H, W) → spikes (T*B, C, H, W)."""
-        return self.norm_lif(self.conv(x))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the shortcut is added before the second LIF, without batch norm of its own."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
-        self.norm_lif1 = NormLIF(channels, lif)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm_lif2 = NormLIF(channels, lif)
-        same = stride == 1 and in_channels == channels
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, C_in, H, W) → spikes (T*B, C, H/stride, W/stride)."""
-        spikes = self.norm_lif1(self.conv1(x))
-        return self.norm_lif2(self.conv2(spikes), residual=self.shortcut(x))
-
-
-class Shortcut(nn.Module):
-    """Batch norm, LIF and a 1x1 convolution, where a pre-activation block changes the shape of the stream."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
-        super().__init__()
-        self.norm_lif = NormLIF(in_channels, lif)
-        self.conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-
-
-class PreActivationBlock(nn.Module):
-    """Two 3x3 convolutions, each behind batch norm and LIF; the branch is added to the real-valued stream without batch norm.
-
-    The sum is left to the next block, whose batch norm reads the stream anyway.
-    """
-
-    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
-        super().__init__()
-        self.norm_lif1 = NormLIF(in_channels, lif)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
-        self.norm_lif2 = NormLIF(channels, lif)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        same = stride == 1 and in_channels == channels
-        self.shortcut = None if same else Shortcut(in_channels, channels, stride, lif)
-
-    def forward(self, stream: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).
-
-        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None. Without a shortcut, it returns
-        that stream as it is, without the steps.
-        """
-        if branch is None:
-            spikes = self.norm_lif1.repeated(stream)
-        else:
-            stream, spikes = self.norm_lif1.summed(branch, stream)
-        if self.shortcut is not None:
-            norm_lif = self.shortcut.norm_lif
-            stream = self.shortcut.conv(norm_lif.repeated(stream) if branch is None else norm_lif(stream))
-        return stream, self.conv2(self.norm_lif2(self.conv1(spikes)))
-
-
-class ResidualStream(nn.Module):
-    """Pre-activation blocks and the batch norm behind the last sum, which no neurons follow."""
-
-    def __init__(self, blocks: list[nn.Module], channels: int):
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, stream: Tensor) -> Tensor:
-        """The stem's output (B, C_0, H, W) → features (T*B, C, H', W')."""
-        branch: Tensor | None = None
-        for block in self.blocks:
-            stream, branch = block(stream, branch)
-        assert branch is not None  # there is a block
-        return self.norm(add_stream(branch, stream))
 
 
 def _draw(weight: Tensor) -> None:
@@ -153,21 +45,24 @@ class TableNetwork(SpikingNetwork):
         super().__init__(lif["T"])
         C = scaled(spec.stem, width)
         size = image_size
-        self.stem = Stem(in_channels, C, spec.imagenet_stem, None if block == "pre" else lif)
+        self.stem = Stem(in_channels, C, spec.kernel, spec.imagenet_stem, None if block == "pre" else lif)
         if spec.imagenet_stem:
             size = math.ceil(math.ceil(size / 2) / 2)
         body: list[nn.Module] = []
         for layer in spec.body:
-            if isinstance(layer, str):  # P
+            if isinstance(layer, str):  # P or A
                 if size > 1:  # Paper: 32x32 images only. Here: smaller ones skip the pools they have no pixels for.
-                    body.append(nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2))
+                    body.append(nn.MaxPool2d(2) if layer == P and pool == "max" else nn.AvgPool2d(2))
                     size //= 2
+            elif isinstance(layer, Dropout):
+                body.append(StepDropout(layer.p, self.T))
             elif isinstance(layer, Block):
                 channels = scaled(layer.channels, width)
-                body.append((PreActivationBlock if block == "pre" else BasicBlock)(C, channels, layer.stride, lif))
+                residual = PreActivationBlock if block == "pre" else BasicBlock
+                body.append(residual(C, channels, spec.kernel, layer.stride, lif))
                 C, size = channels, math.ceil(size / layer.stride)
             else:
-                body.append(ConvLayer(C, scaled(layer, width), lif))
+                body.append(ConvLayer(C, scaled(layer, width), spec.kernel, lif))
                 C = scaled(layer, width)
         # Paper: silent about batch norm. Here: pre-activation, the residual block of the authors' framework, fits its parameter
         # counts as well as `post`, which is kept.
@@ -195,7 +90,7 @@ class TableNetwork(SpikingNetwork):
         return self.head(features).unflatten(0, (self.T, -1))
 
     def conv_chain(self) -> list[nn.Conv2d]:
-        """The stem's convolution and every one of the body, in order of execution."""
+        """The stem's convolution and every one of the body but shortcuts, in order of execution."""
         shortcuts = {conv for block in self._blocks() if block.shortcut is not None for conv in block.shortcut.modules()}
         return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
 

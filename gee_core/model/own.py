@@ -13,7 +13,10 @@ Shapes: T steps, B batch, C channels, H W space, K classes. A trial on two image
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -57,35 +60,51 @@ def register_network(
         raise ValueError(f"{name}: a {type(build).__name__} is no class or function that builds a network")
 
     @functools.cache
-    def channels(width: float) -> list[int]:
+    def chain(width: float) -> tuple[list[int], int]:
         net = own_network(name, num_classes, in_channels, image_size, width, "max", LIF_DEFAULTS)
-        return [conv.out_channels for conv in net.conv_chain()]
+        convs = net.conv_chain()
+        return [conv.out_channels for conv in convs], math.prod(convs[1].kernel_size)
 
-    OWN[name] = Own(build, channels)
+    OWN[name] = Own(build, chain)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial of a module on two images found out."""
+
+    form: Form
+    T: int
+    """Steps that it answers with."""
+    chain: tuple[str, ...] = ()
+    """Names of the convolutions that can be encoded, in order of execution."""
 
 
 class OwnNetwork(SpikingNetwork):
-    """The user's module ``net`` as a ``SpikingNetwork``: its neurons are reset before and after every call."""
+    """The user's module ``net`` as a ``SpikingNetwork``: its neurons are reset before and after every call.
 
-    def __init__(self, net: nn.Module, form: Form, T: int, example: Tensor):
-        super().__init__(T)
+    In evaluation mode, what it draws from torch's global generators is the same in every call.
+    """
+
+    def __init__(self, net: nn.Module, found: Trial):
+        super().__init__(found.T)
         self.net = net
-        self.form = form
-        _, _, chain = encoded_copy(self, 1, example, None)
-        names = {module: name for name, module in self.named_modules()}
-        self._chain = [names[conv] for conv in chain]
+        self.form = found.form
+        self._chain = found.chain
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
-        if self.form == "images":
-            o_TBK = self.net(x_BCHW)
-        elif self.form == "steps":
-            o_TBK = self.net(x_BCHW.repeat(self.T, 1, 1, 1, 1))
-        else:
-            o_TBK = torch.stack([self.net(x_BCHW) for _ in range(self.T)])
+        with nullcontext() if self.training or torch.compiler.is_exporting() else private_torch_rng(0, x_BCHW.device):
+            o_TBK = self._run(x_BCHW)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
         return o_TBK
+
+    def _run(self, x_BCHW: Tensor) -> Tensor:
+        if self.form == "images":
+            return self.net(x_BCHW)
+        if self.form == "steps":
+            return self.net(x_BCHW.repeat(self.T, 1, 1, 1, 1))
+        return torch.stack([self.net(x_BCHW) for _ in range(self.T)])
 
     def conv_chain(self) -> list[nn.Conv2d]:
         """The convolutions that ``encoding.conv_chain`` finds, in order of execution."""
@@ -119,24 +138,24 @@ def own_network(
     Raises:
         ValueError: it is not registered; its class raises; or what that returns is no network that can be encoded.
     """
-    with torch.device("cpu"):  # also where networks without numbers are built: neurons may not run on the meta device
-        example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
-        with private_torch_rng(seed):
-            net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
-            form, steps = _form(name, net, example, num_classes, lif["T"])
-            if T is not None and steps != T:
-                raise ValueError(f"network.T = {T}, but {name} answers with {steps} steps: set network.T = {steps}")
-            try:
-                return OwnNetwork(net, form, steps, example)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+    # on the CPU also where networks without numbers are built: neurons may not run on the meta device
+    with torch.device("cpu"), private_torch_rng(seed):
+        net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
+        trials, built_with = registered(name).trials, (num_classes, in_channels, image_size, width, pool, *lif.values())
+        if built_with not in trials:  # it takes longer than building
+            example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
+            trials[built_with] = _trial(name, net, example, num_classes, lif["T"])
+    found = trials[built_with]
+    if T is not None and found.T != T:
+        raise ValueError(f"network.T = {T}, but {name} answers with {found.T} steps: set network.T = {found.T}")
+    return OwnNetwork(net, found)
 
 
 def own_module(name: str, num_classes: int, in_channels: int, image_size: int, width: float, pool: str, lif: dict) -> nn.Module:
     """What the class of the own network ``name`` returns; arguments as for ``own_network``.
 
     Raises:
-        ValueError: it is not registered, raises, or returns no module, or parameters that are not float32.
+        ValueError: it is not registered, raises, or returns no module, or one whose tensors cannot be trained or saved.
     """
     build = registered(name).build
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
@@ -149,15 +168,35 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
         raise ValueError(f"{name}({called}, …) raises {type(error).__name__}: {in_short(error)}") from error
     if not isinstance(net, nn.Module):
         raise ValueError(f"{name} returns a {type(net).__name__}, not a torch.nn.Module")
-    for parameter, value in net.named_parameters():
-        if value.dtype != torch.float32:
-            raise ValueError(f"{name}: its parameter {parameter} is {value.dtype}: only float32 is trained")
+    names: dict[int, str] = {}
+    for tensor, value in net.state_dict(keep_vars=True).items():
+        if nn.parameter.is_lazy(value):
+            raise ValueError(
+                f"{name}: its {tensor} has no size before the first call: use ordinary layers in place of lazy ones"
+            )
+        if isinstance(value, nn.Parameter) and value.dtype != torch.float32:
+            raise ValueError(f"{name}: its parameter {tensor} is {value.dtype}: only float32 is trained")
+        if names.setdefault(id(value), tensor) != tensor:
+            raise ValueError(
+                f"{name}: its {tensor} and {names[id(value)]} are one tensor, which a checkpoint cannot hold twice"
+            )
     return net
 
 
+def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
+    """What ``net`` is, found out on images ``example``; it is not changed."""
+    wrapped = OwnNetwork(net, _form(name, net, example, num_classes, T))
+    try:
+        _, _, chain = encoded_copy(wrapped, 1, example, None)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    names = {module: name for name, module in wrapped.named_modules()}
+    return Trial(wrapped.form, wrapped.T, tuple(names[conv] for conv in chain))
+
+
 @torch.no_grad()
-def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> tuple[Form, int]:
-    """(The form of ``net``, the number of steps it answers with), by a trial of a copy on images ``example``."""
+def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
+    """The form of ``net`` and the number of its steps, without the chain, by a trial of a copy."""
     try:
         probe = copied(net).eval()
     except Exception as error:
@@ -176,8 +215,9 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
             tried.append(f"for {form} {tuple(x.shape)} it raises {type(error).__name__}: {in_short(error)}")
             continue
         if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:
-            return form, len(o)
+            return Trial(form, len(o))
         if isinstance(o, Tensor) and form == "images" and o.shape == answer and modes == {"s"}:
-            return "single", T
+            return Trial("single", T)
         tried.append(f"for {form} {tuple(x.shape)} it returns {tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__}")
-    raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}")
+    hint = "; return the output of every step, not their mean" if f"returns {answer}" in " ".join(tried) else ""
+    raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}{hint}")

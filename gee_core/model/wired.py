@@ -13,8 +13,9 @@ from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.wiring import shaped_weight
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
-from gee_core.model.zoo import NETWORKS, default_block
+from gee_core.model.zoo import default_block
 from gee_core.seeding import derive_seed, torch_generator
+from gee_core.zoo import NETWORKS
 
 
 class ImageShape(Protocol):

@@ -15,7 +15,7 @@ from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
 from gee_core.model.network import to_channels_last
-from gee_core.seeding import torch_generator
+from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.loss import cross_entropy, tet
 from gee_core.training.schedule import cosine_with_warmup, set_lr
 
@@ -105,7 +105,8 @@ def train_epoch(
             generator.set_state(start.draws)  # the order of the images is drawn by now
         lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
         x = to_input(batch, recipe.normalise, recipe.augment, generator)
-        with recipe.compute.autocast():
+        draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step), recipe.compute.device)  # dropout's
+        with recipe.compute.autocast(), draws:
             o_TBK = _outputs(net, x)
         loss = _loss(o_TBK, labels, recipe)
         optimizer.zero_grad(set_to_none=True)

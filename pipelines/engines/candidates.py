@@ -15,6 +15,8 @@ from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.engines.serial import Serial
+from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.own_network import register_own_network
 from pipelines.runtime.settings import Settings
 
 OnPart = Callable[[Candidate, float], None]
@@ -46,6 +48,7 @@ class Workers(AbstractContextManager):
         if engine is None:
             engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
         self._engine, self._on_part = engine, on_part
+        self._digest = network_digest(task.network.name)
 
     def __exit__(self, *exception) -> None:
         self._engine.stop()
@@ -59,7 +62,8 @@ class Workers(AbstractContextManager):
             if (candidate := by_place.get(tuple(place))) is not None:  # a note may be older than these candidates
                 self._on_part(candidate, part)
 
-        for candidate, result in run_each(self._engine, functools.partial(_score_job, self._task), candidates, on_note):
+        score_job = functools.partial(_score_job, self._task, digest=self._digest)
+        for candidate, result in run_each(self._engine, score_job, candidates, on_note):
             if isinstance(result, WorkerDied):
                 result = failed("its worker process died every time (out of memory?)"), 0.0
             yield candidate, *result
@@ -70,7 +74,8 @@ def score_here(task: ProxyTask) -> Workers:
     return Workers(task, Serial())
 
 
-def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
+def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell, digest: str | None = None) -> tuple[Score, float]:
+    register_own_network(task.network.name, digest=digest)
     return _timed_score(task, candidate, tell)
 
 

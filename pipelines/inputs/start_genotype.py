@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import Params
-from gee_core.config.own import encoded_channels
+from gee_core.config.own import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.storage.atomic_files import sha256
@@ -17,7 +17,8 @@ from pipelines.project.params import check_in_inputs
 def analytic_start(params: Params) -> Genotype:
     """The σ's that give the configured network's weights He's variance, with the shape of `network.init`."""
     assert params.network.n_genes is not None  # a plain network does not search
-    analytic = analytic_genotype(encoded_channels(params.network.name, params.network.width), params.network.n_genes)
+    channels = encoded_channels(params.network.name, params.network.width)
+    analytic = analytic_genotype(channels, params.network.n_genes, kernel_positions(params.network.name))
     return replace(analytic, shape=params.network.shape)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipelines.project.changes import parse_changes
 
-flow = typer.Typer(help="The pipeline and studies as Prefect flows.", no_args_is_help=True)
+flow = typer.Typer(help="The pipeline and studies as Prefect flows: now, or on a schedule.", no_args_is_help=True)
 
 
 @flow.command("run")

@@ -74,7 +74,7 @@ def pipeline_flow(
     run = get_run_context().flow_run
     kind = ["experiment"] if request.is_experiment else []
     with get_client(sync_client=True) as client:
-        own = [TAG + os.environ[environment.OWNER], params.prepare.dataset, params.network.name, *kind]
+        own = [TAG + os.environ[environment.OWNER], params.prepare.data_name, params.network.name, *kind]
         client.update_flow_run(run.id, tags=sorted({*run.tags, *own}))
     with flow_lock(project, get_run_logger().info):
         settle_abandoned(get_run_logger().info)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
+from pipelines.inputs.network_files import network_files
 from pipelines.project.git import git
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import PARAMS
@@ -57,6 +58,9 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
         values = overridden(values, {"prepare.path": str(path)}, "overrides")  # the experiment's copy lacks what git ignores
         params = check_params(values, "overrides")
     check_inputs(params)
+    for file in network_files(params.network.name):
+        if git(project, "ls-files", "--others", "--", str(file)):
+            raise InputError(f"network.name = {params.network.name}: the experiment's copy lacks {file}", f"`git add {file}`")
     if git(project, "rev-parse", "HEAD") is None:
         remedy = "`git init`, then commit the project; or change params.yaml and run without overrides"
         raise InputError("overrides: run as a DVC experiment, and that needs a git commit", remedy)

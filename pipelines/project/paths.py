@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 INPUTS = Path("inputs")
+NETWORKS = Path("networks")
 PREPARED = Path("data/prepared")
 MODELS = Path("models")
 REPORTS = Path("reports")
@@ -13,6 +14,7 @@ SCRATCH = Path(".scratch")
 CHECKED = REPORTS / "checked"
 CHECKED_START = REPORTS / "checked_start"
 CHECKED_INIT_FROM = REPORTS / "checked_init_from"
+CHECKED_NETWORK = REPORTS / "checked_network"
 GENOTYPE = MODELS / "evolve/genotype.json"
 CHECKPOINT = MODELS / "train/network.safetensors"
 ONNX = MODELS / "export/network.onnx"

@@ -1,5 +1,9 @@
-"""Presets: each file in presets/ lists its differences from presets/digits.yaml; together they make a complete params.yaml."""
+"""Presets: each file in presets/ lists its differences from presets/digits.yaml; together they make a complete params.yaml.
 
+presets/README.md describes them: `gee preset` prints the table in it.
+"""
+
+import difflib
 import io
 import json
 import re
@@ -25,14 +29,26 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
+def describe_presets() -> dict[str, tuple[str, str, str]]:
+    """What each preset is for, the data that it needs, and how long it takes, by name, as presets/README.md has it."""
+    path = PRESETS / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rows = re.findall(r"^\| `([^`]+)` \| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    described = {name: (what, data, time) for name, what, data, time in rows}
+    names = sorted(preset_names(), key=lambda name: list(described).index(name) if name in described else len(described))
+    return {name: described.get(name, (f"not described in {path}", "", "")) for name in names}
+
+
 def preset_text(name: str, path: str | None = None) -> str:
     """The complete params.yaml of a preset, with the comments of presets/digits.yaml; ``path`` replaces `prepare.path`.
 
     Raises:
         InputError: the preset does not exist, or is not valid.
     """
-    if name not in preset_names():
-        raise InputError(f"unknown preset {name!r}", f"choose one of {', '.join(preset_names())}")
+    if name not in (names := preset_names()):
+        near = difflib.get_close_matches(name, names, n=1)
+        did = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"unknown preset {name!r}", f"choose one of {', '.join(names)}{did}")
     _sections(DEFAULT)
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 120

@@ -31,9 +31,11 @@ def build_summary(params: Params, reports: Path) -> dict:
     needed = ("test_accuracy", "parameters", "plain_parameters", "spikes_per_image", "firing_rate")
     evaluate = read_json(reports / "evaluate/metrics.json", *needed, *energies)
     robustness = read_json(reports / "robustness/metrics.json", "noise_accuracy")
-    export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
+    export = read_json(reports / "export/metrics.json")
+    if "problem" not in export:
+        export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
     return {
-        "dataset": params.prepare.dataset,
+        "dataset": params.prepare.data_name,
         "network": params.network.name,
         "width": params.network.width,
         "n_genes": params.network.n_genes,
@@ -50,8 +52,9 @@ def build_summary(params: Params, reports: Path) -> dict:
         "noise_domain": params.robustness.domain,
         "n_candidates": evolve["n_candidates"],
         "best_fitness": _decimals(evolve.get("best_fitness")),
-        "onnx_bytes": export["onnx_bytes"],
-        "onnx_agreement": _decimals(export["agreement"]),
+        "onnx_bytes": export.get("onnx_bytes"),
+        "onnx_agreement": _decimals(export.get("agreement")),
+        **({"onnx_problem": export["problem"]} if "problem" in export else {}),
         "commit": git_commit(reports.parent),
     }
 
@@ -70,7 +73,7 @@ def format_summary(s: dict) -> Table:
         "energy per image": f"{energy(s['energy_mj'])}, {energy(s['energy_with_decoding_mj'])} with building W{sums}",
         "spikes per image": f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}",
         "candidates": searched,
-        "ONNX": f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images",
+        "ONNX": f"not possible: {s['onnx_problem']}" if s.get("onnx_problem") else onnx(s),
         "commit": s["commit"] or "none",
     }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -79,6 +82,11 @@ def format_summary(s: dict) -> Table:
     for name, value in lines.items():
         table.add_row(name, Text(value))
     return table
+
+
+def onnx(s: dict) -> str:
+    """Size of the exported network, and how far it agrees with torch."""
+    return f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images"
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:

@@ -1,5 +1,6 @@
 """The report's tables of the search and of the wiring that won."""
 
+import math
 import re
 
 import numpy as np
@@ -40,7 +41,7 @@ def wiring_table(genotype: Genotype | None, net: SpikingNetwork, n_genes: int | 
         found = f"{len(genotype.sigma_X)} σ's for {len(chain)} encodings, so it is another network's"
         raise InputError(f"models/evolve/genotype.json: {found}", "delete it and run `dvc repro`")
     names = {module: name for name, module in net.named_modules()}
-    analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes)
+    analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes, math.prod(chain[1].kernel_size))
     return pd.DataFrame(
         {
             "encoding": ["O", *(f"X{i}" for i in range(len(chain)))],

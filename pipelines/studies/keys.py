@@ -7,6 +7,7 @@ from gee_core.config import Params
 from gee_core.data.prepared import Meta
 from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_files import network_files
 from pipelines.inputs.start_genotype import start_files
 
 
@@ -20,7 +21,8 @@ def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *stages]
     images = {name: value for name, value in meta.model_dump().items() if name != "source"}
     values = {name: getattr(params, name).model_dump() for name in sections} | {"images": images, "candidate": candidate}
-    if named := [*(start_files(params) if evolved else []), *init_from_files(params)]:
+    own = network_files(params.network.name)
+    if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
         values["files"] = [sha256(path) for path in named]
     return digest(values)
 

@@ -14,6 +14,8 @@ from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.own_network import check_own_network
 from pipelines.inputs.start_genotype import load_start
 from pipelines.project.params import DOWNLOADED, check_params, overridden
 from pipelines.project.presets import preset_names, preset_text
@@ -65,6 +67,8 @@ class Cell:
     control: str | None = None
     prepared: Path = Path()
     """The folder with its prepared images."""
+    network: str = ""
+    """The `network_digest` of its network when the study began."""
     full_parameters: int = 0
     """Parameters of the unencoded network at the width of the genetic one."""
     key: str = ""
@@ -103,9 +107,16 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     cells = [cell for options in _combinations(study) for cell in _cells(study, base, options, n_seeds, str(file))]
     cells = _only(cells, request.only)
     cells += _analysis_cells(study, base, n_seeds, str(file))
+    for cell in {_builds(cell): cell for cell in cells}.values():
+        check_own_network(cell.params)
     for cell in cells:
         _check_files(cell, file)
     return cells
+
+
+def _builds(cell: Cell) -> str:
+    """The sections that determine the cell's network, as text."""
+    return json.dumps([section.model_dump() for section in (cell.params.network, cell.params.prepare)])
 
 
 def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
@@ -143,7 +154,8 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
                 raise InputError(f"{cell.name}: {error}") from None
         params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))
     key = cell_key(params, meta, cell.stages, cell.candidate)
-    return replace(cell, params=params, prepared=prepared, full_parameters=full, key=key)
+    network = network_digest(params.network.name)
+    return replace(cell, params=params, prepared=prepared, network=network, full_parameters=full, key=key)
 
 
 _meta = lru_cache(maxsize=64)(load_meta)

@@ -31,6 +31,8 @@ from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.own_network import register_own_network
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
@@ -66,6 +68,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
     """
     try:
         params, data = cell.params, prepared_images(cell.prepared)
+        register_own_network(params.network.name, data.meta, cell.network)
         found = _evolved(cell, notify)
         genotype, numbers = found["genotype"], dict(found["metrics"])
         if cell.candidate is not None:
@@ -112,7 +115,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
-    return open_resume_folder("train", sections, inputs, STEPS, extra=wiring)
+    return open_resume_folder("train", sections, inputs, STEPS, wiring + network_digest(cell.params.network.name))
 
 
 def _evolved(cell: Cell, notify: Notify) -> dict:

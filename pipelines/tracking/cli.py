@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-track = typer.Typer(help="Entries that MLflow does not have yet.", no_args_is_help=True)
+track = typer.Typer(help="What MLflow has not received yet: list it, write it.", no_args_is_help=True)
 
 Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also those of other machines, where none may be running.")]
 

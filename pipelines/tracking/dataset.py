@@ -11,7 +11,8 @@ def describe_dataset(meta: "Meta") -> dict[str, str]:
     """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
     image, label = (-1, meta.in_channels, meta.image_size, meta.image_size), (-1,)
     schema = {"features": _tensor("uint8", image), "targets": _tensor("int64", label)}
-    profile = meta.model_dump(include={"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream"})
+    counts = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "class_counts"}
+    profile = meta.model_dump(include=counts | {"mean", "std", "stream"})
     return {
         "name": meta.dataset,
         "digest": meta.digest,

@@ -286,7 +286,7 @@ def open_tracker(stage: str | None, params: Params, **opening) -> Tracker:
         return NullTracker()
     network = params.network
     keys = {
-        "dataset": params.prepare.dataset,
+        "dataset": params.prepare.data_name,
         "network": network.name,
         "n_genes": network.n_genes,
         "variant": params.evolve.variant,

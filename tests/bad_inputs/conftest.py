@@ -89,6 +89,7 @@ def project(good_project, tmp_path, monkeypatch) -> Path:
     for name in ("pipelines.stage", "pipelines.runtime.process_tree"):
         monkeypatch.setattr(f"{name}.exit_on_sigterm", lambda: None)  # the handler would outlive the test
         monkeypatch.setattr(f"{name}.die_with_parent", lambda: None)
+    monkeypatch.setattr("pipelines.runtime.progress.FIRST_SECONDS", 600.0)  # on a busy machine a line of progress would come
     monkeypatch.setenv("GEE_WORKERS", "1")
     monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
     monkeypatch.setenv("PATH", os.environ["PATH"])  # `gee` puts its Python before it

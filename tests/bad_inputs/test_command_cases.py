@@ -221,7 +221,19 @@ STUDIES = [
         remedy="run the study again",
     ),
 ]
-CASES = USAGE + PREDICT + COMPARE + ENCODES + PRESETS + STUDIES
+DATA = [
+    command("no folder to check", "gee data check", says="Missing argument", remedy="--help"),
+    command("a folder that is not there", "gee data check nowhere", says="nowhere: no such folder", remedy="set prepare.path"),
+    command("a file to check", "gee data check dvc.yaml", says="dvc.yaml: no such folder", remedy="set prepare.path"),
+    command(
+        "a folder without classes", "gee data check images/test/cat", says="holds no class folders", remedy="one folder per"
+    ),
+    command(
+        "a size that is none", "gee data check images --size 2", says="image_size = 2", remedy="greater than or equal to 4"
+    ),
+    command("a name that is none", "gee data check images --name a/b", says="name = 'a/b'", remedy="should match pattern"),
+]
+CASES = USAGE + PREDICT + COMPARE + ENCODES + DATA + PRESETS + STUDIES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

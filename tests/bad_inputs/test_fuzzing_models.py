@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from gee_core.checkpoint import load_tensors
 from gee_core.data.prepared import load_meta, load_prepared
 from gee_core.model.network import build_network
-from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import SURROGATES
+from gee_core.zoo import NETWORKS
 from pipelines import train
-from pipelines.commands.predict import predict
+from pipelines.commands.predict.classify import predict
+from pipelines.commands.predict.model import open_model
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encode_checkpoint
 from pipelines.inputs.start_genotype import load_start
@@ -142,7 +143,7 @@ def test_other_values_in_the_meta_of_images(change, good_meta, project):
 @given(change=CHANGES)
 def test_other_values_in_the_card_of_a_model(change, good_card, project):
     CARD.write_text(json.dumps(changed(good_card, *change)))
-    reads(predict, [Path("images/test/cat/0.png")], CARD.with_name("network.onnx"))
+    reads(lambda: predict(Path(), [Path("images/test/cat/0.png")], open_model(CARD.parent), top=3))
 
 
 @pytest.fixture

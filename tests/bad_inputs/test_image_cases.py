@@ -33,10 +33,12 @@ def pipe(path: str) -> Change:
     return lambda folder: os.mkfifo(folder / path)
 
 
-def folder(name: str, *change: Change, says: str, remedy: str, stream: bool = False, **params: str) -> Case:
+def folder(
+    name: str, *change: Change, says: str, remedy: str, stream: bool = False, run: str = "prepare", **params: str
+) -> Case:
     keys = {"dataset": "folder", "path": "images", "stream": str(stream).lower()} | params
     spoil = tuple(param(f"prepare.{key}", value) for key, value in keys.items())
-    return Case(name=name, run="prepare", change=(*change, *spoil), says=says, remedy=remedy)
+    return Case(name=name, run=run, change=(*change, *spoil), says=says, remedy=remedy)
 
 
 CAT = "images/train/cat/2.png"
@@ -46,8 +48,45 @@ FOLDERS = [
     folder("not there", says="nowhere: no such folder", remedy="set prepare.path", path="nowhere"),
     folder("a file in its place", says="dvc.yaml: no such folder", remedy="set prepare.path", path="dvc.yaml"),
     folder("a name that is too long", says="file name too long", remedy="shorten it", path="x" * 300),
-    folder("no train/", remove("images/train"), says="images/train: no such folder", remedy="one folder per class"),
-    folder("no test/", remove("images/test"), says="images: holds neither test/ nor val/", remedy="put the test images there"),
+    folder(
+        "test images alone",
+        remove("images/train"),
+        says="images/train: no such folder",
+        remedy="or set prepare.path to images/test to split its images",
+    ),
+    folder(
+        "test images twice",
+        write("images/Testing/cat/0.png", picture()),
+        says="images: holds Testing/ and test/",
+        remedy="keep one, as test/",
+    ),
+    folder(
+        "no test/ and one image in a class",
+        remove("images/test"),
+        write("images/train/emu/0.png", picture()),
+        says="prepare.test_share = 0.2: leaves class 'emu' no image to train on",
+        remedy="lower it, or add images there",
+    ),
+    folder(
+        "a hold-out of one class",
+        write("images/val/cat/0.png", picture()),
+        says="images/train/dog: class 'dog' has no folder in images/val",
+        remedy="add its images for the hold-out, or remove it",
+    ),
+    folder(
+        "a folder around the class folders",
+        lambda f: (f / "images/train").rename(f / "images/photographs"),
+        remove("images/test"),
+        says="images: holds one class only, 'photographs'",
+        remedy="set prepare.path to images/photographs",
+    ),
+    folder(
+        "no images at all",
+        remove("images"),
+        lambda f: (f / "images").mkdir(),
+        says="images: holds no class folders",
+        remedy="make one folder per class and put its images there",
+    ),
     folder(
         "an empty train/",
         remove("images/train"),
@@ -68,6 +107,13 @@ FOLDERS = [
         remove("images/test/cat"),
         says="holds one class only, 'dog'",
         remedy="at least 2 are needed",
+    ),
+    folder(
+        "a class that DVC has not seen yet",
+        write("images/test/emu/0.png", picture()),
+        says="images/test/emu: class 'emu' has no folder in images/train",
+        remedy="add its training images, or remove it",
+        run="gee run",
     ),
     folder(
         "a class in test that train lacks",
@@ -109,14 +155,14 @@ FOLDERS = [
     folder(
         "mixed sizes",
         write(CAT, picture((9, 8))),
-        says=f"{CAT}: is 9x8, others are 8x8",
-        remedy="set prepare.image_size to bring all to one size",
+        says="images: its images have 2 sizes, from 8x8 (train/cat/0.png) to 9x8 (train/cat/2.png)",
+        remedy="set prepare.image_size to bring all to one size (the median of their shorter sides is 8)",
     ),
     folder(
         "not square",
-        write("images/train/cat/0.png", picture((9, 8))),
-        says="images/train/cat/0.png: is 9x8, not square",
-        remedy="set prepare.image_size",
+        lambda f: [path.write_bytes(picture((9, 8))) for path in f.glob("images/*/*/*.png")],
+        says="images: its images are 9x8, not square",
+        remedy="set prepare.image_size to make them so",
     ),
     folder("more images than memory", says="GB packed, this machine has", remedy="set prepare.stream", image_size="1024"),
     folder(

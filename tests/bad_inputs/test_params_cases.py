@@ -44,6 +44,7 @@ CASES = [
     refused("wrong type", "train.epochs", "many", "train.epochs = 'many'", "valid integer"),
     refused("out of range", "prepare.holdout", "2.0", "prepare.holdout = 2.0", "less than 1", "prepare"),
     refused("unknown network", "network.name", "resnet50", "network.name = 'resnet50'", "choose one of cifarnet"),
+    refused("own network by its file", "network.name", "networks/my.py:A", "'networks/my.py:A'", "as package.module:NAME"),
     refused("a block where there are none", "network.block", "pre", "network.block = 'pre'", "set it to null"),
     refused("unknown block", "network.block", "both", "network.block = 'both'", "'pre' or 'post'"),
     refused("unknown pool", "network.pool", "min", "network.pool = 'min'", "'max' or 'avg'"),
@@ -65,6 +66,25 @@ CASES = [
         for section, key, value in [("train", "lr_X", "0"), ("train", "lr_O", "-1.0"), ("evolve", "lr_X", "0.0")]
     ),
     refused("unknown data set", "prepare.dataset", "mnist", "prepare.dataset = 'mnist'", "'digits'", "prepare"),
+    *(
+        refused(f"the name {name}", "prepare.name", name, f"prepare.name = {name!r}", "should match pattern", "prepare")
+        for name in ("../x", "a b", "-x", "x" * 65, "Kätzchen")
+    ),
+    refused(
+        "a name for digits", "prepare.name", "mine", "prepare: name = 'mine' is for images of dataset folder", "null", "prepare"
+    ),
+    Case(
+        name="a name that is taken",
+        run="prepare",
+        change=(param("prepare.dataset", "folder"), param("prepare.name", "cifar10")),
+        says="prepare: name = 'cifar10' is the name of another data set",
+        remedy="choose another name",
+    ),
+    refused("a name of digits alone", "prepare.name", "7", "prepare.name = 7", "valid string", "prepare"),
+    *(
+        refused(f"a share of {share}", "prepare.test_share", share, f"prepare.test_share = {share}", "than", "prepare")
+        for share in ("0.0", "1.0", "-0.5")
+    ),
     refused("a device of other digits", "base.device", "cuda:٣", "base.device = 'cuda:٣'", "auto|cpu|cuda"),
     refused(
         "more genes than memory", "network.n_genes", "100000000", "network.n_genes = 100000000", "equal to 10000", "evolve"

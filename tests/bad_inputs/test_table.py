@@ -13,6 +13,7 @@ from tests.bad_inputs import (
     test_environment_cases,
     test_image_cases,
     test_model_cases,
+    test_own_network_cases,
     test_params_cases,
     test_prepared_cases,
 )
@@ -25,6 +26,7 @@ AREAS = (
     test_image_cases,
     test_prepared_cases,
     test_model_cases,
+    test_own_network_cases,
     test_environment_cases,
     test_command_cases,
 )

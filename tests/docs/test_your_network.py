@@ -36,6 +36,7 @@ def test_every_fence_of_the_page_is_found():
 def test_the_chain_is_the_three_convolutions_and_encoding_saves_parameters(page):
     assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)]
     assert page["printed"][0] == f"{page['before']} {page['after']}"
+    assert page["others"] == {}
     assert page["after"] < page["before"] == sum(p.numel() for p in fresh(page).parameters())
 
 
@@ -88,6 +89,12 @@ def test_the_loaded_and_the_decoded_network_compute_what_the_saved_one_does(page
             outputs.append(net(page["steps"]))
     assert torch.equal(outputs[0], outputs[2])
     assert torch.equal(outputs[0], outputs[1])
+
+
+def test_the_registered_network_answers_with_every_step_and_its_energy_is_counted(page):
+    assert page["outputs"].shape == (4, 2, 5)
+    assert page["registered"].genome.channels == [32, 64, 64]
+    assert [layer.steps for layer in page["activity"].layers] == [4, 4, 4, 4]
 
 
 def network(*convs):

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from gee_core.config import DATASETS, SURROGATES, VARIANTS, Params
-from gee_core.model.zoo import NETWORKS
+from gee_core.config import DATASETS, SURROGATES, VARIANTS, Params, PrepareConfig
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
+from gee_core.zoo import NETWORKS
 
 PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
 SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
@@ -62,7 +62,7 @@ EDGES = {
     "base.seed": ([0, 2**31 - 1], [-1, 2**31]),
     "base.device": (["auto", "cpu", "cuda", "cuda:1"], ["", "gpu", "cuda:", "cuda:x", "cpu:0", "mps"]),
     "base.precision": (["auto", "fp32", "bf16"], ["fp16", ""]),
-    "network.name": (list(NETWORKS), ["resnet50", "ResNet19", ""]),
+    "network.name": ([*NETWORKS, "networks.my_vgg:MyVGG"], ["resnet50", "ResNet19", "", "networks/my.py:A", "networks.my:"]),
     "network.block": ([None], ["pre", "post", "both"]),  # of cifarnet, which has no blocks
     "network.pool": (["max", "avg"], ["min", None]),
     "network.width": ([0.01, 4], [0, -1, 4.01]),
@@ -74,8 +74,10 @@ EDGES = {
     "network.surrogate": (list(SURROGATES), ["step"]),
     "network.surrogate_alpha": ([0.1], [0, -2]),
     "prepare.dataset": (list(DATASETS), ["mnist"]),
+    "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, 7]),
     "prepare.image_size": ([None, 4, 1024], [3, 1025]),
     "prepare.max_train_images": ([None, 1], [0]),
+    "prepare.test_share": ([0.01, 0.99], [0, 1]),
     "prepare.holdout": ([0.01, 0.99], [0, 1]),
     "evolve.variant": (list(VARIANTS), ["evolve"]),
     "evolve.population_size": ([None, 2], [1, 0]),
@@ -180,3 +182,31 @@ def test_importing_the_parameters_loads_neither_torch_nor_numpy():
 def test_mps_is_refused_with_the_reason():
     with pytest.raises(ValidationError, match=r"mps is not supported \(its fused optimiser is untested.*set it to cpu"):
         with_value("base", "device", "mps")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "path", "expected"),
+    [
+        ("digits", None, "data/raw", "digits"),
+        ("cifar10", None, "/images/birds", "cifar10"),
+        ("folder", None, "/images/birds/", "birds"),
+        ("folder", None, "../My birds: v1.2", "My-birds-v1.2"),
+        ("folder", None, "data/raw/birds", "birds"),
+        ("folder", None, "data/raw", "folder"),
+        ("folder", None, "/home/me/project/data/raw/", "folder"),
+        ("folder", None, ".", "folder"),
+        ("folder", None, "鳥", "folder"),
+        ("folder", None, "x" * 100, "x" * 64),
+        ("folder", None, "/images/cifar10", "folder-cifar10"),
+        ("folder", "birds.v2", "data/raw", "birds.v2"),
+    ],
+)
+def test_images_are_called_by_their_name_or_that_of_their_folder(dataset, name, path, expected):
+    prepare = values()["prepare"] | {"dataset": dataset, "name": name, "path": path}
+    assert PrepareConfig(**prepare).data_name == expected
+
+
+@pytest.mark.parametrize(("dataset", "name"), [("digits", "birds"), ("digits", "digits"), ("folder", "digits")])
+def test_a_name_is_given_to_folders_alone_and_not_taken(dataset, name):
+    with pytest.raises(ValidationError, match="name"):
+        PrepareConfig(**values()["prepare"] | {"dataset": dataset, "name": name})

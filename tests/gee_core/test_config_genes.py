@@ -7,10 +7,11 @@ from pydantic import ValidationError
 
 from gee_core.config import NetworkStructure, Params, Rescore, Shape
 from gee_core.config.searched import SEARCH_RANGES, searched_genes
-from gee_core.model.zoo import NETWORKS
+from gee_core.model.zoo import default_block
+from gee_core.zoo import NETWORKS
 from tests.gee_core.test_config import values
 
-RESNETS = [name for name in NETWORKS if name.startswith("resnet")]
+RESNETS = [name for name in NETWORKS if default_block(name)]
 OTHERS = [name for name in NETWORKS if name not in RESNETS]
 
 
@@ -123,3 +124,30 @@ def test_what_is_searched_is_allowed_and_includes_the_neutral_value(gene):
     low, high = SEARCH_RANGES[gene]
     assert low <= Shape().model_dump()[gene] <= high
     assert [getattr(Shape(**{gene: value}), gene) for value in (low, high)] == [low, high]
+
+
+OWN_BASE = {"name": "networks.my:ResNet", "block": None, "n_genes": 4, "init": None}
+
+
+def test_genes_of_an_own_network_are_counted_once_it_is_registered(request):
+    evolve = {"genotype": "per_layer", "population_size": None, "rescore": {"top": 12, "draws": 2}}
+    unknown = params(OWN_BASE, evolve)  # stage check registers it, and checks the rest
+    for ask in (unknown.searched_genes, unknown.check_top):
+        with pytest.raises(ValueError, match=r"^networks.my:ResNet is not registered: gee_core.register_network"):
+            ask()
+    assert params(OWN_BASE, {"genotype": "shared"}).searched_genes() == ("sigma_O", "sigma_X")
+    assert params(OWN_BASE, {"genotype": "shape"}).searched_genes()[-1] == "gamma_0"
+    request.getfixturevalue("own")
+    assert unknown.searched_genes() == ("sigma_O", *(f"sigma_{layer}" for layer in range(5)))
+    with pytest.raises(ValueError, match=r"rescore.top = 12: .* set it to 9 or less"):
+        unknown.check_top()
+
+
+def test_an_own_network_takes_no_block_and_names_no_branches():
+    with pytest.raises(ValidationError, match=r"networks.my:ResNet is your own network, and block is for .*: set it to null"):
+        params(OWN_BASE | {"block": "pre"})
+    with pytest.raises(
+        ValidationError, match=r"slope = 1\.0 acts on .*, and networks.my:ResNet does not name any: leave it out"
+    ):
+        params(OWN_BASE | {"init": {"slope": 1.0}})
+    assert params(OWN_BASE | {"init": {"gamma_0": 2.0}}).network.shape.gamma_0 == 2.0

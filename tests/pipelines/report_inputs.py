@@ -82,7 +82,12 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
 
     classes = list(classes)
     meta = {"class_names": classes, "num_classes": len(classes), "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
-    meta |= {"dataset": "digits", "source": "scikit-learn digits", "stream": False}
+    meta |= {
+        "class_counts": [40, *[10] * (len(classes) - 1)],
+        "dataset": "digits",
+        "source": "scikit-learn digits",
+        "stream": False,
+    }
     files = ["holdout.npy", *(f"{split}_{what}.npy" for split in ("train", "test") for what in ("images", "labels"))]
     counts = {"n_train": 1437, "n_test": 2 * len(classes), "n_holdout": 287}
     put("prepared/meta.json", meta | counts | {"sha256": dict.fromkeys(files, "0")})

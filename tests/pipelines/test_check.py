@@ -5,9 +5,12 @@ from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines import check
+from gee_core.model.spec import NetworkSpec
+from gee_core.zoo import NETWORKS
+from pipelines import check, evolve
 from pipelines.check import check_inputs
-from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
+from pipelines.project.params import load_params
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,11 +65,12 @@ def test_params_that_are_not_in_order_leave_everything_as_it_was(in_project, cap
 def test_it_looks_at_every_section_and_prepare_waits_for_it():
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert set(stages["check"]["params"]) == set(Params.model_fields)
-    assert set(stages["check"]["outs"]) == {str(CHECKED), str(CHECKED_START), str(CHECKED_INIT_FROM)}
+    assert set(stages["check"]["outs"]) == {str(path) for path in (CHECKED, CHECKED_START, CHECKED_INIT_FROM, CHECKED_NETWORK)}
     assert str(CHECKED) in stages["prepare"]["deps"]
-    assert {"inputs"} == {dep for dep in stages["check"]["deps"] if not dep.startswith(("gee_core", "pipelines"))}
+    assert {"inputs", "networks"} == {dep for dep in stages["check"]["deps"] if not dep.startswith(("gee_core", "pipelines"))}
     assert [name for name in stages if str(CHECKED_START) in stages[name]["deps"]] == ["evolve"]
     assert [name for name in stages if str(CHECKED_INIT_FROM) in stages[name]["deps"]] == ["train"]
+    assert {name for name in stages if str(CHECKED_NETWORK) in stages[name]["deps"]} == set(stages) - {"check", "prepare"}
 
 
 def test_what_evolve_and_train_wait_for_changes_with_the_content_of_the_files_that_params_name(in_project, monkeypatch):
@@ -90,3 +94,17 @@ def test_what_evolve_and_train_wait_for_changes_with_the_content_of_the_files_th
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("inputs/old.json", "analytic"))
     check.main()
     assert CHECKED_START.read_text() == "no file\n"
+
+
+def test_a_new_entry_of_the_table_makes_no_stage_run_and_a_change_of_the_used_one_all_that_build_it(in_project, monkeypatch):
+    (in_project() / "data/raw").mkdir()
+
+    def checked():
+        check.main()
+        return CHECKED_NETWORK.read_text(), evolve.resume_folder(load_params(), Path("data/prepared"))
+
+    before = checked()
+    monkeypatch.setitem(NETWORKS, "another", NetworkSpec(8, (8,)))
+    assert checked() == before
+    monkeypatch.setitem(NETWORKS, load_params().network.name, NetworkSpec(8, (8,)))
+    assert all(new != old for new, old in zip(checked(), before, strict=True))

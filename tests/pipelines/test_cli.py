@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from gee_core.model.network import build_network, count_parameters
 from pipelines import cli
 from pipelines.project.params import load_params
+from tests.pipelines.tracking.models import write_exported
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,6 +116,20 @@ def test_help_lists_every_command():
     assert "serve" in gee("flow", "--help").stdout
 
 
+def parameters(command, name: str = "gee"):
+    """(command, parameter) for every one of the commands below ``command``."""
+    for parameter in command.params:
+        yield name, parameter
+    for sub, below in getattr(command, "commands", {}).items():
+        yield from parameters(below, f"{name} {sub}")
+
+
+def test_every_option_has_a_help_text_and_none_a_bracket_that_would_vanish():
+    found = [(name, p) for name, p in parameters(typer.main.get_command(cli.app)) if p.name != "help"]
+    assert len(found) > 30
+    assert [(name, p.name) for name, p in found if not p.help or "[" in p.help] == []
+
+
 def test_help_needs_no_heavy_import():
     code = "import sys, pipelines.cli; print(sorted({'torch', 'mlflow', 'prefect', 'dvc', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -129,7 +145,9 @@ def test_preset_writes_params_and_says_what_changed(main, project):
 
 def test_preset_without_a_name_lists_them_and_an_unknown_one_too(main, project):
     before = (project / "params.yaml").read_bytes()
-    assert "cifar10-small" in main("preset")[1]
+    code, out, _ = main("preset")
+    assert code == 0
+    assert all(text in out for text in ("cifar10-small", "what for", "CIFAR-10", "not measured"))
     code, _, err = main("preset", "nothing")
     assert code == 2
     assert err.startswith("gee: error: unknown preset 'nothing': choose one of cifar10-paper, ")
@@ -154,36 +172,28 @@ def test_predict_without_a_model_is_one_message(main, project):
     assert err == "gee: error: models/export/network.onnx: not found: `dvc repro export` makes it, `dvc pull` fetches it\n"
 
 
-def fake_predictions(monkeypatch):
-    asked = []
-
-    def predict(images, model):
-        asked.extend([*images, model])
-        assert all(path.is_file() for path in images)
-        return [(path, "cat", 0.875) for path in images]
-
-    monkeypatch.setattr("pipelines.commands.predict.predict", predict)
-    return asked
+@pytest.fixture
+def example(project) -> Path:
+    """An image in the project, which has a model now."""
+    return write_exported(project / "models/export").with_name("example.png")
 
 
-def test_predict_prints_a_line_per_image(main, project, monkeypatch):
-    asked = fake_predictions(monkeypatch)
+def test_predict_prints_a_line_per_image(main, project, example):
     name = "a picture with a very long name " * 4 + "[red].png"
-    (project / name).touch()
+    shutil.copy(example, project / name)
     code, out, _ = main("predict", name, name)
     assert code == 0
-    assert out == f"{name}: cat (87.5%)\n" * 2
-    assert asked[-1] == Path("models/export/network.onnx")
+    assert out == f"{name}: pixel 6 (90.8 %)\n" * 2
 
 
-def test_predict_finds_images_beside_the_user_also_below_the_project_folder(main, project, monkeypatch):
-    fake_predictions(monkeypatch)
-    (project / "pictures").mkdir()
-    (project / "pictures/cat.png").touch()
+def test_predict_finds_images_and_models_beside_the_user_also_below_the_project_folder(main, project, example, monkeypatch):
+    (project / "pictures/of cats").mkdir(parents=True)
+    shutil.copy(example, project / "pictures/of cats/cat.png")
     monkeypatch.chdir(project / "pictures")
-    code, out, _ = main("predict", "cat.png")
-    assert code == 0
-    assert "cat (87.5%)" in out
+    assert main("predict", "of cats")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
+    (project / "models/export").rename(project / "pictures/model")
+    monkeypatch.chdir(project / "pictures")
+    assert main("predict", "of cats", "--model", "model/network.onnx")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
 
 
 def test_run_checks_params_before_anything_starts(main, project, monkeypatch):

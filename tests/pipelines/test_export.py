@@ -114,15 +114,26 @@ def test_the_readme_says_what_was_measured_on_what(exported, digits):
 
 def test_a_readme_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(make_params, digits):
     names = [f"{k} {'long' * 60}" for k in range(1000)]
-    meta = load_prepared(digits).meta.model_copy(update={"class_names": tuple(names), "num_classes": 1000})
+    meta = load_prepared(digits).meta.model_copy(
+        update={"class_names": tuple(names), "class_counts": (7,) * 1000, "num_classes": 1000}
+    )
     text = describe("gee", make_params(), meta, MEASURED, names[0])
     assert "and 980 more" in text and len(text) < 5000
 
 
 def test_names_in_the_readme_are_text(make_params, digits):
     meta = load_prepared(digits).meta.model_copy(update={"class_names": ("<b>", "a\nb", "[x](y)", *"3456789"), "source": "`a*"})
+    meta = meta.model_copy(update={"class_counts": (8, 2, *[4] * 8)})
     text = describe("gee", make_params(), meta, MEASURED, "<b>")
     assert r"Classes: \<b\>, a b, \[x\]\(y\), 3, 4" in text and r"(\`a\*)" in text and r"of class \<b\>." in text
+    assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
+
+
+def test_the_readme_names_the_users_own_network_and_no_paper(make_params, digits):
+    params = make_params(network={"name": "networks.my:VGG", "width": 0.5}, evolve={"genotype": "shared"})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
+    assert "`networks.my:VGG` at width 0.5, 2 time steps" in text
+    assert "the paper's channels" not in text
 
 
 @pytest.mark.parametrize(
@@ -130,7 +141,7 @@ def test_names_in_the_readme_are_text(make_params, digits):
     [
         ("cifar10", "data/raw/cifar10", 100, "gee-cifar10-vgg16-g100"),
         ("digits", "scikit-learn digits", None, "gee-digits-vgg16-plain"),
-        ("folder", "/data/My cats: v1.2/", 6, "gee-folder-My-cats-v1-2-vgg16-g6"),
+        ("cats-v1.2", "/data/My cats: v1.2/", 6, "gee-cats-v1.2-vgg16-g6"),
     ],
 )
 def test_a_registered_name_tells_dataset_network_and_genes(dataset, source, n_genes, name, make_params, digits):

@@ -20,7 +20,7 @@ def _loader_workers(monkeypatch):
 
 def config(**changes):
     values = {"dataset": "digits", "path": "unused", "image_size": None, "max_train_images": 200}
-    values |= {"max_test_images": 50, "holdout": 0.2, "split_seed": 0, "stream": False}
+    values |= {"max_test_images": 50, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
     return PrepareConfig(**(values | changes))
 
 
@@ -77,6 +77,25 @@ def test_the_statistics_of_a_streamed_folder_come_from_a_stratified_sample(tmp_p
     assert meta.n_train == 20
 
 
+def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
+    notes = []
+    settings = {"dataset": "folder", "path": folder, "max_train_images": None, "name": "pets"}
+    meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    assert (notes, meta.dataset) == ([], "pets")
+    (tmp_path / "raw/val").rename(tmp_path / "raw/test")
+    for name, count in (("cat", 1), ("dog", 30)):
+        (tmp_path / "raw/val" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (6, 6), (3, i, 7)).save(tmp_path / "raw/val" / name / f"{i}.png")
+    meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    assert notes == [
+        "the 31 images of val/ are the hold-out; prepare.holdout = 0.2 is not used",
+        "the classes are uneven: 'dog' has 40 training images, 3.6 times as many as 'cat' with 11",
+    ]
+    assert meta.class_counts == (11, 40)
+    assert load_prepared(tmp_path / "out").holdout.tolist() == [*range(20, 51)]
+
+
 def test_bad_images_leave_no_output(tmp_path, folder):
     (tmp_path / "raw/train/dog/3.png").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"train/dog/3\.png: not a readable image"):
@@ -84,7 +103,9 @@ def test_bad_images_leave_no_output(tmp_path, folder):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monkeypatch):
+def test_main_reads_its_section_shows_progress_tracks_and_warns(tmp_path, folder, monkeypatch, capsys):
+    for i in range(2, 10):
+        (tmp_path / f"raw/train/cat/{i}.png").unlink()
     cfg = config(dataset="folder", path=folder, max_train_images=None)
     seen = {}
 
@@ -108,6 +129,8 @@ def test_main_reads_its_section_shows_progress_and_tracks(tmp_path, folder, monk
     monkeypatch.setattr(prepare, "PREPARED", tmp_path / "prepared")
     prepare.main()
     assert seen["params"] == cfg.model_dump()
-    assert seen["metrics"] == {"n_train": 20, "n_test": 4, "n_holdout": 4}
-    assert (seen["steps"].done, seen["steps"].total) == (24, 24)
+    assert seen["metrics"] == {"n_train": 12, "n_test": 4, "n_holdout": 2}
+    assert (seen["steps"].done, seen["steps"].total) == (16, 16)
+    says = "the classes are uneven: 'dog' has 10 training images, 5.0 times as many as 'cat' with 2"
+    assert capsys.readouterr().out == f"prepare: {says}\n"
     assert load_prepared(tmp_path / "prepared").meta.class_names == ("cat", "dog")

@@ -14,8 +14,9 @@ from gee_core.config import Shape
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, network_shape, paper_rows, run
+from pipelines.report import as_yaml, network_shape, run
 from pipelines.reporting.page import MLFLOW
+from pipelines.reporting.paper import paper_rows
 from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make
 
 
@@ -56,6 +57,9 @@ def test_every_tile_shows_its_number(default):
         "noise_accuracy": "86.19 %",
     }
     assert {key: float(value) for key, (value, _) in tiles.items()} == {key: summary[key] for key in tiles}
+    text = Page(html).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "The classes are uneven: '0' has 40 training images, 4.0 times as many as '1' with 10." in text
+    assert "of 20 images never trained on; mean of the classes 95.00 %" in text
     assert "of 802,000 plain = 38.9 %" in Page(html).text and "247 µJ with building W" in Page(html).text
 
 

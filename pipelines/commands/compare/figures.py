@@ -26,7 +26,7 @@ def draw(runs: Sequence[Run]) -> dict[str, str]:
         "noise": noise(rows("noise"), Plot(kind="noise", **by_run), []),
         "layers": layers(rows("layers"), Plot(kind="layers", **by_run)),
     }
-    return svgs | ({"wiring": wiring(runs)} if any(run.winner for run in runs) else {})
+    return svgs | ({"wiring": wiring(runs)} if any(len(run.sigmas().dropna()) for run in runs) else {})
 
 
 def looks(runs: Sequence[Run]) -> Iterator[tuple[Run, dict]]:
@@ -87,7 +87,7 @@ def wiring(runs: Sequence[Run]) -> tuple[Figure, str]:
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     ax, names, factors = figure.subplots(), pd.Series(dtype=str), [1.0]
     ax.axhline(1, color=INK, lw=1)
-    drawn = [(sigmas, style) for run, style in looks(runs) if len(sigmas := run.sigmas())]
+    drawn = [(sigmas, style) for run, style in looks(runs) if len(sigmas := run.sigmas().dropna())]
     for place, (sigmas, style) in enumerate(drawn):
         x = np.arange(len(sigmas)) + 0.5 * ((place + 1) / (len(drawn) + 1) - 0.5)
         ax.plot(x, sigmas["factor"], **style, ms=5, lw=0.8)

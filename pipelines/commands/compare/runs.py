@@ -1,6 +1,7 @@
 """Finds the runs to compare, in folders, git revisions and DVC experiments, and reads their results."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from gee_core.config import Shape
-from gee_core.config.own import encoded_channels
+from gee_core.config.own import encoded_channels, is_own, kernel_positions
 from gee_core.errors import InputError, in_short
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.storage.json_object import read_json_model
@@ -76,14 +77,20 @@ class Run:
     def sigmas(self) -> pd.DataFrame:
         """The winner's σ's, O's first: ``encoding, sigma``, and ``factor`` as a multiple of the analytic σ.
 
+        An own network's factor is NaN: no code is imported for a result, so its layers are not known.
+
         Raises:
             InputError: the network is unknown, or has another number of layers.
         """
         if not self.winner:
             return pd.DataFrame(columns=["encoding", "sigma", "factor"])
+        if is_own(self.summary.network):
+            found = {name: value for name, value in self.winner.items() if re.fullmatch(r"sigma_(O|\d+)", name)}
+            known = {name.replace("sigma_", "X").replace("XO", "O"): value for name, value in found.items() if value == value}
+            return pd.DataFrame({"encoding": list(known), "sigma": list(known.values()), "factor": math.nan})
         try:
             channels = encoded_channels(self.summary.network, self.summary.width)
-            analytic = analytic_genotype(channels, self.summary.n_genes or 0)
+            analytic = analytic_genotype(channels, self.summary.n_genes or 0, kernel_positions(self.summary.network))
             sigma = [float(self.winner[name]) for name in ("sigma_O", *(f"sigma_{layer}" for layer in range(len(channels))))]
             if not all(0 < value < math.inf for value in sigma):
                 raise ValueError("a σ is not positive")

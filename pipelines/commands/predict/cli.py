@@ -5,25 +5,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from pipelines.project.paths import ONNX
 
 if TYPE_CHECKING:
     from pipelines.commands.predict.classify import Prediction
 
-console = Console(markup=False)  # names of files and classes may contain brackets
-
 SURE = 0.5
 """A best probability below it is marked `not sure`."""
 
-PLACES = "models/export, an ONNX file, models:/NAME@champion, models:/NAME/3, runs:/RUN/NAME"
+PLACES = "models:/NAME@champion, models:/NAME/3, runs:/RUN/NAME"
 
 
 def predict(
     context: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders with images at any depth.")],
-    model: Annotated[str, typer.Option(help=f"The exported network or a model of MLflow: {PLACES}.")] = str(ONNX.parent),
+    model: Annotated[str, typer.Option(help=f"A folder or file of an export, or a model of MLflow: {PLACES}.")] = str(
+        ONNX.parent
+    ),
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top.")] = False,
 ) -> None:
@@ -50,14 +49,14 @@ def predict(
         print(_as_json(found))
         return
     for prediction in found:
-        console.print(_line(prediction), highlight=False, soft_wrap=True)
+        print(_line(prediction))
 
 
 def _line(prediction: "Prediction") -> str:
     from pipelines.commands.predict.images import shown
 
     doubt = ", not sure" if prediction.top[0][1] < SURE else ""
-    best, *others = [(name, f"{100 * p:.1f} %") for name, p in prediction.top]
+    best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in prediction.top]
     return f"{shown(prediction.file)}: {best[0]} ({best[1]}{doubt}){''.join(f', {name} ({p})' for name, p in others)}"
 
 

@@ -65,9 +65,9 @@ def raise_all(problems: Sequence[InputError]) -> None:
         raise InputError("\n".join([*map(str, problems[:20]), *more]))
 
 
-def shown(path: Path) -> str:
-    """The name of a file as one line of text."""
-    return str(path) if str(path).isprintable() else ascii(str(path))
+def shown(name: Path | str) -> str:
+    """The name of a file or a class as one line of text, without control characters."""
+    return str(name) if str(name).isprintable() else ascii(str(name))
 
 
 def _existing(here: Path, path: Path) -> Path:

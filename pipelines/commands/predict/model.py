@@ -63,7 +63,7 @@ def open_model(source: Path | str) -> Model:
             return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
     path = Path(source)
     ours = path in (ONNX, ONNX.parent)
-    network = _network(path)
+    network = ONNX if ours else _network(path)
     for file in (network, network.with_name(CARD)):
         if not file.is_file():
             beside = f"name an ONNX file with its {CARD} beside it, a folder with both, or models:/NAME@champion"

@@ -1,8 +1,9 @@
+import os
 import shutil
 
 import pytest
 
-from gee_core.data.folders import list_images
+from gee_core.data.folders import FileList, list_images
 from gee_core.errors import InputError
 
 TWO = {"cat": 2, "dog": 3}
@@ -13,12 +14,56 @@ def test_classes_are_the_sorted_folder_names_and_files_follow_them(make_folder):
     listing = list_images(root)
     assert listing.class_names == ("cat", "dog")
     assert listing.train.files == ["train/cat/000.png", "train/cat/001.png", "train/dog/000.png"]
-    assert listing.train.labels.tolist() == [0, 0, 1]
+    assert listing.train.labels == [0, 0, 1]
     assert listing.test.files == ["test/cat/000.png", "test/dog/000.png"]
 
 
-def test_val_serves_as_test(make_folder):
-    assert list_images(make_folder(TWO, TWO, test_name="val")).test.files[0] == "val/cat/000.png"
+@pytest.mark.parametrize(
+    ("folders", "train", "val", "test"),
+    [
+        (("train", "test"), "train", None, "test"),
+        (("train", "val"), "train", None, "val"),
+        (("train", "val", "test"), "train", "val", "test"),
+        (("Training", "validation", "TESTING"), "Training", "validation", "TESTING"),
+        (("train", "valid", "notes"), "train", None, "valid"),
+        (("train",), "train", None, None),
+        (("cat", "dog"), ".", None, None),
+    ],
+)
+def test_where_the_splits_are_follows_from_the_names_of_the_folders(make_folder, folders, train, val, test):
+    root = make_folder(TWO, TWO)
+    shutil.move(root / "train", root.parent / "images")
+    shutil.rmtree(root)
+    for name in folders:
+        source = root.parent / "images" / (name if train == "." else "")
+        shutil.copytree(source, root / name)
+    listing = list_images(root)
+    assert listing.class_names == ("cat", "dog")
+    for found, name in ((listing.train, train), (listing.val, val), (listing.test, test)):
+        assert (found and found.files[0]) == (name and os.path.normpath(f"{name}/cat/000.png"))
+        assert found is None or found.labels == [0, 0, 1, 1, 1]
+
+
+def test_two_folders_of_one_split_are_an_input_error(make_folder):
+    root = make_folder(TWO, TWO)
+    shutil.copytree(root / "test", root / "Testing")
+    with pytest.raises(InputError, match=r"raw: holds Testing/ and test/: keep one, as test/"):
+        list_images(root)
+
+
+def test_a_folder_around_the_class_folders_is_found(make_folder):
+    root = make_folder(TWO, TWO)
+    shutil.move(root / "train", root / "images")
+    shutil.rmtree(root / "test")
+    with pytest.raises(
+        InputError, match=r"one class only, 'images': .* if its folders are the classes, set prepare\.path to .*raw/images"
+    ):
+        list_images(root)
+
+
+def test_a_list_without_some_files_is_what_is_left():
+    files = FileList(["a", "b", "c"], [0, 0, 1])
+    assert (files.subset([2, 0]), files.without([1])) == (FileList(["c", "a"], [1, 0]), FileList(["a", "c"], [0, 1]))
 
 
 def test_extensions_count_in_any_case_and_other_and_hidden_files_do_not(make_folder):
@@ -45,7 +90,7 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     [
         ("", r"raw: no such folder: set prepare\.path"),
         ("train", r"raw/train: no such folder: put the training images there"),
-        ("test", r"raw: holds neither test/ nor val/"),
+        ("*", r"raw: holds no class folders"),
         ("train/*", r"raw/train: holds no class folders"),
         ("test/*", r"raw/test: holds no class folders"),
         ("train/cat", r"raw/test/cat: class 'cat' has no folder in .*raw/train"),
@@ -56,7 +101,10 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
 )
 def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, message):
     root = make_folder(TWO | {"emu": 1}, TWO | {"emu": 1})
-    if remove.endswith("/*"):
+    if remove == "*":
+        shutil.rmtree(root)
+        root.mkdir()
+    elif remove.endswith("/*"):
         shutil.rmtree(root / remove[:-2])
         (root / remove[:-2]).mkdir()
     else:

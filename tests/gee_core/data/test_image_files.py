@@ -1,13 +1,15 @@
 import multiprocessing
 import os
 import signal
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as TF
 
 from gee_core.data import image_files as decode_module
@@ -37,7 +39,7 @@ def test_grey_modes_are_grey_and_keep_their_values(tmp_path, mode):
         image = Image.fromarray(GREY).convert(mode)
         expected = np.asarray(image.convert("L"))
     path = save(tmp_path / "a.png", image)
-    assert header(path) == (8, 8, True)
+    assert header(path).size == "8x8" and header(path).is_grey
     np.testing.assert_array_equal(decode(path, Form(8, 1, False))[0], expected)
     np.testing.assert_array_equal(decode(path, Form(8, 3, False)), np.stack([expected] * 3))
 
@@ -51,10 +53,58 @@ def test_transparent_and_palette_images_become_rgb(tmp_path):
     expected = np.asarray(palette.convert("RGBA").convert("RGB")).transpose(2, 0, 1)
     path = tmp_path / "palette.png"
     palette.save(path, transparency=bytes(range(16)))
-    assert header(path) == (8, 8, False)
+    assert not header(path).is_grey
     np.testing.assert_array_equal(decode(path, Form(8, 3, False)), expected)
     rgba = decode(save(tmp_path / "rgba.png", with_alpha), Form(8, 3, False))
     np.testing.assert_array_equal(rgba, np.asarray(colours).transpose(2, 0, 1))
+
+
+def test_cmyk_and_16_bits_become_rgb_of_8(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    cmyk = save(tmp_path / "a.jpg", Image.fromarray(values, "CMYK"))
+    with Image.open(cmyk) as image:
+        expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    assert header(cmyk).mode == "CMYK"
+    np.testing.assert_array_equal(decode(cmyk, Form(8, 3, False)), expected)
+    deep = (values[:, :, :3] * np.uint16(256) + np.uint16(77)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    png = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    np.testing.assert_array_equal(decode(tmp_path / "a.png", Form(8, 3, False)), values[:, :, :3].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_an_image_is_turned_as_its_exif_data_say(tmp_path, extension):
+    image = Image.effect_noise((12, 8), 90)
+    for how in range(10):  # 0 and 9 mean nothing
+        exif = Image.Exif()
+        exif[0x0112] = how
+        path = tmp_path / f"a.{extension}"
+        image.save(path, exif=exif)
+        with Image.open(path) as found:
+            upright = ImageOps.exif_transpose(found) if 1 <= how <= 8 else found.copy()
+        assert header(path).size == f"{upright.width}x{upright.height}" == ("8x12" if 5 <= how <= 8 else "12x8")
+        upright.save(tmp_path / "upright.png", exif=Image.Exif())
+        np.testing.assert_array_equal(decode(path, Form(8, 1, True)), decode(tmp_path / "upright.png", Form(8, 1, True)))
+
+
+def test_exif_data_that_are_damaged_turn_nothing(tmp_path):
+    for content in (b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12", b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        path = tmp_path / "a.jpg"
+        Image.fromarray(GREY).save(path, exif=content)
+        assert header(path).size == "8x8"
+        assert decode(path, Form(8, 1, False)).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("extension", ["png", "webp"])
+def test_the_first_frame_of_an_animation_is_read(tmp_path, extension):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    path = tmp_path / f"a.{extension}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    with Image.open(path) as found:
+        assert found.n_frames == 3
+    np.testing.assert_array_equal(decode(path, Form(8, 3, False))[:, 0, 0], [255, 0, 0])
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 24), (24, 40), (6, 5), (33, 33)])
@@ -122,9 +172,11 @@ def test_a_lost_loader_worker_is_one_message_that_names_the_variable(tmp_path, m
     for name in ("a.png", "b.png"):
         save(tmp_path / name, Image.fromarray(GREY))
     monkeypatch.setattr(decode_module, "decode", what)
+    before = set(multiprocessing.active_children())
     with pytest.raises(InputError) as caught:
         list(decode_in_order(as_array(["a.png", "b.png"]), tmp_path, Form(8, 1, False), torch.arange(2).split(1)))
     assert "\n" not in str(caught.value)
+    assert set(multiprocessing.active_children()) <= before
     assert why in str(caught.value) and "set GEE_LOADER_WORKERS=0 or fewer than 2" in str(caught.value)
 
 
@@ -144,10 +196,12 @@ def test_a_missing_file_is_an_input_error_that_names_it(tmp_path):
 def test_an_error_in_a_worker_process_is_one_line(tmp_path):
     save(tmp_path / "a.png", Image.new("RGB", (8, 8)))
     (tmp_path / "b.png").write_bytes(b"x")
+    before = set(multiprocessing.active_children())
     with pytest.raises(InputError) as caught:
         list(decode_in_order(as_array(["a.png", "b.png"]), tmp_path, Form(8, 3, False), torch.arange(2).split(1)))
     assert "b.png: not a readable image" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize("value", ["-1", "two", "1.5"])

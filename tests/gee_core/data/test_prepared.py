@@ -71,7 +71,13 @@ def test_meta_describes_the_images(tmp_path):
     meta = write(tmp_path / "out")
     assert (meta.num_classes, meta.in_channels, meta.image_size) == (3, 2, 5)
     assert (meta.n_train, meta.n_test, meta.n_holdout, meta.stream) == (30, 9, 6, False)
-    assert sorted(meta.sha256) == sorted(PACKED)
+    assert (meta.class_counts, meta.unevenness) == ((10, 10, 10), "")
+    for counts, says in [
+        ((10, 30, 12), ""),
+        ((10, 31, 12), "'b' has 31 training images, 3.1 times as many as 'a' with 10"),
+        ((9, 0, 2), "'a' has 9 training images, 9.0 times as many as 'b' with 0"),
+    ]:
+        assert meta.model_copy(update={"class_counts": counts}).unevenness == says
 
 
 def test_the_same_images_give_the_same_bytes(tmp_path):

@@ -21,7 +21,7 @@ TWO = {"cat": 4, "dog": 8}
 
 def config(path="unused", **changes):
     values = {"dataset": "folder", "path": str(path), "image_size": None, "max_train_images": None}
-    values |= {"max_test_images": None, "holdout": 0.2, "split_seed": 0, "stream": False}
+    values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
     return PrepareConfig(**(values | changes))
 
 
@@ -98,6 +98,47 @@ def test_a_part_of_a_folder_is_stratified_and_the_rest_is_never_opened(make_fold
     assert torch.equal(load_source(config(root, max_train_images=6)).train.images, whole.train.images)
 
 
+def names(images):
+    return set(images.files)
+
+
+def test_without_test_images_a_stratified_share_of_all_becomes_them(make_folder):
+    root = make_folder({"cat": 10, "dog": 20}, {})
+    first, again, other = (
+        load_source(config(root, stream=True, image_size=8, test_share=0.3, split_seed=seed)) for seed in (0, 0, 1)
+    )
+    assert torch.bincount(first.test.labels).tolist() == [3, 6]
+    assert torch.bincount(first.train.labels).tolist() == [7, 14]
+    assert not names(first.train) & names(first.test)
+    assert first.holdout is None
+    assert first.test.files == again.test.files != other.test.files
+    (root / "train").rename(root.parent / "classes")
+    alone = load_source(config(root.parent / "classes", stream=True, image_size=8, test_share=0.3))
+    assert alone.test.files == [name.removeprefix("train/") for name in first.test.files]
+
+
+def test_a_share_that_takes_a_class_whole_is_an_input_error(make_folder):
+    with pytest.raises(InputError, match=r"^prepare\.test_share = 0\.9: leaves class 'cat' no image to train on: lower it"):
+        load_source(config(make_folder({"cat": 1, "dog": 9}, {}), test_share=0.9))
+
+
+def test_val_beside_test_is_the_holdout_and_part_of_the_training_images(make_folder):
+    root = make_folder(TWO, {"cat": 1, "dog": 1})
+    for name, count in TWO.items():
+        (root / "val" / name).mkdir(parents=True)
+        for i in range(count // 2):
+            Image.new("RGB", (8, 8), (9, 9, i)).save(root / "val" / name / f"{i}.png")
+    whole = load_source(config(root))
+    assert (len(whole.train), len(whole.test), whole.holdout.tolist()) == (18, 2, [*range(12, 18)])
+    assert (whole.train.images[whole.holdout][:, 0] == 9).all() and whole.train.labels[12:].tolist() == [0, 0, 1, 1, 1, 1]
+    part = load_source(config(root, max_train_images=9))
+    assert torch.bincount(part.train.labels[:6]).tolist() == [2, 4]
+    assert (part.holdout.tolist(), part.train.labels[part.holdout].tolist()) == ([6, 7, 8], [0, 1, 1])
+    assert (part.train.images[part.holdout][:, 0] == 9).all()
+    with pytest.raises(InputError, match=r"^prepare\.max_train_images/val: 1 of 6 images cannot show all 2 classes"):
+        load_source(config(root, max_train_images=3))
+
+
 def test_progress_counts_up_to_all_images(make_folder):
     calls = []
     load_source(config(make_folder(TWO, TWO)), lambda done, total: calls.append((done, total)))
@@ -109,14 +150,17 @@ def test_images_of_other_sizes_are_an_input_error_unless_a_size_is_set(make_fold
     root = make_folder(TWO, TWO)
     Image.new("RGB", (9, 8)).save(root / "train/dog/005.png")
     Image.new("RGB", (10, 8)).save(root / "test/dog/000.png")
-    with pytest.raises(InputError, match=r"train/dog/005\.png: is 9x8, others are 8x8: set prepare\.image_size"):
+    says = (
+        r"raw: its images have 3 sizes, from 8x8 \(train/cat/000\.png\) to 10x8 \(test/dog/000\.png\): set prepare\.image_size"
+    )
+    with pytest.raises(InputError, match=rf"{says} .*the median of their shorter sides is 8\)"):
         load_source(config(root))
     assert load_source(config(root, image_size=8)).train.images.shape == (12, 3, 8, 8)
 
 
 def test_images_that_are_not_square_are_an_input_error_unless_a_size_is_set(make_folder):
     root = make_folder(TWO, TWO, size=(8, 12))
-    with pytest.raises(InputError, match=r"000\.png: is 12x8, not square: set prepare\.image_size"):
+    with pytest.raises(InputError, match=r"raw: its images are 12x8, not square: set prepare\.image_size"):
         load_source(config(root))
     assert load_source(config(root, image_size=8)).train.image_size == 8
 

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from gee_core.data.splits import class_quotas, holdout_indices, stratified_indices
+from gee_core.data.splits import class_quotas, split_off, stratified_indices
 from gee_core.errors import InputError
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 17 + [4] * 3)[torch.randperm(100, generator=torch.manual_seed(0))]
@@ -76,7 +76,7 @@ def test_fewer_images_than_classes_is_an_input_error():
 
 def test_the_holdout_and_the_rest_both_show_every_class():
     labels = torch.tensor([0] * 40 + [1] * 2 + [2] * 8)
-    holdout = holdout_indices(labels, 0.2, 0, "abc")
+    holdout = split_off(labels, 0.2, 0, "abc", "prepare.holdout")
     rest = torch.ones(50, dtype=torch.bool).index_fill(0, holdout, False)
     assert len(holdout) == 10
     assert labels[holdout].unique().tolist() == labels[rest].unique().tolist() == [0, 1, 2]
@@ -84,4 +84,4 @@ def test_the_holdout_and_the_rest_both_show_every_class():
 
 def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
     with pytest.raises(InputError, match=r"prepare\.holdout = 0\.5: leaves class 'dog' no image to train on"):
-        holdout_indices(torch.tensor([0, 0, 0, 0, 1]), 0.5, 0, ["cat", "dog"])
+        split_off(torch.tensor([0, 0, 0, 0, 1]), 0.5, 0, ["cat", "dog"], "prepare.holdout")

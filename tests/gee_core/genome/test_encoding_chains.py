@@ -9,7 +9,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.genome.compress import compress
+from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
 from gee_core.genome.weight import decode_conv
 
 G = 5
@@ -74,6 +75,55 @@ def test_conv_chain_leaves_no_charge_in_spikingjellys_neurons():
 def chain_of(*convs, wrap=True):
     body = nn.Sequential(*convs)
     return (nn.Sequential(body) if wrap else body), list(convs)
+
+
+class Kinds(nn.Module):
+    """Two convolutions that can be encoded, if the second runs, and six that cannot."""
+
+    def __init__(self, second: bool):
+        super().__init__()
+        self.second = second
+        self.stem, self.body = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, (1, 3), padding=(0, 1))
+        self.depthwise, self.halves = nn.Conv2d(4, 4, 3, groups=4), layer.Conv2d(4, 4, 3, groups=2)
+        self.point = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+        self.series, self.volume, self.up = nn.Conv1d(4, 4, 3), nn.Conv3d(4, 4, 3), nn.ConvTranspose2d(4, 4, 3)
+
+    def forward(self, x):
+        x = self.halves(self.depthwise(self.point(self.stem(x))))
+        return self.body(x) if self.second else x
+
+
+WHY = {"depthwise": "grouped", "halves": "grouped", "point.0": "of kernel 1x1", "point.1": "of kernel 1x1"}
+WHY |= {"point.2": "of kernel 1x1", "point.3": "of kernel 1x1", "series": "1-d", "volume": "3-d", "up": "transposed"}
+POINTS = "4 of kernel 1x1 (point.0, point.1, point.2, …), 1 1-d (series), 1 3-d (volume), 1 transposed (up)"
+
+
+def test_what_is_left_out_is_named_with_the_reason():
+    x = torch.zeros(1, 3, 8, 8)
+    net = Kinds(second=True)
+    assert conv_chain(net, x) == [net.stem, net.body]
+    assert left_out(net, x) == WHY
+    genome = encode(net, G, example=x).genome
+    assert genome.left_out == WHY
+    assert f"left out: 2 grouped (depthwise, halves), {POINTS}" in str(genome)
+    assert "left out" not in str(encode(net, G, convs=[net.stem, net.body]).genome)  # as chosen
+    assert left_out(Kinds(second=False), x) == {"body": "never executed"} | WHY
+
+
+@pytest.mark.parametrize("find", [encode, compress])
+def test_a_chain_that_is_too_short_names_what_was_left_out(find):
+    with pytest.raises(ValueError) as caught:
+        find(Kinds(second=False), G, example=torch.zeros(1, 3, 8, 8))
+    assert str(caught.value) == (
+        "a chain needs the stem and at least one more convolution, got 1 (stem); "
+        f"left out: 1 never executed (body), 2 grouped (depthwise, halves), {POINTS}"
+    )
+
+
+def test_a_chain_that_breaks_names_what_was_left_out():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 6, 3))
+    with pytest.raises(ValueError, match=r"0 before it puts out 4; left out: 1 of kernel 1x1 \(1\)$"):
+        encode(net, G, example=torch.zeros(1, 3, 8, 8))
 
 
 ERRORS = {

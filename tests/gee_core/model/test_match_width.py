@@ -3,10 +3,10 @@ import pytest
 from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import build_network, count_parameters
-from gee_core.model.zoo import NETWORKS
+from tests.gee_core.model.test_zoo import PAPERS
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_the_narrowed_network_has_the_genetic_ones_parameters_within_two_percent(name):
     genetic = count_parameters(build_network(name, 10, 3, 32, n_genes=16, width=0.125))
     width = narrowed_width(name, 10, 3, 32, genetic)

@@ -9,8 +9,8 @@ from torch import nn
 
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
 from gee_core.model.network import build_network, count_parameters, to_channels_last
-from gee_core.model.zoo import NETWORKS
 from gee_core.snn.lif import LIF
+from gee_core.zoo import NETWORKS
 
 TINY = {"width": 1 / 16, "image_size": 16, "num_classes": 5}
 FORMS = {name: {} for name in NETWORKS} | {"resnet18 post": {"block": "post"}, "resnet34 post": {"block": "post"}}

@@ -10,7 +10,7 @@ from torch import nn
 from gee_core.config import Shape
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.model.network import BasicBlock, PreActivationBlock
+from gee_core.model.layers import BasicBlock, PreActivationBlock
 from gee_core.model.wired import architecture_of, plain_parameters, wired_network
 from tests.gee_core.model.test_wired import GENOTYPE, NETWORK, PLAIN, SHAPE
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from torch import nn
 
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
@@ -35,6 +36,8 @@ N_STEPS = 6  # the last batch is half full
 
 def built(optimizer):
     net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2))
+    if optimizer == "dropout":
+        net.head.insert(0, nn.Dropout(0.5))
     if optimizer == "sgd":
         return net, sgd(net, 0.1, 0.9)
     return net, adamw(net, 0.1, Plasticity(0.5, 2.0) if optimizer == "plastic" else Plasticity())
@@ -65,7 +68,7 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "plastic"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "plastic", "dropout"])
 def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, tmp_path):
     tensors, rows, taken = train(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]

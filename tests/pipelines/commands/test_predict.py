@@ -158,6 +158,16 @@ def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(expor
         assert len(row["top"]) == 2
 
 
+def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(model, images, capsys):
+    card = json.loads(model.with_name("meta.json").read_text())
+    names = [f"\x1b[31m{name}\n" for name in card["class_names"]]
+    model.with_name("meta.json").write_text(json.dumps(card | {"class_names": names}))
+    file = images[0].rename(images[0].with_name("a\nb.png"))
+    cli.predict(SimpleNamespace(obj=Path()), [file], str(model))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable() and "a\\nb.png" in line
+
+
 HEAVY = {"torch", "torchvision", "mlflow", "pandas", "matplotlib", "sklearn", "onnx", "dvc", "prefect"}
 
 

@@ -14,8 +14,9 @@ from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.model.network import build_network
-from gee_core.model.zoo import NETWORKS, encoded_channels
+from gee_core.model.zoo import encoded_channels, kernel_positions
 from gee_core.storage.atomic_files import sha256
+from gee_core.zoo import NETWORKS
 from pipelines import evolve
 from pipelines.inputs.start_genotype import load_start, start_sha256
 
@@ -116,7 +117,7 @@ def test_unit_is_refused_where_sigma_O_is_not_searched(make_params):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network(name):
     net = build_network(name, 10, 3, 32, 5, 1 / 16)
-    assert genome_of(net).analytic_genotype() == analytic_genotype(encoded_channels(name, 1 / 16), 5)
+    assert genome_of(net).analytic_genotype() == analytic_genotype(encoded_channels(name, 1 / 16), 5, kernel_positions(name))
 
 
 def test_the_check_of_unit_loads_no_torch(in_project):

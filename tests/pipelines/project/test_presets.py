@@ -9,7 +9,7 @@ from gee_core.errors import InputError
 from gee_core.model.zoo import default_block
 from pipelines.project import presets
 from pipelines.project.params import load_params
-from pipelines.project.presets import overrides, preset_names, preset_text, queue_preset, write_preset
+from pipelines.project.presets import describe_presets, overrides, preset_names, preset_text, queue_preset, write_preset
 from pipelines.project.safe_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,11 +81,29 @@ def test_the_changes_are_named_with_old_and_new_value(params):
     assert changes == ["prepare.path: data/raw → elsewhere"]
 
 
-def test_an_unknown_preset_lists_the_choices_and_writes_nothing(params):
+@pytest.mark.parametrize(("name", "did"), [("nothing", ""), ("cifar10small", "; did you mean cifar10-small?")])
+def test_an_unknown_preset_lists_the_choices_and_writes_nothing(name, did, params):
     with pytest.raises(InputError) as caught:
-        write_preset("cifar11", params=params)
-    assert str(caught.value) == f"unknown preset 'cifar11': choose one of {', '.join(NAMES)}"
+        write_preset(name, params=params)
+    assert str(caught.value) == f"unknown preset {name!r}: choose one of {', '.join(NAMES)}{did}"
     assert not params.exists()
+
+
+def test_every_preset_has_a_row_in_the_readme_and_no_other():
+    rows = [line for line in (ROOT / "presets/README.md").read_text().splitlines() if line.startswith("| `")]
+    assert sorted(row.split("`")[1] for row in rows) == NAMES
+    described = describe_presets()
+    for name, (what, data, time) in described.items():
+        assert f"| `{name}` | {what} | {data} | {time} |" in rows
+        needs_download = preset_text(name).partition("dataset: ")[2].split()[0] in ("cifar10", "cifar100", "fashion_mnist")
+        assert ("download" in data) == needs_download
+        assert "CPU" in time or "needs a GPU" in time
+
+
+def test_a_preset_without_a_row_is_listed_as_not_described(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 3}\n")
+    monkeypatch.setattr(presets, "PRESETS", tmp_path)
+    assert describe_presets() == {"mine": (f"not described in {tmp_path / 'README.md'}", "", "")}
 
 
 def test_a_folder_that_cannot_be_is_refused_and_the_old_file_stays(params):

@@ -25,6 +25,7 @@ META = Meta(
     dataset="digits",
     source="scikit-learn digits",
     class_names=("a", "b"),
+    class_counts=(30, 34),
     num_classes=2,
     in_channels=1,
     image_size=8,

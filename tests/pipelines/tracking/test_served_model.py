@@ -4,6 +4,7 @@ import ast
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -178,8 +179,12 @@ def test_the_example_and_the_signature_are_those_of_the_model(model, exported):
     assert answer == seen_in_the_example(exported)
 
 
-def test_gee_predict_reads_the_folder_of_a_model_of_mlflow(exported):
-    (seen,) = predict(exported.parent, [Path("example.png")], open_model(saved(exported)))
+def test_gee_predict_reads_the_folder_of_a_model_of_mlflow_and_runs_none_of_its_code(exported, tmp_path):
+    folder = Path(shutil.copytree(saved(exported), tmp_path / "model"))
+    for code in (scripts := list(folder.rglob("*.py"))):
+        code.write_text("raise SystemExit('run')\n")
+    assert len(scripts) == 3
+    (seen,) = predict(exported.parent, [Path("example.png")], open_model(folder))
     assert seen.top[0][0] == seen_in_the_example(exported)
 
 

@@ -1,9 +1,11 @@
 """Small networks as a user would write them, in every form that ``gee_core.model.own`` accepts."""
 
+import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
-from gee_core import LIF
+from gee_core import LIF, build_network
+from gee_core.model.base import SpikingNetwork
 
 
 def lif(**settings) -> neuron.LIFNode:
@@ -39,7 +41,7 @@ class MultiStep(VGG):
 
 
 class Folded(nn.Module):
-    """``VGG`` with its steps folded into the batch and its stem run once, as the table's networks; takes T."""
+    """``VGG`` with its steps folded into the batch; takes T."""
 
     def __init__(self, num_classes, in_channels, image_size, T, width=1.0):
         super().__init__()
@@ -54,8 +56,23 @@ class Folded(nn.Module):
         self.head = nn.Linear(2 * C, num_classes)
 
     def forward(self, x):
+        return self.head(self.features(x.repeat(self.T, 1, 1, 1)).mean((-2, -1))).unflatten(0, (self.T, -1))
+
+
+class StemOnce(Folded):
+    """``Folded``, whose stem runs once for all steps, as in the networks of the table."""
+
+    def forward(self, x):
         currents = self.features[:2](x).repeat(self.T, 1, 1, 1)
         return self.head(self.features[2:](currents).mean((-2, -1))).unflatten(0, (self.T, -1))
+
+
+class WithDropout(MultiStep):
+    """``MultiStep`` with SpikingJelly's dropout, which draws from torch's global generator, in front of its head."""
+
+    def __init__(self, num_classes, in_channels, image_size):
+        super().__init__(num_classes, in_channels, image_size)
+        self.head = nn.Sequential(layer.Dropout(0.5, step_mode="m"), self.head)
 
 
 class ResNet(nn.Module):
@@ -93,4 +110,26 @@ class Basic(nn.Module):
         return self.neurons(self.second(self.first(x)) + self.shortcut(x))
 
 
-FORMS = {"networks.my:VGG": VGG, "networks.my:MultiStep": MultiStep, "networks.my:Folded": Folded, "networks.my:ResNet": ResNet}
+OWN = {f"networks.my:{build.__name__}": build for build in (VGG, MultiStep, Folded, StemOnce, ResNet, WithDropout)}
+"""Every class by the name that the fixture ``own`` registers it under."""
+
+THREE = ("networks.my:VGG", "networks.my:MultiStep", "networks.my:Folded")
+"""One network in the three forms."""
+
+
+def lively(name: str, n_genes: int | None = None, T: int = 3) -> tuple[SpikingNetwork, torch.Tensor]:
+    """A registered network in evaluation mode whose neurons fire, though not all of them, and images (6, 1, 8, 8) for it.
+
+    The networks of ``THREE`` have equal weights.
+    """
+    x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    net = build_network(name, 5, 1, 8, n_genes, T=T).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.constant_(module.bias, 0.5)
+    with torch.no_grad():
+        net(x)
+    if name in THREE[:2]:
+        net.load_state_dict(lively(THREE[2], n_genes, T)[0].state_dict())
+    return net.eval(), x

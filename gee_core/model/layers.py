@@ -1,0 +1,142 @@
+"""The layers of the table's networks.
+
+Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gee_core.snn.norm_lif import NormLIF, add_stream
+
+
+class Stem(nn.Module):
+    """Direct encoding: the image drives the first neurons with the same current at every step.
+
+    Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
+    their input does not change; Eq. 17 counts the stem once too.
+
+    In front of pre-activation blocks, ``lif`` is None: the convolution's output is the stream itself, not yet repeated.
+    """
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict | None):
+        super().__init__()
+        kernel, stride = (7, 2) if imagenet else (kernel, 1)
+        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
+        self.norm_lif = None if lif is None else NormLIF(channels, lif)
+        self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Images (B, C, H, W) → spikes (T*B, C_0, H', W'), or the stream (B, C_0, H', W')."""
+        x = self.conv(x_BCHW)
+        return self.pool(x if self.norm_lif is None else self.norm_lif.repeated(x))
+
+
+class ConvLayer(nn.Module):
+    """Convolution, batch norm, LIF."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, lif: dict):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm_lif = NormLIF(channels, lif)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (T*B, C_in, H, W) → spikes (T*B, C, H, W)."""
+        return self.norm_lif(self.conv(x))
+
+
+class StepDropout(nn.Module):
+    """Dropout of the same neurons at every step, as in SpikingJelly's multi-step mode; nothing in evaluation mode.
+
+    The draws are of torch's global generator, which ``training.loop.train_epoch`` seeds at every step.
+    """
+
+    def __init__(self, p: float, T: int):
+        super().__init__()
+        self.p, self.T = p, T
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Spikes (T*B, C, H, W) → the same, those that are kept divided by 1 - p."""
+        if not self.training:
+            return spikes
+        kept = F.dropout(torch.ones_like(spikes[: len(spikes) // self.T]), self.p)
+        return spikes * kept.repeat(self.T, 1, 1, 1)
+
+    def extra_repr(self) -> str:
+        """Its probability."""
+        return f"p={self.p}"
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions; the shortcut is added before the second LIF, without batch norm of its own."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm_lif1 = NormLIF(channels, lif)
+        self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm_lif2 = NormLIF(channels, lif)
+        same = stride == 1 and in_channels == channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (T*B, C_in, H, W) → spikes (T*B, C, H/stride, W/stride)."""
+        spikes = self.norm_lif1(self.conv1(x))
+        return self.norm_lif2(self.conv2(spikes), residual=self.shortcut(x))
+
+
+class Shortcut(nn.Module):
+    """Batch norm, LIF and a 1x1 convolution, where a pre-activation block changes the shape of the stream."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
+        super().__init__()
+        self.norm_lif = NormLIF(in_channels, lif)
+        self.conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+
+
+class PreActivationBlock(nn.Module):
+    """Two convolutions, each behind batch norm and LIF; the branch is added to the real-valued stream without batch norm.
+
+    The sum is left to the next block, whose batch norm reads the stream anyway.
+    """
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict):
+        super().__init__()
+        self.norm_lif1 = NormLIF(in_channels, lif)
+        self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm_lif2 = NormLIF(channels, lif)
+        self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
+        same = stride == 1 and in_channels == channels
+        self.shortcut = None if same else Shortcut(in_channels, channels, stride, lif)
+
+    def forward(self, stream: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).
+
+        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None. Without a shortcut, it returns
+        that stream as it is, without the steps.
+        """
+        if branch is None:
+            spikes = self.norm_lif1.repeated(stream)
+        else:
+            stream, spikes = self.norm_lif1.summed(branch, stream)
+        if self.shortcut is not None:
+            norm_lif = self.shortcut.norm_lif
+            stream = self.shortcut.conv(norm_lif.repeated(stream) if branch is None else norm_lif(stream))
+        return stream, self.conv2(self.norm_lif2(self.conv1(spikes)))
+
+
+class ResidualStream(nn.Module):
+    """Pre-activation blocks and the batch norm behind the last sum, which no neurons follow."""
+
+    def __init__(self, blocks: list[nn.Module], channels: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """The stem's output (B, C_0, H, W) → features (T*B, C, H', W')."""
+        branch: Tensor | None = None
+        for block in self.blocks:
+            stream, branch = block(stream, branch)
+        assert branch is not None  # there is a block
+        return self.norm(add_stream(branch, stream))

@@ -1,0 +1,197 @@
+"""What prepare would read from a folder of images, and what would stop it."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import torch
+
+from gee_core.config import PrepareConfig
+from gee_core.data.folders import (
+    EXTENSIONS,
+    ByClass,
+    FileList,
+    Layout,
+    Listing,
+    files_by_class,
+    find_layout,
+    listing_of,
+    problems,
+)
+from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
+from gee_core.data.splits import split_files, split_off
+from gee_core.errors import InputError
+
+SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
+"""Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""
+PER_BATCH = 64
+"""Files that a process looks at before it reports."""
+IN_MEMORY = 0.4
+"""Share of this machine's memory above which streaming is proposed."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, the number of files done so far and of all."""
+
+
+@dataclass
+class Survey:
+    """What was found in a folder of images."""
+
+    path: str
+    """As `prepare.path` would name it."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Where the training images, the hold-out and the test images come from."""
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Images by split and class: as prepare would split them, or as they lie there if it could not."""
+    sizes: dict[str, str] = field(default_factory=dict)
+    """`smallest, median, largest`: such as 32x24; the median of the shorter sides."""
+    n_sizes: int = 0
+    modes: dict[str, int] = field(default_factory=dict)
+    """Images by Pillow's name of how a pixel is stored."""
+    in_channels: int = 3
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Other files by the end of their names."""
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    """Test images that are also training images, byte for byte."""
+    tiny: list[str] = field(default_factory=list)
+    """Images that would be enlarged to more than twice their size."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """What to write into the section `prepare` of params.yaml."""
+    problems: list[str] = field(default_factory=list)
+    """What would stop prepare."""
+
+
+def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_progress: Progress) -> Survey:
+    """Look at the folder `prepare.path`: list it, and read the header of every image, or decode it.
+
+    ``image_size`` is the one to check for; None proposes one. Raises an InputError where the folder has no classes to look at.
+    """
+    root, found = Path(cfg.path), Survey(cfg.path)
+    layout = find_layout(root)
+    by_class = {name: files_by_class(path, root) for name, path in layout.splits.items()}
+    found.problems = [str(problem) for problem in problems(layout, by_class)]
+    found.ignored = dict(_ignored(root).most_common())
+    parts = _split(found, cfg, layout, by_class)
+    files = [name for each in by_class.values() for names in each.values() for name in names]
+    headers = _look(found, files, decode_all, on_progress)
+    if headers:
+        _describe(found, cfg, image_size, headers)
+    found.duplicates = _duplicates(root, *([name for name in part if name in headers] for part in parts), on_progress)
+    return found
+
+
+def _split(found: Survey, cfg: PrepareConfig, layout: Layout, by_class: dict[str, ByClass]) -> tuple[list[str], list[str]]:
+    """Fill in ``splits`` and ``counts``; the training and test images, none where they cannot be split."""
+    train = "class folders" if layout.train == layout.root else f"{layout.train.name}/"
+    share = f"{100 * cfg.test_share:g} % of all (prepare.test_share)"
+    holdout_share = f"{100 * cfg.holdout:g} % of {train if layout.test else 'the rest'} (prepare.holdout)"
+    found.splits = {
+        "train": train,
+        "hold-out": f"{layout.val.name}/" if layout.val else holdout_share,
+        "test": f"{layout.test.name}/" if layout.test else share,
+    }
+    found.counts = {name: {cls: len(files) for cls, files in each.items()} for name, each in by_class.items()}
+    if found.problems:
+        return [], []
+    listing = listing_of(by_class)
+    try:
+        train_files, holdout, test_files = split_files(listing, cfg)
+        if holdout is None:
+            labels = torch.tensor(train_files.labels)
+            holdout = split_off(labels, cfg.holdout, cfg.split_seed, listing.class_names, "prepare.holdout")
+    except InputError as problem:
+        found.problems.append(str(problem))
+        return [], []
+    indices = holdout.tolist()
+    parts = {"train": train_files.without(indices), "hold-out": train_files.subset(indices), "test": test_files}
+    found.counts = {name: _count(part, listing) for name, part in parts.items()}
+    return train_files.files, test_files.files
+
+
+def _count(part: FileList, listing: Listing) -> dict[str, int]:
+    counts = Counter(part.labels)
+    return {name: counts[label] for label, name in enumerate(listing.class_names)}
+
+
+def _look(found: Survey, files: list[str], decode_all: bool, on_progress: Progress) -> dict[str, Header]:
+    """The headers of the readable images; the others are problems."""
+    headers, root = {}, Path(found.path)
+    work = partial(_headers, decode_all)
+    for name, seen in zip(files, _each(work, root, files, "decode" if decode_all else "headers", on_progress), strict=True):
+        if isinstance(seen, InputError):
+            found.problems.append(str(seen))
+        else:
+            headers[name] = seen
+    return headers
+
+
+def _headers(decode_all: bool, paths: list[Path]) -> list[Header | InputError]:
+    return [_header(path, decode_all) for path in paths]
+
+
+def _header(path: Path, decode_all: bool) -> Header | InputError:
+    try:
+        seen = header(path)
+        if decode_all:
+            decode(path, Form(4, 3, resize=True))
+        return seen
+    except InputError as error:
+        return error
+
+
+def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers: dict[str, Header]) -> None:
+    """Fill in what the headers say, and the params that fit it."""
+    by_area = sorted(headers.values(), key=lambda seen: (seen.width * seen.height, seen))
+    short = {name: min(seen.width, seen.height) for name, seen in headers.items()}
+    middle = median_low(short.values())
+    found.sizes = {"smallest": by_area[0].size, "median": str(middle), "largest": by_area[-1].size}
+    found.n_sizes = len({seen.size for seen in by_area})
+    found.modes = dict(Counter(seen.mode for seen in by_area).most_common())
+    found.in_channels = 1 if all(seen.is_grey for seen in by_area) else 3
+    is_uniform = found.n_sizes == 1 and by_area[0].width == by_area[0].height and 4 <= middle <= SIZES[-1]
+    if image_size is None and not is_uniform:
+        image_size = max((side for side in SIZES if side <= middle), default=max(middle, 4))
+    side = image_size or middle
+    found.tiny = [name for name, pixels in short.items() if 2 * pixels < side]
+    found.params = {"dataset": "folder", "path": cfg.path, "name": cfg.data_name, "image_size": image_size}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if len(headers) * found.in_channels * side**2 > IN_MEMORY * memory:
+        found.params |= {"image_size": side, "stream": True}
+
+
+def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], on_progress: Progress) -> list[tuple[str, str]]:
+    """Pairs of a test image and a training image with the same bytes; only files of equal length are read."""
+    length = {name: (root / name).stat().st_size for name in [*train, *test]}
+    lengths = {length[name] for name in train} & {length[name] for name in test}
+    files = [name for name in length if length[name] in lengths]
+    digests = dict(zip(files, _each(_digests, root, files, "duplicates", on_progress), strict=True))
+    of_train = {digests[name]: name for name in reversed(train) if name in digests}
+    return [(name, of_train[digests[name]]) for name in test if digests.get(name) in of_train]
+
+
+def _digests(paths: list[Path]) -> list[bytes]:
+    return [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+
+
+def _each(
+    work: Callable[[list[Path]], list], root: Path, files: Sequence[str], what: str, on_progress: Progress
+) -> Iterator[Any]:
+    """What ``work`` returns for each of the files."""
+    done = 0
+    batches = torch.arange(len(files)).split(PER_BATCH) if files else ()
+    for results in in_order(work, as_array(files), root, batches):
+        done += len(results)
+        on_progress(what, done, len(files))
+        yield from results
+
+
+def _ignored(root: Path) -> Counter:
+    """How many files there are that are no images by name, by the end of their names."""
+    names = (name for _, _, files in os.walk(root) for name in files)
+    return Counter(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))

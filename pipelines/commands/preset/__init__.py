@@ -1,0 +1,1 @@
+"""The command `gee preset`: ready-made params.yaml."""

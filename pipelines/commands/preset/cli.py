@@ -1,0 +1,59 @@
+"""The command `gee preset`. Heavy imports wait until it runs."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.project.paths import PARAMS
+
+console = Console(markup=False)
+
+
+def preset(
+    name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
+    exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
+) -> None:
+    """List the presets, replace params.yaml by one, or queue one as an experiment.
+
+    Without a name: what each is for, what data it needs and how long it takes.
+    With a name: params.yaml becomes the preset; what changes in it is printed.
+
+    gee preset
+    gee preset cifar10-small --data /path/to/cifar10
+    gee preset cifar10-small --exp
+    """
+    from gee_core.errors import InputError
+    from pipelines.project.params import check_raw_folder, load_params
+    from pipelines.project.presets import queue_preset, write_preset
+
+    if name is None:
+        _list()
+        return
+    if exp:
+        for change in queue_preset(name, data):
+            console.print(f"  {change}", highlight=False)
+        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
+        console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
+        return
+    for change in write_preset(name, data):
+        console.print(f"  {change}", highlight=False)
+    console.print(f"{PARAMS} is now the preset {name}; `dvc repro` runs it")
+    try:
+        check_raw_folder(load_params().prepare)
+    except InputError as error:
+        console.print(f"Before that: {error}", highlight=False)
+
+
+def _list() -> None:
+    from rich.table import Column, Table
+
+    from pipelines.project.presets import describe_presets
+
+    wide, narrow = Column("what for", ratio=3), Column("time", ratio=2)
+    table = Table(Column("preset", no_wrap=True), wide, Column("data", ratio=2), narrow, expand=True)
+    for name, columns in describe_presets().items():
+        table.add_row(name, *columns, end_section=True)
+    console.print(table)
+    console.print("gee preset NAME [--data FOLDER] writes it to params.yaml; then: gee run", highlight=False)

@@ -1,0 +1,100 @@
+"""`network.name` of an own network: what the file is, what is in it, and what it builds."""
+
+import pytest
+
+from gee_core.config.own import OWN
+from pipelines.inputs import own_network
+from tests.bad_inputs.case import Case, param, write
+
+GOOD = """\
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(in_channels, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.lif1, self.lif2 = neuron.LIFNode(), neuron.LIFNode()
+        self.head = nn.Linear(6, num_classes)
+
+    def forward(self, x):
+        return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))
+"""
+FILE, NAME = "networks/my_net.py", "networks.my_net:Net"
+
+
+def spoilt(name: str, old: str, new: str, says: str, remedy: str = "what a network must offer", run: str = "evolve") -> Case:
+    assert old in GOOD
+    change = (write(FILE, GOOD.replace(old, new, 1)), param("network.name", NAME))
+    return Case(name=name, run=run, change=change, says=says, remedy=remedy)
+
+
+def named(name: str, value: str, says: str, remedy: str, run: str = "evolve") -> Case:
+    change = (write(FILE, GOOD), write("elsewhere/net.py", GOOD), param("network.name", value))
+    return Case(name=name, run=run, change=change, says=f"network.name = {says}", remedy=remedy)
+
+
+CASES = [
+    named(
+        "a folder that is not watched", "elsewhere.net:Net", "elsewhere.net:Net: not in the folder networks/", "copy the module"
+    ),
+    named("an installed package", "torch.nn:Linear", "torch.nn:Linear: not in the folder networks/", "networks.nn:Linear"),
+    named(
+        "no such file",
+        "networks.mynet:Net",
+        "networks.mynet:Net: networks/mynet.py: no such file",
+        "did you mean networks.my_net?",
+    ),
+    named("no file at all", "networks.other:A", "networks.other:A: networks/other.py: no such file", "git add", run="gee run"),
+    named("no such class", "networks.my_net:Nett", "networks.my_net:Nett: networks/my_net.py has no Nett", "did you mean Net?"),
+    named("a module instead of a class", "networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
+    named("no name of a class", "networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),
+    spoilt("no Python", "class Net", "klass Net", "networks/my_net.py, line 5: no Python (invalid syntax", "fix it"),
+    spoilt(
+        "raises on import", "class Net", "1 / 0\nclass Net", "networks/my_net.py, line 5 raises ZeroDivisionError", "fix it"
+    ),
+    spoilt(
+        "ends the program", "class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 5 raises SystemExit", "fix it"
+    ),
+    spoilt(
+        "a package that is not there",
+        "from torch",
+        "import nowhere\nfrom torch",
+        "ModuleNotFoundError: No module named 'now",
+        "fix",
+    ),
+    spoilt("raises in its constructor", "self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
+    spoilt(
+        "returns no module",
+        "class Net(nn.Module):",
+        "def Net(**sizes): return 3\nclass N(nn.Module):",
+        "returns a int, not a torch",
+    ),
+    spoilt(
+        "another number of steps",
+        ".mean((-2, -1))",
+        ".mean((-2, -1)).expand(7, -1, -1)",
+        "network.T = 2, but",
+        "set network.T = 7",
+        run="gee run",
+    ),
+    spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "no output of the shape (steps, images, classes)"),
+    spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
+    spoilt("no chain", "nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
+]
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(own_network, "_imported", {})
+    before = dict(OWN)
+    yield
+    OWN.clear()
+    OWN.update(before)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_is_refused_before_any_work(case, refuses):
+    refuses(case)

@@ -1,0 +1,18 @@
+"""The user's own networks, known for the length of a test."""
+
+import pytest
+
+import gee_core
+from gee_core.config import own as names
+from tests.gee_core.own_networks import OWN
+
+
+@pytest.fixture
+def own():
+    """The networks of ``own_networks`` are registered; those that a test registers besides are forgotten after it."""
+    before = dict(names.OWN)
+    for name, build in OWN.items():
+        gee_core.register_network(name, build, in_channels=1, image_size=8)
+    yield
+    names.OWN.clear()
+    names.OWN.update(before)

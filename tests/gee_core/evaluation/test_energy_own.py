@@ -1,0 +1,76 @@
+"""Operations and spikes of the user's own networks, whichever way their steps run."""
+
+import pytest
+import torch
+from spikingjelly.activation_based.neuron import BaseNode
+from torch import nn
+
+import gee_core
+from gee_core.evaluation.energy import measure_energy
+from tests.gee_core.own_networks import THREE, VGG, lively
+
+pytestmark = pytest.mark.usefixtures("own")
+
+STEM_ONCE = "networks.my:StemOnce"
+
+
+@pytest.mark.parametrize("sizes", [[6], [4, 2]], ids=str)
+@pytest.mark.parametrize("n_genes", [None, 4], ids=["plain", "genetic"])
+def test_one_network_in_three_forms_has_equal_counts_spikes_and_energy(n_genes, sizes):
+    single, multi, folded = (measure_energy(net, x.split(sizes)) for net, x in (lively(name, n_genes) for name in THREE))
+    assert [layer.macs for layer in folded.layers] == [8 * 64 * 9, 16 * 64 * 9 * 8, 16 * 16 * 9 * 16, 16 * 5]
+    assert [layer.steps for layer in folded.layers] == [3, 3, 3, 3]
+    assert [layer.binary for layer in folded.layers] == [False, True, True, False]
+    assert all(0.01 < layer.output_rate < 0.99 for layer in folded.layers[:3])
+    assert single == multi == folded
+
+
+def test_a_stem_that_runs_once_costs_one_step_and_one_that_gets_the_image_t_times_costs_t():
+    once, repeated = (measure_energy(net, [x]).layers[0] for net, x in (lively(name) for name in (STEM_ONCE, THREE[2])))
+    assert (once.layer, once.steps, once.macs) == ("net.features.0", 1, repeated.macs)
+    assert repeated.energy_mj(4.6, 0.9) == pytest.approx(3 * once.energy_mj(4.6, 0.9))
+
+
+def test_spikes_are_those_that_the_neurons_fire_and_sums_of_own_blocks_are_not_counted():
+    net, x = lively("networks.my:ResNet")
+    spikes = []
+    hooks = [m.register_forward_hook(lambda m, args, s: spikes.append(s)) for m in net.modules() if isinstance(m, BaseNode)]
+    net(x)
+    for hook in hooks:
+        hook.remove()
+    activity = measure_energy(net, [x])
+    assert activity.spikes_per_image == sum(s.sum().item() for s in spikes) / 6
+    assert activity.firing_rate == pytest.approx(torch.cat([s.flatten() for s in spikes]).mean().item())
+    assert activity.sums == 0
+    rates = {layer.layer: layer.output_rate for layer in activity.layers}
+    assert rates["net.blocks.1.second.0"] == rates["net.blocks.1.shortcut"] == pytest.approx(spikes[4].mean().item())
+
+
+def test_neurons_that_serve_two_layers_have_one_rate_for_both_and_the_head_has_none():
+    class Shared(VGG):
+        def __init__(self, **sizes):
+            super().__init__(**sizes)
+            self.features[6] = nn.Identity()  # in place of the pool
+            self.features[9] = self.features[5]  # as one ReLU serves two layers in the blocks of torchvision
+
+    gee_core.register_network("a:shared", Shared)
+    layers = measure_energy(gee_core.build_network("a:shared", 5, 1, 8, T=3), [3 * torch.randn(2, 1, 8, 8)]).layers
+    rates = [layer.output_rate for layer in layers]
+    assert rates[1] == rates[2] > 0
+    assert rates[3] is None
+
+
+@pytest.mark.parametrize("batch", [2, 3, 4], ids="batch of {}".format)
+def test_a_plain_linear_layer_that_sees_its_steps_apart_runs_once_a_step(batch):
+    class Apart(nn.Module):
+        def __init__(self, num_classes, in_channels, image_size):
+            super().__init__()
+            self.body = gee_core.build_network(THREE[1], 7, in_channels, image_size, T=4).net
+            self.head = nn.Linear(7, num_classes)
+
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    gee_core.register_network("a:apart", Apart)
+    head = measure_energy(gee_core.build_network("a:apart", 5, 1, 8, T=4), [torch.randn(batch, 1, 8, 8)]).layers[-1]
+    assert (head.layer, head.steps, head.macs) == ("net.head", 4, 35)

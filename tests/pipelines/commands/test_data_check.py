@@ -1,0 +1,122 @@
+"""`gee data check`: what prepare would read, and what would stop it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gee_core.config import PrepareConfig
+from pipelines import cli, prepare
+from pipelines.commands.data import survey as module
+
+TWO = {"cat": 10, "dog": 40}
+
+
+def draw(folder: Path, counts: dict[str, int], size=(8, 8), seed=0) -> Path:
+    rng = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture
+def check(tmp_path, make_params, in_project, monkeypatch, capsys):
+    """Runs the command on the folder `pets` beside a project's params.yaml: exit code, output, messages."""
+    in_project(prepare={"test_share": 0.2, "holdout": 0.25})
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
+    monkeypatch.setenv("PATH", "/bin")
+
+    def run(*arguments: str) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["gee", "data", "check", "pets", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, [line for line in err.splitlines() if line.startswith("gee: error: ")]
+
+    return run
+
+
+def test_the_counts_and_params_are_those_of_prepare(check, tmp_path):
+    draw(tmp_path / "pets/train", TWO)
+    code, out, errors = check("--json")
+    found = json.loads(out)
+    assert (code, errors, found["problems"]) == (0, [], [])
+    assert found["params"] == {"dataset": "folder", "path": "pets", "name": "pets", "image_size": None}
+    rest = {"max_train_images": None, "max_test_images": None, "test_share": 0.2, "holdout": 0.25, "split_seed": 0}
+    meta = prepare.run(PrepareConfig(**found["params"], **rest, stream=False), tmp_path / "out")
+    assert found["counts"] == {"train": {"cat": 6, "dog": 24}, "hold-out": {"cat": 2, "dog": 8}, "test": {"cat": 2, "dog": 8}}
+    assert (meta.n_train, meta.n_test, meta.n_holdout, meta.dataset) == (40, 10, 10, "pets")
+    assert meta.unevenness and meta.in_channels == found["in_channels"]
+
+
+def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
+    for split, seed in (("train", 0), ("val", 1), ("test", 2)):
+        draw(tmp_path / "pets" / split, TWO, (40, 60), seed)
+    shutil.copy(tmp_path / "pets/train/dog/03.png", tmp_path / "pets/test/dog/07.png")
+    Image.new("L", (20, 12)).save(tmp_path / "pets/train/cat/00.png")
+    (tmp_path / "pets/train/cat/a.gif").write_bytes(b"")
+    code, out, errors = check("--decode")
+    text = " ".join(out.split())
+    assert (code, errors) == (0, [])
+    for says in (
+        "hold-out val/ test test/",
+        "2 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
+        "RGB 149, L 1; read as RGB",
+        "ignored 1 .gif",
+        "uneven dog has 80 training images, cat has 20",
+        "1 test images are also training images: test/dog/07.png = train/dog/03.png",
+        "tiny 1 images would be enlarged more than twofold: train/cat/00.png",
+        "prepare: dataset: folder path: pets name: pets image_size: 32",
+    ):
+        assert says in text
+
+
+def test_everything_that_would_stop_prepare_is_named_and_the_exit_code_is_2(check, tmp_path):
+    draw(tmp_path / "pets/train", {"cat": 3, "dog": 3})
+    draw(tmp_path / "pets/test", {"cat": 1, "emu": 1})
+    (tmp_path / "pets/train/dog/01.png").write_bytes(b"a dog")
+    (tmp_path / "pets/test/cat/00.png").unlink()
+    code, out, errors = check()
+    assert code == 2
+    problems = [
+        "class 'emu' has no folder",
+        "class 'dog' has no folder",
+        "test/cat: holds no images",
+        "dog/01.png: not a readable",
+    ]
+    assert len(errors) == len(problems)
+    assert all(problem in line for problem, line in zip(problems, errors, strict=True))
+    assert "– │" in out
+
+
+def test_damage_behind_the_header_is_found_by_decoding(check, tmp_path):
+    cut = draw(tmp_path / "pets/train", TWO) / "dog/01.png"
+    cut.write_bytes(cut.read_bytes()[:90])
+    assert check()[0] == 0
+    code, _, errors = check("--decode")
+    assert (code, len(errors)) == (2, 1) and "pets/train/dog/01.png: not a readable image" in errors[0]
+
+
+def test_a_class_with_too_few_images_to_split_is_a_problem(check, tmp_path):
+    draw(tmp_path / "pets", {"cat": 1, "dog": 9})
+    code, _, errors = check()
+    assert code == 2 and "prepare.test_share = 0.2: leaves class 'cat' no image to train on" in errors[0]
+
+
+def test_streaming_is_proposed_for_what_would_fill_the_memory(check, tmp_path, monkeypatch):
+    draw(tmp_path / "pets", {"cat": 5, "dog": 5})
+    monkeypatch.setattr(module, "IN_MEMORY", 0.0)
+    assert json.loads(check("--json")[1])["params"] == {
+        "dataset": "folder",
+        "path": "pets",
+        "name": "pets",
+        "image_size": 8,
+        "stream": True,
+    }

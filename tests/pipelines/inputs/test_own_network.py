@@ -1,0 +1,138 @@
+"""Which files an own network is made of, and whose code is imported when."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gee_core.config.own import OWN, encoded_channels, kernel_positions
+from gee_core.errors import InputError
+from gee_core.model.network import build_network
+from pipelines.inputs.network_files import network_digest, network_files
+from pipelines.inputs.own_network import check_own_network, register_if_configured, register_own_network
+from pipelines.orchestration.request import Request, checked
+from pipelines.studies.keys import cell_key
+from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
+from tests.project_copy import make_repository
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes files of networks/ in a folder that is the current one, with ``GOOD`` in it."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**files):
+        for name, text in files.items():
+            path = Path("networks", name).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    write(my_net=GOOD)
+    return write
+
+
+def test_the_source_is_the_file_and_what_it_imports_from_the_folder_at_any_depth(write):
+    write(
+        my_net=f"import os, torch\nfrom networks import a\nfrom .b import c\n{GOOD}",
+        a="import networks.sub.d\n",
+        b="c = 1\n",
+        f="from networks import my_net\nx = 1\n",
+        unused="",
+        **{"sub/__init__": "", "sub/d": "from . import e\nfrom ..f import x\n", "sub/e": ""},
+    )
+    names = ["a", "b", "f", "my_net", "sub/__init__", "sub/d", "sub/e"]
+    assert network_files(NAME) == [Path("networks", f"{name}.py") for name in names]
+    assert network_files("vgg16") == []
+    register_own_network(NAME)
+
+
+def test_the_digest_changes_with_the_source_and_with_nothing_else(write):
+    write(my_net=f"from networks.parts import x\n{GOOD}", parts="x = 1\n")
+    before = network_digest(NAME)
+    write(another="x = 1\n")
+    assert network_digest(NAME) == before
+    write(parts="x = 2\n")
+    after = network_digest(NAME)
+    assert after != before
+    assert len({after, network_digest("vgg16"), network_digest("cifarnet")}) == 3
+
+
+def test_it_is_imported_from_the_project_alone_and_again_when_it_changed_in_the_same_second(write, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere/networks"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "__init__.py").write_text("raise SystemExit('of another package')\n")
+    (elsewhere / "stranger.py").write_text(GOOD)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"networks/stranger\.py: no such file"):
+        register_own_network("networks.stranger:Net")
+    for channels in (6, 7, 8):
+        write(my_net=GOOD.replace("4, 6, 3", f"4, {channels}, 3").replace("(6, num", f"({channels}, num"))
+        register_own_network(NAME)
+        assert encoded_channels(NAME) == [4, channels]
+    assert kernel_positions(NAME) == 9
+    assert not list(Path("networks").rglob("*.pyc"))
+    assert "stranger" not in " ".join(sys.modules)
+
+
+def test_an_unchanged_one_is_imported_once(write):
+    register_own_network(NAME)
+    first = OWN[NAME]
+    register_own_network(NAME)
+    assert OWN[NAME] is first
+
+
+def test_a_worker_refuses_other_source_than_that_with_which_the_run_began(write):
+    began = network_digest(NAME)
+    register_own_network(NAME, digest=began)
+    write(my_net=GOOD + "\n")
+    with pytest.raises(InputError, match="is not that with which the run began: start the run again"):
+        register_own_network(NAME, digest=began)
+
+
+def test_a_checkpoint_imports_no_code_unless_params_name_it(in_project, make_params):
+    folder = in_project()
+    (folder / "networks").mkdir()
+    (folder / FILE).write_text("raise SystemExit('imported')\n")
+    (folder / "net.json").write_text(f'{{"network": {{"name": "{NAME}"}}}}')
+    with pytest.raises(InputError, match=rf"no code is imported because a file names it: set network.name to {NAME}"):
+        register_if_configured(Path("net.safetensors"))
+    assert NAME not in OWN
+
+
+def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_params):
+    check_own_network(make_params(network={"name": NAME}))
+    write(my_net=GOOD.replace("super()", "assert (in_channels, image_size) == (3, 12)\n        super()"))
+    with pytest.raises(InputError, match="raises AssertionError"):
+        check_own_network(make_params(network={"name": NAME}))
+    check_own_network(make_params(network={"name": NAME}, prepare={"dataset": "cifar10", "image_size": 12}))
+
+
+def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
+    from gee_core.data.prepared import load_meta
+
+    params, keys = make_params(network={"name": NAME}), []
+    for text in (GOOD, GOOD, GOOD + "\n"):
+        write(my_net=text)
+        keys.append(cell_key(params, load_meta(digits), ("evaluate",)))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_an_experiment_is_refused_while_git_does_not_know_the_file(in_project):
+    folder = in_project(network={"name": NAME})
+    (folder / "data/raw").mkdir()
+    make_repository(folder)
+    (folder / "networks").mkdir()
+    (folder / FILE).write_text(GOOD)
+    with pytest.raises(InputError, match=rf"network.name = {NAME}: the experiment's copy lacks {FILE}: `git add {FILE}`"):
+        checked(Request({"base.seed": 1}), folder)
+
+
+def test_building_one_leaves_the_global_generator_alone_and_depends_on_the_seed_only(write):
+    register_own_network(NAME)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first, again, other = (build_network(NAME, 10, 1, 8, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["net.head.weight"], other["net.head.weight"])
