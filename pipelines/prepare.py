@@ -54,7 +54,8 @@ def _sample(train: PackedImages | StreamedImages, seed: int) -> PackedImages | S
 def main() -> None:
     notes: list[str] = []
     with stage("prepare") as s:
-        s.track.params(s.params.prepare.model_dump())
+        named = {"dataset": s.params.prepare.data_name}  # as all runs have it: MLflow refuses a second value of a parameter
+        s.track.params(s.params.prepare.model_dump(exclude={"name"}) | named)
         with s.progress("prepare", None) as steps:
             meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total), notes.append)
         for note in notes:

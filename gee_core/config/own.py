@@ -18,8 +18,8 @@ class Own:
 
     build: Callable[..., Any]
     """The user's class or function, which returns a module."""
-    chain: Callable[[float], tuple[list[int], int]]
-    """[C_0 … C_L] at a width, and k²; raises ValueError where the network cannot be built."""
+    chain: Callable[[float | None], tuple[list[int], int]]
+    """[C_0 … C_L] at a width, or None for any, and k²; raises ValueError where the network cannot be built."""
     trials: dict[tuple, Any] = field(default_factory=dict)
     """What was found out about it, by what it was built with."""
 
@@ -62,4 +62,4 @@ def encoded_channels(name: str, width: float = 1.0) -> list[int]:
 
 def kernel_positions(name: str) -> int:
     """k² of any network: the kernel positions of its encoded convolutions; raises as ``encoded_channels`` does."""
-    return registered(name).chain(1.0)[1] if is_own(name) else positions_of_the_table(name)
+    return registered(name).chain(None)[1] if is_own(name) else positions_of_the_table(name)

@@ -258,5 +258,5 @@ class Params(Section):
             ValueError: the own network whose layers they count is not registered, or cannot be built.
         """
         per_layer = self.evolve.genotype == "per_layer"
-        n_encodings = len(encoded_channels(self.network.name)) if per_layer else 0
+        n_encodings = len(encoded_channels(self.network.name, self.network.width)) if per_layer else 0
         return searched_genes(self.evolve.genotype, n_encodings, has_branches=self.network.block is not None)

@@ -11,7 +11,6 @@ Shapes: T steps, B batch, C channels, H W space, K classes. A trial on two image
     single  takes (B, C, H, W) and returns (B, K), all neurons in step_mode 's': it runs T times
 """
 
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -59,11 +58,12 @@ def register_network(
     if not callable(build):
         raise ValueError(f"{name}: a {type(build).__name__} is no class or function that builds a network")
 
-    @functools.cache
-    def chain(width: float) -> tuple[list[int], int]:
-        net = own_network(name, num_classes, in_channels, image_size, width, "max", LIF_DEFAULTS)
-        convs = net.conv_chain()
-        return [conv.out_channels for conv in convs], math.prod(convs[1].kernel_size)
+    def chain(width: float | None) -> tuple[list[int], int]:
+        for built_with, found in registered(name).trials.items():  # images of another size have the same chain
+            if width in (None, built_with[0]):
+                return list(found.channels), found.kernel_positions
+        own_network(name, num_classes, in_channels, image_size, 1.0 if width is None else width, "max", LIF_DEFAULTS)
+        return chain(width)
 
     OWN[name] = Own(build, chain)
 
@@ -77,6 +77,10 @@ class Trial:
     """Steps that it answers with."""
     chain: tuple[str, ...] = ()
     """Names of the convolutions that can be encoded, in order of execution."""
+    channels: tuple[int, ...] = ()
+    """[C_0 … C_L]."""
+    kernel_positions: int = 0
+    """k²."""
 
 
 class OwnNetwork(SpikingNetwork):
@@ -141,7 +145,7 @@ def own_network(
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
         net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
-        trials, built_with = registered(name).trials, (num_classes, in_channels, image_size, width, pool, *lif.values())
+        trials, built_with = registered(name).trials, (width, num_classes, in_channels, image_size, pool, *lif.values())
         if built_with not in trials:  # it takes longer than building
             example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
             trials[built_with] = _trial(name, net, example, num_classes, lif["T"])
@@ -191,7 +195,8 @@ def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     names = {module: name for name, module in wrapped.named_modules()}
-    return Trial(wrapped.form, wrapped.T, tuple(names[conv] for conv in chain))
+    channels, kernel_positions = tuple(conv.out_channels for conv in chain), math.prod(chain[1].kernel_size)
+    return Trial(wrapped.form, wrapped.T, tuple(names[conv] for conv in chain), channels, kernel_positions)
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def delivering() -> Iterator[None]:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.tracking.deliverer"], stdin=subprocess.PIPE)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    os.environ[DELIVERER] = process_key(psutil.Process(process.pid))
+    os.environ[DELIVERER] = key = process_key(psutil.Process(process.pid))
     try:
         yield
     finally:
@@ -70,35 +70,37 @@ def delivering() -> Iterator[None]:
         except BaseException:
             process.kill()
             raise
-        if process.returncode:
+        if process.returncode and any(first_entry(path).get("deliverer") == key for path in journals(outbox_root())):
             log.warning("MLflow: the process that writes to it died: `gee track replay` writes what it left")
 
 
-class Followed:
-    """An outbox whose entries are passed on as they arrive."""
+def journals(root: Path) -> list[Path]:
+    """The entries of every outbox below ``root``."""
+    return list(root.glob("*/entries.jsonl"))
 
-    def __init__(self, folder: Path):
+
+def first_entry(path: Path) -> dict:
+    """The first of an outbox's entries; empty while it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        found, _ = read_on(path, 0)
+        return found[0] if found else {}
+    return {}
+
+
+class Followed:
+    """An outbox whose entries are passed on as they arrive.
+
+    Args:
+        path: its entries.
+        opening: the first of them.
+    """
+
+    def __init__(self, path: Path, opening: dict):
         self.status: str | None = None
         """How its tracker was closed, or None."""
-        self.opening: dict | None = None
-        """Its first entry, or None while that is not there."""
-        self._path, self._position = folder / "entries.jsonl", 0
+        self.opening = opening
+        self._path, self._position = path, 0
         self._writer: MlflowWriter | None = None
-
-    @property
-    def time(self) -> int:
-        """When it was opened, in ms."""
-        return self.opening["time"] if self.opening else 0
-
-    def look(self) -> None:
-        """Read its first entry."""
-        with contextlib.suppress(FileNotFoundError):
-            found, _ = read_on(self._path, 0)
-            self.opening = found[0] if found else None
-
-    def is_for(self, key: str) -> bool:
-        """Whether the deliverer with this `process_key` is to write it."""
-        return self.opening is not None and self.opening["kind"] == "open" and self.opening.get("deliverer") == key
 
     def pass_on(self, delivery: Delivery, uri: str) -> None:
         """Queue its new entries; where its process is gone without a last one, with that of a killed tracker."""
@@ -147,16 +149,10 @@ class Deliverer:
 
     def pass_on(self) -> bool:
         """Queue what is new; returns whether a tracker is at work."""
-        new = []
-        for path in self._root.glob("*/entries.jsonl"):
-            if path.parent not in self._seen:
-                outbox = Followed(path.parent)
-                outbox.look()
-                if outbox.opening:
-                    self._seen.add(path.parent)
-                if outbox.is_for(self._key):
-                    new.append(outbox)
-        self._followed += sorted(new, key=lambda outbox: outbox.time)
+        new = {path: opening for path in journals(self._root) if path not in self._seen and (opening := first_entry(path))}
+        self._seen |= set(new)
+        own = [Followed(*found) for found in new.items() if found[1].get("deliverer") == self._key]
+        self._followed += sorted(own, key=lambda outbox: outbox.opening["time"])
         for outbox in self._followed:
             outbox.pass_on(self._delivery, self._uri)
         return any(outbox.status is None for outbox in self._followed)

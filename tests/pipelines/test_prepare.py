@@ -128,7 +128,7 @@ def test_main_reads_its_section_shows_progress_tracks_and_warns(tmp_path, folder
     monkeypatch.setattr(prepare, "stage", fake_stage)
     monkeypatch.setattr(prepare, "PREPARED", tmp_path / "prepared")
     prepare.main()
-    assert seen["params"] == cfg.model_dump()
+    assert seen["params"] == cfg.model_dump(exclude={"name"}) | {"dataset": "raw"}
     assert seen["metrics"] == {"n_train": 12, "n_test": 4, "n_holdout": 2}
     assert (seen["steps"].done, seen["steps"].total) == (16, 16)
     says = "the classes are uneven: 'dog' has 10 training images, 5.0 times as many as 'cat' with 2"

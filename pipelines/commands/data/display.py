@@ -51,7 +51,7 @@ def _facts(found: Survey) -> dict[str, str]:
         modes = ", ".join(f"{mode} {count:,}" for mode, count in found.modes.items())
         facts["mode"] = f"{modes}; read as {'grey' if found.in_channels == 1 else 'RGB'}"
     if found.ignored:
-        facts["ignored"] = ", ".join(f"{count:,} {suffix}" for suffix, count in list(found.ignored.items())[:8])
+        facts["ignored"] = ", ".join(f"{count:,} {_shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
     sizes = sorted((count, name) for name, count in _training(found).items())
     if sizes and sizes[-1][0] > UNEVEN * sizes[0][0]:
         (few, smallest), (many, largest) = sizes[0], sizes[-1]
@@ -71,7 +71,12 @@ def _training(found: Survey) -> dict[str, int]:
 
 
 def _examples(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:EXAMPLES]) + (", …" if len(texts) > EXAMPLES else "")
+    return ", ".join(map(_shown, texts[:EXAMPLES])) + (", …" if len(texts) > EXAMPLES else "")
+
+
+def _shown(name: str) -> str:
+    """The name of a file without anything that a terminal would obey or cannot print."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _yaml(value: object) -> str:

@@ -76,7 +76,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     layout = find_layout(root)
     by_class = {name: files_by_class(path, root) for name, path in layout.splits.items()}
     found.problems = [str(problem) for problem in problems(layout, by_class)]
-    found.ignored = dict(_ignored(root).most_common())
+    found.ignored = dict(sorted(_ignored(root).items(), key=lambda item: (-item[1], item[0])))
     parts = _split(found, cfg, layout, by_class)
     files = [name for each in by_class.values() for names in each.values() for name in names]
     headers = _look(found, files, decode_all, on_progress)

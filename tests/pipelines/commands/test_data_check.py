@@ -62,6 +62,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     shutil.copy(tmp_path / "pets/train/dog/03.png", tmp_path / "pets/test/dog/07.png")
     Image.new("L", (20, 12)).save(tmp_path / "pets/train/cat/00.png")
     (tmp_path / "pets/train/cat/a.gif").write_bytes(b"")
+    (tmp_path / "pets/train/cat/b.\x1b[31m\udcff").write_bytes(b"")
     code, out, errors = check("--decode")
     text = " ".join(out.split())
     assert (code, errors) == (0, [])
@@ -69,7 +70,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "hold-out val/ test test/",
         "2 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
         "RGB 149, L 1; read as RGB",
-        "ignored 1 .gif",
+        "ignored 1 .\\x1b[31m\\udcff, 1 .gif",
         "uneven dog has 80 training images, cat has 20",
         "1 test images are also training images: test/dog/07.png = train/dog/03.png",
         "tiny 1 images would be enlarged more than twofold: train/cat/00.png",

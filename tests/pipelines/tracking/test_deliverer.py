@@ -173,6 +173,7 @@ def test_the_process_ignores_what_ends_its_stages_and_its_death_is_told(folder, 
         key = living_deliverer()
         pid = int(key.split("/")[1])
         (blocked,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigBlk")]
+        MlflowTracker("train", KEYS)
         os.kill(pid, signal.SIGKILL)
     assert all(int(blocked.split()[1], 16) >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
     assert "died: `gee track replay` writes what it left" in caplog.text
