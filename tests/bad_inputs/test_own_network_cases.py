@@ -21,6 +21,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))
 """
+STUDY = "gee study run tiny --set"
 FILE, NAME = "networks/my_net.py", "networks.my_net:Net"
 
 
@@ -47,6 +48,13 @@ CASES = [
         "did you mean networks.my_net?",
     ),
     named("no file at all", "networks.other:A", "networks.other:A: networks/other.py: no such file", "git add", run="gee run"),
+    named(
+        "no file in a study",
+        "vgg16",
+        "networks.o:A: networks/o.py: no such file",
+        "git add",
+        f"{STUDY} network.name=networks.o:A",
+    ),
     named("no such class", "networks.my_net:Nett", "networks.my_net:Nett: networks/my_net.py has no Nett", "did you mean Net?"),
     named("a module instead of a class", "networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
     named("no name of a class", "networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),

@@ -11,6 +11,7 @@ from PIL import Image
 from gee_core.config.params import PromoteMetric
 from gee_core.data.prepared import load_prepared
 from gee_core.export.readme import describe
+from gee_core.export.to_onnx import ExportError
 from gee_core.storage.atomic_files import write_json
 from pipelines import export
 from pipelines.export import registered_name
@@ -89,6 +90,43 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
     assert model.metrics == MEASURED | metrics
     assert model.params == {"network": "vgg16", "variant": "ste", "seed": 0, "n_genes": 6, "width": 1 / 16, "T": 2}
     assert model.digest == load_prepared(folder / "data/prepared").meta.digest
+
+
+def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and_not_registered(
+    in_project, trained, monkeypatch, capsys
+):
+    def give_up(*arguments):
+        raise ExportError("torch cannot export it (because)")
+
+    told = []
+
+    class Tracked:
+        def __getattr__(self, name):
+            return lambda *args, **kwargs: told.append(name)
+
+    monkeypatch.setattr(export, "to_onnx", give_up)
+    monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: Tracked())
+    folder = in_project()
+    shutil.copytree(trained.parent, folder / "models/train")
+    write_json(folder / "reports/evaluate/metrics.json", MEASURED)
+    with pytest.raises(SystemExit):  # the table's networks can be exported, so it is a fault
+        export.main()
+    capsys.readouterr()
+    monkeypatch.setattr(export, "is_own", lambda name: True)
+    (folder / "models/export").mkdir()
+    (folder / "models/export/network.onnx").write_text("old")
+    export.main()
+    assert capsys.readouterr().err == "export: no ONNX, and no model in MLflow: torch cannot export it (because)\n"
+    packed = {path.name: path.read_bytes() for path in (folder / "models/export").iterdir()}
+    assert set(packed) == {"network.safetensors", "network.json", "meta.json", "example.png"}
+    assert packed["network.safetensors"] == trained.read_bytes()
+    assert json.loads((folder / "reports/export/metrics.json").read_text()) == {"problem": "torch cannot export it (because)"}
+    assert "model" not in told
+
+
+def test_an_own_network_is_registered_by_the_name_of_its_class(make_params, digits):
+    params = make_params(network={"name": "networks.my_vgg:MyVGG"})
+    assert registered_name(params, load_prepared(digits).meta) == "gee-digits-myvgg-g6"
 
 
 def test_the_example_is_the_first_test_image(exported, digits):

@@ -146,6 +146,18 @@ def test_sigmas_stand_beside_the_analytic_ones(folders):
     assert sigmas["factor"][17] == pytest.approx(won["sigma_16"] / analytic.sigma_X[16])
 
 
+def test_an_own_network_is_compared_without_its_code(folders, tmp_path):
+    for name in ("own", "other"):
+        shutil.copytree(folders / "a", tmp_path / name)
+        edited("reports/summary.json", '"resnet19"', f'"networks.not_here:{name.title()}"')(tmp_path / name)
+    runs = find_runs(["own", "other"], tmp_path, tmp_path)
+    known = find(folders, "a", "wider")[0].sigmas()
+    assert runs[0].sigmas()[["encoding", "sigma"]].equals(known[["encoding", "sigma"]])
+    assert runs[0].sigmas()["factor"].isna().all()
+    text = Page(render(runs)).text
+    assert "networks.not_here:Own × 0.25" in text and "The wiring against" not in text
+
+
 def test_genes_of_shape_are_told_where_one_run_has_them(folders):
     with_shape, without = genes(find(folders, "a", "<b>shape")), genes(find(folders, "a", "plain"))
     assert list(without) == ["σ_O", "σ_X, geometric mean"] and without["σ_O"][1] == "–"

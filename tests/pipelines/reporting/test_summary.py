@@ -106,6 +106,14 @@ def test_damaged_metrics_are_named_with_the_remedy(reports, content):
         build_summary(PARAMS, reports)
 
 
+def test_a_network_without_onnx_has_the_reason_in_its_place(reports):
+    (reports / "export/metrics.json").write_text('{"problem": "torch cannot export it"}')
+    summary = build_summary(PARAMS, reports)
+    assert list(summary) == [*KEYS[:-1], "onnx_problem", KEYS[-1]]
+    assert (summary["onnx_bytes"], summary["onnx_agreement"]) == (None, None)
+    assert "ONNX not possible: torch cannot export it" in " ".join(printed(summary).split())
+
+
 def test_terminal_table_shows_percent_and_units(reports):
     text = printed(build_summary(PARAMS, reports))
     for shown in ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %", "3.21 MB"):
