@@ -16,8 +16,8 @@ data = typer.Typer(help="Your own images: what would be read, before anything ru
 def check_command(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="The folder with the images.")],
-    name: Annotated[str | None, typer.Option(help="Name of the images [default: that of the folder].")] = None,
-    size: Annotated[int | None, typer.Option(help="The image_size to check for [default: one is proposed].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
+    size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
