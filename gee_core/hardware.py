@@ -46,12 +46,16 @@ class Compute:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
 
-def set_threads(largest_activation: int | float) -> None:
-    """Use one CPU thread if no layer has more than 2²⁰ values (batch and steps included), else torch's default.
+WORTH_SHARING = 2**22
+"""Least number of values for several threads where nothing is trained: these passes are shorter."""
 
-    Sharing so little work between threads costs more than it saves.
+
+def set_threads(largest_activation: int, worth: int = 2**20) -> None:
+    """Use one CPU thread if no layer has ``worth`` values (batch and steps included), else torch's default.
+
+    Sharing so little work between threads costs more than it saves, above all on a busy machine.
     """
-    if largest_activation < 2**20:
+    if largest_activation < worth:
         torch.set_num_threads(1)
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.energy import Activity, measure_energy
-from gee_core.hardware import Compute
+from gee_core.hardware import WORTH_SHARING, Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import plain_parameters
+from gee_core.model.wired import largest_activation, plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
@@ -83,6 +83,7 @@ def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[s
 def main() -> None:
     with stage("evaluate") as s:
         data = prepared_images()
+        set_threads(largest_activation(s.params.network, data.meta, s.params.evaluate.batch_size), WORTH_SHARING)
         net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
         s.track.dataset(data.meta, "testing")
         s.track.params(s.params.evaluate.model_dump())

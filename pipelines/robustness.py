@@ -8,8 +8,9 @@ import torch
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.noise import noisy_input
-from gee_core.hardware import Compute
+from gee_core.hardware import WORTH_SHARING, Compute, set_threads
 from gee_core.model.network import SpikingNetwork
+from gee_core.model.wired import largest_activation
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
@@ -58,6 +59,7 @@ def metrics(noise: pd.DataFrame) -> dict:
 def main() -> None:
     with stage("robustness") as s:
         data = prepared_images()
+        set_threads(largest_activation(s.params.network, data.meta, s.params.robustness.batch_size), WORTH_SHARING)
         net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
         cfg = s.params.robustness
         s.track.dataset(data.meta, "testing")

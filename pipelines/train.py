@@ -10,7 +10,6 @@ import torch
 
 from gee_core.checkpoint import save
 from gee_core.config import Params
-from gee_core.config.own import encoded_channels
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.prepared import Meta, Prepared
 from gee_core.errors import DivergedError, InputError
@@ -18,7 +17,7 @@ from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import plain_parameters, wired_network
+from gee_core.model.wired import largest_activation, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
@@ -174,8 +173,7 @@ def _train(s: Stage) -> None:
     delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
-    stem_channels = encoded_channels(params.network.name, params.network.width)[0]
-    set_threads(params.train.batch_size * params.network.T * stem_channels * data.meta.image_size**2)
+    set_threads(largest_activation(params.network, data.meta, params.train.batch_size))
     encoding: dict[str, float] = {}
     with s.progress("train", params.train.epochs) as steps:
 

@@ -8,6 +8,7 @@ from pydantic import field_validator
 from torch import nn
 
 from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
+from gee_core.config.own import encoded_channels
 from gee_core.genome.encoding import attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
@@ -107,6 +108,11 @@ def architecture_of(net: nn.Module) -> Architecture:
     structure = {key: sizes.pop(key) for key in ("name", "block", "pool", "width")} | {"surrogate": lif.pop("surrogate_name")}
     n_genes = None if genome is None else genome.n_genes
     return Architecture(network=NetworkStructure(**structure, **lif, n_genes=n_genes), **sizes)
+
+
+def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int) -> int:
+    """Values of the stem's output for a batch, steps included."""
+    return batch_size * network.T * encoded_channels(network.name, network.width)[0] * meta.image_size**2
 
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
