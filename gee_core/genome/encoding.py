@@ -210,7 +210,8 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
     genome = Genome(convs, n_genes)
     net.add_module("genome", genome)
     for previous, conv in zip([None, *convs[1:-1]], convs[1:], strict=True):
-        parametrize.register_parametrization(conv, "weight", GeneticWeight(genome, previous, conv))
+        # unsafe: without torch's check of the shape, which computes W, and on the device `meta` loads a part of the compiler
+        parametrize.register_parametrization(conv, "weight", GeneticWeight(genome, previous, conv), unsafe=True)
     return genome
 
 
