@@ -1,16 +1,22 @@
 """docs/tutorials/your-network.md: its code runs as printed, and its claims hold."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer
 from torch import nn
+from typer.testing import CliRunner
 
 import gee_core
+from pipelines import cli
+from tests.bad_inputs.test_own_network_cases import forgotten  # noqa: F401 - a fixture
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -126,3 +132,14 @@ def test_every_message_of_the_table_is_one_that_encode_raises(message):
             gee_core.encode(net, n_genes, convs=convs, wiring=wiring[0] if wiring else None)
         raised.append(str(caught.value))
     assert sum(message in text for text in raised) == 1
+
+
+def test_the_example_is_copied_and_counted_as_the_page_says(tmp_path, monkeypatch, forgotten):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "networks").mkdir()
+    copied, target = re.search(r"^    cp (\S+) (networks/\S+)$", TEXT, flags=re.MULTILINE).groups()
+    shutil.copy(ROOT / copied, target)
+    command = re.search(r"^    gee (count .*)$", TEXT, flags=re.MULTILINE)[1]
+    counted = json.loads(CliRunner().invoke(cli.app, [*command.split(), "--json"], catch_exceptions=False).stdout)
+    assert counted["network"] == re.search(r"name: (networks\.\S+)", TEXT)[1]
+    assert 0 < counted["ratio"] < 1

@@ -42,6 +42,8 @@ def test_an_own_network_runs_genetic_once_and_again_only_after_an_edit_of_its_fi
     assert (tmp_path / "models/export/README.md").is_file()
     assert stages_that_run(run(tmp_path, "dvc", "repro", GEE_TRACKING="off")) == []
     (tmp_path / "networks/another.py").write_text("x = 1\n")
+    table = tmp_path / "gee_core/zoo.py"
+    table.write_text(table.read_text() + 'NETWORKS["mine"] = NetworkSpec(8, (8, P, 8))\n')
     assert stages_that_run(run(tmp_path, "dvc", "repro", GEE_TRACKING="off")) == ["check"]
     file = tmp_path / "networks/spiking_vgg.py"
     file.write_text(file.read_text().replace("256)", "192)", 1))
