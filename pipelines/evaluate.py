@@ -16,6 +16,7 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import REPORTS
+from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 OUT = REPORTS / "evaluate"
@@ -98,3 +99,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

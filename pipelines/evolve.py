@@ -30,6 +30,7 @@ from pipelines.inputs.remedies import remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
 from pipelines.runtime import journal
+from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
@@ -256,3 +257,4 @@ def write_outputs(found: Evolved, params: Params) -> "pd.DataFrame":
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -22,6 +22,7 @@ from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, ONNX, REPORTS
+from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
 from pipelines.tracking.exported_model import ExportedModel
@@ -136,3 +137,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

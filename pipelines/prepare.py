@@ -9,6 +9,7 @@ from gee_core.data.prepared import Meta, write_prepared
 from gee_core.data.sources import Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
 from pipelines.project.paths import PREPARED
+from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000
@@ -65,3 +66,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

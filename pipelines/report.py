@@ -30,6 +30,7 @@ from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
+from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 
@@ -159,3 +160,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

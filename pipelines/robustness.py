@@ -17,6 +17,7 @@ from gee_core.training.loop import for_inference
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import REPORTS
+from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 OUT = REPORTS / "robustness"
@@ -75,3 +76,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

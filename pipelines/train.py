@@ -28,6 +28,7 @@ from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
+from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.runtime.resume_folder import delete_finished_runs, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
@@ -200,3 +201,4 @@ def _train(s: Stage) -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

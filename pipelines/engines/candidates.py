@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, Self
 
 from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
@@ -49,6 +49,10 @@ class Workers(AbstractContextManager):
             engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
         self._engine, self._on_part = engine, on_part
         self._digest = network_digest(task.network.name)
+
+    def __enter__(self) -> Self:
+        self._engine.warm_up()
+        return self
 
     def __exit__(self, *exception) -> None:
         self._engine.stop()

@@ -54,6 +54,9 @@ class Engine(AbstractContextManager):
     def start(self) -> Executor:
         """A new executor."""
 
+    def warm_up(self) -> None:
+        """Start the executor early, where that takes time, while the caller does other things."""
+
     @abstractmethod
     def stop(self) -> None:
         """Stop the executor at once, together with its running jobs."""

@@ -1,18 +1,20 @@
 """The engine `processes`: spawned worker processes on this machine."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
 
 from gee_core.hardware import keep_freed_memory
 from pipelines.engines.engine import Engine, Function
-from pipelines.runtime.process_tree import die_with_parent
+from pipelines.runtime.process_tree import die_with_parent, leave
 
 GRACE = 5.0
 """Seconds that idle processes have to end by themselves."""
@@ -29,6 +31,9 @@ class Processes(Engine):
         context = get_context("spawn")
         self._notes = context.SimpleQueue()  # a new queue: a killed process may hold the lock of the old one
         return ProcessPoolExecutor(self._count, context, start_worker, (self._threads, self._notes))
+
+    def warm_up(self) -> None:
+        self.executor().submit(os.getpid)
 
     def stop(self) -> None:
         if self._executor is not None:
@@ -69,6 +74,7 @@ def start_worker(threads: int, notes) -> None:
     die_with_parent()
     keep_freed_memory()
     torch.set_num_threads(threads)
+    Finalize(None, leave, exitpriority=-1000)  # after all others
     _tell[:] = [notes.put]
 
 

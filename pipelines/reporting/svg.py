@@ -78,6 +78,8 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
         with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # names may be in any script: the browser has the fonts
             figure, description = draw(*arguments)
+            figure.draw_without_rendering()  # lays it out, which each savefig would repeat
+            figure.set_layout_engine(None)
             as_text = not any(alone for *_, alone in _pictures)
             if as_text:
                 metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
