@@ -159,6 +159,7 @@ class Deliverer:
 
 
 def main() -> None:
+    os.nice(10)  # stages come first: loading mlflow takes seconds of a core
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), ended.set()), name="stdin", daemon=True).start()
     Deliverer(outbox_root(), process_key(psutil.Process())).run(ended)
