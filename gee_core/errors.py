@@ -19,8 +19,9 @@ class InputError(ValueError):
 
 
 def in_short(error: Exception, length: int = 200) -> str:
-    """The message of ``error`` on one line, cut to ``length``; the name of its type if it has no message."""
-    return " ".join(str(error).split())[:length] or type(error).__name__
+    """The message of ``error`` on one line without control characters, cut to ``length``; its type's name if it has none."""
+    printable = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(printable.split())[:length] or type(error).__name__
 
 
 class DivergedError(InputError):

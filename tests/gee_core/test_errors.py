@@ -1,6 +1,6 @@
 import pickle
 
-from gee_core.errors import DivergedError, InputError
+from gee_core.errors import DivergedError, InputError, in_short
 
 
 def test_a_message_is_the_problem_and_its_remedy():
@@ -11,3 +11,9 @@ def test_a_message_is_the_problem_and_its_remedy():
 def test_an_error_that_crossed_a_process_is_the_same():
     copy = pickle.loads(pickle.dumps(DivergedError("the loss is NaN", "lower train.lr")))
     assert (type(copy), copy.problem, copy.remedy) == (DivergedError, "the loss is NaN", "lower train.lr")
+
+
+def test_another_error_in_short_is_one_printable_line():
+    assert in_short(ValueError("a\n  b\x1b[2J\u2028c")) == "a b [2J c"
+    assert in_short(ValueError("x" * 500)) == "x" * 200
+    assert in_short(ValueError("\x00")) == in_short(ValueError()) == "ValueError"
