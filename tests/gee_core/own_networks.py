@@ -6,6 +6,7 @@ from torch import nn
 
 from gee_core import LIF, build_network
 from gee_core.model.base import SpikingNetwork
+from tests.gee_core.lively import awake
 
 
 def lif(**settings) -> neuron.LIFNode:
@@ -123,13 +124,7 @@ def lively(name: str, n_genes: int | None = None, T: int = 3) -> tuple[SpikingNe
     The networks of ``THREE`` have equal weights.
     """
     x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    net = build_network(name, 5, 1, 8, n_genes, T=T).train()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-            nn.init.constant_(module.bias, 0.5)
-    with torch.no_grad():
-        net(x)
+    net = awake(build_network(name, 5, 1, 8, n_genes, T=T), x)
     if name in THREE[:2]:
         net.load_state_dict(lively(THREE[2], n_genes, T)[0].state_dict())
-    return net.eval(), x
+    return net, x

@@ -15,6 +15,7 @@ from gee_core.model.zoo import default_block
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from gee_core.zoo import NETWORKS
+from tests.gee_core.lively import awake
 
 E_MAC, E_AC = 4.6, 0.9
 TINY = {"width": 1 / 32, "image_size": 8, "num_classes": 3, "in_channels": 1}
@@ -129,14 +130,7 @@ def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
 def inference(name, n_genes=None, **settings):
     """A network of the table whose neurons fire, though not all of them, and images for it."""
     x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    net = build_network(name, **TINY, n_genes=n_genes, T=3, **settings).train()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-            nn.init.constant_(module.bias, 0.5)
-    with torch.no_grad():
-        net(x)
-    return net.eval(), x
+    return awake(build_network(name, **TINY, n_genes=n_genes, T=3, **settings), x), x
 
 
 BOTH_BLOCKS = pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import nn
 from gee_core.export.to_onnx import read_onnx, to_onnx
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from tests.gee_core.lively import awake
 
 NAMES = pytest.mark.parametrize("name", ["resnet19", "cifarnet", "vgg16"])
 SLOW = pytest.mark.slow
@@ -37,16 +38,10 @@ def images(n, seed=1):
 @functools.cache
 def lively(name, n_genes, **settings) -> SpikingNetwork:
     """A network whose neurons fire, though not all of them."""
-    net = to_channels_last(build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings)).train()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-            nn.init.constant_(module.bias, 0.5)
-    with torch.no_grad():
-        if len(net.head) > 1:
-            net.head[0].weight.mul_(10)  # the hidden neurons see averages and would stay silent
-        net(images(16))
-    return net.eval()
+    net = to_channels_last(build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings))
+    if len(net.head) > 1:
+        net.head[0].weight.data.mul_(10)  # the hidden neurons see averages and would stay silent
+    return awake(net, images(16))
 
 
 @functools.cache

@@ -222,6 +222,15 @@ def stage(folder):
 
 
 @pytest.fixture
+def expected(client, stage):
+    """What the store holds after the stage, undisturbed; the store is empty again."""
+    stage()
+    state = client.state()
+    client.runs.clear(), client.experiments.clear(), client.calls.clear()
+    return state
+
+
+@pytest.fixture
 def left(client, stage, monkeypatch):
     """Tracks that stage in a process that then is gone, while the server is down; the outbox's folder."""
     import socket

@@ -26,15 +26,6 @@ OWN = process_key(psutil.Process())
 
 
 @pytest.fixture
-def expected(client, stage):
-    """What the store holds after the stage without a deliverer; the store is empty again."""
-    stage()
-    state = client.state()
-    client.runs.clear(), client.experiments.clear(), client.calls.clear()
-    return state
-
-
-@pytest.fixture
 def named(client, monkeypatch):
     """Trackers leave the writing to a deliverer, which is this process."""
     monkeypatch.setenv(DELIVERER, OWN)

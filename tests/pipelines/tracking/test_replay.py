@@ -18,15 +18,6 @@ from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE
 OF_EACH_KIND = {"open": 1, "dataset": 1, "log": 4, "candidate": 3, "winner": 1, "artifact": 2, "note": 1, "close": 1}
 
 
-@pytest.fixture
-def expected(client, stage):
-    """What the store holds after the stage, undisturbed; the store is empty again."""
-    stage()
-    state = client.state()
-    client.runs.clear(), client.experiments.clear(), client.calls.clear()
-    return state
-
-
 def test_what_a_stage_could_not_write_is_written_later_and_replay_twice_is_replay_once(client, expected, left):
     folder = left()
     assert client.runs == {}

@@ -1,0 +1,16 @@
+"""Networks whose neurons fire before they are trained."""
+
+import torch
+from torch import Tensor, nn
+
+
+def awake(net: nn.Module, x: Tensor) -> nn.Module:
+    """``net`` in evaluation mode, its batch norms set on ``x`` so that its neurons fire, though not all of them."""
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.constant_(module.bias, 0.5)
+    with torch.no_grad():
+        net(x)
+    return net.eval()
