@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.decoding import medians
 from benchmarks.training_step import CASES, convolutions
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 
 PATCH_IMAGES = 4
 """Images whose patches are gathered at once: few, so that they stay in the cache."""

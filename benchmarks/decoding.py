@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.genome.weight import decode_conv, decode_macs
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 
 CHANNELS = (32, 64, 128, 256, 512)
 GENES = (16, 32, 64, 128, 256)

@@ -110,7 +110,7 @@ def main() -> None:
     import torch
 
     from benchmarks.evolution import prepare
-    from gee_core.hardware import keep_freed_memory
+    from gee_core.memory import keep_freed_memory
 
     keep_freed_memory()
     here = os.getcwd()

@@ -27,8 +27,9 @@ import torch._dynamo.utils as dynamo
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.proxy import ProxyTask, score
-from gee_core.hardware import keep_freed_memory
+from gee_core.evolution.proxy import score
+from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.memory import keep_freed_memory
 from pipelines.evolve import genotype_file, run
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.params import load_params

@@ -24,8 +24,10 @@ import torch.nn.functional as F
 
 from gee_core.config import PrepareConfig
 from gee_core.data.images import StreamedImages
-from gee_core.data.prepared import Meta, load_prepared
-from gee_core.hardware import Compute, keep_freed_memory
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import load_prepared
+from gee_core.hardware import Compute
+from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.seeding import torch_generator
 from gee_core.training.schedule import adamw

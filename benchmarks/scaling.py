@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from benchmarks.decoding import medians
 from gee_core.evolution.cma_es import Search
 from gee_core.genome.encoding import encode
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 from gee_core.model.network import TableNetwork, to_channels_last
 from gee_core.model.spec import Block, NetworkSpec
 

@@ -21,7 +21,7 @@ from benchmarks.decoding import medians
 from gee_core.data.augment import Augment, Normalise, to_input
 from gee_core.data.folders import FileList, list_images
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 from gee_core.model.network import Shortcut, SpikingNetwork, build_network, to_channels_last
 
 FORMATS = ("bf16", "float32")

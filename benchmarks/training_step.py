@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.decoding import medians
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.snn.lif import LIF
 

@@ -1,7 +1,5 @@
 """Which device and number format a run uses."""
 
-import ctypes
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -57,17 +55,3 @@ def set_threads(largest_activation: int, worth: int = 2**20) -> None:
     """
     if largest_activation < worth:
         torch.set_num_threads(1)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks for the next step instead of returning them to the system.
-
-    Otherwise every training step, which frees and allocates the same tensors, would pay for page faults again. Entry points
-    call this once per process; with another C library it does nothing.
-    """
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, 2**30)
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

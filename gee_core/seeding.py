@@ -7,8 +7,10 @@ process or before a restart.
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # torch is imported inside functions: evolve derives seeds and does without it
+    import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -17,17 +19,21 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def torch_generator(seed: int, *names: str | int, device: str | torch.device = "cpu") -> torch.Generator:
+def torch_generator(seed: int, *names: str | int, device: "str | torch.device" = "cpu") -> "torch.Generator":
     """A torch generator on ``device`` for the purpose ``names``."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *names))
 
 
 @contextmanager
-def private_torch_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
+def private_torch_rng(seed: int, device: "torch.device | None" = None) -> Iterator[None]:
     """Context in which torch's global CPU generator, and that of a CUDA ``device``, start at ``seed``; restored on exit.
 
     For code that can only draw from the global generators (torchvision's transforms, dropout, a user's network).
     """
+    import torch
+
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
         torch.default_generator.manual_seed(seed)

@@ -10,12 +10,12 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 from gee_core.config import Params
-from gee_core.data.prepared import load_meta
+from gee_core.data.meta import load_meta
 from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.evolution.candidate_states import forget_rungs
-from gee_core.evolution.proxy import ProxyTask
+from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
@@ -25,8 +25,7 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.candidates import Scorer, Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.prepared_images import REMEDY
-from pipelines.inputs.remedies import remedy
+from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
 from pipelines.runtime import journal
@@ -210,14 +209,14 @@ def _evolve(s: Stage) -> None:
     from pipelines.reporting.svg import pictures
 
     params = s.params
-    with remedy(REMEDY):
+    with remedy(PREPARE):
         meta = load_meta(PREPARED)  # refuses missing images
         total = n_candidates(params)  # refuses an unusable `evolve.start`
     scratch = resume_folder(params, PREPARED)
     delete_finished_runs(scratch)
     s.track.dataset(meta, "training")
     ended: dict[tuple[int, int], float] = {}
-    with s.progress("evolve", total) as steps, remedy(REMEDY):
+    with s.progress("evolve", total) as steps, remedy(PREPARE):
         jobs, best = Jobs(steps), math.inf
 
         def on_record(record: Record) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from gee_core.config import Params
 from gee_core.config.own import is_own
-from gee_core.data.prepared import Meta, Prepared
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import Prepared
 from gee_core.export.model_card import ModelCard
 from gee_core.export.readme import describe
 from gee_core.export.to_onnx import ExportError, to_onnx

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
-from gee_core.data.prepared import Meta, write_prepared
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
 from pipelines.project.paths import PREPARED

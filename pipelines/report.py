@@ -12,15 +12,14 @@ import torch
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
+from gee_core.config.evolve import SWITCHES
 from gee_core.config.own import is_own
-from gee_core.data.prepared import load_meta
-from gee_core.evolution.fitness import SWITCHES
+from gee_core.data.meta import load_meta
 from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.model.wired import ImageShape
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import read_genotype_file
-from pipelines.inputs.prepared_images import REMEDY
-from pipelines.inputs.remedies import remedy
+from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
@@ -50,7 +49,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
 
 def render(params: Params, summary: dict, result: str, reports: Path, models: Path, prepared: Path) -> str:
     """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
-    with remedy(REMEDY):
+    with remedy(PREPARE):
         meta = load_meta(prepared)
     with reading(path := models / "evolve/genotype.json", "a genotype"):
         genotype = read_genotype_file(path)

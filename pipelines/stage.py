@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gee_core.config import Params
+from gee_core.memory import keep_freed_memory
 from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import report_input_errors
@@ -35,8 +36,6 @@ class Stage:
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
     """Run the body as the stage ``name``."""
-    from gee_core.hardware import keep_freed_memory  # loads torch, which check does without
-
     exit_on_sigterm()
     die_with_parent()
     keep_freed_memory()

@@ -11,7 +11,8 @@ import torch
 from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.augment import Augment, Normalise
-from gee_core.data.prepared import Meta, Prepared
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates

@@ -29,7 +29,7 @@ FORBIDDEN_IN_CORE = {
 ORDER = (
     ("errors",),
     ("settings",),
-    ("seeding", "storage", "hardware", "model.spec"),  # the table of networks is data, without torch: model.spec, zoo
+    ("seeding", "storage", "hardware", "memory", "model.spec"),  # the table of networks is data, without torch: model.spec, zoo
     ("zoo",),
     ("model.zoo",),
     ("config",),  # a leaf: reads the names of the networks, imports no torch

@@ -9,6 +9,16 @@ from gee_core.config.section import Fraction, PathName, Positive, Scale, Section
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 VARIANTS = get_args(Variant)
+SWITCHES: dict[str, tuple[bool, bool]] = {
+    "random": (False, False),
+    "analytic": (False, False),
+    "random_search": (True, True),
+    "baseline": (False, False),
+    "baseline+R_T": (True, False),
+    "baseline+R_S": (False, True),
+    "ste": (True, True),
+}
+"""Whether a variant rewards R_T and R_S (Table 4)."""
 FIXED = ("random", "analytic")
 """The variants that score one fixed wiring; the others search."""
 STARTS = ("analytic", "unit")

@@ -1,85 +1,21 @@
 """The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.data.meta import Meta, existing, load_meta
 from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_atomically, write_json, writing
-from gee_core.storage.json_object import read_json_model
-
-Count = Annotated[int, Field(ge=1)]
-UNEVEN = 3
-"""How many times as many training images the largest class may have as the smallest without being mentioned."""
-
-
-class Meta(BaseModel):
-    """What meta.json says about the images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    dataset: str
-    """The name of the images: `prepare.data_name`."""
-    source: str
-    """Where they come from; for streamed images, the root of the files."""
-    class_names: tuple[str, ...]
-    class_counts: tuple[Annotated[int, Field(ge=0)], ...]
-    """Training images of each class, with the hold-out."""
-    num_classes: Count
-    in_channels: Count
-    image_size: Count
-    """Side in pixels."""
-    mean: tuple[float, ...]
-    """Of each channel, of the training images in [0, 1]."""
-    std: tuple[float, ...]
-    n_train: Count
-    """With the hold-out."""
-    n_test: Count
-    n_holdout: Count
-    stream: bool
-    sha256: dict[str, str]
-    """Of every other file; for streamed images also of the names and sizes of their files (`train_images`, `test_images`)."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> "Meta":
-        of_classes, of_channels = {len(self.class_names), len(self.class_counts)}, {len(self.mean), len(self.std)}
-        if of_classes != {self.num_classes} or of_channels != {self.in_channels}:
-            raise ValueError("its class_names, class_counts, mean and std are not as many as it says")
-        if set(self.sha256) != _checked_files(self.stream):
-            raise ValueError("its sha256 is not of these files")
-        return self
-
-    @property
-    def normalise(self) -> Normalise:
-        """Turns the images into the network's input."""
-        return Normalise(self.mean, self.std)
-
-    @property
-    def unevenness(self) -> str:
-        """Says how uneven the classes are if the largest has more than UNEVEN times the training images of the smallest."""
-        sizes = list(zip(self.class_counts, self.class_names, strict=True))
-        (few, smallest), (many, largest) = (f(sizes, key=lambda pair: pair[0]) for f in (min, max))
-        if many <= UNEVEN * few:
-            return ""
-        return f"{largest!r} has {many:,} training images, {many / max(few, 1):.1f} times as many as {smallest!r} with {few:,}"
-
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits that are equal for equal images, labels, hold-out and class names, wherever they come from."""
-        return hashlib.sha256(json.dumps([self.class_names, self.sha256], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,30 +109,12 @@ def load_prepared(folder: Path) -> Prepared:
     """
     meta = load_meta(folder)
     for name, expected in meta.sha256.items():
-        if "." in name and sha256(_existing(folder / name)) != expected:
+        if "." in name and sha256(existing(folder / name)) != expected:
             raise InputError(f"{folder / name}: damaged, its checksum is not the one in meta.json")
     train, test = (_read_images(folder, split, meta) for split in ("train", "test"))
     data = Prepared(meta, train, test, _read_array(folder / "holdout.npy"))
     _check_agreement(data, folder)
     return data
-
-
-def load_meta(folder: Path) -> Meta:
-    """What meta.json in ``folder`` says; the images are not read.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    path = _existing(folder / "meta.json")
-    try:
-        return read_json_model(path, Meta)
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error})") from None
-
-
-def _checked_files(stream: bool) -> set[str]:
-    of_images = ("files.txt", "images") if stream else ("images.npy",)
-    return {"holdout.npy"} | {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
 
 
 def _check_agreement(data: Prepared, folder: Path) -> None:
@@ -266,14 +184,8 @@ def _write_array(path: Path, values: Tensor) -> None:
 
 
 def _read_array(path: Path) -> Tensor:
-    _existing(path)
+    existing(path)
     try:  # copy-on-write, not read-only: torch warns about arrays that it cannot write to; the file never changes
         return torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
     except (ValueError, TypeError, EOFError, OverflowError) as error:
         raise InputError(f"{path}: not an array of prepare's ({error})") from None
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"{path}: not found")
-    return path

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gee_core.training.saved_states import forget_states
+from gee_core.storage.state_files import forget_states
 
 
 def series(generation: int, index: int | str) -> str:

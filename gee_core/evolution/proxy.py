@@ -8,7 +8,7 @@ Shapes: T steps, B batch, K network outputs.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -16,37 +16,23 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.checkpoint import save
-from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
+from gee_core.config import EvolveConfig
 from gee_core.data.augment import Normalise
-from gee_core.data.prepared import Meta, load_prepared
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.candidate_states import series
-from gee_core.evolution.fitness import spatial_entropy, temporal_difference
+from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name
+from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
 from gee_core.evolution.screen import untrained_firing_rate
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
-from gee_core.settings import SAVE_SECONDS
 from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import Plasticity, adamw
-
-
-@dataclass(frozen=True)
-class ProxyTask:
-    """What all candidates of an evolution have in common."""
-
-    prepared: Path
-    base: BaseConfig
-    network: NetworkConfig
-    evolve: EvolveConfig
-    checkpoints: Path | None = None
-    """Folder for every candidate's trained network and the states of its training run; None saves nothing."""
-    save_seconds: float = SAVE_SECONDS
-    """Least number of seconds between two states within an epoch."""
-
 
 Tell = Callable[[float], None]
 """Is told the part of a candidate's training that is done, from 0 to 1."""
@@ -135,11 +121,6 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         compute=compute,
         seed=derive_seed(seed, "proxy"),
     )
-
-
-def checkpoint_name(candidate: Candidate) -> str:
-    """File name of a candidate's trained network."""
-    return f"gen{candidate.generation}-cand{candidate.index}.safetensors"
 
 
 def forget_images() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gee_core.config import Params
 from gee_core.config.own import is_own
-from gee_core.data.prepared import Meta
+from gee_core.data.meta import Meta
 
 SHOWN_CLASSES = 20
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gee_core.checkpoint import load_tensors, save_tensors, verify_tensors
 from gee_core.errors import InputError
+from gee_core.storage.state_files import remove_state, state_number
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,11 @@ def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor
         verify_tensors(path)
     except InputError as error:
         log.warning("%s; the states before it are kept", error)
-        _remove(path)
+        remove_state(path)
         return
     for old in _complete(folder, series)[:-KEPT]:
         if old != path:
-            _remove(old)
+            remove_state(old)
 
 
 def newest_state(folder: Path, series: str, at_most: int | None = None) -> tuple[dict[str, Tensor], dict] | None:
@@ -43,35 +44,20 @@ def newest_state(folder: Path, series: str, at_most: int | None = None) -> tuple
     Damaged states are deleted with a warning.
     """
     for path in reversed(_complete(folder, series)):
-        if at_most is not None and _number(path) > at_most:
+        if at_most is not None and state_number(path) > at_most:
             continue
         try:
             tensors, meta = load_tensors(path)
         except InputError as error:
             log.warning("%s; resuming from the state before it", error)
-            _remove(path)
+            remove_state(path)
         else:
             meta.pop("check", None)  # a second checksum, in states of version 0.1
             return tensors, meta
     return None
 
 
-def forget_states(folder: Path, pattern: str) -> None:
-    """Delete the states of every series whose name matches ``pattern``."""
-    for path in folder.glob(f"{pattern}-[0-9]*.safetensors"):
-        _remove(path)
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
-
-
 def _complete(folder: Path, series: str) -> list[Path]:
     """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
     paths = folder.glob(f"{series}-[0-9]*.safetensors")
-    return sorted((path for path in paths if path.with_suffix(".json").is_file()), key=_number)
-
-
-def _remove(path: Path) -> None:
-    path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    return sorted((path for path in paths if path.with_suffix(".json").is_file()), key=state_number)

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol, Self
 
-from gee_core.evolution.proxy import Candidate, ProxyTask, Score, failed, score
+from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.engines.serial import Serial
@@ -84,6 +85,8 @@ def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell, digest: str | 
 
 
 def _timed_score(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
+    from gee_core.evolution.proxy import score  # loads torch: here in the process that scores
+
     start = told = time.perf_counter()
 
     def tell_part(part: float) -> None:

@@ -26,7 +26,7 @@ from distributed.core import Status
 
 from gee_core.errors import InputError, in_short
 from gee_core.evolution.proxy import forget_images
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
 from pipelines.engines.worker_check import WorkerRequirements, check_worker
 

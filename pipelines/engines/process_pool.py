@@ -1,7 +1,8 @@
-"""The engine `processes`: spawned worker processes on this machine."""
+"""The engine `processes`: worker processes on this machine."""
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -10,11 +11,15 @@ from multiprocessing import get_context
 from multiprocessing.util import Finalize
 from typing import Any
 
-import torch
-
-from gee_core.hardware import keep_freed_memory
+from gee_core.memory import keep_freed_memory
 from pipelines.engines.engine import Engine, Function
 from pipelines.runtime.process_tree import die_with_parent, leave
+
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""How processes start: forked from one that has loaded what all need, or each by itself."""
+
+PRELOADED = ["gee_core.evolution.proxy"]
+"""Loaded once, by the process that the others are forked from; it imports torch and starts no thread."""
 
 GRACE = 5.0
 """Seconds that idle processes have to end by themselves."""
@@ -28,9 +33,11 @@ class Processes(Engine):
         self._count, self._threads = count, threads
 
     def start(self) -> Executor:
-        context = get_context("spawn")
+        context = get_context(METHOD)
+        context.set_forkserver_preload(PRELOADED)
         self._notes = context.SimpleQueue()  # a new queue: a killed process may hold the lock of the old one
-        return ProcessPoolExecutor(self._count, context, start_worker, (self._threads, self._notes))
+        setup = self._threads, self._notes, dict(os.environ)
+        return ProcessPoolExecutor(self._count, context, start_worker, setup)
 
     def warm_up(self) -> None:
         self.executor().submit(os.getpid)
@@ -68,8 +75,15 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
 _tell: list[Callable[[Any], None]] = []
 
 
-def start_worker(threads: int, notes) -> None:
-    """Set up a worker process: it ends with its owner or on SIGTERM, keeps freed memory and uses ``threads`` torch threads."""
+def start_worker(threads: int, notes, env: dict[str, str]) -> None:
+    """Set up a worker process: it ends with its owner or on SIGTERM, keeps freed memory and uses ``threads`` torch threads.
+
+    ``env``: its owner's environment, which may have changed since the process that it is forked from was started.
+    """
+    import torch
+
+    os.environ.clear()
+    os.environ.update(env)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler could wait for ever for a lock that a dead process held
     die_with_parent()
     keep_freed_memory()

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from gee_core.hardware import Compute
 from pipelines.engines.engine import Engine
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
@@ -33,8 +33,16 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
         return 1
     if name == "dask" and Settings.read().dask:
         return None
-    on_gpu = any(Compute.of(base.device).device.type == "cuda" for base in bases)
-    return 1 if on_gpu else len(os.sched_getaffinity(0))
+    return 1 if any(map(_is_gpu, {base.device for base in bases})) else len(os.sched_getaffinity(0))
+
+
+def _is_gpu(device: str) -> bool:
+    """Whether `base.device` means a GPU here; torch, which takes a second to load, is asked only where it may see one."""
+    if device == "cpu" or (device == "auto" and metadata.version("torch").endswith("+cpu")):
+        return False
+    from gee_core.hardware import Compute
+
+    return Compute.of(device).device.type == "cuda"
 
 
 def choose_engine(

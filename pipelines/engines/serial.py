@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
-import torch
-
 from pipelines.engines.engine import Engine
 
 
@@ -30,6 +28,8 @@ class _Here(Executor):
         self._threads = threads
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
+        import torch
+
         future, threads = Future(), torch.get_num_threads()
         torch.set_num_threads(self._threads or threads)
         try:

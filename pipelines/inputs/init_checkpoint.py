@@ -14,7 +14,7 @@ from pipelines.inputs.remedies import TRACKED
 from pipelines.project.params import check_in_inputs
 
 if TYPE_CHECKING:
-    from gee_core.data.prepared import Meta
+    from gee_core.data.meta import Meta
     from gee_core.model.network import SpikingNetwork
 
 

@@ -8,6 +8,9 @@ from gee_core.errors import InputError
 TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
 """Of a file that is not there."""
 
+PREPARE = "`dvc repro prepare` makes it, `dvc pull` fetches it"
+"""Of the prepared images."""
+
 
 @contextmanager
 def remedy(text: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gee_core.checkpoint import load
 from gee_core.config import NetworkConfig, Params
-from gee_core.data.prepared import Meta
+from gee_core.data.meta import Meta
 from gee_core.errors import DivergedError, InputError
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import architecture_of

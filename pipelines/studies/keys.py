@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from gee_core.config import Params
-from gee_core.data.prepared import Meta
+from gee_core.data.meta import Meta
 from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_files

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from gee_core.config import Params, PrepareConfig
-from gee_core.data.prepared import load_meta
+from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters

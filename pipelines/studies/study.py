@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gee_core.data.prepared import load_meta
+from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.select import default_count
 from pipelines.project.git import git_commit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.proxy import checkpoint_name
+from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import winner
 from pipelines.inputs.genotype_file import GenotypeFile

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # loads torch
-    from gee_core.data.prepared import Meta
+    from gee_core.data.meta import Meta
 
 
 def describe_dataset(meta: "Meta") -> dict[str, str]:

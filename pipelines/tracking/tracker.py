@@ -31,7 +31,7 @@ from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.tracking.values import finite_metrics, flattened, texts
 
 if TYPE_CHECKING:  # loads torch
-    from gee_core.data.prepared import Meta
+    from gee_core.data.meta import Meta
 
 log = logging.getLogger("pipelines.tracking")
 

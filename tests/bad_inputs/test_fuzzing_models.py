@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gee_core.checkpoint import load_tensors
-from gee_core.data.prepared import load_meta, load_prepared
+from gee_core.data.meta import load_meta
+from gee_core.data.prepared import load_prepared
 from gee_core.model.network import build_network
 from gee_core.snn.lif import SURROGATES
 from gee_core.zoo import NETWORKS

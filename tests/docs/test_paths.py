@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gee_core.data.prepared import Meta
+from gee_core.data.meta import Meta
 from gee_core.export.model_card import ModelCard
 from gee_core.model.wired import Architecture
 from pipelines.inputs.genotype_file import GenotypeFile

@@ -12,7 +12,8 @@ from sklearn.datasets import load_digits
 from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import Meta, load_prepared, write_prepared
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score

@@ -10,7 +10,8 @@ import torch
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import load_meta, load_prepared, write_prepared
+from gee_core.data.meta import load_meta
+from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.evolution import proxy
 from gee_core.storage.atomic_files import write_atomically
 from pipelines import evolve

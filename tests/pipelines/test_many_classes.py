@@ -8,7 +8,8 @@ from PIL import Image
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.proxy import ProxyTask, score
+from gee_core.evolution.proxy import score
+from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network

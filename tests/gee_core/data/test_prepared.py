@@ -9,7 +9,8 @@ import torch
 
 from gee_core.data import prepared as module
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.prepared import load_meta, load_prepared, write_prepared
+from gee_core.data.meta import load_meta
+from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.errors import InputError
 
 LABELS = torch.arange(3).repeat(10)

@@ -6,7 +6,7 @@ from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.proxy import ProxyTask
+from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
 
 BASE = BaseConfig(seed=0, device="cpu", precision="fp32")

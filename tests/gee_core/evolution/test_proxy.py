@@ -15,9 +15,10 @@ from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.evolution import proxy
 from gee_core.evolution.candidate import Score, failed
-from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.proxy import checkpoint_name, proxy_recipe, score
+from gee_core.evolution.proxy import proxy_recipe, score
+from gee_core.evolution.proxy_task import checkpoint_name
+from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute

@@ -7,7 +7,8 @@ import pytest
 from gee_core.checkpoint import load
 from gee_core.config.own import encoded_channels
 from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.proxy import checkpoint_name, score
+from gee_core.evolution.proxy import score
+from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.genome.genotype import Genotype
 from tests.gee_core.evolution.proxy_task import EVOLVE, NETWORK
 

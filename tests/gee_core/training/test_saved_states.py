@@ -7,8 +7,9 @@ import torch
 
 from gee_core.checkpoint import save_tensors
 from gee_core.storage.checksummed_json import seal
+from gee_core.storage.state_files import forget_states
 from gee_core.training import saved_states as states
-from gee_core.training.saved_states import forget_states, keep_state, newest_state
+from gee_core.training.saved_states import keep_state, newest_state
 
 
 def keep(folder, *numbers, series="step"):

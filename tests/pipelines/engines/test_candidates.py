@@ -15,7 +15,8 @@ import torch
 from gee_core.config.evolve import Rescore
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Score
-from gee_core.evolution.proxy import ProxyTask, score
+from gee_core.evolution.proxy import score
+from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
 from pipelines import evolve
 from pipelines.engines import candidates as workers

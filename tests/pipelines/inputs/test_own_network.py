@@ -109,7 +109,7 @@ def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_pa
 
 
 def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
-    from gee_core.data.prepared import load_meta
+    from gee_core.data.meta import load_meta
 
     params, keys = make_params(network={"name": NAME}), []
     for text in (GOOD, GOOD, GOOD + "\n"):

@@ -10,7 +10,7 @@ from types import SimpleNamespace as Values
 
 import pytest
 
-from gee_core.data.prepared import Meta
+from gee_core.data.meta import Meta
 from pipelines.tracking import delivery
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.tracker import MlflowTracker

@@ -1,0 +1,105 @@
+"""What meta.json says about the prepared images. No torch here."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gee_core.errors import InputError
+from gee_core.storage.json_object import read_json_model
+
+if TYPE_CHECKING:
+    from gee_core.data.augment import Normalise
+
+Count = Annotated[int, Field(ge=1)]
+UNEVEN = 3
+"""How many times as many training images the largest class may have as the smallest without being mentioned."""
+
+
+class Meta(BaseModel):
+    """What meta.json says about the images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    dataset: str
+    """The name of the images: `prepare.data_name`."""
+    source: str
+    """Where they come from; for streamed images, the root of the files."""
+    class_names: tuple[str, ...]
+    class_counts: tuple[Annotated[int, Field(ge=0)], ...]
+    """Training images of each class, with the hold-out."""
+    num_classes: Count
+    in_channels: Count
+    image_size: Count
+    """Side in pixels."""
+    mean: tuple[float, ...]
+    """Of each channel, of the training images in [0, 1]."""
+    std: tuple[float, ...]
+    n_train: Count
+    """With the hold-out."""
+    n_test: Count
+    n_holdout: Count
+    stream: bool
+    sha256: dict[str, str]
+    """Of every other file; for streamed images also of the names and sizes of their files (`train_images`, `test_images`)."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Meta":
+        of_classes, of_channels = {len(self.class_names), len(self.class_counts)}, {len(self.mean), len(self.std)}
+        if of_classes != {self.num_classes} or of_channels != {self.in_channels}:
+            raise ValueError("its class_names, class_counts, mean and std are not as many as it says")
+        if set(self.sha256) != _checked_files(self.stream):
+            raise ValueError("its sha256 is not of these files")
+        return self
+
+    @property
+    def normalise(self) -> "Normalise":
+        """Turns the images into the network's input."""
+        from gee_core.data.augment import Normalise
+
+        return Normalise(self.mean, self.std)
+
+    @property
+    def unevenness(self) -> str:
+        """Says how uneven the classes are if the largest has more than UNEVEN times the training images of the smallest."""
+        sizes = list(zip(self.class_counts, self.class_names, strict=True))
+        (few, smallest), (many, largest) = (f(sizes, key=lambda pair: pair[0]) for f in (min, max))
+        if many <= UNEVEN * few:
+            return ""
+        return f"{largest!r} has {many:,} training images, {many / max(few, 1):.1f} times as many as {smallest!r} with {few:,}"
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are equal for equal images, labels, hold-out and class names, wherever they come from."""
+        return hashlib.sha256(json.dumps([self.class_names, self.sha256], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_meta(folder: Path) -> Meta:
+    """What meta.json in ``folder`` says; the images are not read.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = existing(folder / "meta.json")
+    try:
+        return read_json_model(path, Meta)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error})") from None
+
+
+def _checked_files(stream: bool) -> set[str]:
+    of_images = ("files.txt", "images") if stream else ("images.npy",)
+    return {"holdout.npy"} | {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
+
+
+def existing(path: Path) -> Path:
+    """``path`` if there is such a file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: not found")
+    return path
