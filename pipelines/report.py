@@ -8,18 +8,16 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-import torch
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.config.evolve import SWITCHES
-from gee_core.config.own import is_own
+from gee_core.config.own import encoded_channels, is_own
 from gee_core.data.meta import load_meta
-from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.model.wired import ImageShape
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.remedies import PREPARE, remedy
+from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.mistakes import confusions, recognised
@@ -56,8 +54,9 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
     clean_accuracy = read_json(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
     tables = read_tables(reports)
-    net = network_shape(params, meta)
-    wiring = wiring_table(genotype.genotype, net, params.network.n_genes)
+    channels = encoded_channels(params.network.name, params.network.width)
+    analytic = None if params.network.n_genes is None else analytic_start(params)
+    wiring = wiring_table(genotype.genotype, analytic, tables["layers"])
     shape = shape_table(genotype.shape, start_of_search(tables["candidates"]), searched_shape(params))
     values = table_values(tables, meta.class_names)
     svgs = draw(params, tables, wiring, shape, meta.class_names, clean_accuracy)
@@ -75,8 +74,8 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         shape=shape.to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         paper=paper_rows(),
-        n_wide=sum(conv.in_channels < (params.network.n_genes or 0) for conv in net.conv_chain()[1:]),
-        n_convs=len(net.conv_chain()) - 1,
+        n_wide=sum(n < (params.network.n_genes or 0) for n in channels[:-1]),
+        n_convs=len(channels) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
         mlflow=mlflow_link(query),
@@ -132,13 +131,6 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
         "recognised": by_class if many else [],
         "balanced_accuracy": fmean(row["share"] for row in by_class) if by_class else None,
     }
-
-
-def network_shape(params: Params, meta: ImageShape) -> SpikingNetwork:
-    """The trained network without genes and without values in its tensors, for its shapes and names."""
-    sizes = (meta.num_classes, meta.in_channels, meta.image_size)
-    with torch.device("meta"):
-        return build_network(params.network.name, *sizes, None, params.network.width, block=params.network.block)
 
 
 def as_yaml(params: Params) -> str:

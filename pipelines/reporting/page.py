@@ -58,6 +58,14 @@ def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
         "candidates": table("evolve/candidates.csv", ("generation", "index", "rescored", "winner")),
         "confusion": table("evaluate/confusion.csv", ("actual", "predicted"), dtype=str, keep_default_na=False),
         "history": table("train/history.csv", (), ("epoch", "train_loss", "train_accuracy")),
-        "layers": table("evaluate/layers.csv", ("layer",), ("input_rate", "energy_mj", "decode_energy_mj", "output_rate")),
+        "layers": table(
+            "evaluate/layers.csv",
+            ("layer", "kind"),
+            ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"),
+        ),
+            "evaluate/layers.csv",
+            ("layer", "kind"),
+            ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"),
+        ),
         "noise": table("robustness/noise.csv", (), ("r", "seed", "accuracy")),
     }

@@ -1,6 +1,5 @@
 """The report's tables of the search and of the wiring that won."""
 
-import math
 import re
 
 import numpy as np
@@ -8,8 +7,7 @@ import pandas as pd
 
 from gee_core.config import Shape
 from gee_core.errors import InputError
-from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.model.network import SpikingNetwork
+from gee_core.genome.genotype import Genotype
 
 
 def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -28,28 +26,39 @@ def symbol(gene: str) -> str:
     return f"σ{gene.removeprefix('sigma')}" if gene.startswith("sigma") else _docstring(gene)[0]
 
 
-def wiring_table(genotype: Genotype | None, net: SpikingNetwork, n_genes: int | None) -> pd.DataFrame:
+def wiring_table(genotype: Genotype | None, analytic: Genotype | None, layers: pd.DataFrame) -> pd.DataFrame:
     """One row per σ of the winner: ``encoding, layer, sigma, analytic``; no row for a plain network.
 
+    Args:
+        genotype: the winner's.
+        analytic: the network's σ's of He's variance.
+        layers: the rows of layers.csv.
+
     Raises:
-        InputError: the genotype is another network's.
+        InputError: the genotype or the table is another network's.
     """
-    if n_genes is None or genotype is None:
+    if analytic is None or genotype is None:
         return pd.DataFrame(columns=["encoding", "layer", "sigma", "analytic"])
-    chain = net.conv_chain()
-    if len(genotype.sigma_X) != len(chain):
-        found = f"{len(genotype.sigma_X)} σ's for {len(chain)} encodings, so it is another network's"
-        raise InputError(f"models/evolve/genotype.json: {found}", "delete it and run `dvc repro`")
-    names = {module: name for name, module in net.named_modules()}
-    analytic = analytic_genotype([conv.out_channels for conv in chain], n_genes, math.prod(chain[1].kernel_size))
+    n, names = len(analytic.sigma_X), encoded_layers(layers)
+    for file, found in (("models/evolve/genotype.json", len(genotype.sigma_X)), ("reports/evaluate/layers.csv", len(names))):
+        if found != n:
+            problem = f"{file}: of {found} encodings, and the network has {n}, so it is another network's"
+            raise InputError(problem, "delete it and run `dvc repro`")
     return pd.DataFrame(
         {
-            "encoding": ["O", *(f"X{i}" for i in range(len(chain)))],
-            "layer": ["gene interactions, all layers", *(names[conv] for conv in chain)],
+            "encoding": ["O", *(f"X{i}" for i in range(n))],
+            "layer": ["gene interactions, all layers", *names],
             "sigma": [genotype.sigma_O, *genotype.sigma_X],
             "analytic": [analytic.sigma_O, *analytic.sigma_X],
         }
     )
+
+
+def encoded_layers(layers: pd.DataFrame) -> list[str]:
+    """The convolutions whose neurons have encodings: those that are built of genes, and the one before the first of these."""
+    convs = layers[layers["kind"] == "conv"]
+    built = convs["decode_macs"].fillna(0) > 0
+    return [*convs["layer"][~built.cummax()].tail(1), *convs["layer"][built]]
 
 
 def shape_table(winner: Shape, start: pd.DataFrame | None, searched: tuple[str, ...]) -> pd.DataFrame:

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import re
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pandas as pd
@@ -14,7 +13,7 @@ from gee_core.config import Shape
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, network_shape, run
+from pipelines.report import as_yaml, run
 from pipelines.reporting.page import MLFLOW
 from pipelines.reporting.paper import paper_rows
 from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make
@@ -242,8 +241,7 @@ def test_a_run_on_the_papers_data_stands_in_the_papers_column(tmp_path, no_figur
 
 
 def test_layers_that_genes_do_not_save_on_are_counted(default, tmp_path, no_figures):
-    net = network_shape(PARAMS, SimpleNamespace(num_classes=10, in_channels=1, image_size=8))
-    assert [conv.in_channels for conv in net.conv_chain()][:3] == [1, 32, 32]
+    assert encoded_channels("resnet19", 0.25)[:3] == [32, 32, 32]
     assert "in 0 of 16 encoded layers" in Page(default[2]).text
     text = Page(make(tmp_path, changed(network={"n_genes": 40}))[1]).text
     assert "in 7 of 16 encoded layers" in text
