@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
@@ -22,6 +22,7 @@ from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Scorer, Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
@@ -36,12 +37,13 @@ from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.candidates import track_candidate, track_generation, track_winner
 
-if TYPE_CHECKING:  # pandas and the figures are imported inside functions: workers import this module too
-    import pandas as pd
-
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
 """Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
+WORTH_DRAWING = 60.0
+"""Seconds of scoring from which evolve draws its figures for MLflow: after less, the figures of the report follow soon."""
+COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
+"""Those of candidates.csv where there are no candidates."""
 
 
 class Evolved(NamedTuple):
@@ -160,19 +162,17 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     )
 
 
-def table(records: list[Record], params: Params) -> "pd.DataFrame":
+def table(records: list[Record], params: Params) -> list[dict]:
     """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
-    import pandas as pd
-
     if not records:
-        return pd.DataFrame(columns=["generation", "index", "rescored", "seed", "status", "winner", "fitness"])
+        return []
     best, genes, rows = winner(records, params.evolve), params.searched_genes(), []
     for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
         measured = candidate_metrics(r)
         first = {"winner": r is best, "fitness": measured.pop("fitness"), "final_fitness": final}
         genotype = r.candidate.genotype.as_dict()
         rows.append(candidate_params(r) | first | measured | genotype | search_state(r, genes))
-    return pd.DataFrame(rows)
+    return rows
 
 
 def metrics(records: list[Record], best: Record, params: Params) -> dict:
@@ -205,9 +205,6 @@ def main() -> None:
 
 
 def _evolve(s: Stage) -> None:
-    from pipelines.reporting.evolution_figures import evolve_figures
-    from pipelines.reporting.svg import pictures
-
     params = s.params
     with remedy(PREPARE):
         meta = load_meta(PREPARED)  # refuses missing images
@@ -232,26 +229,36 @@ def _evolve(s: Stage) -> None:
 
         open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
         found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
-    candidates = write_outputs(found, params)
+    write_outputs(found, params)
     track_winner(s.track, found.records, params)
     s.track.metrics(found.metrics)
-    with pictures(scratch, alone=True) as files:
-        evolve_figures(candidates, params)
-    for file in files:
-        s.track.artifact(file, "plots")
+    if sum(record.seconds for record in found.records) >= WORTH_DRAWING:
+        _track_figures(s, scratch)
     s.track.artifact(OUT / "candidates.csv")
     s.track.artifact(GENOTYPE)
     delete_folder(scratch / CHECKPOINTS)
     finish_run(scratch, OUT / "metrics.json")
 
 
-def write_outputs(found: Evolved, params: Params) -> "pd.DataFrame":
-    """Write genotype.json, and the table and metrics under reports/evolve; returns the table."""
-    candidates = table(found.records, params)
+def _track_figures(s: Stage, folder: Path) -> None:
+    """Draw the figures of the search into ``folder``, and give them to the tracker."""
+    import pandas as pd
+
+    from pipelines.reporting.evolution_figures import evolve_figures
+    from pipelines.reporting.svg import pictures
+
+    with pictures(folder, alone=True) as files:
+        evolve_figures(pd.read_csv(OUT / "candidates.csv"), s.params)
+    for file in files:
+        s.track.artifact(file, "plots")
+
+
+def write_outputs(found: Evolved, params: Params) -> None:
+    """Write genotype.json, and the table and metrics under reports/evolve."""
+    rows = table(found.records, params)
     write_json(GENOTYPE, found.genotype.model_dump())
-    write_atomically(OUT / "candidates.csv", candidates.to_csv(index=False))
+    write_atomically(OUT / "candidates.csv", csv_text(rows) if rows else ",".join(COLUMNS) + "\n")
     write_json(OUT / "metrics.json", found.metrics)
-    return candidates
 
 
 if __name__ == "__main__":

@@ -63,9 +63,5 @@ def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
             ("layer", "kind"),
             ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"),
         ),
-            "evaluate/layers.csv",
-            ("layer", "kind"),
-            ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"),
-        ),
         "noise": table("robustness/noise.csv", (), ("r", "seed", "accuracy")),
     }

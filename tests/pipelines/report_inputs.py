@@ -113,10 +113,8 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}
     built = {"decode_macs": 0, "decode_energy_mj": np.nan} if plain else {"decode_macs": 1000, "decode_energy_mj": 1e-3}
     stem = {"layer": "stem.conv", "decode_macs": 0, "decode_energy_mj": np.nan}
-    put(
-        "reports/evaluate/layers.csv",
-        pd.DataFrame([layer | stem, *(layer | built | {"layer": f"body.{i}"} for i in range(L - 1))]),
-    )
+    body = [layer | built | {"layer": f"body.{i}"} for i in range(L - 1)]
+    put("reports/evaluate/layers.csv", pd.DataFrame([layer | stem, *body]))
     wrong = classes[1:2] + classes[1:]
     put("reports/evaluate/confusion.csv", pd.DataFrame({"actual": classes * 2, "predicted": classes + wrong}))
     size = {"parameters": 312_340, "plain_parameters": 802_000, "energy_mj": 0.0038, "energy_with_decoding_mj": 0.247}

@@ -18,6 +18,7 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
+from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines import candidates as workers
 from pipelines.engines import process_pool as processes
@@ -42,7 +43,7 @@ def score_by(monkeypatch):
     def replace(function, n_workers=2):
         monkeypatch.setattr(workers, "_timed_score", function)
         monkeypatch.setattr(processes, "get_context", lambda method: multiprocessing.get_context("fork"))
-        monkeypatch.setattr(processes, "start_worker", lambda threads, notes: processes._tell.append(notes.put))
+        monkeypatch.setattr(processes, "start_worker", lambda threads, notes, env: processes._tell.append(notes.put))
         monkeypatch.setenv("GEE_WORKERS", str(n_workers))
 
     return replace
@@ -158,7 +159,7 @@ def test_an_error_that_is_no_candidates_fault_reaches_the_stage(task, score_by):
         list(pool.score_all(candidates(3)))
 
 
-def test_a_spawned_worker_scores_as_this_process_does(task, monkeypatch):
+def test_a_worker_process_scores_as_this_one_does(task, monkeypatch):
     monkeypatch.setenv("GEE_WORKERS", "1")
     monkeypatch.setenv("GEE_THREADS", str(torch.get_num_threads()))
     (candidate,) = candidates(1)
@@ -191,7 +192,7 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
         (tmp_path / f"{engine}{n_workers}").mkdir()
         evolved = evolve.run(params, digits, tmp_path / f"{engine}{n_workers}")
         genotype = evolved.genotype.model_dump_json(indent=2)
-        found[engine, n_workers] = (evolve.table(evolved.records, params).to_csv(), genotype, evolved.metrics)
+        found[engine, n_workers] = (csv_text(evolve.table(evolved.records, params)), genotype, evolved.metrics)
     assert found["serial", "1"][2]["n_candidates"] == 8
     assert found["serial", "1"][2]["n_rescored"] == (6 if variant == "ste" else 4)
     assert found["serial", "1"][2]["n_failed"] == 0
