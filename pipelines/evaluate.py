@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -13,6 +12,7 @@ from gee_core.hardware import WORTH_SHARING, Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.csv_rows import csv_text
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import REPORTS
@@ -24,7 +24,7 @@ OUT = REPORTS / "evaluate"
 
 def run(
     params: Params, net: SpikingNetwork, data: Prepared, on_images: Callable[[int], None] = lambda n: None
-) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+) -> tuple[dict, list[dict], list[dict]]:
     """Measure ``net``; returns metrics, one row per layer, and the actual and predicted class of every test image.
 
     ``on_images`` is called with the number of images of each batch before it is measured.
@@ -57,9 +57,9 @@ def run(
     return metrics, layer_table(activity, cfg.e_mac, cfg.e_ac), confusion(labels, predicted, meta.class_names)
 
 
-def layer_table(activity: Activity, e_mac: float, e_ac: float) -> pd.DataFrame:
+def layer_table(activity: Activity, e_mac: float, e_ac: float) -> list[dict]:
     """One row per convolution or fully connected layer, in order of execution."""
-    return pd.DataFrame(
+    return [
         {
             "layer": layer.layer,
             "kind": layer.kind,
@@ -72,13 +72,13 @@ def layer_table(activity: Activity, e_mac: float, e_ac: float) -> pd.DataFrame:
             "output_rate": layer.output_rate,
         }
         for layer in activity.layers
-    )
+    ]
 
 
-def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[str]) -> pd.DataFrame:
+def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[str]) -> list[dict]:
     """Class names, actual and predicted, of every test image in order."""
-    names = {"actual": labels, "predicted": predicted}
-    return pd.DataFrame({column: [class_names[i] for i in indices.tolist()] for column, indices in names.items()})
+    pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
+    return [{"actual": class_names[label], "predicted": class_names[guess]} for label, guess in pairs]
 
 
 def main() -> None:
@@ -91,8 +91,8 @@ def main() -> None:
         with s.progress("evaluate", len(data.test)) as steps:
             metrics, layers, images = run(s.params, net, data, steps)
         write_json(OUT / "metrics.json", metrics)
-        write_atomically(OUT / "layers.csv", layers.to_csv(index=False))
-        write_atomically(OUT / "confusion.csv", images.to_csv(index=False))
+        write_atomically(OUT / "layers.csv", csv_text(layers))
+        write_atomically(OUT / "confusion.csv", csv_text(images))
         s.track.metrics(metrics)
         s.track.artifact(OUT / "layers.csv")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-import pandas as pd
+import numpy as np
 import torch
 
 from gee_core.config import Params
@@ -13,6 +13,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
@@ -23,7 +24,7 @@ from pipelines.stage import stage
 OUT = REPORTS / "robustness"
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> pd.DataFrame:
+def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> list[dict]:
     """Measure ``net``; returns one row (domain, r, seed, accuracy) per noise strength and noise seed."""
     cfg = params.robustness
     compute = Compute.of(params.base.device, params.base.precision)
@@ -46,15 +47,21 @@ def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[
             measured = rows[-1]["accuracy"] if known else accuracy(r, seed)
             rows.append({"domain": cfg.domain, "r": r, "seed": seed, "accuracy": measured})
             on_step()
-    return pd.DataFrame(rows)
+    return rows
 
 
-def metrics(noise: pd.DataFrame) -> dict:
+def mean_accuracy(noise: list[dict]) -> dict[float, float]:
+    """Accuracy by noise strength r, averaged over the noise seeds."""
+    by_strength: dict[float, list[float]] = {}
+    for row in noise:
+        by_strength.setdefault(row["r"], []).append(row["accuracy"])
+    return {r: float(np.mean(accuracies)) for r, accuracies in by_strength.items()}
+
+
+def metrics(noise: list[dict]) -> dict:
     """Accuracy at the paper's noise strength, and at the lowest configured one (r = 0 by default)."""
-    return {
-        "noise_accuracy": noise.loc[noise.r == 0.5, "accuracy"].mean(),
-        "clean_accuracy": noise.loc[noise.r == noise.r.min(), "accuracy"].mean(),
-    }
+    mean = mean_accuracy(noise)
+    return {"noise_accuracy": mean[0.5], "clean_accuracy": mean[min(mean)]}
 
 
 def main() -> None:
@@ -67,9 +74,9 @@ def main() -> None:
         s.track.params(cfg.model_dump())
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as steps:
             noise = run(s.params, net, data, steps)
-        write_atomically(OUT / "noise.csv", noise.to_csv(index=False))
+        write_atomically(OUT / "noise.csv", csv_text(noise))
         write_json(OUT / "metrics.json", metrics(noise))
-        for r, accuracy in noise.groupby("r").accuracy.mean().items():
+        for r, accuracy in mean_accuracy(noise).items():
             s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
         s.track.metrics(metrics(noise))
 

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import torch
 
 from gee_core.checkpoint import save
@@ -21,6 +20,7 @@ from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
+from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
 from gee_core.training.resume import Resumable
 from gee_core.training.schedule import Plasticity, adamw, sgd
@@ -190,7 +190,7 @@ def _train(s: Stage) -> None:
 
         net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at)
     save(CHECKPOINT, net)
-    write_atomically(OUT / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_atomically(OUT / "history.csv", csv_text(rows))
     write_json(OUT / "metrics.json", metrics | encoding)
     s.track.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
     if start:

@@ -197,8 +197,9 @@ def _record(record: Record, winner: dict) -> dict:
     return score | {"genotype": winner | own | {"generation": c.generation, "index": c.index, "fitness": None}}
 
 
-def _rows(frame) -> list[dict]:
-    return json.loads(frame.to_json(orient="records", double_precision=15))
+def _rows(rows: list[dict]) -> list[dict]:
+    """``rows`` with None for a number that JSON cannot hold."""
+    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 
 def _listing(cfg: PrepareConfig) -> str:

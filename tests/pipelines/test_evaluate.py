@@ -25,7 +25,13 @@ def net(digits, make_params, trained):
 
 @pytest.fixture(scope="module")
 def results(digits, make_params, net):
-    return evaluate.run(make_params(), net, load_prepared(digits))
+    return measured(make_params(), net, load_prepared(digits))
+
+
+def measured(*arguments):
+    """The metrics of ``evaluate.run``, and its two tables as frames."""
+    metrics, layers, images = evaluate.run(*arguments)
+    return metrics, pd.DataFrame(layers), pd.DataFrame(images)
 
 
 def test_accuracy_and_loss_are_those_of_the_network_with_its_genes_on_all_test_images(net, results, digits):
@@ -63,7 +69,7 @@ def test_the_layers_add_up_to_the_whole(results):
 
 def test_the_size_of_the_batches_changes_no_number(net, results, digits, make_params):
     metrics, layers, _ = results
-    others, other_layers, _ = evaluate.run(make_params(evaluate={"batch_size": 24}), net, load_prepared(digits))
+    others, other_layers, _ = measured(make_params(evaluate={"batch_size": 24}), net, load_prepared(digits))
     assert others == pytest.approx(metrics, rel=1e-6)
     pd.testing.assert_frame_equal(layers, other_layers)
 
@@ -78,7 +84,7 @@ def test_the_energies_of_an_operation_are_the_configured_ones(net, digits, make_
 def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits, make_params):
     params = make_params(network={"n_genes": None}, evolve={"variant": "analytic"})
     data = load_prepared(digits)
-    metrics, layers, _ = evaluate.run(params, wired_network(params.network, data.meta, None, 0).eval(), data)
+    metrics, layers, _ = measured(params, wired_network(params.network, data.meta, None, 0).eval(), data)
     assert metrics["energy_with_decoding_mj"] == metrics["energy_mj"] > 0
     assert metrics["parameters"] == metrics["plain_parameters"]
     assert layers.decode_macs.sum() == 0

@@ -16,9 +16,9 @@ LOADED = {
     "check": set(),
     "prepare": {"torch"},
     "evolve": {"torch"},  # its workers import it too
-    "train": {"torch", "pandas"},
-    "evaluate": {"torch", "pandas"},
-    "robustness": {"torch", "pandas"},
+    "train": {"torch"},
+    "evaluate": {"torch"},
+    "robustness": {"torch"},
     "export": {"torch", "onnx", "onnxruntime", "onnxscript"},
     "report": {"torch", "pandas", "matplotlib"},
 }

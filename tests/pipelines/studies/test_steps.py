@@ -157,3 +157,9 @@ def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):
     monkeypatch.setattr(steps, "_evolved", lambda *arguments: found)
     assert run_cell(wanted) == {"status": "failed: failed: the loss is nan", "metrics": {}}
     assert run_cell(replace(wanted, candidate=1))["status"] == "ok"
+
+
+def test_a_number_that_json_cannot_hold_is_none_in_the_rows_of_a_cell():
+    row = {"layer": "stem", "binary": True, "output_rate": 0.1 + 0.2}
+    found = steps._rows([row | {"energy_mj": float("inf"), "input_rate": float("nan")}])
+    assert found == [row | {"energy_mj": None, "input_rate": None}]
