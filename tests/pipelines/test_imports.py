@@ -14,13 +14,13 @@ HEAVY |= {"sklearn", "torch", "torch._dynamo", "torchvision"}
 
 LOADED = {
     "check": set(),
+    "evolve": set(),  # what its workers are forked from loads torch
+    "report": {"pandas", "matplotlib"},
     "prepare": {"torch"},
-    "evolve": {"torch"},  # its workers import it too
     "train": {"torch"},
     "evaluate": {"torch"},
     "robustness": {"torch"},
     "export": {"torch", "onnx", "onnxruntime", "onnxscript"},
-    "report": {"torch", "pandas", "matplotlib"},
 }
 
 CODE = f"""

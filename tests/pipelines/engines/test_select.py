@@ -72,8 +72,13 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(missing, b
 def test_a_cpu_takes_a_job_per_core_a_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
     assert default_count([base]) == 5
     with monkeypatch.context() as patch:
-        patch.setattr(choice.Compute, "of", lambda *names: Compute(torch.device("cuda"), torch.float32))
-        assert default_count([base]) == 1
+        patch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda"), torch.float32))
+        assert default_count([base]) == 5
+        assert default_count([base, base.model_copy(update={"device": "cuda"})]) == 1
+        patch.setattr(choice.metadata, "version", lambda name: "2.13.0+cpu")  # cannot see a GPU, so torch is not asked
+        assert default_count([base.model_copy(update={"device": "auto"})]) == 5
+        patch.setattr(choice.metadata, "version", lambda name: "2.13.0")
+        assert default_count([base.model_copy(update={"device": "auto"})]) == 1
     monkeypatch.setenv("GEE_ENGINE", "dask")
     assert default_count([base]) == 5
     monkeypatch.setenv("GEE_DASK", "scheduler.json")
