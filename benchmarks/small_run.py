@@ -4,7 +4,8 @@
 
 `gee run` of four candidates of two epochs and a training run of three, in clones of this repository: the last commit of this
 folder and ``--commit``, with the Python and the packages that run this script. The two take turns. Each round has a seed of its
-own, so that every stage runs; a round before the first fills the caches and is not counted. Nothing else should run.
+own, so that every stage runs; a round before the first fills the caches, Python's bytecode among them, and is not counted.
+Nothing else should run.
 
 Printed, medians of the rounds, for both commits:
     seconds         wall time of `gee run`
@@ -33,6 +34,8 @@ SMALL = {
     "evolve": {"n_generations": 1, "population_size": 4, "proxy_epochs": 2, "rescore": None},
     "train": {"epochs": 3, "warmup_epochs": 1},
 }
+UNSET = ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+"""Environment variables that the runs do not inherit."""
 STARTS = "Running stage '"
 """How DVC announces a stage."""
 
@@ -56,7 +59,7 @@ def set_params(project: Path, seed: int) -> None:
 
 def run(project: Path) -> tuple[float, float, dict[str, float]]:
     """Seconds of `gee run`, of its processors, and of each stage."""
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
+    env = {key: value for key, value in os.environ.items() if key not in UNSET}
     env |= {"GEE_TRACKING": "on", "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command, starts, lines = [sys.executable, "-m", "pipelines.cli", "run"], {}, []
