@@ -20,7 +20,7 @@ from gee_core.zoo import NETWORKS
 
 
 class ImageShape(Protocol):
-    """What a network has to know about its images; ``data.prepared.Meta`` is one."""
+    """What a network has to know about its images; ``data.meta.Meta`` is one."""
 
     @property
     def num_classes(self) -> int: ...

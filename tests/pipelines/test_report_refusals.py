@@ -47,6 +47,15 @@ def test_a_genotype_with_a_word_for_a_number_is_refused_and_nothing_is_written(t
 
 def test_a_genotype_of_another_network_is_refused(tmp_path):
     write_inputs(tmp_path)
-    with pytest.raises(InputError, match=r"17 σ's for 8 encodings, so it is another"):
+    with pytest.raises(InputError, match=r"genotype.json: of 17 encodings, and the network has 8, so it is another network's"):
         params = changed(network={"name": "cifarnet", "block": None})
         run(params, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
+    assert not (tmp_path / "reports/index.html").exists()
+
+
+def test_layers_of_another_network_are_refused(tmp_path):
+    write_inputs(tmp_path)
+    layers = tmp_path / "reports/evaluate/layers.csv"
+    layers.write_text("".join(layers.read_text().splitlines(keepends=True)[:-3]))
+    with pytest.raises(InputError, match=r"layers.csv: of 14 encodings, and the network has 17, so it is another network's"):
+        run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from gee_core.data.prepared import UNEVEN
+from gee_core.data.meta import UNEVEN
 from pipelines.commands.data.survey import Survey
 from pipelines.project.safe_yaml import parse_yaml
 
