@@ -75,10 +75,11 @@ def main() -> None:
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as steps:
             noise = run(s.params, net, data, steps)
         write_atomically(OUT / "noise.csv", csv_text(noise))
-        write_json(OUT / "metrics.json", metrics(noise))
+        measured = metrics(noise)
+        write_json(OUT / "metrics.json", measured)
         for r, accuracy in mean_accuracy(noise).items():
             s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
-        s.track.metrics(metrics(noise))
+        s.track.metrics(measured)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 
 FORK = "fork" if sys.platform == "linux" else None
-"""How decoding processes start. In a spawned process, such as a candidate's, the default would be to spawn them as well, and
+"""How decoding processes start. In a worker process, such as a candidate's, the default is the way in which that one started:
 each would spend seconds on loading torch at the start of every epoch."""
 
 
