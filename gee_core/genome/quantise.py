@@ -1,0 +1,43 @@
+"""Numbers of few bits: integers with one scale per gene, or per output channel of a weight.
+
+    x ≈ codes · scale,    codes = round(x / scale) in -(2^(b-1) - 1) … 2^(b-1) - 1
+
+The encoding is symmetric, so that 0 stays 0; the scale is the smallest that clips nothing.
+"""
+
+import torch
+from torch import Tensor
+
+BITS = {"int8": 8, "int4": 4}
+"""Bits of a number, by the name of the format."""
+
+
+def quantise(x: Tensor, bits: int, dim: int) -> tuple[Tensor, Tensor]:
+    """(codes int8 of the shape of ``x``, scales float32 (x.shape[dim],)), one scale per slice of ``x`` along ``dim``."""
+    largest = 2 ** (bits - 1) - 1
+    scale = x.detach().float().abs().movedim(dim, 0).flatten(1).amax(1) / largest
+    codes = (x.detach().float() / _along(scale.clamp_min(torch.finfo(torch.float32).tiny), x, dim)).round()
+    return codes.clamp(-largest, largest).to(torch.int8), scale
+
+
+def dequantise(codes: Tensor, scale: Tensor, dim: int) -> Tensor:
+    """The numbers, float32, that ``quantise`` gave ``codes`` and ``scale`` for."""
+    return codes.float() * _along(scale, codes, dim)
+
+
+def scaled_dim(name: str, x: Tensor) -> int | None:
+    """Along which dimension a tensor of a network's state dict has one scale per slice; None where it keeps its format.
+
+    X_l, X_0 and O have one per gene, their last dimension; weights of layers that are not encoded one per output. Batch norms
+    and biases, a small part of a network, keep their format.
+    """
+    if name.endswith(("parametrizations.weight.original", "genome.O", "genome.X_0")):
+        return -1
+    return 0 if name.endswith("weight") and x.ndim > 1 else None
+
+
+def _along(scale: Tensor, x: Tensor, dim: int) -> Tensor:
+    """``scale`` as a tensor that multiplies ``x`` slice by slice along ``dim``."""
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    return scale.reshape(shape)
