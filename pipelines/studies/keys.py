@@ -11,7 +11,9 @@ from pipelines.inputs.network_files import network_files
 from pipelines.inputs.start_genotype import start_files
 
 
-def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int | None = None) -> str:
+def cell_key(
+    params: Params, meta: Meta, stages: tuple[str, ...], candidate: int | None = None, encoded: Params | None = None
+) -> str:
     """16 hexadecimal digits of the sections that the cell's stages read and of its images.
 
     The code is left out, so that an edit invalidates no results (each names its commit), and so is the source of the images.
@@ -21,6 +23,8 @@ def cell_key(params: Params, meta: Meta, stages: tuple[str, ...], candidate: int
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *stages]
     images = {name: value for name, value in meta.model_dump().items() if name != "source"}
     values = {name: getattr(params, name).model_dump() for name in sections} | {"images": images, "candidate": candidate}
+    if encoded is not None:
+        values["encoded"] = encoded.train.model_dump()
     own = network_files(params.network.name)
     if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
         values["files"] = [sha256(path) for path in named]

@@ -23,6 +23,9 @@ from pipelines.project.safe_yaml import parse_yaml
 from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
 from pipelines.studies.keys import cell_key
 
+PLAIN: Overrides = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
+"""What turns a genetic network into the unencoded one."""
+
 CANDIDATE, EPOCHS = "candidate", "E"
 """Columns of the cells of an analysis by Kendall's τ."""
 
@@ -65,6 +68,8 @@ class Cell:
     candidate: int | None = None
     """The candidate of evolve to train in full, instead of the winner."""
     control: str | None = None
+    encoded: Params | None = None
+    """Those of the unencoded network that is trained first, for genes of its weights to start at."""
     prepared: Path = Path()
     """The folder with its prepared images."""
     network: str = ""
@@ -144,7 +149,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
     params, meta = cell.params, _meta(prepared)
     full = plain_parameters(params.network, meta)
     if cell.control is not None:
-        changes = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
+        changes = dict(PLAIN)
         if cell.control == "narrowed":
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
@@ -153,7 +158,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))
-    key = cell_key(params, meta, cell.stages, cell.candidate)
+    key = cell_key(params, meta, cell.stages, cell.candidate, cell.encoded)
     network = network_digest(params.network.name)
     return replace(cell, params=params, prepared=prepared, network=network, full_parameters=full, key=key)
 
@@ -173,10 +178,11 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]
 def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Cell]:
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
-    values, genes, control, times = base, None, None, 1
+    values, genes, control, encoded, times = base, None, None, None, 1
     for _, option in options:
         values = overridden(values, option.set, source)
         genes, control = option.paper_genes or genes, option.control or control
+        encoded = option.encoded if option.encoded is not None else encoded
         times *= option.times_proxy_epochs or 1
     if genes is not None and isinstance(width := values["network"]["width"], int | float):
         values = overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
@@ -188,7 +194,17 @@ def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> 
     first = _whole_number(values, "base", "seed", source)
     for seed in range(first, first + n_seeds):
         params = check_params(overridden(values, {"base.seed": seed}, source), source)
-        yield Cell("grid", labels, params, tuple(study.stages), control=control)
+        yield Cell("grid", labels, params, tuple(study.stages), control=control, encoded=_plain(params, encoded, source))
+
+
+def _plain(params: Params, changes: Overrides | None, source: str) -> Params | None:
+    """The parameters of the unencoded network that is trained first; None without ``changes``."""
+    if changes is None:
+        return None
+    if params.network.n_genes is None or params.train.init_from is not None:
+        clash = "network.n_genes = null" if params.network.n_genes is None else f"train.init_from = {params.train.init_from}"
+        raise InputError(f"{source}: encoded, and {clash}", "leave out one of the two")
+    return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
 def _analysis_cells(study: Study, base: dict, n_seeds: int, file: str) -> Iterable[Cell]:

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from gee_core.checkpoint import save
@@ -115,7 +115,16 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
-    return open_resume_folder("train", sections, inputs, STEPS, wiring + network_digest(cell.params.network.name))
+    start = "" if cell.encoded is None else _first(cell)[1].name
+    return open_resume_folder("train", sections, inputs, STEPS, wiring + network_digest(cell.params.network.name) + start)
+
+
+def _first(cell: Cell) -> tuple[Cell, Path, dict]:
+    """The unencoded network whose weights the cell starts at: as a cell, its folder, and its genotype."""
+    assert cell.encoded is not None
+    first = replace(cell, params=cell.encoded, encoded=None)
+    genotype = evolve.run(first.params, first.prepared, Path()).genotype.model_dump()
+    return first, _train_folder(first, genotype), genotype
 
 
 def _evolved(cell: Cell, notify: Notify) -> dict:
@@ -154,7 +163,12 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
 
 def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict]:
     """The fully trained network of the cell, and the metrics of its training run."""
-    params, folder = cell.params, _train_folder(cell, genotype)
+    params, folder, passes_before = cell.params, _train_folder(cell, genotype), 0
+    if cell.encoded is not None:
+        first, start, plain = _first(cell)
+        passes_before = _trained(first, plain, data, lambda note: notify(f"unencoded: {note}"))[1]["train_passes"]
+        changes = {"train": params.train.model_copy(update={"init_from": str(start / NETWORK)})}
+        params = params.model_copy(update=changes)
     notify("train")
 
     def read() -> SpikingNetwork:
@@ -170,7 +184,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
             wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
             net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
             n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
-            passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
+            passes = passes_before + params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
             numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
             save(folder / NETWORK, net)
             write_sealed(folder / TRAINED, numbers)

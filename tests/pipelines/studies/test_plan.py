@@ -9,6 +9,8 @@ from gee_core.model.wired import wired_network
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
+BARE: dict = {"plots": [], "published": []}
+ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
 NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
 
 
@@ -85,6 +87,11 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         ({"set": {"prepare.dataset": "folder", "prepare.path": "nowhere"}}, "prepare.path = nowhere: the images of folder are"),
         ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
         ({"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": NARROWED}, "n_genes is null: set the genes"),
+        (
+            {"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": ENCODED} | BARE,
+            "encoded, and network.n_genes = null",
+        ),
+        ({"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 0}}]}} | BARE, "train.epochs = 0: input should be"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_runs(drafts, project, arguments, message):
@@ -127,6 +134,15 @@ def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(d
     monkeypatch.setattr("pipelines.studies.plan.count_parameters", lambda net: 3)
     with pytest.raises(InputError, match=r"encoding = narrowed, seed 0: vgg16: no plain network within 2% of 3 parameters"):
         resolve_cells(drafts(seeds=1, grid=NARROWED), lambda params: digits)
+
+
+def test_the_network_that_is_trained_first_is_the_cells_own_unencoded_and_counts_in_its_key(drafts, digits):
+    encoded = resolve_cells(drafts(grid=ENCODED, **BARE), lambda params: digits)[0]
+    wiring = resolve_cells(drafts(grid={"start": [{"label": "wiring"}]}, **BARE), lambda params: digits)[0]
+    assert encoded.params == wiring.params and wiring.encoded is None
+    assert encoded.encoded.network.model_dump() == encoded.params.network.model_dump() | {"n_genes": None}
+    assert (encoded.encoded.train.epochs, encoded.params.train.epochs) == (3, 2)
+    assert encoded.key != wiring.key
 
 
 def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):

@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from gee_core.checkpoint import load
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
-from pipelines import prepare
+from gee_core.model.network import count_parameters
+from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.studies import steps
 from pipelines.studies.plan import Cell
 from pipelines.studies.steps import prepare_images, run_cell
@@ -25,8 +27,6 @@ def cell(make_params, digits, tmp_path, monkeypatch):
 
 
 def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
-    from pipelines import evaluate, evolve, robustness, train
-
     wanted = cell(("evaluate", "robustness"))
     found = run_cell(wanted)["metrics"]
     params, data = wanted.params, load_prepared(digits)
@@ -41,6 +41,31 @@ def test_costs_count_the_images_that_the_training_passes(cell):
     metrics = run_cell(cell())["metrics"]
     assert metrics["evolve_passes"] == 3 * 1 * 48  # candidates, epochs, images without the hold-out
     assert metrics["train_passes"] == 2 * 64
+
+
+def test_a_network_is_trained_first_where_the_cell_starts_at_genes_for_its_weights(cell, make_params, tmp_path):
+    plain = {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}, "train": {"epochs": 3}}
+    first, own = cell(**plain), cell(train={"epochs": 2})
+    encoded = replace(own, encoded=first.params)
+    found, unencoded = run_cell(encoded)["metrics"], run_cell(first)["metrics"]
+    assert found["train_passes"] == 3 * 64 + 2 * 64 and unencoded["train_passes"] == 3 * 64
+    assert found["parameters"] == run_cell(own)["metrics"]["parameters"] < unencoded["parameters"]
+    [checkpoint] = [
+        path for path in tmp_path.rglob("network.safetensors") if count_parameters(load(path)) == unencoded["parameters"]
+    ]
+    params = own.params.model_copy(update={"train": own.params.train.model_copy(update={"init_from": str(checkpoint)})})
+    data = load_prepared(encoded.prepared)
+    genotype = evolve.run(params, encoded.prepared, tmp_path / "evolve", open_scorer=steps.score_here).genotype
+    by_hand = train.run(params, genotype, data, tmp_path / "by_hand").net
+    assert found["test_loss"] == evaluate.run(params, by_hand.eval(), data)[0]["test_loss"]
+
+
+def test_a_cell_that_starts_at_weights_is_recomputed_as_a_whole(cell):
+    plain = {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}
+    encoded = replace(cell(train={"epochs": 2}), encoded=cell(**plain).params)
+    before = run_cell(encoded)
+    steps.forget(encoded)
+    assert run_cell(encoded)["metrics"]["test_loss"] == before["metrics"]["test_loss"]
 
 
 def test_a_candidate_is_trained_from_its_own_wiring(cell):
