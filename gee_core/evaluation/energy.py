@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 
 import torch
 from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter, is_neuron
-from gee_core.genome.encoding import Genome, genome_of
+from gee_core.genome.encoding import Genome, decode, genome_of
 from gee_core.hardware import Compute
 from gee_core.seeding import private_torch_rng
 from gee_core.training.loop import for_inference
@@ -61,7 +62,8 @@ def measure_energy(
         raise InputError(
             f"steps = {steps}, time_first = {time_first}", "steps must be >= 1, and batches that are (T, B, …) have theirs"
         )
-    plain = for_inference(net)
+    volumes = any(tensor.ndim == 5 for tensor in net.parameters())  # their layout cannot be channels-last
+    plain = decode(net).eval() if volumes else for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad():
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
@@ -90,9 +92,13 @@ def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: boo
         x = x.expand(steps, *x.shape)
     if steps is None and not time_first:
         return net(x)
-    if any(is_neuron(module) and getattr(module, "step_mode", "s") == "m" for module in net.modules()):
+    if any(is_neuron(module) and _takes_all_steps(module) for module in net.modules()):
         return net(x)
     return torch.stack([net(step) for step in x])
+
+
+def _takes_all_steps(module: nn.Module) -> bool:
+    return getattr(module, "step_mode", "m" if isinstance(module, MultiStepModule) else "s") == "m"
 
 
 def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:
