@@ -53,6 +53,13 @@ def run(
         "energy_of_sums_mj": activity.energy_of_sums_mj(cfg.e_ac),
         "spikes_per_image": activity.spikes_per_image,
         "firing_rate": activity.firing_rate,
+        "footprint": activity.footprint,
+        "footprint_decoded": activity.footprint_decoded,
+        "connection_sparsity": activity.connection_sparsity,
+        "activation_sparsity": activity.activation_sparsity,
+        "effective_macs": activity.effective_macs,
+        "effective_acs": activity.effective_acs,
+        "dense_synops": activity.dense,
     }
     return metrics, layer_table(activity, cfg.e_mac, cfg.e_ac), confusion(labels, predicted, meta.class_names)
 

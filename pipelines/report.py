@@ -30,6 +30,9 @@ from pipelines.reporting.wiring import rescored_table, searched_rows, shape_tabl
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
+OF_NEUROBENCH = ("footprint", "footprint_decoded", "connection_sparsity", "activation_sparsity")
+OF_NEUROBENCH += ("effective_macs", "effective_acs", "dense_synops")
+
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
     """Write the summary and the page under ``reports``, from the files in the three folders; returns the summary.
@@ -52,6 +55,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     with reading(path := models / "evolve/genotype.json", "a genotype"):
         genotype = read_genotype_file(path)
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
+    evaluate = read_json(reports / "evaluate/metrics.json", *OF_NEUROBENCH)
     clean_accuracy = read_json(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
     tables = read_tables(reports)
     channels = encoded_channels(params.network.name, params.network.width)
@@ -70,6 +74,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         dataset=TITLES.get(summary["dataset"], summary["dataset"]),
         genotype=genotype,
         evolve=evolve,
+        evaluate=evaluate,
         wiring=wiring.to_dict("records"),
         shape=shape.to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],

@@ -25,6 +25,13 @@ PromoteMetric = Literal[
     "energy_of_sums_mj",
     "spikes_per_image",
     "firing_rate",
+    "footprint",
+    "footprint_decoded",
+    "connection_sparsity",
+    "activation_sparsity",
+    "effective_macs",
+    "effective_acs",
+    "dense_synops",
 ]
 
 
@@ -198,12 +205,12 @@ class ExportConfig(Section):
     """Whether to register the model in MLflow."""
     promote_metric: PromoteMetric
     """The model that is better by this number of reports/evaluate/metrics.json gets the alias `champion`: the highest
-    test_accuracy, or the lowest of any other. Only models that were tested on the same images are compared."""
+    test_accuracy or sparsity, or the lowest of any other. Only models that were tested on the same images are compared."""
 
     @property
     def higher_is_better(self) -> bool:
         """Whether the better of two models has the higher `promote_metric`."""
-        return self.promote_metric == "test_accuracy"
+        return self.promote_metric in ("test_accuracy", "connection_sparsity", "activation_sparsity")
 
 
 class ReportConfig(Section):

@@ -1,128 +1,127 @@
 """Operations, spikes and theoretical energy of a network on images (Eq. 17, Table 3).
 
-    E = E_MAC·FL_stem + E_AC·T·(Σ fr_n·FL_n over convolutions n ≥ 2 + Σ fr_m·FL_m over fully connected layers)
+``activity`` holds the formulas, and says how NeuroBench and SpikingJelly count the same things.
 
-FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
-(which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
-as free, as in the paper. The sums of residual blocks, which Eq. 17 leaves out too, are counted apart, in networks of the table;
-those of other networks are not counted.
-
-Shapes: T steps, B batch. A layer sees its steps folded into the batch, (T*B, …), or apart, (T, B, …), or one at a time, in T
-calls on (B, …).
+Shapes: T steps, B batch.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
 
 import torch
-from spikingjelly.activation_based.neuron import BaseNode
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
 
-from gee_core.genome.encoding import genome_of
+from gee_core.errors import InputError, in_short
+from gee_core.evaluation.activity import Activity
+from gee_core.evaluation.counting import Counter, is_neuron
+from gee_core.genome.encoding import Genome, decode, genome_of
 from gee_core.hardware import Compute
-from gee_core.model.layers import BasicBlock, PreActivationBlock
+from gee_core.seeding import private_torch_rng
 from gee_core.training.loop import for_inference
-
-PICO_TO_MILLI = 1e-9
-
-
-@dataclass
-class LayerCount:
-    """Counts of one convolution or fully connected layer, and the energy that follows from them."""
-
-    layer: str
-    kind: str
-    steps: int = 0
-    """How often the layer runs per image: T, or 1 for a stem that runs once, as its input does not change. A stem that gets the
-    image T times, as in most networks outside the table, runs T times, and its energy is T times as large."""
-    macs: int = 0
-    """FL: multiply-accumulates per image and step if every input neuron were active."""
-    binary: bool = True
-    """Whether its input consists of 0 and 1: only then does a spike cost one accumulate."""
-    input_sum: float = 0.0
-    input_count: int = 0
-    output_rate: float | None = None
-    """Mean firing rate of the neurons behind it; None if there are none."""
-    decode_macs: int = 0
-    """Multiply-accumulates of building its weight from genes once."""
-
-    @property
-    def input_rate(self) -> float:
-        """fr: mean of the input over neurons, images and steps."""
-        return self.input_sum / self.input_count
-
-    def energy_mj(self, e_mac: float, e_ac: float) -> float:
-        """Energy of this layer per image in mJ, from pJ per operation."""
-        per_step = e_ac * self.input_rate if self.binary else e_mac
-        return per_step * self.macs * self.steps * PICO_TO_MILLI
-
-    def decode_energy_mj(self, e_mac: float) -> float:
-        """Energy of building the weight once, in mJ."""
-        return e_mac * self.decode_macs * PICO_TO_MILLI
-
-
-@dataclass
-class Activity:
-    """Counts of a whole network."""
-
-    layers: list[LayerCount] = field(default_factory=list)
-    """In order of execution."""
-    spikes_per_image: float = 0.0
-    """Spikes of all neurons, summed over the steps."""
-    firing_rate: float = 0.0
-    """Spikes per neuron and step."""
-    sums: float = 0.0
-    """Additions of the residual blocks' branches per image: their elements, times the steps."""
-
-    def energy_mj(self, e_mac: float, e_ac: float) -> float:
-        """Eq. 17, per image, in mJ, for weights that are stored decoded."""
-        return sum(layer.energy_mj(e_mac, e_ac) for layer in self.layers)
-
-    def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
-        """``energy_mj``, plus the energy of building every W from its genes once per image."""
-        return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
-
-    def energy_of_sums_mj(self, e_ac: float) -> float:
-        """Energy of the residual sums per image in mJ, one accumulate for each addition; ``energy_mj`` leaves it out."""
-        return e_ac * self.sums * PICO_TO_MILLI
 
 
 def measure_energy(
     net: nn.Module,
-    inputs: Iterable[Tensor],
+    images: Tensor | Iterable[Tensor],
     dtype: torch.dtype = torch.float32,
     on_output: Callable[[Tensor], object] = lambda output: None,
+    *,
+    steps: int | None = None,
+    time_first: bool = False,
 ) -> Activity:
-    """Count the operations and spikes of ``net`` on batches ``inputs`` (B, …); ``Activity`` turns them into energy.
+    """Count the operations and spikes of ``net`` on images; ``Activity`` turns them into energy.
 
-    Runs a copy of ``net`` in evaluation mode, with its weights decoded once. Works on any network of ``Conv2d``, ``Linear``
-    and SpikingJelly neurons that takes (B, …).
+    Works on any network of SpikingJelly neurons, or of ``LIF``, whichever way its steps run: folded into the batch, apart as
+    (T, B, …), or one call of its layers after the other. Counted are convolutions of 1 to 3 dimensions, transposed ones, and
+    fully connected layers; ``Activity.not_counted`` names all other modules that have parameters. What functions compute
+    outside of such layers (``torch.matmul`` in attention, say) is not seen.
+
+    Runs a copy of ``net`` in evaluation mode, with its weights decoded once. Its neurons are reset before every batch, and what
+    it draws from torch's global generators is the same in every call.
 
     Args:
         net: the network; it is not changed.
-        inputs: batches on the network's device.
+        images: one batch (B, …), or an iterable of batches, on the network's device; of a tuple or list, as a ``DataLoader``
+            yields it, the first entry is taken.
         dtype: bfloat16 for autocast, or float32.
         on_output: called with the network's output for every batch, so that the same pass can measure accuracy.
+        steps: T, for a network that makes no steps of its own: every image is presented T times, as (T, B, …) if its neurons
+            are in step mode ``m``, else in T calls on (B, …), whose outputs are stacked. None: the network is called once.
+        time_first: the batches are (T, B, …), as event data are; the network gets them as it gets ``steps``.
 
     Raises:
-        ValueError: there are no inputs.
+        InputError: the network has no neurons, raises, or puts out values that are not finite; there are no images; or
+            ``steps`` < 1.
     """
-    plain = for_inference(net)
-    counter = _Counter(plain, _decoding_costs(net))
+    if not any(is_neuron(module) for module in net.modules()):
+        raise InputError(
+            "the network has no neurons", "build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF"
+        )
+    if steps is not None and (steps < 1 or time_first):
+        raise InputError(
+            f"steps = {steps}, time_first = {time_first}", "steps must be >= 1, and batches that are (T, B, …) have theirs"
+        )
+    volumes = any(tensor.ndim == 5 for tensor in net.parameters())  # their layout cannot be channels-last
+    plain = decode(net).eval() if volumes else for_inference(net)
+    counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad():
-        for x in inputs:
-            counter.batch = len(x)
-            counter.n_images += len(x)
-            with Compute(x.device, dtype).autocast():
-                on_output(plain(x))
-    return counter.result()
+        for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
+            x = batch[0] if isinstance(batch, tuple | list) else batch
+            counter.batch = x.shape[1] if time_first else len(x)
+            counter.n_images += counter.batch
+            with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
+                on_output(_run(plain, x, steps, time_first))
+    activity = counter.result()
+    activity.footprint_decoded = _footprint(plain)
+    encoded = any(isinstance(module, Genome) for module in net.modules())
+    activity.footprint = _footprint(net) if encoded else activity.footprint_decoded
+    return activity
 
 
 def firing_rates(net: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """Spikes per neuron and step behind every layer that has neurons, by the layer's name, on one batch ``x`` (B, …)."""
-    layers = measure_energy(net, [x], dtype).layers
+    layers = measure_energy(net, x, dtype).layers
     return {layer.layer: layer.output_rate for layer in layers if layer.output_rate is not None}
+
+
+def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: bool = False) -> Tensor:
+    """The output of ``net``, with its neurons reset, on a batch that is given to it as ``measure_energy`` does."""
+    functional.reset_net(net)
+    if steps is not None:
+        x = x.expand(steps, *x.shape)
+    if steps is None and not time_first:
+        return net(x)
+    if any(is_neuron(module) and _takes_all_steps(module) for module in net.modules()):
+        return net(x)
+    return torch.stack([net(step) for step in x])
+
+
+def _takes_all_steps(module: nn.Module) -> bool:
+    return getattr(module, "step_mode", "m" if isinstance(module, MultiStepModule) else "s") == "m"
+
+
+def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:
+    try:
+        output = present(net, x, steps, time_first)
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise
+        raise InputError(
+            f"the network raises {type(error).__name__} on a batch of shape {tuple(x.shape)}: {in_short(error)}",
+            "give it images of the shape that it takes, and steps = T if it takes (T, B, …)",
+        ) from error
+    parts = output if isinstance(output, tuple | list) else [output]
+    if not all(part.isfinite().all() for part in parts if isinstance(part, Tensor)):
+        raise InputError("the network puts out values that are not finite", "check its weights and the images")
+    return output
+
+
+def _footprint(net: nn.Module) -> int:
+    """Bytes of all parameters and buffers."""
+    return sum(tensor.nbytes for tensor in [*net.parameters(), *net.buffers()])
 
 
 def _decoding_costs(net: nn.Module) -> dict[str, int]:
@@ -132,59 +131,3 @@ def _decoding_costs(net: nn.Module) -> dict[str, int]:
         return {}
     names = {module: name for name, module in net.named_modules()}
     return {names[conv]: macs for conv, macs in zip(genome.encoded_convs(), genome.decode_macs(), strict=True)}
-
-
-class _Counter:
-    """Forward hooks on every layer of ``net``, a copy that nobody else uses, that multiplies, fires or ends a branch."""
-
-    def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
-        self.batch = self.n_images = self.sums = 0
-        self.since_neurons: list[str] = []  # layers that ran since the last neurons did
-        self.layers: dict[str, LayerCount] = {}
-        self.ran: dict[str, tuple[int, int]] = {}  # layer → (images * steps, multiply-accumulates in all of them)
-        self.fired: dict[str, list] = {}  # neurons → [spikes, neurons * steps * images, layers before them]
-        for name, module in net.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.register_forward_hook(partial(self._count_layer, name, decoding_costs.get(name, 0)))
-            elif isinstance(module, BaseNode):
-                module.register_forward_hook(partial(self._count_spikes, name))
-            elif isinstance(module, BasicBlock | PreActivationBlock):
-                module.conv2.register_forward_hook(self._count_sum)
-
-    def _count_layer(self, name: str, decode_macs: int, module: nn.Conv2d | nn.Linear, args: tuple[Tensor], y: Tensor) -> None:
-        x = args[0]
-        kind = "conv" if isinstance(module, nn.Conv2d) else "fc"
-        count = self.layers.setdefault(name, LayerCount(name, kind, decode_macs=decode_macs))
-        steps_apart = getattr(module, "step_mode", "s") == "m" or (kind == "fc" and x.ndim == 3 and x.shape[1] == self.batch)
-        runs, macs = self.ran.get(name, (0, 0))
-        runs += x.shape[0] * x.shape[1] if steps_apart else len(x)
-        self.ran[name] = runs, macs + y.numel() * module.weight[0].numel()
-        count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
-        count.input_sum += x.sum(dtype=torch.float64).item()
-        count.input_count += x.numel()
-        if name == next(iter(self.layers)):  # the next batch, or the next step of a network that runs them one at a time
-            self.since_neurons.clear()
-        self.since_neurons.append(name)
-
-    def _count_spikes(self, name: str, module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
-        entry = self.fired.setdefault(name, [0.0, 0, set()])
-        entry[2].update(self.since_neurons)
-        entry[0] += spikes.sum(dtype=torch.float64).item()
-        entry[1] += spikes.numel()
-        self.since_neurons.clear()
-
-    def _count_sum(self, module: nn.Module, args: tuple[Tensor], branch: Tensor) -> None:
-        self.sums += branch.numel()
-
-    def result(self) -> Activity:
-        if not self.n_images:
-            raise ValueError("there are no images to count on")
-        for name, (runs, macs) in self.ran.items():
-            self.layers[name].steps, self.layers[name].macs = runs // self.n_images, macs // runs
-        for spikes, count, before in self.fired.values():
-            for layer in before:
-                self.layers[layer].output_rate = spikes / count
-        total = sum(spikes for spikes, _, _ in self.fired.values())
-        neurons = sum(count for _, count, _ in self.fired.values())
-        rate = total / neurons if neurons else 0.0
-        return Activity(list(self.layers.values()), total / self.n_images, rate, self.sums / self.n_images)

@@ -26,6 +26,13 @@ class Evaluation(BaseModel):
     energy_of_sums_mj: float
     spikes_per_image: float
     firing_rate: float
+    footprint: int
+    footprint_decoded: int
+    connection_sparsity: float
+    activation_sparsity: float
+    effective_macs: float
+    effective_acs: float
+    dense_synops: float
 
 
 def read_evaluation(path: Path = EVALUATION) -> Evaluation:

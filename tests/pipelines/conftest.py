@@ -166,6 +166,13 @@ MEASURED = {
     "energy_of_sums_mj": 0.0,
     "spikes_per_image": 1234.5,
     "firing_rate": 0.125,
+    "footprint": 20_480,
+    "footprint_decoded": 240_480,
+    "connection_sparsity": 0.0,
+    "activation_sparsity": 0.875,
+    "effective_macs": 36_864.0,
+    "effective_acs": 250_000.5,
+    "dense_synops": 2_000_000.0,
 }
 """A reports/evaluate/metrics.json."""
 

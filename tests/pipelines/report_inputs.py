@@ -38,6 +38,8 @@ PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
 
 SHAPE = changed(evolve={"genotype": "shape", "rescore": Rescore(top=2, draws=3)})
 PLAIN_COLUMNS = ["generation", "index", "rescored", "seed", "status", "winner", "fitness"]
+NEUROBENCH = {"footprint": 1_250_000, "footprint_decoded": 3_210_000, "connection_sparsity": 0.0, "activation_sparsity": 0.8563}
+NEUROBENCH |= {"effective_macs": 20_000.4, "effective_acs": 1_234_567.0, "dense_synops": 9_876_543.0}
 MEASURED = ["fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy"]
 
 
@@ -121,7 +123,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     size |= {"energy_of_sums_mj": 0.0012}
     put(
         "reports/evaluate/metrics.json",
-        size | {"test_accuracy": 0.9731, "spikes_per_image": 10842.3, "firing_rate": 0.1437},
+        size | {"test_accuracy": 0.9731, "spikes_per_image": 10842.3, "firing_rate": 0.1437} | NEUROBENCH,
     )
     put(
         "reports/robustness/noise.csv",

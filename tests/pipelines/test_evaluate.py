@@ -14,7 +14,8 @@ from pipelines import evaluate
 from pipelines.inputs.trained_network import load_trained
 
 METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj energy_of_sums_mj"
-METRICS += " spikes_per_image firing_rate"
+METRICS += " spikes_per_image firing_rate footprint footprint_decoded connection_sparsity activation_sparsity effective_macs"
+METRICS += " effective_acs dense_synops"
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
 
 
@@ -59,6 +60,12 @@ def test_spikes_and_energy_are_those_of_the_network_with_its_genes(net, results,
     assert layers.decode_macs.tolist() == [layer.decode_macs for layer in activity.layers]
     assert layers.decode_macs[layers.decode_macs > 0].tolist() == genome_of(net).decode_macs()
     assert 0 < metrics["firing_rate"] < 1
+    operations = {key: metrics[key] for key in ("effective_macs", "effective_acs", "dense_synops")}
+    assert list(operations.values()) == pytest.approx(list(activity.neurobench()["synaptic_operations"].values()), rel=1e-3)
+    assert metrics["activation_sparsity"] == pytest.approx(1 - metrics["firing_rate"])
+    assert metrics["connection_sparsity"] == activity.connection_sparsity
+    assert metrics["footprint"] > 4 * metrics["parameters"]  # and batch norm's buffers
+    assert metrics["footprint_decoded"] - metrics["footprint"] == 4 * (metrics["plain_parameters"] - metrics["parameters"])
 
 
 def test_the_layers_add_up_to_the_whole(results):

@@ -227,6 +227,12 @@ def test_the_block_and_the_energy_of_residual_sums_are_told(default):
     assert "The sums of the residual blocks cost 1.2 µJ more" in text
 
 
+def test_the_energy_is_told_in_neurobenchs_terms_too(default):
+    text = Page(default[2]).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "20,000 effective MACs and 1,234,567 effective ACs of 9,876,543 dense synaptic operations" in text
+    assert "activation sparsity 85.6 %, connection sparsity 0.0 %; footprint 1,250,000 bytes with genes, 3,210,000 with" in text
+
+
 def test_published_networks_stand_beside_their_own_plain_size(default):
     rows = {row["network"]: row["plain_parameters"] for row in paper_rows()}
     assert rows["resnet19"] == count_parameters(build_network("resnet19", 10, 3, 32, block="post")) == 12_696_458

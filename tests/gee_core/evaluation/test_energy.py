@@ -7,6 +7,7 @@ import torch
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
+from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
@@ -114,10 +115,10 @@ def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
     class Head(nn.Module):
         def __init__(self):
             super().__init__()
-            self.fc = nn.Linear(4, 3)
+            self.fc, self.lif = nn.Linear(4, 3), LIF(T=1)
 
         def forward(self, x):
-            return self.fc(x)
+            return self.lif(self.fc(x))
 
     spikes = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
     (binary,) = measure_energy(Head(), [spikes]).layers
@@ -267,11 +268,11 @@ def test_counting_changes_no_output_and_leaves_no_hook_behind():
     assert not any(module._forward_hooks for module in net.modules())
     with torch.no_grad():
         assert torch.equal(net(x), before)
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(InputError, match=r"raises RuntimeError on a batch of shape \(6, 3, 8, 8\): .* channels"):
         measure_energy(net, [x.repeat(1, 3, 1, 1)])
     assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_there_have_to_be_images():
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(InputError, match="no images"):
         measure_energy(ByHand(), [])

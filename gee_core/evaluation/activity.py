@@ -1,0 +1,135 @@
+"""What a network computes on images: counts by layer, and the theoretical energy that follows from them (Eq. 17).
+
+    E = E_MAC·FL_stem + E_AC·T·(Σ fr_n·FL_n over convolutions n ≥ 2 + Σ fr_m·FL_m over fully connected layers)
+
+FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
+(which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
+as free, as in the paper.
+
+Beside Eq. 17 stand the metrics of NeuroBench 2.3 (https://neurobench.readthedocs.io), under its names. It counts synaptic
+operations where Eq. 17 estimates them:
+
+- Eq. 17 takes a layer's mean rate times its connections. NeuroBench counts the connections of those inputs that were active:
+  with padding, a neuron at the border has fewer of them than one in the middle, and padding itself costs nothing.
+- A weight of zero costs an operation in Eq. 17, and none in NeuroBench's effective operations.
+- A layer that multiplies costs FL in Eq. 17; NeuroBench leaves out its inputs that are zero.
+- An input of -1 is a spike in NeuroBench, and a real value in Eq. 17.
+
+SpikingJelly's ``SynOpCounter`` counts active inputs as NeuroBench does, and weights of zero as Eq. 17 does; its ``MACCounter``
+is Eq. 17's FL, padding included.
+"""
+
+from dataclasses import dataclass, field
+
+PICO_TO_MILLI = 1e-9
+
+
+@dataclass
+class LayerCount:
+    """Counts of one convolution or fully connected layer, and the energy that follows from them."""
+
+    layer: str
+    kind: str
+    """``conv`` (of 1, 2 or 3 dimensions), ``transposed`` or ``fc``."""
+    steps: float = 0
+    """How often the layer runs per image: T, or 1 for a stem that runs once, as its input does not change. A stem that gets the
+    image T times, as in most networks outside the table, runs T times, and its energy is T times as large."""
+    macs: float = 0
+    """FL: multiply-accumulates per image and step if every input neuron were active."""
+    binary: bool = True
+    """Whether its input consists of 0 and 1: only then does a spike cost one accumulate."""
+    spiking: bool = True
+    """Whether its input consists of -1, 0 and 1, NeuroBench's condition for accumulates."""
+    input_sum: float = 0.0
+    input_count: int = 0
+    output_rate: float | None = None
+    """Mean firing rate of the neurons behind it; None if there are none."""
+    decode_macs: int = 0
+    """Multiply-accumulates of building its weight from genes once."""
+    effective: float = 0.0
+    """Connections with a weight ≠ 0 from inputs ≠ 0, per image, over all steps: NeuroBench's effective operations."""
+    synops: float = 0.0
+    """Connections from inputs ≠ 0, per image, over all steps: SpikingJelly's synaptic operations, if the input is binary."""
+    dense: float = 0.0
+    """Connections from all inputs, without those from padding, per image, over all steps."""
+
+    @property
+    def input_rate(self) -> float:
+        """fr: mean of the input over neurons, images and steps."""
+        return self.input_sum / self.input_count
+
+    def energy_mj(self, e_mac: float, e_ac: float) -> float:
+        """Energy of this layer per image in mJ, from pJ per operation."""
+        per_step = e_ac * self.input_rate if self.binary else e_mac
+        return per_step * self.macs * self.steps * PICO_TO_MILLI
+
+    def decode_energy_mj(self, e_mac: float) -> float:
+        """Energy of building the weight once, in mJ."""
+        return e_mac * self.decode_macs * PICO_TO_MILLI
+
+
+@dataclass
+class Activity:
+    """Counts of a whole network."""
+
+    layers: list[LayerCount] = field(default_factory=list)
+    """In order of execution."""
+    spikes_per_image: float = 0.0
+    """Spikes of all neurons, summed over the steps."""
+    firing_rate: float = 0.0
+    """Spikes per neuron and step."""
+    sums: float = 0.0
+    """Additions of the residual blocks' branches per image: their elements, times the steps. Networks of the table alone: in
+    others an addition of branches cannot be told from any other addition."""
+    activation_sparsity: float = 0.0
+    """Share of zeros in the outputs of all neurons, over images and steps. NeuroBench counts ReLU and Sigmoid too."""
+    connection_sparsity: float = 0.0
+    """Share of zeros in the weights of all convolutions and fully connected layers, decoded. NeuroBench rounds it to four
+    decimals, counts recurrent layers too, and transposed convolutions not."""
+    footprint: int = 0
+    """Bytes of all parameters and buffers, of genes where the network is encoded."""
+    footprint_decoded: int = 0
+    """``footprint`` with weights in place of genes: what a chip holds that decodes them once."""
+    not_counted: dict[str, str] = field(default_factory=dict)
+    """Modules with parameters that are neither counted nor free, by name, and what they are: layers of other types, and layers
+    that were not called. Operations of no module with parameters, such as the products of attention, are in no list."""
+
+    @property
+    def effective_macs(self) -> float:
+        """NeuroBench's ``Effective_MACs`` per image: ``effective`` of the layers with other inputs than -1, 0 and 1."""
+        return sum(layer.effective for layer in self.layers if not layer.spiking)
+
+    @property
+    def effective_acs(self) -> float:
+        """NeuroBench's ``Effective_ACs`` per image: ``effective`` of the layers whose inputs are -1, 0 and 1."""
+        return sum(layer.effective for layer in self.layers if layer.spiking)
+
+    @property
+    def dense(self) -> float:
+        """NeuroBench's ``Dense`` per image: the synaptic operations if all inputs and weights were active."""
+        return sum(layer.dense for layer in self.layers)
+
+    def neurobench(self) -> dict:
+        """The metrics under NeuroBench's names: footprint in bytes, sparsities as shares, synaptic operations per image.
+
+        NeuroBench decides at every call of a layer whether it accumulates, here it is decided over all images and steps.
+        """
+        operations = {"Effective_MACs": self.effective_macs, "Effective_ACs": self.effective_acs, "Dense": self.dense}
+        return {
+            "footprint": self.footprint,
+            "connection_sparsity": self.connection_sparsity,
+            "activation_sparsity": self.activation_sparsity,
+            "synaptic_operations": operations,
+        }
+
+    def energy_mj(self, e_mac: float, e_ac: float) -> float:
+        """Eq. 17, per image, in mJ, for weights that are stored decoded."""
+        return sum(layer.energy_mj(e_mac, e_ac) for layer in self.layers)
+
+    def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
+        """``energy_mj``, plus the energy of building every W from its genes once per image."""
+        return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
+
+    def energy_of_sums_mj(self, e_ac: float) -> float:
+        """Energy of the residual sums per image in mJ, one accumulate for each addition; ``energy_mj`` leaves it out."""
+        return e_ac * self.sums * PICO_TO_MILLI

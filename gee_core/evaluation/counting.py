@@ -1,0 +1,198 @@
+"""Forward hooks that count what the layers and neurons of a network do.
+
+Shapes: T steps, B batch. A layer sees its steps folded into the batch, (T*B, …), or apart, (T, B, …), or one at a time, in T
+calls on (B, …).
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gee_core.errors import InputError
+from gee_core.evaluation.activity import Activity, LayerCount
+from gee_core.model.layers import BasicBlock, PreActivationBlock
+
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Layer = Conv | Transposed | nn.Linear
+
+TRANSPOSED = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
+"""By the number of dimensions of the weight."""
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether ``module`` is a neuron of SpikingJelly that fires, of whichever base class."""
+    classes = [cls for cls in type(module).__mro__ if cls.__module__.startswith(neuron.__name__)]
+    return bool(classes) and not any("NonSpiking" in cls.__name__ for cls in classes)
+
+
+@dataclass
+class _Seen:
+    """What one layer did so far."""
+
+    module: Layer
+    count: LayerCount
+    runs: int = 0
+    """Images times steps."""
+    macs: int = 0
+    """In all of them."""
+    active: dict[tuple[int, ...], tuple[Tensor, int]] = field(default_factory=dict)
+    """By the shape of one input without its leading dimensions: how often each of its elements was not 0, how many inputs."""
+
+
+@dataclass
+class _Fired:
+    """What neurons did so far."""
+
+    spikes: float = 0.0
+    active: int = 0
+    """Outputs that are not 0."""
+    total: int = 0
+    """Neurons, times steps and images."""
+    behind: set[str] = field(default_factory=set)
+    """Layers before them."""
+
+
+class Counter:
+    """Counts on ``net``, a copy that nobody else uses: set ``batch`` to B, run the network, read ``result``."""
+
+    def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
+        self.net = net
+        self.batch = self.n_images = self.sums = 0
+        self.since_neurons: list[str] = []  # layers that ran since the last neurons did
+        self.seen: dict[str, _Seen] = {}
+        self.fired: dict[str, _Fired] = {}
+        for name, module in net.named_modules():
+            if isinstance(module, Layer):
+                hook = partial(self._count_layer, name, decoding_costs.get(name, 0))
+                module.register_forward_hook(hook, with_kwargs=True)
+            elif is_neuron(module):
+                module.register_forward_hook(partial(self._count_spikes, name))
+            elif isinstance(module, BasicBlock | PreActivationBlock):
+                module.conv2.register_forward_hook(self._count_sum)
+
+    def _count_layer(self, name: str, decode_macs: int, module: Layer, args: tuple, kwargs: dict, y: Tensor) -> None:
+        x: Tensor = args[0] if args else kwargs["input"]
+        if name not in self.seen:
+            kind = "fc" if isinstance(module, nn.Linear) else "transposed" if isinstance(module, Transposed) else "conv"
+            self.seen[name] = _Seen(module, LayerCount(name, kind, decode_macs=decode_macs))
+        seen, own_ndim = self.seen[name], max(1, module.weight.ndim - 1)  # of one image: (features,) or (C, …)
+        lead, own = x.shape[: x.ndim - own_ndim], x.shape[x.ndim - own_ndim :]
+        seen.runs += self._runs(module, lead)
+        seen.macs += (x if isinstance(module, Transposed) else y).numel() * module.weight[0].numel()
+        count = seen.count
+        count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
+        count.spiking = count.spiking and (count.binary or bool(((x == 0) | (x.abs() == 1)).all()))
+        count.input_sum += x.sum(dtype=torch.float64).item()
+        count.input_count += x.numel()
+        active, inputs = seen.active.get(tuple(own), (0, 0))
+        seen.active[tuple(own)] = active + (x != 0).reshape(-1, *own).sum(0), inputs + math.prod(lead)
+        if name == next(iter(self.seen)):  # the next batch, or the next step of a network that runs them one at a time
+            self.since_neurons.clear()
+        self.since_neurons.append(name)
+
+    def _runs(self, module: Layer, lead: torch.Size) -> int:
+        """Images times steps of a call whose input has the leading dimensions ``lead``.
+
+        A fully connected layer may also run on several positions of an image, (B, N, features). Where N equals B, that cannot
+        be told from (T, B, features): then ``steps`` and ``macs`` are not right by themselves, and their product is.
+        """
+        if not isinstance(module, nn.Linear):
+            return math.prod(lead)
+        apart = len(lead) > 1 and (getattr(module, "step_mode", "s") == "m" or lead[1] == self.batch)
+        return math.prod(lead[: 2 if apart else 1])
+
+    def _count_spikes(self, name: str, module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+        spikes = output if isinstance(output, Tensor) else output[0]
+        entry = self.fired.setdefault(name, _Fired())
+        entry.behind.update(self.since_neurons)
+        entry.spikes += spikes.sum(dtype=torch.float64).item()
+        entry.active += int(spikes.count_nonzero())
+        entry.total += spikes.numel()
+        self.since_neurons.clear()
+
+    def _count_sum(self, module: nn.Module, args: tuple[Tensor], branch: Tensor) -> None:
+        self.sums += branch.numel()
+
+    def result(self) -> Activity:
+        """The counts of everything that ran so far.
+
+        Raises:
+            InputError: nothing ran, or the input of a layer was not finite.
+        """
+        if not self.n_images:
+            raise InputError("there are no images to count on", "give it a tensor or batches with at least one")
+        for name, seen in self.seen.items():
+            if not math.isfinite(seen.count.input_sum):
+                raise InputError(f"the input of {name} holds values that are not finite", "check its weights and the images")
+            self._finish(seen)
+        for fired in self.fired.values():
+            for layer in fired.behind:
+                self.seen[layer].count.output_rate = fired.spikes / fired.total
+        spikes, active, total = (
+            sum(getattr(fired, key) for fired in self.fired.values()) for key in ("spikes", "active", "total")
+        )
+        weights = [module.weight for module in self.net.modules() if isinstance(module, Layer)]
+        return Activity(
+            layers=[seen.count for seen in self.seen.values()],
+            spikes_per_image=spikes / self.n_images,
+            firing_rate=spikes / total if total else 0.0,
+            sums=self.sums / self.n_images,
+            activation_sparsity=1 - active / total if total else 0.0,
+            connection_sparsity=_share(sum(int((W == 0).sum()) for W in weights), sum(W.numel() for W in weights)),
+            not_counted=self._not_counted(),
+        )
+
+    def _finish(self, seen: _Seen) -> None:
+        count, W = seen.count, seen.module.weight.detach()
+        count.steps, count.macs = _whole(seen.runs, self.n_images), _whole(seen.macs, seen.runs)
+        for own, (active, inputs) in seen.active.items():
+            connections = fan_out(seen.module, own, torch.ones_like(W))
+            weighty = fan_out(seen.module, own, (W != 0).to(W.dtype)) if (W == 0).any() else connections
+            count.dense += inputs * connections.sum().item() / self.n_images
+            count.synops += (active * connections).sum().item() / self.n_images
+            count.effective += (active * weighty).sum().item() / self.n_images
+
+    def _not_counted(self) -> dict[str, str]:
+        found, inside = {}, set()
+        for name, module in self.net.named_modules():
+            if is_neuron(module) or isinstance(module, _BatchNorm):
+                inside.update(module.modules())
+            if name not in self.seen and module not in inside and next(module.parameters(recurse=False), None) is not None:
+                found[name] = type(module).__name__ + (", never called" if isinstance(module, Layer) else "")
+        return found
+
+
+def fan_out(module: Layer, shape: tuple[int, ...], weight: Tensor) -> Tensor:
+    """To how many outputs each element of one input of ``shape`` leads, float64, through a ``weight`` of 0 and 1.
+
+    Since the layer is linear, that is the gradient of the sum of its outputs.
+    """
+    x = weight.new_ones(1, *shape).requires_grad_()
+    with torch.enable_grad():
+        if isinstance(module, nn.Linear):
+            y = F.linear(x, weight)
+        elif isinstance(module, Transposed):
+            transposed: Any = TRANSPOSED[weight.ndim]
+            sizes = module.stride, module.padding, module.output_padding
+            y = transposed(x, weight, None, *sizes, module.groups, module.dilation)
+        else:
+            y = module._conv_forward(x, weight, None)
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+    return gradient[0].double().round()
+
+
+def _whole(total: int, parts: int) -> float:
+    """``total`` / ``parts``, as an int where it is one."""
+    return _share(total, parts) if parts == 0 or total % parts else total // parts
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,161 @@
+"""The metrics of NeuroBench and SpikingJelly's counters, beside Eq. 17: by hand, and by their own formulas."""
+
+import copy
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+from torch import nn
+
+import gee_core
+from gee_core.evaluation.energy import measure_energy
+from gee_core.snn.lif import LIF
+from gee_core.training.loop import for_inference
+
+
+class Padded(nn.Module):
+    """1→1 and 1→2 convolutions 3x3 with padding, each with LIF behind it, 8→3 linear, on an image of 2x2; two steps.
+
+    Of the first kernel only the centre is not 0, so its currents are the image times 2. The membrane is h = v/2 + x, it fires
+    at 1 and is reset to 0.
+    """
+
+    def __init__(self):
+        super().__init__()
+        lif = {"T": 2, "tau": 2.0, "decay_input": False, "v_threshold": 1.0}
+        self.conv1, self.lif1 = nn.Conv2d(1, 1, 3, padding=1, bias=False), LIF(**lif)
+        self.conv2, self.lif2 = nn.Conv2d(1, 2, 3, padding=1, bias=False), LIF(**lif)
+        self.fc = nn.Linear(8, 3)
+        with torch.no_grad():
+            for kernel in (self.conv1.weight, self.conv2.weight):
+                kernel.zero_()[:, :, 1, 1] = 2.0
+            self.conv2.weight[0].fill_(2.0)
+            self.fc.weight.fill_(0.3)[0, 0] = 0.0
+
+    def forward(self, x):
+        spikes = self.lif1(self.conv1(x).repeat(2, 1, 1, 1))
+        return self.fc(self.lif2(self.conv2(spikes)).flatten(1)).unflatten(0, (2, -1))
+
+
+# conv1's currents: 1, 0, 0, 0.5. The first of its neurons fires at both steps, the last one at none: 0.5, then 0.25 + 0.5.
+# A kernel 3x3 with padding leads every one of the four pixels to all four outputs. So channel 0 of conv2 gets a current of 2
+# at all four positions, channel 1 at the first one alone: five of its neurons fire, at both steps.
+IMAGE = torch.tensor([[[[0.5, 0.0], [0.0, 0.25]]]])
+
+
+@pytest.fixture
+def padded():
+    return measure_energy(Padded(), IMAGE)
+
+
+def test_eq_17_counts_padding_and_weights_of_zero(padded):
+    assert [(layer.macs, layer.steps) for layer in padded.layers] == [(4 * 9, 1), (2 * 4 * 9, 2), (24, 2)]
+    rates = [layer.input_rate for layer in padded.layers[1:]]
+    assert rates == [2 / 8, 10 / 16]
+    accumulates = 2 / 8 * 72 * 2 + 10 / 16 * 24 * 2
+    assert padded.energy_mj(4.6, 0.9) == pytest.approx((4.6 * 36 + 0.9 * accumulates) * 1e-9)
+
+
+def test_neurobench_counts_the_connections_of_active_inputs_with_a_weight(padded):
+    assert [layer.dense for layer in padded.layers] == [4 * 4, 2 * 4 * 8, 2 * 8 * 3]
+    assert [layer.effective for layer in padded.layers] == [2 * 1, 2 * (4 + 1), 10 * 3 - 2]
+    assert padded.neurobench() == {
+        "footprint": 4 * (9 + 18 + 24 + 3),
+        "connection_sparsity": (8 + 8 + 1) / (9 + 18 + 24),
+        "activation_sparsity": 1 - (2 + 10) / (2 * 4 + 2 * 8),
+        "synaptic_operations": {"Effective_MACs": 2, "Effective_ACs": 10 + 28, "Dense": 16 + 64 + 48},
+    }
+
+
+def counters(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    """SpikingJelly's multiply-accumulates and synaptic operations."""
+    macs, synops = MACCounter(extra_ignore_modules=[nn.BatchNorm2d]), SynOpCounter()
+    with torch.no_grad(), DispatchCounterMode([macs, synops]):
+        net(x)
+    return macs.get_total(), synops.get_total()
+
+
+def test_spikingjelly_counts_weights_of_zero_and_padding_only_where_a_layer_multiplies(padded):
+    assert [layer.synops for layer in padded.layers] == [2 * 4, 2 * 8, 10 * 3]
+    assert counters(Padded(), IMAGE) == (36, 16 + 30)
+
+
+class Jelly(nn.Sequential):
+    """Of SpikingJelly's layers in step mode m: strided, grouped and dilated convolutions with padding, a pool, two heads."""
+
+    def __init__(self):
+        super().__init__(
+            *(layer.Conv2d(3, 8, 3, padding=1), layer.BatchNorm2d(8), neuron.LIFNode(tau=2.0, v_threshold=0.3)),
+            *(layer.Conv2d(8, 12, 3, stride=2, padding=1, groups=2, bias=False), neuron.IFNode(v_threshold=0.4)),
+            *(layer.Conv2d(12, 6, 3, padding=2, dilation=2), neuron.ParametricLIFNode(v_threshold=0.2)),
+            *(layer.AvgPool2d(2), layer.Flatten(), layer.Linear(24, 10), neuron.LIFNode(v_threshold=0.1), layer.Linear(10, 4)),
+        )
+        functional.set_step_mode(self, "m")
+
+
+def test_macs_and_synaptic_operations_equal_spikingjellys_counters():
+    torch.manual_seed(0)
+    net, x = Jelly().eval(), torch.randn(3, 4, 3, 8, 8)
+    activity = measure_energy(net, x, time_first=True)
+    assert [layer.binary for layer in activity.layers] == [False, True, True, False, True]
+    assert all(0.02 < layer.input_rate < 0.98 for layer in activity.layers if layer.binary)
+    macs, synops = counters(net, x)
+    assert 4 * sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary) == macs
+    assert 4 * sum(layer.synops for layer in activity.layers if layer.binary) == pytest.approx(synops, abs=1e-6)
+    estimated = 4 * sum(layer.input_rate * layer.macs * layer.steps for layer in activity.layers if layer.binary)
+    assert estimated != pytest.approx(synops, rel=0.01)  # Eq. 17's mean rate knows nothing of borders
+
+
+LAYERS = {
+    "conv1d": (nn.Conv1d(4, 6, 5, padding=2, stride=2), (4, 11)),
+    "conv2d": (nn.Conv2d(4, 6, 3, padding=1), (4, 5, 6)),
+    "circular": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), (4, 5, 6)),
+    "grouped": (nn.Conv2d(4, 6, (1, 3), groups=2, dilation=2, padding="same"), (4, 5, 6)),
+    "conv3d": (nn.Conv3d(2, 3, 3, padding=1, stride=(1, 2, 1)), (2, 4, 5, 4)),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (4, 3, 4)),
+    "transposed1d": (nn.ConvTranspose1d(4, 2, 3), (4, 7)),
+    "transposed3d": (nn.ConvTranspose3d(2, 2, 2, dilation=2), (2, 3, 2, 3)),
+    "linear": (nn.Linear(9, 4), (9,)),
+    "tokens": (nn.Linear(9, 4), (5, 9)),
+}
+
+
+def neurobench_operations(module: nn.Module, x: torch.Tensor, total: bool) -> int:
+    """``single_layer_MACs`` of neurobench 2.3: a copy of the layer with weights and inputs of 0 and 1 and without bias."""
+    module = copy.deepcopy(module)
+    module.weight.data = torch.ones_like(module.weight) if total else (module.weight != 0).float()
+    module.bias.data = torch.zeros_like(module.bias)
+    return int(module(torch.ones_like(x) if total else (x != 0).float()).sum())
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 0.0, 1.0), (0.0, 0.7)], ids=["spikes", "ternary", "real"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_operations_of_every_kind_of_layer_equal_neurobenchs_formula(name, values):
+    module, shape = copy.deepcopy(LAYERS[name][0]), LAYERS[name][1]
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        module.weight[torch.rand(module.weight.shape, generator=draw) < 0.3] = 0.0
+    x = torch.tensor(values)[torch.randint(len(values), (3, *shape), generator=draw)]
+    activity = measure_energy(nn.Sequential(module, LIF(T=1)), x.split([2, 1]))
+    operations = activity.neurobench()["synaptic_operations"]
+    key, other = ("Effective_MACs", "Effective_ACs") if values == (0.0, 0.7) else ("Effective_ACs", "Effective_MACs")
+    assert 3 * operations[key] == pytest.approx(neurobench_operations(module, x, False))
+    assert operations[key] > 0
+    assert operations[other] == 0
+    assert 3 * operations["Dense"] == pytest.approx(neurobench_operations(module, x, True))
+    (count,) = activity.layers
+    assert count.binary == (values == (0.0, 1.0))
+    assert count.kind == {"l": "fc", "t": "transposed"}.get(name[0] if name != "tokens" else "l", "conv")
+    assert counters(module, x) == ((0, round(3 * count.synops)) if count.binary else (3 * count.macs * count.steps, 0))
+
+
+def test_the_footprint_is_that_of_genes_and_of_decoded_weights():
+    net = gee_core.build_network("cifarnet", 3, 1, 8, n_genes=4, width=1 / 32)
+    plain = for_inference(net)
+    sizes = [sum(4 * tensor.numel() for tensor in one.state_dict().values()) for one in (net, plain)]
+    counters_of_batches = sum(name.endswith("num_batches_tracked") for name in plain.state_dict())
+    activity = measure_energy(net, torch.randn(1, 1, 8, 8))
+    assert [activity.footprint, activity.footprint_decoded] == [size + 4 * counters_of_batches for size in sizes]  # int64
+    alone = measure_energy(plain, torch.randn(1, 1, 8, 8))
+    assert alone.footprint == alone.footprint_decoded == activity.footprint_decoded != activity.footprint

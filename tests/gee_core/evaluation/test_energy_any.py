@@ -1,0 +1,189 @@
+"""``measure_energy`` on networks that are not ours: every form of steps, what is not counted, and what is refused."""
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+from gee_core.errors import InputError
+from gee_core.evaluation.energy import measure_energy
+from gee_core.snn.lif import LIF
+from tests.gee_core.own_networks import VGG, Folded, MultiStep
+
+T, B = 3, 4
+
+
+@pytest.fixture
+def forms():
+    """One network as single-step, multi-step and folded, neurons awake, and images."""
+    torch.manual_seed(0)
+    single, multi, folded = VGG(5, 1, 8), MultiStep(5, 1, 8), Folded(5, 1, 8, T=T)
+    with torch.no_grad():
+        for module in single.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.fill_(3.0)
+    for other in (multi, folded):
+        other.load_state_dict(single.state_dict())
+    return single, multi, folded, 2 * torch.randn(B, 1, 8, 8)
+
+
+def test_looped_folded_and_multi_step_have_equal_counts(forms):
+    single, multi, folded, x = forms
+    repeated = x.repeat(T, 1, 1, 1, 1)
+    activities = [
+        measure_energy(single, x, steps=T),
+        measure_energy(single, repeated, time_first=True),
+        measure_energy(multi, x, steps=T),
+        measure_energy(multi, [repeated[:, :3], repeated[:, 3:]], time_first=True),
+        measure_energy(folded, x),
+        measure_energy(folded, x.split(2)),
+    ]
+    assert all(0.01 < layer.output_rate < 0.99 for layer in activities[0].layers[:3])
+    assert [layer.steps for layer in activities[0].layers] == [T] * 4
+    assert all(activity == activities[0] for activity in activities[1:])
+
+
+def test_a_call_is_one_step_for_a_network_that_makes_none_of_its_own(forms):
+    single, _, _, x = forms
+    assert [layer.steps for layer in measure_energy(single, x).layers] == [1] * 4
+
+
+def test_the_state_of_the_neurons_plays_no_part_and_is_kept(forms):
+    single, _, _, x = forms
+    fresh = measure_energy(single, x.split(1), steps=T)
+    with torch.no_grad():
+        single.eval()(x)
+    neurons = [module for module in single.modules() if isinstance(module, neuron.LIFNode)]
+    before = [module.v.clone() for module in neurons]
+    assert measure_energy(single, x, steps=T) == fresh
+    assert all(torch.equal(module.v, v) for module, v in zip(neurons, before, strict=True))
+    assert any(v.any() for v in before)
+
+
+def test_draws_of_a_network_are_the_same_in_every_call_and_leave_torchs_generator_alone():
+    class Poisson(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(9, 4), LIF(T=1)
+
+        def forward(self, x):
+            return self.lif(self.fc((torch.rand_like(x) < 0.5).float()))
+
+    net, x = Poisson(), torch.zeros(5, 9)
+    state = torch.get_rng_state()
+    first = measure_energy(net, x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert measure_energy(net, x) == first
+    assert 0.2 < first.layers[0].input_rate < 0.8
+
+
+def fires(x: float, threshold: float) -> tuple[nn.Module, torch.Tensor]:
+    """Two layers of ones with a neuron that fires at ``threshold`` between them, and inputs ``x``."""
+    net = nn.Sequential(nn.Linear(6, 4, bias=False), neuron.IFNode(v_threshold=threshold), nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+    return net, torch.full((2, 6), x)
+
+
+@pytest.mark.parametrize(
+    ("x", "threshold", "first", "second", "spikes"),
+    [
+        (1.0, 3.0, 0.9 * 24, 0.9 * 8, 4),  # all inputs and all neurons are active
+        (0.0, 3.0, 0.0, 0.0, 0),
+        (1.0, 9.0, 0.9 * 24, 0.0, 0),  # no neuron fires
+        (0.7, 3.0, 4.6 * 24, 0.9 * 8, 4),
+        (0.2, 3.0, 4.6 * 24, 0.0, 0),
+    ],
+    ids=["dense spikes", "black", "silent", "real input", "silent on real input"],
+)
+def test_counts_by_hand(x, threshold, first, second, spikes):
+    activity = measure_energy(*fires(x, threshold))
+    assert [layer.energy_mj(4.6, 0.9) for layer in activity.layers] == pytest.approx([first * 1e-9, second * 1e-9])
+    assert activity.spikes_per_image == spikes
+    assert activity.activation_sparsity == 1 - spikes / 4
+    assert activity.dense == 24 + 8
+
+
+def test_batches_of_a_data_loader_are_images_with_labels():
+    net, x = fires(1.0, 3.0)
+    labelled = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, torch.arange(2)), batch_size=1)
+    assert measure_energy(net, labelled) == measure_energy(net, x)
+
+
+def test_neurons_of_every_base_class_count_and_those_that_never_fire_do_not():
+    net = nn.Sequential(layer.Linear(6, 4), neuron.PSN(T=2), layer.Linear(4, 2), neuron.NonSpikingLIFNode())
+    functional.set_step_mode(net, "m")
+    x = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    activity = measure_energy(net, x, time_first=True)
+    assert [layer.output_rate is None for layer in activity.layers] == [False, True]
+    with torch.no_grad():
+        assert activity.firing_rate == pytest.approx(net[:2](x).mean().item())
+    assert activity.not_counted == {}
+
+
+class Mixed(nn.Module):
+    """Layers of kinds that are not counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm, self.lif = nn.Linear(6, 8), nn.BatchNorm1d(8), LIF(T=1)
+        self.attention, self.group, self.gru = nn.MultiheadAttention(8, 2), nn.GroupNorm(2, 8), nn.GRU(8, 8)
+        self.unused, self.scale = nn.Conv2d(1, 1, 1), nn.ParameterList([nn.Parameter(torch.ones(1))])
+
+    def forward(self, x):
+        s = self.group(self.lif(self.norm(self.fc(input=x))))
+        return self.gru(self.attention(s, s, s)[0])[0] * self.scale[0]
+
+
+def test_layers_that_are_not_counted_are_named_and_batch_norm_is_free():
+    activity = measure_energy(Mixed(), torch.randn(5, 6))
+    assert [layer.layer for layer in activity.layers] == ["fc"]
+    assert activity.not_counted == {
+        "attention": "MultiheadAttention",
+        "attention.out_proj": "NonDynamicallyQuantizableLinear, never called",
+        "group": "GroupNorm",
+        "gru": "GRU",
+        "unused": "Conv2d, never called",
+        "scale": "ParameterList",
+    }
+
+
+def with_weight(value: float, last: bool) -> nn.Module:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), LIF(T=1), nn.Linear(2, 1))
+    nn.init.constant_(net[3 if last else 0].weight, value)
+    return net
+
+
+class Raises(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lif = neuron.IFNode()
+
+    def forward(self, x):
+        raise KeyError("no such\nkey")
+
+
+X = torch.ones(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("net", "images", "settings", "says"),
+    [
+        (nn.Linear(2, 2), X, {}, "the network has no neurons: build it with those of spikingjelly"),
+        (nn.Sequential(nn.Linear(2, 2), neuron.NonSpikingIFNode()), X, {}, "the network has no neurons"),
+        (Raises(), X, {}, r"raises KeyError on a batch of shape \(3, 2\): 'no such\\nkey': give it images"),
+        (with_weight(1.0, last=True), torch.ones(3, 5), {}, r"raises RuntimeError on a batch of shape \(3, 5\)"),
+        (with_weight(torch.nan, last=True), X, {}, "puts out values that are not finite: check its weights"),
+        (with_weight(torch.nan, last=False), X, {}, "the input of 1 holds values that are not finite"),
+        (with_weight(1.0, last=True), torch.full((3, 2), torch.inf), {}, "the input of 0 holds values that are not finite"),
+        (with_weight(1.0, last=True), [], {}, "there are no images to count on"),
+        (with_weight(1.0, last=True), X[:0], {}, "there are no images to count on"),
+        (with_weight(1.0, last=True), X, {"steps": 0}, "steps = 0"),
+        (with_weight(1.0, last=True), X, {"steps": 2, "time_first": True}, "steps = 2, time_first = True"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_measured_is_refused_with_one_message(net, images, settings, says):
+    with pytest.raises(InputError, match=says) as refusal:
+        measure_energy(net, images, **settings)
+    assert "\n" not in str(refusal.value)
