@@ -13,9 +13,10 @@ from gee_core.config import Params
 from gee_core.config.own import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
+from gee_core.errors import ExportError
 from gee_core.export.model_card import ModelCard
 from gee_core.export.readme import describe
-from gee_core.export.to_onnx import ExportError, to_onnx
+from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference

@@ -10,8 +10,8 @@ from PIL import Image
 
 from gee_core.config.params import PromoteMetric
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import ExportError
 from gee_core.export.readme import describe
-from gee_core.export.to_onnx import ExportError
 from gee_core.storage.atomic_files import write_json
 from pipelines import export
 from pipelines.export import registered_name
