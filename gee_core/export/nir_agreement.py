@@ -3,6 +3,7 @@
 Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded into the batch, step-major: (T*B, ...).
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from gee_core.export.nir_nodes import DT
 from gee_core.genome.encoding import decode
 from gee_core.snn.lif import LIF
+
+BATCH = 16
+"""Images at a time, all of whose spikes are kept."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,22 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgr
     plain = decode(net).cpu().float().eval()
     names = [name for name, module in plain.named_modules() if isinstance(module, LIF)]
     expected = _recorded(plain, {name: name for name in names})
-    o_TBK = plain(images)
     simulator = import_from_nir(graph, dt=DT).eval()
     found = _recorded(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
-    outputs, state = [], None
-    for _ in range(len(o_TBK)):
-        o_BK, state = simulator(images, state)
-        outputs.append(o_BK)
-    counts = {name: _common(torch.cat(expected[name]), torch.cat(found[name])) for name in names}
-    same = torch.stack(outputs).mean(0).argmax(1) == o_TBK.mean(0).argmax(1)
-    both, either = (sum(count[i] for count in counts.values()) for i in (0, 1))
-    layers = {name: share(*count) for name, count in counts.items()}
-    return NirAgreement(predictions=same.float().mean().item(), spikes=share(both, either), layers=layers)
+    same, both, either = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for batch in images.split(BATCH):
+        o_TBK = plain(batch)
+        outputs, state = [], None
+        for _ in range(len(o_TBK)):
+            o_BK, state = simulator(batch, state)
+            outputs.append(o_BK)
+        same += int((torch.stack(outputs).mean(0).argmax(1) == o_TBK.mean(0).argmax(1)).sum())
+        for name in names:
+            a, b = (torch.cat(spikes.pop(name)) for spikes in (expected, found))
+            both[name] += int((a & b).sum())
+            either[name] += int((a | b).sum())
+    layers = {name: share(both[name], either[name]) for name in names}
+    return NirAgreement(same / len(images), share(sum(both.values()), sum(either.values())), layers)
 
 
 def share(part: int, whole: int) -> float:
@@ -60,8 +68,8 @@ def share(part: int, whole: int) -> float:
 
 
 def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]]:
-    """Lists that will hold, by the key, the spikes of every call of the module of ``net``."""
-    spikes: dict[str, list[Tensor]] = {key: [] for key in modules}
+    """Where every call of a module of ``net`` will leave its spikes, by the module's key."""
+    spikes: dict[str, list[Tensor]] = defaultdict(list)
 
     def record(key: str, output: Any) -> None:
         spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
@@ -69,8 +77,3 @@ def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]
     for key, name in modules.items():
         net.get_submodule(name).register_forward_hook(lambda _, __, output, key=key: record(key, output))
     return spikes
-
-
-def _common(a: Tensor, b: Tensor) -> tuple[int, int]:
-    """(spikes of both, spikes of either)."""
-    return int((a & b).sum()), int((a | b).sum())

@@ -13,7 +13,6 @@ import nir
 import numpy as np
 from torch import nn
 
-import gee_core
 from gee_core.errors import ExportError
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
 from gee_core.genome.encoding import decode
@@ -57,7 +56,7 @@ def to_nir(net: nn.Module, in_channels: int, image_size: int, pool: str = "sum")
         for i, layer in enumerate(plain.body):
             x = _layer(graph, f"body.{i}", x, layer, tau)
     x = _head(graph, x, plain)
-    built = graph.build(x, {"T": plain.T, "dt": DT, "writer": f"gee-snn {gee_core.__version__}"})
+    built = graph.build(x, {"T": plain.T, "dt": DT})
     if name := not_finite(built):
         raise ExportError(f"{name} has weights that are not finite")
     return built
