@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gee_core.errors import InputError
     from gee_core.evaluation.energy import measure_energy
     from gee_core.evolution.loop import evolve
+    from gee_core.export.nir_file import read_nir, write_nir
+    from gee_core.export.to_nir import to_nir
     from gee_core.export.to_onnx import to_onnx
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
@@ -32,7 +34,7 @@ __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
 __all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save"]
-__all__ += ["InputError", "__version__", "evolve", "measure_energy", "to_onnx"]
+__all__ += ["InputError", "__version__", "evolve", "measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
 
 _MODULES = {
     "checkpoint": "load save",
@@ -40,6 +42,8 @@ _MODULES = {
     "errors": "InputError",
     "evaluation.energy": "measure_energy",
     "evolution.loop": "evolve",
+    "export.nir_file": "read_nir write_nir",
+    "export.to_nir": "to_nir",
     "export.to_onnx": "to_onnx",
     "genome.compress": "compress",
     "genome.encoding": "Genome conv_chain decode encode left_out",
@@ -52,7 +56,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""
 
-_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "cma": "evolve"}
+_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve"}
 """The extra of ``gee-snn`` that installs an optional package."""
 
 

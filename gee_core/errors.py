@@ -26,3 +26,7 @@ def in_short(error: Exception, length: int = 200) -> str:
 
 class DivergedError(InputError):
     """The parameters are valid, but training with them produced values that are not finite."""
+
+
+class ExportError(InputError):
+    """A network cannot be expressed in the format of another runtime; the message says why."""

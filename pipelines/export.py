@@ -1,4 +1,4 @@
-"""Stage export: writes the trained network as ONNX, compares it with torch, and registers it in MLflow."""
+"""Stage export: writes the trained network as ONNX and as NIR, compares both with torch, and registers it in MLflow."""
 
 import io
 import re
@@ -13,16 +13,20 @@ from gee_core.config import Params
 from gee_core.config.own import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
+from gee_core.errors import ExportError
 from gee_core.export.model_card import ModelCard
+from gee_core.export.nir_agreement import nir_agreement
+from gee_core.export.nir_file import read_nir, write_nir
 from gee_core.export.readme import describe
-from gee_core.export.to_onnx import ExportError, to_onnx
+from gee_core.export.to_nir import to_nir
+from gee_core.export.to_onnx import to_onnx
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, ONNX, REPORTS
+from pipelines.project.paths import CHECKPOINT, NIR, ONNX, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
@@ -57,11 +61,30 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
     return model, metrics
 
 
+def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict:
+    """Write ``net`` to ``file`` as a NIR graph; returns metrics of its comparison, as SpikingJelly reads it, with torch.
+
+    Where NIR cannot express the network: no file, and ``nir_problem``, the reason.
+    """
+    file.unlink(missing_ok=True)
+    try:
+        write_nir(file, to_nir(net, data.meta.in_channels, data.meta.image_size))
+    except ExportError as error:
+        return {"nir_problem": str(error)}
+    images, _ = next(data.test.batches(params.export.verify_images))
+    found = nir_agreement(net, read_nir(file), data.meta.normalise(images))
+    return {
+        "nir_agreement": found.predictions,
+        "nir_spike_agreement": found.spikes,
+        "nir_bytes": file.stat().st_size,
+    }
+
+
 def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float]) -> str:
     """Write the ONNX ``model`` and what its users need; returns the name under which MLflow registers it.
 
     Args:
-        folder: gets network.onnx, meta.json, README.md and example.png.
+        folder: gets network.onnx, meta.json, README.md and example.png; the README names network.nir if it lies there.
         params: those of the run.
         data: its images.
         model: what ``run`` returned.
@@ -70,7 +93,7 @@ def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: 
     name, (png, shown) = registered_name(params, data.meta), example(data)
     write_atomically(folder / ONNX.name, model)
     write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
-    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown))
+    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, (folder / NIR.name).is_file()))
     write_atomically(folder / "example.png", png)
     return name
 
@@ -111,15 +134,20 @@ def main() -> None:
     with stage("export") as s:
         measured = read_evaluation().model_dump()
         data, cfg, network = prepared_images(), s.params.export, s.params.network
-        model, metrics = run(s.params, load_trained(s.params, data.meta), data)
+        net = load_trained(s.params, data.meta)
+        model, metrics = run(s.params, net, data)
+        in_nir = write_network_nir(NIR, s.params, net, data)
         s.track.params(cfg.model_dump())
+        if "nir_problem" in in_nir:
+            console.print(f"export: no NIR: {in_nir['nir_problem']}", soft_wrap=True)
         if model is None:
             console.print(f"export: no ONNX, and no model in MLflow: {metrics['problem']}", soft_wrap=True)
             write_checkpoint(ONNX.parent, s.params, data)
-            write_json(OUT / "metrics.json", metrics)
+            write_json(OUT / "metrics.json", metrics | in_nir)
             return
         name = write(ONNX.parent, s.params, data, model, measured)
-        write_json(OUT / "metrics.json", metrics)
+        write_json(OUT / "metrics.json", metrics | in_nir)
+        metrics |= {name: value for name, value in in_nir.items() if name != "nir_problem"}
         s.track.metrics(metrics)
         exported = ExportedModel(
             folder=ONNX.parent,

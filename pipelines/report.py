@@ -24,7 +24,7 @@ from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
-from pipelines.reporting.summary import build_summary, energy_unit, read_json, reading
+from pipelines.reporting.summary import build_summary, energy_unit, nir, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.runtime.process_tree import leave
@@ -84,6 +84,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
         mlflow=mlflow_link(query),
+        nir=nir(summary),
         svg=unescaped(svgs),
         **values,
     )

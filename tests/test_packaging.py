@@ -68,16 +68,17 @@ def test_the_wheel_holds_the_library_and_its_licence_and_nothing_else(wheel):
 def test_the_wheel_says_what_it_is_and_needs_the_core_s_packages_only(installed):
     assert installed.metadata["Name"] == "gee-snn"
     assert installed.metadata["License-Expression"] == "MIT"
-    needed: dict[str, set[str]] = {"": set(), "evolve": set(), "onnx": set()}
+    needed: dict[str, set[str]] = {"": set(), "evolve": set(), "nir": set(), "onnx": set()}
     for requirement in map(Requirement, installed.requires):
         of = [extra for extra in needed if requirement.marker is None or requirement.marker.evaluate({"extra": extra})]
         needed[of[0]].add(requirement.name)
     assert needed == {
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
         "evolve": {"cma"},
+        "nir": {"nir", "nirtorch"},
         "onnx": {"onnx", "onnxscript"},
     }
-    assert installed.metadata.get_all("Provides-Extra") == ["evolve", "onnx"]
+    assert installed.metadata.get_all("Provides-Extra") == ["evolve", "nir", "onnx"]
 
 
 def test_the_wheel_brings_no_command(installed):

@@ -195,12 +195,12 @@ class RobustnessConfig(Section):
 
 
 class ExportConfig(Section):
-    """`export`: the trained network as ONNX, and its registration."""
+    """`export`: the trained network as ONNX and as NIR, and its registration."""
 
     opset: Annotated[int, Field(ge=18)]
     """Version of the ONNX operator set."""
     verify_images: Positive
-    """Number of test images on which ONNX Runtime is compared with torch."""
+    """Number of test images on which ONNX Runtime, and SpikingJelly's reading of the NIR graph, are compared with torch."""
     register_model: bool
     """Whether to register the model in MLflow."""
     promote_metric: PromoteMetric

@@ -9,6 +9,17 @@ from gee_core.data.meta import Meta
 
 SHOWN_CLASSES = 20
 
+NIR = """\
+`network.nir` is the same network for other simulators and chips, a NIR graph. It takes the normalised image \
+({in_channels}, {size}, {size}) at each of {T} steps of 0.1 ms; the logits are the mean of its outputs. In SpikingJelly:
+
+    from spikingjelly.activation_based.nir_exchange import import_from_nir
+    simulator, state = import_from_nir("network.nir"), None
+    for step in range({T}):
+        outputs, state = simulator(images, state)
+
+"""
+
 TEXT = """\
 # {name}
 
@@ -42,7 +53,7 @@ candidates are scored were {holdout}.
 An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the \
 column `image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
 
-## Limits
+{nir}## Limits
 
 - It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
 - It was tested on images from the same source as those it was trained on.
@@ -50,7 +61,7 @@ column `image` holds the bytes of a file, these bytes as base64, or a uint8 arra
 """
 
 
-def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], example: str) -> str:
+def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], example: str, nir: bool = False) -> str:
     """The README as Markdown.
 
     Args:
@@ -59,6 +70,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         meta: describes its images.
         measured: what evaluate measured.
         example: class of the image in example.png.
+        nir: whether network.nir is among the files.
     """
     network, train, n_genes = params.network, params.train, params.network.n_genes
     return TEXT.format(
@@ -71,6 +83,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         what="A spiking network with ordinary weights."
         if n_genes is None
         else f"A spiking network whose weights are grown from {n_genes} genes.",
+        nir=NIR.format(in_channels=meta.in_channels, size=meta.image_size, T=network.T) if nir else "",
         size=meta.image_size,
         colour="grey" if meta.in_channels == 1 else "colour",
         n_classes=meta.num_classes,

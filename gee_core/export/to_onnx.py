@@ -13,15 +13,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from gee_core.errors import InputError, in_short
+from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.genome.encoding import decode
 
 INPUT, OUTPUT = "images", "logits"
-
-
-class ExportError(InputError):
-    """torch cannot express a network, one of the user's own, as ONNX; the message says why."""
 
 
 class Logits(nn.Module):

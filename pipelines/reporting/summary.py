@@ -55,6 +55,10 @@ def build_summary(params: Params, reports: Path) -> dict:
         "onnx_bytes": export.get("onnx_bytes"),
         "onnx_agreement": _decimals(export.get("agreement")),
         **({"onnx_problem": export["problem"]} if "problem" in export else {}),
+        "nir_bytes": export.get("nir_bytes"),
+        "nir_agreement": _decimals(export.get("nir_agreement")),
+        "nir_spike_agreement": _decimals(export.get("nir_spike_agreement")),
+        **({"nir_problem": export["nir_problem"]} if "nir_problem" in export else {}),
         "commit": git_commit(reports.parent),
     }
 
@@ -74,6 +78,7 @@ def format_summary(s: dict) -> Table:
         "spikes per image": f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}",
         "candidates": searched,
         "ONNX": f"not possible: {s['onnx_problem']}" if s.get("onnx_problem") else onnx(s),
+        "NIR": nir(s),
         "commit": s["commit"] or "none",
     }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -87,6 +92,14 @@ def format_summary(s: dict) -> Table:
 def onnx(s: dict) -> str:
     """Size of the exported network, and how far it agrees with torch."""
     return f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images"
+
+
+def nir(s: dict) -> str:
+    """Size of the NIR graph, and how far SpikingJelly, which reads it, agrees with torch."""
+    if s.get("nir_bytes") is None:
+        return f"not possible: {s['nir_problem']}" if s.get("nir_problem") else "–"
+    predictions, spikes = percent(s["nir_agreement"]), percent(s["nir_spike_agreement"])
+    return f"{s['nir_bytes'] / 1e6:.2f} MB, SpikingJelly agrees on {predictions} of images, {spikes} of spikes"
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:

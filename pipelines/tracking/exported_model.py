@@ -6,13 +6,16 @@ from pathlib import Path
 FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 """The files of an exported model."""
 
+NIR = "network.nir"
+"""Beside them, where NIR can express the network."""
+
 
 @dataclass(frozen=True)
 class ExportedModel:
     """A model to log, and to register under its name."""
 
     folder: Path
-    """Holds FILES."""
+    """Holds FILES, and perhaps NIR."""
     name: str
     register: bool
     dataset: str
@@ -24,3 +27,8 @@ class ExportedModel:
     promote_metric: str
     """The best of its name by this one of ``metrics`` is the champion."""
     higher_is_better: bool
+
+    def files(self) -> list[Path]:
+        """Paths of FILES, and of NIR if it is there."""
+        nir = self.folder / NIR
+        return [*(self.folder / name for name in FILES), *([nir] if nir.is_file() else [])]

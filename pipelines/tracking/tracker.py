@@ -22,7 +22,7 @@ from pipelines.tracking import pipeline_run
 from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.deliverer import living_deliverer
 from pipelines.tracking.delivery import Delivery, limit
-from pipelines.tracking.exported_model import FILES, ExportedModel
+from pipelines.tracking.exported_model import ExportedModel
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, outbox_root
@@ -219,8 +219,8 @@ class MlflowTracker:
         self._watch = SystemMetrics(self.metrics)
 
     def model(self, model: ExportedModel) -> None:
-        kept = self._kept([model.folder / name for name in FILES])
-        if len(kept) == len(FILES):
+        kept = self._kept(files := model.files())
+        if len(kept) == len(files):
             finite, _ = finite_metrics(model.metrics)
             about = asdict(model) | {"params": texts(model.params), "metrics": finite}
             about.pop("folder")

@@ -182,6 +182,8 @@ def exported(digits, make_params, trained, tmp_path_factory) -> Path:
     """The ONNX file of that network, and the other files of models/export beside it."""
     params, data = make_params(), load_prepared(digits)
     folder = tmp_path_factory.mktemp("exported")
-    model, _ = export.run(params, load_trained(params, data.meta, trained), data)
+    net = load_trained(params, data.meta, trained)
+    model, _ = export.run(params, net, data)
+    export.write_network_nir(folder / "network.nir", params, net, data)
     export.write(folder, params, data, model, MEASURED)
     return folder / "network.onnx"

@@ -130,7 +130,11 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
         pd.DataFrame({"domain": "image", "r": [0, 0.5], "seed": 0, "accuracy": [0.97, 0.86]}),
     )
     put("reports/robustness/metrics.json", {"noise_accuracy": 0.8619, "clean_accuracy": 0.9731})
-    put("reports/export/metrics.json", {"max_abs_difference": 0.0, "agreement": 1.0, "onnx_bytes": 3_212_345})
+    put(
+        "reports/export/metrics.json",
+        {"max_abs_difference": 0.0, "agreement": 1.0, "onnx_bytes": 3_212_345}
+        | {"nir_agreement": 1.0, "nir_spike_agreement": 1.0, "nir_bytes": 1_523_000},
+    )
 
 
 def make(root, params=PARAMS, **inputs):

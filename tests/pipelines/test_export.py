@@ -10,14 +10,16 @@ from PIL import Image
 
 from gee_core.config.params import PromoteMetric
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import ExportError
+from gee_core.export.nir_file import read_nir
 from gee_core.export.readme import describe
-from gee_core.export.to_onnx import ExportError
+from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import write_json
 from pipelines import export
 from pipelines.export import registered_name
 from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.trained_network import load_trained
-from pipelines.tracking.exported_model import FILES
+from pipelines.tracking.exported_model import FILES, NIR
 from tests.pipelines.conftest import MEASURED
 
 
@@ -70,7 +72,7 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
     shutil.copytree(trained.parent, folder / "models/train")
     write_json(folder / "reports/evaluate/metrics.json", MEASURED)
     export.main()
-    for name in FILES:
+    for name in (*FILES, NIR):
         assert (folder / "models/export" / name).read_bytes() == exported.with_name(name).read_bytes()
     card = json.loads((folder / "models/export/meta.json").read_text())
     assert card == {
@@ -83,7 +85,8 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
         "std": [0.38],
     }
     metrics = json.loads((folder / "reports/export/metrics.json").read_text())
-    assert set(metrics) == {"max_abs_difference", "agreement", "onnx_bytes"}
+    in_nir = {"nir_agreement", "nir_spike_agreement", "nir_bytes"}
+    assert set(metrics) == {"max_abs_difference", "agreement", "onnx_bytes", *in_nir}
     ((model,),) = [args for name, args in told if name == "model"]
     assert (model.name, model.register, model.dataset) == ("gee-digits-vgg16-g6", False, "digits")
     assert (model.promote_metric, model.higher_is_better) == ("energy_mj", False)
@@ -95,8 +98,8 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
 def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and_not_registered(
     in_project, trained, monkeypatch, capsys
 ):
-    def give_up(*arguments):
-        raise ExportError("torch cannot export it (because)")
+    def give_up(reason):
+        raise ExportError(reason)
 
     told = []
 
@@ -104,7 +107,7 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and
         def __getattr__(self, name):
             return lambda *args, **kwargs: told.append(name)
 
-    monkeypatch.setattr(export, "to_onnx", give_up)
+    monkeypatch.setattr(export, "to_onnx", lambda *_: give_up("torch cannot export it (because)"))
     monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: Tracked())
     folder = in_project()
     shutil.copytree(trained.parent, folder / "models/train")
@@ -114,14 +117,37 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and
     capsys.readouterr()
     monkeypatch.setattr(export, "is_own", lambda name: True)
     (folder / "models/export").mkdir()
-    (folder / "models/export/network.onnx").write_text("old")
+    for name in ("network.onnx", "network.nir"):
+        (folder / "models/export" / name).write_text("old")
+    monkeypatch.setattr(export, "to_nir", lambda *_: give_up("it is no network of the table"))
     export.main()
-    assert capsys.readouterr().err == "export: no ONNX, and no model in MLflow: torch cannot export it (because)\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "export: no NIR: it is no network of the table",
+        "export: no ONNX, and no model in MLflow: torch cannot export it (because)",
+    ]
     packed = {path.name: path.read_bytes() for path in (folder / "models/export").iterdir()}
     assert set(packed) == {"network.safetensors", "network.json", "meta.json", "example.png"}
     assert packed["network.safetensors"] == trained.read_bytes()
-    assert json.loads((folder / "reports/export/metrics.json").read_text()) == {"problem": "torch cannot export it (because)"}
+    metrics = json.loads((folder / "reports/export/metrics.json").read_text())
+    assert metrics == {"problem": "torch cannot export it (because)", "nir_problem": "it is no network of the table"}
     assert "model" not in told
+
+
+def test_the_nir_graph_is_read_back_and_compared_on_the_test_images(net, digits, make_params, tmp_path):
+    data = load_prepared(digits)
+    metrics = export.write_network_nir(tmp_path / NIR, make_params(), net, data)
+    assert (metrics["nir_agreement"], metrics["nir_bytes"]) == (1, (tmp_path / NIR).stat().st_size)
+    assert 0.999 <= metrics["nir_spike_agreement"] <= 1
+    assert read_nir(tmp_path / NIR).metadata["T"] == net.T
+
+
+def test_a_network_that_nir_cannot_express_leaves_no_file_but_the_reason(digits, make_params, tmp_path):
+    data = load_prepared(digits)
+    soft = build_network("vgg16", 10, 1, 8, width=1 / 16, v_reset=None)
+    (tmp_path / NIR).write_text("old")
+    metrics = export.write_network_nir(tmp_path / NIR, make_params(), soft, data)
+    assert list(metrics) == ["nir_problem"] and "NIR has no soft reset" in metrics["nir_problem"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_own_network_is_registered_by_the_name_of_its_class(make_params, digits):
@@ -147,6 +173,7 @@ def test_the_readme_says_what_was_measured_on_what(exported, digits):
         "| 2 µJ; 50 µJ with",
     ]
     said += [digest, "64 training and 24 test images", "`ste` found in 2 × 3 candidates", "4 epochs with adamw"]
+    said += ["`network.nir`", "(1, 8, 8) at each of 2 steps"]
     assert [part for part in said if part not in text] == []
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import gee_core
-from gee_core.export.to_onnx import ExportError, to_onnx
+from gee_core.errors import ExportError
+from gee_core.export.to_onnx import to_onnx
 from tests.gee_core.own_networks import VGG, lively
 
 pytestmark = pytest.mark.usefixtures("own")

@@ -24,7 +24,8 @@ METRICS = {
         "firing_rate": 0.14371234567,
     },
     "robustness": {"noise_accuracy": 0.86190312345, "clean_accuracy": 0.97222222222},
-    "export": {"max_abs_difference": 1e-6, "agreement": 1.0, "onnx_bytes": 3_212_345},
+    "export": {"max_abs_difference": 1e-6, "agreement": 1.0, "onnx_bytes": 3_212_345}
+    | {"nir_agreement": 1.0, "nir_spike_agreement": 0.99991234567, "nir_bytes": 1_523_000},
 }
 KEYS = [
     "dataset",
@@ -48,6 +49,9 @@ KEYS = [
     "best_fitness",
     "onnx_bytes",
     "onnx_agreement",
+    "nir_bytes",
+    "nir_agreement",
+    "nir_spike_agreement",
     "commit",
 ]
 
@@ -109,14 +113,32 @@ def test_damaged_metrics_are_named_with_the_remedy(reports, content):
 def test_a_network_without_onnx_has_the_reason_in_its_place(reports):
     (reports / "export/metrics.json").write_text('{"problem": "torch cannot export it"}')
     summary = build_summary(PARAMS, reports)
-    assert list(summary) == [*KEYS[:-1], "onnx_problem", KEYS[-1]]
+    assert list(summary) == [*KEYS[:-4], "onnx_problem", *KEYS[-4:]]
     assert (summary["onnx_bytes"], summary["onnx_agreement"]) == (None, None)
     assert "ONNX not possible: torch cannot export it" in " ".join(printed(summary).split())
 
 
+def test_a_network_that_nir_cannot_express_has_the_reason_in_its_place(reports):
+    export = {"agreement": 1.0, "onnx_bytes": 3_212_345, "nir_problem": "NIR has no soft reset"}
+    (reports / "export/metrics.json").write_text(json.dumps(export))
+    summary = build_summary(PARAMS, reports)
+    assert list(summary) == [*KEYS[:-1], "nir_problem", KEYS[-1]]
+    assert (summary["nir_bytes"], summary["nir_agreement"], summary["nir_spike_agreement"]) == (None, None, None)
+    assert "NIR not possible: NIR has no soft reset" in " ".join(printed(summary).split())
+
+
 def test_terminal_table_shows_percent_and_units(reports):
     text = printed(build_summary(PARAMS, reports))
-    for shown in ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %", "3.21 MB"):
+    for shown in (
+        "97.22 %",
+        "86.19 %",
+        "312,340 of 802,000 unencoded = 38.9 %",
+        "3.8 µJ, 247 µJ",
+        "14.4 %",
+        "3.21 MB",
+        "1.52 MB",
+        "99.99 % of spikes",
+    ):
         assert shown in text
 
 

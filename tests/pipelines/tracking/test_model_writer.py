@@ -124,6 +124,13 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
         assert registry.everything() == expected.everything(), f"call {number}: {expected.calls[number]}"
 
 
+def test_a_model_has_a_nir_graph_where_nir_can_express_it(tmp_path):
+    model = exported_model(tmp_path)
+    assert [file.name for file in model.files()] == ["network.onnx", "meta.json", "README.md", "example.png"]
+    (tmp_path / "network.nir").touch()
+    assert model.files()[-1] == tmp_path / "network.nir"
+
+
 def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, capsys):
     registry = FakeRegistry()
     for time in (2, 3, 4):

@@ -18,7 +18,7 @@ from gee_core.data import pixels
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.model import open_model
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.exported_model import FILES
+from pipelines.tracking.exported_model import FILES, NIR
 from tests.pipelines.tracking.models import SIZE, write_exported
 
 RNG = np.random.default_rng(0)
@@ -37,7 +37,8 @@ def seen_in_the_example(exported: Path) -> str:
 def saved(exported: Path) -> Path:
     folder = exported.parent / "served"
     if not folder.exists():
-        mlflow_models.save_served_model({name: exported.with_name(name) for name in FILES}, str(folder), "r", "m")
+        files = {name: file for name in (*FILES, NIR) if (file := exported.with_name(name)).is_file()}
+        mlflow_models.save_served_model(files, str(folder), "r", "m")
     return folder
 
 
@@ -186,6 +187,14 @@ def test_gee_predict_reads_the_folder_of_a_model_of_mlflow_and_runs_none_of_its_
     assert len(scripts) == 3
     (seen,) = predict(exported.parent, [Path("example.png")], open_model(folder))
     assert seen.top[0][0] == seen_in_the_example(exported)
+
+
+def test_what_is_exported_beside_the_network_lies_in_the_folder_of_the_model(exported):
+    names = [name for name in ("README.md", "example.png", NIR) if exported.with_name(name).is_file()]
+    assert {name: (saved(exported) / name).read_bytes() for name in names} == {
+        name: exported.with_name(name).read_bytes() for name in names
+    }
+    assert (saved(exported) / NIR).is_file() == (NIR in names)
 
 
 def test_the_requirements_are_what_the_code_imports(exported):

@@ -1,0 +1,79 @@
+"""A NIR graph read back by SpikingJelly, against the network that it was made of.
+
+Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded into the batch, step-major: (T*B, ...).
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import torch
+from spikingjelly.activation_based.nir_exchange import import_from_nir
+from torch import Tensor, nn
+
+from gee_core.export.nir_nodes import DT
+from gee_core.genome.encoding import decode
+from gee_core.snn.lif import LIF
+
+BATCH = 16
+"""Images at a time, all of whose spikes are kept."""
+
+
+@dataclass(frozen=True)
+class NirAgreement:
+    """How far a simulator that read a graph agrees with the network in float32."""
+
+    predictions: float
+    """Share of the images that both sort into the same class."""
+    spikes: float
+    """Of the spikes that one or the other fires, the share that both fire: same neuron, step and image. 1 if none fires."""
+    layers: dict[str, float]
+    """``spikes`` of every layer of neurons, by its name in the network."""
+
+
+@torch.no_grad()
+def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgreement:
+    """Run ``net`` and SpikingJelly's reading of ``graph`` on ``images`` (B, C, H, W), normalised.
+
+    Args:
+        net: what ``to_nir`` was given.
+        graph: what ``to_nir`` returned, or a file gave back.
+        images: at least one.
+    """
+    plain = decode(net).cpu().float().eval()
+    names = [name for name, module in plain.named_modules() if isinstance(module, LIF)]
+    expected = _recorded(plain, {name: name for name in names})
+    simulator = import_from_nir(graph, dt=DT).eval()
+    found = _recorded(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
+    same, both, either = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for batch in images.split(BATCH):
+        o_TBK = plain(batch)
+        outputs, state = [], None
+        for _ in range(len(o_TBK)):
+            o_BK, state = simulator(batch, state)
+            outputs.append(o_BK)
+        same += int((torch.stack(outputs).mean(0).argmax(1) == o_TBK.mean(0).argmax(1)).sum())
+        for name in names:
+            a, b = (torch.cat(spikes.pop(name)) for spikes in (expected, found))
+            both[name] += int((a & b).sum())
+            either[name] += int((a | b).sum())
+    layers = {name: share(both[name], either[name]) for name in names}
+    return NirAgreement(same / len(images), share(sum(both.values()), sum(either.values())), layers)
+
+
+def share(part: int, whole: int) -> float:
+    """``part / whole``, 1 of nothing."""
+    return part / whole if whole else 1.0
+
+
+def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]]:
+    """Where every call of a module of ``net`` will leave its spikes, by the module's key."""
+    spikes: dict[str, list[Tensor]] = defaultdict(list)
+
+    def record(key: str, output: Any) -> None:
+        spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
+
+    for key, name in modules.items():
+        net.get_submodule(name).register_forward_hook(lambda _, __, output, key=key: record(key, output))
+    return spikes

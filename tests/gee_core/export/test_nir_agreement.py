@@ -1,0 +1,56 @@
+"""The check of a NIR graph sees what differs."""
+
+import copy
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from gee_core.export.nir_agreement import nir_agreement, share
+from gee_core.export.to_nir import to_nir
+from gee_core.model.network import build_network
+from tests.gee_core.lively import awake
+
+
+@functools.cache
+def lively():
+    return awake(build_network("cifarnet", 5, 1, 8, width=1 / 32, T=2), images(16))
+
+
+def images(n):
+    return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(n))
+
+
+def test_spikes_are_counted_by_hand():
+    """With another bias in the graph the stem fires otherwise: the share is that of the two spike trains."""
+    net, graph = lively(), to_nir(lively(), 1, 8)
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        norm = other.stem.norm_lif.norm
+        norm.bias += 0.3
+    graph.nodes["stem.conv"].bias += np.float32(0.3)
+    found = nir_agreement(net, graph, images(8))
+    trains = []
+    for network in (net, other):
+        with torch.no_grad():
+            trains.append(network.stem(images(8)) > 0)
+    both, either = (trains[0] & trains[1]).sum().item(), (trains[0] | trains[1]).sum().item()
+    assert 0 < both < either
+    assert found.layers["stem.norm_lif.lif"] == both / either
+    assert found.spikes < 1
+
+
+def test_other_predictions_are_counted():
+    graph = to_nir(lively(), 1, 8)
+    graph.nodes["head.0"].bias[0] += 1e6
+    with torch.no_grad():
+        right = (lively()(images(8)).mean(0).argmax(1) == 0).float().mean().item()
+    found = nir_agreement(lively(), graph, images(8))
+    assert (found.predictions, found.spikes) == (right, 1)
+    assert right < 1
+
+
+@pytest.mark.parametrize(("part", "whole", "of"), [(1, 4, 0.25), (0, 3, 0.0), (0, 0, 1.0)])
+def test_the_share_of_nothing_is_all(part, whole, of):
+    assert share(part, whole) == of

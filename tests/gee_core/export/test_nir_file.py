@@ -1,0 +1,113 @@
+"""NIR files: whole or not there, and refused in one message where they are damaged."""
+
+import functools
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from gee_core.errors import InputError
+from gee_core.export.nir_file import read_nir, write_nir
+from gee_core.export.to_nir import to_nir
+from gee_core.model.network import build_network
+
+
+@functools.cache
+def graph() -> nir.NIRGraph:
+    return to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 64), 1, 8)
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_nir(tmp_path / "network.nir", graph())
+    return tmp_path / "network.nir"
+
+
+def test_a_graph_is_read_as_it_was_written_and_equal_graphs_are_equal_bytes(path):
+    again = read_nir(str(path))
+    assert list(map(tuple, again.edges)) == graph().edges
+    assert set(again.nodes) == set(graph().nodes)
+    for name, node in graph().nodes.items():
+        for key, value in vars(node).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(getattr(again.nodes[name], key), value)
+                assert getattr(again.nodes[name], key).dtype == value.dtype
+    assert again.metadata == graph().metadata
+    write_nir(path.with_name("again.nir"), graph())
+    assert path.with_name("again.nir").read_bytes() == path.read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
+    def fail(file, graph):
+        file.write(b"half")
+        raise OSError("torn")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(nir, "write", fail)
+    with pytest.raises(OSError, match="torn"):
+        write_nir(path, graph())
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["network.nir"]
+
+
+def changed(change):
+    def damage(path):
+        with h5py.File(path, "r+") as file:
+            change(file)
+
+    return damage
+
+
+def put(key, value):
+    def change(file):
+        del file[key]
+        file[key] = value
+
+    return changed(change)
+
+
+def nan(file):
+    file["node/nodes/stem.conv/weight"][0, 0, 0, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), r"cannot be read as NIR \(OSError: .*truncated"),
+        (lambda path: path.write_bytes(b""), r"cannot be read as NIR \(OSError"),
+        (lambda path: path.write_bytes(b"\x80\x04cos\nsystem\n."), r"cannot be read as NIR \(OSError: .*signature not found"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: nir.write(path, nir.Affine(np.ones((2, 2)), np.ones(2))), r"cannot be read as NIR \(TypeError"),
+        (put("version", "9.1.0"), rf"is of NIR '9\.1\.0', and the installed nir is {nir.version}"),
+        (put("version", 1), r"cannot be read as NIR \(AttributeError"),
+        (changed(lambda file: file.pop("node")), r"cannot be read as NIR \(KeyError"),
+        (put("node/nodes/stem.conv/type", "Pickle"), r"cannot be read as NIR \(AssertionError"),
+        (
+            put("node/nodes/stem.conv/weight", np.ones((2, 3, 3, 3), np.float32)),
+            r"cannot be read as NIR \(ValueError: .*mismatch",
+        ),
+        (put("node/edges", [["input", "nowhere"]]), r"cannot be read as NIR \(ValueError: .*nowhere"),
+        (changed(nan), r"a number of node stem\.conv is not finite"),
+    ],
+    ids=[
+        "cut",
+        "empty",
+        "pickle",
+        "missing",
+        "a node alone",
+        "version",
+        "no version",
+        "no graph",
+        "unknown node",
+        "shape",
+        "edge",
+        "NaN",
+    ],
+)
+def test_a_file_that_is_no_whole_nir_graph_is_refused_in_one_line_that_names_it(path, damage, says):
+    damage(path)
+    with pytest.raises(InputError, match=says) as refused:
+        read_nir(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value) and refused.value.remedy

@@ -1,0 +1,270 @@
+"""The NIR graph of a network, read back by SpikingJelly, norse and snnTorch."""
+
+import contextlib
+import copy
+import functools
+import io
+from functools import partial
+
+import nir
+import nirtorch
+import numpy as np
+import pytest
+import torch
+from spikingjelly.activation_based.nir_exchange import import_from_nir
+from torch import nn
+
+import gee_core
+from gee_core.errors import ExportError
+from gee_core.export.nir_agreement import nir_agreement
+from gee_core.export.to_nir import to_nir
+from gee_core.genome.encoding import decode, genome_of
+from gee_core.model.network import SpikingNetwork, build_network
+from gee_core.model.spec import A, Dropout, NetworkSpec, P
+from gee_core.snn.lif import LIF
+from gee_core.zoo import NETWORKS
+from tests.gee_core.lively import awake
+
+SIZE = 16
+EQUAL = 0.999
+"""Least share of equal spikes in a layer: a folded batch norm rounds differently, and some membrane is near the threshold."""
+
+CASES = pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("cifarnet", {}),
+        ("cifarnet", {"pool": "avg", "T": 1}),
+        ("vgg16", {"decay_input": False, "tau": 1.7}),
+        ("resnet19", {"block": "pre"}),
+        ("resnet19", {"block": "post", "decay_input": False}),
+        ("resnet18", {"block": "pre", "T": 1, "v_reset": 0.1}),
+        ("resnet34", {"block": "post"}),
+        ("mixed", {}),
+        ("means", {}),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value,
+)
+PAPER = tuple(NETWORKS)
+FORMS = pytest.mark.parametrize("pool", ["sum", "avg"])
+
+
+@pytest.fixture(autouse=True)
+def mixed(monkeypatch):
+    """Networks with every layer of the table: two pools in a row, an odd map in front of the head (28 → 14 → 7 → 3), or 2x2."""
+    body = (8, P, P, Dropout(0.5), 8, A, 8)
+    monkeypatch.setitem(NETWORKS, "mixed", NetworkSpec(8, body, hidden=16, flatten=True, kernel=5))
+    monkeypatch.setitem(NETWORKS, "means", NetworkSpec(8, (8, A, A, 8, A), flatten=True))
+
+
+def size_of(name):
+    return 28 if name == "mixed" else SIZE
+
+
+def images(n, seed=1, size=SIZE):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@functools.cache
+def lively(name, **settings) -> SpikingNetwork:
+    """A network whose neurons fire in every layer, though not all of them."""
+    net = build_network(name, 5, 3, size_of(name), 4, 1 / 16 if name in PAPER else 1, **{"T": 4} | settings)
+    if len(net.head) > 1:
+        net.head[0].weight.data.mul_(10)  # the hidden neurons see averages and would stay silent
+    return awake(net, images(16, size=size_of(name)))
+
+
+def firing_rates(net, x) -> dict[str, float]:
+    rates = {}
+    handles = [
+        module.register_forward_hook(lambda _, __, spikes, name=name: rates.update({name: spikes.mean().item()}))
+        for name, module in net.named_modules()
+        if isinstance(module, LIF)
+    ]
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    return rates
+
+
+@CASES
+@FORMS
+def test_spikingjelly_fires_the_same_spikes_in_every_layer_and_predicts_the_same(name, settings, pool):
+    net, x = lively(name, **settings), images(8, 2, size_of(name))
+    assert all(0.001 < rate < 0.999 for rate in firing_rates(net, x).values())
+    found = nir_agreement(net, to_nir(net, 3, size_of(name), pool), x)
+    assert found.predictions == 1
+    assert set(found.layers) == set(firing_rates(net, x))
+    assert min(found.spikes, *found.layers.values()) >= EQUAL
+
+
+def run(simulator, x, T) -> torch.Tensor:
+    """o (T, B, K) of a network that nirtorch has made."""
+    outputs, state = [], None
+    with torch.no_grad():
+        for _ in range(T):
+            o_BK, state = simulator(x, state)
+            outputs.append(o_BK)
+    return torch.stack(outputs)
+
+
+def norse_of(graph):
+    return pytest.importorskip("norse.torch").from_nir(graph, dt=1e-4)
+
+
+def norse_in_nirtorch(graph):
+    """norse's modules in nirtorch's present interpreter; `from_nir` uses the one before, which runs no branch but the first."""
+    pytest.importorskip("norse")
+    from norse.torch.utils.import_nir import _import_norse_module
+
+    of = partial(_import_norse_module, dt=1e-4)
+    return nirtorch.nir_to_torch(graph, dict.fromkeys([nir.LIF, nir.Conv2d, nir.Affine, nir.Flatten, nir.SumPool2d], of))
+
+
+def snntorch_of(graph):
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces that it rescales thresholds
+        return pytest.importorskip("snntorch.import_nir").import_from_nir(graph)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
+@pytest.mark.parametrize(
+    ("reader", "name", "settings", "pool"),
+    [
+        (norse_of, "cifarnet", {}, "sum"),
+        (norse_of, "vgg16", {"decay_input": False, "tau": 1.7}, "sum"),
+        (norse_in_nirtorch, "resnet19", {"block": "pre"}, "sum"),
+        (snntorch_of, "cifarnet", {}, "sum"),
+        (snntorch_of, "cifarnet", {}, "avg"),
+        (snntorch_of, "resnet19", {"block": "pre"}, "sum"),
+    ],
+    ids=["norse", "norse, input not divided", "norse, ResNet", "snnTorch", "snnTorch, avg", "snnTorch, ResNet"],
+)
+def test_other_simulators_put_out_the_same_at_every_step(reader, name, settings, pool):
+    net, x = lively(name, **settings), images(8, 2)
+    o_TBK = run(reader(to_nir(net, 3, SIZE, pool)), x, net.T)
+    with torch.no_grad():
+        torch.testing.assert_close(o_TBK, net(x), rtol=1e-4, atol=1e-4)
+    assert (o_TBK[1:] - o_TBK[:-1]).abs().max() > 1e-3  # the steps differ, and so do the images
+    assert (o_TBK[:, 0] - o_TBK[:, 1]).abs().max() > 1e-3
+
+
+def test_the_multi_step_mode_of_spikingjelly_runs_the_form_with_means():
+    net, x = lively("cifarnet"), images(4)
+    simulator = import_from_nir(to_nir(net, 3, SIZE, "avg"), step_mode="m")
+    with torch.no_grad():
+        torch.testing.assert_close(simulator(x.expand(4, *x.shape))[0], net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_neurons_fire_at_the_threshold_where_nir_says_above_it():
+    """With weights of 1 and a batch norm of nothing, the first membrane is the threshold exactly."""
+    net = build_network("cifarnet", 2, 1, 4, width=1 / 256, T=1)
+    norm = net.stem.norm_lif.norm
+    norm.eps = 0.0
+    nn.init.dirac_(net.stem.conv.weight)
+    net.eval()
+    graph = to_nir(net, 1, 4)
+    node = graph.nodes["stem.norm_lif.lif"]
+    assert node.v_threshold.max() < 0.5 and np.float32(node.v_threshold.max()) == np.nextafter(np.float32(0.5), np.float32(0))
+    x = torch.ones(1, 1, 4, 4)
+    assert firing_rates(net, x)["stem.norm_lif.lif"] == 1
+    assert nir_agreement(net, graph, x).layers["stem.norm_lif.lif"] == 1
+
+
+def test_a_tiny_network_by_hand(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", NetworkSpec(1, (1, P)))
+    net = build_network("tiny", 2, 1, 4, T=3, tau=4.0, v_threshold=0.8).eval()
+    layer = net.body[0]
+    for conv, norm, mean, var in (
+        (net.stem.conv, net.stem.norm_lif.norm, 1.0, 4.0),
+        (layer.conv, layer.norm_lif.norm, 2.0, 9.0),
+    ):
+        nn.init.constant_(conv.weight, 6.0)
+        norm.eps = 0.0
+        norm.running_mean.fill_(mean)
+        norm.running_var.fill_(var)
+        nn.init.constant_(norm.weight, 3.0)
+        nn.init.constant_(norm.bias, 0.5)
+    graph = to_nir(net, 1, 4)
+    conv1, conv2 = graph.nodes["stem.conv"], graph.nodes["body.0.conv"]
+    np.testing.assert_array_equal(conv1.weight, np.full((1, 1, 3, 3), 9, np.float32))  # 6 · 3/2
+    np.testing.assert_array_equal(conv1.bias, np.float32([-1.0]))  # 0.5 - 1 · 3/2
+    np.testing.assert_array_equal(conv2.weight, np.full((1, 1, 3, 3), 6, np.float32))  # 6 · 3/3
+    np.testing.assert_array_equal(conv2.bias, np.float32([-1.5]))  # 0.5 - 2 · 3/3
+    lif, pooled = graph.nodes["body.0.norm_lif.lif"], graph.nodes["body.1.lif"]
+    assert {(n.tau.max(), n.r.max(), n.v_leak.max(), n.v_reset.max()) for n in (lif, pooled)} == {(4e-4, 1.0, 0.0, 0.0)}
+    assert (lif.tau.shape, pooled.tau.shape) == ((1, 4, 4), (1, 2, 2))
+    assert lif.v_threshold.max() == pytest.approx(0.8, abs=1e-6)
+    assert pooled.v_threshold.max() == pytest.approx(0.5 / 4, abs=1e-6)  # half of what one spike adds in a step
+    np.testing.assert_array_equal(graph.nodes["head.0"].weight, net.head[0].weight.detach().numpy() / 4)  # a mean of 2x2
+    assert {name: type(node).__name__ for name, node in graph.nodes.items()} == {
+        "input": "Input",
+        "stem.conv": "Conv2d",
+        "stem.norm_lif.lif": "LIF",
+        "body.0.conv": "Conv2d",
+        "body.0.norm_lif.lif": "LIF",
+        "body.1": "SumPool2d",
+        "body.1.lif": "LIF",
+        "pool": "SumPool2d",
+        "flatten": "Flatten",
+        "head.0": "Affine",
+        "output": "Output",
+    }
+    assert graph.edges == list(zip(list(graph.nodes)[:-1], list(graph.nodes)[1:], strict=True))  # a chain
+    assert graph.metadata == {"T": 3, "dt": 1e-4}
+
+
+def test_a_sum_is_two_edges_into_one_node():
+    def into(graph, node):
+        return {a for a, b in graph.edges if b == node}
+
+    post = to_nir(lively("resnet18", block="post"), 3, SIZE)
+    assert into(post, "body.0.norm_lif2.lif") == {"body.0.conv2", "stem.norm_lif.lif"}
+    assert into(post, "body.2.norm_lif2.lif") == {"body.2.conv2", "body.2.shortcut"}
+    pre = to_nir(lively("resnet18", block="pre"), 3, SIZE)
+    assert into(pre, "body.blocks.1.sum") == {"body.blocks.0.conv2", "stem.conv"}
+    assert into(pre, "pool") == {"body.blocks.5.conv2", "body.blocks.5.sum"}
+    for graph in (post, pre):
+        assert max(len(into(graph, name)) for name in graph.nodes) == 2  # more would be added in no fixed order
+
+
+def test_the_network_is_left_as_it_was_and_its_genes_are_decoded():
+    net = copy.deepcopy(lively("vgg16")).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    graph = to_nir(net, 3, SIZE)
+    assert net.training and genome_of(net) is not None
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+    norm = net.body[0].norm_lif.norm
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    expected = decode(net).body[0].conv.weight * scale[:, None, None, None]
+    torch.testing.assert_close(torch.from_numpy(graph.nodes["body.0.conv"].weight), expected.detach())
+
+
+def test_soft_reset_is_refused():
+    with pytest.raises(ExportError, match=r"network\.v_reset = null: NIR has no soft reset") as refused:
+        to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32, v_reset=None), 1, 8)
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize(("name", "settings", "layer"), [("resnet34", {}, "stem.pool"), ("after", {}, "body.2")])
+def test_a_max_pool_of_values_that_are_no_spikes_is_refused(name, settings, layer, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "after", NetworkSpec(2, (2, A, P, 2)))
+    with pytest.raises(ExportError, match=rf"^{layer} pools values that are no spikes: NIR has no max pool"):
+        to_nir(build_network(name, 5, 1, 16, width=1 / 32, **settings), 1, 16)
+
+
+@pytest.mark.parametrize("build", [lambda: nn.Sequential(nn.Conv2d(1, 2, 3)), lambda: gee_core.build_network("a:net", 5, 1, 8)])
+def test_networks_that_are_not_of_the_table_are_refused_by_name(build, own):
+    from tests.gee_core.own_networks import VGG
+
+    gee_core.register_network("a:net", VGG)
+    with pytest.raises(ExportError, match=r"^(Sequential|a:net) cannot be expressed in NIR: only the layers of the table"):
+        to_nir(build(), 1, 8)
+
+
+def test_weights_that_are_not_finite_and_an_unknown_form_are_refused():
+    net = build_network("cifarnet", 5, 1, 8, width=1 / 32)
+    with pytest.raises(ValueError, match="pool must be one of sum, avg, got 'max'"):
+        to_nir(net, 1, 8, "max")
+    net.body[0].norm_lif.norm.running_mean[0] = torch.nan
+    with pytest.raises(ExportError, match=r"^body\.0\.conv has weights that are not finite"):
+        to_nir(net, 1, 8)
