@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gee_core.evaluation.energy import measure_energy
     from gee_core.evolution.loop import evolve
     from gee_core.export.to_onnx import to_onnx
+    from gee_core.gene_file import save_genes
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
     from gee_core.genome.genotype import Genotype
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
-__all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save"]
+__all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save", "save_genes"]
 __all__ += ["InputError", "__version__", "evolve", "measure_energy", "to_onnx"]
 
 _MODULES = {
@@ -41,6 +42,7 @@ _MODULES = {
     "evaluation.energy": "measure_energy",
     "evolution.loop": "evolve",
     "export.to_onnx": "to_onnx",
+    "gene_file": "save_genes",
     "genome.compress": "compress",
     "genome.encoding": "Genome conv_chain decode encode left_out",
     "genome.genotype": "Genotype",

@@ -35,6 +35,7 @@ ORDER = (
     ("config",),  # a leaf: reads the names of the networks, imports no torch
     ("snn", "genome", "data"),
     ("model",),
+    ("gene_file",),
     ("checkpoint",),
     ("training",),
     ("evolution", "evaluation"),
