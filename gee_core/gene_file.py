@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.config import Section
+from gee_core.config import GeneFormat, Section
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
@@ -30,7 +30,6 @@ from gee_core.model.wired import architecture_of
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import parse_json_object
 
-Format = Literal["fp32", "bf16", "int8", "int4"]
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FORMATS = (*FLOATS, *BITS)
 """Formats of the matrices."""
@@ -49,7 +48,7 @@ class Header(Section):
     version: int
     architecture: dict
     """`Architecture` as JSON."""
-    format: Format
+    format: GeneFormat
     card: dict | None
     """What the file's user wants it to say, for instance the names of the classes."""
     sha256: str
