@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gee_core.export.nir_file import read_nir, write_nir
     from gee_core.export.to_nir import to_nir
     from gee_core.export.to_onnx import to_onnx
+    from gee_core.gene_file import save_genes
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
     from gee_core.genome.genotype import Genotype
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
-__all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save"]
+__all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save", "save_genes"]
 __all__ += ["InputError", "__version__", "evolve", "measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
 
 _MODULES = {
@@ -45,6 +46,7 @@ _MODULES = {
     "export.nir_file": "read_nir write_nir",
     "export.to_nir": "to_nir",
     "export.to_onnx": "to_onnx",
+    "gene_file": "save_genes",
     "genome.compress": "compress",
     "genome.encoding": "Genome conv_chain decode encode left_out",
     "genome.genotype": "Genotype",

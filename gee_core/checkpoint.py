@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.config.own import OWN, is_own
-from gee_core.errors import DivergedError, InputError, in_short
-from gee_core.model.network import SpikingNetwork, to_channels_last
-from gee_core.model.wired import Architecture, architecture_of, empty_network
+from gee_core.errors import InputError, in_short
+from gee_core.gene_file import is_gene_file, load_genes
+from gee_core.model.network import SpikingNetwork
+from gee_core.model.rebuilt import described_network, with_tensors
+from gee_core.model.wired import architecture_of
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object
 
@@ -30,36 +31,20 @@ def save(path: Path | str, net: nn.Module) -> None:
 
 
 def load(path: Path | str) -> SpikingNetwork:
-    """The network that ``save`` wrote, with its weights, on the CPU and in training mode.
+    """The network that ``save`` or ``save_genes`` wrote, with its weights, on the CPU and in training mode.
+
+    A file of ``save_genes`` stands alone; its numbers are dequantised, and the network is encoded as it was when it was saved.
 
     Raises:
-        InputError: one of the two files is missing or damaged, or does not hold such a network; or it is your own network and
-            not registered: no code is imported because a file names it.
+        InputError: a file is missing or damaged, or does not hold such a network; or it is your own network and not
+            registered: no code is imported because a file names it.
         DivergedError: the weights are not finite.
     """
     path = Path(path)
+    if is_gene_file(path):
+        return load_genes(path)
     tensors, saved = load_tensors(path)
-    try:
-        architecture = Architecture.model_validate(saved)
-        name = architecture.network.name
-        if is_own(name) and name not in OWN:
-            raise InputError(
-                f"{path}: is of your own network {name}, and no code is imported because a file names it",
-                f"register it first: gee_core.register_network({name!r}, …)",
-            )
-        net = empty_network(architecture)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
-    try:
-        net.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
-        lost = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
-    except RuntimeError as error:
-        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
-    if lost:
-        raise DivergedError(f"{path}: {lost[0]} holds values that are not finite")
-    return to_channels_last(net)
+    return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:

@@ -15,6 +15,7 @@ from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
+from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
@@ -139,6 +140,8 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
         loss=cfg.loss,
         tet_lambda=cfg.tet_lambda,
         tet_phi=params.network.v_threshold,
+        quantise_bits=BITS[cfg.quantise.format] if cfg.quantise else None,
+        quantise_epochs=cfg.quantise.epochs if cfg.quantise else 0,
     )
 
 

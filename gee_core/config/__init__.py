@@ -5,6 +5,7 @@ package imports no torch, so that reading params.yaml is quick.
 """
 
 from gee_core.config.evolve import VARIANTS, EvolveConfig, Rescore, Variant
+from gee_core.config.formats import GeneFormat, Quantise
 from gee_core.config.network import SURROGATES, NetworkConfig, NetworkStructure
 from gee_core.config.params import (
     DATASETS,
@@ -30,11 +31,13 @@ __all__ = [
     "EvaluateConfig",
     "EvolveConfig",
     "ExportConfig",
+    "GeneFormat",
     "NetworkConfig",
     "NetworkStructure",
     "Params",
     "Positive",
     "PrepareConfig",
+    "Quantise",
     "ReportConfig",
     "Rescore",
     "RobustnessConfig",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
+from gee_core.config.formats import GeneFormat, Quantise
 from gee_core.config.network import NetworkConfig
 from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
@@ -151,6 +152,9 @@ class TrainConfig(Section):
     its content: training starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
+    quantise: Quantise | None
+    """Prepare the network for a format of few bits: its last epochs run with rounded genes and weights. The checkpoint keeps
+    float32 numbers, and validation uses them. null trains without rounding."""
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
@@ -158,6 +162,8 @@ class TrainConfig(Section):
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
+        if self.quantise is not None and self.quantise.epochs > self.epochs:
+            raise ValueError(f"quantise.epochs = {self.quantise.epochs} must not be greater than epochs = {self.epochs}")
         return self
 
 
@@ -195,12 +201,15 @@ class RobustnessConfig(Section):
 
 
 class ExportConfig(Section):
-    """`export`: the trained network as ONNX and as NIR, and its registration."""
+    """`export`: the trained network as ONNX, as NIR and as its genes, and its registration."""
 
     opset: Annotated[int, Field(ge=18)]
     """Version of the ONNX operator set."""
     verify_images: Positive
     """Number of test images on which ONNX Runtime, and SpikingJelly's reading of the NIR graph, are compared with torch."""
+    genes: GeneFormat | None
+    """Format of genes.safetensors, one file that holds the network as its genes (an unencoded one as its weights), and of
+    genes.onnx, which grows the weights from them; its accuracy is measured on all test images. null writes neither."""
     register_model: bool
     """Whether to register the model in MLflow."""
     promote_metric: PromoteMetric

@@ -25,6 +25,11 @@ def dequantise(codes: Tensor, scale: Tensor, dim: int) -> Tensor:
     return codes.float() * _along(scale, codes, dim)
 
 
+def straight_through(x: Tensor, bits: int, dim: int) -> Tensor:
+    """``x`` rounded as by ``quantise``, with the gradient of ``x`` itself (Bengio et al. 2013)."""
+    return dequantise(*quantise(x, bits, dim), dim) + (x - x.detach())
+
+
 def scaled_dim(name: str, x: Tensor) -> int | None:
     """Along which dimension a tensor of a network's state dict has one scale per slice; None where it keeps its format.
 

@@ -17,8 +17,16 @@ def read_json_object(path: Path) -> dict:
         OSError: the file cannot be read.
         ValueError: it does not hold an object, or a number is not finite or has more than 64 bits.
     """
+    return parse_json_object(path.read_text(encoding="utf-8"))
+
+
+def parse_json_object(text: str) -> dict:
+    """The object that ``text`` is.
+
+    Raises:
+        ValueError: it is no object, or a number is not finite or has more than 64 bits.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
         values = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None

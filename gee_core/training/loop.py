@@ -17,6 +17,7 @@ from gee_core.hardware import Compute
 from gee_core.model.network import to_channels_last
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.loss import cross_entropy, tet
+from gee_core.training.quantised import quantised_call
 from gee_core.training.schedule import cosine_with_warmup, set_lr
 
 Images = PackedImages | StreamedImages
@@ -42,6 +43,13 @@ class Recipe:
     """λ of TET."""
     tet_phi: float = 0.0
     """φ of TET."""
+    quantise_bits: int | None = None
+    """Bits that genes and weights are rounded to in the last ``quantise_epochs``; None trains without rounding."""
+    quantise_epochs: int = 0
+
+    def bits_of(self, epoch: int) -> int | None:
+        """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""
+        return self.quantise_bits if epoch >= self.epochs - self.quantise_epochs else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def train_epoch(
         x = to_input(batch, recipe.normalise, recipe.augment, generator)
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step), recipe.compute.device)  # dropout's
         with recipe.compute.autocast(), draws:
-            o_TBK = _outputs(net, x)
+            o_TBK = _outputs(net, x, recipe.bits_of(epoch))
         loss = _loss(o_TBK, labels, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -122,9 +130,9 @@ def train_epoch(
     return EpochRecord(epoch + 1, lr, loss_sum / count, correct / count)
 
 
-def _outputs(net: nn.Module, x: Tensor) -> Tensor:
+def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
     try:
-        return net(x)
+        return net(x) if bits is None else quantised_call(net, bits, x)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

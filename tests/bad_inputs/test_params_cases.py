@@ -111,6 +111,16 @@ CASES = [
         "an energy that is infinite", "evaluate.e_mac", "1e308", "evaluate.e_mac = 1e+308", "less than or equal", "evaluate"
     ),
     refused("padding of kilometres", "train.crop_padding", "100000000", "train.crop_padding = 100000000", "equal to 1024"),
+    refused("an unknown format", "export.genes", "int2", "export.genes = 'int2'", "'fp32', 'bf16', 'int8' or 'int4'", "export"),
+    refused(
+        "more rounded epochs than there are",
+        "train.quantise",
+        "{format: int4, epochs: 5}",
+        "train: quantise.epochs = 5 must not be greater than epochs = 4",
+        "epochs = 4",
+    ),
+    refused("an unknown rounding", "train.quantise", "{format: fp32, epochs: 1}", "train.quantise.format = 'fp32'", "'int4'"),
+    refused("rounding without epochs", "train.quantise", "{format: int4}", "train.quantise.epochs is missing", "add it"),
     refused("a NUL in a path", "prepare.path", r'"a\0b"', r"prepare.path = 'a\x00b'", "name another path", "prepare"),
     refused("half a character in a path", "evolve.start", r'"\ud800"', r"evolve.start = '\ud800'", "valid string", "evolve"),
     refused(

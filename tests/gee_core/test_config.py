@@ -108,6 +108,7 @@ EDGES = {
     "train.init_from": ([None, "a/network.safetensors"], ["", 3]),
     "robustness.strengths": ([[0.5], [0.0, 0.5, 2.0]], [[], [0.4], [0.5, 0.5], [0.6, 0.5], [-0.1, 0.5], ["0.5"]]),
     "export.opset": ([18], [17]),
+    "export.genes": (["fp32", "bf16", "int8", "int4", None], ["int2", "", 8, True]),
     "export.promote_metric": (["test_accuracy", "energy_mj"], ["plain_parameters", "", None]),
     "report.title": (["x", "x" * 200], ["", "x" * 201]),
 }
@@ -132,6 +133,30 @@ def test_warm_up_ends_before_training_does(epochs, warmup, fits):
         assert Params(**changed).train.warmup_epochs == warmup
     else:
         with pytest.raises(ValidationError, match=f"warmup_epochs = {warmup} must be less than epochs = {epochs}"):
+            Params(**changed)
+
+
+@pytest.mark.parametrize(
+    ("quantise", "problem"),
+    [
+        ({"format": "int4", "epochs": 5}, None),
+        ({"format": "int8", "epochs": 1}, None),
+        (None, None),
+        ({"format": "int4", "epochs": 6}, r"quantise\.epochs = 6 must not be greater than epochs = 5"),
+        ({"format": "int4", "epochs": 0}, "greater than or equal to 1"),
+        ({"format": "fp32", "epochs": 1}, "'int8' or 'int4'"),
+        ({"format": "int4"}, "Field required"),
+        ({"format": "int4", "epochs": 1, "bits": 4}, "Extra inputs"),
+    ],
+    ids=str,
+)
+def test_the_epochs_with_rounded_genes_are_among_those_of_training(quantise, problem):
+    changed = values()
+    changed["train"] |= {"epochs": 5, "warmup_epochs": 1, "quantise": quantise}
+    if problem is None:
+        assert Params(**changed).model_dump()["train"]["quantise"] == quantise
+    else:
+        with pytest.raises(ValidationError, match=problem):
             Params(**changed)
 
 

@@ -87,3 +87,25 @@ def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same
     resumed, again, _ = train.run(params, SIGMAS, data, tmp_path)
     assert again == rows
     assert equal(net, resumed)
+
+
+@BOTH
+def test_a_training_that_was_stopped_among_its_rounded_epochs_ends_bit_for_bit_the_same(
+    n_genes, genotype, digits, make_params, tmp_path
+):
+    quantise = {"format": "int4", "epochs": 3}
+    params, data = make_params(**settings(n_genes, quantise=quantise)), load_prepared(digits)
+    for name in ("whole", "stopped", "without"):
+        (tmp_path / name).mkdir()
+    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
+    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped")
+    assert again == rows
+    assert equal(net, resumed)
+    states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
+    assert states[0] == states[1]
+    _, without, _ = train.run(make_params(**settings(n_genes)), genotype, data, tmp_path / "without")
+    assert without[0] == rows[0]
+    assert all(row["train_loss"] != other["train_loss"] for row, other in zip(rows[1:], without[1:], strict=True))

@@ -1,0 +1,223 @@
+"""A network in one file of few bytes, ``genes.safetensors``: its genes in few bits, and what rebuilds the network from them.
+
+The matrices of a network (X_l, X_0, O, and the weights of layers that are not encoded) are stored in one of ``FORMATS``.
+Integers have a float32 scale per gene or per output channel in the tensor ``NAME.scale``. int4 packs two numbers into a byte,
+the first into its low half. Batch norms, biases and other vectors are float32 in ``fp32``, else bfloat16, which costs no more
+accuracy than the rounding of the matrices does; counters of batches are left out.
+
+The metadata of the file has one entry, ``gee.genes``: JSON with `version, architecture, format, card` and `sha256`, the
+checksum of the others and of all tensors.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from gee_core.config import GeneFormat, Section
+from gee_core.errors import DivergedError, InputError, in_short
+from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
+from gee_core.model.network import SpikingNetwork
+from gee_core.model.rebuilt import described_network, first_not_finite, with_tensors
+from gee_core.model.wired import architecture_of
+from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.json_object import parse_json_object
+
+FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FORMATS = (*FLOATS, *BITS)
+"""Formats of the matrices."""
+
+VERSION = 1
+ENTRY = "gee.genes"
+"""The key of the metadata; one only, because safetensors writes several in any order."""
+
+LEFT_OUT = "num_batches_tracked"
+"""Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
+
+
+class Header(Section):
+    """The entry of the metadata."""
+
+    version: int
+    architecture: dict
+    """`Architecture` as JSON."""
+    format: GeneFormat
+    card: dict | None
+    """What the file's user wants it to say, for instance the names of the classes."""
+    sha256: str
+
+
+def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Mapping[str, Any] | None = None) -> None:
+    """Write a network of ``build_network``, encoded or plain, to the one file ``path``, by convention ``….safetensors``.
+
+    ``load`` reads it. int8 takes a quarter of the bytes of ``save``, int4 an eighth, and changes the network's outputs
+    accordingly; ``fp32`` changes none. The file is written atomically.
+
+    Args:
+        path: the file.
+        net: the network; it is not changed.
+        format: of its matrices: ``fp32``, ``bf16``, ``int8`` or ``int4``.
+        card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``.
+
+    Raises:
+        ValueError: ``net`` was not made by ``build_network``, the format is unknown, or the card is not JSON.
+        DivergedError: a weight or gene is not finite.
+        InputError: the disk is full, or the folder cannot be written to.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    about = {"version": VERSION, "architecture": architecture_of(net).model_dump(), "format": format}
+    about |= {"card": None if card is None else dict(card)}
+    state = net.state_dict()
+    if lost := first_not_finite(state):
+        raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")
+    stored: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if not name.endswith(LEFT_OUT):
+            stored |= _packed(name, tensor.detach().cpu().contiguous(), format)
+    about = json.loads(json.dumps(about, allow_nan=False))
+    entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
+    write_atomically(Path(path), to_bytes(stored, {ENTRY: entry}))
+
+
+def load_genes(path: Path) -> SpikingNetwork:
+    """The network that ``save_genes`` wrote, its numbers dequantised; see ``gee_core.load``.
+
+    Raises:
+        InputError: the file is missing, damaged or of another version, or does not hold a network of ``build_network``.
+        DivergedError: its numbers are not finite.
+    """
+    header = _header(path)
+    try:
+        with safe_open(path, "pt") as file:
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({in_short(error)})") from None
+    if _checksum(header.model_dump(exclude={"sha256"}), stored) != header.sha256:
+        raise InputError(f"{path}: damaged, its checksum is another")
+    net = described_network(path, header.architecture)
+    state = net.state_dict()
+    if misfit := _misfit(stored, _layout(state, header.format)):
+        raise InputError(f"{path}: does not fit the network ({misfit})")
+    return with_tensors(path, net, {name: _unpacked(name, like, stored, header.format) for name, like in state.items()})
+
+
+def read_card(path: Path | str) -> dict | None:
+    """The card in the file ``path`` of ``save_genes``, without its tensors.
+
+    Raises:
+        InputError: the file is missing, damaged or of another version.
+    """
+    return _header(Path(path)).card
+
+
+def is_gene_file(path: Path) -> bool:
+    """Whether ``path`` is a file of ``save_genes``, or a damaged one that no JSON beside it marks as a checkpoint."""
+    try:
+        return _entry(path) is not None
+    except InputError:
+        return path.is_file() and not path.with_suffix(".json").is_file()
+
+
+def _entry(path: Path) -> str | None:
+    if not path.is_file():
+        raise InputError(f"{path}: not found")
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(ENTRY)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({in_short(error)})") from None
+
+
+def _header(path: Path) -> Header:
+    entry = _entry(path)
+    if entry is None:
+        raise InputError(f"{path}: not a file of gee_core.save_genes")
+    try:
+        values = parse_json_object(entry)
+        version = values.get("version")
+        if isinstance(version, int) and version != VERSION:
+            raise InputError(f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}")
+        return Header.model_validate(values)
+    except InputError:
+        raise
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ascii(".".join(map(str, problem["loc"])))[1:-1][:80]
+        raise InputError(f"{path}: damaged ({where}: {problem['msg']})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({in_short(error)})") from None
+
+
+def _vector(tensor: Tensor, format: str) -> torch.dtype:
+    """The type in which a tensor without scales is stored."""
+    return FLOATS["fp32" if format == "fp32" else "bf16"] if tensor.is_floating_point() else tensor.dtype
+
+
+def _packed(name: str, tensor: Tensor, format: str) -> dict[str, Tensor]:
+    """The tensors that stand for ``tensor`` in the file."""
+    dim = scaled_dim(name, tensor)
+    if dim is None or format in FLOATS:
+        return {name: tensor.to(_vector(tensor, format), copy=True)}
+    codes, scale = quantise(tensor, BITS[format], dim)
+    if format == "int4":
+        pairs = nn.functional.pad(codes.flatten(), (0, codes.numel() % 2)).view(-1, 2)
+        codes = ((pairs[:, 0] & 15) | (pairs[:, 1] << 4)).view(torch.uint8)
+    return {name: codes, f"{name}.scale": scale}
+
+
+def _unpacked(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -> Tensor:
+    """The tensor of the shape and type of ``like`` that ``_packed`` packed."""
+    if name.endswith(LEFT_OUT):
+        return torch.zeros(like.shape, dtype=like.dtype)
+    dim = scaled_dim(name, like)
+    if dim is None or format in FLOATS:
+        return stored[name].to(like.dtype, copy=True)
+    codes = stored[name]
+    if format == "int4":
+        signed = codes.view(torch.int8)
+        codes = torch.stack([signed << 4 >> 4, signed >> 4], 1).flatten()[: like.numel()].view(like.shape)
+    return dequantise(codes, stored[f"{name}.scale"], dim).to(like.dtype)
+
+
+def _layout(state: dict[str, Tensor], format: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of every tensor in the file of a network with this ``state``."""
+    layout = {}
+    for name, like in state.items():
+        dim = scaled_dim(name, like)
+        if dim is None or format in FLOATS:
+            layout[name] = (_vector(like, format), tuple(like.shape))
+        else:
+            int4 = format == "int4"
+            layout[name] = (torch.uint8, ((like.numel() + 1) // 2,)) if int4 else (torch.int8, tuple(like.shape))
+            layout[f"{name}.scale"] = (torch.float32, (like.shape[dim],))
+    return {name: what for name, what in layout.items() if not name.endswith(LEFT_OUT)}
+
+
+def _misfit(stored: dict[str, Tensor], layout: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> str | None:
+    """How ``stored`` differs from ``layout``, in a few words."""
+    found = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in stored.items()}
+    if lost := sorted(layout.keys() - found.keys()):
+        return f"{lost[0]} is missing"
+    if more := sorted(found.keys() - layout.keys()):
+        return f"it has no {ascii(more[0])[:80]}"
+    for name, (dtype, shape) in layout.items():
+        if found[name] != (dtype, shape):
+            return f"{name} is {found[name][0]} of shape {found[name][1]}, not {dtype} of {shape}"
+    return None
+
+
+def _checksum(about: dict, stored: dict[str, Tensor]) -> str:
+    """Of the header's other values and all tensors, whatever their order in the file."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(stored.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

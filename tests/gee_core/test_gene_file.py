@@ -1,0 +1,265 @@
+"""Networks in one file of few bytes: what comes back is what was rounded, and anything else is refused by name."""
+
+import json
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from gee_core import gene_file
+from gee_core.checkpoint import load, save
+from gee_core.errors import DivergedError, InputError
+from gee_core.gene_file import ENTRY, FORMATS, is_gene_file, read_card, save_genes
+from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.wired import architecture_of
+from tests.gee_core.lively import awake
+
+CARD = {"class_names": ["a", "b", "é"], "mean": [0.25]}
+ENCODINGS = pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
+EVERY_FORMAT = pytest.mark.parametrize("format", FORMATS)
+
+
+def network(n_genes=4, name="cifarnet", **settings):
+    net = to_channels_last(build_network(name, 3, 3, 16, n_genes, 1 / 16, T=2, **settings))
+    return awake(net, torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "genes.safetensors"
+    save_genes(path, network(), "int4", CARD)
+    return path
+
+
+def expected(name, tensor, format):
+    """``tensor`` after a round trip, worked out without the file."""
+    dim = scaled_dim(name, tensor)
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros_like(tensor)
+    if format == "fp32":
+        return tensor
+    return (
+        tensor.bfloat16().float() if dim is None or format == "bf16" else dequantise(*quantise(tensor, BITS[format], dim), dim)
+    )
+
+
+@ENCODINGS
+@EVERY_FORMAT
+def test_what_comes_back_is_what_went_in_rounded_to_the_format(n_genes, format, tmp_path):
+    net = network(n_genes)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    save_genes(tmp_path / "genes.safetensors", net, format)
+    back = load(tmp_path / "genes.safetensors")
+    state = back.state_dict()
+    assert list(state) == list(before)
+    for name, tensor in before.items():
+        assert torch.equal(net.state_dict()[name], tensor)
+        assert torch.equal(state[name], expected(name, tensor, format)), name
+        assert state[name].dtype is tensor.dtype
+    assert architecture_of(back) == architecture_of(net)
+    assert back.training and all(parameter.requires_grad for parameter in back.parameters())
+    assert [path.name for path in tmp_path.iterdir()] == ["genes.safetensors"]
+
+
+@ENCODINGS
+def test_fp32_answers_bit_for_bit_as_the_network_does(n_genes, tmp_path):
+    net, x = network(n_genes), torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    save_genes(tmp_path / "genes.safetensors", net, "fp32")
+    assert torch.equal(load(tmp_path / "genes.safetensors").eval()(x), net(x))
+
+
+def test_each_number_takes_the_bits_of_its_format(tmp_path):
+    net, sizes = network(None), {}
+    for format in FORMATS:
+        save_genes(tmp_path / f"{format}.safetensors", net, format)
+        sizes[format] = sum(t.numel() * t.element_size() for t in load_file(tmp_path / f"{format}.safetensors").values())
+    matrices = sum(t.numel() for t in net.state_dict().values() if t.ndim > 1)
+    vectors = sum(t.numel() for t in net.state_dict().values() if t.ndim == 1)
+    scales = sum(len(t) for t in net.state_dict().values() if t.ndim > 1)
+    assert sizes == {
+        "fp32": 4 * (matrices + vectors),
+        "bf16": 2 * (matrices + vectors),
+        "int8": matrices + 4 * scales + 2 * vectors,
+        "int4": matrices / 2 + 4 * scales + 2 * vectors,
+    }
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+def test_int4_of_an_odd_number_of_numbers_fills_its_last_byte_with_zero(n):
+    x = torch.linspace(-7, 7, n)[:, None] if n > 1 else torch.tensor([[-7.0]])
+    packed = gene_file._packed("layer.weight", x.repeat(1, 3), "int4")
+    assert len(packed["layer.weight"]) == (3 * n + 1) // 2
+    assert 3 * n % 2 == 0 or packed["layer.weight"][-1] < 16
+    back = gene_file._unpacked("layer.weight", torch.empty(n, 3, device="meta"), packed, "int4")
+    torch.testing.assert_close(back, x.repeat(1, 3))
+
+
+@EVERY_FORMAT
+def test_equal_networks_give_equal_bytes(format, tmp_path):
+    for name in "ab":
+        save_genes(tmp_path / name, network(), format, CARD)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_card_is_kept_and_read_without_the_tensors(path, tmp_path):
+    assert read_card(path) == CARD
+    save_genes(tmp_path / "none.safetensors", network())
+    assert read_card(tmp_path / "none.safetensors") is None
+
+
+def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, tmp_path):
+    checkpoint = tmp_path / "network.safetensors"
+    save(checkpoint, network())
+    assert is_gene_file(path) and not is_gene_file(checkpoint) and not is_gene_file(tmp_path / "none")
+    path.with_suffix(".json").write_text("{}")  # of something else
+    assert is_gene_file(path)
+    checkpoint.write_bytes(b"damaged")
+    assert not is_gene_file(checkpoint)
+    with pytest.raises(InputError, match=r"not a file of gee_core\.save_genes"):
+        save(checkpoint, network())
+        read_card(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("int2",), "format must be one of fp32, bf16, int8, int4, got 'int2'"),
+        (("int8", {"a": float("nan")}), "JSON"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_file_is_touched(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        save_genes(tmp_path / "genes.safetensors", network(), *arguments)
+    with pytest.raises(ValueError, match="was not made by build_network"):
+        save_genes(tmp_path / "genes.safetensors", nn.Linear(2, 2))
+    assert not list(tmp_path.iterdir())
+
+
+@EVERY_FORMAT
+def test_a_network_that_is_not_finite_is_not_written_and_the_old_file_stays(format, path):
+    net, before = network(), path.read_bytes()
+    with torch.no_grad():
+        net.genome.O[0, 0] = float("nan")
+    with pytest.raises(DivergedError, match=r"genome\.O holds values that are not finite"):
+        save_genes(path, net, format)
+    assert path.read_bytes() == before
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda d: b"",
+    "7 bytes": lambda d: d[:7],
+    "half a header": lambda d: d[:100],
+    "half": lambda d: d[: len(d) // 2],
+    "a byte less": lambda d: d[:-1],
+    "a byte more": lambda d: d + b"0",
+    "a bit of a gene": lambda d: flipped(d, len(d) - 1),
+    "a bit of the header's length": lambda d: flipped(d, 0),
+    "a bit of the card": lambda d: flipped(d, d.index(b"0.25") + 3),
+    "a header of a terabyte": lambda d: struct.pack("<Q", 2**40) + d[8:],
+    "a pickle": lambda d: pickle.dumps({"a": 1}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_refused(damage, path):
+    path.write_bytes(damage(path.read_bytes()))
+    assert refused(path).startswith("damaged")
+
+
+def crafted(path: Path, about=lambda values: None, tensors=lambda values: None) -> None:
+    """Change the header's values and the tensors, and give them a checksum that fits."""
+    stored = load_file(path)
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+    values = json.loads(header["__metadata__"][ENTRY])
+    tensors(stored)
+    del values["sha256"]
+    about(values)
+    values["sha256"] = gene_file._checksum(values, stored)
+    path.write_bytes(to_bytes(stored, {ENTRY: json.dumps(values)}))
+
+
+X = "body.0.conv.parametrizations.weight.original"
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (lambda v: v.update(version=2), "is of version 2 of its format, and this gee_core reads version 1"),
+        (lambda v: v.update(version="1"), "damaged (version: Input should be a valid integer"),
+        (lambda v: v.pop("version"), "damaged (version: Field required"),
+        (lambda v: v.update(format="int3"), "damaged (format: Input should be"),
+        (lambda v: v.update(more=1), "damaged (more: Extra inputs"),
+        (lambda v: v.update(architecture=[]), "damaged (architecture: Input should be"),
+        (lambda v: v.update(architecture={}), "does not describe a network of build_network"),
+        (lambda v: v["architecture"].update(num_classes=4), "does not fit the network (head.0.weight is torch.uint8"),
+        (lambda v: v["architecture"].update(num_classes=2**31 - 1), "does not fit the network (head.0.weight is"),
+        (lambda v: v["architecture"]["network"].update(n_genes=10_000), f"does not fit the network ({X} is"),
+        (lambda v: v["architecture"]["network"].update(n_genes=None), "does not fit the network (body.0.conv.weight is"),
+        (lambda v: v["architecture"]["network"].update(name="networks.none:None"), "is of your own network networks.none:None"),
+        (lambda v: v.update(format="int8"), "does not fit the network (stem.conv.weight is torch.uint8"),
+        (lambda v: v.update(format="fp32"), "does not fit the network (it has no"),
+    ],
+    ids=range(14),
+)
+def test_a_header_that_says_something_else_is_refused(about, message, path):
+    crafted(path, about)
+    assert refused(path).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (lambda t: t.pop(X), f"does not fit the network ({X} is missing)"),
+        (lambda t: t.pop(f"{X}.scale"), f"does not fit the network ({X}.scale is missing)"),
+        (lambda t: t.update(x=torch.ones(1)), "does not fit the network (it has no 'x')"),
+        (lambda t: t.update({X: t[X][:-1].clone()}), f"does not fit the network ({X} is torch.uint8 of shape"),
+        (lambda t: t.update({X: torch.cat([t[X], t[X][:1]])}), f"does not fit the network ({X} is torch.uint8 of shape"),
+        (lambda t: t.update({f"{X}.scale": torch.ones(5)}), f"does not fit the network ({X}.scale is torch.float32 of"),
+        (lambda t: t.update({"genome.O": torch.ones(4, 4)}), "does not fit the network (genome.O is torch.float32 of"),
+        (lambda t: t[f"{X}.scale"].fill_(float("nan")), f"{X} holds values that are not finite"),
+        (lambda t: t["genome.O.scale"].fill_(float("inf")), "genome.O holds values that are not finite"),
+        (lambda t: t["head.0.bias"].fill_(float("nan")), "head.0.bias holds values that are not finite"),
+    ],
+    ids=range(10),
+)
+def test_tensors_of_another_network_or_that_are_not_finite_are_refused(tensors, message, path):
+    crafted(path, tensors=tensors)
+    assert refused(path).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "entry", ["", "{", "[]", "[" * 100_000, '{"version": 1e999}', "\udcff".encode("utf-8", "replace").decode()]
+)
+def test_a_header_that_is_no_json_object_is_refused(entry, path):
+    path.write_bytes(to_bytes(load_file(path), {ENTRY: entry}))
+    assert refused(path).startswith("damaged")
+
+
+def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gee_core.storage.atomic_files.flush", full)
+    with pytest.raises(InputError, match="free some space"):
+        save_genes(path, network(), "int8")
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
