@@ -5,6 +5,7 @@ package imports no torch, so that reading params.yaml is quick.
 """
 
 from gee_core.config.evolve import VARIANTS, EvolveConfig, Rescore, Variant
+from gee_core.config.hardware import Hardware
 from gee_core.config.network import SURROGATES, NetworkConfig, NetworkStructure
 from gee_core.config.params import (
     DATASETS,
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluateConfig",
     "EvolveConfig",
     "ExportConfig",
+    "Hardware",
     "NetworkConfig",
     "NetworkStructure",
     "Params",
