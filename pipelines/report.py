@@ -20,8 +20,9 @@ from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
+from pipelines.reporting.hardware_defects import accuracy_under_defects, defect_table
 from pipelines.reporting.mistakes import confusions, recognised
-from pipelines.reporting.page import TITLES, environment, mlflow_link, read_tables, unescaped
+from pipelines.reporting.page import TITLES, environment, mlflow_link, read_hardware, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, energy_unit, nir, read_json, reading
@@ -56,14 +57,14 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         genotype = read_genotype_file(path)
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
     evaluate = read_json(reports / "evaluate/metrics.json", *OF_NEUROBENCH)
-    clean_accuracy = read_json(reports / "robustness/metrics.json", "clean_accuracy")["clean_accuracy"]
-    tables = read_tables(reports)
+    robustness = read_json(reports / "robustness/metrics.json", "clean_accuracy")
+    tables = read_tables(reports) | {"hardware": read_hardware(reports)}
     channels = encoded_channels(params.network.name, params.network.width)
     analytic = None if params.network.n_genes is None else analytic_start(params)
     wiring = wiring_table(genotype.genotype, analytic, tables["layers"])
     shape = shape_table(genotype.shape, start_of_search(tables["candidates"]), searched_shape(params))
     values = table_values(tables, meta.class_names)
-    svgs = draw(params, tables, wiring, shape, meta.class_names, clean_accuracy)
+    svgs = draw(params, tables, wiring, shape, meta.class_names, robustness["clean_accuracy"])
     template = environment().get_template("report.html")
     return template.render(
         params=params,
@@ -85,6 +86,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
         mlflow=mlflow_link(query),
         nir=nir(summary),
+        hardware_left_out=robustness.get("hardware_left_out", {}),
         svg=unescaped(svgs),
         **values,
     )
@@ -110,6 +112,8 @@ def draw(
         "noise": figures.accuracy_over_noise(tables["noise"], clean_accuracy),
         "confusion": figures.confusion_matrix(tables["confusion"], class_names),
     }
+    if len(tables["hardware"]):
+        svgs["hardware"] = accuracy_under_defects(tables["hardware"])
     if len(wiring):
         svgs["wiring"] = evolution_figures.wiring_against_analytic(wiring)
     if len(searched := shape[shape["searched"]]):
@@ -133,6 +137,7 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
         "layers": layers.to_dict("records"),
         "energy_unit": energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
         "noise": by_r.reset_index().to_dict("records"),
+        "hardware": defect_table(tables["hardware"]),
         "confusions": confusions(tables["confusion"], class_names, 10 if many else 5),
         "recognised": by_class if many else [],
         "balanced_accuracy": fmean(row["share"] for row in by_class) if by_class else None,

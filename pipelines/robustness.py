@@ -1,4 +1,4 @@
-"""Stage robustness: measures the accuracy of the trained network on noisy test images."""
+"""Stage robustness: measures the accuracy of the trained network on noisy test images, and with the defects of hardware."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,8 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
+from gee_core.evaluation.accuracy import accuracy_and_loss
+from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
 from gee_core.evaluation.noise import noisy_input
 from gee_core.hardware import WORTH_SHARING, Compute, set_threads
 from gee_core.model.network import SpikingNetwork
@@ -22,6 +24,8 @@ from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 OUT = REPORTS / "robustness"
+COLUMNS = ("domain", "strength", "draw", "accuracy")
+"""Of hardware.csv."""
 
 
 def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> list[dict]:
@@ -50,6 +54,44 @@ def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[
     return rows
 
 
+def run_hardware(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> list[dict]:
+    """Measure ``net`` with the defects of hardware; returns one row (COLUMNS) per domain, strength and draw.
+
+    Domains that do not exist for ``net`` are left out (see ``left_out``).
+    """
+    cfg, compute = params.robustness, Compute.of(params.base.device, params.base.precision)
+    if cfg.hardware is None:
+        return []
+    images = data.test
+    if cfg.hardware.max_images is not None and cfg.hardware.max_images < len(images):
+        order = torch.randperm(len(images), generator=torch_generator(0, "hardware", "images"))
+        images = images.subset(order[: cfg.hardware.max_images].sort().values)
+    images, known, rows = images.to(compute.device), dict[str, float](), []
+    for domain, strengths in hardware_domains(params, net).items():
+        for strength in strengths:
+            for draw in range(cfg.hardware.n_draws):
+                same = "" if strength > 0 else domain if domain in OF_BITS else "undisturbed"
+                if (accuracy := known.get(same)) is None:
+                    faulty = disturbed(net, domain, strength, params.base.seed, draw)
+                    accuracy, _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
+                    known |= {same: accuracy} if same else {}
+                rows.append(dict(zip(COLUMNS, (domain, strength, draw, accuracy), strict=True)))
+                on_step()
+    return rows
+
+
+def hardware_domains(params: Params, net: SpikingNetwork) -> dict[str, list[float]]:
+    """The strengths of the domains of `robustness.hardware` that exist for ``net``, by domain."""
+    cfg = params.robustness.hardware
+    return {} if cfg is None else {domain: s for domain, s in cfg.strengths().items() if unfit(net, domain) is None}
+
+
+def left_out(params: Params, net: SpikingNetwork) -> dict[str, str]:
+    """Why the other domains of `robustness.hardware` do not exist for ``net``, by domain."""
+    cfg = params.robustness.hardware
+    return {} if cfg is None else {domain: reason for domain in cfg.strengths() if (reason := unfit(net, domain))}
+
+
 def mean_accuracy(noise: list[dict]) -> dict[float, float]:
     """Accuracy by noise strength r, averaged over the noise seeds."""
     by_strength: dict[float, list[float]] = {}
@@ -64,6 +106,14 @@ def metrics(noise: list[dict]) -> dict:
     return {"noise_accuracy": mean[0.5], "clean_accuracy": mean[min(mean)]}
 
 
+def hardware_metrics(rows: list[dict]) -> dict[str, float]:
+    """`hardware/DOMAIN/STRENGTH`: accuracy averaged over the draws."""
+    by_key: dict[str, list[float]] = {}
+    for row in rows:
+        by_key.setdefault(f"hardware/{row['domain']}/{row['strength']:g}", []).append(row["accuracy"])
+    return {key: float(np.mean(accuracies)) for key, accuracies in by_key.items()}
+
+
 def main() -> None:
     with stage("robustness") as s:
         data = prepared_images()
@@ -72,14 +122,18 @@ def main() -> None:
         cfg = s.params.robustness
         s.track.dataset(data.meta, "testing")
         s.track.params(cfg.model_dump())
-        with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds) as steps:
+        draws = 0 if cfg.hardware is None else cfg.hardware.n_draws
+        n_hardware = draws * sum(map(len, hardware_domains(s.params, net).values()))
+        with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:
             noise = run(s.params, net, data, steps)
+            hardware = run_hardware(s.params, net, data, steps)
         write_atomically(OUT / "noise.csv", csv_text(noise))
+        write_atomically(OUT / "hardware.csv", csv_text(hardware) if hardware else ",".join(COLUMNS) + "\n")
         measured = metrics(noise)
-        write_json(OUT / "metrics.json", measured)
+        write_json(OUT / "metrics.json", measured | {"hardware_left_out": left_out(s.params, net)})
         for r, accuracy in mean_accuracy(noise).items():
             s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
-        s.track.metrics(measured)
+        s.track.metrics(measured | hardware_metrics(hardware))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ package imports no torch, so that reading params.yaml is quick.
 
 from gee_core.config.evolve import VARIANTS, EvolveConfig, Rescore, Variant
 from gee_core.config.formats import GeneFormat, Quantise
+from gee_core.config.hardware import Hardware
 from gee_core.config.network import SURROGATES, NetworkConfig, NetworkStructure
 from gee_core.config.params import (
     DATASETS,
@@ -32,6 +33,7 @@ __all__ = [
     "EvolveConfig",
     "ExportConfig",
     "GeneFormat",
+    "Hardware",
     "NetworkConfig",
     "NetworkStructure",
     "Params",

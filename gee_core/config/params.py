@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.formats import GeneFormat, Quantise
+from gee_core.config.hardware import Hardware
 from gee_core.config.network import NetworkConfig
 from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
@@ -179,7 +180,7 @@ class EvaluateConfig(Section):
 
 
 class RobustnessConfig(Section):
-    """`robustness`: accuracy on noisy test images (Sec. 4.2)."""
+    """`robustness`: accuracy on noisy test images (Sec. 4.2), and under the defects of hardware."""
 
     domain: Literal["normalised", "image"]
     """Where the noise is added: to the normalised tensor or to the image in [0, 1]."""
@@ -189,6 +190,8 @@ class RobustnessConfig(Section):
     """Number of noise draws per strength."""
     batch_size: Positive
     """Images per step."""
+    hardware: Hardware | None
+    """The defects of hardware to measure; null for none."""
 
     @field_validator("strengths")
     @classmethod
@@ -253,6 +256,11 @@ class Params(Section):
             raise ValueError(
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
+            )
+        lost = self.robustness.hardware and self.robustness.hardware.lost_step
+        if lost and lost[-1] > self.network.T:
+            raise ValueError(
+                f"robustness.hardware.lost_step = {lost}: network.T = {self.network.T} steps can be lost at most: lower it"
             )
         if not is_own(self.network.name):
             self.check_top()

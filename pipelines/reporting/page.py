@@ -39,29 +39,40 @@ def unescaped(svgs: dict[str, str]) -> dict[str, Markup]:
 
 
 def read_tables(reports: Path) -> dict[str, pd.DataFrame]:
-    """The stages' tables by name; in the confusion table every cell is a string, even "NA", "1" and "".
+    """The tables that every run has, by name; in the confusion table every cell is a string, even "NA", "1" and "".
 
     Raises:
         InputError: a file is missing, is not CSV, or lacks a column or numbers that every run has.
     """
 
-    def table(name: str, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = (), **options) -> pd.DataFrame:
-        with reading(reports / name, "CSV"):
-            found = pd.read_csv(reports / name, **options)
-            if missing := [column for column in texts + numbers if column not in found]:
-                raise ValueError(f"it lacks {', '.join(missing)}")
-            if wrong := [column for column in numbers if not pd.api.types.is_numeric_dtype(found[column])]:
-                raise ValueError(f"{', '.join(wrong)}: not numbers")
-            return found
-
     return {
-        "candidates": table("evolve/candidates.csv", ("generation", "index", "rescored", "winner")),
-        "confusion": table("evaluate/confusion.csv", ("actual", "predicted"), dtype=str, keep_default_na=False),
-        "history": table("train/history.csv", (), ("epoch", "train_loss", "train_accuracy")),
-        "layers": table(
+        "candidates": _table(reports, "evolve/candidates.csv", ("generation", "index", "rescored", "winner")),
+        "confusion": _table(reports, "evaluate/confusion.csv", ("actual", "predicted"), dtype=str, keep_default_na=False),
+        "history": _table(reports, "train/history.csv", (), ("epoch", "train_loss", "train_accuracy")),
+        "layers": _table(
+            reports,
             "evaluate/layers.csv",
             ("layer", "kind"),
             ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"),
         ),
-        "noise": table("robustness/noise.csv", (), ("r", "seed", "accuracy")),
+        "noise": _table(reports, "robustness/noise.csv", (), ("r", "seed", "accuracy")),
     }
+
+
+def read_hardware(reports: Path) -> pd.DataFrame:
+    """The accuracies under the defects of hardware; no rows where `robustness.hardware` is null.
+
+    Raises:
+        InputError: as for `read_tables`.
+    """
+    return _table(reports, "robustness/hardware.csv", ("domain",), ("strength", "draw", "accuracy"))
+
+
+def _table(reports: Path, name: str, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = (), **options) -> pd.DataFrame:
+    with reading(reports / name, "CSV"):
+        found = pd.read_csv(reports / name, **options)
+        if missing := [column for column in texts + numbers if column not in found]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if wrong := [column for column in numbers if len(found) and not pd.api.types.is_numeric_dtype(found[column])]:
+            raise ValueError(f"{', '.join(wrong)}: not numbers")
+        return found

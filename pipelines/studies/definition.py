@@ -15,6 +15,8 @@ from pipelines.studies.metrics import METRICS
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
+HARDWARE_COLUMNS = ("domain", "strength", "draw", "accuracy")
+"""Columns of the rows that robustness measures the defects of hardware in."""
 Overrides = dict[str, Any]
 """Values by key of params.yaml, written `section.key`."""
 
@@ -78,9 +80,9 @@ class Published(Part):
 class Plot(Part):
     """A figure of the study's results."""
 
-    kind: Literal["bars", "line", "scatter", "noise", "layers"]
+    kind: Literal["bars", "line", "scatter", "noise", "hardware", "layers"]
     """`bars`: y by group; `line`: y over the numeric column x; `scatter`: y over the metric x; `noise`: accuracy over r;
-    `layers`: energy and firing rates per layer."""
+    `hardware`: accuracy over the strength of each defect of hardware; `layers`: energy and firing rates per layer."""
     y: MetricName = "test_accuracy"
     """The metric that is drawn."""
     x: str | None = None
@@ -149,6 +151,8 @@ class Study(Part):
         for column in self.columns():
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
                 raise ValueError(f"the column {column!r} is reserved: give it another name")
+        if self.draws("hardware") and (hidden := set(HARDWARE_COLUMNS) & set(self.columns())):
+            raise ValueError(f"the column {min(hidden)!r} is one of hardware.csv: give it another name")
         for column, options in self.grid.items():
             if not options:
                 raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
@@ -162,9 +166,14 @@ class Study(Part):
             if plot.kind == "scatter":
                 _known_metric(plot.x or "")
         wanted = {*self.metrics, *(plot.y for plot in self.plots if plot.kind != "layers")}
-        if "robustness" not in self.stages and ("noise_accuracy" in wanted or any(p.kind == "noise" for p in self.plots)):
+        noise = "noise_accuracy" in wanted or self.draws("noise") or self.draws("hardware")
+        if noise and "robustness" not in self.stages:
             raise ValueError("stages: noise is measured by the stage robustness: add it to stages")
         return self
+
+    def draws(self, kind: str) -> bool:
+        """Whether it has a figure of that kind."""
+        return any(plot.kind == kind for plot in self.plots)
 
     def columns(self) -> list[str]:
         """The columns of labels, in order."""

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
+from pipelines.reporting.hardware_defects import DEFECTS, Curve, defect_panels
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
 from pipelines.studies.definition import OWN_COLUMNS, Plot, Published
 from pipelines.studies.metrics import METRICS
@@ -106,6 +107,34 @@ def noise_curve(rows: pd.DataFrame) -> pd.DataFrame:
     quantile = student.ppf(0.975, (curve["n"] - 1).clip(lower=1))
     curve["half_width"] = (quantile * curve["sd"] / np.sqrt(curve["n"])).where(curve["n"] > 1)
     return curve[["mean", "n", "half_width"]]
+
+
+@svg
+def hardware(accuracies: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+    """Accuracy over the strength of each defect of hardware, a panel per domain: `defect_curve` by group, mean ± sd."""
+    groups = _groups(accuracies, plot.group)
+    curves: dict[str, list[Curve]] = {
+        domain: [
+            (name, 100 * defect_curve(of_domain), look)
+            for name, rows, look in groups
+            if len(of_domain := rows[rows["domain"] == domain])
+        ]
+        for domain in DEFECTS
+        if (accuracies["domain"] == domain).any()
+    }
+    return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware for {len(groups)} groups."
+
+
+def defect_curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """By strength: `mean` and `sd` (0 for one network) of the accuracy over the networks, the draws of each averaged; `low` and
+    `high` are mean ± sd.
+
+    Args:
+        rows: columns `strength, network_seed, accuracy`, one row per network, strength and draw.
+    """
+    units = rows.groupby(["strength", "network_seed"])["accuracy"].mean().groupby("strength")
+    curve = units.agg(mean="mean", sd=lambda values: values.std(ddof=1)).fillna({"sd": 0.0})
+    return curve.assign(low=curve["mean"] - curve["sd"], high=curve["mean"] + curve["sd"])
 
 
 @svg

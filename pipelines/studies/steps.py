@@ -91,6 +91,8 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
             of_noise = robustness.metrics(noise)
             numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
             result["noise"] = _rows(noise)
+            notify("hardware")
+            result["hardware"] = robustness.run_hardware(params, net, data)
         numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}

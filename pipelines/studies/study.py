@@ -17,7 +17,16 @@ from pipelines.studies.kendall import FITNESS, rank_correlations
 from pipelines.studies.plan import EPOCHS, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
 from pipelines.studies.steps import forget, prepare_images
-from pipelines.studies.tables import TextTable, aggregate, cells_frame, format_table, markdown, markdown_text, with_published
+from pipelines.studies.tables import (
+    TextTable,
+    aggregate,
+    cells_frame,
+    format_table,
+    hardware_table,
+    markdown,
+    markdown_text,
+    with_published,
+)
 from pipelines.studies.tracking import open_study_tracker
 
 OUT = REPORTS / "studies"
@@ -99,6 +108,8 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
     tables = [format_table(study.title, table, columns, study.metrics)]
     if study.analysis is not None:
         tables.append(_write_kendall(out, frame, cells))
+    if study.draws("hardware") and len(hardware := _rows_of("hardware", cells, results)):
+        tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
     _write_figures(out, study, grid, cells, results)
@@ -124,8 +135,10 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
     if grid.empty:
         return
     for number, plot in enumerate(study.plots, 1):
-        if plot.kind in ("noise", "layers"):
+        if plot.kind in ("noise", "hardware", "layers"):
             rows = _rows_of(plot.kind, cells, results)
+            if rows.empty:  # robustness.hardware is null
+                continue
             write_atomically(out / f"{plot.kind}.csv", rows.to_csv(index=False))
         else:
             rows = grid
@@ -137,7 +150,7 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
 
 
 def _rows_of(kind: str, cells: list[Cell], results: dict[str, dict]) -> pd.DataFrame:
-    """The rows by layer or by noise of all cells, with their labels and `network_seed`."""
+    """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
     rows = []
     for cell in cells:
         if cell.part == "grid":

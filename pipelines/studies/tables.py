@@ -1,6 +1,7 @@
 """Makes a study's tables: one row per cell, then means and standard deviations over the seeds, as data and as text."""
 
 import html
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.reporting.hardware_defects import DEFECTS
 from pipelines.studies.definition import Study
+from pipelines.studies.figures import defect_curve
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import Cell
 
@@ -79,6 +82,21 @@ def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: l
         ends = ["" if pd.isna(row[mark]) else str(row[mark]) for mark in marks]
         rows.append([*(str(row[column]) for column in columns), *numbers, *ends])
     return TextTable(title, headers, rows)
+
+
+def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:
+    """Accuracy by defect and strength, a column per combination of labels: `defect_curve`, mean ± sd."""
+    groups = {", ".join(map(str, labels)): rows for labels, rows in accuracies.groupby(columns, sort=False)}
+    rows = []
+    for domain, (title, unit) in DEFECTS.items():
+        curves = [defect_curve(group[group["domain"] == domain]) for group in groups.values()]
+        for strength in sorted({strength for curve in curves for strength in curve.index}):
+            found = [curve.loc[strength] if strength in curve.index else {"mean": math.nan, "sd": 0.0} for curve in curves]
+            values = [METRICS["test_accuracy"].format(value["mean"], value["sd"]) for value in found]
+            rows.append([title, f"{strength:g}", unit, *values, MEASURED])
+    return TextTable(
+        "Test accuracy (%) under the defects of hardware", ["defect", "strength", "of it", *groups, "source"], rows
+    )
 
 
 def markdown(headers: list[str], rows: list[list[str]]) -> str:

@@ -1,0 +1,113 @@
+"""Neurons that are unlike each other, lose spikes, or fire without cause: hooks on the neurons of a network.
+
+Shapes: T steps, B batch. Neurons see their steps folded into the batch, (T*B, …), as ``LIF`` does, or apart, (T, B, …), or one
+at a time, in T calls on (B, …), as SpikingJelly's in step_mode `m` and `s`. Every draw is of a CPU generator, so that devices
+agree.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+from gee_core.model.base import SpikingNetwork
+from gee_core.snn.lif import LIF, is_channels_last
+
+LINEAR = (LIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
+"""The neurons whose membrane is linear in their current below the threshold."""
+LEAST_THRESHOLD = 0.01
+"""A threshold of δ < -0.99 is set to this fraction of V_th, so that it stays positive."""
+
+Generators = Callable[[str], torch.Generator]
+"""A generator of its own for every neuron module, by its name."""
+
+
+def chosen(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
+    """A bool tensor of ``shape``, each entry true with probability ``p``; of one generator, a larger ``p`` chooses more.
+
+    It compares 32 random bits with ``p``, which is twice as fast as ``torch.rand``.
+    """
+    n = math.prod(shape)
+    if p == 0.0:
+        return torch.zeros(*shape, dtype=torch.bool)
+    bits = torch.empty((n + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator).view(torch.int32)
+    return (bits[:n] <= max(round(p * 2**32) - 1, 0) - 2**31).reshape(*shape)
+
+
+def unlike_neurons(net: nn.Module) -> str | None:
+    """Why the mismatch of thresholds is not defined for a neuron of ``net``; None where it is for all."""
+    for name, node in _nodes(net):
+        if type(node) not in LINEAR:
+            return f"{name} is a {type(node).__name__}, whose membrane is not linear"
+        if node.v_reset not in (None, 0.0):
+            return f"{name} is reset to {node.v_reset}, not to 0"
+    return None
+
+
+def add_mismatch(net: nn.Module, sigma: float, generators: Generators) -> None:
+    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²), for all images and steps.
+
+    A linear membrane at rest at 0 that is reset to 0, or by its own threshold, is scaled by 1/(1 + δ) if its current is, so the
+    current is divided by 1 + δ and V_th stays.
+    """
+    for name, node in _nodes(net):
+        node.register_forward_pre_hook(partial(_scale_current, sigma, generators(name), {}))
+
+
+def _scale_current(
+    sigma: float, generator: torch.Generator, factors: dict[torch.Size, Tensor], node: nn.Module, args: tuple
+) -> tuple:
+    x, *others = args
+    shape = x.shape[2 if _steps_apart(node) else 1 :]
+    if shape not in factors:
+        delta = sigma * torch.randn(shape, generator=generator)
+        layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+        factors[shape] = (1.0 + delta).clamp_min(LEAST_THRESHOLD).to(x.device)[None].contiguous(memory_format=layout)
+    return x / factors[shape], *others
+
+
+def set_spikes(net: nn.Module, p: float, value: float, generators: Generators) -> None:
+    """Set the output of every neuron of ``net`` at each step to ``value`` with probability ``p``, in place.
+
+    ``value`` 0 drops spikes, 1 makes silent neurons fire.
+    """
+    for name, node in _nodes(net):
+        node.register_forward_hook(partial(_set_some, p, value, generators(name)))
+
+
+def _set_some(p: float, value: float, generator: torch.Generator, node: nn.Module, args: tuple, s: Tensor) -> Tensor:
+    if s.ndim != 4:
+        return s.masked_fill(chosen(s.shape, p, generator).to(s.device), value)
+    B, C, H, W = s.shape  # drawn in the order of channels-last memory, whatever the layout of s
+    return s.masked_fill(chosen((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device), value)
+
+
+def lose_steps(net: SpikingNetwork, n: int, generator: torch.Generator) -> None:
+    """Silence all neurons of ``net`` in ``n`` of its T steps, in place: the same for all neurons and images."""
+    kept_T = torch.ones(net.T).index_fill(0, torch.randperm(net.T, generator=generator)[:n], 0.0)
+    calls: dict[nn.Module, int] = {}
+
+    def silence(node: nn.Module, args: tuple, s: Tensor) -> Tensor:
+        if isinstance(node, LIF):
+            kept = kept_T.repeat_interleave(len(s) // net.T)
+        elif _steps_apart(node):
+            kept = kept_T
+        else:
+            calls[node] = calls.get(node, -1) + 1
+            kept = kept_T[calls[node] % net.T].expand(len(s))
+        return s * kept.to(s).reshape(-1, *[1] * (s.ndim - 1))
+
+    for _, node in _nodes(net):
+        node.register_forward_hook(silence)
+    net.register_forward_pre_hook(lambda *_: calls.clear())
+
+
+def _nodes(net: nn.Module) -> list[tuple[str, neuron.BaseNode]]:
+    return [(name, node) for name, node in net.named_modules() if isinstance(node, neuron.BaseNode)]
+
+
+def _steps_apart(node: nn.Module) -> bool:
+    return getattr(node, "step_mode", "s") == "m" and not isinstance(node, LIF)

@@ -1,0 +1,186 @@
+"""The defects of hardware do to weights, genes and spikes what their definitions say, to a copy, by the seed alone."""
+
+import pytest
+import torch
+
+from gee_core.config.hardware import DOMAINS
+from gee_core.evaluation import hardware_noise
+from gee_core.evaluation.faulty_neurons import chosen
+from gee_core.evaluation.hardware_noise import (
+    OF_BITS,
+    OF_GENES,
+    disturbed,
+    encoded_weights,
+    flipped,
+    genes_of,
+    noisy,
+    stuck_at_zero,
+    unfit,
+)
+from gee_core.genome.encoding import decode
+from gee_core.genome.quantise import dequantise, quantise
+from gee_core.model.network import build_network
+from gee_core.training.loop import for_inference
+from tests.gee_core.lively import awake
+from tests.gee_core.own_networks import OWN, lively
+
+X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+STRENGTH = {"weights": 0.5, "genes": 0.5, "threshold": 0.5, "lost_step": 1}
+
+
+def net(n_genes=4, name="cifarnet"):
+    return awake(build_network(name, 10, 3, 16, n_genes, 0.0625, T=3), X)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def domains(network):
+    return [domain for domain in DOMAINS if unfit(network, domain) is None]
+
+
+def weights_after(network, *arguments):
+    return encoded_weights(disturbed(network, *arguments))
+
+
+@pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
+@pytest.mark.parametrize("name", ["cifarnet", "resnet18"])
+@torch.no_grad()
+def test_strength_0_changes_no_bit_but_for_int8(name, n_genes):
+    network = net(n_genes, name)
+    clean = for_inference(network)(X)
+    for domain in set(domains(network)) - {*OF_BITS}:
+        assert torch.equal(disturbed(network, domain, 0, 0)(X), clean), domain
+    for key, W in encoded_weights(decode(network)).items():
+        assert torch.equal(weights_after(network, "weight_bits", 0.0, 0)[key], dequantise(*quantise(W, 8, 0), 0))
+    if n_genes:
+        rounded = net(n_genes, name)
+        for gene in genes_of(rounded).values():
+            gene.copy_(dequantise(*quantise(gene, 8, -1), -1))
+        assert torch.equal(disturbed(network, "gene_bits", 0.0, 0)(X), for_inference(rounded)(X))
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@torch.no_grad()
+def test_a_defect_changes_what_a_copy_answers_by_its_seed_and_draw_alone(domain):
+    network, strength = net(), STRENGTH.get(domain, 0.05)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    clean, state = network(X), torch.random.get_rng_state()
+    one, again, other_draw, other_seed = (
+        disturbed(network, domain, strength, seed, draw)(X) for seed, draw in ((0, 0), (0, 0), (0, 1), (1, 0))
+    )
+    assert torch.equal(one, again) and not torch.equal(one, clean)
+    if domain != "lost_step":  # of three steps, draws may lose the same one
+        assert not torch.equal(one, other_draw) and not torch.equal(one, other_seed)
+    assert torch.equal(network(X), clean) and torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@torch.no_grad()
+def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same_draw():
+    networks = {"genetic": net(), "plain": net(None)}
+    drawn = {}
+    for kind, network in networks.items():
+        clean, wrong = (dict(n.named_parameters()) for n in (decode(network), disturbed(network, "weights", 0.5, 0)))
+        changed = {name for name in clean if not torch.equal(clean[name], wrong[name])}
+        assert changed == {f"{name}.weight" for name in encoded_weights(decode(network))}
+        assert not {name for name in changed if name.startswith(("stem", "head"))} and len(changed) == 7
+        drawn[kind] = [(wrong[name] - W) / W.square().mean().sqrt() for name, W in clean.items() if name in changed]
+    for one, other in zip(*drawn.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+        assert one.std() == pytest.approx(0.5, rel=0.2)
+
+
+@torch.no_grad()
+def test_noise_has_the_sigma_of_its_own_tensor():
+    for scale in (0.01, 3.0):
+        x = scale * torch.randn(200, 300, generator=generator(1))
+        n = (noisy(x, 0.25, generator()) - x) / x.square().mean().sqrt()
+        assert n.mean().abs() < 0.01 and n.std() == pytest.approx(0.25, rel=0.01)
+
+
+def test_the_share_of_stuck_weights_is_the_probability_and_the_others_keep_their_values():
+    x = torch.randn(300, 400, generator=generator(1))
+    for p in (0.05, 0.3, 1.0):
+        stuck = stuck_at_zero(x, p, generator())
+        assert (stuck == 0).float().mean() == pytest.approx(p, abs=0.005)
+        assert torch.equal(stuck[stuck != 0], x[stuck != 0])
+
+
+@pytest.mark.parametrize("p", [1e-3, 0.1, 0.5])
+def test_what_is_chosen_is_a_share_of_all_and_more_of_it_at_a_larger_probability(p):
+    less, more = (chosen((1000, 1001), probability, generator()) for probability in (p, 1.5 * p))
+    assert less.float().mean() == pytest.approx(p, rel=0.1)
+    assert (less <= more).all() and less.sum() < more.sum()
+    assert not chosen((3, 5), 0.0, generator()).any() and chosen((3, 5), 1.0, generator()).all()
+
+
+def flip_only(monkeypatch, bit, place):
+    """The only bit that flips from now on: ``bit`` of the entry ``place`` of a tensor, in the tensors that have that entry."""
+
+    def one(shape, p, generator):
+        mask = torch.zeros(*shape, dtype=torch.bool)
+        mask[(bit, *place)] = True
+        return mask
+
+    monkeypatch.setattr(hardware_noise, "chosen", one)
+
+
+@pytest.mark.parametrize(("bit", "value"), [(0, 4), (3, 13), (6, 69), (7, 5 - 128)])
+def test_a_flipped_bit_changes_a_code_as_in_twos_complement(monkeypatch, bit, value):
+    x = torch.tensor([[127.0, 5.0], [-127.0, 5.0]])  # its scales are 1
+    flip_only(monkeypatch, bit, (1, 1))
+    assert flipped(x, 0.5, 0, generator()).tolist() == [[127, 5], [-127, value]]
+
+
+def test_when_every_bit_flips_a_code_becomes_minus_one_minus_itself():
+    codes, scale = quantise(torch.randn(6, 5, generator=generator()), 8, 0)
+    x = dequantise(codes, scale, 0)
+    assert torch.equal(flipped(x, 1.0, 0, generator()), (-1 - codes.float()) * scale[:, None])
+
+
+@torch.no_grad()
+def test_one_wrong_gene_changes_a_row_and_a_column_of_weights():
+    """X_2[p, j, 0] reaches the weights of neuron j at position p: its inputs in layer 2, its outputs in layer 3."""
+    network, layer, p, j = net(), 2, 4, 1
+    clean = list(encoded_weights(decode(network)).values())
+    genes_of(network)[f"X_{layer}"][p, j, 0] += 0.5
+    wrong = list(encoded_weights(decode(network)).values())
+    changed = [(one != other).flatten(2)[:, :, p] for one, other in zip(clean, wrong, strict=True)]
+    row, column = changed[layer - 1][j], changed[layer][:, j]
+    assert row.all() and column.all()
+    total = sum(int((one != other).sum()) for one, other in zip(clean, wrong, strict=True))
+    assert total == len(row) + len(column) == 16 + 32
+
+
+@torch.no_grad()
+def test_one_wrong_entry_of_O_changes_all_weights():
+    network = net()
+    clean = encoded_weights(decode(network))
+    genes_of(network)["O"][0, 1] += 0.5
+    for name, W in encoded_weights(decode(network)).items():
+        assert (clean[name] != W).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("domain", OF_GENES)
+def test_a_plain_network_has_no_domain_of_genes(domain):
+    assert unfit(net(None), domain) == "the network is plain and has no genes"
+    with pytest.raises(ValueError, match=f"{domain}: the network is plain"):
+        disturbed(net(None), domain, 0.1, 0)
+
+
+def test_an_unknown_domain_is_refused():
+    with pytest.raises(ValueError, match="unknown domain 'heat': choose one of weights, genes"):
+        disturbed(net(), "heat", 0.1, 0)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", OWN)
+@torch.no_grad()
+def test_own_networks_have_every_domain(name):
+    network, x = lively(name, n_genes=4)
+    assert domains(network) == list(DOMAINS)
+    for domain in DOMAINS:
+        clean, wrong = network(x), disturbed(network, domain, STRENGTH.get(domain, 0.2), 0)(x)
+        assert wrong.shape == clean.shape and not torch.equal(wrong, clean), domain
