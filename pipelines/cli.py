@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipelines.commands.compare.cli import compare
 from pipelines.commands.data.cli import data
+from pipelines.commands.energy.cli import energy
 from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
@@ -141,6 +142,7 @@ def encode(
 
 app.command("preset")(preset)
 app.command("predict")(predict)
+app.command("energy")(energy)
 app.command("gc")(gc)
 app.command("compare")(compare)
 

@@ -87,13 +87,14 @@ class Counter:
         lead, own = x.shape[: x.ndim - own_ndim], x.shape[x.ndim - own_ndim :]
         seen.runs += self._runs(module, lead)
         seen.macs += (x if isinstance(module, Transposed) else y).numel() * module.weight[0].numel()
-        count = seen.count
-        count.binary = count.binary and bool(((x == 0) | (x == 1)).all())
-        count.spiking = count.spiking and (count.binary or bool(((x == 0) | (x.abs() == 1)).all()))
-        count.input_sum += x.sum(dtype=torch.float64).item()
+        count, binary = seen.count, bool(((x == 0) | (x == 1)).all())
+        count.binary = count.binary and binary
+        count.spiking = count.spiking and (binary or bool(((x == 0) | (x.abs() == 1)).all()))
+        now = (x if binary else (x != 0).float()).reshape(-1, *own).sum(0, dtype=torch.float32).double()
+        count.input_sum += (now if binary else x).sum(dtype=torch.float64).item()
         count.input_count += x.numel()
         active, inputs = seen.active.get(tuple(own), (0, 0))
-        seen.active[tuple(own)] = active + (x != 0).reshape(-1, *own).sum(0), inputs + math.prod(lead)
+        seen.active[tuple(own)] = active + now, inputs + math.prod(lead)
         if name == next(iter(self.seen)):  # the next batch, or the next step of a network that runs them one at a time
             self.since_neurons.clear()
         self.since_neurons.append(name)
@@ -114,7 +115,7 @@ class Counter:
         entry = self.fired.setdefault(name, _Fired())
         entry.behind.update(self.since_neurons)
         entry.spikes += spikes.sum(dtype=torch.float64).item()
-        entry.active += int(spikes.count_nonzero())
+        entry.active += int(torch.count_nonzero(spikes))
         entry.total += spikes.numel()
         self.since_neurons.clear()
 

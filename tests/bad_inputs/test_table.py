@@ -10,6 +10,7 @@ import pytest
 
 from tests.bad_inputs import (
     test_command_cases,
+    test_energy_cases,
     test_environment_cases,
     test_image_cases,
     test_model_cases,
@@ -29,6 +30,7 @@ AREAS = (
     test_own_network_cases,
     test_environment_cases,
     test_command_cases,
+    test_energy_cases,
 )
 CASES = [case for area in AREAS for case in area.CASES]
 

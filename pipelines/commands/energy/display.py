@@ -1,0 +1,95 @@
+"""What `gee energy` prints: a table of layers, and totals; or the same as JSON."""
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from gee_core.evaluation.activity import Activity
+from pipelines.reporting.summary import energy, percent
+
+
+def as_dict(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict:
+    """All numbers, per image: energies in mJ, rates and sparsities as fractions, footprints in bytes."""
+    layers = [
+        {
+            "layer": layer.layer,
+            "kind": layer.kind,
+            "steps": layer.steps,
+            "macs": layer.macs,
+            "input_rate": layer.input_rate,
+            "binary": layer.binary,
+            "output_rate": layer.output_rate,
+            "energy_mj": layer.energy_mj(e_mac, e_ac),
+            "decode_macs": layer.decode_macs,
+            "synops": layer.synops,
+            "effective": layer.effective,
+            "dense": layer.dense,
+        }
+        for layer in activity.layers
+    ]
+    return {
+        "energy_mj": activity.energy_mj(e_mac, e_ac),
+        "energy_with_decoding_mj": activity.energy_with_decoding_mj(e_mac, e_ac),
+        "energy_of_sums_mj": activity.energy_of_sums_mj(e_ac),
+        "spikes_per_image": activity.spikes_per_image,
+        "firing_rate": activity.firing_rate,
+        "footprint_decoded": activity.footprint_decoded,
+        "neurobench": activity.neurobench(),
+        "spikingjelly": jelly,
+        "same_by_us": same_by_us(activity),
+        "not_counted": activity.not_counted,
+        "layers": layers,
+    }
+
+
+def same_by_us(activity: Activity) -> dict[str, float]:
+    """What SpikingJelly's counters count, by our count, per image."""
+    macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
+    return {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
+
+
+def show(title: str, activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> None:
+    """Print everything for people."""
+    console = Console(markup=False, highlight=False)
+    console = console if console.is_terminal else Console(width=160, markup=False, highlight=False)
+    console.print(title, soft_wrap=True)
+    console.print(_table(activity, e_mac, e_ac))
+    for name, text in _facts(activity, jelly, e_mac, e_ac).items():
+        console.print(f"{name:<13} {text}", soft_wrap=True)
+
+
+def _table(activity: Activity, e_mac: float, e_ac: float) -> Table:
+    right = (Column(name, justify="right") for name in ("MACs per step", "steps", "input rate"))
+    table = Table("layer", "kind", *right, "input", Column("energy", justify="right"), Column("fires", justify="right"))
+    for layer in activity.layers:
+        sizes = f"{layer.macs:,.0f}", f"{layer.steps:g}", f"{layer.input_rate:.4g}"
+        rate = "–" if layer.output_rate is None else percent(layer.output_rate, 1)
+        binary = "binary" if layer.binary else "real"
+        table.add_row(layer.layer or "(the network)", layer.kind, *sizes, binary, energy(layer.energy_mj(e_mac, e_ac)), rate)
+    return table
+
+
+def _facts(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, str]:
+    terms, ours = activity.neurobench(), same_by_us(activity)
+    macs, acs, dense = (f"{value:,.0f}" for value in terms["synaptic_operations"].values())
+    facts = {
+        "energy": f"{energy(activity.energy_mj(e_mac, e_ac))} per image (Eq. 17: {e_mac:g} pJ per MAC, {e_ac:g} pJ per AC)",
+        "spikes": f"{activity.spikes_per_image:,.1f} per image, firing rate {percent(activity.firing_rate, 1)}",
+        "NeuroBench": f"effective MACs {macs}, effective ACs {acs}, dense {dense}; "
+        f"activation sparsity {percent(activity.activation_sparsity, 1)}, "
+        f"connection sparsity {percent(activity.connection_sparsity, 1)}; footprint {activity.footprint:,} bytes",
+        "SpikingJelly": f"MACs {jelly['macs']:,.0f} (ours {ours['macs']:,.0f}), "
+        f"synaptic operations {jelly['synops']:,.0f} (ours {ours['synops']:,.0f})",
+    }
+    if decoding := activity.energy_with_decoding_mj(e_mac, e_ac) - activity.energy_mj(e_mac, e_ac):
+        facts["energy"] += f"; {energy(decoding)} more with building W"
+        facts["NeuroBench"] += f", {activity.footprint_decoded:,} with W built"
+    if sums := activity.energy_of_sums_mj(e_ac):
+        facts["energy"] += f"; {energy(sums)} more for the residual sums"
+    if any(abs(jelly[key] - ours[key]) > 1e-6 * max(1, ours[key]) for key in ours):
+        facts["mind"] = (
+            "the two differ where a network multiplies outside of its layers (attention, functions), "
+            "or where a layer's input, or its weight, is binary in some calls alone"
+        )
+    if activity.not_counted:
+        facts["not counted"] = ", ".join(f"{name} ({what})" for name, what in activity.not_counted.items())
+    return facts

@@ -1,0 +1,137 @@
+"""Finds the network that is to be measured: a name in a module that the user gives, or a checkpoint of this project.
+
+Importing a module runs its code. Only the one that stands on the command line is imported, never one that a file names.
+"""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gee_core.errors import InputError, in_short
+from gee_core.model.wired import architecture_of
+from gee_core.seeding import private_torch_rng
+from pipelines.inputs.own_network import register_if_configured
+from pipelines.inputs.trained_network import load_checkpoint
+
+NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+FORMS = "name a network as MODULE:NETWORK, or a network.safetensors of this project"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network, and what it takes."""
+
+    net: nn.Module
+    shape: tuple[int, ...]
+    """Of one image."""
+    steps: int | None
+    """How often every image is presented; None for a network that makes its steps itself."""
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Modules of ``folder`` can be imported, before all others; no bytecode is written beside them."""
+    path, writes = sys.path, sys.dont_write_bytecode
+    sys.path, sys.dont_write_bytecode = [str(folder), *path], True
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path, sys.dont_write_bytecode = path, writes
+
+
+def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: int | None, classes: int) -> Target:
+    """The network that ``target`` names.
+
+    A class or function is called with those of ``num_classes``, ``in_channels``, ``image_size`` and ``T`` that its signature
+    names, as the pipeline calls `network.name`; ``T`` only if there are ``steps``, which such a network then makes itself.
+
+    Args:
+        here: the folder that a checkpoint is relative to, and in which modules are looked for.
+        target: MODULE:NETWORK, or the path of a checkpoint.
+        shape: of one image; None for that of the checkpoint, or (3, 32, 32).
+        steps: T.
+        classes: K.
+
+    Raises:
+        InputError: there is no such module, name or file; the code raises; or the name is no network.
+    """
+    if target.endswith(".safetensors"):
+        path = here / target
+        register_if_configured(path)
+        net = load_checkpoint(path)
+        found = architecture_of(net)
+        return Target(net, shape or (found.in_channels, found.image_size, found.image_size), steps)
+    if not NAME.fullmatch(target):
+        raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", FORMS)
+    value = _named(here, target)
+    shape = shape or (3, 32, 32)
+    if isinstance(value, nn.Module):
+        return Target(value, shape, steps)
+    if not callable(value):
+        raise InputError(
+            f"{target}: is of type {type(value).__name__}, which is no network", "name a module, or what returns one"
+        )
+    given = _arguments(value, {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps})
+    try:
+        with private_torch_rng(0):
+            net = value(**given)
+    except (Exception, SystemExit) as error:
+        called = f"{target}({', '.join(f'{key}={value}' for key, value in given.items())})"
+        remedy = "fix it, or name a function that takes no other arguments and returns the network"
+        raise InputError(f"{called} raises {type(error).__name__}: {in_short(error)}", remedy) from error  # type: ignore[arg-type]
+    if not isinstance(net, nn.Module):
+        raise InputError(f"{target} returns a {type(net).__name__}, not a torch.nn.Module", "return the network")
+    return Target(net, shape, None if "T" in given else steps)
+
+
+def _named(here: Path, target: str) -> Any:
+    """What ``target`` names, in a module that is imported."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):  # one that the module itself imports
+            raise _raising(here, module_name, error) from error
+        files = [path.stem for path in here.glob("*.py")]
+        places = f"no module {error.name} in {here} or among the installed packages"
+        raise InputError(
+            f"{target}: {places}", _meant(error.name or "", files) or "check its name, or change the folder"
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise _raising(here, module_name, error) from error
+    if not hasattr(module, attribute):
+        own = [name for name, value in vars(module).items() if callable(value) or isinstance(value, nn.Module)]
+        own = [name for name in own if not name.startswith("_")]
+        remedy = _meant(attribute, own) or "name a module, class or function of it"
+        raise InputError(f"{target}: the module {module_name} has no {attribute}", remedy)
+    return getattr(module, attribute)
+
+
+def _meant(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _raising(here: Path, module: str, error: BaseException) -> InputError:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(here)]
+    place = f"{Path(frames[-1].filename).relative_to(here)}, line {frames[-1].lineno}" if frames else f"importing {module}"
+    return InputError(f"{place} raises {type(error).__name__}: {in_short(error)}", "fix it")  # type: ignore[arg-type]
+
+
+def _arguments(build: Any, offered: dict[str, int | None]) -> dict[str, int]:
+    try:
+        taken = inspect.signature(build).parameters
+    except (TypeError, ValueError):  # of built-in functions there is none
+        return {}
+    return {key: value for key, value in offered.items() if key in taken and value is not None}

@@ -1,0 +1,162 @@
+"""`gee energy`: a network of one's own, a checkpoint, images of a folder, the prepared ones, or random ones."""
+
+import json
+import os
+import sys
+
+import pytest
+from PIL import Image
+
+from gee_core.data.prepared import load_prepared
+from gee_core.evaluation.energy import measure_energy
+from pipelines import cli
+from pipelines.inputs.trained_network import load_trained
+
+SOURCE = '''
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+from gee_core import LIF
+
+
+class Ones(nn.Sequential):
+    """Every pixel of a 4 x 4 image reaches two neurons that fire at a sum of 1.5, and they both reach one output."""
+
+    def __init__(self, num_classes=1, in_channels=1):
+        first, last = nn.Conv2d(in_channels, 2, 4, bias=False), nn.Linear(2, num_classes, bias=False)
+        nn.init.ones_(first.weight)
+        super().__init__(first, neuron.IFNode(v_threshold=1.5), nn.Flatten(), last)
+
+
+class Folded(nn.Module):
+    def __init__(self, T, image_size):
+        super().__init__()
+        self.T, self.fc, self.lif = T, nn.Linear(image_size**2, 3), LIF(T)
+
+    def forward(self, x):
+        return self.lif(self.fc(x.flatten(1)).repeat(self.T, 1))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.lif, self.norm = nn.Linear(4, 4), neuron.LIFNode(), nn.GroupNorm(1, 3)
+
+    def forward(self, x):
+        q = self.fc(x)
+        return self.norm(self.lif((q @ q.transpose(-2, -1)) @ q))
+
+
+multi = functional.set_step_mode(nn.Sequential(layer.Linear(4, 2), neuron.IFNode()), "m") or nn.Sequential(
+    layer.Linear(4, 2, step_mode="m"), neuron.IFNode(step_mode="m")
+)
+'''
+
+
+@pytest.fixture
+def gee(tmp_path, monkeypatch, capsys):
+    """Runs `gee energy` in a folder with a module of networks, outside of any project; its output and warnings."""
+    (tmp_path / "energy_ones.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.setenv("GEE_COMPILE", "0")
+    monkeypatch.delitem(sys.modules, "energy_ones", raising=False)
+    monkeypatch.setattr(cli, "find_project", lambda: tmp_path)
+
+    def run(*arguments: object) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["gee", "energy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+        return capsys.readouterr()
+
+    return run
+
+
+def write_images(folder, values):
+    folder.mkdir()
+    for i, value in enumerate(values):
+        Image.new("L", (4, 4), value).save(folder / f"{i}.png")
+
+
+def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tmp_path):
+    write_images(tmp_path / "photos", [51, 0])  # sums of 16 · 0.2 = 3.2, and 0
+    out, err = gee("energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--steps", 3, "--classes", 5, "--json")
+    found = json.loads(out)
+    conv, fc = found["layers"]
+    assert (conv["kind"], conv["macs"], conv["steps"], conv["binary"]) == ("conv", 32, 3, False)
+    assert (fc["kind"], fc["macs"], fc["steps"], fc["binary"], fc["input_rate"]) == ("fc", 10, 3, True, 0.5)
+    assert found["energy_mj"] == pytest.approx((4.6 * 32 * 3 + 0.9 * 0.5 * 10 * 3) * 1e-9)
+    assert found["spikes_per_image"] == 3
+    assert found["neurobench"] == {
+        "footprint": 4 * (32 + 10),
+        "connection_sparsity": 0.0,
+        "activation_sparsity": 0.5,
+        "synaptic_operations": {"Effective_MACs": 32 * 3 / 2, "Effective_ACs": 10 * 3 / 2, "Dense": (32 + 10) * 3},
+    }
+    assert found["spikingjelly"] == {
+        "macs": 0,
+        "synops": 32 * 3 + 15,
+    }  # weights that are all 1 are spikes to it, and accumulate
+    assert found["same_by_us"] == {"macs": 96, "synops": 15}
+    assert "2 images of photos, 1 × 4 × 4, values 0 to 1" in found["input"]
+    assert err == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["energy_ones.py", "photos"]  # no bytecode
+
+
+def test_energies_of_an_operation_and_the_number_of_images_are_the_given_ones(gee, tmp_path):
+    write_images(tmp_path / "photos", [51, 51, 0])
+    arguments = ["energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--json", "--n", 2, "--batch-size", 1]
+    found = json.loads(gee(*arguments, "--e-mac", 100, "--e-ac", 10).out)
+    assert found["energy_mj"] == pytest.approx((100 * 32 + 10 * 20) * 1e-9)
+
+
+def test_a_class_that_takes_t_makes_its_steps_itself(gee):
+    out, err = gee("energy_ones:Folded", "--steps", 4, "--shape", "1,3,3", "--n", 5, "--json")
+    (fc,) = json.loads(out)["layers"]
+    assert (fc["macs"], fc["steps"]) == (27, 4 * 1 / 4)  # the layer runs before the image is repeated
+    assert "random input" in err and "every layer" not in err
+
+
+def test_an_instance_in_step_mode_m_gets_all_steps_at_once(gee):
+    (fc,) = json.loads(gee("energy_ones:multi", "--steps", 4, "--shape", 4, "--json").out)["layers"]
+    assert (fc["macs"], fc["steps"]) == (8, 4)
+
+
+def test_the_table_has_every_layer_and_what_is_not_counted_and_warnings_go_elsewhere(gee):
+    out, err = gee("energy_ones:Attention", "--shape", "3,4", "--n", 2)
+    text = " ".join(out.split())
+    assert "energy_ones:Attention, 2 random inputs of 3 × 4" in text
+    assert "│ fc │ fc │ 48 │ 1 │" in text and "│ real │" in text
+    assert "SpikingJelly MACs 120 (ours 48)" in text  # 3·4·4, and 3·3·4 twice for the products
+    assert "multiplies outside of its layers" in text
+    assert "not counted norm (GroupNorm)" in text
+    assert [line.split(":")[1] for line in err.splitlines()] == [" warning", " warning"]
+    assert "every layer ran once" in err and "random input" in err
+
+
+@pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])
+def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, trained, make_params, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/prepared").symlink_to(digits)
+    data = load_prepared(digits)
+    net = load_trained(make_params(), data.meta, trained)
+    expected = measure_energy(net, data.meta.normalise(data.test.images[:10]))
+    out, err = gee(trained, *images, "--n", 10, "--batch-size", 4, "--json")
+    found = json.loads(out)
+    assert "10 test images" in found["input"]
+    assert found["energy_mj"] == pytest.approx(expected.energy_mj(4.6, 0.9))
+    assert found["energy_with_decoding_mj"] == pytest.approx(expected.energy_with_decoding_mj(4.6, 0.9))
+    terms = expected.neurobench()
+    assert found["neurobench"].pop("synaptic_operations") == pytest.approx(terms.pop("synaptic_operations"))
+    assert found["neurobench"] == pytest.approx(terms)
+    assert found["footprint_decoded"] == expected.footprint_decoded > expected.footprint
+    assert found["spikingjelly"] == pytest.approx(found["same_by_us"])
+    assert err == ""
+    assert "with W built" in gee(trained).out
+
+
+def test_without_prepared_images_a_checkpoint_is_measured_on_random_ones(gee, trained):
+    out, err = gee(trained, "--n", 2, "--json")
+    assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8"
+    assert "random input" in err
