@@ -26,7 +26,10 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["grey", "colour"])
 def exported(request, tmp_path_factory) -> Path:
-    return write_exported(tmp_path_factory.mktemp("exported"), request.param)
+    path = write_exported(tmp_path_factory.mktemp("exported"), request.param)
+    if request.param == 1:
+        path.with_name(NIR).write_bytes(b"a graph")
+    return path
 
 
 def seen_in_the_example(exported: Path) -> str:
