@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from gee_core.config import Params, Rescore, Shape
+from gee_core.config import Hardware, Params, Rescore, Shape
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def test_every_key_has_a_row_with_its_docstring_and_its_value(rows, root):
         assert value == f"`{values[name][key]}`".replace("'", "")
 
 
-@pytest.mark.parametrize(("name", "model"), [("network.init", Shape), ("evolve.rescore", Rescore)])
+@pytest.mark.parametrize(
+    ("name", "model"), [("network.init", Shape), ("evolve.rescore", Rescore), ("robustness.hardware", Hardware)]
+)
 def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_defaults(knobs, rows, name, model):
     assert [key for section, key in rows if section == name] == list(model.model_fields)
     for key, field in model.model_fields.items():
@@ -62,6 +64,8 @@ def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_def
         (("network.init", "gamma_0"), "number, ≥ 0.05, ≤ 20"),
         (("evolve", "screen"), "list of: number, ≥ 0, ≤ 1 or `null`"),
         (("evolve.rescore", "top"), "integer, ≥ 1, < 2³¹"),
+        (("robustness.hardware", "stuck"), "list of: number, ≥ 0, ≤ 1 or `null`"),
+        (("robustness.hardware", "lost_step"), "list of: integer, ≥ 0, ≤ 64 or `null`"),
     ],
 )
 def test_type_and_range_are_those_of_the_model(rows, key, text):

@@ -28,6 +28,11 @@ def options(*labels):
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
         ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"plots": [{"kind": "hardware"}]}, "noise is measured by the stage robustness: add it to stages"),
+        (
+            {"grid": {"strength": options("x")}, "stages": ["robustness"], "plots": [{"kind": "hardware"}], "published": []},
+            "the column 'strength' is one of hardware.csv: give it another name",
+        ),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
     ],
 )
@@ -58,12 +63,13 @@ def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
     ]
 
 
-def test_the_six_studies_of_the_paper_are_there_and_two_more():
+def test_the_six_studies_of_the_paper_are_there_and_three_more():
     assert SHIPPED == [
         "ablation",
         "architectures",
         "evolution_cost",
         "gene_scale",
+        "hardware_noise",
         "noise",
         "sensitivity",
         "shape_genes",
