@@ -168,6 +168,31 @@ CASES = [
         "'test_accuracy', 'test_loss'",
         "export",
     ),
+    *(
+        refused(f"defects of hardware: {name}", "robustness.hardware", f"{{n_draws: 1, max_images: null{given}}}", *rest)
+        for name, given, *rest in [
+            (
+                "unknown",
+                ", wieghts: [0.1]",
+                "robustness.hardware.wieghts is not a known",
+                "did you mean weights?",
+                "robustness",
+            ),
+            ("none", "", "robustness.hardware: names no domain", "or set it to null", "robustness"),
+            ("no strength", ", genes: []", "robustness.hardware.genes = []", "at least 1 item", "robustness"),
+            ("a negative σ", ", weights: [-0.1]", "robustness.hardware.weights.0 = -0.1", "or equal to 0", "robustness"),
+            ("a probability of 2", ", dropped: [2]", "robustness.hardware.dropped.0 = 2", "or equal to 1", "robustness"),
+            ("strengths that fall", ", stuck: [1, 0]", "robustness.hardware.stuck = [1, 0]", "must rise", "robustness"),
+            ("half a step", ", lost_step: [0.5]", "robustness.hardware.lost_step.0 = 0.5", "valid integer", "robustness"),
+            (
+                "more steps than T",
+                ", lost_step: [3]",
+                "robustness.hardware.lost_step = [3]: network.T = 2",
+                "lower",
+                "robustness",
+            ),
+        ]
+    ),
     refused("colours of a terminal", "report.title", r'["\e[31m"]', r"report.title = ['\x1b[31m']", "valid string", "report"),
     refused("a value as long as a book", "report.title", f'"{"x" * 9000}"', "report.title = 'xxx", "at most 200", "report"),
     Case(

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from gee_core.config import Params, Quantise, Rescore, Shape
+from gee_core.config import Hardware, Params, Quantise, Rescore, Shape
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def test_every_key_has_a_row_with_its_docstring_and_its_value(rows, root):
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("network.init", Shape), ("evolve.rescore", Rescore), ("train.quantise", Quantise)]
+    ("name", "model"),
+    [("network.init", Shape), ("evolve.rescore", Rescore), ("train.quantise", Quantise), ("robustness.hardware", Hardware)],
 )
 def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_defaults(knobs, rows, name, model):
     assert [key for section, key in rows if section == name] == list(model.model_fields)
@@ -66,6 +67,8 @@ def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_def
         (("evolve.rescore", "top"), "integer, ≥ 1, < 2³¹"),
         (("train.quantise", "format"), "`int8`, `int4`"),
         (("export", "genes"), "`fp32`, `bf16`, `int8`, `int4` or `null`"),
+        (("robustness.hardware", "stuck"), "list of: number, ≥ 0, ≤ 1 or `null`"),
+        (("robustness.hardware", "lost_step"), "list of: integer, ≥ 0, ≤ 64 or `null`"),
     ],
 )
 def test_type_and_range_are_those_of_the_model(rows, key, text):

@@ -107,6 +107,10 @@ EDGES = {
     "train.wiring_seed": (["candidate", "fresh"], ["other"]),
     "train.init_from": ([None, "a/network.safetensors"], ["", 3]),
     "robustness.strengths": ([[0.5], [0.0, 0.5, 2.0]], [[], [0.4], [0.5, 0.5], [0.6, 0.5], [-0.1, 0.5], ["0.5"]]),
+    "robustness.hardware": (
+        [None],
+        [3, {"n_draws": 1, "max_images": None}, {"max_images": None, "weights": [0.1]}, {"n_draws": 0, "max_images": None}],
+    ),
     "export.opset": ([18], [17]),
     "export.genes": (["fp32", "bf16", "int8", "int4", None], ["int2", "", 8, True]),
     "export.promote_metric": (["test_accuracy", "energy_mj"], ["plain_parameters", "", None]),
@@ -123,6 +127,29 @@ def test_the_edges_of_a_range_are_accepted_and_what_lies_beyond_is_refused(name)
     for value in refused:
         with pytest.raises(ValidationError, match=key):
             with_value(section, key, value)
+
+
+HARDWARE = {
+    "n_draws": ([1], [0, 1.5]),
+    "max_images": ([None, 1], [0]),
+    "weights": ([None, [0], [0.0, 3.5]], [[], [-0.1], [0.2, 0.1], [0.1, 0.1], ["0.1"], 0.1]),
+    "threshold": ([[0.4]], [[-0.4]]),
+    "dropped": ([[0, 1]], [[1.1], [-0.1]]),
+    "gene_bits": ([[0, 1]], [[2]]),
+    "lost_step": ([[0, 4]], [[0, 5], [1.5], [-1]]),  # of T = 4
+}
+
+
+@pytest.mark.parametrize("key", HARDWARE)
+def test_the_edges_of_a_defect_of_hardware_are_accepted_and_what_lies_beyond_is_refused(key):
+    accepted, refused = HARDWARE[key]
+    for value in accepted:
+        hardware = with_value("robustness", "hardware", values()["robustness"]["hardware"] | {key: value}).robustness.hardware
+        assert getattr(hardware, key) == value
+        assert (key in hardware.strengths()) == (isinstance(value, list))
+    for value in refused:
+        with pytest.raises(ValidationError, match=key):
+            with_value("robustness", "hardware", values()["robustness"]["hardware"] | {key: value})
 
 
 @pytest.mark.parametrize(("epochs", "warmup", "fits"), [(5, 4, True), (5, 5, False), (5, 6, False), (1, 0, True)])

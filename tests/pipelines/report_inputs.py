@@ -75,7 +75,7 @@ def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(
     return table
 
 
-def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, epochs=3, **search):
+def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, epochs=3, hardware=(), **search):
     def put(path, values):
         path = root / path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +129,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
         "reports/robustness/noise.csv",
         pd.DataFrame({"domain": "image", "r": [0, 0.5], "seed": 0, "accuracy": [0.97, 0.86]}),
     )
+    put("reports/robustness/hardware.csv", pd.DataFrame(hardware, columns=["domain", "strength", "draw", "accuracy"]))
     put("reports/robustness/metrics.json", {"noise_accuracy": 0.8619, "clean_accuracy": 0.9731})
     put(
         "reports/export/metrics.json",

@@ -19,6 +19,7 @@ from tests.pipelines.report_inputs import PARAMS, changed, write_inputs
         "reports/evaluate/layers.csv",
         "reports/evaluate/confusion.csv",
         "reports/robustness/noise.csv",
+        "reports/robustness/hardware.csv",
         "reports/export/metrics.json",
     ],
 )

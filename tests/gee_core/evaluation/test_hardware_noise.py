@@ -142,8 +142,8 @@ def test_when_every_bit_flips_a_code_becomes_minus_one_minus_itself():
 
 @torch.no_grad()
 def test_one_wrong_gene_changes_a_row_and_a_column_of_weights():
-    """X_2[p, j, 0] reaches the weights of neuron j at position p: its inputs in layer 2, its outputs in layer 3."""
-    network, layer, p, j = net(), 2, 4, 1
+    """X_4[p, j, 0] reaches the weights of neuron j at position p: its inputs in layer 4, its outputs in layer 5."""
+    network, layer, p, j = net(), 4, 4, 1
     clean = list(encoded_weights(decode(network)).values())
     genes_of(network)[f"X_{layer}"][p, j, 0] += 0.5
     wrong = list(encoded_weights(decode(network)).values())

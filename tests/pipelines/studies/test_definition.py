@@ -28,6 +28,11 @@ def options(*labels):
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
         ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"plots": [{"kind": "hardware"}]}, "noise is measured by the stage robustness: add it to stages"),
+        (
+            {"grid": {"strength": options("x")}, "stages": ["robustness"], "plots": [{"kind": "hardware"}], "published": []},
+            "the column 'strength' is one of hardware.csv: give it another name",
+        ),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
     ],
 )

@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from pipelines.studies import figures
 from pipelines.studies.definition import Plot, Published
-from pipelines.studies.figures import noise_curve
+from pipelines.studies.figures import defect_curve, noise_curve
 
 CELLS = pd.DataFrame(
     {
@@ -95,6 +95,41 @@ def test_the_noise_figure_marks_published_numbers_as_published():
     published = [Published(columns={"encoding": "TIC"}, metrics={"noise_accuracy": 0.7}, source="S")]
     svg = drawn("noise", NOISE, Plot(kind="noise", group=["encoding"]), published)
     assert "published: TIC, S" in svg
+
+
+HARDWARE = pd.DataFrame(
+    [
+        {
+            "encoding": encoding,
+            "network_seed": network,
+            "domain": domain,
+            "strength": strength,
+            "draw": draw,
+            "accuracy": 0.9 - strength + 0.1 * network + 0.01 * draw,
+        }
+        for encoding, domains in (("genetic", ("weights", "genes")), ("unencoded", ("weights",)))
+        for domain in domains
+        for strength in (0.0, 0.5)
+        for network in (0, 1, 2)
+        for draw in (0, 1)
+    ]
+)
+
+
+def test_the_band_of_a_defect_is_the_deviation_of_the_networks_their_draws_averaged():
+    rows = HARDWARE[HARDWARE["domain"] == "genes"]
+    curve = defect_curve(rows)
+    assert list(curve.index) == [0.0, 0.5]
+    assert curve.loc[0.5].to_dict() == pytest.approx({"mean": 0.505, "sd": 0.1, "low": 0.405, "high": 0.605})
+    one = defect_curve(rows[rows["network_seed"] == 0])
+    assert one.loc[0.5].to_dict() == pytest.approx({"mean": 0.405, "sd": 0.0, "low": 0.405, "high": 0.405})
+
+
+def test_the_figure_of_defects_has_a_panel_for_each_and_every_group():
+    svg = drawn("hardware", HARDWARE, Plot(kind="hardware", group=["encoding"]))
+    for text in ("Noise on weights", "Noise on genes", "genetic", "unencoded"):
+        assert svg.count(f">{text}<") == 1
+    assert "Dropped spikes" not in svg
 
 
 def test_the_layers_figure_has_every_layer():

@@ -142,6 +142,34 @@ def test_noise_and_layers_are_written_by_cell(run):
     assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"1-noise.svg", "2-layers.svg"}
 
 
+def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run):
+    hardware = {"n_draws": 2, "max_images": 10, "weights": [0.0, 1.0], "genes": [0.5]}
+    _, table = run(
+        seeds=2,
+        set={"robustness.hardware": hardware},
+        stages=["evaluate", "robustness"],
+        plots=[{"kind": "hardware", "group": ["encoding"]}],
+    )
+    assert table.headers == ["defect", "strength", "of it", "genetic", "unencoded", "source"]
+    assert [(row[0], row[1]) for row in table.rows] == [
+        ("Noise on weights", "0"),
+        ("Noise on weights", "1"),
+        ("Noise on genes", "0.5"),
+    ]
+    assert table.rows[2][4] == ""  # an unencoded network has no genes
+    rows = pd.read_csv(OUT / "tiny/hardware.csv")
+    assert rows.groupby(["encoding", "domain"]).size().to_dict() == {
+        ("genetic", "genes"): 4,
+        ("genetic", "weights"): 8,
+        ("unencoded", "weights"): 8,
+    }
+    means = rows[(rows["domain"] == "weights") & (rows["strength"] == 1)].groupby("encoding")["accuracy"].mean()
+    for column, encoding in ((3, "genetic"), (4, "unencoded")):
+        assert float(table.rows[1][column].split(" ±")[0]) == pytest.approx(100 * means[encoding], abs=0.01)
+    assert "## Test accuracy (%) under the defects of hardware" in (OUT / "tiny/table.md").read_text()
+    assert (OUT / "tiny/1-hardware.svg").is_file()
+
+
 def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(run):
     _, table = run(
         seeds=1,
