@@ -54,6 +54,9 @@ def build_summary(params: Params, reports: Path) -> dict:
         "best_fitness": _decimals(evolve.get("best_fitness")),
         "onnx_bytes": export.get("onnx_bytes"),
         "onnx_agreement": _decimals(export.get("agreement")),
+        "genes_format": params.export.genes if "genes_bytes" in export else None,
+        "genes_bytes": export.get("genes_bytes"),
+        "genes_accuracy": _decimals(export.get("genes_accuracy")),
         **({"onnx_problem": export["problem"]} if "problem" in export else {}),
         "commit": git_commit(reports.parent),
     }
@@ -74,6 +77,7 @@ def format_summary(s: dict) -> Table:
         "spikes per image": f"{s['spikes_per_image']:,.0f}, firing rate {percent(s['firing_rate'], 1)}",
         "candidates": searched,
         "ONNX": f"not possible: {s['onnx_problem']}" if s.get("onnx_problem") else onnx(s),
+        **({"genes": genes_file(s)} if s.get("genes_bytes") else {}),
         "commit": s["commit"] or "none",
     }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -87,6 +91,11 @@ def format_summary(s: dict) -> Table:
 def onnx(s: dict) -> str:
     """Size of the exported network, and how far it agrees with torch."""
     return f"{s['onnx_bytes'] / 1e6:.2f} MB, agrees with torch on {percent(s['onnx_agreement'])} of images"
+
+
+def genes_file(s: dict) -> str:
+    """Format, size and accuracy of genes.safetensors."""
+    return f"{s['genes_format']}, {s['genes_bytes'] / 1e6:.3f} MB, test accuracy {percent(s['genes_accuracy'])}"
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
