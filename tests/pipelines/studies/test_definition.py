@@ -28,6 +28,8 @@ def options(*labels):
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
         ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"metrics": ["genes_bytes"]}, "the file of genes is measured by the stage export: add it to stages"),
+        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "the file of genes is measured by the stage export: add it"),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
     ],
 )
@@ -58,10 +60,11 @@ def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
     ]
 
 
-def test_the_six_studies_of_the_paper_are_there_and_two_more():
+def test_the_six_studies_of_the_paper_are_there_and_three_more():
     assert SHIPPED == [
         "ablation",
         "architectures",
+        "bytes",
         "evolution_cost",
         "gene_scale",
         "noise",
