@@ -1,4 +1,4 @@
-"""Stage export: writes the trained network as ONNX and as NIR, compares both with torch, and registers it in MLflow."""
+"""Stage export: writes the trained network as ONNX, NIR and its genes, compares each with torch, and registers it in MLflow."""
 
 import io
 import re
@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 from PIL import Image
 
+from gee_core.checkpoint import load
 from gee_core.config import Params
 from gee_core.config.own import is_own
 from gee_core.data.meta import Meta
@@ -17,22 +18,28 @@ from gee_core.errors import ExportError
 from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
+from gee_core.export.onnx_genes import with_genes
 from gee_core.export.readme import describe
 from gee_core.export.to_nir import to_nir
 from gee_core.export.to_onnx import to_onnx
+from gee_core.gene_file import save_genes
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import CHECKPOINT, NIR, ONNX, REPORTS
+from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
 from pipelines.tracking.exported_model import ExportedModel
 
 OUT = REPORTS / "export"
+
+BATCH = 256
+"""Images per step."""
 
 
 def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | None, dict]:
@@ -47,18 +54,59 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
         if not is_own(params.network.name):
             raise
         return None, {"problem": str(error)}
-    images, _ = next(data.test.batches(params.export.verify_images))
-    x = meta.normalise(images).contiguous()
+    return model, compare(model, net, data, params.export.verify_images) | {"onnx_bytes": len(model)}
+
+
+def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) -> dict[str, float]:
+    """How far the ONNX ``model`` and ``net`` agree on the first test images: `max_abs_difference` of logits, `agreement`."""
+    images, _ = next(data.test.batches(n_images))
+    x = data.meta.normalise(images).contiguous()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"images": x.numpy()})
     with torch.no_grad():
         expected = for_inference(net)(x).mean(0).numpy()
-    metrics = {
+    return {
         "max_abs_difference": float(np.abs(found - expected).max()),
         "agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
-        "onnx_bytes": len(model),
     }
-    return model, metrics
+
+
+def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepared, with_onnx: bool = True) -> dict[str, float]:
+    """Write ``net`` as its genes in the format `export.genes`; returns what they take, and how well they do.
+
+    Args:
+        folder: gets genes.safetensors and genes.onnx.
+        params: those of the run; `export.genes` is not None.
+        net: the trained network, encoded or plain.
+        data: its images: accuracies are those on all test images.
+        with_onnx: write genes.onnx.
+    """
+    cfg, meta, path = params.export, data.meta, folder / GENES.name
+    assert cfg.genes is not None
+    save_genes(path, net, cfg.genes, model_card(params, meta).model_dump(mode="json"))
+    rounded, compute = load(path), Compute.of(params.base.device, params.base.precision)
+    expected, labels = predictions(net, data, compute)
+    found, _ = predictions(rounded, data, compute)
+    metrics = {
+        "genes_bytes": path.stat().st_size,
+        "genes_accuracy": (found == labels).double().mean().item(),
+        "genes_agreement": (found == expected).double().mean().item(),
+        "fp32_accuracy": (expected == labels).double().mean().item(),
+    }
+    if with_onnx:
+        model = with_genes(to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset), rounded, cfg.genes)
+        write_atomically(path.with_suffix(".onnx"), model)
+        agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]
+        metrics |= {"genes_onnx_bytes": len(model), "genes_onnx_agreement": agreement}
+    return metrics
+
+
+def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
+    """(predicted classes, labels) of all test images, both (N,)."""
+    there = for_inference(net).to(compute.device)
+    pairs = list(outputs(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute))
+    predicted, labels = zip(*((o_TBK.mean(0).argmax(1).cpu(), of_images.cpu()) for o_TBK, of_images in pairs), strict=True)
+    return torch.cat(predicted), torch.cat(labels)
 
 
 def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict:
@@ -88,7 +136,7 @@ def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: 
         params: those of the run.
         data: its images.
         model: what ``run`` returned.
-        measured: what evaluate measured.
+        measured: what evaluate and ``write_genes`` measured.
     """
     name, (png, shown) = registered_name(params, data.meta), example(data)
     write_atomically(folder / ONNX.name, model)
@@ -137,6 +185,8 @@ def main() -> None:
         net = load_trained(s.params, data.meta)
         model, metrics = run(s.params, net, data)
         in_nir = write_network_nir(NIR, s.params, net, data)
+        if cfg.genes is not None:
+            metrics |= write_genes(ONNX.parent, s.params, net, data, with_onnx=model is not None)
         s.track.params(cfg.model_dump())
         if "nir_problem" in in_nir:
             console.print(f"export: no NIR: {in_nir['nir_problem']}", soft_wrap=True)
@@ -145,7 +195,7 @@ def main() -> None:
             write_checkpoint(ONNX.parent, s.params, data)
             write_json(OUT / "metrics.json", metrics | in_nir)
             return
-        name = write(ONNX.parent, s.params, data, model, measured)
+        name = write(ONNX.parent, s.params, data, model, measured | metrics)
         write_json(OUT / "metrics.json", metrics | in_nir)
         metrics |= {name: value for name, value in in_nir.items() if name != "nir_problem"}
         s.track.metrics(metrics)

@@ -41,8 +41,8 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 ## Recipe
 
 {network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images on which \
-candidates are scored were {holdout}.
+Training: {epochs} epochs{rounding} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images \
+on which candidates are scored were {holdout}.
 
 ## Use
 
@@ -52,12 +52,17 @@ candidates are scored were {holdout}.
 
 An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the \
 column `image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
-
+{genes}
 {nir}## Limits
 
 - It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
 - It was tested on images from the same source as those it was trained on.
 - Energy is a count of operations (Eq. 17 of the paper), not a measurement. ONNX Runtime does not save it.
+"""
+
+GENES = """
+The same network is in `genes.safetensors` in the folder of the export, in {format}: {genes_bytes:,} bytes, accuracy \
+{genes_accuracy:.2%} on the test images ({fp32_accuracy:.2%} in fp32). `gee_core.load("genes.safetensors")` reads it.
 """
 
 
@@ -68,7 +73,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         name: the name under which MLflow registers the model.
         params: those of the run.
         meta: describes its images.
-        measured: what evaluate measured.
+        measured: what evaluate measured, and what export did of the files of genes, if it wrote them.
         example: class of the image in example.png.
         nir: whether network.nir is among the files.
     """
@@ -99,6 +104,8 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         wiring=_wiring(params),
         seed=params.base.seed,
         holdout="included" if train.include_holdout else "left out",
+        rounding="" if train.quantise is None else f", the last {train.quantise.epochs} with {train.quantise.format} genes",
+        genes="" if "genes_bytes" not in measured else GENES.format(format=params.export.genes, **measured),
     )
 
 

@@ -54,6 +54,9 @@ def build_summary(params: Params, reports: Path) -> dict:
         "best_fitness": _decimals(evolve.get("best_fitness")),
         "onnx_bytes": export.get("onnx_bytes"),
         "onnx_agreement": _decimals(export.get("agreement")),
+        "genes_format": params.export.genes if "genes_bytes" in export else None,
+        "genes_bytes": export.get("genes_bytes"),
+        "genes_accuracy": _decimals(export.get("genes_accuracy")),
         **({"onnx_problem": export["problem"]} if "problem" in export else {}),
         "nir_bytes": export.get("nir_bytes"),
         "nir_agreement": _decimals(export.get("nir_agreement")),
@@ -79,6 +82,7 @@ def format_summary(s: dict) -> Table:
         "candidates": searched,
         "ONNX": f"not possible: {s['onnx_problem']}" if s.get("onnx_problem") else onnx(s),
         "NIR": nir(s),
+        **({"genes": genes_file(s)} if s.get("genes_bytes") else {}),
         "commit": s["commit"] or "none",
     }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -100,6 +104,11 @@ def nir(s: dict) -> str:
         return f"not possible: {s['nir_problem']}" if s.get("nir_problem") else "–"
     predictions, spikes = percent(s["nir_agreement"]), percent(s["nir_spike_agreement"])
     return f"{s['nir_bytes'] / 1e6:.2f} MB, SpikingJelly agrees on {predictions} of images, {spikes} of spikes"
+
+
+def genes_file(s: dict) -> str:
+    """Format, size and accuracy of genes.safetensors."""
+    return f"{s['genes_format']}, {s['genes_bytes'] / 1e6:.3f} MB, test accuracy {percent(s['genes_accuracy'])}"
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from gee_core.errors import InputError
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.studies.metrics import METRICS
+from pipelines.studies.metrics import METRICS, OF_GENES
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
@@ -122,7 +122,7 @@ class Study(Part):
     """Further cells."""
     seeds: Annotated[int, Field(ge=1)]
     """Number of runs of each cell, with the seeds 0, 1, …"""
-    stages: list[Literal["evaluate", "robustness"]] = ["evaluate"]
+    stages: list[Literal["evaluate", "robustness", "export"]] = ["evaluate"]
     """The stages after train that its numbers come from."""
     metrics: Annotated[list[MetricName], Field(min_length=1)]
     """The columns of numbers."""
@@ -169,6 +169,9 @@ class Study(Part):
         noise = "noise_accuracy" in wanted or self.draws("noise") or self.draws("hardware")
         if noise and "robustness" not in self.stages:
             raise ValueError("stages: noise is measured by the stage robustness: add it to stages")
+        wanted |= {plot.x or "" for plot in self.plots if plot.kind == "scatter"}
+        if "export" not in self.stages and wanted & set(OF_GENES):
+            raise ValueError("stages: the file of genes is measured by the stage export: add it to stages")
         return self
 
     def draws(self, kind: str) -> bool:

@@ -42,7 +42,8 @@ class Display(Watch):
             seconds = time.monotonic() - start
         outcome = result["status"]
         if outcome == "ok":
-            outcome = f"test accuracy {result['metrics'].get('test_accuracy', float('nan')):.2%}"
+            found = result["metrics"]
+            outcome = f"test accuracy {found.get('test_accuracy', found.get('genes_accuracy', float('nan'))):.2%}"
         self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
 
     def _note(self) -> None:

@@ -42,6 +42,11 @@ METRICS: dict[str, Metric] = {
     "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100),
     "clean_accuracy": Metric("accuracy at least r (%)", 100),
     "noise_drop": Metric("loss by noise (points)", 100),
+    "genes_bytes": Metric("bytes of the file of genes", decimals=0),
+    "genes_accuracy": Metric("accuracy in its format (%)", 100),
+    "genes_drop": Metric("loss by the format (points)", 100),
+    "fp32_accuracy": Metric("accuracy in fp32 (%)", 100),
+    "genes_agreement": Metric("predictions as in fp32 (%)", 100),
     "proxy_accuracy": Metric("proxy accuracy (%)", 100),
     "best_fitness": Metric("best fitness", decimals=3),
     "best_fitness_sd": Metric("its spread over fresh draws", decimals=3),
@@ -60,4 +65,8 @@ METRICS: dict[str, Metric] = {
     "tau": Metric("Kendall's τ", decimals=3),
 }
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
-width of the genetic one; `evolve_seconds` sums the times of the candidates, however many ran in parallel."""
+width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
+times of the candidates, however many ran in parallel."""
+
+OF_GENES = tuple(name for name in METRICS if name.startswith(("genes_", "fp32_")))
+"""Those that the stage export measures on the file of genes."""

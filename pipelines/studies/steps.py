@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gee_core.checkpoint import save
-from gee_core.config import PrepareConfig
+from gee_core.config import Params, PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Record
@@ -93,11 +94,23 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
             result["noise"] = _rows(noise)
             notify("hardware")
             result["hardware"] = robustness.run_hardware(params, net, data)
+        if "export" in cell.stages and params.export.genes is not None:
+            notify("genes")
+            numbers |= _of_genes(params, net, data)
         numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
     finite = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
     return {"status": "ok", "metrics": finite} | result
+
+
+def _of_genes(params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, float]:
+    """Bytes and accuracy of the network in the format `export.genes`, and what the format costs."""
+    from pipelines.export import write_genes  # loads ONNX, which no other study needs
+
+    with TemporaryDirectory() as folder:
+        found = write_genes(Path(folder), params, net, data, with_onnx=False)
+    return found | {"genes_drop": found["fp32_accuracy"] - found["genes_accuracy"]}
 
 
 def forget(cell: Cell) -> None:

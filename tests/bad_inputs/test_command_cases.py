@@ -1,10 +1,13 @@
 """The command line, presets, studies, and the files that `gee` reads for people."""
 
 import json
+import pickle
 
 import pytest
 
-from tests.bad_inputs.case import Case, Change, cut, edit, param, remove, write
+from gee_core.checkpoint import load
+from gee_core.gene_file import save_genes
+from tests.bad_inputs.case import Case, Change, cut, edit, flip, param, remove, write
 from tests.bad_inputs.test_image_cases import bomb
 
 
@@ -110,6 +113,32 @@ PREDICT = [
     command("a word for a size", f"gee predict {IMAGE}", card(image_size="8"), says=f"{CARD}: damaged", remedy=ANEW),
     command("a mean too many", f"gee predict {IMAGE}", card(mean=[0.1, 0.2]), says=f"{CARD}: damaged", remedy=ANEW),
     command("a size beyond memory", f"gee predict {IMAGE}", card(image_size=10**9), says=f"{CARD}: damaged", remedy=ANEW),
+]
+
+GENES = "models/export/genes.safetensors"
+DIGITS = {"class_names": list("0123456789"), "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+BY_GENES = f"gee predict {IMAGE} --model {GENES}"
+
+
+def genes(about=DIGITS) -> Change:
+    return lambda folder: save_genes(folder / GENES, load(folder / "models/train/network.safetensors"), "int4", about)
+
+
+AGAIN = "export the network again"
+PREDICT += [
+    command("no genes", BY_GENES, says=f"{GENES}: not found", remedy="a genes.safetensors, a folder"),
+    command("half the genes", BY_GENES, genes(), cut(GENES), says=f"{GENES}: damaged (", remedy=AGAIN),
+    command("a bit of a gene", BY_GENES, genes(), flip(GENES, 0.9), says=f"{GENES}: damaged, its checksum", remedy=AGAIN),
+    command("a pickle of genes", BY_GENES, write(GENES, pickle.dumps({})), says=f"{GENES}: damaged (", remedy=AGAIN),
+    command("genes without a card", BY_GENES, genes(None), says=f"{GENES}: does not say which images", remedy=AGAIN),
+    command("genes with half a card", BY_GENES, genes({"mean": []}), says="does not say which images it takes", remedy=AGAIN),
+    command("another card", BY_GENES, genes(DIGITS | {"image_size": 9}), says="is that of another network", remedy=AGAIN),
+    command(
+        "a checkpoint for genes",
+        f"gee predict {IMAGE} --model models/train/network.safetensors",
+        says="network.safetensors: not a file of gee_core.save_genes",
+        remedy=AGAIN,
+    ),
 ]
 
 COMPARE = [

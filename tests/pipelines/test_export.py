@@ -8,15 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
+from gee_core.checkpoint import load
 from gee_core.config.params import PromoteMetric
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import ExportError
+from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_file import read_nir
 from gee_core.export.readme import describe
+from gee_core.gene_file import read_card
 from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import write_json
 from pipelines import export
-from pipelines.export import registered_name
+from pipelines.export import model_card, registered_name
 from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.trained_network import load_trained
 from pipelines.tracking.exported_model import FILES, NIR
@@ -93,6 +96,59 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
     assert model.metrics == MEASURED | metrics
     assert model.params == {"network": "vgg16", "variant": "ste", "seed": 0, "n_genes": 6, "width": 1 / 16, "T": 2}
     assert model.digest == load_prepared(folder / "data/prepared").meta.digest
+
+
+@pytest.fixture(scope="module")
+def written(net, digits, make_params, tmp_path_factory):
+    """(the folder with both files of genes, what was measured) of int4."""
+    folder = tmp_path_factory.mktemp("genes")
+    return folder, export.write_genes(folder, make_params(export={"genes": "int4"}), net, load_prepared(digits))
+
+
+def test_the_files_of_genes_are_measured_on_all_test_images(written, net, digits):
+    folder, metrics = written
+    data, path = load_prepared(digits), folder / "genes.safetensors"
+    x = data.meta.normalise(data.test.images)
+    with torch.no_grad():
+        found, expected = (n.eval()(x).mean(0).argmax(1) for n in (load(path), net))
+    (logits,) = onnxruntime.InferenceSession(folder / "genes.onnx").run(None, {"images": x.contiguous().numpy()})
+    assert metrics == {
+        "genes_bytes": path.stat().st_size,
+        "genes_accuracy": pytest.approx((found == data.test.labels).double().mean().item()),
+        "genes_agreement": pytest.approx((found == expected).double().mean().item()),
+        "fp32_accuracy": pytest.approx((expected == data.test.labels).double().mean().item()),
+        "genes_onnx_bytes": (folder / "genes.onnx").stat().st_size,
+        "genes_onnx_agreement": 1.0,
+    }
+    assert metrics["fp32_accuracy"] > 0.3
+    assert (logits.argmax(1) == found.numpy()).mean() > 0.9
+    assert metrics["genes_bytes"] < metrics["genes_onnx_bytes"]
+
+
+def test_the_file_of_genes_says_what_the_onnx_files_card_says(written, digits, make_params):
+    found = ModelCard.model_validate_json(json.dumps(read_card(written[0] / "genes.safetensors")))
+    assert found == model_card(make_params(), load_prepared(digits).meta)
+
+
+def test_without_onnx_there_is_the_file_of_genes_alone(net, digits, make_params, tmp_path):
+    metrics = export.write_genes(tmp_path, make_params(export={"genes": "int8"}), net, load_prepared(digits), with_onnx=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["genes.safetensors"]
+    assert set(metrics) == {"genes_bytes", "genes_accuracy", "genes_agreement", "fp32_accuracy"}
+
+
+def test_the_stage_writes_the_files_of_genes_and_the_readme_names_them(in_project, trained, exported, written, monkeypatch):
+    monkeypatch.setattr(export, "run", lambda *_: (exported.read_bytes(), {"agreement": 1.0}))
+    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())
+    folder = in_project(export={"genes": "int4"})
+    shutil.copytree(trained.parent, folder / "models/train")
+    write_json(folder / "reports/evaluate/metrics.json", MEASURED)
+    export.main()
+    assert (folder / "models/export/genes.safetensors").read_bytes() == (written[0] / "genes.safetensors").read_bytes()
+    assert (folder / "models/export/genes.onnx").is_file()
+    metrics = json.loads((folder / "reports/export/metrics.json").read_text())
+    assert metrics["genes_bytes"] == written[1]["genes_bytes"] and metrics["agreement"] == 1.0
+    text = (folder / "models/export/README.md").read_text()
+    assert f"in int4: {metrics['genes_bytes']:,} bytes, accuracy {metrics['genes_accuracy']:.2%} on the test images" in text
 
 
 def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and_not_registered(

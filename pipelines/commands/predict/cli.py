@@ -20,9 +20,9 @@ PLACES = "models:/NAME@champion, models:/NAME/3, runs:/RUN/NAME"
 def predict(
     context: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders with images at any depth.")],
-    model: Annotated[str, typer.Option(help=f"A folder or file of an export, or a model of MLflow: {PLACES}.")] = str(
-        ONNX.parent
-    ),
+    model: Annotated[
+        str, typer.Option(help=f"A folder, ONNX file or file of genes of an export, or a model of MLflow: {PLACES}.")
+    ] = str(ONNX.parent),
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top.")] = False,
 ) -> None:

@@ -1,6 +1,10 @@
-"""Finds and reads the model that predicts: files of an export, or a model of MLflow."""
+"""Finds and reads the model that predicts: files of an export, or a model of MLflow.
+
+ONNX Runtime runs ONNX files, torch a file of genes; torch is imported for the latter alone.
+"""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import numpy as np
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from gee_core.storage.json_object import read_json_model
-from pipelines.project.paths import ONNX
+from pipelines.project.paths import GENES, ONNX
 from pipelines.tracking.classifier import Classifier
 
 IN_MLFLOW = ("models:/", "runs:/")
@@ -17,17 +21,21 @@ IN_MLFLOW = ("models:/", "runs:/")
 
 NETWORK, CARD = ONNX.name, "meta.json"
 
+IN_GENES = GENES.suffix
+"""How the names of files end that are self-contained and hold genes."""
+
 
 @dataclass(frozen=True)
 class Model:
     """A network and what it says about itself."""
 
     place: str
-    """Its ONNX file or its address in MLflow, for messages."""
+    """Its file or its address in MLflow, for messages."""
     remedy: str
     """What to do about a damaged one."""
     card: ModelCard
-    classify: Classifier
+    classify: Callable[[np.ndarray], np.ndarray]
+    """As a `Classifier`."""
 
     def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
         """(B, K), K the number of classes; arguments as for `Classifier`.
@@ -48,8 +56,8 @@ class Model:
 
 
 def open_model(source: Path | str) -> Model:
-    """The model at ``source``: an ONNX file with its meta.json beside it, a folder with both, a folder that MLflow wrote, or an
-    address in MLflow (``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
+    """The model at ``source``: an ONNX file with its meta.json beside it, a genes.safetensors, a folder with either, a folder
+    that MLflow wrote, or an address in MLflow (``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
 
     Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
 
@@ -62,21 +70,34 @@ def open_model(source: Path | str) -> Model:
         with tempfile.TemporaryDirectory() as folder:
             return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
     path = Path(source)
-    ours = path in (ONNX, ONNX.parent)
-    network = ONNX if ours else _network(path)
-    for file in (network, network.with_name(CARD)):
+    ours, network = path in (ONNX, ONNX.parent), _network(path)
+    genes = network.suffix == IN_GENES
+    for file in (network, *([] if genes else [network.with_name(CARD)])):
         if not file.is_file():
-            beside = f"name an ONNX file with its {CARD} beside it, a folder with both, or models:/NAME@champion"
+            beside = (
+                f"name an ONNX file with its {CARD} beside it, a {GENES.name}, a folder with these, or models:/NAME@champion"
+            )
             raise InputError(f"{file}: not found", "`dvc repro export` makes it, `dvc pull` fetches it" if ours else beside)
     remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
-    return _read(network, str(network), remedy)
+    return _read_genes(network, remedy) if genes else _read(network, str(network), remedy)
 
 
 def _network(path: Path) -> Path:
-    """The ONNX file that is ``path`` or lies in it; MLflow's models keep theirs among their artifacts."""
+    """The ONNX file, or else the file of genes, that is ``path`` or lies in it; MLflow keeps a model's among its artifacts."""
     if not path.is_dir():
         return path
-    return next((file for file in (path / NETWORK, path / "artifacts" / NETWORK) if file.is_file()), path / NETWORK)
+    files = (path / NETWORK, path / "artifacts" / NETWORK, path / GENES.name)
+    return next((file for file in files if file.is_file()), path / NETWORK)
+
+
+def _read_genes(path: Path, remedy: str) -> Model:
+    from pipelines.commands.predict.genes import open_genes
+
+    try:
+        card, classify = open_genes(path)
+    except InputError as error:
+        raise InputError(error.problem, error.remedy or remedy) from None
+    return Model(str(path), remedy, card, classify)
 
 
 def _read(network: Path, place: str, remedy: str) -> Model:

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
+from gee_core.gene_file import save_genes
 from pipelines.commands.predict import classify, cli
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.images import find_images
@@ -54,6 +56,23 @@ def test_classes_and_probabilities_are_the_networks_own(net, exported, images, d
     assert [[name for name, _ in prediction.top] for prediction in found] == [[str(k) for k in row] for row in order.tolist()]
     np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in found], expected, atol=1e-4)
     assert len({prediction.top[0] for prediction in found}) > 2
+
+
+def test_a_file_of_genes_answers_by_itself_as_the_network_that_it_holds(net, exported, images, digits, tmp_path):
+    data, card = load_prepared(digits), json.loads(exported.with_name("meta.json").read_text())
+    path = tmp_path / "export/genes.safetensors"
+    save_genes(path, net, "int8", card)
+    assert [file.name for file in path.parent.iterdir()] == ["genes.safetensors"]
+    with torch.no_grad():
+        expected, order = load(path).eval()(data.meta.normalise(data.test.images)).mean(0).softmax(1).topk(3)
+    for source in (path, path.parent):
+        found = predict(Path(), images, open_model(source), top=3)
+        names = [[name for name, _ in prediction.top] for prediction in found]
+        assert names == [[str(k) for k in row] for row in order.tolist()]
+        np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in found], expected, atol=1e-5)
+    shutil.copy(exported, path.parent)
+    shutil.copy(exported.with_name("meta.json"), path.parent)
+    assert open_model(path.parent).place == str(path.parent / "network.onnx")  # ONNX first: it needs no torch
 
 
 def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch):

@@ -49,6 +49,9 @@ KEYS = [
     "best_fitness",
     "onnx_bytes",
     "onnx_agreement",
+    "genes_format",
+    "genes_bytes",
+    "genes_accuracy",
     "nir_bytes",
     "nir_agreement",
     "nir_spike_agreement",
@@ -125,6 +128,16 @@ def test_a_network_that_nir_cannot_express_has_the_reason_in_its_place(reports):
     assert list(summary) == [*KEYS[:-1], "nir_problem", KEYS[-1]]
     assert (summary["nir_bytes"], summary["nir_agreement"], summary["nir_spike_agreement"]) == (None, None, None)
     assert "NIR not possible: NIR has no soft reset" in " ".join(printed(summary).split())
+
+
+def test_the_file_of_genes_is_shown_where_there_is_one(reports):
+    assert build_summary(PARAMS, reports)["genes_format"] is None
+    assert "int8" not in printed(build_summary(PARAMS, reports))
+    measured = METRICS["export"] | {"genes_bytes": 142_236, "genes_accuracy": 0.98333333}
+    (reports / "export/metrics.json").write_text(json.dumps(measured))
+    summary = build_summary(PARAMS, reports)
+    assert (summary["genes_format"], summary["genes_bytes"], summary["genes_accuracy"]) == ("int8", 142_236, 0.983333)
+    assert "int8, 0.142 MB, test accuracy 98.33 %" in printed(summary)
 
 
 def test_terminal_table_shows_percent_and_units(reports):

@@ -33,6 +33,8 @@ def options(*labels):
             {"grid": {"strength": options("x")}, "stages": ["robustness"], "plots": [{"kind": "hardware"}], "published": []},
             "the column 'strength' is one of hardware.csv: give it another name",
         ),
+        ({"metrics": ["genes_bytes"]}, "the file of genes is measured by the stage export: add it to stages"),
+        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "the file of genes is measured by the stage export: add it"),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
     ],
 )

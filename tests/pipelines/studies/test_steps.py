@@ -6,7 +6,7 @@ from gee_core.checkpoint import load
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.model.network import count_parameters
-from pipelines import evaluate, evolve, prepare, robustness, train
+from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.studies import steps
 from pipelines.studies.plan import Cell
 from pipelines.studies.steps import prepare_images, run_cell
@@ -35,6 +35,21 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0]
     expected |= robustness.metrics(robustness.run(params, net, data))
     assert {name: found[name] for name in expected} == expected
+
+
+def test_formats_share_a_trained_network_and_are_measured_as_export_measures_them(cell, digits, tmp_path):
+    formats = ("fp32", "int4")
+    found = [run_cell(cell(("export",), export={"genes": format}))["metrics"] for format in formats]
+    assert len(list(steps.STEPS.glob("train/*/network.safetensors"))) == 1
+    (path,) = steps.STEPS.glob("train/*/network.safetensors")
+    for format, numbers in zip(formats, found, strict=True):
+        params = cell(export={"genes": format}).params
+        measured = export.write_genes(tmp_path / format, params, load(path), load_prepared(digits), with_onnx=False)
+        assert {name: numbers[name] for name in measured} == measured
+        assert numbers["genes_drop"] == measured["fp32_accuracy"] - measured["genes_accuracy"]
+    assert found[0]["genes_drop"] == 0 and found[0]["genes_agreement"] == 1
+    assert found[1]["genes_bytes"] < found[0]["genes_bytes"] / 2
+    assert "genes_bytes" not in run_cell(cell(("export",)))["metrics"]  # export.genes is null
 
 
 def test_costs_count_the_images_that_the_training_passes(cell):

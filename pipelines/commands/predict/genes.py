@@ -1,0 +1,39 @@
+"""A network in a file of genes, run by torch."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from gee_core.data.augment import Normalise
+from gee_core.errors import InputError
+from gee_core.export.model_card import ModelCard
+from gee_core.gene_file import load_genes, read_card
+from gee_core.model.wired import architecture_of
+from gee_core.training.loop import for_inference
+
+
+def open_genes(path: Path) -> tuple[ModelCard, Callable[[np.ndarray], np.ndarray]]:
+    """The description in the file, and a function like `Classifier`: uint8 images (B, C, H, W) → probabilities (B, K).
+
+    Raises:
+        InputError: the file is damaged, holds no description of its images and classes, or one of another network.
+    """
+    try:
+        card = ModelCard.model_validate_json(json.dumps(read_card(path)))
+    except ValidationError:
+        raise InputError(f"{path}: does not say which images it takes and which classes it knows") from None
+    network = load_genes(path)
+    shape = architecture_of(network)
+    if (card.in_channels, card.image_size, len(card.class_names)) != (shape.in_channels, shape.image_size, shape.num_classes):
+        raise InputError(f"{path}: its description is that of another network")
+    net, normalise = for_inference(network), Normalise(card.mean, card.std)
+
+    @torch.no_grad()
+    def classify(images_BCHW: np.ndarray) -> np.ndarray:
+        return net(normalise(torch.from_numpy(images_BCHW))).mean(0).softmax(1).numpy()
+
+    return card, classify
