@@ -23,7 +23,7 @@ def test_every_domain_has_a_title_and_a_unit():
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    names = (
+    names = [
         "training",
         "energy",
         "noise",
@@ -34,7 +34,7 @@ def no_figures(monkeypatch):
         "search_state",
         "wiring",
         "hardware",
-    )
+    ]
     monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(names, "<svg></svg>"))
 
 
