@@ -66,16 +66,16 @@ def run_hardware(params: Params, net: SpikingNetwork, data: Prepared, on_step: C
     if cfg.hardware.max_images is not None and cfg.hardware.max_images < len(images):
         order = torch.randperm(len(images), generator=torch_generator(0, "hardware", "images"))
         images = images.subset(order[: cfg.hardware.max_images].sort().values)
-    images, known, rows = images.to(compute.device), dict[str, float](), []
+    images, known, rows = images.to(compute.device), dict[tuple, float](), []
     for domain, strengths in hardware_domains(params, net).items():
         for strength in strengths:
             for draw in range(cfg.hardware.n_draws):
-                same = "" if strength > 0 else domain if domain in OF_BITS else "undisturbed"
-                if (accuracy := known.get(same)) is None:
+                # without the defect, all draws and all domains but those of bits have the same network
+                same = (domain, strength, draw) if strength > 0 else (domain if domain in OF_BITS else None,)
+                if same not in known:
                     faulty = disturbed(net, domain, strength, params.base.seed, draw)
-                    accuracy, _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
-                    known |= {same: accuracy} if same else {}
-                rows.append(dict(zip(COLUMNS, (domain, strength, draw, accuracy), strict=True)))
+                    known[same], _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
+                rows.append(dict(zip(COLUMNS, (domain, strength, draw, known[same]), strict=True)))
                 on_step()
     return rows
 

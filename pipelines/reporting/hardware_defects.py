@@ -53,7 +53,7 @@ def defect_panels(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     for ax in axes[::COLUMNS]:
         ax.set_ylabel("test accuracy (%)")
     if several:
-        handles, labels = axes[0].get_legend_handles_labels()
+        handles, labels = max(axes[: len(curves)], key=lambda ax: len(ax.lines)).get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=4)
     return figure
 
