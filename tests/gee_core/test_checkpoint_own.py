@@ -24,6 +24,20 @@ def test_a_registered_network_comes_back_bit_for_bit(name, n_genes, tmp_path):
 
 
 @pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_registered_network_comes_back_from_a_file_of_genes(name, n_genes, tmp_path):
+    net, x = lively(name, n_genes)
+    gee_core.save_genes(tmp_path / "a.safetensors", net, "fp32")
+    assert torch.equal(gee_core.load(tmp_path / "a.safetensors").eval()(x), net(x))
+    gee_core.save_genes(tmp_path / "a.safetensors", net, "int4")
+    assert torch.isfinite(gee_core.load(tmp_path / "a.safetensors").eval()(x)).all()
+    names.OWN.pop(name)
+    with pytest.raises(InputError, match=f"is of your own network {name}, and no code is imported"):
+        gee_core.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.usefixtures("own")
 def test_no_code_is_imported_because_a_file_names_it(tmp_path, monkeypatch):
     gee_core.register_network("json:JSONDecoder", VGG)
     gee_core.save(tmp_path / "a.safetensors", gee_core.build_network("json:JSONDecoder", 5, 1, 8, 4))

@@ -13,6 +13,7 @@ from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import train_epoch
 from gee_core.training.quantised import quantised_call
 from gee_core.training.schedule import adamw
+from tests.gee_core.own_networks import OWN, lively
 from tests.gee_core.training.test_loop import recipe
 
 ENCODINGS = pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
@@ -47,6 +48,14 @@ def test_outputs_gradients_and_statistics_are_those_of_the_rounded_network(n_gen
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
     for a, b in zip(net.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", OWN)
+def test_the_users_own_networks_are_rounded_alike(name):
+    net, x = lively(name, 4)
+    assert torch.equal(quantised_call(net, 4, x), rounded(net, 4)(x))
+    assert not torch.equal(quantised_call(net, 4, x), net(x))
 
 
 def test_only_the_last_epochs_are_rounded():
