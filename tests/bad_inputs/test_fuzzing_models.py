@@ -81,6 +81,7 @@ EXTREME = st.fixed_dictionaries(
                 "randaugment": st.sampled_from([0, 30]),
                 "erasing": st.sampled_from([0.0, 1.0]),
                 "flip": st.booleans(),
+                "quantise": st.sampled_from([{"format": "int4", "epochs": 1}, {"format": "int8", "epochs": 1}]),
                 "lr_min": st.just(0.0),
             },
         ),

@@ -1,1 +1,1 @@
-"""The command `gee predict`: classes and probabilities of image files. It loads no torch, so it answers in a second."""
+"""The command `gee predict`: classes and probabilities of image files. For ONNX it loads no torch, and answers in a second."""

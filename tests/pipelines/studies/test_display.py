@@ -31,3 +31,12 @@ def test_every_finished_cell_is_a_line_and_running_cells_are_shown_on_a_terminal
     assert ("evolve 1/2 [x]" in text) == terminal
     assert in_line != terminal
     assert steps.line(ended=True).startswith("cells 2/2 100 % in 0:0")
+
+
+def test_a_study_of_files_of_genes_shows_the_accuracy_in_their_format():
+    console = Console(file=io.StringIO(), width=100)
+    with Bars(console) as bar:
+        display = Display(bar, Steps("cells", None))
+        display.planned(CELLS[:1], CELLS[:1], 1)
+        display.done(CELLS[0], {"status": "ok", "metrics": {"genes_accuracy": 0.25}})
+    assert "1/1  network = [a]: test accuracy 25.00% (0 s)" in console.file.getvalue()
