@@ -5,7 +5,6 @@ Shapes: B batch, C channels, H W space, K classes.
 
 import contextlib
 import io
-import logging
 import warnings
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
+from gee_core.export.quiet import without_warnings
 from gee_core.genome.encoding import decode
 
 INPUT, OUTPUT = "images", "logits"
@@ -54,12 +54,12 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     buffer = io.BytesIO()
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
     try:
-        # the exporter's notices about itself, and the whole graph that it prints when it gives up
-        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
+        with (  # the exporter's notices about itself, and the whole graph that it prints when it gives up
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stderr(io.StringIO()),
+            without_warnings("torch.onnx"),
+        ):
             torch.onnx.export(
                 model,
                 (example,),
@@ -78,8 +78,6 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
             error.__cause__ if isinstance(error.__cause__, Exception) else error
         )  # the exporter's own message is a page of advice
         raise ExportError(f"torch cannot export {name} to ONNX ({type(cause).__name__}: {in_short(cause)})") from error
-    finally:
-        quiet.setLevel(level)
     exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString()
