@@ -169,7 +169,7 @@ def test_predict_without_a_model_is_one_message(main, project):
     (project / "image.png").touch()
     code, out, err = main("predict", "image.png")
     assert (code, out) == (2, "")
-    assert err == "gee: error: models/export/network.onnx: not found: `dvc repro export` makes it, `dvc pull` fetches it\n"
+    assert err == "gee: error: models/export: not found: `dvc repro export` makes it, `dvc pull` fetches it\n"
 
 
 @pytest.fixture

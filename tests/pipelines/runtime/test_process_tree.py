@@ -58,7 +58,7 @@ def folder(tmp_path):
 
 def end(process: subprocess.Popen) -> int:
     with process.stdout:
-        return process.wait(timeout=10)
+        return process.wait(timeout=120)
 
 
 def stages_in(folder: Path) -> list[psutil.Process]:
