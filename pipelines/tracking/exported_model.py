@@ -6,8 +6,8 @@ from pathlib import Path
 FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 """The files of an exported model."""
 
-NIR = "network.nir"
-"""Beside them, where NIR can express the network."""
+OTHERS = ("network.nir", "genes.safetensors")
+"""Those that are beside them if NIR can express the network, and if `export.genes` names a format."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ExportedModel:
     """A model to log, and to register under its name."""
 
     folder: Path
-    """Holds FILES, and perhaps NIR."""
+    """Holds FILES, and perhaps OTHERS."""
     name: str
     register: bool
     dataset: str
@@ -29,6 +29,6 @@ class ExportedModel:
     higher_is_better: bool
 
     def files(self) -> list[Path]:
-        """Paths of FILES, and of NIR if it is there."""
-        nir = self.folder / NIR
-        return [*(self.folder / name for name in FILES), *([nir] if nir.is_file() else [])]
+        """Paths of FILES, and of those of OTHERS that are there."""
+        others = (self.folder / name for name in OTHERS)
+        return [*(self.folder / name for name in FILES), *(path for path in others if path.is_file())]

@@ -9,7 +9,7 @@ from typing import Any
 
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.exported_model import NIR
+from pipelines.tracking.exported_model import OTHERS
 from pipelines.tracking.redact import bare, redact
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
@@ -44,7 +44,7 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
         input_example={"image": [image]},
         pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES],
     )
-    for name in {"README.md", "example.png", NIR} & set(files):
+    for name in {"README.md", "example.png", *OTHERS} & set(files):
         shutil.copy(files[name], folder)
 
 

@@ -22,7 +22,8 @@ from pipelines import export
 from pipelines.export import model_card, registered_name
 from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.trained_network import load_trained
-from pipelines.tracking.exported_model import FILES, NIR
+from pipelines.project.paths import NIR
+from pipelines.tracking.exported_model import FILES
 from tests.pipelines.conftest import MEASURED
 
 
@@ -75,7 +76,7 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
     shutil.copytree(trained.parent, folder / "models/train")
     write_json(folder / "reports/evaluate/metrics.json", MEASURED)
     export.main()
-    for name in (*FILES, NIR):
+    for name in (*FILES, NIR.name):
         assert (folder / "models/export" / name).read_bytes() == exported.with_name(name).read_bytes()
     card = json.loads((folder / "models/export/meta.json").read_text())
     assert card == {
@@ -191,17 +192,17 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and
 
 def test_the_nir_graph_is_read_back_and_compared_on_the_test_images(net, digits, make_params, tmp_path):
     data = load_prepared(digits)
-    metrics = export.write_network_nir(tmp_path / NIR, make_params(), net, data)
-    assert (metrics["nir_agreement"], metrics["nir_bytes"]) == (1, (tmp_path / NIR).stat().st_size)
+    metrics = export.write_network_nir(tmp_path / NIR.name, make_params(), net, data)
+    assert (metrics["nir_agreement"], metrics["nir_bytes"]) == (1, (tmp_path / NIR.name).stat().st_size)
     assert 0.999 <= metrics["nir_spike_agreement"] <= 1
-    assert read_nir(tmp_path / NIR).metadata["T"] == net.T
+    assert read_nir(tmp_path / NIR.name).metadata["T"] == net.T
 
 
 def test_a_network_that_nir_cannot_express_leaves_no_file_but_the_reason(digits, make_params, tmp_path):
     data = load_prepared(digits)
     soft = build_network("vgg16", 10, 1, 8, width=1 / 16, v_reset=None)
-    (tmp_path / NIR).write_text("old")
-    metrics = export.write_network_nir(tmp_path / NIR, make_params(), soft, data)
+    (tmp_path / NIR.name).write_text("old")
+    metrics = export.write_network_nir(tmp_path / NIR.name, make_params(), soft, data)
     assert list(metrics) == ["nir_problem"] and "NIR has no soft reset" in metrics["nir_problem"]
     assert list(tmp_path.iterdir()) == []
 

@@ -10,6 +10,7 @@ from gee_core.errors import InputError
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.model import open_model
 from pipelines.tracking import mlflow_models
+from pipelines.tracking.exported_model import OTHERS
 from pipelines.tracking.mlflow_client import connect
 from pipelines.tracking.model_writer import rank, write_model
 from pipelines.tracking.outbox import Outbox
@@ -124,11 +125,12 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
         assert registry.everything() == expected.everything(), f"call {number}: {expected.calls[number]}"
 
 
-def test_a_model_has_a_nir_graph_where_nir_can_express_it(tmp_path):
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_model_has_the_files_that_not_every_network_has_where_they_are(tmp_path, other):
     model = exported_model(tmp_path)
     assert [file.name for file in model.files()] == ["network.onnx", "meta.json", "README.md", "example.png"]
-    (tmp_path / "network.nir").touch()
-    assert model.files()[-1] == tmp_path / "network.nir"
+    (tmp_path / other).touch()
+    assert model.files()[-1] == tmp_path / other
 
 
 def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, capsys):

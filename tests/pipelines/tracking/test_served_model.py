@@ -18,7 +18,7 @@ from gee_core.data import pixels
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.model import open_model
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.exported_model import FILES, NIR
+from pipelines.tracking.exported_model import FILES, OTHERS
 from tests.pipelines.tracking.models import SIZE, write_exported
 
 RNG = np.random.default_rng(0)
@@ -28,7 +28,8 @@ RNG = np.random.default_rng(0)
 def exported(request, tmp_path_factory) -> Path:
     path = write_exported(tmp_path_factory.mktemp("exported"), request.param)
     if request.param == 1:
-        path.with_name(NIR).write_bytes(b"a graph")
+        for name in OTHERS:
+            path.with_name(name).write_bytes(b"a graph, genes")
     return path
 
 
@@ -40,7 +41,7 @@ def seen_in_the_example(exported: Path) -> str:
 def saved(exported: Path) -> Path:
     folder = exported.parent / "served"
     if not folder.exists():
-        files = {name: file for name in (*FILES, NIR) if (file := exported.with_name(name)).is_file()}
+        files = {name: file for name in (*FILES, *OTHERS) if (file := exported.with_name(name)).is_file()}
         mlflow_models.save_served_model(files, str(folder), "r", "m")
     return folder
 
@@ -193,11 +194,11 @@ def test_gee_predict_reads_the_folder_of_a_model_of_mlflow_and_runs_none_of_its_
 
 
 def test_what_is_exported_beside_the_network_lies_in_the_folder_of_the_model(exported):
-    names = [name for name in ("README.md", "example.png", NIR) if exported.with_name(name).is_file()]
+    names = [name for name in ("README.md", "example.png", *OTHERS) if exported.with_name(name).is_file()]
     assert {name: (saved(exported) / name).read_bytes() for name in names} == {
         name: exported.with_name(name).read_bytes() for name in names
     }
-    assert (saved(exported) / NIR).is_file() == (NIR in names)
+    assert all((saved(exported) / name).is_file() == (name in names) for name in OTHERS)
 
 
 def test_the_requirements_are_what_the_code_imports(exported):
