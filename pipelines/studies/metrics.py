@@ -42,7 +42,7 @@ METRICS: dict[str, Metric] = {
     "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100),
     "clean_accuracy": Metric("accuracy at least r (%)", 100),
     "noise_drop": Metric("loss by noise (points)", 100),
-    "genes_bytes": Metric("bytes of the file of genes", decimals=0),
+    "genes_bytes": Metric("file (kB)", 1e-3, 1),
     "genes_accuracy": Metric("accuracy in its format (%)", 100),
     "genes_drop": Metric("loss by the format (points)", 100),
     "fp32_accuracy": Metric("accuracy in fp32 (%)", 100),

@@ -12,8 +12,9 @@ from pipelines.project.git import git_commit
 from pipelines.project.paths import REPORTS
 from pipelines.stage import closing
 from pipelines.studies import figures
-from pipelines.studies.definition import Study, load_study
+from pipelines.studies.definition import OWN_COLUMNS, Study, load_study
 from pipelines.studies.kendall import FITNESS, rank_correlations
+from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
 from pipelines.studies.steps import forget, prepare_images
@@ -134,6 +135,8 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
     grid = grid[grid["status"] == "ok"]
     if grid.empty:
         return
+    known = (*study.columns(), *OWN_COLUMNS, *METRICS)
+    grid = grid[[column for column in grid if column in known]]  # the figures take all others for labels
     for number, plot in enumerate(study.plots, 1):
         if plot.kind in ("noise", "hardware", "layers"):
             rows = _rows_of(plot.kind, cells, results)

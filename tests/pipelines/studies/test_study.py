@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from gee_core.errors import DivergedError
 from pipelines import evolve, train
@@ -64,6 +65,19 @@ def test_a_study_ends_in_means_over_its_seeds_beside_the_published_numbers(run):
     assert about["images"] == {"train": 64, "holdout": 16, "test": 24}
     assert about["command"] == "gee study run tiny"
     assert (about["cells"], about["seeds"], about["failed"]) == (4, [0, 1], [])
+
+
+def test_a_scatter_plot_has_a_mark_of_every_group_whatever_else_its_cells_measured(run, monkeypatch):
+    drawn, errorbar = {}, Axes.errorbar
+
+    def record(ax, x, y, *arguments, **look):
+        drawn[look["label"]] = len(x)
+        return errorbar(ax, x, y, *arguments, **look)
+
+    monkeypatch.setattr(Axes, "errorbar", record)
+    run(plots=[{"kind": "scatter", "x": "parameters", "group": ["encoding"]}])
+    assert "best_proxy_accuracy" in pd.read_csv(OUT / "tiny/cells.csv")  # which the unencoded network does not have
+    assert drawn == {"genetic": 1, "unencoded": 1}
 
 
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run, project):
