@@ -30,7 +30,7 @@ from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.seeding import torch_generator
-from gee_core.training.schedule import adamw
+from gee_core.training.optimizers import adamw
 from pipelines import prepare
 
 

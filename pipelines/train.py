@@ -20,11 +20,13 @@ from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
+from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from gee_core.training.loop import Images, Recipe, for_inference, steps_per_epoch, train_epoch
+from gee_core.training.loop import Images, for_inference, train_epoch
+from gee_core.training.optimizers import Plasticity, make_optimizer
+from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.resume import Resumable
-from gee_core.training.schedule import Plasticity, adamw, sgd
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.network_files import network_digest
@@ -81,28 +83,27 @@ def run(
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     plasticity = Plasticity(cfg.lr_X, cfg.lr_O)
-    if cfg.optimizer == "sgd":
-        optimizer = sgd(net, cfg.weight_decay, cfg.momentum, plasticity)
-    else:
-        optimizer = adamw(net, cfg.weight_decay, plasticity)
+    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, plasticity)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
     first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)
-    for epoch in range(first, recipe.epochs):
-        try:
-            record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, states.periodic_saver(epoch, rows, on_step))
-        except FloatingPointError as error:
-            raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
-        row, mid_epoch = asdict(record), None
-        if not cfg.include_holdout:
-            found = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
-            row["val_accuracy"], row["val_loss"] = found
-        row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
-        rows.append(row)
-        states.keep(len(rows), rows)
-        on_epoch(row)
+    with long_run(largest_activation(params.network, data.meta, len(images) * recipe.epochs)):
+        for epoch in range(first, recipe.epochs):
+            on_part = states.periodic_saver(epoch, rows, on_step)
+            try:
+                record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, on_part)
+            except FloatingPointError as error:
+                raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
+            row, mid_epoch = asdict(record), None
+            if not cfg.include_holdout:
+                found = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
+                row["val_accuracy"], row["val_loss"] = found
+            row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
+            rows.append(row)
+            states.keep(len(rows), rows)
+            on_epoch(row)
     last = {key: rows[-1][key] for key in ("train_loss", "train_accuracy")}
     counts = {"parameters": count_parameters(net), "plain_parameters": plain_parameters(params.network, data.meta)}
     return Trained(net, rows, last | counts)
@@ -142,6 +143,8 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
         tet_phi=params.network.v_threshold,
         quantise_bits=BITS[cfg.quantise.format] if cfg.quantise else None,
         quantise_epochs=cfg.quantise.epochs if cfg.quantise else 0,
+        sizes=tuple(cfg.sizes or ()),
+        T_schedule=tuple(cfg.T_schedule or ()),
     )
 
 

@@ -18,10 +18,10 @@ from gee_core.config.params import (
     PrepareConfig,
     ReportConfig,
     RobustnessConfig,
-    TrainConfig,
 )
 from gee_core.config.section import Positive, Section
 from gee_core.config.shape import Shape
+from gee_core.config.train import TrainConfig
 
 __all__ = [
     "DATASETS",

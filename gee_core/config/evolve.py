@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Weight
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_parts
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 VARIANTS = get_args(Variant)
@@ -63,10 +63,16 @@ class EvolveConfig(Section):
     """E, epochs for which a candidate is trained before it is scored; the paper has 2 for STE."""
     proxy_images: Positive | None
     """Train candidates on this many training images, a stratified part; null for all but the hold-out."""
+    sizes: Sizes | None
+    """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. They are scored on whole ones."""
+    T_schedule: StepSchedule | None
+    """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
     batch_size: Positive
     """Images per step of the proxy training."""
+    optimizer: Literal["adamw", "muon"]
+    """Of the proxy training, as `train.optimizer`; the momentum of `muon` is 0.95."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
-    """Peak learning rate of the proxy training (AdamW, cosine, a tenth of the steps as warm-up)."""
+    """Peak learning rate of the proxy training (cosine, a tenth of the steps as warm-up)."""
     lr_X: Scale
     """Factor on the learning rate of X in the proxy training: its plasticity."""
     lr_O: Scale
@@ -108,6 +114,11 @@ class EvolveConfig(Section):
             raise ValueError(
                 f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to analytic"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        check_parts(self.sizes, self.T_schedule, "proxy_epochs", self.proxy_epochs)
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""All sections of params.yaml; `network` and `evolve` have files of their own."""
+"""All sections of params.yaml; `network`, `evolve` and `train` have files of their own."""
 
 import re
 from pathlib import PurePath
@@ -7,12 +7,13 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
-from gee_core.config.formats import GeneFormat, Quantise
+from gee_core.config.formats import GeneFormat
 from gee_core.config.hardware import Hardware
 from gee_core.config.network import NetworkConfig
 from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
-from gee_core.config.section import DataName, Fraction, PathName, Positive, Scale, Section, Weight
+from gee_core.config.section import DataName, PathName, Positive, Scale, Section, Weight
+from gee_core.config.train import TrainConfig
 
 Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
 DATASETS = get_args(Dataset)
@@ -107,67 +108,6 @@ class PrepareConfig(Section):
         return f"folder-{found}" if found in OWN_NAMES else found
 
 
-class TrainConfig(Section):
-    """`train`: the winner's full training (Sec. 4)."""
-
-    epochs: Positive
-    """The paper has 200."""
-    batch_size: Positive
-    """Images per step."""
-    lr: Annotated[float, Field(gt=0, le=1e38)]
-    """Peak learning rate; the usual recipe is 5e-3 · batch_size / 1024 for AdamW, 0.1 · batch_size / 128 for SGD."""
-    lr_min: Weight
-    """Learning rate at the end of the cosine."""
-    lr_X: Scale
-    """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
-    lr_O: Scale
-    """Factor on the learning rate of O."""
-    warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)]
-    """Epochs of linear warm-up."""
-    weight_decay: Weight
-    """Weight decay; not applied to biases and batch norm."""
-    optimizer: Literal["adamw", "sgd"]
-    """`adamw`, or `sgd` with Nesterov's momentum."""
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    """Momentum of `sgd`; `adamw` does not use it."""
-    loss: Literal["ce", "tet"]
-    """`ce`: cross-entropy of the mean output over the steps; `tet`: mean over the steps of each one's cross-entropy (Deng et
-    al. 2022)."""
-    tet_lambda: Fraction
-    """λ of `tet`: the fraction of its second term, the mean squared distance of every output to V_th. `ce` does not use
-    it."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    """Label smoothing of the cross-entropy."""
-    crop_padding: Annotated[int, Field(ge=0, le=1024)]
-    """Pixels of padding for random crops; 0 for none."""
-    flip: bool
-    """Random horizontal flips."""
-    randaugment: Annotated[int, Field(ge=0, le=30)]
-    """Magnitude m of RandAugment (two operations); 0 for none."""
-    erasing: Fraction
-    """Probability of random erasing."""
-    wiring_seed: Literal["candidate", "fresh"]
-    """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
-    init_from: PathName | None
-    """A network.safetensors of the same network with plain weights, copied with its .json to the folder inputs/, where DVC sees
-    its content: training starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring."""
-    include_holdout: bool
-    """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
-    quantise: Quantise | None
-    """Prepare the network for a format of few bits: its last epochs run with rounded genes and weights. The checkpoint keeps
-    float32 numbers, and validation uses them. null trains without rounding."""
-
-    @model_validator(mode="after")
-    def _schedule_fits(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
-        if self.lr_min > self.lr:
-            raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
-        if self.quantise is not None and self.quantise.epochs > self.epochs:
-            raise ValueError(f"quantise.epochs = {self.quantise.epochs} must not be greater than epochs = {self.epochs}")
-        return self
-
-
 class EvaluateConfig(Section):
     """`evaluate`: accuracy, spikes and energy on the test images (Eq. 17)."""
 
@@ -257,6 +197,9 @@ class Params(Section):
                 f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
                 "network: set the number of genes, or init_from to null"
             )
+        for section, given in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
+            if given is not None and is_own(self.network.name):
+                raise ValueError(f"{section}.T_schedule = {given}: your own network runs the steps of its code: set it to null")
         lost = self.robustness.hardware and self.robustness.hardware.lost_step
         if lost and lost[-1] > self.network.T:
             raise ValueError(

@@ -17,9 +17,18 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
+Sizes = Annotated[list[Annotated[int, Field(ge=4, le=1024)]], Field(min_length=1, max_length=1000)]
+StepSchedule = Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=1000)]
 
 
 class Section(BaseModel):
     """A section of params.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def check_parts(sizes: list[int] | None, T_schedule: list[int] | None, key: str, epochs: int) -> None:
+    """Raise ``ValueError`` if `sizes` or `T_schedule` has more parts than the knob ``key`` has ``epochs``."""
+    for name, parts in (("sizes", sizes), ("T_schedule", T_schedule)):
+        if parts is not None and len(parts) > epochs:
+            raise ValueError(f"{name} = {parts} are {len(parts)} parts of {key} = {epochs}: leave out {len(parts) - epochs}")

@@ -63,17 +63,31 @@ class Normalise:
 
 
 def to_input(
-    images_BCHW: Tensor, normalise: Normalise, augment: Augment | None = None, generator: torch.Generator | None = None
+    images_BCHW: Tensor,
+    normalise: Normalise,
+    augment: Augment | None = None,
+    generator: torch.Generator | None = None,
+    size: int | None = None,
 ) -> Tensor:
-    """uint8 images → network input, float32 (B, C, H, W), augmented by ``augment`` with draws from a CPU ``generator``."""
+    """uint8 images → network input, float32 (B, C, H, W), augmented by ``augment`` with draws from a CPU ``generator``.
+
+    With ``size``, crops are taken from whole images, and resized to that many pixels.
+    """
     if augment is None:
-        return normalise(images_BCHW)
+        return resized(normalise(images_BCHW), size)
     if generator is None:
         raise ValueError("augment needs a generator")
-    x_BCHW = normalise(augment(images_BCHW, generator))
+    x_BCHW = resized(normalise(augment(images_BCHW, generator)), size)
     if augment.erasing:
         x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator), 0.0)
     return x_BCHW
+
+
+def resized(x_BCHW: Tensor, size: int | None) -> Tensor:
+    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation; as it is for None and for its own size."""
+    if size in (None, x_BCHW.shape[-1]):
+        return x_BCHW
+    return F.interpolate(x_BCHW, (size, size), mode="bilinear", antialias=True)
 
 
 def crop_and_flip(images_BCHW: Tensor, padding: int, top_B: Tensor, left_B: Tensor, mirrored_B: Tensor) -> Tensor:

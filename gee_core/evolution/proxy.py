@@ -30,9 +30,11 @@ from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
-from gee_core.training.loop import Images, Recipe, for_inference, images_per_epoch, outputs, steps_per_epoch, train_epoch
+from gee_core.training.loop import Images, for_inference, outputs, train_epoch
+from gee_core.training.muon import MOMENTUM
+from gee_core.training.optimizers import Plasticity, make_optimizer
+from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
-from gee_core.training.schedule import Plasticity, adamw
 
 Tell = Callable[[float], None]
 """Is told the part of a candidate's training that is done, from 0 to 1."""
@@ -57,7 +59,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
     net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
     recipe = proxy_recipe(task.evolve, meta.normalise, compute, len(train), candidate.seed)
-    optimizer = adamw(net, task.evolve.weight_decay, Plasticity(task.evolve.lr_X, task.evolve.lr_O))
+    plasticity = Plasticity(task.evolve.lr_X, task.evolve.lr_O)
+    optimizer = make_optimizer(task.evolve.optimizer, net, task.evolve.weight_decay, MOMENTUM, plasticity)
     n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.epochs
     identity = {"seed": candidate.seed, "genotype": candidate.genotype.as_dict()}
@@ -120,6 +123,8 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         normalise=normalise,
         compute=compute,
         seed=derive_seed(seed, "proxy"),
+        sizes=tuple(evolve.sizes or ()),
+        T_schedule=tuple(evolve.T_schedule or ()),
     )
 
 

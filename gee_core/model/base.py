@@ -3,6 +3,8 @@
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,8 +17,11 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         T: time steps.
+        changes_T: whether T can be set to another number, as ``with_steps`` does.
         built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
     """
+
+    changes_T = False
 
     def __init__(self, T: int):
         super().__init__()
@@ -34,3 +39,26 @@ class SpikingNetwork(nn.Module):
     def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
         """The last batch norm and the last convolution of every residual branch, in order of execution."""
         return []
+
+
+@contextmanager
+def with_steps(net: nn.Module, T: int | None) -> Iterator[None]:
+    """Context in which ``net`` runs ``T`` steps; None leaves it as it is.
+
+    Raises:
+        ValueError: it is an own network, whose code decides how many steps it runs.
+    """
+    if T is None:
+        yield
+        return
+    if not isinstance(net, SpikingNetwork) or not net.changes_T:
+        raise ValueError(f"{type(net).__name__} runs the steps that its code says, not {T}: leave out T_schedule")
+    timed = [module for module in net.modules() if hasattr(module, "T")]
+    before = [module.T for module in timed]
+    for module in timed:
+        module.T = T
+    try:
+        yield
+    finally:
+        for module, steps in zip(timed, before, strict=True):
+            module.T = steps

@@ -31,6 +31,8 @@ def _draw(weight: Tensor) -> None:
 class TableNetwork(SpikingNetwork):
     """A network of the table."""
 
+    changes_T = True
+
     def __init__(
         self,
         spec: NetworkSpec,

@@ -10,7 +10,8 @@ view as (T, B, S, C) with S = H*W. They compute in float32 (float64 for float64 
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ log = logging.getLogger(__name__)
 
 WORTH_COMPILING = 2**22
 """Least number of elements for a compiled loop on a CPU; below it, loading the compiler costs more than it saves."""
+
+IN_LONG_RUNS = 2**16
+"""The same in ``long_run``, where the compiler is loaded anyway."""
+
+LONG_RUN = 2**35
+"""Least number of values in the largest layer, over all images of a run, for ``long_run``: about two epochs of CIFAR-10 in a
+CIFARNet of a quarter of the paper's channels."""
 
 MAX_FORMS = 64
 """Most variants of one loop that a process compiles: one per T, dtype and set of constants, with a residual or without."""
@@ -219,7 +227,17 @@ def compiles(x: Tensor) -> bool:
         return False
     if not _compiles:
         _compiles.append(CoreSettings.read().compile == "1")
-    return _compiles[0] and (x.is_cuda or x.numel() >= WORTH_COMPILING)
+    return _compiles[0] and (x.is_cuda or x.numel() >= (IN_LONG_RUNS if any(_long_runs) else WORTH_COMPILING))
+
+
+@contextmanager
+def long_run(values: int) -> Iterator[None]:
+    """Context of a training run whose largest layer has ``values`` values in all: if they are many, smaller tensors pay too."""
+    _long_runs.append(values >= LONG_RUN)
+    try:
+        yield
+    finally:
+        _long_runs.pop()
 
 
 def run(loop: Callable, x: Tensor, *args: Any) -> Any:
@@ -244,6 +262,9 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
 
 EAGER: dict[Callable, Callable] = {spikes_TN: eager_spikes_TN, current_gradient_TN: eager_current_gradient_TN}
 """What runs in place of a loop that is not compiled."""
+
+_long_runs: list[bool] = []
+"""Whether each training run that this process is in is a long one."""
 
 _compiles: list[bool] = []
 """Whether this process compiles loops: what GEE_COMPILE says at the first use, and no longer once compiling has failed."""

@@ -9,47 +9,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gee_core.data.augment import Augment, Normalise, to_input
+from gee_core.data.augment import Normalise, to_input
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
+from gee_core.model.base import with_steps
 from gee_core.model.network import to_channels_last
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.loss import cross_entropy, tet
+from gee_core.training.optimizers import set_lr
 from gee_core.training.quantised import quantised_call
-from gee_core.training.schedule import cosine_with_warmup, set_lr
+from gee_core.training.recipe import Recipe, steps_per_epoch
+from gee_core.training.schedule import cosine_with_warmup
 
 Images = PackedImages | StreamedImages
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained, whether as a candidate or in full."""
-
-    epochs: int
-    batch_size: int
-    lr: float
-    lr_min: float
-    warmup_steps: int
-    label_smoothing: float
-    augment: Augment | None
-    normalise: Normalise
-    compute: Compute
-    seed: int
-    loss: str = "ce"
-    """`ce`: of the mean over the steps; `tet`: of every step."""
-    tet_lambda: float = 0.0
-    """λ of TET."""
-    tet_phi: float = 0.0
-    """φ of TET."""
-    quantise_bits: int | None = None
-    """Bits that genes and weights are rounded to in the last ``quantise_epochs``; None trains without rounding."""
-    quantise_epochs: int = 0
-
-    def bits_of(self, epoch: int) -> int | None:
-        """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""
-        return self.quantise_bits if epoch >= self.epochs - self.quantise_epochs else None
 
 
 @dataclass(frozen=True)
@@ -72,16 +46,6 @@ class MidEpochState:
     """Sums of loss and correct predictions over the images seen, and their number, float64 (3,)."""
     draws: Tensor
     """State of the generator for augmentation."""
-
-
-def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Steps of an epoch; a last, smaller batch is used if it is at least half full, else its images are left out."""
-    return max(1, (n_images + batch_size // 2) // batch_size)
-
-
-def images_per_epoch(n_images: int, batch_size: int) -> int:
-    """Images that the steps of an epoch see."""
-    return min(n_images, steps_per_epoch(n_images, batch_size) * batch_size)
 
 
 def train_epoch(
@@ -112,9 +76,9 @@ def train_epoch(
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
         lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
-        x = to_input(batch, recipe.normalise, recipe.augment, generator)
+        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch))
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step), recipe.compute.device)  # dropout's
-        with recipe.compute.autocast(), draws:
+        with recipe.compute.autocast(), draws, with_steps(net, recipe.T_of(epoch)):
             o_TBK = _outputs(net, x, recipe.bits_of(epoch))
         loss = _loss(o_TBK, labels, recipe)
         optimizer.zero_grad(set_to_none=True)

@@ -17,6 +17,7 @@ from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import check_own_network
 from pipelines.inputs.start_genotype import load_start
+from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import DOWNLOADED, check_params, overridden
 from pipelines.project.presets import preset_names, preset_text
 from pipelines.project.safe_yaml import parse_yaml
@@ -114,14 +115,16 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     cells += _analysis_cells(study, base, n_seeds, str(file))
     for cell in {_builds(cell): cell for cell in cells}.values():
         check_own_network(cell.params)
+        check_training_sizes(cell.params)
     for cell in cells:
         _check_files(cell, file)
     return cells
 
 
 def _builds(cell: Cell) -> str:
-    """The sections that determine the cell's network, as text."""
-    return json.dumps([section.model_dump() for section in (cell.params.network, cell.params.prepare)])
+    """The sections that determine the cell's network and the sizes of its images, as text."""
+    p = cell.params
+    return json.dumps([p.network.model_dump(), p.prepare.model_dump(), p.evolve.sizes, p.train.sizes])
 
 
 def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:

@@ -27,7 +27,7 @@ from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
-from gee_core.training.loop import images_per_epoch
+from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile

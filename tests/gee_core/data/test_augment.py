@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gee_core.data.augment import (
     ERASED_AREA,
@@ -9,6 +10,7 @@ from gee_core.data.augment import (
     crop_and_flip,
     erased_pixels,
     rand_augment,
+    resized,
     to_input,
 )
 
@@ -130,3 +132,21 @@ def test_augmentation_leaves_the_images_and_the_global_generator_untouched():
 def test_augmentation_without_a_generator_is_refused():
     with pytest.raises(ValueError, match="augment needs a generator"):
         to_input(pictures(), NORMALISE, ALL)
+
+
+def test_images_of_half_the_size_are_antialiased_and_none_are_changed_at_their_own():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert resized(x, None) is x and resized(x, 4) is x
+    expected = F.interpolate(x, (2, 2), mode="bilinear", antialias=True)
+    torch.testing.assert_close(resized(x, 2), expected)
+    constant = resized(torch.full((2, 3, 9, 9), 0.3).contiguous(memory_format=torch.channels_last), 5)
+    torch.testing.assert_close(constant, torch.full((2, 3, 5, 5), 0.3))
+    assert constant.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_size_acts_behind_crops_and_in_front_of_erasing():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.full((64, 1, 8, 8), 255, dtype=torch.uint8)
+    x = to_input(images, Normalise((0.0,), (1.0,)), Augment(0, False, 0, 1.0), generator, 4)
+    assert x.shape[2:] == (4, 4)
+    assert set(x.unique().tolist()) == {0.0, 1.0}  # a rectangle that was erased before would have grey edges

@@ -8,7 +8,7 @@ from gee_core.evolution import proxy
 from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import checkpoint_name
-from gee_core.training.loop import steps_per_epoch
+from gee_core.training.recipe import steps_per_epoch
 from tests.gee_core.evolution.proxy_task import candidate, changed, train_images
 
 

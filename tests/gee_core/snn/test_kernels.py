@@ -92,3 +92,14 @@ def test_gradients_in_another_layout_than_the_input_are_those_in_its_own(layout)
     assert torch.equal(*gradients)
     expanded = torch.autograd.grad(LIF(T=4)(x), x, torch.ones(()).expand(8, 3, 5, 6))[0]
     assert torch.equal(expanded, torch.autograd.grad(LIF(T=4)(x), x, torch.ones(8, 3, 5, 6))[0])
+
+
+def test_a_long_training_run_compiles_smaller_tensors_too(monkeypatch):
+    monkeypatch.setattr(kernels, "_compiles", [True])
+    small, large = torch.zeros(kernels.IN_LONG_RUNS), torch.zeros(kernels.WORTH_COMPILING)
+    assert not kernels.compiles(small) and kernels.compiles(large)
+    with kernels.long_run(kernels.LONG_RUN - 1):
+        assert not kernels.compiles(small)
+        with kernels.long_run(kernels.LONG_RUN):
+            assert kernels.compiles(small) and not kernels.compiles(small[1:])
+    assert not kernels.compiles(small)

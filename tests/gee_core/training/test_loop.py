@@ -12,9 +12,12 @@ from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
+from gee_core.model.base import with_steps
 from gee_core.model.network import build_network, to_channels_last
-from gee_core.training.loop import Recipe, for_inference, outputs, steps_per_epoch, train_epoch
-from gee_core.training.schedule import adamw, cosine_with_warmup
+from gee_core.training.loop import for_inference, outputs, train_epoch
+from gee_core.training.optimizers import adamw
+from gee_core.training.recipe import Recipe, steps_per_epoch
+from gee_core.training.schedule import cosine_with_warmup
 
 FP32, BF16 = (Compute(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16))
 AS_THEY_ARE = Normalise((0.0,), (1 / 255,))
@@ -227,3 +230,47 @@ def test_another_value_error_of_a_network_stays_what_it_is():
     with pytest.raises(ValueError, match="a bug") as caught:
         train_epoch(net, adamw(net, 0.0), numbered(4), recipe(), 0)
     assert not isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize(
+    ("values", "epochs", "expected"),
+    [((), 2, [None, None]), ((16,), 3, [16] * 3), ((16, 24, 32), 3, [16, 24, 32]), ((1, 2), 5, [1, 1, 1, 2, 2])],
+)
+def test_sizes_and_steps_follow_the_parts_of_the_epochs(values, epochs, expected):
+    how = recipe(epochs=epochs, sizes=values, T_schedule=values)
+    assert [how.size_of(epoch) for epoch in range(epochs)] == expected
+    assert [how.T_of(epoch) for epoch in range(epochs)] == expected
+
+
+def test_an_epoch_trains_at_its_size_and_steps_and_the_network_keeps_its_own():
+    net = to_channels_last(build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=4))
+    seen = []
+    net.register_forward_hook(lambda net, args, o: seen.append((args[0].shape[-1], len(o))))
+    how = recipe(sizes=(4, 6, 8), T_schedule=(1, 2, 3))
+    for epoch in range(3):
+        train_epoch(net, adamw(net, 0.0), numbered(8, size=8), how, epoch)
+    assert seen == [(4, 1), (4, 1), (6, 2), (6, 2), (8, 3), (8, 3)]
+    assert net.T == 4 and net(torch.zeros(2, 1, 8, 8)).shape[0] == 4
+
+
+def test_an_epoch_of_the_networks_own_size_and_steps_changes_nothing():
+    ends = []
+    for changes in ({}, {"sizes": (8,), "T_schedule": (2,)}):
+        net = to_channels_last(build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=2))
+        train_epoch(net, adamw(net, 0.0), numbered(8, size=8), recipe(**changes), 0)
+        ends.append(list(net.parameters()))
+    assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
+
+
+def test_a_network_of_other_code_keeps_its_steps():
+    net = Linear()
+    with pytest.raises(ValueError, match="leave out T_schedule"):
+        train_epoch(net, adamw(net, 0.0), numbered(8), recipe(T_schedule=(1,)), 0)
+
+
+def test_steps_are_the_networks_own_again_after_an_error():
+    net = build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=4)
+    with pytest.raises(KeyError), with_steps(net, 2):
+        assert net(torch.zeros(2, 1, 8, 8)).shape[0] == 2
+        raise KeyError
+    assert net(torch.zeros(2, 1, 8, 8)).shape[0] == 4

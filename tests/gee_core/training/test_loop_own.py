@@ -6,7 +6,7 @@ import torch
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import for_inference, outputs, train_epoch
-from gee_core.training.schedule import adamw
+from gee_core.training.optimizers import adamw
 from tests.gee_core.own_networks import OWN
 from tests.gee_core.training.test_loop import AS_THEY_ARE, BF16, FP32, numbered, recipe
 

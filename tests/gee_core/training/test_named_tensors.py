@@ -8,9 +8,10 @@ from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
-from gee_core.training.loop import Recipe, train_epoch
+from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import restore_training, training_tensors
-from gee_core.training.schedule import adamw, sgd
+from gee_core.training.optimizers import adamw, sgd
+from gee_core.training.recipe import Recipe
 
 # With colour, channels-last kernels lie in memory in another order than their tensors on disk. The fused optimiser walks
 # memory, not indices, so moments in the wrong order would go unnoticed but for the numbers.

@@ -11,8 +11,8 @@ from gee_core.data.images import PackedImages
 from gee_core.genome.quantise import dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import train_epoch
+from gee_core.training.optimizers import adamw
 from gee_core.training.quantised import quantised_call
-from gee_core.training.schedule import adamw
 from tests.gee_core.own_networks import OWN, lively
 from tests.gee_core.training.test_loop import recipe
 

@@ -10,10 +10,11 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
-from gee_core.training.loop import Recipe, train_epoch
+from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import training_tensors
+from gee_core.training.optimizers import Plasticity, adamw, make_optimizer
+from gee_core.training.recipe import Recipe
 from gee_core.training.resume import Resumable
-from gee_core.training.schedule import Plasticity, adamw, sgd
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
 RECIPE = Recipe(
@@ -27,6 +28,8 @@ RECIPE = Recipe(
     normalise=Normalise((0.5,) * 3, (0.3,) * 3),
     compute=Compute(torch.device("cpu"), torch.float32),
     seed=0,
+    sizes=(6, 8),
+    T_schedule=(1, 2),
 )
 IMAGES = PackedImages(
     torch.randint(0, 256, (22, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(22) % 3
@@ -38,8 +41,8 @@ def built(optimizer):
     net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2))
     if optimizer == "dropout":
         net.head.insert(0, nn.Dropout(0.5))
-    if optimizer == "sgd":
-        return net, sgd(net, 0.1, 0.9)
+    if optimizer in ("sgd", "muon"):
+        return net, make_optimizer(optimizer, net, 0.1, 0.9)
     return net, adamw(net, 0.1, Plasticity(0.5, 2.0) if optimizer == "plastic" else Plasticity())
 
 
@@ -68,7 +71,7 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "plastic", "dropout"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon", "plastic", "dropout"])
 def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, tmp_path):
     tensors, rows, taken = train(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]

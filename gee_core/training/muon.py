@@ -1,0 +1,68 @@
+"""Muon for the matrices of a network, AdamW for everything else.
+
+Shapes: A is (…, n, m), a stack of matrices.
+"""
+
+import torch
+from torch import Tensor
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the Newton-Schulz polynomial; source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024."""
+STEPS = 5
+RMS = 0.2
+"""Root mean square of an update at a learning rate of 1, about AdamW's; source: Liu et al., Muon is scalable, 2025."""
+
+
+MOMENTUM = 0.95
+"""The usual one."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for ``groups``, and the given AdamW for the other parameters, as one optimiser.
+
+    An update of Muon is the gradient's moving average with its singular values made about equal, with Nesterov's momentum and
+    decoupled weight decay. ``torch.optim.Muon`` does the same, but takes neither stacks of matrices nor kernels.
+
+    Args:
+        groups: of parameters, with ``weight_decay``. One with three dimensions is a stack of matrices, and one with four a
+            kernel, a matrix (outputs, inputs times positions).
+        adamw: of the other parameters.
+        momentum: of Muon.
+    """
+
+    def __init__(self, groups: list[dict], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
+        super().__init__([*groups, *adamw.param_groups], {"lr": 0.0})
+        self._n_groups, self._adamw, self._momentum = len(groups), adamw, momentum
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        self._adamw.state = self.state
+        self._adamw.param_groups = self.param_groups[self._n_groups :]
+        self._adamw.step()
+        for group in self.param_groups[: self._n_groups]:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, group["lr"], group["weight_decay"])
+
+    def _update(self, p: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        average = self.state[p].setdefault("average", torch.zeros_like(p))
+        average.lerp_(gradient, 1 - self._momentum)
+        update = orthogonalised(_matrices(gradient.lerp(average, self._momentum)))
+        rms = RMS * max(update.shape[-2:]) ** 0.5  # times that of a matrix with orthonormal rows or columns
+        p.mul_(1 - lr * weight_decay).sub_(update.reshape(p.shape), alpha=lr * rms)
+
+
+def _matrices(gradient: Tensor) -> Tensor:
+    return gradient.flatten(1) if gradient.ndim == 4 else gradient
+
+
+def orthogonalised(A: Tensor) -> Tensor:
+    """About U·Vᵀ of every A = U·S·Vᵀ: singular values between 0.7 and 1.2, by five Newton-Schulz steps."""
+    a, b, c = COEFFICIENTS
+    wide = A.mT if A.shape[-2] > A.shape[-1] else A
+    wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(STEPS):
+        gram = wide @ wide.mT
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide.mT if A.shape[-2] > A.shape[-1] else wide

@@ -1,0 +1,31 @@
+"""Checks that the network runs at the image sizes that it is to be trained at."""
+
+from gee_core.config import Params
+from gee_core.errors import InputError, in_short
+from pipelines.inputs.own_network import ExpectedImages
+
+
+def check_training_sizes(params: Params) -> None:
+    """Check `evolve.sizes` and `train.sizes`, each with the network on two black images; nothing to do where both are null.
+
+    Raises:
+        InputError: a size is greater than that of the images, or too small for the network.
+    """
+    for section, sizes in (("evolve", params.evolve.sizes), ("train", params.train.sizes)):
+        if sizes is None:
+            continue
+        import torch
+
+        from gee_core.model.wired import wired_network
+
+        shape, key = ExpectedImages(params.prepare), f"{section}.sizes = {sizes}"
+        if max(sizes) > shape.image_size:
+            raise InputError(f"{key}: the images have {shape.image_size} pixels", f"set it to {shape.image_size} or less")
+        net = wired_network(params.network.model_copy(update={"n_genes": None}), shape, None, 0).eval()
+        for size in sorted(set(sizes)):
+            try:
+                with torch.no_grad():
+                    net(torch.zeros(2, shape.in_channels, size, size))
+            except (RuntimeError, ValueError) as error:
+                problem = f"{key}: {params.network.name} does not run on images of {size} pixels ({in_short(error)})"
+                raise InputError(problem, f"leave out {size}, or choose a greater one") from None
