@@ -44,6 +44,10 @@ RATE_IMAGES = 64
 """Number of hold-out images on which firing rates are measured after every epoch."""
 
 
+SUMMARISED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+"""What metrics.json repeats of the last epoch."""
+
+
 class Trained(NamedTuple):
     """The result of a full training run."""
 
@@ -104,7 +108,7 @@ def run(
             rows.append(row)
             states.keep(len(rows), rows)
             on_epoch(row)
-    last = {key: rows[-1][key] for key in ("train_loss", "train_accuracy")}
+    last = {key: value for key, value in rows[-1].items() if key in SUMMARISED}
     counts = {"parameters": count_parameters(net), "plain_parameters": plain_parameters(params.network, data.meta)}
     return Trained(net, rows, last | counts)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_parts
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 VARIANTS = get_args(Variant)
@@ -114,11 +114,6 @@ class EvolveConfig(Section):
             raise ValueError(
                 f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to analytic"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        check_parts(self.sizes, self.T_schedule, "proxy_epochs", self.proxy_epochs)
         return self
 
     @property

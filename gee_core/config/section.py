@@ -25,10 +25,3 @@ class Section(BaseModel):
     """A section of params.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-def check_parts(sizes: list[int] | None, T_schedule: list[int] | None, key: str, epochs: int) -> None:
-    """Raise ``ValueError`` if `sizes` or `T_schedule` has more parts than the knob ``key`` has ``epochs``."""
-    for name, parts in (("sizes", sizes), ("T_schedule", T_schedule)):
-        if parts is not None and len(parts) > epochs:
-            raise ValueError(f"{name} = {parts} are {len(parts)} parts of {key} = {epochs}: leave out {len(parts) - epochs}")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gee_core.config.formats import Quantise
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_parts
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
 
 
 class TrainConfig(Section):
@@ -25,8 +25,9 @@ class TrainConfig(Section):
     lr_O: Scale
     """Factor on the learning rate of O."""
     sizes: Sizes | None
-    """Side in pixels that training images are resized to, by equal parts of the epochs: [16, 24, 32] trains a third at each.
-    Everything else sees whole images, and `crop_padding` counts pixels of these. null: the size of the images."""
+    """Side in pixels that training images are resized to, by equal parts of the epochs: [16, 24, 32] trains a third at each. Of
+    more sizes than epochs, the last ones are used. Everything else sees whole images, of which `crop_padding` counts the pixels.
+    null: their own size."""
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs, as `sizes`: [2, 4] trains the first half with two. Everything else
     has `network.T` steps. null: `network.T`."""
@@ -70,7 +71,6 @@ class TrainConfig(Section):
     def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
-        check_parts(self.sizes, self.T_schedule, "epochs", self.epochs)
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
         if self.quantise is not None and self.quantise.epochs > self.epochs:

@@ -30,9 +30,9 @@ class Recipe:
     """Bits that genes and weights are rounded to in the last ``quantise_epochs``; None trains without rounding."""
     quantise_epochs: int = 0
     sizes: tuple[int, ...] = ()
-    """Sides in pixels of the images, by equal parts of the epochs; empty keeps that of the images."""
+    """Sides in pixels of the images, by equal parts of the epochs, or the last ones; empty keeps that of the images."""
     T_schedule: tuple[int, ...] = ()
-    """Time steps, by equal parts of the epochs; empty keeps the network's."""
+    """Time steps, likewise; empty keeps the network's."""
 
     def bits_of(self, epoch: int) -> int | None:
         """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""
@@ -47,6 +47,8 @@ class Recipe:
         return self._part(self.T_schedule, epoch)
 
     def _part(self, values: tuple[int, ...], epoch: int) -> int | None:
+        if len(values) > self.epochs:
+            return values[epoch - self.epochs]
         return values[epoch * len(values) // self.epochs] if values else None
 
 

@@ -31,6 +31,7 @@ METRICS: dict[str, Metric] = {
     "test_loss": Metric("test loss", decimals=3),
     "train_accuracy": Metric("training accuracy (%)", 100),
     "train_loss": Metric("training loss", decimals=3),
+    "val_accuracy": Metric("hold-out accuracy (%)", 100),
     "n_genes": Metric("g", decimals=0),
     "width": Metric("width", decimals=None),
     "parameters": Metric("parameters", decimals=0),

@@ -121,6 +121,17 @@ CASES = [
     ),
     refused("an unknown rounding", "train.quantise", "{format: fp32, epochs: 1}", "train.quantise.format = 'fp32'", "'int4'"),
     refused("rounding without epochs", "train.quantise", "{format: int4}", "train.quantise.epochs is missing", "add it"),
+    refused("a size of two pixels", "train.sizes", "[2, 8]", "train.sizes.0 = 2", "greater than or equal to 4"),
+    refused("no sizes", "train.sizes", "[]", "train.sizes = []", "at least 1 item"),
+    refused("no steps", "train.T_schedule", "[0, 4]", "train.T_schedule.0 = 0", "greater than or equal to 1"),
+    refused("an optimiser that proxies lack", "evolve.optimizer", "sgd", "evolve.optimizer = 'sgd'", "'muon'", "evolve"),
+    Case(
+        name="steps of your own network",
+        run="train",
+        change=(param("network.name", "networks.my:A"), param("train.T_schedule", "[2]")),
+        says="train.T_schedule = [2]: your own network runs the steps of its code",
+        remedy="set it to null",
+    ),
     refused("a NUL in a path", "prepare.path", r'"a\0b"', r"prepare.path = 'a\x00b'", "name another path", "prepare"),
     refused("half a character in a path", "evolve.start", r'"\ud800"', r"evolve.start = '\ud800'", "valid string", "evolve"),
     refused(

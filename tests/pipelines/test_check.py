@@ -41,6 +41,21 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(section, key, 
     assert str(caught.value).startswith(f"{section}.{key} = {value}: {reason}")
 
 
+@pytest.mark.parametrize(
+    ("section", "sizes", "reason"),
+    [
+        ("train", [8, 9], "the images have 8 pixels: set it to 8 or less"),
+        ("evolve", [4], "vgg16 does not run on images of 4 pixels (Given input size: "),
+    ],
+)
+def test_a_size_that_is_too_large_or_too_small_is_named_with_its_key(section, sizes, reason, in_project, make_params):
+    (in_project() / "data/raw").mkdir()
+    with pytest.raises(InputError) as caught:
+        check_inputs(make_params(**{section: {"sizes": sizes}}))
+    assert str(caught.value).startswith(f"{section}.sizes = {sizes}: {reason}")
+    check_inputs(make_params(**{section: {"sizes": [8]}}))
+
+
 def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
     in_project()
     check_inputs(make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"}))

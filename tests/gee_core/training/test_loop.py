@@ -234,7 +234,13 @@ def test_another_value_error_of_a_network_stays_what_it_is():
 
 @pytest.mark.parametrize(
     ("values", "epochs", "expected"),
-    [((), 2, [None, None]), ((16,), 3, [16] * 3), ((16, 24, 32), 3, [16, 24, 32]), ((1, 2), 5, [1, 1, 1, 2, 2])],
+    [
+        ((), 2, [None, None]),
+        ((16,), 3, [16] * 3),
+        ((16, 24, 32), 3, [16, 24, 32]),
+        ((1, 2), 5, [1, 1, 1, 2, 2]),
+        ((1, 2, 3), 2, [2, 3]),
+    ],
 )
 def test_sizes_and_steps_follow_the_parts_of_the_epochs(values, epochs, expected):
     how = recipe(epochs=epochs, sizes=values, T_schedule=values)
