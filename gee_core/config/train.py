@@ -26,8 +26,8 @@ class TrainConfig(Section):
     """Factor on the learning rate of O."""
     sizes: Sizes | None
     """Side in pixels that training images are resized to, by equal parts of the epochs: [16, 24, 32] trains a third at each. Of
-    more sizes than epochs, the last ones are used. Everything else sees whole images, of which `crop_padding` counts the pixels.
-    null: their own size."""
+    more sizes than epochs, the last ones are used. Everything else sees whole images, and `crop_padding` counts their pixels.
+    null: the size of the images."""
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs, as `sizes`: [2, 4] trains the first half with two. Everything else
     has `network.T` steps. null: `network.T`."""
