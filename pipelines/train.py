@@ -136,7 +136,7 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
         batch_size=cfg.batch_size,
         lr=cfg.lr,
         lr_min=cfg.lr_min,
-        warmup_steps=cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size),
+        warmup_steps=round(cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size)),
         label_smoothing=cfg.label_smoothing,
         augment=Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing),
         normalise=normalise,

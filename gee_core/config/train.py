@@ -31,8 +31,8 @@ class TrainConfig(Section):
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs, as `sizes`: [2, 4] trains the first half with two. Everything else
     has `network.T` steps. null: `network.T`."""
-    warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)]
-    """Epochs of linear warm-up."""
+    warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
+    """Epochs of linear warm-up, such as 0.5."""
     weight_decay: Weight
     """Weight decay; not applied to biases and batch norm."""
     optimizer: Literal["adamw", "sgd", "muon"]
@@ -70,7 +70,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be less than epochs = {self.epochs}")
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
         if self.quantise is not None and self.quantise.epochs > self.epochs:
