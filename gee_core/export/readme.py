@@ -41,7 +41,7 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 ## Recipe
 
 {network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs{rounding} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images \
+Training: {epochs} epochs{parts}{rounding} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images \
 on which candidates are scored were {holdout}.
 
 ## Use
@@ -104,9 +104,14 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         wiring=_wiring(params),
         seed=params.base.seed,
         holdout="included" if train.include_holdout else "left out",
+        parts=_parts(train.sizes, "pixels") + _parts(train.T_schedule, "time steps"),
         rounding="" if train.quantise is None else f", the last {train.quantise.epochs} with {train.quantise.format} genes",
         genes="" if "genes_bytes" not in measured else GENES.format(format=params.export.genes, **measured),
     )
+
+
+def _parts(values: Sequence[int] | None, unit: str) -> str:
+    return "" if values is None else f", in turn of {', '.join(map(str, values))} {unit}"
 
 
 def _energy(mj: float) -> str:

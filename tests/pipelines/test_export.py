@@ -251,6 +251,12 @@ def test_names_in_the_readme_are_text(make_params, digits):
     assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
 
 
+def test_the_readme_says_which_sizes_and_steps_training_saw(make_params, digits):
+    params = make_params(train={"sizes": [6, 8], "T_schedule": [1, 2]})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
+    assert "4 epochs, in turn of 6, 8 pixels, in turn of 1, 2 time steps with adamw" in text
+
+
 def test_the_readme_names_the_users_own_network_and_no_paper(make_params, digits):
     params = make_params(network={"name": "networks.my:VGG", "width": 0.5}, evolve={"genotype": "shared"})
     text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
