@@ -103,8 +103,8 @@ def step_times(sections: dict[str, dict], data: Prepared, rounds: int) -> list[d
     for name in CONTENDERS:
         side = contender(sections[name], name, layers=own_layers(name))
         net, optimizer, recipe = side.build(data.meta, len(data.train))
-        images = data.train.subset(torch.arange(recipe.batch_size)).to(recipe.compute.device)
-        batch[name] = recipe.batch_size
+        images = data.train.subset(torch.arange(min(recipe.batch_size, len(data.train)))).to(recipe.compute.device)
+        batch[name] = len(images)
         n_values = largest_activation(side.params.network, data.meta, len(data.train) * recipe.epochs)
         parts = [(recipe.size_of(epoch), recipe.T_of(epoch)) for epoch in range(recipe.epochs)]
         for size, T in dict.fromkeys((size or data.meta.image_size, T or side.params.network.T) for size, T in parts):
