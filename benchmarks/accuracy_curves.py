@@ -152,7 +152,7 @@ def choose_lr(
         for lr in waiting:
             side = contender(short, name, lr=lr)
             scores[lr] = _score(train_curve(state / "lr" / name / f"{lr:g}.json", side, data.meta, images, holdout))
-            on_row({"contender": name, "lr": lr, "epochs": short["train"]["epochs"], "holdout_accuracy": scores[lr]})
+            on_row({"lr": lr, "epochs": short["train"]["epochs"], "holdout_accuracy": scores[lr]})
         best = max(scores, key=lambda lr: scores[lr])
         ends = {max(scores): 2 * best, min(scores): best / 2}
         waiting = [ends[best]] if best in ends and len(scores) > 1 and further < MAX_FURTHER else []
@@ -192,12 +192,17 @@ def make_curves(arguments: argparse.Namespace, sections: dict[str, dict], data: 
     for name in names:
         family = SHARED if name.startswith(SHARED) else name
         if family in LR_GRID and family not in rates:
-            tell = functools.partial(print, flush=True)
-            rates[family] = choose_lr(arguments.state, family, sections[family], data, on_row=tell)
+            about = functools.partial(_print_row, {"contender": family})
+            rates[family] = choose_lr(arguments.state, family, sections[family], data, on_row=about)
         for seed in range(arguments.seeds):
             side = contender(sections[name], name, seed, rates.get(family), own_layers(name))
-            on_epoch = functools.partial(print, f"{name}, seed {seed}:", flush=True)
+            on_epoch = functools.partial(_print_row, {"contender": name, "seed": seed})
             train_curve(paths[name, seed], side, data.meta, data.train, data.test, on_epoch)
+
+
+def _print_row(about: dict, row: dict) -> None:
+    shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in (about | row).items()}
+    print("  ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
 
 
 def _rate(text: str) -> tuple[str, float]:

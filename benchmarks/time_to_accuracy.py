@@ -174,21 +174,39 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def result(state: Path, layers: str, n_seeds: int) -> dict:
-    """What the curves and times in ``state`` say; a contender without a curve is left out."""
-    about = read_json_object(state / "times.json") if (state / "times.json").is_file() else {"rows": []}
+    """What the curves and times in ``state`` say; contenders and seeds without a curve are left out.
+
+    Raises:
+        InputError: a file is damaged, or the times are of another network or batch size than the curves.
+    """
+    path = state / "times.json"
+    about = read_json_object(path) if path.is_file() else {"of": {}, "rows": []}
     times = {(row["contender"], row["size"], row["T"]): row["seconds_per_image"] for row in about["rows"]}
     paths = {name: [curve_path(state, curve_name(name, layers), seed) for seed in range(n_seeds)] for name in CONTENDERS}
     found = {name: [curve for path in its if (curve := read_curve(path))] for name, its in paths.items()}
     curves = {name: its for name, its in found.items() if its}
+    for name in about["of"].keys() & curves.keys():
+        if any(timed_with(curve["identity"]) != about["of"][name] for curve in curves[name]):
+            raise InputError(f"{path}: times of another network or batch size than {name}'s curve", "run `times` again")
     return {
         **compare({name: [curve["rows"] for curve in its] for name, its in curves.items()}, times),
         "accuracy": {name: [_last(curve) for curve in its] for name, its in curves.items()},
-        "epochs": {name: [f"{len(curve['rows'])} of {curve['epochs']}" for curve in its] for name, its in curves.items()},
+        "epochs": {name: [_epochs(curve) for curve in its] for name, its in curves.items()},
         "lr": {name: its[0]["identity"]["train"]["lr"] for name, its in curves.items()},
         "rates_tried": tried_rates(state),
         "layers": layers,
         "times": about,
     }
+
+
+def timed_with(sections: dict) -> dict:
+    """What the time of a step depends on, besides contender, size and T."""
+    network = {key: sections["network"][key] for key in ("name", "block", "pool", "width", "n_genes")}
+    return network | {"batch_size": sections["train"]["batch_size"]}
+
+
+def _epochs(curve: dict) -> str:
+    return f"{len(curve['rows'])} of {curve['epochs']}" + (", then diverged" if curve["diverged"] else "")
 
 
 def _last(curve: dict) -> float | None:
@@ -209,7 +227,8 @@ def show(found: dict) -> None:
         print(f"\n{key}")
         for name, value in found[key].items():
             print(f"  {name:22} {value}")
-    for row in found["rates_tried"]:
+    print("\nlearning rates that were tried, and times")
+    for row in [*found["rates_tried"], *found["times"]["rows"]]:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 
@@ -230,9 +249,14 @@ def run(arguments: argparse.Namespace) -> dict:
         if "curves" in phases:
             make_curves(arguments, sections, data)
         if "times" in phases:
-            machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor()}
+            machine = {
+                "torch": torch.__version__,
+                "threads": torch.get_num_threads(),
+                "machine": platform.processor() or "unknown",
+            }
             rows = step_times(sections, data, arguments.rounds)
-            write_json(state / "times.json", machine | {"rounds": arguments.rounds, "rows": rows})
+            of = {name: timed_with(sections[name]) for name in CONTENDERS}
+            write_json(state / "times.json", machine | {"rounds": arguments.rounds, "of": of, "rows": rows})
     elif not state.is_dir():
         raise InputError(f"{state}: no such folder", "name the one that `curves` filled as --state")
     return result(state, arguments.layers, arguments.seeds)

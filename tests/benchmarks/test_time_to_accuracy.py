@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from benchmarks import accuracy_curves, time_to_accuracy
 from benchmarks.accuracy_contenders import CONTENDERS, contender, sections_of, use_spikingjelly
 from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried_rates
-from benchmarks.time_to_accuracy import compare, main, reached, recipe_values, result, step_times
+from benchmarks.time_to_accuracy import compare, main, reached, recipe_values, result, step_times, timed_with
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.errors import InputError
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.snn import kernels
+from gee_core.storage.atomic_files import write_json
 from gee_core.training.resume import Resumable
 
 TIMES = {("a", 16, 2): 0.5, ("a", 32, 4): 2.0, ("b", 32, 4): 3.0}
@@ -156,14 +157,30 @@ def test_steps_are_timed_at_every_size_of_a_recipe_and_give_the_result_its_secon
     assert all(row["seconds_per_image"] > 0 for row in rows)
 
 
+def written_curve(state, name, rows):
+    """A curve's file with these rows."""
+    side = contender(sections(name), name).params
+    identity = {part: getattr(side, part).model_dump(mode="json") for part in ("network", "train")}
+    write_json(curve_path(state, name, 0), {"identity": identity, "epochs": 2, "diverged": False, "rows": rows})
+
+
 def test_both_of_spikingjellys_contenders_have_the_shared_curve(tmp_path):
-    side = {"identity": {"train": {"lr": 0.1}}, "epochs": 2, "diverged": False, "rows": [row(0.65)]}
-    accuracy_curves.write_json(curve_path(tmp_path, "spikingjelly", 0), side)
+    written_curve(tmp_path, "spikingjelly", [row(0.65)])
     found = result(tmp_path, "fused", 1)
     assert found["accuracy"] == {name: [0.65] for name in CONTENDERS[2:]}
     assert found["epochs"]["spikingjelly_best"] == ["1 of 2"]
     assert found["to_60"]["images"] == {name: [100] for name in CONTENDERS[2:]}
     assert result(tmp_path, "spikingjelly", 1)["accuracy"] == {}
+
+
+def test_times_of_another_network_are_not_those_of_a_curve(tmp_path):
+    written_curve(tmp_path, "genetic", [row(0.65)])
+    of, times = timed_with(sections("genetic")), [{"contender": "genetic", "size": 32, "T": 4, "seconds_per_image": 0.5}]
+    write_json(tmp_path / "times.json", {"of": {"genetic": of}, "rows": times})
+    assert result(tmp_path, "fused", 1)["to_60"]["seconds"] == {"genetic": [50.0]}
+    write_json(tmp_path / "times.json", {"of": {"genetic": of | {"width": 1.0}}, "rows": times})
+    with pytest.raises(InputError, match="times of another network or batch size than genetic's curve"):
+        result(tmp_path, "fused", 1)
 
 
 @pytest.mark.parametrize(
