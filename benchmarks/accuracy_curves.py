@@ -111,11 +111,17 @@ def read_curve(path: Path) -> dict | None:
 
 def _read_curve(path: Path, identity: dict) -> dict:
     curve = read_curve(path) or {"identity": identity, "epochs": identity["train"]["epochs"], "diverged": False, "rows": []}
-    if differing := sorted(key for key in identity if curve["identity"].get(key) != identity[key]):
-        raise InputError(
-            f"{path}: the curve of a run with another {', '.join(differing)}", "choose another --state, or delete the file"
-        )
+    found, wanted = _flat(curve["identity"]), _flat(identity)
+    if differing := sorted(key for key in found | wanted if found.get(key) != wanted.get(key)):
+        problem = f"{path}: the curve of a run with another {', '.join(differing)}"
+        raise InputError(problem, "choose another --state, or delete the file")
     return curve
+
+
+def _flat(sections: dict) -> dict:
+    """``sections`` with keys such as `train.lr`."""
+    parts = {name: part if isinstance(part, dict) else {"": part} for name, part in sections.items()}
+    return {f"{name}.{key}".rstrip("."): value for name, part in parts.items() for key, value in part.items()}
 
 
 def _identity(side: Contender, meta: Meta, images: Images) -> dict:
