@@ -1,0 +1,211 @@
+import argparse
+import functools
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks import accuracy_curves, time_to_accuracy
+from benchmarks.accuracy_contenders import CONTENDERS, contender, sections_of, use_spikingjelly
+from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried_rates
+from benchmarks.time_to_accuracy import compare, main, reached, recipe_values, result, step_times, timed_with
+from gee_core.data.images import PackedImages
+from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.errors import InputError
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.snn import kernels
+from gee_core.storage.atomic_files import write_json
+from gee_core.training.resume import Resumable
+
+TIMES = {("a", 16, 2): 0.5, ("a", 32, 4): 2.0, ("b", 32, 4): 3.0}
+TINY = ["network.width=0.0625", "network.n_genes=4", "train.batch_size=8", "train.sizes=[8, 16]", "train.T_schedule=null"]
+
+
+def row(accuracy, size=32, T=4, images=100):
+    return {"epoch": 0, "size": size, "T": T, "images": images, "test_accuracy": accuracy}
+
+
+def test_seconds_are_summed_up_to_the_first_epoch_that_passes():
+    rows = [row(0.5, 16, 2), row(0.7, 16, 2), row(0.65), row(0.9)]
+    assert reached(rows, 0.6, TIMES, "a") == (100.0, 200)
+    assert reached(rows, 0.7, TIMES, "a") == (100.0, 200)
+    assert reached(rows, 0.71, TIMES, "a") == (500.0, 400)
+    assert reached(rows, 0.95, TIMES, "a") is None
+
+
+def test_without_a_time_the_images_are_known_and_the_seconds_are_not():
+    assert reached([row(0.5, 24), row(0.7)], 0.6, TIMES, "a") == (None, 200)
+
+
+def test_ratios_are_of_medians_over_seeds_and_a_target_that_most_seeds_miss_has_none():
+    times = {(name, 32, 4): 1.0 + i for i, name in enumerate(("genetic", "unencoded", "spikingjelly_default"))}
+    slow, quick, never = [row(0.1), row(0.75)], [row(0.75)], [row(0.1), row(0.2)]
+    curves = {"genetic": [quick, slow, never], "unencoded": [quick] * 3, "spikingjelly_default": [slow, never, never]}
+    found = compare(curves, times, (0.7,))["to_70"]
+    assert found["seconds"]["genetic"] == [100.0, 200.0, None]
+    assert found["median_seconds"] == {"genetic": 200.0, "unencoded": 200.0, "spikingjelly_default": None}
+    assert found["median_images"]["genetic"] == 200
+    assert found["genetic_over_unencoded"] == 1.0
+    assert found["vs_spikingjelly_default"] is None
+    assert found["vs_spikingjelly_best"] is None
+    curves["spikingjelly_default"] = [slow] * 3
+    assert compare(curves, times, (0.7,))["to_70"]["vs_spikingjelly_default"] == 3.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """32 training images of 16 pixels, half of them the hold-out, and 16 test images."""
+    folder = tmp_path_factory.mktemp("images") / "prepared"
+    pixels = torch.randint(0, 256, (48, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = PackedImages(pixels, torch.arange(48) % 2)
+    parts = {"train": images.subset(torch.arange(32)), "test": images.subset(torch.arange(32, 48))}
+    about = {"dataset": "cifar10", "source": "random", "class_names": ("a", "b"), "mean": (0.5,) * 3, "std": (0.3,) * 3}
+    write_prepared(folder, **about, **parts, holdout=torch.arange(16))
+    return load_prepared(folder)
+
+
+@functools.cache
+def sections(name):
+    """Of a contender whose two epochs on `data` take a moment."""
+    return sections_of(recipe_values("digits", [*TINY, "base.precision=fp32"], 2, None), name)
+
+
+@pytest.mark.parametrize("within_an_epoch", [True, False])
+def test_a_stopped_curve_goes_on_to_the_rows_of_an_undisturbed_one(data, tmp_path, monkeypatch, within_an_epoch):
+    side = contender(sections("genetic"), "genetic")
+    whole = train_curve(tmp_path / "whole.json", side, data.meta, data.train, data.test)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "stopped.json"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if within_an_epoch:
+
+            def stopping_saver(states, epochs, rows):
+                return lambda mid_epoch: (states.keep(epochs, rows, mid_epoch), epochs and stop())
+
+            patch.setattr(Resumable, "periodic_saver", stopping_saver)
+        train_curve(path, side, data.meta, data.train, data.test, (lambda row: None) if within_an_epoch else stop)
+    assert len(accuracy_curves.read_curve(path)["rows"]) == 1
+    again = []
+    assert train_curve(path, side, data.meta, data.train, data.test, again.append) == whole
+    assert [row["epoch"] for row in again] == [2]
+    assert [(row["size"], row["T"], row["images"]) for row in whole["rows"]] == [(8, 4, 32), (16, 4, 32)]
+    assert not path.with_suffix("").exists()
+
+
+def test_a_curve_of_another_recipe_is_not_continued(data, tmp_path):
+    path = tmp_path / "curve.json"
+    train_curve(path, contender(sections("unencoded"), "unencoded"), data.meta, data.train, data.test)
+    with pytest.raises(InputError, match=r"curve\.json: the curve of a run with another base\.seed, train\.lr"):
+        other = contender(sections("unencoded"), "unencoded", seed=1, lr=1e-3)
+        train_curve(path, other, data.meta, data.train, data.test)
+
+
+def test_a_diverged_run_ends_its_curve_and_is_the_worst_learning_rate(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy_curves, "MAX_FURTHER", 0)
+    assert choose_lr(tmp_path, "unencoded", sections("unencoded"), data, grid=(1e38, 1e-3)) == 1e-3
+    rows = tried_rates(tmp_path)
+    assert [row["lr"] for row in rows] == [1e-3, 1e38]
+    assert rows[0]["holdout_accuracy"] > rows[1]["holdout_accuracy"] == 0.0
+
+
+def test_the_best_learning_rate_is_no_end_of_those_that_were_tried(data, tmp_path, monkeypatch):
+    tried = []
+
+    def scored(path, side, *images):
+        tried.append(side.params.train.lr)
+        return {"diverged": False, "rows": [{"test_accuracy": 1 - abs(side.params.train.lr - 0.02)}]}
+
+    monkeypatch.setattr(accuracy_curves, "train_curve", scored)
+    assert choose_lr(tmp_path, "spikingjelly", sections("spikingjelly"), data, grid=(0.005, 0.01)) == 0.02
+    assert tried == [0.005, 0.01, 0.02, 0.04]
+
+
+def test_spikingjellys_recipe_is_the_standard_one_whatever_the_preset_says():
+    ours, theirs = (sections(name)["train"] for name in ("genetic", "spikingjelly_best"))
+    assert ours["sizes"] == [8, 16]
+    assert theirs["sizes"] is None
+    assert (theirs["optimizer"], theirs["crop_padding"], theirs["flip"], theirs["epochs"]) == ("adamw", 4, True, 2)
+    assert [sections(name)["network"]["n_genes"] for name in CONTENDERS] == [4, None, None, None]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_layers(monkeypatch, fused):
+    monkeypatch.setattr(kernels, "compiles", lambda x: fused)
+    monkeypatch.setattr(kernels, "run", lambda loop, x, *arguments: loop(x, *arguments))
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(8, 3, 16, 16, generator=generator), torch.arange(8) % 4
+    results = []
+    for theirs in (False, True):
+        net = to_channels_last(build_network("cifarnet", 4, 3, 16, None, 0.0625)).train()
+        if theirs:
+            use_spikingjelly(net, contiguous=True)
+        loss = F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)).mean(0), labels, label_smoothing=0.1)
+        loss.backward()
+        results.append((loss.detach(), [p.grad for p in net.parameters()]))
+    (loss, gradients), (their_loss, their_gradients) = results
+    torch.testing.assert_close(loss, their_loss, rtol=1e-6, atol=1e-6)
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+    for gradient, their_gradient in zip(gradients, their_gradients, strict=True):
+        torch.testing.assert_close(gradient, their_gradient, rtol=1e-4, atol=1e-5 * their_gradient.abs().max().item())
+
+
+def test_steps_are_timed_at_every_size_of_a_recipe_and_give_the_result_its_seconds(data, tmp_path):
+    rows = step_times({name: sections(name) for name in CONTENDERS}, data, 1)
+    ours = [(name, size, 4) for name in CONTENDERS[:2] for size in (8, 16)]
+    assert [(row["contender"], row["size"], row["T"]) for row in rows] == [*ours, *((name, 16, 4) for name in CONTENDERS[2:])]
+    assert all(row["seconds_per_image"] > 0 for row in rows)
+
+
+def written_curve(state, name, rows):
+    """A curve's file with these rows."""
+    side = contender(sections(name), name).params
+    identity = {part: getattr(side, part).model_dump(mode="json") for part in ("network", "train")}
+    write_json(curve_path(state, name, 0), {"identity": identity, "epochs": 2, "diverged": False, "rows": rows})
+
+
+def test_both_of_spikingjellys_contenders_have_the_shared_curve(tmp_path):
+    written_curve(tmp_path, "spikingjelly", [row(0.65)])
+    found = result(tmp_path, "fused", 1)
+    assert found["accuracy"] == {name: [0.65] for name in CONTENDERS[2:]}
+    assert found["epochs"]["spikingjelly_best"] == ["1 of 2"]
+    assert found["to_60"]["images"] == {name: [100] for name in CONTENDERS[2:]}
+    assert result(tmp_path, "spikingjelly", 1)["accuracy"] == {}
+
+
+def test_times_of_another_network_are_not_those_of_a_curve(tmp_path):
+    written_curve(tmp_path, "genetic", [row(0.65)])
+    of, times = timed_with(sections("genetic")), [{"contender": "genetic", "size": 32, "T": 4, "seconds_per_image": 0.5}]
+    write_json(tmp_path / "times.json", {"of": {"genetic": of}, "rows": times})
+    assert result(tmp_path, "fused", 1)["to_60"]["seconds"] == {"genetic": [50.0]}
+    write_json(tmp_path / "times.json", {"of": {"genetic": of | {"width": 1.0}}, "rows": times})
+    with pytest.raises(InputError, match="times of another network or batch size than genetic's curve"):
+        result(tmp_path, "fused", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["walk"], "unknown phase 'walk': choose one of curves, times, result"),
+        (["--contender", "snntorch"], f"unknown contender 'snntorch': choose one of {', '.join(CONTENDERS)}"),
+        (["curves", "--data", "nowhere"], "nowhere: no such folder: name the folder with CIFAR-10 as --data"),
+        (["result"], "absent: no such folder: name the one that `curves` filled as --state"),
+        (["--preset", "cifar"], "unknown preset 'cifar'"),
+        (["--set", "train.speed=9"], "train.speed is not a known key"),
+    ],
+)
+def test_bad_input_gives_one_message(monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["time_to_accuracy", "--state", "absent", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_learning_rate_for_an_unknown_name_is_refused(data, tmp_path):
+    arguments = argparse.Namespace(lr=["spikingjelly_best=1"], state=tmp_path, contender=[], layers="fused", seeds=1)
+    with pytest.raises(InputError, match="--lr spikingjelly_best=1"):
+        time_to_accuracy.make_curves(arguments, {}, data)
