@@ -41,8 +41,8 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 ## Recipe
 
 {network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs{parts}{rounding} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} images \
-on which candidates are scored were {holdout}.
+Training: {epochs} epochs{parts}{rounding} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} \
+images on which candidates are scored were {holdout}.
 
 ## Use
 
