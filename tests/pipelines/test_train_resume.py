@@ -90,6 +90,23 @@ def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same
 
 
 @BOTH
+def test_a_training_with_muon_that_was_stopped_between_parts_of_the_schedule_ends_bit_for_bit_the_same(
+    n_genes, genotype, digits, make_params, tmp_path
+):
+    changes = {"optimizer": "muon", "T_schedule": [1, 2], "warmup_epochs": 0.5}
+    params, data = make_params(**settings(n_genes, **changes)), load_prepared(digits)
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
+    for epoch in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
+    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped")
+    assert again == rows
+    assert equal(net, resumed)
+
+
+@BOTH
 def test_a_training_that_was_stopped_among_its_rounded_epochs_ends_bit_for_bit_the_same(
     n_genes, genotype, digits, make_params, tmp_path
 ):

@@ -218,3 +218,17 @@ def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took(task, score
     assert score(changed(task, proxy_epochs=5), candidate(0)).image_passes == 5 * seen
     diverged = score(changed(task, lr=1e30), candidate(0))
     assert diverged.image_passes in (seen, 2 * seen)
+
+
+@pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"T_schedule": [1]}, {"sizes": [7]}], ids=str)
+def test_a_candidate_is_trained_as_evolve_says_and_scored_on_whole_images_and_all_steps(change, task, scores, monkeypatch):
+    seen = []
+    real = proxy.measure
+    monkeypatch.setattr(
+        proxy,
+        "measure",
+        lambda net, holdout, *a: (seen.append((net.T, holdout.image_size)), real(net, holdout, *a))[1],
+    )
+    found = score(changed(task, **change), candidate(0))
+    assert found.status == "ok" and found != scores[0]
+    assert seen == [(NETWORK.T, 8)]
