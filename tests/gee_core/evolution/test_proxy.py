@@ -205,6 +205,9 @@ def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task
     normalise, compute = meta.normalise, Compute.of("cpu", "fp32")
     recipe = proxy_recipe(changed(task, proxy_epochs=10).evolve, normalise, compute, 64, seed=1)
     assert (recipe.warmup_steps, recipe.augment, recipe.label_smoothing, recipe.lr_min) == (8, None, 0.0, 0.0)
+    assert (recipe.sizes, recipe.T_schedule) == ((), ())
+    parts = proxy_recipe(changed(task, sizes=[6, 8], T_schedule=[1, 3]).evolve, normalise, compute, 64, seed=1)
+    assert (parts.sizes, parts.T_schedule) == ((6, 8), (1, 3))
     one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
     assert one.warmup_steps == 1
     assert one.seed != other.seed
@@ -220,7 +223,7 @@ def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took(task, score
     assert diverged.image_passes in (seen, 2 * seen)
 
 
-@pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"T_schedule": [1]}, {"sizes": [7]}], ids=str)
+@pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"T_schedule": [1]}], ids=str)
 def test_a_candidate_is_trained_as_evolve_says_and_scored_on_whole_images_and_all_steps(change, task, scores, monkeypatch):
     seen = []
     real = proxy.measure
