@@ -53,7 +53,7 @@ def with_steps(net: nn.Module, T: int | None) -> Iterator[None]:
         return
     if not isinstance(net, SpikingNetwork) or not net.changes_T:
         raise ValueError(f"{type(net).__name__} runs the steps that its code says, not {T}: leave out T_schedule")
-    timed = [module for module in net.modules() if hasattr(module, "T")]
+    timed: list[Any] = [module for module in net.modules() if hasattr(module, "T")]
     before = [module.T for module in timed]
     for module in timed:
         module.T = T
