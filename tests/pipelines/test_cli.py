@@ -150,7 +150,7 @@ def test_preset_without_a_name_lists_them_and_an_unknown_one_too(main, project):
     assert all(text in out for text in ("cifar10-small", "what for", "CIFAR-10", "not measured"))
     code, _, err = main("preset", "nothing")
     assert code == 2
-    assert err.startswith("gee: error: unknown preset 'nothing': choose one of cifar10-paper, ")
+    assert err.startswith("gee: error: unknown preset 'nothing': choose one of cifar10-cpu, ")
     assert (project / "params.yaml").read_bytes() == before
 
 
