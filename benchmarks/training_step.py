@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.decoding import medians
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
-from gee_core.snn.lif import LIF
 
 CASES = {
     "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
@@ -43,11 +43,9 @@ def network_step(case: dict, contender: str) -> Callable[[], None]:
     """One forward and backward pass of a contender that is a whole network."""
     n_genes = case["n_genes"] if contender == "genetic" else None
     net = build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block")).train()
-    if contender.startswith("spikingjelly"):
-        for module in net.modules():
-            if isinstance(module, LIF):
-                module.is_standard = False  # SpikingJelly's own multi-step path
     default = contender == "spikingjelly_default"
+    if contender.startswith("spikingjelly"):
+        use_spikingjelly(net, contiguous=default)
     x, labels = torch.randn(case["batch"], 3, 32, 32), torch.randint(0, 10, (case["batch"],))
     if not default:
         to_channels_last(net)

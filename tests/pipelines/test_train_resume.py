@@ -22,6 +22,23 @@ def equal(left, right):
     return all(torch.equal(value, right.state_dict()[name]) for name, value in left.state_dict().items())
 
 
+def check_that_stopping_changes_nothing(params, genotype, prepared, folder, epochs) -> list[dict]:
+    """A run that is stopped after each of ``epochs`` ends with the bytes of one that is not; returns the rows."""
+    data = load_prepared(prepared)
+    for name in ("whole", "stopped"):
+        (folder / name).mkdir()
+    net, rows, _ = train.run(params, genotype, data, folder / "whole")
+    for epoch in epochs:
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, genotype, data, folder / "stopped", stop_after(epoch))
+    resumed, again, _ = train.run(params, genotype, data, folder / "stopped")
+    assert again == rows
+    assert equal(net, resumed)
+    states = [max((folder / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
+    assert states[0] == states[1]
+    return rows
+
+
 @BOTH
 @pytest.mark.parametrize("include_holdout", [True, False])
 def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
@@ -94,16 +111,7 @@ def test_a_training_with_muon_that_was_stopped_between_parts_of_the_schedule_end
     n_genes, genotype, digits, make_params, tmp_path
 ):
     changes = {"optimizer": "muon", "T_schedule": [1, 2], "warmup_epochs": 0.5}
-    params, data = make_params(**settings(n_genes, **changes)), load_prepared(digits)
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
-    for epoch in (1, 3):
-        with pytest.raises(KeyboardInterrupt):
-            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
-    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped")
-    assert again == rows
-    assert equal(net, resumed)
+    check_that_stopping_changes_nothing(make_params(**settings(n_genes, **changes)), genotype, digits, tmp_path, (1, 3))
 
 
 @BOTH
@@ -112,17 +120,8 @@ def test_a_training_that_was_stopped_among_its_rounded_epochs_ends_bit_for_bit_t
 ):
     quantise = {"format": "int4", "epochs": 3}
     params, data = make_params(**settings(n_genes, quantise=quantise)), load_prepared(digits)
-    for name in ("whole", "stopped", "without"):
-        (tmp_path / name).mkdir()
-    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
-    for epoch in (2, 3):
-        with pytest.raises(KeyboardInterrupt):
-            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
-    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped")
-    assert again == rows
-    assert equal(net, resumed)
-    states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
-    assert states[0] == states[1]
+    rows = check_that_stopping_changes_nothing(params, genotype, digits, tmp_path, (2, 3))
+    (tmp_path / "without").mkdir()
     _, without, _ = train.run(make_params(**settings(n_genes)), genotype, data, tmp_path / "without")
     assert without[0] == rows[0]
     assert all(row["train_loss"] != other["train_loss"] for row, other in zip(rows[1:], without[1:], strict=True))
