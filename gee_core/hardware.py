@@ -1,20 +1,40 @@
-"""Which device and number format a run uses."""
+"""Which device and number format a run uses, and which of several processes this one is."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from gee_core.errors import InputError
 
 
+class Rank(NamedTuple):
+    """Which of the processes that compute together this one is, as in `torch.distributed`."""
+
+    number: int = 0
+    """From 0."""
+    of: int = 1
+    """Number of processes."""
+
+    def share(self, n: int) -> slice:
+        """Which of ``n`` images are this process's; the shares of two processes differ by one image at most."""
+        return slice(self.number * n // self.of, (self.number + 1) * n // self.of)
+
+
+ALONE = Rank()
+"""The only process."""
+
+
 @dataclass(frozen=True)
 class Compute:
-    """The device that a run computes on, and the type in which it multiplies matrices."""
+    """The device that a run computes on, the type in which it multiplies matrices, and this process's part of the work."""
 
     device: torch.device
     dtype: torch.dtype
     """bfloat16 (autocast) or float32."""
+    rank: Rank = ALONE
+    """Every process computes its share of each batch."""
 
     @classmethod
     def of(cls, device: str, precision: str = "auto") -> "Compute":

@@ -7,17 +7,31 @@ All draws come from a CPU generator and then move to the device, so CPU and CUDA
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gee_core.seeding import private_torch_rng
+from gee_core.seeding import derive_seed, private_torch_rng
 
 GROUP = 8
 ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECT = (0.3, 3.3)
 ERASING_TRIES = 10
+
+
+class Place(NamedTuple):
+    """Where images stand in a batch of which other processes have the rest: all draws are those of the whole batch."""
+
+    first: int
+    """Position of the first image, from 0."""
+    of: int
+    """Images of the whole batch."""
+
+    def __call__(self, draws: Tensor, n: int) -> Tensor:
+        """Those of ``n`` images, of ``draws`` whose last dimension is the whole batch's."""
+        return draws[..., self.first : self.first + n]
 
 
 @dataclass(frozen=True)
@@ -33,15 +47,16 @@ class Augment:
     erasing: float
     """Probability that a rectangle of the image is erased."""
 
-    def __call__(self, images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images_BCHW: Tensor, generator: torch.Generator, place: Place | None = None) -> Tensor:
         """Crop, flip and RandAugment of uint8 images; erasing follows normalisation, in ``to_input``."""
+        place = place or Place(0, len(images_BCHW))
         if self.crop_padding or self.flip:
             n, padding = len(images_BCHW), self.crop_padding
-            top_B, left_B = torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
-            mirrored_B = torch.rand(n, generator=generator) < (0.5 if self.flip else 0.0)
+            top_B, left_B = place(torch.randint(0, 2 * padding + 1, (2, place.of), generator=generator), n)
+            mirrored_B = place(torch.rand(place.of, generator=generator), n) < (0.5 if self.flip else 0.0)
             images_BCHW = crop_and_flip(images_BCHW, padding, top_B, left_B, mirrored_B)
         if self.randaugment:
-            images_BCHW = rand_augment(images_BCHW, self.randaugment, generator)
+            images_BCHW = rand_augment(images_BCHW, self.randaugment, generator, place)
         return images_BCHW
 
 
@@ -68,18 +83,20 @@ def to_input(
     augment: Augment | None = None,
     generator: torch.Generator | None = None,
     size: int | None = None,
+    place: Place | None = None,
 ) -> Tensor:
     """uint8 images → network input, float32 (B, C, H, W), augmented by ``augment`` with draws from a CPU ``generator``.
 
-    With ``size``, crops are taken from whole images, and resized to that many pixels.
+    With ``size``, crops are taken from whole images, and resized to that many pixels. With ``place``, the images are a part of
+    a batch, and get what they would get in the whole one.
     """
     if augment is None:
         return resized(normalise(images_BCHW), size)
     if generator is None:
         raise ValueError("augment needs a generator")
-    x_BCHW = resized(normalise(augment(images_BCHW, generator)), size)
+    x_BCHW = resized(normalise(augment(images_BCHW, generator, place)), size)
     if augment.erasing:
-        x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator), 0.0)
+        x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator, place), 0.0)
     return x_BCHW
 
 
@@ -104,7 +121,7 @@ def crop_and_flip(images_BCHW: Tensor, padding: int, top_B: Tensor, left_B: Tens
     return cropped_BHWC.permute(0, 3, 1, 2)
 
 
-def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator) -> Tensor:
+def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator, place: Place | None = None) -> Tensor:
     """RandAugment (Cubuk et al. 2020), two operations of ``magnitude`` of 30, on uint8 images.
 
     Paper: per image. Here: per group of 8, because a batch of 128 then takes 32 operations on the device, not 256, and
@@ -114,18 +131,24 @@ def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator
 
     transform = RandAugment(num_ops=2, magnitude=magnitude)
     seed = int(torch.randint(2**62, (), generator=generator))
-    with private_torch_rng(seed):  # torchvision draws from the global generator only
-        return torch.cat([transform(group) for group in images_BCHW.split(GROUP)])
+    group_B = (torch.arange(len(images_BCHW)) + (place.first if place else 0)) // GROUP
+    groups, sizes = group_B.unique_consecutive(return_counts=True)
+    parts = []
+    for group, images in zip(groups.tolist(), images_BCHW.split(sizes.tolist()), strict=True):
+        with private_torch_rng(derive_seed(seed, group)):  # torchvision draws from the global generator only
+            parts.append(transform(images))
+    return torch.cat(parts)
 
 
-def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator, place: Place | None = None) -> Tensor:
     """Mask (B, 1, H, W), on the device of ``x_BCHW``, of a random rectangle in ``probability`` of the images.
 
     Random erasing (Zhong et al. 2020): area uniform in 2-33 % of the image, aspect log-uniform in 0.3-3.3, drawn up to
     ten times until the rectangle fits.
     """
     n, _, H, W = x_BCHW.shape
-    draws_5KB = torch.rand(5, ERASING_TRIES, n, generator=generator)
+    place = place or Place(0, n)
+    draws_5KB = place(torch.rand(5, ERASING_TRIES, place.of, generator=generator), n)
     area_KB = H * W * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * draws_5KB[0])
     low, high = map(math.log, ERASED_ASPECT)
     aspect_KB = (low + (high - low) * draws_5KB[1]).exp()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gee_core.data.image_files import Form, as_array, decode_in_order
+from gee_core.hardware import ALONE, Rank
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 """Images (B, C, H, W) and labels (B,)."""
@@ -55,9 +56,9 @@ class PackedImages:
         """The same images on ``device``."""
         return PackedImages(self.images.to(device), self.labels.to(device))
 
-    def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0) -> Batches:
-        """Yield all batches but the first ``first``: shuffled by ``generator``, or in order without one."""
-        for indices in index_batches(len(self), batch_size, generator, self.images.device)[first:]:
+    def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
+        """Yield the share of ``rank`` in all batches but the first ``first``: shuffled by ``generator``, or in order."""
+        for indices in index_batches(len(self), batch_size, generator, self.images.device, rank)[first:]:
             yield self.images[indices], self.labels[indices]
 
 
@@ -100,13 +101,15 @@ class StreamedImages:
         """The same images, whose batches are moved to ``device``."""
         return self._with(self._files, self.labels, device)
 
-    def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0) -> Batches:
-        """Yield all batches but the first ``first``, which are not read: shuffled by ``generator``, or in order without one.
+    def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
+        """Yield the share of ``rank`` in all batches but the first ``first``: shuffled by ``generator``, or in order.
+
+        Nothing else is read.
 
         Raises:
             InputError: a file is missing or damaged.
         """
-        batches = index_batches(len(self), batch_size, generator)[first:]
+        batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
         form = Form(self.image_size, self.in_channels, resize=True)
         decoded = decode_in_order(self._files, self.root, form, batches, pin_memory=self.device.type == "cuda")
         for indices, images in zip(batches, decoded, strict=True):
@@ -117,11 +120,18 @@ class StreamedImages:
 
 
 def index_batches(
-    n: int, batch_size: int, generator: torch.Generator | None, device: torch.device | str = "cpu"
+    n: int,
+    batch_size: int,
+    generator: torch.Generator | None,
+    device: torch.device | str = "cpu",
+    rank: Rank = ALONE,
 ) -> Sequence[Tensor]:
-    """0 … n-1 in batches, shuffled by ``generator`` if there is one; both kinds of images draw the same order."""
+    """The share of ``rank`` in each batch of 0 … n-1, shuffled by ``generator`` if there is one.
+
+    Both kinds of images, and all processes, draw the same order.
+    """
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-    return order.to(device).split(batch_size) if n else ()
+    return [batch[rank.share(len(batch))] for batch in order.to(device).split(batch_size)] if n else ()
 
 
 def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:

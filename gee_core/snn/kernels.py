@@ -102,6 +102,11 @@ def batch_norm_spikes(
     return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
 
 
+def channel_sums(x: Tensor, near: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Sums of ``x`` (rows*B, C, H, W) about ``near`` (C,), and of their squares, each (C,): see `batch_norm_spikes`."""
+    return _sums(_split(x, rows), near)
+
+
 def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tuple[Tensor, Any]:
     """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W).
 
@@ -127,6 +132,15 @@ def batch_norm_spikes_gradient(
 
     ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
     """
+    g, grad_weight, grad_bias = normed_gradient(x, norm, eps, residual, grad_s, T, rows, *lif)
+    grad_y = gradient_through_norm(x, g, norm, eps, grad_weight, grad_bias, _count(_split(x, rows)), grad_x, rows)
+    return grad_y, grad_weight, grad_bias, None if residual is None else g
+
+
+def normed_gradient(
+    x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dL/dy (rows*B, C, H, W) of what the batch norm puts out, dL/dweight, dL/dbias) of `batch_norm_spikes`."""
     weight, bias, mean, var = norm
     tau, decay_input, v_threshold, alpha = lif
     y = _split(x, rows)
@@ -137,13 +151,28 @@ def batch_norm_spikes_gradient(
     if rows < T:
         gradients = [functools.reduce(torch.add, gradients)]
     g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it
-    wide_g, normed = _wide(g), (_wide(y) - mean) * inv_std
-    n = _count(y)
-    grad_bias, grad_weight = _sum_to_channels(wide_g), _sum_to_channels(wide_g * normed)
-    grad_y = scale * (wide_g - grad_bias / n - normed * (grad_weight / n))
+    return _join(g, x), _sum_to_channels(_wide(g) * ((_wide(y) - mean) * inv_std)), _sum_to_channels(_wide(g))
+
+
+def gradient_through_norm(
+    x: Tensor,
+    g: Tensor,
+    norm: tuple[Tensor, ...],
+    eps: float,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    n: int | Tensor,
+    grad_x: Tensor | None,
+    rows: int,
+) -> Tensor:
+    """dL/dx of a batch norm over ``n`` values per channel, from dL/dy = ``g``; the sums are those over all ``n``."""
+    weight, _, mean, var = norm
+    inv_std = (var + eps).rsqrt()
+    normed = (_wide(_split(x, rows)) - mean) * inv_std
+    grad_y = weight * inv_std * (_wide(_split(g, rows)) - grad_bias / n - normed * (grad_weight / n))
     if grad_x is not None:
         grad_y = grad_y + _wide(_split(grad_x, rows))
-    return _join(grad_y.to(x.dtype), x), grad_weight, grad_bias, None if residual is None else _join(g, x)
+    return _join(grad_y.to(x.dtype), x)
 
 
 def _charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float) -> list[Tensor]:
@@ -192,10 +221,13 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tupl
 
 
 def _statistics(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    n = _count(y)
-    d = _wide(y) - near
-    d_mean, d2_mean = _sum_to_channels(d) / n, _sum_to_channels(d * d) / n
+    d_mean, d2_mean = (total / _count(y) for total in _sums(y, near))
     return near + d_mean, (d2_mean - d_mean * d_mean).clamp_min(0.0)
+
+
+def _sums(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    d = _wide(y) - near
+    return _sum_to_channels(d), _sum_to_channels(d * d)
 
 
 def _count(y: Tensor) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gee_core.snn import kernels
 from gee_core.snn.lif import LIF, is_channels_last
+from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, follow, statistics_of_all
 
 
 class NormLIF(nn.Module):
@@ -60,8 +61,9 @@ class NormLIF(nn.Module):
             return False
         if norm._forward_hooks or lif._forward_hooks or norm._forward_pre_hooks or lif._forward_pre_hooks:
             return False  # a hook wants to see the tensors between the two
-        # Other norms (a synchronised one, or a frozen one under autograd) run as they are.
-        plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.momentum is not None and norm.running_mean is not None
+        # Other norms (a user's own, or a frozen one under autograd) run as they are.
+        known = type(norm) in (nn.BatchNorm2d, SyncedBatchNorm2d)
+        plain = known and norm.affine and norm.momentum is not None and norm.running_mean is not None
         return plain and (norm.training if torch.is_grad_enabled() else True)
 
     def _fused(self, x: Tensor, stream: Tensor | None, residual: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
@@ -75,13 +77,10 @@ class NormLIF(nn.Module):
             shift = norm.bias - running_mean * scale
             return _run(kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *constants)
         eps_to_alpha = norm.eps, *constants, lif.surrogate_function.alpha
-        total, spikes, mean, var = NormLIFSteps.apply(x, stream, residual, norm.weight, norm.bias, running_mean, eps_to_alpha)
-        with torch.no_grad():
-            n = spikes[:, 0].numel() * rows // lif.T
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.add_(1)
-            running_mean.lerp_(mean, norm.momentum)
-            running_var.lerp_(var * (n / max(n - 1, 1)), norm.momentum)
+        synced = isinstance(norm, SyncedBatchNorm2d)
+        inputs = x, stream, residual, norm.weight, norm.bias, running_mean
+        total, spikes, mean, var, n = NormLIFSteps.apply(*inputs, eps_to_alpha, synced)
+        follow(norm, mean, var, n)
         return total, spikes
 
 
@@ -117,22 +116,39 @@ class NormLIFSteps(torch.autograd.Function):
         bias: Tensor,
         near: Tensor,
         constants: tuple,
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        synced: bool,
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
-        eps, T, *others, _ = ctx.constants = constants
-        loop = kernels.batch_norm_spikes
-        total, (spikes, mean, var) = _run(loop, x, stream, T, near, weight, bias, eps, residual, T, *others)
-        ctx.save_for_backward(total, residual, weight, bias, mean, var)
-        ctx.mark_non_differentiable(mean, var)
-        ctx.repeats = 0 if stream is None else len(x) // len(stream)
-        return (total if ctx.repeats else None), spikes, mean, var
+        eps, T, rows, *others, _ = ctx.constants = constants
+        own_n = x[:, 0].numel()
+        if synced:
+            total, sums = _run(kernels.channel_sums, x, stream, T, near, rows)
+            mean, var, n = statistics_of_all(sums, own_n, near)
+            scale = weight * (var + eps).rsqrt()
+            spikes = kernels.run(kernels.norm_spikes, total, scale, bias - mean * scale, residual, T, rows, *others)
+        else:
+            loop = kernels.batch_norm_spikes
+            total, (spikes, mean, var) = _run(loop, x, stream, T, near, weight, bias, eps, residual, T, rows, *others)
+            n = mean.new_full((), own_n)
+        ctx.save_for_backward(total, residual, weight, bias, mean, var, n if synced else None)
+        ctx.mark_non_differentiable(mean, var, n)
+        ctx.repeats, ctx.synced = 0 if stream is None else len(x) // len(stream), synced
+        return (total if ctx.repeats else None), spikes, mean, var, n
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, residual, *norm = ctx.saved_tensors
+        x, residual, *norm, n = ctx.saved_tensors
         eps, *constants = ctx.constants
+        norm = tuple(norm)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
-        gradient = kernels.batch_norm_spikes_gradient
-        grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, tuple(norm), eps, residual, *grads, *constants)
+        if ctx.synced:
+            g, grad_weight, grad_bias = kernels.run(kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
+            sums = SumOfAll.apply(torch.stack([grad_weight, grad_bias])).unbind()
+            grad_residual = None if residual is None else g
+            n, rows = n.to(grad_weight.dtype), constants[1]
+            grad_x = kernels.run(kernels.gradient_through_norm, x, g, norm, eps, *sums, n, grads[1], rows)
+        else:
+            gradient = kernels.batch_norm_spikes_gradient
+            grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, norm, eps, residual, *grads, *constants)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
-        return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None
+        return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

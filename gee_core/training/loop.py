@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gee_core.data.augment import Normalise, to_input
+from gee_core.data.augment import Normalise, Place, to_input
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
@@ -19,6 +19,7 @@ from gee_core.model.network import to_channels_last
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.loss import cross_entropy, tet
 from gee_core.training.optimizers import set_lr
+from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.schedule import cosine_with_warmup
@@ -43,7 +44,7 @@ class MidEpochState:
     step: int
     """Number of steps done."""
     sums: Tensor
-    """Sums of loss and correct predictions over the images seen, and their number, float64 (3,)."""
+    """Sums of loss and correct predictions over the images seen by all processes, and their number, float64 (3,)."""
     draws: Tensor
     """State of the generator for augmentation."""
 
@@ -59,6 +60,9 @@ def train_epoch(
 ) -> EpochRecord:
     """Train ``net`` for epoch ``epoch`` (from 0), in place. All draws depend on the recipe's seed and ``epoch`` only.
 
+    Where `recipe.compute.rank` is one of several, ``net`` is what ``processes.parallel`` returns, every process of the group
+    calls this function, and each takes its share of every batch; the results are those of the whole batches.
+
     ``on_step`` is called after every step but the last, with a state that is valid until the next step. Pass it as ``start``,
     with the network and optimiser of that moment, to resume mid-epoch with the same result.
 
@@ -71,23 +75,28 @@ def train_epoch(
     first = 0 if start is None else start.step
     total = torch.zeros(3, dtype=torch.float64) if start is None else start.sums.clone()  # loss, correct, images
     total = total.to(recipe.compute.device)
-    batches = images.batches(recipe.batch_size, generator, first=first)
+    rank = recipe.compute.rank
+    batches = images.batches(recipe.batch_size, generator, first, rank)
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
         lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
-        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch))
-        draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step), recipe.compute.device)  # dropout's
-        with recipe.compute.autocast(), draws, with_steps(net, recipe.T_of(epoch)):
+        n = min(recipe.batch_size, len(images) - step * recipe.batch_size)  # of the whole batch
+        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), Place(rank.share(n).start, n))
+        own = (rank.number,) if rank.number else ()
+        draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
+        with recipe.compute.autocast(), draws, with_steps(bare(net), recipe.T_of(epoch)):
             o_TBK = _outputs(net, x, recipe.bits_of(epoch))
         loss = _loss(o_TBK, labels, recipe)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
         optimizer.step()
         correct = (o_TBK.detach().mean(0).float().argmax(1) == labels).sum()
-        total += torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
+        sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
+        total += summed(sums, rank)
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
+    share_statistics(net, rank)
     loss_sum, correct, count = total.tolist()
     if not torch.isfinite(total[0]):
         raise FloatingPointError(f"the training loss is {loss_sum / count} in epoch {epoch + 1}")

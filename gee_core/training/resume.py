@@ -7,9 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gee_core.errors import InputError
+from gee_core.hardware import ALONE, Rank
 from gee_core.settings import SAVE_SECONDS
 from gee_core.training.loop import MidEpochState
 from gee_core.training.named_tensors import restore_training, training_tensors
+from gee_core.training.processes import from_first
 from gee_core.training.saved_states import keep_state, newest_state
 
 
@@ -20,6 +23,7 @@ class Resumable:
         n_steps: steps per epoch.
         identity: distinguishes this training run from others of the same name; their states are not restored.
         save_seconds: see ``SAVE_SECONDS``.
+        rank: of several processes, the first one saves, and all of them restore what it finds.
     """
 
     def __init__(
@@ -31,20 +35,21 @@ class Resumable:
         n_steps: int,
         identity: dict | None = None,
         save_seconds: float = SAVE_SECONDS,
+        rank: Rank = ALONE,
     ):
         self._folder, self._series, self._net, self._optimizer = folder, series, net, optimizer
         self._n_steps, self._identity, self._save_seconds = n_steps, identity or {}, save_seconds
-        self._last = time.monotonic()
+        self._last, self._rank = time.monotonic(), rank
 
     def keep(self, epochs: int, rows: list[dict], mid_epoch: MidEpochState | None = None) -> None:
         """Save the state after ``epochs`` whole epochs, whose records are ``rows``, and a part of the next one."""
-        if self._folder is None:
+        if self._folder is None or self._rank.number:
             return
         tensors = training_tensors(self._net, self._optimizer)
         if mid_epoch is not None:
             tensors |= {"epoch.sums": mid_epoch.sums, "epoch.draws": mid_epoch.draws}
         step = 0 if mid_epoch is None else mid_epoch.step
-        meta = {"identity": self._identity, "epochs": epochs, "step": step, "rows": rows}
+        meta = {"identity": self._identity, "processes": self._rank.of, "epochs": epochs, "step": step, "rows": rows}
         keep_state(self._folder, self._series, epochs * self._n_steps + step, tensors, meta)
         self._last = time.monotonic()
 
@@ -68,12 +73,24 @@ class Resumable:
 
         If there is none, both are left unchanged and the result is 0 epochs. States after more than ``at_most`` epochs are
         ignored.
+
+        Raises:
+            InputError: another number of processes saved it.
         """
         last = None if at_most is None else at_most * self._n_steps
-        found = None if self._folder is None else newest_state(self._folder, self._series, last)
+        found = None
+        if self._folder is not None and self._rank.number == 0:
+            found = newest_state(self._folder, self._series, last)
+        found = from_first(found, self._rank)
         if found is None or found[1]["identity"] != self._identity:
             return 0, [], None
         tensors, meta = found
+        if (processes := meta.get("processes", 1)) != self._rank.of:
+            raise InputError(
+                f"{self._folder}: {processes} process{'es' if processes > 1 else ''} began this training run, which "
+                f"{self._rank.of} cannot continue: their rounding differs",
+                f"set GEE_TRAIN_PROCESSES={processes}, or delete the folder to start again",
+            )
         restore_training(self._net, self._optimizer, tensors)
         if not meta["step"]:
             return meta["epochs"], meta["rows"], None

@@ -1,0 +1,57 @@
+"""Training in several processes that `torch.distributed` connects: what they exchange. One alone exchanges nothing."""
+
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gee_core.hardware import Compute, Rank
+from gee_core.snn.synced_norm import sync_batch_norms
+
+
+def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
+    """``net`` as ``train_epoch`` takes it: itself, or where there are several processes one that averages their gradients.
+
+    Those are the gradients of X, O and the other parameters, never of a decoded weight. All processes start at the parameters
+    of the first.
+
+    Args:
+        sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share.
+    """
+    if compute.rank.of == 1:
+        return net
+    if sync_batch_norm:
+        sync_batch_norms(net)
+    devices = [compute.device] if compute.device.type == "cuda" else None
+    unused = getattr(getattr(net, "genome", None), "left_out", {})  # a convolution that is never executed has no gradient
+    return DistributedDataParallel(
+        net, device_ids=devices, broadcast_buffers=not sync_batch_norm, find_unused_parameters=bool(unused)
+    )
+
+
+def bare(net: nn.Module) -> nn.Module:
+    """The network itself, of what ``parallel`` returned."""
+    return net.module if isinstance(net, DistributedDataParallel) else net
+
+
+def summed(x: Tensor, rank: Rank) -> Tensor:
+    """``x``, in place, added up over all processes."""
+    if rank.of > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def from_first(value: Any, rank: Rank) -> Any:
+    """``value`` of the first process, in all of them: tensors and what can be pickled."""
+    values = [value]
+    if rank.of > 1:
+        dist.broadcast_object_list(values, 0)
+    return values[0]
+
+
+def share_statistics(net: nn.Module, rank: Rank) -> None:
+    """Give all processes the running statistics of the first."""
+    if rank.of > 1:
+        for buffer in net.buffers():
+            dist.broadcast(buffer, 0)

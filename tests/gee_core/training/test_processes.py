@@ -1,0 +1,210 @@
+"""Two processes with half of every batch each == one process with whole batches."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from gee_core.data.augment import Augment, Normalise
+from gee_core.data.images import PackedImages
+from gee_core.errors import InputError
+from gee_core.hardware import ALONE, Compute, Rank
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.snn import kernels
+from gee_core.snn.norm_lif import NormLIF
+from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
+from gee_core.training.loop import MidEpochState, train_epoch
+from gee_core.training.named_tensors import training_tensors
+from gee_core.training.optimizers import make_optimizer
+from gee_core.training.processes import bare, parallel
+from gee_core.training.recipe import Recipe
+from gee_core.training.resume import Resumable
+from tests.gee_core.processes import in_processes
+
+FP32 = Compute(torch.device("cpu"), torch.float32)
+T, B, C, H, W = 2, 5, 3, 4, 4
+"""Of five images, one process has two and the other three."""
+
+CALLS = {
+    "plain": (lambda m, x: m(x), (T,)),
+    "repeated": (lambda m, x: m.repeated(x), (1,)),
+    "residual": (lambda m, x, y: m(x, y), (T, T)),
+    "summed": (lambda m, x, y: m.summed(x, y), (T, T)),
+    "summed, first": (lambda m, x, y: m.summed(x, y), (T, 1)),
+}
+EPOCHS, BATCH, IMAGES = 4, 7, 33
+"""Five steps per epoch, twenty in all; the last batch of an epoch has five images."""
+
+
+def layer() -> NormLIF:
+    """A layer of which every number matters."""
+    module = NormLIF(C, {"T": T}).train()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean, module.norm.running_var):
+            tensor.copy_(torch.rand(C, generator=generator) + 0.5)
+    return module
+
+
+def draw(seed: int, rows: int, images: slice) -> torch.Tensor:
+    """(rows * images, C, H, W): those of ``images`` out of B."""
+    drawn = torch.randn(rows, B, C, H, W, generator=torch.Generator().manual_seed(seed)) * 2 + 0.3
+    return drawn[:, images].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def passes(compute: Compute, name: str) -> dict[str, list[torch.Tensor]]:
+    """What an entry of ``CALLS`` makes of this process's images, and the gradients of inputs and parameters."""
+    call, rows = CALLS[name]
+    module, images = layer(), compute.rank.share(B)
+    if compute.rank.of > 1:
+        sync_batch_norms(module)
+        assert isinstance(module.norm, SyncedBatchNorm2d)
+    inputs = [draw(seed, n, images).requires_grad_() for seed, n in enumerate(rows)]
+    outputs = call(module, *inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    torch.autograd.backward(outputs, [draw(9 + i, T, images) for i in range(len(outputs))])
+    n = images.stop - images.start
+    return {
+        "by image": [t.detach().unflatten(0, (-1, n)) for t in [*outputs, *(x.grad for x in inputs)]],
+        "gradients": [p.grad for p in module.parameters()],
+        "statistics": list(module.norm.buffers()),
+    }
+
+
+def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
+    """``passes`` by the name of the call and whether the loops of the fused layer run, which are not compiled here."""
+    results = {}
+    before = kernels._compiles[:], kernels.WORTH_COMPILING, kernels._compiled
+    try:
+        kernels.WORTH_COMPILING, kernels._compiled = 0, lambda loop: loop
+        for fused in (True, False):
+            kernels._compiles[:] = [fused]
+            results |= {(name, fused): passes(compute, name) for name in CALLS}
+    finally:
+        kernels._compiles[:], kernels.WORTH_COMPILING, kernels._compiled = before
+    return results
+
+
+def trained(
+    compute: Compute,
+    sync: bool,
+    optimizer: str = "adamw",
+    folder: Path | None = None,
+    stop: int | None = None,
+    bits: int | None = None,
+) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """(All that training changed, its records), after all epochs or a part of the epoch ``stop``."""
+    recipe = Recipe(
+        epochs=EPOCHS, batch_size=BATCH, lr=1e-3, lr_min=0.0, warmup_steps=3, label_smoothing=0.1, seed=0,
+        augment=Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5), normalise=Normalise((0.5,) * 3, (0.5,) * 3),
+        compute=compute, quantise_bits=bits, quantise_epochs=2 if bits else 0,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    images = PackedImages(
+        torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=generator), torch.arange(IMAGES) % 10
+    )
+    net = to_channels_last(build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2))
+    optim = make_optimizer(optimizer, net, 0.01, 0.9)
+    net = parallel(net, compute, sync)
+    states = Resumable(folder, "step", bare(net), optim, 5, save_seconds=0.0, rank=compute.rank)
+    first, rows, mid_epoch = states.restore()
+    for epoch in range(first, EPOCHS):
+        keep = states.periodic_saver(epoch, rows)
+
+        def on_step(state: MidEpochState, epoch: int = epoch, keep=keep) -> None:
+            keep(state)
+            if (epoch, state.step) == (stop, 3):
+                raise KeyboardInterrupt
+
+        try:
+            rows.append(asdict(train_epoch(net, optim, images, recipe, epoch, mid_epoch, on_step)))
+        except KeyboardInterrupt:
+            break
+        mid_epoch = None
+        states.keep(len(rows), rows)
+    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optim).items()}, rows
+
+
+def everything(compute: Compute, folder: Path) -> dict:
+    """All that the tests compare, of one process; one start of the processes takes seconds."""
+    states = folder / "states"
+    states.mkdir(exist_ok=True)
+    return {
+        "passes": both_ways(compute),
+        "synced": trained(compute, sync=True),
+        "muon": trained(compute, sync=True, optimizer="muon"),
+        "rounded": trained(compute, sync=True, bits=8),
+        "local": trained(compute, sync=False),
+        "stopped": trained(compute, sync=False, folder=states, stop=2),
+        "resumed": trained(compute, sync=False, folder=states),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    return in_processes(2, everything, folder, folder)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("name", CALLS)
+def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
+    whole = both_ways(FP32)[name, fused]
+    first, second = (process["passes"][name, fused] for process in two)
+    pairs = zip(first["by image"], second["by image"], strict=True)
+    torch.testing.assert_close([torch.cat(pair, 1) for pair in pairs], whole["by image"], atol=2e-6, rtol=1e-5)
+    sums = [a + b for a, b in zip(first["gradients"], second["gradients"], strict=True)]
+    torch.testing.assert_close(sums, whole["gradients"], atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options"), [("synced", {}), ("muon", {"optimizer": "muon"}), ("rounded", {"bits": 8})])
+def test_twenty_steps_end_at_the_weights_of_one_process(name, options, two):
+    weights, rows = trained(FP32, sync=True, **options)
+    for found, found_rows in (process[name] for process in two):
+        assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-5
+        torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-5, rtol=0)
+        assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]
+    start, _ = trained(FP32, sync=True, **options, stop=0)
+    assert (start["net.genome.O"] - weights["net.genome.O"]).abs().max() > 1e-3  # it did train
+
+
+@pytest.mark.parametrize("name", ["synced", "local"])
+def test_both_processes_hold_the_same_numbers(name, two):
+    (first, rows), (second, others) = (process[name] for process in two)
+    assert rows == others
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_local_statistics_differ_from_those_of_all(two):
+    local, synced = two[0]["local"][0], two[0]["synced"][0]
+    assert not torch.equal(local["net.stem.norm_lif.norm.running_mean"], synced["net.stem.norm_lif.norm.running_mean"])
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(two):
+    for process in two:
+        assert len(process["stopped"][1]) == 2
+        assert process["resumed"][1] == process["local"][1]
+        assert all(torch.equal(process["resumed"][0][key], tensor) for key, tensor in process["local"][0].items())
+
+
+def test_another_number_of_processes_does_not_go_on(two, folder):
+    with pytest.raises(InputError, match=r"states: 2 processes began this training run, which 1 cannot.*GEE_TRAIN_PROCESSES=2"):
+        trained(FP32, sync=False, folder=folder / "states")
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5])
+def test_shares_are_all_images_once(of):
+    images = PackedImages(torch.zeros(IMAGES, 1, 1, 1, dtype=torch.uint8), torch.arange(IMAGES))
+    shares = [
+        [labels for _, labels in images.batches(BATCH, torch.Generator().manual_seed(1), 1, Rank(number, of))]
+        for number in range(of)
+    ]
+    whole = [labels for _, labels in images.batches(BATCH, torch.Generator().manual_seed(1), 1)]
+    assert [torch.cat(parts).tolist() for parts in zip(*shares, strict=True)] == [labels.tolist() for labels in whole]
+    assert Rank(0, 1) == ALONE
