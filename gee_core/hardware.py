@@ -1,29 +1,12 @@
-"""Which device and number format a run uses, and which of several processes this one is."""
+"""Which device and number format a run uses."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
 from gee_core.errors import InputError
-
-
-class Rank(NamedTuple):
-    """Which of the processes that compute together this one is, as in `torch.distributed`."""
-
-    number: int = 0
-    """From 0."""
-    of: int = 1
-    """Number of processes."""
-
-    def share(self, n: int) -> slice:
-        """Which of ``n`` images are this process's; the shares of two processes differ by one image at most."""
-        return slice(self.number * n // self.of, (self.number + 1) * n // self.of)
-
-
-ALONE = Rank()
-"""The only process."""
+from gee_core.rank import ALONE, Rank
 
 
 @dataclass(frozen=True)

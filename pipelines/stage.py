@@ -8,7 +8,7 @@ problem, nothing valid lost); 130 Ctrl-C; 143 SIGTERM.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from gee_core.config import Params
@@ -17,9 +17,10 @@ from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
-from pipelines.runtime.progress import progress
+from pipelines.runtime.progress import Steps, progress
+from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
 from pipelines.runtime.settings import Settings
-from pipelines.tracking.tracker import Tracker, open_tracker
+from pipelines.tracking.tracker import NullTracker, Tracker, open_tracker
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,12 @@ class Stage:
     """All of params.yaml, checked."""
     track: Tracker
     """Where its parameters, metrics and artifacts go."""
-    progress = staticmethod(progress)
+    follows: bool = False
+    """Whether this is one of several processes and not the first, which alone tracks, shows progress and writes."""
+
+    def progress(self, description: str, total: int | None) -> AbstractContextManager[Steps]:
+        """`progress` of the stage's task."""
+        return nullcontext(Steps(description, total)) if self.follows else progress(description, total)
 
 
 @contextmanager
@@ -39,14 +45,17 @@ def stage(name: str) -> Iterator[Stage]:
     exit_on_sigterm()
     die_with_parent()
     keep_freed_memory()
-    with report_input_errors(name):
+    follows = this_rank().number > 0
+    if follows:
+        follow()
+    with errors_for_command() if started_by_command() else report_input_errors(name):
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         if name != "prepare":  # it builds no network
             register_configured(params)
-        tracker = open_tracker(name, params)
+        tracker = NullTracker() if follows else open_tracker(name, params)
         with closing(tracker):
-            yield Stage(params, tracker)
+            yield Stage(params, tracker, follows)
 
 
 @contextmanager

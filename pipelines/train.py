@@ -25,6 +25,7 @@ from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import Images, for_inference, train_epoch
 from gee_core.training.optimizers import Plasticity, make_optimizer
+from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
@@ -34,6 +35,7 @@ from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
+from pipelines.runtime.ranks import check_same, joined, run_in_processes
 from pipelines.runtime.resume_folder import delete_finished_runs, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
@@ -66,16 +68,18 @@ def run(
     on_epoch: Callable[[dict], None] = lambda row: None,
     on_encoded: Callable[[dict[str, float]], None] = lambda errors: None,
     on_step: Callable[[float], None] = lambda epochs: None,
+    compute: Compute | None = None,
 ) -> Trained:
     """Train in full; an interrupted training run is resumed from its states in ``scratch``.
 
     ``on_encoded`` is called with each layer's relative error if training starts at the weights of `train.init_from`,
-    ``on_step`` after each step within an epoch with the number of epochs that are done, such as 2.25.
+    ``on_step`` after each step within an epoch with the number of epochs that are done, such as 2.25. ``compute`` says which of
+    several processes this one is; without it, it trains alone on `base.device`.
 
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    cfg, compute = params.train, Compute.of(params.base.device, params.base.precision)
+    cfg, compute = params.train, compute or Compute.of(params.base.device, params.base.precision)
     if cfg.init_from is None:
         net = _wired(params, data.meta, genotype)
     else:
@@ -88,8 +92,10 @@ def run(
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     plasticity = Plasticity(cfg.lr_X, cfg.lr_O)
     optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, plasticity)
+    model = parallel(net, compute, cfg.sync_batch_norm)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
-    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=Settings.read().save_seconds)
+    save_seconds = Settings.read().save_seconds
+    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=save_seconds, rank=compute.rank)
     first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)
@@ -97,7 +103,7 @@ def run(
         for epoch in range(first, recipe.epochs):
             on_part = states.periodic_saver(epoch, rows, on_step)
             try:
-                record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, on_part)
+                record = train_epoch(model, optimizer, images, recipe, epoch, mid_epoch, on_part)
             except FloatingPointError as error:
                 raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
             row, mid_epoch = asdict(record), None
@@ -171,21 +177,25 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
 
 
 def main() -> None:
-    with stage("train") as s:
-        _train(s)
+    if run_in_processes("train"):
+        return
+    with stage("train") as s, joined(s.params.base) as compute:
+        _train(s, compute)
 
 
-def _train(s: Stage) -> None:
+def _train(s: Stage, compute: Compute) -> None:
     params, data = s.params, prepared_images()
     genotype = load_genotype(GENOTYPE, params)
     sections = [params.base, params.network, params.train]
     start = init_from_files(params)
     inputs = [PREPARED / "meta.json", GENOTYPE, *start]
     scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
-    delete_finished_runs(scratch)
+    check_same(compute.rank, scratch.name)
+    if not s.follows:
+        delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
-    set_threads(largest_activation(params.network, data.meta, params.train.batch_size))
+    set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
     encoding: dict[str, float] = {}
     with s.progress("train", params.train.epochs) as steps:
 
@@ -194,11 +204,14 @@ def _train(s: Stage) -> None:
             steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
         def on_encoded(errors: dict[str, float]) -> None:
-            console.print(error_table(errors))
+            if not s.follows:
+                console.print(error_table(errors))
             encoding["encoding_error"] = sum(errors.values()) / len(errors)
             encoding.update({f"encoding_error/{layer}": error for layer, error in errors.items()})
 
-        net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at)
+        net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at, compute)
+    if s.follows:
+        return
     save(CHECKPOINT, net)
     write_atomically(OUT / "history.csv", csv_text(rows))
     write_json(OUT / "metrics.json", metrics | encoding)

@@ -28,7 +28,7 @@ FORBIDDEN_IN_CORE = {
 # Left never imports right. Entries of one rank do not import each other.
 ORDER = (
     ("errors",),
-    ("settings",),
+    ("settings", "rank"),
     ("seeding", "storage", "hardware", "memory", "model.spec"),  # the table of networks is data, without torch: model.spec, zoo
     ("zoo",),
     ("model.zoo",),

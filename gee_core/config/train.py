@@ -14,7 +14,7 @@ class TrainConfig(Section):
     epochs: Positive
     """The paper has 200."""
     batch_size: Positive
-    """Images per step."""
+    """Images per step, of all processes together."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
     """Peak learning rate; the usual recipe is 5e-3 · batch_size / 1024 for AdamW, 0.1 · batch_size / 128 for SGD.
     Muon's updates are as large as AdamW's at the same rate, and bear several times the rate."""
@@ -63,6 +63,9 @@ class TrainConfig(Section):
     its content: training starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
+    sync_batch_norm: bool
+    """Where several processes train (`GEE_TRAIN_PROCESSES`): batch norms take their statistics over the images of all of them,
+    not over each one's own. Training is then that of one process, and waits for the slowest one in every layer."""
     quantise: Quantise | None
     """Prepare the network for a format of few bits: its last epochs run with rounded genes and weights. The checkpoint keeps
     float32 numbers, and validation uses them. null trains without rounding."""

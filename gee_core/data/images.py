@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gee_core.data.image_files import Form, as_array, decode_in_order
-from gee_core.hardware import ALONE, Rank
+from gee_core.rank import ALONE, Rank
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 """Images (B, C, H, W) and labels (B,)."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gee_core.snn import kernels
+from gee_core.snn import kernels, norm_kernels
 from gee_core.snn.lif import LIF, is_channels_last
 from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, follow, statistics_of_all
 
@@ -75,7 +75,7 @@ class NormLIF(nn.Module):
         if not norm.training:
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
             shift = norm.bias - running_mean * scale
-            return _run(kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *constants)
+            return _run(norm_kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *constants)
         eps_to_alpha = norm.eps, *constants, lif.surrogate_function.alpha
         synced = isinstance(norm, SyncedBatchNorm2d)
         inputs = x, stream, residual, norm.weight, norm.bias, running_mean
@@ -97,11 +97,11 @@ def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -
     """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
     if stream is None:
         return x, kernels.run(loop, x, *args)
-    return kernels.run(kernels.of_sum, x, stream, loop, T, *args)
+    return kernels.run(norm_kernels.of_sum, x, stream, loop, T, *args)
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`kernels.batch_norm_spikes` with the triangular surrogate; saves its inputs and two numbers per channel.
+    """`norm_kernels.batch_norm_spikes` with the triangular surrogate; saves its inputs and two numbers per channel.
 
     With a stream, its first result is the sum, which is saved in place of the inputs; without one, None.
     """
@@ -122,12 +122,12 @@ class NormLIFSteps(torch.autograd.Function):
         eps, T, rows, *others, _ = ctx.constants = constants
         own_n = x[:, 0].numel()
         if synced:
-            total, sums = _run(kernels.channel_sums, x, stream, T, near, rows)
+            total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
             mean, var, n = statistics_of_all(sums, own_n, near)
             scale = weight * (var + eps).rsqrt()
-            spikes = kernels.run(kernels.norm_spikes, total, scale, bias - mean * scale, residual, T, rows, *others)
+            spikes = kernels.run(norm_kernels.norm_spikes, total, scale, bias - mean * scale, residual, T, rows, *others)
         else:
-            loop = kernels.batch_norm_spikes
+            loop = norm_kernels.batch_norm_spikes
             total, (spikes, mean, var) = _run(loop, x, stream, T, near, weight, bias, eps, residual, T, rows, *others)
             n = mean.new_full((), own_n)
         ctx.save_for_backward(total, residual, weight, bias, mean, var, n if synced else None)
@@ -142,13 +142,13 @@ class NormLIFSteps(torch.autograd.Function):
         norm = tuple(norm)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
         if ctx.synced:
-            g, grad_weight, grad_bias = kernels.run(kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
+            g, grad_weight, grad_bias = kernels.run(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
             sums = SumOfAll.apply(torch.stack([grad_weight, grad_bias])).unbind()
             grad_residual = None if residual is None else g
             n, rows = n.to(grad_weight.dtype), constants[1]
-            grad_x = kernels.run(kernels.gradient_through_norm, x, g, norm, eps, *sums, n, grads[1], rows)
+            grad_x = kernels.run(norm_kernels.gradient_through_norm, x, g, norm, eps, *sums, n, grads[1], rows)
         else:
-            gradient = kernels.batch_norm_spikes_gradient
+            gradient = norm_kernels.batch_norm_spikes_gradient
             grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, norm, eps, residual, *grads, *constants)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

@@ -6,7 +6,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gee_core.hardware import Compute, Rank
+from gee_core.hardware import Compute
+from gee_core.rank import Rank
 from gee_core.snn.synced_norm import sync_batch_norms
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gee_core.errors import InputError
-from gee_core.hardware import ALONE, Rank
+from gee_core.rank import ALONE, Rank
 from gee_core.settings import SAVE_SECONDS
 from gee_core.training.loop import MidEpochState
 from gee_core.training.named_tensors import restore_training, training_tensors

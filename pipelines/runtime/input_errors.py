@@ -14,12 +14,27 @@ def report_input_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = str(error) if isinstance(error, InputError) else user_message(error)
+        message = known_message(error)
         if message is None:
             raise
-        for line in message.splitlines():
-            print(f"{name}: error: {line}", file=sys.stderr)
+        print_errors(name, message)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)
+        interrupted(name)
         sys.exit(130)
+
+
+def known_message(error: BaseException) -> str | None:
+    """The message, a line per problem, for an error that the user can fix; None for a bug."""
+    return str(error) if isinstance(error, InputError) else user_message(error)
+
+
+def print_errors(name: str, message: str) -> None:
+    """Print every line of ``message`` as an error of the command ``name``."""
+    for line in message.splitlines():
+        print(f"{name}: error: {line}", file=sys.stderr)
+
+
+def interrupted(name: str) -> None:
+    """Print what follows a Ctrl-C."""
+    print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)

@@ -22,6 +22,10 @@ class Settings(CoreSettings):
     threads: Annotated[int, whole_number(1)] = 1
     """Threads of torch per candidate; the one variable that can change the last bits of a result. Default: 1."""
 
+    train_processes: Annotated[int | None, whole_number(1)] = None
+    """Processes that train the winner together, each with its share of every batch ([docs/CLUSTER.md](docs/CLUSTER.md)).
+    Default: one per GPU; 1 on a CPU."""
+
     save_seconds: Annotated[int, whole_number(1)] = int(SAVE_SECONDS)
     """Seconds between two saved states of a training run within an epoch. Default: 240."""
 

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from gee_core.hardware import Compute, Rank
+from gee_core.hardware import Compute
+from gee_core.rank import Rank
 
 
 def in_processes(n: int, function: Callable, folder: Path, *args: Any) -> list[Any]:

@@ -17,6 +17,7 @@ AROUND = (
     "pipelines/runtime/progress.py",
     "pipelines/runtime/process_tree.py",
     "pipelines/runtime/os_errors.py",
+    "pipelines/runtime/ranks.py",
     "pipelines/runtime/resume_folder.py",
     "pipelines/runtime/settings.py",
     "pipelines/inputs/remedies.py",

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
 from gee_core.model.network import build_network, to_channels_last
-from gee_core.snn import kernels
+from gee_core.snn import kernels, norm_kernels
 from gee_core.snn.norm_lif import NormLIF
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
@@ -167,7 +167,7 @@ def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_fl
 
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    gradients = kernels.batch_norm_spikes_gradient(
+    gradients = norm_kernels.batch_norm_spikes_gradient(
         x, (weight, bias, mean, var), 1e-5, residual, grad_s, None, steps, steps, *lif
     )
     for position, gradient in enumerate(gradients):
@@ -187,7 +187,9 @@ def test_statistics_do_not_cancel_far_from_zero(fused, monkeypatch):
     module.norm.running_mean.fill_(999.0)
     with torch.no_grad():
         module(x.requires_grad_())
-    *_, var = kernels.batch_norm_spikes(x, torch.full((C,), 999.0), *module.norm.parameters(), 1e-5, None, T, T, 2.0, True, 0.5)
+    *_, var = norm_kernels.batch_norm_spikes(
+        x, torch.full((C,), 999.0), *module.norm.parameters(), 1e-5, None, T, T, 2.0, True, 0.5
+    )
     torch.testing.assert_close(var, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-4, atol=0)
 
 

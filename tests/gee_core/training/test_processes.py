@@ -9,8 +9,9 @@ import torch
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
-from gee_core.hardware import ALONE, Compute, Rank
+from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
+from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.norm_lif import NormLIF
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms

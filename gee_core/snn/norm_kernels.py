@@ -1,0 +1,152 @@
+"""Loops over time of LIF neurons after a batch norm, in one or two passes over memory in each direction; see ``kernels``.
+
+Shapes: T steps, B batch, C channels, H W space, channels-last in memory, which the loops view as (T, B, S, C) with S = H*W.
+They compute in float32.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gee_core.snn.kernels import back_through_time, charge_and_fire, wide
+
+
+def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, *lif: Any) -> Tensor:
+    """Spikes (T*B, C, H, W) of currents ``scale·x + shift (+ residual)``.
+
+    ``x`` is (rows*B, C, H, W): rows is T, or 1 where the same row drives every step. ``residual`` is (T*B, C, H, W).
+    """
+    tau, decay_input, v_threshold = lif
+    membrane = charge_and_fire(_currents(_split(x, rows), scale, shift, residual, T), tau, decay_input, v_threshold)
+    return _join(torch.stack([(h >= v_threshold).to(x.dtype) for h in membrane]), x)
+
+
+def batch_norm_spikes(
+    x: Tensor, near: Tensor, weight: Tensor, bias: Tensor, eps: float, residual: Tensor | None, T: int, rows: int, *lif: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of the batch ``x`` itself.
+
+    ``near`` (C,) is any estimate of the mean, such as the running mean: sums are taken about it, to avoid cancellation.
+    """
+    mean, var = _statistics(_split(x, rows), near)
+    scale, shift = _affine(weight, bias, mean, (var + eps).rsqrt())
+    return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
+
+
+def channel_sums(x: Tensor, near: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Sums of ``x`` (rows*B, C, H, W) about ``near`` (C,), and of their squares, each (C,): see `batch_norm_spikes`."""
+    return _sums(_split(x, rows), near)
+
+
+def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tuple[Tensor, Any]:
+    """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W).
+
+    ``stream`` is of the same shape, or (B, C, H, W) where it is the same at every step.
+    """
+    total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
+    y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)
+    return y, loop(y, *args)
+
+
+def batch_norm_spikes_gradient(
+    x: Tensor,
+    norm: tuple[Tensor, ...],
+    eps: float,
+    residual: Tensor | None,
+    grad_s: Tensor,
+    grad_x: Tensor | None,
+    T: int,
+    rows: int,
+    *lif: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`.
+
+    ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
+    """
+    g, grad_weight, grad_bias = normed_gradient(x, norm, eps, residual, grad_s, T, rows, *lif)
+    grad_y = gradient_through_norm(x, g, norm, eps, grad_weight, grad_bias, _count(_split(x, rows)), grad_x, rows)
+    return grad_y, grad_weight, grad_bias, None if residual is None else g
+
+
+def normed_gradient(
+    x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dL/dy (rows*B, C, H, W) of what the batch norm puts out, dL/dweight, dL/dbias) of `batch_norm_spikes`."""
+    weight, bias, mean, var = norm
+    tau, decay_input, v_threshold, alpha = lif
+    y = _split(x, rows)
+    inv_std = (var + eps).rsqrt()
+    scale, shift = _affine(weight, bias, mean, inv_std)
+    membrane = charge_and_fire(_currents(y, scale, shift, residual, T), tau, decay_input, v_threshold)
+    gradients = back_through_time(membrane, _split(grad_s, T), tau, decay_input, v_threshold, alpha)
+    if rows < T:
+        gradients = [functools.reduce(torch.add, gradients)]
+    g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it
+    return _join(g, x), _sum_to_channels(wide(g) * ((wide(y) - mean) * inv_std)), _sum_to_channels(wide(g))
+
+
+def gradient_through_norm(
+    x: Tensor,
+    g: Tensor,
+    norm: tuple[Tensor, ...],
+    eps: float,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    n: int | Tensor,
+    grad_x: Tensor | None,
+    rows: int,
+) -> Tensor:
+    """dL/dx of a batch norm over ``n`` values per channel, from dL/dy = ``g``; the sums are those over all ``n``."""
+    weight, _, mean, var = norm
+    inv_std = (var + eps).rsqrt()
+    normed = (wide(_split(x, rows)) - mean) * inv_std
+    grad_y = weight * inv_std * (wide(_split(g, rows)) - grad_bias / n - normed * (grad_weight / n))
+    if grad_x is not None:
+        grad_y = grad_y + wide(_split(grad_x, rows))
+    return _join(grad_y.to(x.dtype), x)
+
+
+def _currents(y: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int) -> list[Tensor]:
+    normed = [wide(y_t) * scale + shift for y_t in y.unbind(0)]
+    if len(normed) < T:
+        normed *= T
+    if residual is None:
+        return normed
+    return [z + wide(r) for z, r in zip(normed, _split(residual, T).unbind(0), strict=True)]
+
+
+def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight * inv_std
+    return scale, bias - mean * scale
+
+
+def _statistics(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    d_mean, d2_mean = (total / _count(y) for total in _sums(y, near))
+    return near + d_mean, (d2_mean - d_mean * d_mean).clamp_min(0.0)
+
+
+def _sums(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    d = wide(y) - near
+    return _sum_to_channels(d), _sum_to_channels(d * d)
+
+
+def _count(y: Tensor) -> int:
+    return y.shape[0] * y.shape[1] * y.shape[2]
+
+
+def _sum_to_channels(x: Tensor) -> Tensor:
+    """(…, B, S, C) → (C,): first over the positions of an image, which fit a core's cache, then over the images."""
+    return x.sum(2).sum((0, 1))
+
+
+def _split(x: Tensor, rows: int) -> Tensor:
+    """(rows*B, C, H, W), channels-last → (rows, B, H*W, C), the same memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (rows, -1))
+
+
+def _join(y: Tensor, like: Tensor) -> Tensor:
+    """(T, B, H*W, C) → (T*B, C, H, W) with the H and W of ``like``, the same memory."""
+    return y.flatten(0, 1).unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)

@@ -1,0 +1,216 @@
+"""A stage in several processes that train one network together, started by torch's own launcher.
+
+The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those that `torchrun` started, on any number of
+machines. Those that it started itself leave what they have to say to it, so that an error is one message.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gee_core.config import Params
+from gee_core.config.params import BaseConfig
+from gee_core.errors import InputError
+from gee_core.rank import ALONE, Rank
+from gee_core.settings import PREFIX, CoreSettings
+from pipelines.project.params import load_params
+from pipelines.runtime.input_errors import interrupted, known_message, print_errors, report_input_errors
+from pipelines.runtime.process_tree import PARENT, die_with_parent
+from pipelines.runtime.settings import Settings
+
+if TYPE_CHECKING:  # loads torch
+    from gee_core.hardware import Compute
+
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+"""Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
+
+
+def started_by_torch() -> bool:
+    """Whether torch's launcher started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def this_rank() -> Rank:
+    """Which of the processes of torch's launcher this one is."""
+    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if started_by_torch() else ALONE
+
+
+def started_by_command() -> bool:
+    """Whether `run_in_processes` started this process, and reports its errors."""
+    return started_by_torch() and os.environ.get(PARENT) == str(os.getppid())
+
+
+def n_processes(params: Params) -> int:
+    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU, and one on a CPU.
+
+    Raises:
+        InputError: there are not as many GPUs, or a process would have no image of some batch.
+    """
+    import torch
+
+    from gee_core.hardware import Compute
+
+    wanted, base, cfg = Settings.read().train_processes, params.base, params.train
+    on_gpus = Compute.of(base.device).device.type == "cuda"
+    named = base.device.startswith("cuda:")  # one of them
+    n_gpus = 1 if named else torch.cuda.device_count()
+    most = cfg.batch_size // 2  # the last batch of an epoch is at least half as large as the others
+    if wanted is None:
+        return max(1, min(n_gpus, most)) if on_gpus else 1
+    variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
+    if on_gpus and wanted > n_gpus:
+        seen = f"base.device = {base.device} is one GPU" if named else f"torch sees {n_gpus}"
+        raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
+    if wanted > max(1, most):
+        problem = f"{variable}: batches of {cfg.batch_size}, of which the last of an epoch may be half, do not reach for all"
+        raise InputError(problem, f"set train.batch_size to {2 * wanted} or more, or fewer processes")
+    return wanted
+
+
+def run_in_processes(stage: str) -> bool:
+    """Run the command of ``stage`` in several processes, if it is to have them; whether it did.
+
+    Where one fails, the others end, and the command exits with its code.
+    """
+    if started_by_torch():
+        return False
+    with report_input_errors(stage):
+        n = n_processes(load_params())
+    if n > 1:
+        _run_processes(stage, n)
+    return n > 1
+
+
+def _run_processes(stage: str, n: int) -> None:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    die_with_parent()
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is reported here
+    os.environ[PARENT] = str(os.getpid())
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # names that it cannot resolve
+    os.environ.setdefault(f"{PREFIX}LOADER_WORKERS", str(max(1, CoreSettings.read().loader_workers // n)))
+    with tempfile.TemporaryDirectory(prefix="gee-ranks-") as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=n,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            monitor_interval=0.2,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", f"pipelines.{stage}")
+            return
+        except ChildFailedError as error:
+            code = _report(stage, n, list(error.failures.values()))
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                interrupted(stage)
+            code = 128 + error.sigval
+    sys.exit(code)
+
+
+def _report(stage: str, n: int, failures: list[Any]) -> int:
+    """Print what stopped the processes first, and return the exit code; others fail because it is gone."""
+    first = min(failures, key=lambda failure: (failure.exitcode >= 0, failure.timestamp))
+    if first.exitcode < 0:
+        name = signal.Signals(-first.exitcode).name
+        why = "memory may have run out; " if name == "SIGKILL" else ""
+        print_errors(
+            stage, f"process {first.local_rank} of {n} was ended by {name}: {why}`dvc repro` continues where it stopped"
+        )
+        return 1
+    told = first.error_file_data.get("message", {})
+    if first.exitcode == 2 and told:
+        print_errors(stage, told["message"])
+    elif told:
+        print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
+    return first.exitcode
+
+
+@contextmanager
+def errors_for_command() -> Iterator[None]:
+    """Leave an error of the body to the command that started this process, and exit with the code that it has there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        known = known_message(error)
+        about = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
+        text = json.dumps({"message": {"message": known or str(error), "extraInfo": about}})
+        Path(os.environ[ERROR_FILE]).write_text(text, encoding="utf-8")
+        sys.exit(1 if known is None else 2)
+
+
+def follow() -> None:
+    """Let a process that has nothing to clean up end at once when it is stopped."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def joined(base: BaseConfig) -> Iterator["Compute"]:
+    """Context in which this process computes together with the others, if there are any; yields its device and its part.
+
+    Raises:
+        InputError: `base.device` does not exist.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from gee_core.hardware import Compute
+
+    rank, compute = this_rank(), Compute.of(base.device, base.precision)
+    if rank.of == 1:
+        yield compute
+        return
+    if compute.device.type == "cuda":
+        compute = replace(compute, device=torch.device("cuda", int(os.environ["LOCAL_RANK"])))
+        torch.cuda.set_device(compute.device)
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
+    yield replace(compute, rank=rank)
+    dist.destroy_process_group()
+
+
+def check_same(rank: Rank, digest: str) -> None:
+    """Check that all processes have the same ``digest`` of params, inputs and code; all but the first end without a word.
+
+    Raises:
+        InputError: one has another than the first.
+    """
+    if rank.of == 1:
+        return
+    import platform
+
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * rank.of
+    dist.all_gather_object(found, (platform.node(), digest))
+    others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
+    if others and rank.number:
+        sys.exit(2)
+    if others:
+        raise InputError(
+            f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
+            "start all of them in the same folder, or in copies of it with the same files",
+        )
