@@ -6,6 +6,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.snn.synced_norm import sync_batch_norms
@@ -25,10 +26,8 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     if sync_batch_norm:
         sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
-    unused = getattr(getattr(net, "genome", None), "left_out", {})  # a convolution that is never executed has no gradient
-    return DistributedDataParallel(
-        net, device_ids=devices, broadcast_buffers=not sync_batch_norm, find_unused_parameters=bool(unused)
-    )
+    unused = getattr(genome_of(net), "left_out", {})  # a convolution that is never executed has no gradient
+    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=bool(unused))
 
 
 def bare(net: nn.Module) -> nn.Module:

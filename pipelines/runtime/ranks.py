@@ -98,7 +98,7 @@ def _run_processes(stage: str, n: int) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     die_with_parent()
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is reported here
+    logging.disable()  # the launcher's messages: this process only waits, and says itself what happened
     os.environ[PARENT] = str(os.getpid())
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # names that it cannot resolve
     os.environ.setdefault(f"{PREFIX}LOADER_WORKERS", str(max(1, CoreSettings.read().loader_workers // n)))
