@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from gee_core.data.augment import Normalise
 from gee_core.hardware import Compute
 from gee_core.training.loop import Images, outputs
+from gee_core.training.processes import summed
 
 
 def logits_and_labels(
     net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
 ) -> tuple[Tensor, Tensor]:
-    """(logits (N, K), labels (N,)), both on the CPU, of ``net``, which is in evaluation mode, on ``images`` in order."""
+    """(logits (N, K), labels (N,)), both on the CPU, of ``net``, which is in evaluation mode, on ``images`` in order.
+
+    Of several processes, each gets its share.
+    """
     pairs = [(o_TBK.mean(0).cpu(), labels.cpu()) for o_TBK, labels in outputs(net, images, batch_size, normalise, compute)]
     logits_NK, labels_N = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return logits_NK, labels_N
@@ -26,4 +30,7 @@ def accuracy_and_loss(
 ) -> tuple[float, float]:
     """(accuracy in [0, 1], cross-entropy) of ``net``, which is in evaluation mode, on ``images``."""
     logits_NK, labels_N = logits_and_labels(net, images, batch_size, normalise, compute)
-    return (logits_NK.argmax(1) == labels_N).float().mean().item(), F.cross_entropy(logits_NK, labels_N).item()
+    correct, loss = (logits_NK.argmax(1) == labels_N).sum(), F.cross_entropy(logits_NK, labels_N, reduction="sum")
+    sums = torch.stack([correct.double(), loss.double()]).to(compute.device)
+    correct_sum, loss_sum = summed(sums, compute.rank).tolist()
+    return correct_sum / len(images), loss_sum / len(images)

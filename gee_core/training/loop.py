@@ -135,8 +135,11 @@ def for_inference(net: nn.Module) -> nn.Module:
 def outputs(
     net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, which is in evaluation mode, over ``images`` in order."""
-    for batch, labels in images.batches(batch_size):
+    """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, which is in evaluation mode, over ``images`` in order.
+
+    Of several processes, each gets its share of every batch.
+    """
+    for batch, labels in images.batches(batch_size, rank=compute.rank):
         with compute.autocast():
             o_TBK = net(normalise(batch))
         yield o_TBK.float(), labels
