@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gee_core.data.host_copies import WithoutWaiting
 from gee_core.seeding import private_torch_rng
 
 GROUP = 8
@@ -114,7 +115,7 @@ def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator
 
     transform = RandAugment(num_ops=2, magnitude=magnitude)
     seed = int(torch.randint(2**62, (), generator=generator))
-    with private_torch_rng(seed):  # torchvision draws from the global generator only
+    with private_torch_rng(seed), WithoutWaiting():  # torchvision draws from the global generator only
         return torch.cat([transform(group) for group in images_BCHW.split(GROUP)])
 
 
