@@ -76,7 +76,7 @@ def measure(case: dict, device: str, rounds: int, repeats: int) -> dict:
                 before = torch.cuda.memory_allocated()
                 step()
                 memory[name] = round((torch.cuda.max_memory_allocated() - before) / 2**20)
-        except (ArithmeticError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
             left_out[name] = f"{type(error).__name__}: {in_short(error)}"
         else:
             steps[name] = step
