@@ -40,6 +40,8 @@ import platform
 import subprocess
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,7 +182,8 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
         results.put("tests", gpu_tests.run_tests(sizes.tests, device, results.found["tests"], state / "tests.txt", left))
     for name, case in sizes.cases.items():
         if not results.has("training_step", name) and time.monotonic() < deadlines["training_step"]:
-            results.put("training_step", {name: gpu_steps.measure(case, device, sizes.rounds, sizes.repeats)})
+            measured = attempt(lambda case=case: gpu_steps.measure(case, device, sizes.rounds, sizes.repeats))
+            results.put("training_step", {name: measured})
             if device == "cuda":
                 torch.cuda.empty_cache()
     params = parameters(device, sizes)
@@ -188,13 +191,21 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
     for count in sizes.counts:
         now, end = time.monotonic(), deadlines["candidates"]
         if not results.has("candidates", str(count)) and now < end:
-            share = (end - now) / sum(other >= count for other in sizes.counts)
-            results.put("candidates", {str(count): candidates_per_hour(params, state / "prepared", count, now + share)})
-    try:
-        results.put("training", train(params, prepared, state / "training", deadlines["training"]))
-    except (ArithmeticError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
-        results.put("training", {"failed": f"{type(error).__name__}: {in_short(error)}"})
+            until = now + (end - now) / sum(other >= count for other in sizes.counts)
+            measured = attempt(lambda n=count, t=until: candidates_per_hour(params, state / "prepared", n, t))
+            results.put("candidates", {str(count): measured})
+    results.found["training"].pop("failed", None)
+    results.put("training", attempt(lambda: train(params, prepared, state / "training", deadlines["training"])))
     return results.found
+
+
+def attempt(measure: Callable[[], dict]) -> dict:
+    """The result of ``measure``, or why it failed: the parts behind it run all the same. A traceback goes to stderr."""
+    try:
+        return measure()
+    except Exception as error:
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {in_short(error)}"}
 
 
 def table(found: dict) -> str:
@@ -202,6 +213,9 @@ def table(found: dict) -> str:
     rows: list[tuple[str, object]] = [*found["about"].items(), ("tests", gpu_tests.summary(found["tests"]))]
     rows += [(f"  {name}", reason) for name, reason in found["tests"]["reasons"].items()]
     for name, case in found["training_step"].items():
+        if "images_per_second" not in case:
+            rows.append((f"{name}, failed", case["failed"]))
+            continue
         rows += [(f"{name}, images/s: {who}", rate) for who, rate in case["images_per_second"].items()]
         rows += [(f"{name}, MiB of a step: {who}", mib) for who, mib in case["memory_mib"].items()]
         others = ("case", "images_per_second", "memory_mib", "left_out", "failed")

@@ -145,6 +145,25 @@ def test_a_second_call_goes_on_with_the_training_run(tmp_path):
     assert train(params, data, tmp_path / "states", 0.0)["images_per_second"] is None  # nothing is left
 
 
+def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise TypeError("a\nbug")
+
+    for name in ("gpu_steps.measure", "candidates_per_hour"):
+        monkeypatch.setattr(f"benchmarks.gpu.{name}", fail)
+    monkeypatch.setattr(
+        "benchmarks.gpu.gpu_tests.run_tests", lambda *arguments: {"outcomes": {}, "reasons": {}, "collected": 0}
+    )
+    found = run("cpu", replace(TINY, n_images=40, counts=(2,)), 0.05, tmp_path)
+    assert found["training_step"] == {"cifarnet": {"failed": "TypeError: a bug"}}
+    assert found["candidates"] == {"2": {"failed": "TypeError: a bug"}}
+    assert found["training"]["epochs"] > 0
+    shown = gpu.table(found)
+    assert shown.count("TypeError: a bug") == 2
+    assert "none ran of 0" in shown
+    assert "TypeError" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_path, monkeypatch, capsys):
     one = "tests/cuda/test_fused_layer.py::test_spikes_and_gradients_are_those_of_the_cpu[plain]"
