@@ -39,20 +39,25 @@ CASES = {
 CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "conv_floor")
 
 
-def network_step(case: dict, contender: str) -> Callable[[], None]:
+def synchronised(step: Callable[[], object], device: str) -> Callable[[], object]:
+    """``step``, which returns when the device has done its work."""
+    return step if device == "cpu" else lambda: (step(), torch.cuda.synchronize())
+
+
+def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
     """One forward and backward pass of a contender that is a whole network."""
     n_genes = case["n_genes"] if contender == "genetic" else None
-    net = build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block")).train()
+    net = build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block")).train().to(device)
     default = contender == "spikingjelly_default"
     if contender.startswith("spikingjelly"):
         use_spikingjelly(net, contiguous=default)
-    x, labels = torch.randn(case["batch"], 3, 32, 32), torch.randint(0, 10, (case["batch"],))
+    x, labels = torch.randn(case["batch"], 3, 32, 32).to(device), torch.randint(0, 10, (case["batch"],)).to(device)
     if not default:
         to_channels_last(net)
         x = x.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not default):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=not default):
             logits = net(x).mean(0).float()
         F.cross_entropy(logits, labels).backward()
         net.zero_grad(set_to_none=True)
@@ -60,28 +65,28 @@ def network_step(case: dict, contender: str) -> Callable[[], None]:
     return step
 
 
-def convolutions(case: dict) -> list[tuple[nn.Conv2d, torch.Size]]:
+def convolutions(case: dict, device: str = "cpu") -> list[tuple[nn.Conv2d, torch.Size]]:
     """Every convolution of a case's network and the shape of what goes into it, in order."""
-    net = build_network(case["name"], 10, 3, 32, None, case["width"], block=case.get("block")).train()
+    net = build_network(case["name"], 10, 3, 32, None, case["width"], block=case.get("block")).train().to(device)
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda conv, args, y: shapes.append((conv, args[0].shape)))
     with torch.no_grad():
-        net(torch.randn(case["batch"], 3, 32, 32))
+        net(torch.randn(case["batch"], 3, 32, 32).to(device))
     return shapes
 
 
-def conv_floor_step(case: dict) -> Callable[[], None]:
+def conv_floor_step(case: dict, device: str = "cpu") -> Callable[[], None]:
     """Every convolution of the network, forward and backward, on tensors of its own."""
-    steps = [_fastest_conv(conv, shape) for conv, shape in convolutions(case)]
+    steps = [_fastest_conv(conv, shape, device) for conv, shape in convolutions(case, device)]
     return lambda: [step() for step in steps]
 
 
-def _fastest_conv(conv: nn.Conv2d, shape: torch.Size) -> Callable[[], None]:
+def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[], None]:
     candidates = []
     for layout in (torch.channels_last, torch.contiguous_format):
-        x = torch.randn(shape).bfloat16().contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
+        x = torch.randn(shape).to(device).bfloat16().contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
         W = conv.weight.detach().bfloat16().contiguous(memory_format=layout).requires_grad_()
         grad = torch.randn_like(F.conv2d(x, W, None, conv.stride, conv.padding))
 
@@ -89,17 +94,18 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size) -> Callable[[], None]:
             y = F.conv2d(x, W, None, conv.stride, conv.padding)
             torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
 
-        step()
-        candidates.append((min(_seconds(step) for _ in range(2)), step))
+        timed = synchronised(step, device)
+        timed()
+        candidates.append((min(_seconds(timed) for _ in range(2)), step))
     return min(candidates, key=lambda pair: pair[0])[1]
 
 
-def make_step(case: dict, contender: str) -> Callable[[], None]:
-    """The step of any contender."""
-    return conv_floor_step(case) if contender == "conv_floor" else network_step(case, contender)
+def make_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
+    """The step of any contender, which on a GPU returns before the work is done."""
+    return conv_floor_step(case, device) if contender == "conv_floor" else network_step(case, contender, device)
 
 
-def _seconds(step: Callable[[], None]) -> float:
+def _seconds(step: Callable[[], object]) -> float:
     start = time.perf_counter()
     step()
     return time.perf_counter() - start

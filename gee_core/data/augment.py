@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gee_core.data.host_copies import WithoutWaiting
 from gee_core.seeding import derive_seed, private_torch_rng
 
 GROUP = 8
@@ -135,7 +136,8 @@ def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator
     groups, sizes = group_B.unique_consecutive(return_counts=True)
     parts = []
     for group, images in zip(groups.tolist(), images_BCHW.split(sizes.tolist()), strict=True):
-        with private_torch_rng(derive_seed(seed, group)):  # torchvision draws from the global generator only
+        # torchvision draws from the global generator only
+        with private_torch_rng(derive_seed(seed, group)), WithoutWaiting():
             parts.append(transform(images))
     return torch.cat(parts)
 

@@ -113,7 +113,7 @@ class StreamedImages:
         form = Form(self.image_size, self.in_channels, resize=True)
         decoded = decode_in_order(self._files, self.root, form, batches, pin_memory=self.device.type == "cuda")
         for indices, images in zip(batches, decoded, strict=True):
-            yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device)
+            yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)
 
     def _with(self, files: np.ndarray, labels: Tensor, device: torch.device | str) -> "StreamedImages":
         return StreamedImages(files, labels, self.root, self.image_size, self.in_channels, device)

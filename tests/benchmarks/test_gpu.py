@@ -1,0 +1,217 @@
+"""The command for a GPU, rehearsed on the CPU."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_steps
+from benchmarks.gpu import TINY, Results, main, parameters, run
+from benchmarks.gpu_runs import prepared_images, train
+from benchmarks.gpu_steps import contenders, implementation, measure, ratios
+from benchmarks.gpu_tests import are_complete, run_tests, summary
+from gee_core.errors import InputError
+
+TESTS = """
+import time
+import pytest
+
+def test_passes(): pass
+
+@pytest.mark.parametrize("name", ["a, b"])
+def test_fails(name): assert FAILS != name, "as it should"
+
+def test_skips(): pytest.skip("why not")
+
+def test_hangs(): time.sleep(HANGS)
+"""
+
+
+def test_tests_that_did_not_run_or_failed_run_again_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file, log = Path("test_these.py"), Path("log")
+    file.write_text(TESTS.replace("FAILS", '"a, b"').replace("HANGS", "100"))
+    waited = subprocess.Popen.wait
+
+    def until_one_hangs(process, timeout=None):
+        while timeout and process.poll() is None:
+            if "SKIPPED" in log.read_text():
+                raise subprocess.TimeoutExpired(process.args, timeout)
+            time.sleep(0.05)
+        return waited(process)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "wait", until_one_hangs)
+        first = run_tests(str(file), "cpu", {}, log, 60)
+    assert {name.split("::")[1]: outcome for name, outcome in first["outcomes"].items()} == {
+        "test_passes": "PASSED",
+        "test_fails[a, b]": "FAILED",
+        "test_skips": "SKIPPED",
+    }
+    assert first["collected"] == 4
+    assert not are_complete(first)
+    file.write_text(
+        TESTS.replace("FAILS", '"b"').replace("HANGS", "0").replace("def test_passes(): pass", "def test_passes(): 1/0")
+    )
+    second = run_tests(str(file), "cpu", first, log, 60)
+    assert "test_passes" not in log.read_text()
+    assert summary(second) == "3 passed, 1 skipped of 4"
+    assert are_complete(second)
+    assert second["reasons"] == {}
+
+
+def test_the_reason_of_a_failure_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Path("test_this.py")
+    file.write_text("def test_it():\n    assert False, 'as it should'\n")
+    (reason,) = run_tests(str(file), "cpu", {}, Path("log"), 60)["reasons"].values()
+    assert "as it should" in reason
+    missing = run_tests("absent.py", "cpu", {}, Path("log"), 60)
+    assert "absent.py" in missing["reasons"]["pytest"]
+    assert not are_complete(missing)
+
+
+def test_ratios_are_of_the_contenders_that_ran():
+    seconds = {"genetic": 2.0, "plain": 1.0, "spikingjelly_torch": 8.0, "spikingjelly_triton": 3.0, "conv_floor": 0.5}
+    assert ratios(seconds) == {
+        "vs_spikingjelly_torch": 4.0,
+        "vs_spikingjelly_triton": 1.5,
+        "vs_best_of_spikingjelly": 1.5,
+        "genetic_over_plain": 2.0,
+        "over_conv_floor": 4.0,
+    }
+    assert ratios({"genetic": 2.0}) == {}
+    assert ratios({"plain": 2.0, "spikingjelly_torch": 1.0}) == {}
+
+
+def test_a_contender_that_fails_is_left_out_with_its_reason(monkeypatch):
+    real = gpu_steps.make_step
+
+    def make_step(case, name, device):
+        if name == "plain":
+            raise RuntimeError("no\nroom")
+        return real(case, name, device)
+
+    monkeypatch.setattr(gpu_steps, "make_step", make_step)
+    found = measure(TINY.cases["cifarnet"], "cpu", 1, 1)
+    assert found["left_out"] == {"plain": "RuntimeError: no room"}
+    assert set(found["images_per_second"]) == {"genetic", "spikingjelly_torch", "conv_floor"}
+    assert "genetic_over_plain" not in found
+    assert "failed" not in found
+
+
+def test_spikingjelly_runs_the_implementation_that_it_is_asked_for():
+    from spikingjelly._ops.lif import _selection
+
+    before = _selection._requested, _selection._selections
+    for name in ("torch", "triton"):
+        with implementation(name):
+            assert _selection._requested == name
+            _selection._selections[0] = name
+    with implementation("torch"):
+        assert _selection._selections == {0: "torch"}
+    assert (_selection._requested, _selection._selections) == before
+    gpu_steps._chosen.clear()
+    assert len(contenders("cuda")) == len(contenders("cpu")) + 2
+
+
+def test_results_are_kept_and_not_mixed_with_those_of_another_device(tmp_path):
+    about = {"device": "a", "torch": "1"}
+    Results(tmp_path, about).put("candidates", {"1": {"per_hour": 3.0}, "2": {"failed": "no room"}})
+    again = Results(tmp_path, about)
+    assert (again.has("candidates", "1"), again.has("candidates", "2"), again.has("candidates", "4")) == (True, False, False)
+    with pytest.raises(InputError, match="holds results of another device: choose another --state"):
+        Results(tmp_path, about | {"device": "b"})
+    (tmp_path / "results.json").write_text("[")
+    with pytest.raises(InputError, match=r"results\.json: damaged"):
+        Results(tmp_path, about)
+
+
+def test_a_second_call_goes_on_with_the_training_run(tmp_path):
+    params = parameters("cpu", TINY)
+    data = prepared_images(tmp_path / "prepared", params, None, 40)
+    assert len(data.train) == 40
+    stopped = train(params, data, tmp_path / "states", time.monotonic())
+    assert stopped["epochs"] == 0.8  # the first step behind the warm-up of three is the last
+    assert stopped["images_per_second"] > 0
+    whole = train(params, data, tmp_path / "states", time.monotonic() + 600)
+    assert whole["epochs"] == 3
+    assert whole["train_loss"] == train(params, data, tmp_path / "others", time.monotonic() + 600)["train_loss"]
+    assert train(params, data, tmp_path / "states", 0.0)["images_per_second"] is None  # nothing is left
+
+
+def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise TypeError("a\nbug")
+
+    for name in ("gpu_steps.measure", "candidates_per_hour"):
+        monkeypatch.setattr(f"benchmarks.gpu.{name}", fail)
+    monkeypatch.setattr(
+        "benchmarks.gpu.gpu_tests.run_tests", lambda *arguments: {"outcomes": {}, "reasons": {}, "collected": 0}
+    )
+    found = run("cpu", replace(TINY, n_images=40, counts=(2,)), 0.05, tmp_path)
+    assert found["training_step"] == {"cifarnet": {"failed": "TypeError: a bug"}}
+    assert found["candidates"] == {"2": {"failed": "TypeError: a bug"}}
+    assert found["training"]["epochs"] > 0
+    shown = gpu.table(found)
+    assert shown.count("TypeError: a bug") == 2
+    assert "none ran of 0" in shown
+    assert "TypeError" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_path, monkeypatch, capsys):
+    one = "tests/cuda/test_fused_layer.py::test_spikes_and_gradients_are_those_of_the_cpu[plain]"
+    monkeypatch.setattr(gpu, "TINY", replace(TINY, tests=one, counts=(2,)))
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--minutes", "2", "--state", str(tmp_path), "--json"])
+    main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["about"]["torch"] == torch.__version__
+    assert found["tests"]["outcomes"] == {one: "PASSED"}
+    assert set(found["training_step"]["cifarnet"]["images_per_second"]) == set(contenders("cpu"))
+    assert found["candidates"]["2"]["per_hour"] > 0
+    assert found["training"]["epochs"] > 0
+
+    def again(*arguments):
+        raise AssertionError("measured again")
+
+    for name in ("gpu_steps.measure", "gpu_tests.run_tests", "candidates_per_hour"):
+        monkeypatch.setattr(f"benchmarks.gpu.{name}", again)
+    monkeypatch.setattr(sys, "argv", [argument for argument in sys.argv if argument != "--json"])
+    main()
+    shown = capsys.readouterr().out
+    assert "candidates per hour, 2 side by side" in shown
+    assert "1 passed of 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(
+            [],
+            "benchmarks.gpu: torch sees no CUDA device: `--device cpu` rehearses the command",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+        (["--device", "cpu", "--minutes", "0"], "--minutes 0: give it more than 0"),
+        (["--device", "cpu", "--data", "nowhere"], "nowhere: no such folder: name the folder with CIFAR-10 as --data"),
+        (["--device", "cpu", "--state", "README.md"], "README.md: cannot be used ("),
+    ],
+)
+def test_bad_input_gives_one_message(monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_call_without_time_starts_nothing_but_the_training_run(tmp_path):
+    found = run("cpu", replace(TINY, tests="tests/cuda/test_fused_layer.py", n_images=40), 1e-9, tmp_path)
+    assert found["tests"]["outcomes"] == {}
+    assert found["training_step"] == found["candidates"] == {}
+    assert found["training"]["epochs"] == 0.8

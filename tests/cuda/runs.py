@@ -1,0 +1,108 @@
+"""Short training runs on a device, and the images for them."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gee_core.data.augment import Augment, Normalise
+from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.hardware import Compute
+from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from gee_core.training.loop import train_epoch
+from gee_core.training.named_tensors import training_tensors
+from gee_core.training.optimizers import make_optimizer
+from gee_core.training.recipe import Recipe, steps_per_epoch
+from gee_core.training.resume import Resumable
+
+SIZE = 16
+CLASSES = 3
+AUGMENT = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5)
+NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
+
+
+def network(dropout: bool = False, name: str = "resnet18") -> SpikingNetwork:
+    """A small genetic network, on the CPU; without pools, whose gradients CUDA sums in any order."""
+    net = to_channels_last(build_network(name, CLASSES, 3, SIZE, 4, 1 / 16, 0, T=2))
+    if dropout:
+        net.head.insert(0, nn.Dropout(0.5))
+    return net
+
+
+def recipe(
+    device: torch.device, dtype: torch.dtype = torch.float32, seed: int = 0, augment: Augment | None = AUGMENT
+) -> Recipe:
+    """Two epochs of batches of 16, whose images are resized."""
+    return Recipe(
+        epochs=2,
+        batch_size=16,
+        lr=0.01,
+        lr_min=0.0,
+        warmup_steps=2,
+        label_smoothing=0.1,
+        augment=augment,
+        normalise=NORMALISE,
+        compute=Compute(device, dtype),
+        seed=seed,
+        sizes=(12,),
+    )
+
+
+def images(n: int = 96, seed: int = 0) -> PackedImages:
+    """Noise, on the CPU, brighter by class."""
+    labels = torch.arange(n) % CLASSES
+    noise = torch.randint(0, 128, (n, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(seed))
+    return PackedImages((noise + 60 * labels[:, None, None, None]).to(torch.uint8), labels)
+
+
+def streamed(folder: Path, packed: PackedImages) -> StreamedImages:
+    """The same images in files below ``folder``."""
+    names = [f"{i:03}.png" for i in range(len(packed))]
+    for name, image in zip(names, packed.images, strict=True):
+        Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).save(folder / name)
+    return StreamedImages(names, packed.labels, folder, SIZE, 3)
+
+
+class StoppedError(Exception):
+    """Ends a training run early."""
+
+
+def train(
+    how: Recipe, folder: Path | None = None, stop: tuple[int, int] | None = None, dropout: bool = False
+) -> tuple[dict[str, Tensor], list[dict], int]:
+    """(network's and optimiser's tensors on the CPU, a row per epoch, number of calls after a step).
+
+    States are kept in ``folder`` after every step, and the newest one is resumed. ``stop`` is (epoch, step).
+
+    Raises:
+        StoppedError: after the step ``stop``.
+    """
+    device = how.compute.device
+    packed = images().to(device)
+    net = network(dropout).to(device)
+    optimizer = make_optimizer("adamw", net, 0.1, 0.9)
+    states = Resumable(folder, "step", net, optimizer, steps_per_epoch(len(packed), how.batch_size), save_seconds=0.0)
+    first, rows, mid_epoch = states.restore()
+    n_calls = 0
+    for epoch in range(first, how.epochs):
+        keep = states.periodic_saver(epoch, rows)
+
+        def on_step(mid_epoch, epoch=epoch, keep=keep):
+            nonlocal n_calls
+            n_calls += 1
+            keep(mid_epoch)
+            if (epoch, mid_epoch.step) == stop:
+                raise StoppedError
+
+        rows.append(asdict(train_epoch(net, optimizer, packed, how, epoch, mid_epoch, on_step)))
+        mid_epoch = None
+        states.keep(len(rows), rows)
+    return {name: t.detach().cpu() for name, t in training_tensors(net, optimizer).items()}, rows, n_calls
+
+
+def losses(rows: list[dict]) -> list[float]:
+    """The training loss of every epoch."""
+    return [row["train_loss"] for row in rows]

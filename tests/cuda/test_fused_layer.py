@@ -1,0 +1,101 @@
+"""The fused batch norm and LIF on the device == on the CPU == SpikingJelly's layers on the device, in float32."""
+
+import pytest
+import torch
+from spikingjelly.activation_based import layer, neuron, surrogate
+
+from gee_core.snn import kernels
+from gee_core.snn.norm_lif import NormLIF
+from tests.gee_core.snn.test_norm_lif import CALLS, B, C, T, draw, lively
+
+MARGIN = 1e-5
+"""Least distance of a membrane from the threshold at which the order of a sum, an error of about 1e-6, cannot move a spike."""
+
+
+def run(module, call, device, dtype=torch.float32):
+    """([sum if there is one, spikes], gradients of inputs and parameters, batch norm's buffers) of an entry of ``CALLS``."""
+    function, *rows = CALLS[call]
+    module = module.to(device)
+    inputs = [draw(n, seed, dtype).to(device).requires_grad_() for seed, n in enumerate(rows, 1)]
+    outputs = function(module, *inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    torch.autograd.backward(outputs, [draw(T * B, 3 + i, t.dtype).to(device) for i, t in enumerate(outputs)])
+    gradients = [t.grad for t in [*inputs, *module.parameters()]]
+    return tuple([t.detach().cpu() for t in part] for part in (outputs, gradients, module.norm.buffers()))
+
+
+def separate_modules(call, device="cpu", dtype=torch.float32):
+    """``run`` of batch norm, sum and neurons one after the other, and the least distance of a membrane from the threshold."""
+    module, currents = lively().train(), []
+    module.lif.register_forward_pre_hook(lambda lif, args: currents.append(args[0].detach().cpu()))  # a hook: not fused
+    found = run(module, call, device, dtype)
+    (x,) = currents
+    h = kernels._membrane_TN(x.double().reshape(T, -1), 2.0, True, 0.5)
+    return *found, (h - 0.5).abs().min().item()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_spikes_and_gradients_are_those_of_the_cpu(call, device):
+    """Spikes equal, gradients and statistics to 1e-5 of the largest."""
+    expected, gradients, buffers, margin = separate_modules(call)
+    assert margin > MARGIN
+    found = run(lively().train(), call, device)
+    assert torch.equal(found[0][-1], expected[-1])
+    assert 0.1 < expected[-1].mean() < 0.9
+    for a, b in zip([*found[0], *found[1], *found[2]], [*expected, *gradients, *buffers], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(1.0, b.abs().max().item()))
+
+
+@pytest.mark.parametrize("call", ["residual", "summed", "summed, first"])
+def test_bf16_differs_from_separate_modules_by_its_rounding_alone(call, device):
+    """The modules round the norm's output to bf16 before the neurons see it (relative 2⁻⁹), the fused loops do not."""
+    expected, gradients, _, _ = separate_modules(call, device, torch.bfloat16)
+    found = run(lively().train(), call, device, torch.bfloat16)
+    assert found[0][-1].dtype == torch.bfloat16
+    assert (found[0][-1] != expected[-1]).float().mean() < 0.02
+    for a, b in zip(found[1], gradients, strict=True):
+        assert a.dtype == b.dtype
+        assert (a.float() - b.float()).norm() < 0.1 * b.float().norm()
+
+
+def test_spikes_and_gradients_are_those_of_spikingjellys_layers(device):
+    module = lively().train().to(device)
+    norm = layer.BatchNorm2d(C, step_mode="m").to(device)
+    norm.load_state_dict(module.norm.state_dict())
+    node = neuron.LIFNode(
+        tau=2.0,
+        v_threshold=0.5,
+        v_reset=0.0,
+        detach_reset=True,
+        surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0),
+        step_mode="m",
+    ).to(device)
+    x, grad = draw(T * B, 1).to(device), draw(T * B, 3).to(device)
+    y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours, theirs = module(y), node(norm(z.unflatten(0, (T, B)))).flatten(0, 1)
+    assert torch.equal(ours, theirs)
+    ours.backward(grad)
+    theirs.backward(grad)
+    torch.testing.assert_close(y.grad, z.grad, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(module.norm.weight.grad, norm.weight.grad, rtol=1e-5, atol=2e-5)
+
+
+def test_a_layer_of_a_real_size_agrees_but_for_a_spike_in_ten_thousand(device):
+    """Many membranes lie within rounding of the threshold here. Gradients agree to a hundredth of their norm."""
+    results = []
+    for where in ("cpu", device):
+        generator = torch.Generator().manual_seed(0)
+        x, grad = (torch.randn(4 * 8, 64, 16, 16, generator=generator) for _ in range(2))
+        x, grad = (t.to(where).contiguous(memory_format=torch.channels_last) for t in (x, grad))
+        module = NormLIF(64, {"T": 4}).train().to(where)
+        if where == "cpu":
+            module.lif.register_forward_hook(lambda *_: None)  # not fused
+        x.requires_grad_()
+        spikes = module(x)
+        spikes.backward(grad)
+        results.append((spikes.detach().cpu(), x.grad.cpu(), module.norm.weight.grad.cpu()))
+    (expected, *gradients), (found, *others) = results
+    assert 0.1 < expected.mean() < 0.9
+    assert (expected != found).float().mean() <= 1e-4
+    for a, b in zip(others, gradients, strict=True):
+        assert (a - b).norm() < 1e-2 * b.norm()

@@ -1,0 +1,154 @@
+"""What is computed around training agrees with the CPU: weights from genes, ONNX, energy, noise, defects, candidates."""
+
+import pytest
+import torch
+
+from gee_core.config.hardware import DOMAINS
+from gee_core.data.prepared import write_prepared
+from gee_core.evaluation.energy import measure_energy
+from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturbed, encoded_weights
+from gee_core.evaluation.noise import noisy_input
+from gee_core.evolution import proxy
+from gee_core.evolution.proxy import score
+from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.genome.encoding import decode
+from pipelines.runtime.os_errors import user_message
+from tests.cuda.runs import CLASSES, NORMALISE, SIZE, images, network
+from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, candidate
+from tests.gee_core.lively import awake
+
+OF_SPIKES = tuple(domain for domain in DOMAINS if domain not in (*OF_GENES, *OF_WEIGHTS))
+STRENGTHS = {"lost_step": 1.0}
+TOO_MUCH = 2**50
+"""Bytes that no machine has."""
+
+
+def batch(n=64):
+    return NORMALISE(images(n).images)
+
+
+@pytest.fixture(scope="module")
+def nets(device):
+    """The same network on the CPU and on the device; its neurons fire, though not all of them."""
+    return tuple(awake(network().to("cpu"), batch()).to(where) for where in ("cpu", device))
+
+
+@torch.no_grad()
+def answers(net, x):
+    return net(x.to(next(net.parameters()).device)).mean(0).cpu()
+
+
+def agree(a, b, share=0.9, atol=1e-3):
+    """Whether the answers to ``share`` of the images agree: one spike that rounding moved changes all numbers of an image."""
+    return ((a - b).abs().amax(1) < atol).float().mean() >= share
+
+
+def test_decoded_weights_are_those_of_the_cpu(nets, device):
+    here, there = (decode(net).state_dict() for net in nets)
+    assert here.keys() == there.keys()
+    assert all(t.device.type == device.type for t in there.values())
+    for name, value in here.items():
+        torch.testing.assert_close(there[name].cpu(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_answers_are_those_of_the_cpu(nets):
+    here, there = (answers(net, batch()) for net in nets)
+    assert here.std() > 1e-2
+    assert agree(here, there)
+
+
+def test_an_exported_network_has_the_numbers_of_the_cpus_and_answers_alike(nets):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from gee_core.export.onnx_genes import with_genes
+    from gee_core.export.to_onnx import to_onnx
+
+    models = [to_onnx(net, 3, SIZE, 18) for net in nets]
+    for pair in (models, [with_genes(model, net, "int8") for model, net in zip(models, nets, strict=True)]):
+        here, there = (
+            {x.name: onnx.numpy_helper.to_array(x) for x in onnx.load_from_string(model).graph.initializer} for model in pair
+        )
+        assert here.keys() == there.keys()
+        for name, value in here.items():
+            tolerance = 0 if value.dtype.kind in "iu" else 1e-5
+            assert abs(there[name].astype(float) - value.astype(float)).max(initial=0) <= tolerance, name
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(models[1], providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(["logits"], {"images": batch().contiguous().numpy()})[0])
+    assert agree(found, answers(nets[1], batch()))
+
+
+def test_counts_and_energy_are_those_of_the_cpu(nets, device):
+    """Operations equal; rates and energy within a hundredth."""
+    here, there = (measure_energy(net, batch().to(where)) for net, where in zip(nets, ("cpu", device), strict=True))
+    for a, b in zip(here.layers, there.layers, strict=True):
+        assert (a.layer, a.macs, a.steps, a.dense, a.binary) == (b.layer, b.macs, b.steps, b.dense, b.binary)
+        assert b.input_rate == pytest.approx(a.input_rate, rel=0.01)
+    assert there.energy_mj(4.6, 0.9) == pytest.approx(here.energy_mj(4.6, 0.9), rel=0.01)
+    assert here.spikes_per_image > 0
+    assert there.effective_acs == pytest.approx(here.effective_acs, rel=0.01)
+
+
+@pytest.mark.parametrize("domain", ["normalised", "image"])
+def test_noise_on_images_is_that_of_the_cpu(domain, device):
+    here, there = (
+        noisy_input(images().images.to(where), NORMALISE, 0.5, domain, torch.Generator().manual_seed(3)).cpu()
+        for where in ("cpu", device)
+    )
+    torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("domain", [*OF_GENES, *OF_WEIGHTS])
+def test_defects_of_genes_and_weights_are_those_of_the_cpu(domain, nets):
+    """But for a weight in a thousand, which lies between two codes of int8 until rounding."""
+    here, there = (encoded_weights(disturbed(net, domain, 0.05, seed=1)) for net in nets)
+    before = encoded_weights(decode(nets[0]))
+    assert here.keys() == there.keys() == before.keys()
+    for name, W in here.items():
+        assert ((there[name].cpu() - W).abs() > 1e-5 * W.abs().max()).float().mean() <= 1e-3
+        assert not torch.equal(W, before[name])
+
+
+@pytest.mark.parametrize("domain", OF_SPIKES)
+def test_defects_of_neurons_are_those_of_the_cpu(domain, nets):
+    clean, x = answers(nets[0], batch()), batch()
+    here, there = (answers(disturbed(net, domain, STRENGTHS.get(domain, 0.05), seed=1), x) for net in nets)
+    assert agree(here, there)
+    assert not agree(here, clean)
+
+
+@pytest.fixture(scope="module")
+def task(device, tmp_path_factory):
+    """A candidate's task on 96 images."""
+    folder = tmp_path_factory.mktemp("data") / "prepared"
+    about = {"dataset": "folder", "source": "none", "class_names": [str(i) for i in range(CLASSES)]}
+    about |= {"mean": NORMALISE.mean, "std": NORMALISE.std, "holdout": torch.arange(0, 96, 4)}
+    write_prepared(folder, **about, train=images(), test=images(24, seed=1))
+    evolve = EVOLVE.model_copy(update={"proxy_epochs": 1, "batch_size": 24})
+    return ProxyTask(folder, BASE.model_copy(update={"device": str(device)}), NETWORK, evolve)
+
+
+def test_a_candidate_that_runs_out_of_memory_fails_alone(task, device, monkeypatch):
+    """Its score is a failure with torch's reason, and the next candidate is scored as before: `score`'s docstring."""
+    before = score(task, candidate())
+    assert before.status == "ok"
+
+    def allocate(*_):
+        torch.empty(TOO_MUCH, dtype=torch.uint8, device=device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(proxy, "train_epoch", allocate)
+        found = score(task, candidate())
+    assert found.status.startswith("failed: OutOfMemoryError: " if device.type == "cuda" else "failed: RuntimeError: ")
+    assert found.L_ce != found.L_ce  # NaN: ranked last
+    after = score(task, candidate())
+    assert after.status == "ok"
+    assert abs(after.TSE - before.TSE) <= 0.05 * before.TSE
+
+
+def test_a_stage_that_runs_out_of_memory_says_what_to_lower(device):
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(TOO_MUCH, dtype=torch.uint8, device=device)
+    message = user_message(raised.value)
+    assert message.startswith("out of memory (")
+    assert "lower the batch_size" in message
