@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -128,7 +128,7 @@ def start_genotype(params: Params) -> Genotype:
     analytic = analytic_start(params)
     found = load_start(params, len(analytic.sigma_X))
     if params.evolve.start == "unit":
-        return replace(analytic, sigma_O=1.0, sigma_X=(1.0,) * len(analytic.sigma_X))
+        return analytic.with_unit_sigmas()
     return found or analytic
 
 

@@ -8,13 +8,15 @@ from typing import NamedTuple
 import torch
 
 from gee_core.checkpoint import save
-from gee_core.config import Params
+from gee_core.config import Params, TrainConfig
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
+from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype
 from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
@@ -90,8 +92,7 @@ def run(
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    plasticity = Plasticity(cfg.lr_X, cfg.lr_O)
-    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, plasticity)
+    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, _plasticity(cfg, net, genotype.genotype))
     model = parallel(net, compute, cfg.sync_batch_norm)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     save_seconds = Settings.read().save_seconds
@@ -125,6 +126,15 @@ def _wired(params: Params, meta: Meta, found: GenotypeFile) -> SpikingNetwork:
         return wired_network(params.network, meta, found.genotype, seed)
     except ValueError as error:
         raise InputError(f"{GENOTYPE}: does not fit the network ({error})", "run `dvc repro evolve`") from None
+
+
+def _plasticity(cfg: TrainConfig, net: SpikingNetwork, genotype: Genotype | None) -> Plasticity:
+    genome = genome_of(net)
+    if cfg.relative_steps is None or genome is None or genotype is None:
+        return Plasticity(cfg.lr_X, cfg.lr_O)
+    analytic = genome.analytic_genotype()
+    reference = analytic if cfg.relative_steps == "analytic" else analytic.with_unit_sigmas()
+    return Plasticity(cfg.lr_X, cfg.lr_O, genotype.relative_to(reference))
 
 
 def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:

@@ -94,7 +94,7 @@ def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | R
 
 
 def _fixed(cfg: EvolveConfig, start: Genotype) -> Genotype:
-    return start if cfg.variant == "analytic" else replace(start, sigma_O=1.0, sigma_X=(1.0,) * len(start.sigma_X))
+    return start if cfg.variant == "analytic" else start.with_unit_sigmas()
 
 
 def _score_generation(

@@ -98,7 +98,15 @@ class Kendall(Part):
 
     kind: Literal["kendall"]
     candidates: Annotated[int, Field(ge=3)]
-    """Candidates per seed, drawn as CMA-ES draws its first generation, each trained in full."""
+    """Candidates per seed, each trained in full."""
+    sample: Literal["search", "range"] = "search"
+    """How they are drawn: `search`: as CMA-ES draws its first generation; `range`: evenly within the bounds of every searched
+    gene, as random search does."""
+    trainings: Annotated[int, Field(ge=1)] = 1
+    """Full trainings of each candidate. Two or more have seeds and draws of the wiring of their own. A candidate's accuracy is
+    then their mean, and their correlation says how well any fitness could rank the candidates."""
+    seeds: Annotated[int, Field(ge=1)] | None = None
+    """At most so many seeds; null for as many as the grid has."""
     times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
     set: Overrides = {}

@@ -1,18 +1,30 @@
-"""Computes Kendall's τ between candidates' fitness and accuracy after full training, for every form of the fitness."""
+"""Computes how well candidates' fitness ranks them by their accuracy after full training, and how well anything could."""
 
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Score
 from gee_core.evolution.fitness import fitness, regulariser_decay
-from pipelines.studies.plan import EPOCHS
+from pipelines.studies.plan import CANDIDATE, EPOCHS, TRAINING
 
 FITNESS = "fitness"
 """Column: the form of the fitness that ranks the candidates, a key of ``FORMS``."""
 
+TRAININGS = "trainings"
+"""Column: full trainings of each candidate."""
+
 MEASURED = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy")
 """The numbers of a score from which every form is computed."""
+
+OF_FITNESS = ("tau", "tau_se", "tau_better", "regret")
+OF_ACCURACY = ("accuracy_sd", "random_regret", "tau_repeat", "reliability", "reliability_of_mean", "tau_ceiling")
 
 _PAPER = {"fitness": "paper", "temporal": "paper"}
 FORMS = {variant: {"variant": variant} | _PAPER for variant in ("baseline", "baseline+R_T", "baseline+R_S", "ste")} | {
@@ -28,27 +40,97 @@ PROXY_ACCURACY = "proxy accuracy"
 
 
 def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFrame:
-    """One row per E, seed and fitness: `tau` between -F at the first generation's λ and the test accuracy; 1 is perfect.
+    """One row per E, seed and fitness, of the ranking by -F at the first generation's λ.
 
-    All forms are computed from the same candidates: the numbers of a score do not depend on the form. Failed candidates are
-    left out; `tau` is NaN if fewer than three remain or all are alike.
+    - `tau`: with the test accuracy, the mean of a candidate's trainings; 1 is perfect. NaN if fewer than three candidates
+      remain or all are alike. `tau_se`: its standard error over the choice of candidates, by the jackknife (NaN below four).
+    - `tau_better`: of the half with the higher test accuracy. It is drawn from a narrower range, so that noise counts for more.
+    - `regret`: the highest test accuracy less that of the first in the ranking. The highest of noisy values is too high.
+
+    All forms are computed from the same candidates: the numbers of a score do not depend on the form. Candidates of which a
+    training failed are left out.
 
     Args:
-        candidates: columns `E, seed, status, test_accuracy` and ``MEASURED``.
+        candidates: columns `E, seed, candidate, status, test_accuracy` and ``MEASURED``, one row per training.
         cfg: has a, b and τ_λ.
     """
     decay = regulariser_decay(0, cfg.tau_lambda)
     rows = []
     for (epochs, seed), group in candidates.groupby([EPOCHS, "seed"], sort=False):
-        ok = group[group["status"] == "ok"]
-        scores = [Score(*values) for values in ok[list(MEASURED)].itertuples(index=False)]
+        ok = _complete(group)
+        means = ok.groupby(CANDIDATE, sort=False).agg(dict.fromkeys(MEASURED, "first") | {"test_accuracy": "mean"})
+        scores = [Score(*values) for values in means[list(MEASURED)].itertuples(index=False)]
         rankings = {
             name: [-fitness(score, decay, cfg.model_copy(update=changes)) for score in scores]
             for name, changes in FORMS.items()
         }
-        rankings[PROXY_ACCURACY] = ok["proxy_accuracy"].tolist()
+        rankings[PROXY_ACCURACY] = means["proxy_accuracy"].tolist()
         for name, ranking in rankings.items():
-            tau = kendalltau(ranking, ok["test_accuracy"]).statistic if len(ok) >= 3 else float("nan")
-            status = "ok" if tau == tau else "failed: too few candidates, or all alike"
-            rows.append({EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(ok), "tau": tau, "status": status})
+            found = _quality(np.array(ranking), means["test_accuracy"].to_numpy())
+            status = "ok" if found["tau"] == found["tau"] else "failed: too few candidates, or all alike"
+            place = {EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(means)}
+            rows.append(place | found | {"status": status})
     return pd.DataFrame(rows)
+
+
+def reliability(candidates: pd.DataFrame) -> pd.DataFrame:
+    """One row per seed on the accuracies of candidates that were each trained k times from fresh draws; none if k = 1.
+
+    - `accuracy_sd`: standard deviation of the candidates' mean accuracies; `random_regret`: the highest less their mean.
+    - `tau_repeat`: Kendall's τ, and `reliability`: Pearson's r, of two trainings; means over all pairs.
+    - `reliability_of_mean`: k·r / (1 + (k-1)·r), of the mean of k trainings (Spearman 1910, Brown 1910); 0 for a negative r.
+    - `tau_ceiling`: 2/π · arcsin √(that), the τ with these means of whoever knew every candidate's true accuracy, if both are
+      normally distributed (Greiner 1909; Kruskal, Ordinal Measures of Association, JASA 1958).
+
+    Args:
+        candidates: as ``rank_correlations`` takes them, with the column `training`.
+    """
+    rows = []
+    for seed, group in candidates.groupby("seed", sort=False):
+        of_first = _complete(group[group[EPOCHS] == group[EPOCHS].iloc[0]])  # the trainings do not depend on E
+        accuracies = of_first.pivot(index=CANDIDATE, columns=TRAINING, values="test_accuracy")
+        n, k = accuracies.shape
+        if k < 2:
+            continue
+        pairs = [(accuracies[a].to_numpy(), accuracies[b].to_numpy()) for a, b in combinations(accuracies, 2)]
+        r = fmean(float(np.corrcoef(a, b)[0, 1]) if n >= 3 and np.ptp(a) and np.ptp(b) else math.nan for a, b in pairs)
+        of_mean = 0.0 if r < 0 else k * r / (1 + (k - 1) * r)
+        means = accuracies.mean(axis="columns")
+        numbers = (
+            means.std(ddof=1),
+            means.max() - means.mean(),
+            fmean(_tau(a, b) for a, b in pairs),
+            r,
+            of_mean,
+            2 / math.pi * math.asin(math.sqrt(of_mean)),
+        )
+        status = "ok" if r == r else "failed: too few candidates, or all alike"
+        place = {TRAININGS: k, "seed": seed, "candidates": n, "status": status}
+        rows.append(place | dict(zip(OF_ACCURACY, numbers, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def _complete(trainings: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the candidates of which no training failed."""
+    failed = trainings[trainings["status"] != "ok"][CANDIDATE]
+    return trainings[~trainings[CANDIDATE].isin(failed)]
+
+
+def _quality(ranking: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
+    """``OF_FITNESS`` of a ranking, best last."""
+    n = len(accuracy)
+    if n < 3:
+        return dict.fromkeys(OF_FITNESS, math.nan)
+    without = np.array([_tau(np.delete(ranking, i), np.delete(accuracy, i)) for i in range(n)])
+    better = np.argsort(-accuracy, kind="stable")[: (n + 1) // 2]
+    numbers = (
+        _tau(ranking, accuracy),
+        float(np.sqrt((n - 1) * without.var())),
+        _tau(ranking[better], accuracy[better]),
+        float(accuracy.max() - accuracy[ranking.argmax()]),
+    )
+    return dict(zip(OF_FITNESS, numbers, strict=True))
+
+
+def _tau(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+    return float(kendalltau(a, b, method="asymptotic").statistic) if len(a) >= 3 else math.nan

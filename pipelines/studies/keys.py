@@ -12,7 +12,12 @@ from pipelines.inputs.start_genotype import start_files
 
 
 def cell_key(
-    params: Params, meta: Meta, stages: tuple[str, ...], candidate: int | None = None, encoded: Params | None = None
+    params: Params,
+    meta: Meta,
+    stages: tuple[str, ...],
+    candidate: int | None = None,
+    encoded: Params | None = None,
+    training: int | None = None,
 ) -> str:
     """16 hexadecimal digits of the sections that the cell's stages read and of its images.
 
@@ -25,6 +30,8 @@ def cell_key(
     values = {name: getattr(params, name).model_dump() for name in sections} | {"images": images, "candidate": candidate}
     if encoded is not None:
         values["encoded"] = encoded.train.model_dump()
+    if training is not None:
+        values["training"] = training
     own = network_files(params.network.name)
     if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
         values["files"] = [sha256(path) for path in named]

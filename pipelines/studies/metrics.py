@@ -64,10 +64,19 @@ METRICS: dict[str, Metric] = {
     "var_o": Metric("variance of o", decimals=4),
     "R_S": Metric("R_S", decimals=4),
     "tau": Metric("Kendall's τ", decimals=3),
+    "tau_se": Metric("its standard error", decimals=3),
+    "tau_better": Metric("τ of the better half", decimals=3),
+    "regret": Metric("regret (points)", 100),
+    "random_regret": Metric("regret of a random choice (points)", 100),
+    "accuracy_sd": Metric("spread of the candidates (points)", 100),
+    "tau_repeat": Metric("τ of two trainings", decimals=3),
+    "reliability": Metric("reliability of one", decimals=3),
+    "reliability_of_mean": Metric("of their mean", decimals=3),
+    "tau_ceiling": Metric("ceiling of τ", decimals=3),
 }
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
 width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
-times of the candidates, however many ran in parallel."""
+times of the candidates, however many ran in parallel. From `tau` on they are those of ``kendall``."""
 
 OF_GENES = tuple(name for name in METRICS if name.startswith(("genes_", "fp32_")))
 """Those that the stage export measures on the file of genes."""

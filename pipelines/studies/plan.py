@@ -27,7 +27,10 @@ from pipelines.studies.keys import cell_key
 PLAIN: Overrides = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
 """What turns a genetic network into the unencoded one."""
 
-CANDIDATE, EPOCHS = "candidate", "E"
+PART = "part"
+"""Column of all cells: `grid`, or the kind of the analysis."""
+
+CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
 """Columns of the cells of an analysis by Kendall's τ."""
 
 
@@ -68,6 +71,8 @@ class Cell:
     """The stages after train that it runs."""
     candidate: int | None = None
     """The candidate of evolve to train in full, instead of the winner."""
+    training: int | None = None
+    """Which of a candidate's full trainings it is, from 1, each with its own seed; None trains with that of the evolution."""
     control: str | None = None
     encoded: Params | None = None
     """Those of the unencoded network that is trained first, for genes of its weights to start at."""
@@ -111,8 +116,8 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
     base = overridden(base, request.overrides, "--set")
     cells = [cell for options in _combinations(study) for cell in _cells(study, base, options, n_seeds, str(file))]
-    cells = _only(cells, request.only)
     cells += _analysis_cells(study, base, n_seeds, str(file))
+    cells = _only(cells, request.only)
     for cell in {_builds(cell): cell for cell in cells}.values():
         check_own_network(cell.params)
         check_training_sizes(cell.params)
@@ -128,15 +133,18 @@ def _builds(cell: Cell) -> str:
 
 
 def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
+    """The cells with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
+    labelled = [(cell, cell.columns | {PART: cell.part}) for cell in cells]
     for column, labels in only.items():
-        known = list(dict.fromkeys(cell.columns[column] for cell in cells if column in cell.columns))
+        known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
-            columns = dict.fromkeys(name for cell in cells for name in cell.columns)
-            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join(columns)}")
+            columns = dict.fromkeys(name for _, own in labelled for name in own if name != PART)
+            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join([*columns, PART])}")
         if unknown := labels - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label left", f"choose one of {', '.join(known)}")
-        cells = [cell for cell in cells if cell.columns.get(column) in labels]
-    return cells
+        parts = {own[PART] for _, own in labelled if column in own}
+        labelled = [(cell, own) for cell, own in labelled if own[PART] not in parts or own.get(column) in labels]
+    return [cell for cell, _ in labelled]
 
 
 def resolve_cells(cells: list[Cell], prepare: Callable[[PrepareConfig], Path]) -> list[Cell]:
@@ -161,7 +169,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))
-    key = cell_key(params, meta, cell.stages, cell.candidate, cell.encoded)
+    key = cell_key(params, meta, cell.stages, cell.candidate, cell.encoded, cell.training)
     network = network_digest(params.network.name)
     return replace(cell, params=params, prepared=prepared, network=network, full_parameters=full, key=key)
 
@@ -215,14 +223,20 @@ def _analysis_cells(study: Study, base: dict, n_seeds: int, file: str) -> Iterab
         return
     analysis, source = study.analysis, f"{file}, analysis"
     base = overridden(base, analysis.set, source)
-    sample = {"evolve.variant": "ste", "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
+    variant = "ste" if analysis.sample == "search" else "random_search"
+    sample = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
+    trainings: list[int | None] = [None]
+    if analysis.trainings > 1:
+        sample["train.wiring_seed"] = "fresh"
+        trainings = list(range(1, analysis.trainings + 1))
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
         option = ExplicitCell(columns=columns, set=sample, times_proxy_epochs=times)
-        for cell in _cells(study, base, [(option.columns, option)], n_seeds, source):
-            for index in range(analysis.candidates):
-                columns = cell.columns | {CANDIDATE: str(index)}
-                yield replace(cell, part=analysis.kind, columns=columns, candidate=index, stages=("evaluate",))
+        cells = _cells(study, base, [(option.columns, option)], min(n_seeds, analysis.seeds or n_seeds), source)
+        for cell, training, index in itertools.product(cells, trainings, range(analysis.candidates)):
+            columns = cell.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
+            own = {"columns": columns, "candidate": index, "training": training}
+            yield replace(cell, part=analysis.kind, stages=("evaluate",), **own)
 
 
 def _whole_number(values: dict, section: str, key: str, source: str) -> int:

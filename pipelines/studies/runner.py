@@ -67,7 +67,7 @@ def _units(cells: list[Cell]) -> list[list[Cell]]:
     """Cells grouped by the network that they train, so that no process waits for another; different evolutions first."""
     units: dict[str, list[Cell]] = {}
     for cell in cells:
-        units.setdefault(_step_key(cell, "train", candidate=cell.candidate), []).append(cell)
+        units.setdefault(_step_key(cell, "train", candidate=cell.candidate, training=cell.training), []).append(cell)
     ranks = defaultdict(itertools.count)
     return sorted(units.values(), key=lambda unit: next(ranks[_step_key(unit[0])]))
 

@@ -26,6 +26,7 @@ from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
+from gee_core.seeding import derive_seed
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
@@ -78,7 +79,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
                 raise DivergedError(record["status"])
             genotype = record["genotype"]
             numbers |= {name: record[name] for name in MEASURED}
-        net, of_training = _trained(cell, genotype, data, notify)
+        net, of_training = _trained(_with_its_seed(cell), genotype, data, notify)
         numbers |= of_training
         result: dict = {}
         if "evaluate" in cell.stages:
@@ -121,8 +122,17 @@ def forget(cell: Cell) -> None:
     folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
     if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
         for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
-            delete_folder(_train_folder(cell, genotype))
+            delete_folder(_train_folder(_with_its_seed(cell), genotype))
     delete_folder(folder)
+
+
+def _with_its_seed(cell: Cell) -> Cell:
+    """The cell with the seed of its training, if that is not the seed of its evolution."""
+    if cell.training is None:
+        return cell
+    base = cell.params.base
+    seed = derive_seed(base.seed, "training", cell.training) % 2**31
+    return replace(cell, params=cell.params.model_copy(update={"base": base.model_copy(update={"seed": seed})}))
 
 
 def _train_folder(cell: Cell, genotype: dict) -> Path:

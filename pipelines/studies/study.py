@@ -13,9 +13,9 @@ from pipelines.project.paths import REPORTS
 from pipelines.stage import closing
 from pipelines.studies import figures
 from pipelines.studies.definition import OWN_COLUMNS, Study, load_study
-from pipelines.studies.kendall import FITNESS, rank_correlations
+from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.plan import EPOCHS, Cell, Request, draft_cells, resolve_cells
+from pipelines.studies.plan import EPOCHS, TRAINING, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
 from pipelines.studies.steps import forget, prepare_images
 from pipelines.studies.tables import (
@@ -31,6 +31,8 @@ from pipelines.studies.tables import (
 from pipelines.studies.tracking import open_study_tracker
 
 OUT = REPORTS / "studies"
+KENDALL = "kendall"
+"""The part of a study's cells that its analysis adds."""
 
 
 class Watch:
@@ -93,10 +95,11 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, wa
 def write_reports(request: Request, study: Study, cells: list[Cell], results: dict[str, dict]) -> list[TextTable]:
     """Write cells.csv, table.csv, table.md, study.json and the figures; returns the tables.
 
-    Times are left out unless the study reports them, so that equal results give equal bytes.
+    Times are left out unless the study reports them, so that equal results give equal bytes. What the request left out has no
+    tables.
     """
     out = OUT / request.name
-    for old in out.glob("*.svg"):
+    for old in [*out.glob("*.svg"), *out.glob("*.csv")]:
         old.unlink()
     frame = cells_frame(cells, results)
     times = [name for name in ("evolve_seconds", "train_seconds") if name not in study.metrics]
@@ -104,31 +107,39 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
     write_atomically(out / "cells.csv", frame.to_csv(index=False))
     grid = frame[frame["part"] == "grid"].dropna(axis="columns", how="all")
     columns = study.columns()
-    table = with_published(aggregate(grid, columns, study.metrics), study)
-    write_atomically(out / "table.csv", table.to_csv(index=False))
-    tables = [format_table(study.title, table, columns, study.metrics)]
-    if study.analysis is not None:
-        tables.append(_write_kendall(out, frame, cells))
+    tables = []
+    if len(grid):
+        table = with_published(aggregate(grid, columns, study.metrics), study)
+        write_atomically(out / "table.csv", table.to_csv(index=False))
+        tables.append(format_table(study.title, table, columns, study.metrics))
+    if len(candidates := frame[frame["part"] == KENDALL]):
+        tables += _write_kendall(out, candidates, cells)
     if study.draws("hardware") and len(hardware := _rows_of("hardware", cells, results)):
         tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
-    _write_figures(out, study, grid, cells, results)
+    if len(grid):
+        _write_figures(out, study, grid, cells, results)
     write_json(out / "study.json", _about(request, study, cells, results))
     return tables
 
 
-def _write_kendall(out: Path, frame: pd.DataFrame, cells: list[Cell]) -> TextTable:
-    candidates = frame[frame["part"] == "kendall"]
-    cfg = next(cell.params.evolve for cell in cells if cell.part == "kendall")
+def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
+    cfg = next(cell.params.evolve for cell in cells if cell.part == KENDALL)
     correlations = rank_correlations(candidates, cfg)
-    table = aggregate(correlations, [EPOCHS, FITNESS], ["tau"])
+    table = aggregate(correlations, [EPOCHS, FITNESS], list(OF_FITNESS))
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))
     write_atomically(out / "kendall.csv", table.to_csv(index=False))
     if {"L_ce", "test_accuracy"} <= set(candidates):
         write_atomically(out / "kendall.svg", figures.fitness_against_accuracy(candidates, correlations))
     title = "Kendall's τ between a candidate's fitness after E epochs and its accuracy after full training"
-    return format_table(title, table, [EPOCHS, FITNESS], ["tau"])
+    tables = [format_table(title, table, [EPOCHS, FITNESS], list(OF_FITNESS))]
+    if TRAINING in candidates and len(repeated := reliability(candidates)):
+        table = aggregate(repeated, [TRAININGS], list(OF_ACCURACY))
+        write_atomically(out / "reliability.csv", repeated.to_csv(index=False))
+        title = "How well a candidate's accuracy can be known: full trainings from fresh draws"
+        tables.append(format_table(title, table, [TRAININGS], list(OF_ACCURACY)))
+    return tables
 
 
 def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell], results: dict[str, dict]) -> None:

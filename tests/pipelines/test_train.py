@@ -70,6 +70,29 @@ def test_the_genes_learn_at_rates_of_their_own(optimizer, digits, make_params, t
     assert factors == [pytest.approx([2.0, 0.5, 0.5])] * 2
 
 
+@pytest.mark.parametrize(("relative_steps", "sizes"), [("unit", [0.3, 0.5]), ("analytic", None), (None, [1.0, 1.0])])
+def test_steps_relative_to_the_genes_have_rates_in_proportion_to_the_sigmas(
+    relative_steps, sizes, digits, make_params, tmp_path, monkeypatch
+):
+    groups, real = [], train.train_epoch
+
+    def epoch(net, optimizer, *more):
+        groups[:] = [
+            next(g for g in optimizer.param_groups if any(p is q for q in g["params"])) for p in (net.genome.O, net.genome.X_0)
+        ]
+        return real(net, optimizer, *more)
+
+    monkeypatch.setattr(train, "train_epoch", epoch)
+    params = make_params(**settings(relative_steps=relative_steps, lr_X=2.0, epochs=1, warmup_epochs=0))
+    wiring = SIGMAS.model_copy(update={"sigma_O": 0.3, "sigma_X": (0.5, *SIGMAS.sigma_X[1:])})
+    net, _, _ = train.run(params, wiring, load_prepared(digits), tmp_path)
+    if sizes is None:
+        sizes = wiring.genotype.relative_to(net.genome.analytic_genotype())[:2]
+    assert [group["lr_factor"] for group in groups] == pytest.approx([sizes[0], 2.0 * sizes[1]])
+    decay = params.train.weight_decay
+    assert [group["weight_decay"] for group in groups] == pytest.approx([decay / sizes[0], decay / sizes[1]])
+
+
 @pytest.mark.parametrize(("include_holdout", "n"), [(True, 64), (False, 48)])
 def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_params, tmp_path, monkeypatch):
     sizes, real = [], train.train_epoch

@@ -152,5 +152,36 @@ def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
     assert {cell.params.evolve.population_size for cell in added} == {3}
 
 
+RANGE = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "sample": "range", "trainings": 2, "seeds": 1}
+
+
+def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
+    added = [cell for cell in drafts(analysis=RANGE) if cell.part == "kendall"]
+    wanted = [(E, training, candidate) for E in "12" for training in (1, 2) for candidate in range(3)]
+    assert [(cell.columns["E"], cell.training, cell.candidate) for cell in added] == wanted
+    assert [cell.columns["training"] for cell in added] == [str(cell.training) for cell in added]
+    assert {cell.params.base.seed for cell in added} == {0}  # of the study's two
+    assert {(cell.params.evolve.variant, cell.params.train.wiring_seed) for cell in added} == {("random_search", "fresh")}
+
+
+def test_every_training_of_a_candidate_has_its_own_key(drafts, digits):
+    cells = resolve_cells(drafts(seeds=1, analysis=RANGE), lambda params: digits)
+    assert len({cell.key for cell in cells}) == len(cells) == 2 + 2 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("only", "n"),
+    [
+        ({"part": {"kendall"}}, 12),
+        ({"part": {"grid"}}, 2),
+        ({"training": {"1"}}, 2 + 6),
+        ({"part": {"kendall"}, "training": {"1"}, "E": {"2"}}, 3),
+        ({"encoding": {"genetic"}}, 1 + 12),
+    ],
+)
+def test_a_choice_by_a_column_leaves_the_parts_without_it_whole(only, n, drafts):
+    assert len(drafts(seeds=1, analysis=RANGE, only=only)) == n
+
+
 def parameters(cell, digits) -> int:
     return count_parameters(wired_network(cell.params.network, load_prepared(digits).meta, None, 0))

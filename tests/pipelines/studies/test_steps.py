@@ -92,6 +92,18 @@ def test_a_candidate_is_trained_from_its_own_wiring(cell):
     assert winner["best_L_ce"] == results[best]["L_ce"]
 
 
+def test_a_candidates_trainings_differ_in_seed_and_draw_and_share_its_evolution(cell, tmp_path):
+    own = cell(candidate=1, train={"epochs": 2, "wiring_seed": "fresh"})
+    first, second = (run_cell(replace(own, training=training))["metrics"] for training in (1, 2))
+    assert first["L_ce"] == second["L_ce"]
+    assert first["test_loss"] != second["test_loss"]
+    assert len(list(steps.STEPS.glob("evolve/*/evolved.json"))) == 1
+    again = replace(own, training=2)
+    steps.forget(again)
+    assert len(list(steps.STEPS.glob("train/*/trained.json"))) == 1  # the first's
+    assert run_cell(again)["metrics"]["test_loss"] == second["test_loss"]
+
+
 def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
     rescored = {"evolve": {"n_generations": 1, "rescore": {"top": 2, "draws": 2}}}
     plain, again = run_cell(cell(candidate=2))["metrics"], run_cell(cell(candidate=2, **rescored))["metrics"]

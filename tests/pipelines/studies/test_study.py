@@ -202,6 +202,21 @@ def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(ru
     assert one["test_loss"].nunique() == 3
 
 
+def test_how_far_two_trainings_agree_is_a_table_of_its_own_and_part_of_a_study_has_its_own_tables(run, write_study):
+    analysis = {"kind": "kendall", "candidates": 4, "times_proxy_epochs": [1], "sample": "range", "trainings": 2, "seeds": 1}
+    write_study(analysis=analysis)
+    ranked, repeated = run_study(Request("tiny", seeds=1, only={"part": {"kendall"}}), jobs=1)
+    assert ranked.headers[:2] == ["E", "fitness"]
+    assert repeated.headers[0] == "trainings" and repeated.rows[0][0] == "2"
+    cells = pd.read_csv(OUT / "tiny/cells.csv")
+    first, second = (cells[cells["training"] == training]["test_accuracy"].to_numpy() for training in (1, 2))
+    written = pd.read_csv(OUT / "tiny/reliability.csv").iloc[0]
+    assert written["accuracy_sd"] == pytest.approx(((first + second) / 2).std(ddof=1))
+    assert not (OUT / "tiny/table.csv").exists()
+    assert [table.title for table in run_study(Request("tiny", seeds=1, only={"part": {"grid"}}), jobs=1)] == ["A tiny study"]
+    assert not (OUT / "tiny/reliability.csv").exists()
+
+
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
