@@ -110,12 +110,10 @@ def resized(x_BCHW: Tensor, size: int | None) -> Tensor:
 
 def crop_and_flip(images_BCHW: Tensor, padding: int, top_B: Tensor, left_B: Tensor, mirrored_B: Tensor) -> Tensor:
     """Pad each image with zeros, crop it to its old size at (top, left), and flip those that are ``mirrored``."""
-    H, W = images_BCHW.shape[2:]
-    rows_BH = top_B[:, None] + torch.arange(H)
-    columns_W = torch.arange(W)
+    (H, W), device = images_BCHW.shape[2:], images_BCHW.device
+    top_B, left_B, mirrored_B = (draws.to(device, non_blocking=True) for draws in (top_B, left_B, mirrored_B))
+    rows_BH, columns_W = top_B[:, None] + torch.arange(H, device=device), torch.arange(W, device=device)
     columns_BW = left_B[:, None] + torch.where(mirrored_B[:, None], columns_W.flip(0), columns_W)
-    device = images_BCHW.device
-    rows_BH, columns_BW = rows_BH.to(device, non_blocking=True), columns_BW.to(device, non_blocking=True)
     padded_BCHW = F.pad(images_BCHW, (padding,) * 4)
     batch_B = torch.arange(len(images_BCHW), device=device)
     cropped_BHWC = padded_BCHW[batch_B[:, None, None], :, rows_BH[:, :, None], columns_BW[:, None, :]]
@@ -162,9 +160,10 @@ def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator
     chosen_B = (draws_5KB[4, 0] < probability) & fits_KB.any(0)
     top_B = (draws_5KB[2, 0] * (H - height_B + 1)).floor()
     left_B = (draws_5KB[3, 0] * (W - width_B + 1)).floor()
-    rows_BH = _between(torch.arange(H), top_B, height_B) & chosen_B[:, None]
-    columns_BW = _between(torch.arange(W), left_B, width_B)
-    rows_BH, columns_BW = (mask.to(x_BCHW.device, non_blocking=True) for mask in (rows_BH, columns_BW))
+    drawn = (top_B, height_B, left_B, width_B, chosen_B)
+    top_B, height_B, left_B, width_B, chosen_B = (draws.to(x_BCHW.device, non_blocking=True) for draws in drawn)
+    rows_BH = _between(torch.arange(H, device=x_BCHW.device), top_B, height_B) & chosen_B[:, None]
+    columns_BW = _between(torch.arange(W, device=x_BCHW.device), left_B, width_B)
     return (rows_BH[:, :, None] & columns_BW[:, None, :])[:, None]
 
 
