@@ -13,35 +13,48 @@ from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
+from gee_core.training.processes import whole_batches
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
+from pipelines.runtime.ranks import joined, run_in_processes
 from pipelines.stage import stage
 
 OUT = REPORTS / "evaluate"
 
 
 def run(
-    params: Params, net: SpikingNetwork, data: Prepared, on_images: Callable[[int], None] = lambda n: None
+    params: Params,
+    net: SpikingNetwork,
+    data: Prepared,
+    on_images: Callable[[int], None] = lambda n: None,
+    compute: Compute | None = None,
 ) -> tuple[dict, list[dict], list[dict]]:
     """Measure ``net``; returns metrics, one row per layer, and the actual and predicted class of every test image.
 
-    ``on_images`` is called with the number of images of each batch before it is measured.
+    ``on_images`` is called with the number of images of each batch before it is measured. ``compute`` says which of several
+    processes this one is; without it, it measures alone on `base.device`.
     """
     cfg, meta = params.evaluate, data.meta
-    compute = Compute.of(params.base.device, params.base.precision)
+    compute = compute or Compute.of(params.base.device, params.base.precision)
     all_logits: list[torch.Tensor] = []
     all_labels: list[torch.Tensor] = []
 
     def inputs() -> Iterator[torch.Tensor]:
-        for images, of_images in data.test.to(compute.device).batches(cfg.batch_size):
+        for images, of_images in data.test.to(compute.device).batches(cfg.batch_size, rank=compute.rank):
             all_labels.append(of_images.cpu())
-            on_images(len(of_images))
-            yield meta.normalise(images)
+            on_images(len(of_images) * compute.rank.of)
+            if len(images):
+                yield meta.normalise(images)
+            else:
+                all_logits.append(torch.zeros(0, meta.num_classes))
 
-    activity = measure_energy(net, inputs(), compute.dtype, lambda o_TBK: all_logits.append(o_TBK.float().mean(0).cpu()))
-    logits, labels = torch.cat(all_logits), torch.cat(all_labels)
+    def on_output(o_TBK: torch.Tensor) -> None:
+        all_logits.append(o_TBK.float().mean(0).cpu())
+
+    activity = measure_energy(net, inputs(), compute.dtype, on_output, rank=compute.rank)
+    logits, labels = whole_batches(all_logits, compute.rank), whole_batches(all_labels, compute.rank)
     predicted = logits.argmax(1)
     metrics = {
         "test_accuracy": (predicted == labels).double().mean().item(),
@@ -89,14 +102,20 @@ def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[s
 
 
 def main() -> None:
-    with stage("evaluate") as s:
+    if run_in_processes("evaluate"):
+        return
+    with stage("evaluate") as s, joined(s.params.base) as compute:
         data = prepared_images()
-        set_threads(largest_activation(s.params.network, data.meta, s.params.evaluate.batch_size), WORTH_SHARING)
-        net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
+        set_threads(
+            largest_activation(s.params.network, data.meta, s.params.evaluate.batch_size // compute.rank.of), WORTH_SHARING
+        )
+        net = load_trained(s.params, data.meta).to(compute.device)
         s.track.dataset(data.meta, "testing")
         s.track.params(s.params.evaluate.model_dump())
         with s.progress("evaluate", len(data.test)) as steps:
-            metrics, layers, images = run(s.params, net, data, steps)
+            metrics, layers, images = run(s.params, net, data, steps, compute)
+        if s.follows:
+            return
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))

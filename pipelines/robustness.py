@@ -17,10 +17,12 @@ from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference
+from gee_core.training.processes import summed
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
+from pipelines.runtime.ranks import joined, run_in_processes
 from pipelines.stage import stage
 
 OUT = REPORTS / "robustness"
@@ -28,21 +30,32 @@ COLUMNS = ("domain", "strength", "draw", "accuracy")
 """Of hardware.csv."""
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> list[dict]:
-    """Measure ``net``; returns one row (domain, r, seed, accuracy) per noise strength and noise seed."""
+def run(
+    params: Params,
+    net: SpikingNetwork,
+    data: Prepared,
+    on_step: Callable[[], None] = lambda: None,
+    compute: Compute | None = None,
+) -> list[dict]:
+    """Measure ``net``; returns one row (domain, r, seed, accuracy) per noise strength and noise seed.
+
+    ``compute`` says which of several processes this one is; without it, it measures alone on `base.device`.
+    """
     cfg = params.robustness
-    compute = Compute.of(params.base.device, params.base.precision)
+    compute = compute or Compute.of(params.base.device, params.base.precision)
     plain, test = for_inference(net), data.test.to(compute.device)
 
     def accuracy(r: float, seed: int) -> float:
         generator = torch_generator(params.base.seed, "noise", seed)  # the same noise at every strength
-        correct = 0
-        for images, labels in test.batches(cfg.batch_size):
-            x = noisy_input(images, data.meta.normalise, r, cfg.domain, generator)
-            with torch.no_grad(), compute.autocast():
-                logits = plain(x).mean(0)
-            correct += (logits.argmax(1) == labels).sum().item()
-        return correct / len(test)
+        correct = torch.zeros((), dtype=torch.float64, device=compute.device)
+        for batch, (images, labels) in enumerate(test.batches(cfg.batch_size, rank=compute.rank)):
+            place = compute.rank.place(min(cfg.batch_size, len(test) - batch * cfg.batch_size))
+            x = noisy_input(images, data.meta.normalise, r, cfg.domain, generator, place)
+            if len(images):
+                with torch.no_grad(), compute.autocast():
+                    logits = plain(x).mean(0)
+                correct += (logits.argmax(1) == labels).sum()
+        return summed(correct, compute.rank).item() / len(test)
 
     rows = []
     for r in cfg.strengths:
@@ -54,12 +67,18 @@ def run(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[
     return rows
 
 
-def run_hardware(params: Params, net: SpikingNetwork, data: Prepared, on_step: Callable[[], None] = lambda: None) -> list[dict]:
+def run_hardware(
+    params: Params,
+    net: SpikingNetwork,
+    data: Prepared,
+    on_step: Callable[[], None] = lambda: None,
+    compute: Compute | None = None,
+) -> list[dict]:
     """Measure ``net`` with the defects of hardware; returns one row (COLUMNS) per domain, strength and draw.
 
-    Domains that do not exist for ``net`` are left out (see ``left_out``).
+    Domains that do not exist for ``net`` are left out (see ``left_out``). ``compute``: as of ``run``.
     """
-    cfg, compute = params.robustness, Compute.of(params.base.device, params.base.precision)
+    cfg, compute = params.robustness, compute or Compute.of(params.base.device, params.base.precision)
     if cfg.hardware is None:
         return []
     images = data.test
@@ -115,18 +134,24 @@ def hardware_metrics(rows: list[dict]) -> dict[str, float]:
 
 
 def main() -> None:
-    with stage("robustness") as s:
+    if run_in_processes("robustness"):
+        return
+    with stage("robustness") as s, joined(s.params.base) as compute:
         data = prepared_images()
-        set_threads(largest_activation(s.params.network, data.meta, s.params.robustness.batch_size), WORTH_SHARING)
-        net = load_trained(s.params, data.meta).to(Compute.of(s.params.base.device).device)
+        set_threads(
+            largest_activation(s.params.network, data.meta, s.params.robustness.batch_size // compute.rank.of), WORTH_SHARING
+        )
+        net = load_trained(s.params, data.meta).to(compute.device)
         cfg = s.params.robustness
         s.track.dataset(data.meta, "testing")
         s.track.params(cfg.model_dump())
         draws = 0 if cfg.hardware is None else cfg.hardware.n_draws
         n_hardware = draws * sum(map(len, hardware_domains(s.params, net).values()))
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:
-            noise = run(s.params, net, data, steps)
-            hardware = run_hardware(s.params, net, data, steps)
+            noise = run(s.params, net, data, steps, compute)
+            hardware = run_hardware(s.params, net, data, steps, compute)
+        if s.follows:
+            return
         write_atomically(OUT / "noise.csv", csv_text(noise))
         write_atomically(OUT / "hardware.csv", csv_text(hardware) if hardware else ",".join(COLUMNS) + "\n")
         measured = metrics(noise)

@@ -7,32 +7,19 @@ All draws come from a CPU generator and then move to the device, so CPU and CUDA
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gee_core.data.host_copies import WithoutWaiting
+from gee_core.rank import Place
 from gee_core.seeding import derive_seed, private_torch_rng
 
 GROUP = 8
 ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECT = (0.3, 3.3)
 ERASING_TRIES = 10
-
-
-class Place(NamedTuple):
-    """Where images stand in a batch of which other processes have the rest: all draws are those of the whole batch."""
-
-    first: int
-    """Position of the first image, from 0."""
-    of: int
-    """Images of the whole batch."""
-
-    def __call__(self, draws: Tensor, n: int) -> Tensor:
-        """Those of ``n`` images, of ``draws`` whose last dimension is the whole batch's."""
-        return draws[..., self.first : self.first + n]
 
 
 @dataclass(frozen=True)
@@ -53,8 +40,8 @@ class Augment:
         place = place or Place(0, len(images_BCHW))
         if self.crop_padding or self.flip:
             n, padding = len(images_BCHW), self.crop_padding
-            top_B, left_B = place(torch.randint(0, 2 * padding + 1, (2, place.of), generator=generator), n)
-            mirrored_B = place(torch.rand(place.of, generator=generator), n) < (0.5 if self.flip else 0.0)
+            top_B, left_B = place.of_all(torch.randint(0, 2 * padding + 1, (2, place.of), generator=generator), n, dim=1)
+            mirrored_B = place.of_all(torch.rand(place.of, generator=generator), n) < (0.5 if self.flip else 0.0)
             images_BCHW = crop_and_flip(images_BCHW, padding, top_B, left_B, mirrored_B)
         if self.randaugment:
             images_BCHW = rand_augment(images_BCHW, self.randaugment, generator, place)
@@ -148,7 +135,7 @@ def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator
     """
     n, _, H, W = x_BCHW.shape
     place = place or Place(0, n)
-    draws_5KB = place(torch.rand(5, ERASING_TRIES, place.of, generator=generator), n)
+    draws_5KB = place.of_all(torch.rand(5, ERASING_TRIES, place.of, generator=generator), n, dim=2)
     area_KB = H * W * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * draws_5KB[0])
     low, high = map(math.log, ERASED_ASPECT)
     aspect_KB = (low + (high - low) * draws_5KB[1]).exp()

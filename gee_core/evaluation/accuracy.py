@@ -16,10 +16,7 @@ from gee_core.training.processes import summed
 def logits_and_labels(
     net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
 ) -> tuple[Tensor, Tensor]:
-    """(logits (N, K), labels (N,)), both on the CPU, of ``net``, which is in evaluation mode, on ``images`` in order.
-
-    Of several processes, each gets its share.
-    """
+    """(logits (N, K), labels (N,)), both on the CPU, of ``net``, which is in evaluation mode, on ``images`` in order."""
     pairs = [(o_TBK.mean(0).cpu(), labels.cpu()) for o_TBK, labels in outputs(net, images, batch_size, normalise, compute)]
     logits_NK, labels_N = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return logits_NK, labels_N
@@ -28,9 +25,11 @@ def logits_and_labels(
 def accuracy_and_loss(
     net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
 ) -> tuple[float, float]:
-    """(accuracy in [0, 1], cross-entropy) of ``net``, which is in evaluation mode, on ``images``."""
-    logits_NK, labels_N = logits_and_labels(net, images, batch_size, normalise, compute)
-    correct, loss = (logits_NK.argmax(1) == labels_N).sum(), F.cross_entropy(logits_NK, labels_N, reduction="sum")
-    sums = torch.stack([correct.double(), loss.double()]).to(compute.device)
-    correct_sum, loss_sum = summed(sums, compute.rank).tolist()
-    return correct_sum / len(images), loss_sum / len(images)
+    """(accuracy in [0, 1], cross-entropy) of ``net``, which is in evaluation mode, on ``images``, by all processes."""
+    sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
+    for o_TBK, labels_B in outputs(net, images, batch_size, normalise, compute):
+        logits_BK = o_TBK.mean(0)
+        correct = (logits_BK.argmax(1) == labels_B).sum()
+        sums += torch.stack([correct, F.cross_entropy(logits_BK, labels_B, reduction="sum")])
+    accuracy, loss = (summed(sums, compute.rank) / len(images)).tolist()
+    return accuracy, loss

@@ -7,7 +7,7 @@ calls on (B, …).
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,6 @@ def is_neuron(module: nn.Module) -> bool:
 class _Seen:
     """What one layer did so far."""
 
-    module: Layer
     count: LayerCount
     runs: int = 0
     """Images times steps."""
@@ -45,6 +44,17 @@ class _Seen:
     """In all of them."""
     active: dict[tuple[int, ...], tuple[Tensor, int]] = field(default_factory=dict)
     """By the shape of one input without its leading dimensions: how often each of its elements was not 0, how many inputs."""
+
+    def add(self, other: "_Seen") -> None:
+        count, of_other = self.count, other.count
+        self.runs += other.runs
+        self.macs += other.macs
+        for own, (active, inputs) in other.active.items():
+            before, n_before = self.active.get(own, (0, 0))
+            self.active[own] = before + active, n_before + inputs
+        count.binary, count.spiking = count.binary and of_other.binary, count.spiking and of_other.spiking
+        count.input_sum += of_other.input_sum
+        count.input_count += of_other.input_count
 
 
 @dataclass
@@ -58,6 +68,12 @@ class _Fired:
     """Neurons, times steps and images."""
     behind: set[str] = field(default_factory=set)
     """Layers before them."""
+
+    def add(self, other: "_Fired") -> None:
+        self.spikes += other.spikes
+        self.active += other.active
+        self.total += other.total
+        self.behind |= other.behind
 
 
 class Counter:
@@ -82,7 +98,7 @@ class Counter:
         x: Tensor = args[0] if args else kwargs["input"]
         if name not in self.seen:
             kind = "fc" if isinstance(module, nn.Linear) else "transposed" if isinstance(module, Transposed) else "conv"
-            self.seen[name] = _Seen(module, LayerCount(name, kind, decode_macs=decode_macs))
+            self.seen[name] = _Seen(LayerCount(name, kind, decode_macs=decode_macs))
         seen, own_ndim = self.seen[name], max(1, module.weight.ndim - 1)  # of one image: (features,) or (C, …)
         lead, own = x.shape[: x.ndim - own_ndim], x.shape[x.ndim - own_ndim :]
         seen.runs += self._runs(module, lead)
@@ -122,6 +138,21 @@ class Counter:
     def _count_sum(self, module: nn.Module, args: tuple[Tensor], branch: Tensor) -> None:
         self.sums += branch.numel()
 
+    def counted(self) -> tuple[int, int, dict[str, _Seen], dict[str, _Fired]]:
+        """What it has counted so far: can be sent to another process, for ``add``."""
+        return self.n_images, self.sums, self.seen, self.fired
+
+    def add(self, n_images: int, sums: int, seen: dict[str, _Seen], fired: dict[str, _Fired]) -> None:
+        """Count what another counter has ``counted`` on the same network."""
+        self.n_images += n_images
+        self.sums += sums
+        for name, other in seen.items():
+            if (own := self.seen.setdefault(name, other)) is not other:
+                own.add(other)
+        for name, of_other in fired.items():
+            if (of_own := self.fired.setdefault(name, of_other)) is not of_other:
+                of_own.add(of_other)
+
     def result(self) -> Activity:
         """The counts of everything that ran so far.
 
@@ -152,11 +183,12 @@ class Counter:
         )
 
     def _finish(self, seen: _Seen) -> None:
-        count, W = seen.count, seen.module.weight.detach()
+        count, module = seen.count, cast(Layer, self.net.get_submodule(seen.count.layer))
+        W = module.weight.detach()
         count.steps, count.macs = _whole(seen.runs, self.n_images), _whole(seen.macs, seen.runs)
         for own, (active, inputs) in seen.active.items():
-            connections = fan_out(seen.module, own, torch.ones_like(W))
-            weighty = fan_out(seen.module, own, (W != 0).to(W.dtype)) if (W == 0).any() else connections
+            connections = fan_out(module, own, torch.ones_like(W))
+            weighty = fan_out(module, own, (W != 0).to(W.dtype)) if (W == 0).any() else connections
             count.dense += inputs * connections.sum().item() / self.n_images
             count.synops += (active * connections).sum().item() / self.n_images
             count.effective += (active * weighty).sum().item() / self.n_images

@@ -17,8 +17,10 @@ from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter, is_neuron
 from gee_core.genome.encoding import Genome, decode, genome_of
 from gee_core.hardware import Compute
+from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
 from gee_core.training.loop import for_inference
+from gee_core.training.processes import from_all
 
 
 def measure_energy(
@@ -29,6 +31,7 @@ def measure_energy(
     *,
     steps: int | None = None,
     time_first: bool = False,
+    rank: Rank = ALONE,
 ) -> Activity:
     """Count the operations and spikes of ``net`` on images; ``Activity`` turns them into energy.
 
@@ -49,6 +52,7 @@ def measure_energy(
         steps: T, for a network that makes no steps of its own: every image is presented T times, as (T, B, …) if its neurons
             are in step mode ``m``, else in T calls on (B, …), whose outputs are stacked. None: the network is called once.
         time_first: the batches are (T, B, …), as event data are; the network gets them as it gets ``steps``.
+        rank: of several processes, each gives its own images, and all get the counts on all images.
 
     Raises:
         InputError: the network has no neurons, raises, or puts out values that are not finite; there are no images; or
@@ -72,6 +76,9 @@ def measure_energy(
             counter.n_images += counter.batch
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
                 on_output(_run(plain, x, steps, time_first))
+    for number, counted in enumerate(from_all(counter.counted(), rank) if rank.of > 1 else ()):
+        if number != rank.number:
+            counter.add(*counted)
     activity = counter.result()
     activity.footprint_decoded = _footprint(plain)
     encoded = any(isinstance(module, Genome) for module in net.modules())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gee_core.data.augment import Normalise, Place, to_input
+from gee_core.data.augment import Normalise, to_input
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
@@ -82,7 +82,7 @@ def train_epoch(
             generator.set_state(start.draws)  # the order of the images is drawn by now
         lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
         n = min(recipe.batch_size, len(images) - step * recipe.batch_size)  # of the whole batch
-        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), Place(rank.share(n).start, n))
+        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n))
         own = (rank.number,) if rank.number else ()
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
         with recipe.compute.autocast(), draws, with_steps(bare(net), recipe.T_of(epoch)):
@@ -137,9 +137,11 @@ def outputs(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, which is in evaluation mode, over ``images`` in order.
 
-    Of several processes, each gets its share of every batch.
+    Of several processes, each gets its share of every batch that reaches for it.
     """
     for batch, labels in images.batches(batch_size, rank=compute.rank):
+        if not len(batch):
+            continue
         with compute.autocast():
             o_TBK = net(normalise(batch))
         yield o_TBK.float(), labels

@@ -46,7 +46,10 @@ class Muon(torch.optim.Optimizer):
                     self._update(p, p.grad, group["lr"], group["weight_decay"])
 
     def _update(self, p: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        average = self.state[p].setdefault("average", torch.zeros_like(p))
+        state = self.state[p]
+        if not state:
+            state["average"] = torch.zeros_like(p)
+        average = state["average"]
         average.lerp_(gradient, 1 - self._momentum)
         update = orthogonalised(_matrices(gradient.lerp(average, self._momentum)))
         rms = RMS * max(update.shape[-2:]) ** 0.5  # times that of a matrix with orthonormal rows or columns

@@ -1,7 +1,9 @@
 """Training in several processes that `torch.distributed` connects: what they exchange. One alone exchanges nothing."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -48,6 +50,21 @@ def from_first(value: Any, rank: Rank) -> Any:
     if rank.of > 1:
         dist.broadcast_object_list(values, 0)
     return values[0]
+
+
+def from_all(value: Any, rank: Rank) -> list[Any]:
+    """``value`` of every process, in all of them: tensors and what can be pickled."""
+    values = [value]
+    if rank.of > 1:
+        values *= rank.of
+        dist.all_gather_object(values, value)
+    return values
+
+
+def whole_batches(shares: Sequence[Tensor], rank: Rank) -> Tensor:
+    """(N, …) of all images in order, from this process's ``shares`` (B, …) of each batch."""
+    batches = zip(*from_all(list(shares), rank), strict=True)
+    return torch.cat([share for batch in batches for share in batch])
 
 
 def share_statistics(net: nn.Module, rank: Rank) -> None:

@@ -23,8 +23,8 @@ class Settings(CoreSettings):
     """Threads of torch per candidate; the one variable that can change the last bits of a result. Default: 1."""
 
     train_processes: Annotated[int | None, whole_number(1)] = None
-    """Processes that train the winner together, each with its share of every batch ([docs/CLUSTER.md](docs/CLUSTER.md)).
-    Default: one per GPU; 1 on a CPU."""
+    """Processes that train and measure one network together, each with its share of every batch
+    ([docs/CLUSTER.md](docs/CLUSTER.md)). Default: one per GPU; 1 on a CPU."""
 
     save_seconds: Annotated[int, whole_number(1)] = int(SAVE_SECONDS)
     """Seconds between two saved states of a training run within an epoch. Default: 240."""

@@ -1,0 +1,60 @@
+"""evaluate and robustness in two processes measure what one process measures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gee_core.config import Params
+from gee_core.data.prepared import load_prepared
+from gee_core.evaluation.accuracy import accuracy_and_loss
+from gee_core.hardware import Compute
+from gee_core.rank import Rank
+from gee_core.training.loop import for_inference
+from pipelines import evaluate, robustness
+from pipelines.inputs.trained_network import load_trained
+from tests.gee_core.processes import in_processes
+
+FP32 = Compute(torch.device("cpu"), torch.float32)
+
+
+def measured(compute: Compute, params: Params, folder: Path, network: Path) -> dict:
+    """All measurements of one process; the last batch of the test images has one image, which is the second process's."""
+    data = load_prepared(folder)
+    data = replace(data, test=data.test.subset(torch.arange(13)))
+    net = load_trained(params, data.meta, network)
+    metrics, layers, images = evaluate.run(params, net, data, compute=compute)
+    few = data.test.subset(torch.arange(1))
+    return {
+        "metrics": metrics,
+        "layers": layers,
+        "images": images,
+        "noise": robustness.run(params, net, data, compute=compute),
+        "hardware": robustness.run_hardware(params, net, data, compute=compute),
+        "one image": accuracy_and_loss(for_inference(net), few, 4, data.meta.normalise, compute),
+    }
+
+
+@pytest.mark.parametrize("domain", ["normalised", "image"])
+def test_two_processes_measure_what_one_does(domain, digits, trained, make_params, tmp_path):
+    robust = {"domain": domain, "batch_size": 4, "strengths": [0.0, 0.5], "n_seeds": 2}
+    params = make_params(base={"precision": "fp32"}, evaluate={"batch_size": 4}, robustness=robust)
+    alone = measured(FP32, params, digits, trained)
+    assert 0.2 < alone["metrics"]["test_accuracy"] < 1
+    assert len({row["accuracy"] for row in alone["noise"]}) > 1
+    for found in in_processes(2, measured, tmp_path, params, digits, trained):
+        assert found["images"] == alone["images"]
+        assert found["metrics"] == pytest.approx(alone["metrics"], rel=1e-12)
+        for row, expected in zip(found["layers"], alone["layers"], strict=True):
+            about = {key for key, value in expected.items() if isinstance(value, float)}
+            assert [row[key] for key in about] == pytest.approx([expected[key] for key in about], rel=1e-12)
+            assert {key: row[key] for key in row.keys() - about} == {key: expected[key] for key in expected.keys() - about}
+        assert found["noise"] == alone["noise"]
+        assert found["hardware"] == alone["hardware"]
+        assert found["one image"] == pytest.approx(alone["one image"], rel=1e-12)
+
+
+def test_processes_share_every_image_once():
+    assert [Rank(number, 3).share(1) for number in range(3)] == [slice(0, 0), slice(0, 0), slice(0, 1)]
+    assert Rank(1, 2).place(5) == (2, 5)
