@@ -16,6 +16,7 @@ from pipelines import evaluate, robustness
 from pipelines.inputs.trained_network import load_trained
 from tests.gee_core.processes import in_processes
 
+HARDWARE = {"n_draws": 1, "max_images": 10, "weights": [0.0, 0.8], "lost_step": [1]}
 FP32 = Compute(torch.device("cpu"), torch.float32)
 
 
@@ -38,7 +39,7 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
 
 @pytest.mark.parametrize("domain", ["normalised", "image"])
 def test_two_processes_measure_what_one_does(domain, digits, trained, make_params, tmp_path):
-    robust = {"domain": domain, "batch_size": 4, "strengths": [0.0, 0.5], "n_seeds": 2}
+    robust = {"domain": domain, "batch_size": 4, "strengths": [0.0, 0.5], "n_seeds": 2, "hardware": HARDWARE}
     params = make_params(base={"precision": "fp32"}, evaluate={"batch_size": 4}, robustness=robust)
     alone = measured(FP32, params, digits, trained)
     assert 0.2 < alone["metrics"]["test_accuracy"] < 1
@@ -51,6 +52,7 @@ def test_two_processes_measure_what_one_does(domain, digits, trained, make_param
             assert [row[key] for key in about] == pytest.approx([expected[key] for key in about], rel=1e-12)
             assert {key: row[key] for key in row.keys() - about} == {key: expected[key] for key in expected.keys() - about}
         assert found["noise"] == alone["noise"]
+        assert len(found["hardware"]) == 3
         assert found["hardware"] == alone["hardware"]
         assert found["one image"] == pytest.approx(alone["one image"], rel=1e-12)
 
