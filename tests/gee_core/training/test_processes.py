@@ -95,9 +95,13 @@ def trained(
     stop: int | None = None,
     bits: int | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """(All that training changed, its records), after all epochs or a part of the epoch ``stop``."""
+    """(All that training changed, its records), after all epochs or a part of the epoch ``stop``.
+
+    In float64: in float32, the order of a sum decides within a few steps whether some membrane reaches the threshold, and from
+    the first other spike on, two runs of one process with their batches in another order differ as well.
+    """
     recipe = Recipe(
-        epochs=EPOCHS, batch_size=BATCH, lr=1e-3, lr_min=0.0, warmup_steps=3, label_smoothing=0.1, seed=0,
+        epochs=EPOCHS, batch_size=BATCH, lr=4e-3, lr_min=0.0, warmup_steps=3, label_smoothing=0.1, seed=0,
         augment=Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5), normalise=Normalise((0.5,) * 3, (0.5,) * 3),
         compute=compute, quantise_bits=bits, quantise_epochs=2 if bits else 0,
     )  # fmt: skip
@@ -105,7 +109,8 @@ def trained(
     images = PackedImages(
         torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=generator), torch.arange(IMAGES) % 10
     )
-    net = to_channels_last(build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2))
+    net = to_channels_last(build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2)).double()
+    net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
     optim = make_optimizer(optimizer, net, 0.01, 0.9)
     net = parallel(net, compute, sync)
     states = Resumable(folder, "step", bare(net), optim, 5, save_seconds=0.0, rank=compute.rank)
@@ -168,8 +173,8 @@ def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
 def test_twenty_steps_end_at_the_weights_of_one_process(name, options, two):
     weights, rows = trained(FP32, sync=True, **options)
     for found, found_rows in (process[name] for process in two):
-        assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-5
-        torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-5, rtol=0)
+        assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
+        torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-6, rtol=0)
         assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]
     start, _ = trained(FP32, sync=True, **options, stop=0)
     assert (start["net.genome.O"] - weights["net.genome.O"]).abs().max() > 1e-3  # it did train
