@@ -224,7 +224,9 @@ def _train(s: Stage, compute: Compute) -> None:
         return
     save(CHECKPOINT, net)
     write_atomically(OUT / "history.csv", csv_text(rows))
-    write_json(OUT / "metrics.json", metrics | encoding)
+    together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
+    write_json(OUT / "metrics.json", metrics | encoding | together)
+    s.track.tags(together)
     s.track.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
     if start:
         s.track.tags({"init_from_sha256": sha256(start[0])})

@@ -36,6 +36,10 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
 
 
+ENOUGH = 16
+"""Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
+
+
 def started_by_torch() -> bool:
     """Whether torch's launcher started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
@@ -52,7 +56,7 @@ def started_by_command() -> bool:
 
 
 def n_processes(params: Params) -> int:
-    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU, and one on a CPU.
+    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU or `ENOUGH` images of a batch.
 
     Raises:
         InputError: there are not as many GPUs, or a process would have no image of some batch.
@@ -67,7 +71,7 @@ def n_processes(params: Params) -> int:
     n_gpus = 1 if named else torch.cuda.device_count()
     most = cfg.batch_size // 2  # the last batch of an epoch is at least half as large as the others
     if wanted is None:
-        return max(1, min(n_gpus, most)) if on_gpus else 1
+        return max(1, min(n_gpus, cfg.batch_size // ENOUGH)) if on_gpus else 1
     variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
     if on_gpus and wanted > n_gpus:
         seen = f"base.device = {base.device} is one GPU" if named else f"torch sees {n_gpus}"

@@ -24,7 +24,7 @@ class Settings(CoreSettings):
 
     train_processes: Annotated[int | None, whole_number(1)] = None
     """Processes that train and measure one network together, each with its share of every batch
-    ([docs/CLUSTER.md](docs/CLUSTER.md)). Default: one per GPU; 1 on a CPU."""
+    ([docs/CLUSTER.md](docs/CLUSTER.md)). Default: one per GPU, as long as each gets 16 images of a batch; 1 on a CPU."""
 
     save_seconds: Annotated[int, whole_number(1)] = int(SAVE_SECONDS)
     """Seconds between two saved states of a training run within an epoch. Default: 240."""

@@ -24,6 +24,7 @@ COUNTS = [
         "GEE_WORKERS": ["all", "0", "-1", "1.5", "٣", "²", "1000000", "9" * 5000],
         "GEE_THREADS": ["many", "0", "1e3", "100000"],
         "GEE_LOADER_WORKERS": ["-1", "none", "100000"],
+        "GEE_TRAIN_PROCESSES": ["0", "all", "2.0"],
     }.items()
     for value in values
 ]
@@ -33,7 +34,17 @@ SWITCHES = [
     variable("GEE_TRACKING", "of", "must be one of", "gee study run tiny"),
 ]
 ELSEWHERE = [variable("GEE_WORKERS", "all", run=stage) for stage in ("prepare", "train", "report")]
-CASES = COUNTS + SWITCHES + ELSEWHERE
+TOO_MANY = [
+    Case(
+        name=f"GEE_TRAIN_PROCESSES = 4000 in {stage}",
+        run=stage,
+        env={"GEE_TRAIN_PROCESSES": "4000"},
+        says="GEE_TRAIN_PROCESSES = 4000: batches of ",
+        remedy="set train.batch_size to 8000 or more, or fewer processes",
+    )
+    for stage in ("train", "evaluate", "robustness")
+]
+CASES = COUNTS + SWITCHES + ELSEWHERE + TOO_MANY
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -123,8 +123,9 @@ def test_processes_with_other_params_are_refused_with_one_message(project, tmp_p
     [
         (None, "cpu", 4, 32, 1),
         (None, "auto", 0, 32, 1),
-        (None, "auto", 4, 32, 4),
-        (None, "auto", 8, 8, 4),
+        (None, "auto", 4, 64, 4),
+        (None, "auto", 8, 32, 2),
+        (None, "auto", 8, 8, 1),
         (None, "cuda:1", 4, 32, 1),
         ("3", "cpu", 0, 32, 3),
         ("3", "cuda", 4, 32, 3),
@@ -139,9 +140,9 @@ def test_the_number_of_processes(variable, device, n_gpus, batch, expected, make
 @pytest.mark.parametrize(
     ("variable", "device", "n_gpus", "batch", "message"),
     [
-        ("5", "auto", 4, 32, r"GEE_TRAIN_PROCESSES = 5: each process needs a GPU of its own, and torch sees 4; set it to 4"),
+        ("5", "auto", 4, 32, r"GEE_TRAIN_PROCESSES = 5: each process needs a GPU of its own, and torch sees 4: set it to 4"),
         ("2", "cuda:0", 4, 32, r"GEE_TRAIN_PROCESSES = 2: .* base.device = cuda:0 is one GPU"),
-        ("5", "cpu", 0, 9, r"GEE_TRAIN_PROCESSES = 5: batches of 9, .*; set train.batch_size to 10 or more"),
+        ("5", "cpu", 0, 9, r"GEE_TRAIN_PROCESSES = 5: batches of 9, .*: set train.batch_size to 10 or more"),
     ],
 )
 def test_more_processes_than_gpus_or_images_are_refused(variable, device, n_gpus, batch, message, make_params, monkeypatch):
