@@ -28,8 +28,9 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     if sync_batch_norm:
         sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
-    unused = getattr(genome_of(net), "left_out", {})  # a convolution that is never executed has no gradient
-    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=bool(unused))
+    genome = genome_of(net)
+    unused = genome is not None and "never executed" in genome.left_out.values()  # such a convolution has no gradient
+    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
 
 
 def bare(net: nn.Module) -> nn.Module:
