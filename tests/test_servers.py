@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.free_port import free_port
 
 pytestmark = pytest.mark.slow
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -22,12 +23,6 @@ with SubprocessASGIServer():
     sys.stdin.read()
 """
 """What `gee flow run` does where no server is named."""
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def listening(process: psutil.Process) -> set[str]:

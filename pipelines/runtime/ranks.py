@@ -206,10 +206,9 @@ def check_same(rank: Rank, digest: str) -> None:
         return
     import platform
 
-    import torch.distributed as dist
+    from gee_core.training.processes import from_all
 
-    found: list[Any] = [None] * rank.of
-    dist.all_gather_object(found, (platform.node(), digest))
+    found = from_all((platform.node(), digest), rank)
     others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
     if others and rank.number:
         sys.exit(2)

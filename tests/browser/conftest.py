@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.free_port import free_port
 from tests.project_copy import copy_project, environment, run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -44,12 +44,6 @@ class Site(NamedTuple):
     project: Path
     mlflow: str
     prefect: str
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @contextlib.contextmanager

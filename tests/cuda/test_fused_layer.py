@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import layer, neuron, surrogate
 
 from gee_core.snn import kernels
 from gee_core.snn.norm_lif import NormLIF
-from tests.gee_core.snn.test_norm_lif import CALLS, B, C, T, draw, lively
+from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively, of_spikingjelly
 
 MARGIN = 1e-5
 """Least distance of a membrane from the threshold at which the order of a sum, an error of about 1e-6, cannot move a spike."""
@@ -60,16 +59,7 @@ def test_bf16_differs_from_separate_modules_by_its_rounding_alone(call, device):
 
 def test_spikes_and_gradients_are_those_of_spikingjellys_layers(device):
     module = lively().train().to(device)
-    norm = layer.BatchNorm2d(C, step_mode="m").to(device)
-    norm.load_state_dict(module.norm.state_dict())
-    node = neuron.LIFNode(
-        tau=2.0,
-        v_threshold=0.5,
-        v_reset=0.0,
-        detach_reset=True,
-        surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0),
-        step_mode="m",
-    ).to(device)
+    norm, node = (part.to(device) for part in of_spikingjelly(module))
     x, grad = draw(T * B, 1).to(device), draw(T * B, 3).to(device)
     y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
     ours, theirs = module(y), node(norm(z.unflatten(0, (T, B)))).flatten(0, 1)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime import ranks
+from tests.free_port import free_port
 from tests.pipelines.test_train_stage import write_genotype
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,12 +60,6 @@ def stop(folder: Path, rank: int | None, number: signal.Signals) -> tuple[int, l
     target.send_signal(number)
     code, said = end(process)
     return code, said, psutil.wait_procs(workers, timeout=60)[1]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture

@@ -124,9 +124,8 @@ def test_the_gradient_of_a_sum_is_that_of_its_parts_and_reaches_both_alike(rows,
     torch.testing.assert_close(stream.grad, branch.grad.unflatten(0, (-1, rows)).sum(0), rtol=1e-5, atol=1e-5)
 
 
-def test_fused_equals_spikingjellys_multi_step_layers(fused):
-    fused(eager=True)
-    module = lively().train()
+def of_spikingjelly(module):
+    """SpikingJelly's batch norm and neurons with the numbers of ``module``."""
     norm = layer.BatchNorm2d(C, step_mode="m")
     norm.load_state_dict(module.norm.state_dict())
     node = neuron.LIFNode(
@@ -137,6 +136,13 @@ def test_fused_equals_spikingjellys_multi_step_layers(fused):
         surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0),
         step_mode="m",
     )
+    return norm, node
+
+
+def test_fused_equals_spikingjellys_multi_step_layers(fused):
+    fused(eager=True)
+    module = lively().train()
+    norm, node = of_spikingjelly(module)
     x, grad = draw(T * B, 1), draw(T * B, 3)
     y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
     ours, theirs = module(y), node(norm(z.unflatten(0, (T, B)))).flatten(0, 1)

@@ -13,7 +13,6 @@ from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
-from gee_core.snn.norm_lif import NormLIF
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.named_tensors import training_tensors
@@ -22,49 +21,29 @@ from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import Recipe
 from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
+from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
 
 FP32 = Compute(torch.device("cpu"), torch.float32)
-T, B, C, H, W = 2, 5, 3, 4, 4
-"""Of five images, one process has two and the other three."""
-
-CALLS = {
-    "plain": (lambda m, x: m(x), (T,)),
-    "repeated": (lambda m, x: m.repeated(x), (1,)),
-    "residual": (lambda m, x, y: m(x, y), (T, T)),
-    "summed": (lambda m, x, y: m.summed(x, y), (T, T)),
-    "summed, first": (lambda m, x, y: m.summed(x, y), (T, 1)),
-}
 EPOCHS, BATCH, IMAGES = 4, 7, 33
 """Five steps per epoch, twenty in all; the last batch of an epoch has five images."""
 
 
-def layer() -> NormLIF:
-    """A layer of which every number matters."""
-    module = NormLIF(C, {"T": T}).train()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean, module.norm.running_var):
-            tensor.copy_(torch.rand(C, generator=generator) + 0.5)
-    return module
-
-
-def draw(seed: int, rows: int, images: slice) -> torch.Tensor:
-    """(rows * images, C, H, W): those of ``images`` out of B."""
-    drawn = torch.randn(rows, B, C, H, W, generator=torch.Generator().manual_seed(seed)) * 2 + 0.3
-    return drawn[:, images].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+def share(drawn: torch.Tensor, images: slice) -> torch.Tensor:
+    """Those of ``images`` of (rows * B, …)."""
+    return drawn.unflatten(0, (-1, B))[:, images].flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def passes(compute: Compute, name: str) -> dict[str, list[torch.Tensor]]:
     """What an entry of ``CALLS`` makes of this process's images, and the gradients of inputs and parameters."""
-    call, rows = CALLS[name]
-    module, images = layer(), compute.rank.share(B)
+    call, *rows = CALLS[name]
+    module, images = lively().train(), compute.rank.share(B)  # one has one of the three images, the other two
     if compute.rank.of > 1:
         sync_batch_norms(module)
         assert isinstance(module.norm, SyncedBatchNorm2d)
-    inputs = [draw(seed, n, images).requires_grad_() for seed, n in enumerate(rows)]
+    inputs = [share(draw(n, seed), images).requires_grad_() for seed, n in enumerate(rows)]
     outputs = call(module, *inputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    torch.autograd.backward(outputs, [draw(9 + i, T, images) for i in range(len(outputs))])
+    torch.autograd.backward(outputs, [share(draw(T * B, 9 + i), images) for i in range(len(outputs))])
     n = images.stop - images.start
     return {
         "by image": [t.detach().unflatten(0, (-1, n)) for t in [*outputs, *(x.grad for x in inputs)]],

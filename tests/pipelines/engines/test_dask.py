@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pipelines.engines import dask as engine_file
 from pipelines.engines.dask import Dask
 from pipelines.engines.engine import WorkerDied, run_each
 from pipelines.engines.worker_check import own_requirements
+from tests.free_port import free_port
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -208,12 +208,6 @@ async def start_worker(scheduler):
 def where(job, tell):
     time.sleep(0.05)
     return get_worker().address
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize(
