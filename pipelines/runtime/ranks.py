@@ -7,6 +7,7 @@ machines. Those that it started itself leave what they have to say to it, so tha
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -35,6 +36,8 @@ if TYPE_CHECKING:  # loads torch
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
 
+LOST = re.compile("gloo/transport|NCCL")
+"""In the message of an error: the connection to another process broke."""
 
 ENOUGH = 16
 """Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
@@ -132,8 +135,8 @@ def _run_processes(stage: str, n: int) -> None:
 
 
 def _report(stage: str, n: int, failures: list[Any]) -> int:
-    """Print what stopped the processes first, and return the exit code; others fail because it is gone."""
-    first = min(failures, key=lambda failure: (failure.exitcode >= 0, failure.timestamp))
+    """Print what stopped the processes, and return the exit code."""
+    first = min(failures, key=lambda failure: (_consequence(failure), failure.timestamp))
     if first.exitcode < 0:
         name = signal.Signals(-first.exitcode).name
         why = "memory may have run out; " if name == "SIGKILL" else ""
@@ -147,6 +150,17 @@ def _report(stage: str, n: int, failures: list[Any]) -> int:
     elif told:
         print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
     return first.exitcode
+
+
+def _consequence(failure: Any) -> int:
+    """How likely it is that a process failed only because another did: 0 is least.
+
+    The launcher ends the others by SIGTERM; that may come while a process is already ending by itself.
+    """
+    if failure.exitcode < 0:
+        return 2 if failure.exitcode == -signal.SIGTERM else 0
+    told = failure.error_file_data.get("message", {})
+    return 3 if told and LOST.search(told["message"]) else 1
 
 
 @contextmanager

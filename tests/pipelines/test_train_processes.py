@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -110,6 +111,41 @@ def test_processes_with_other_params_are_refused_with_one_message(project, tmp_p
     assert "process 1 (on " in said[0]
     assert "has other params, inputs or code than process 0" in said[0]
     assert all(node.returncode for node in nodes)
+
+
+class Failure(NamedTuple):
+    """What torch's launcher says of a process that failed; one that left a message has a time of its own."""
+
+    local_rank: int
+    exitcode: int
+    said: str = ""
+    timestamp: int = 8
+
+    @property
+    def error_file_data(self):
+        return {"message": {"message": self.said, "extraInfo": {"py_callstack": f"{self.said}\n"}}} if self.said else {}
+
+
+LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62628"
+
+
+@pytest.mark.parametrize(
+    ("failures", "code", "said"),
+    [
+        ([Failure(0, -9), Failure(1, 1, LOST, 7)], 1, "process 0 of 2 was ended by SIGKILL"),
+        ([Failure(0, -9), Failure(1, -15, LOST, 7)], 1, "process 0 of 2 was ended by SIGKILL"),
+        ([Failure(1, 1, LOST, 7), Failure(0, -9)], 1, "process 0 of 2 was ended by SIGKILL"),
+        ([Failure(0, -9), Failure(1, -15)], 1, "process 0 of 2 was ended by SIGKILL"),
+        ([Failure(1, -15), Failure(0, 1, LOST, 7)], 1, "process 1 of 2 was ended by SIGTERM"),
+        ([Failure(0, 2, "out of memory"), Failure(1, -15, "", 7)], 2, "out of memory"),
+        ([Failure(0, 2, "out of memory"), Failure(1, 1, LOST, 7)], 2, "out of memory"),
+        ([Failure(0, 1, "KeyError"), Failure(1, -15)], 1, "KeyError"),
+        ([Failure(0, 1, LOST, 7), Failure(1, 1, "KeyError")], 1, "KeyError"),
+    ],
+)
+def test_what_is_said_is_what_happened_first_and_not_what_followed_from_it(failures, code, said, capsys):
+    assert ranks._report("train", 2, failures) == code
+    assert capsys.readouterr().err.removeprefix("train: error: ").startswith(said)
 
 
 @pytest.mark.parametrize(
