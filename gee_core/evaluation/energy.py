@@ -76,7 +76,7 @@ def measure_energy(
             counter.n_images += counter.batch
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
                 on_output(_run(plain, x, steps, time_first))
-    for number, counted in enumerate(from_all(counter.counted(), rank) if rank.of > 1 else ()):
+    for number, counted in enumerate(from_all(counter.counted(), rank)):
         if number != rank.number:
             counter.add(*counted)
     activity = counter.result()

@@ -8,10 +8,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.snn.synced_norm import sync_batch_norms
+from gee_core.zoo import NETWORKS
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
@@ -28,9 +28,8 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     if sync_batch_norm:
         sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
-    genome = genome_of(net)
-    unused = genome is not None and "never executed" in genome.left_out.values()  # such a convolution has no gradient
-    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
+    own = getattr(net, "built_with", {}).get("name") not in NETWORKS  # it may hold parameters that get no gradient
+    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=own)
 
 
 def bare(net: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
@@ -111,6 +112,28 @@ def trained(
     return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optim).items()}, rows
 
 
+class WithUnused(nn.Module):
+    """A user's module with a layer that it never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(2, 1), nn.Linear(2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.used(x)
+
+
+def with_unused(compute: Compute) -> list[torch.Tensor]:
+    """The gradient of its weight in each of three steps, the second process's images twice the first's."""
+    net, x = parallel(WithUnused(), compute), torch.ones(4, 2) * (compute.rank.number + 1)
+    gradients = []
+    for _ in range(3):
+        net.zero_grad()
+        net(x).mean().backward()
+        gradients.append(bare(net).used.weight.grad.clone())
+    return gradients
+
+
 def everything(compute: Compute, folder: Path) -> dict:
     """All that the tests compare, of one process; one start of the processes takes seconds."""
     states = folder / "states"
@@ -123,6 +146,7 @@ def everything(compute: Compute, folder: Path) -> dict:
         "local": trained(compute, sync=False),
         "stopped": trained(compute, sync=False, folder=states, stop=2),
         "resumed": trained(compute, sync=False, folder=states),
+        "unused": with_unused(compute),
     }
 
 
@@ -176,6 +200,11 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(two):
         assert len(process["stopped"][1]) == 2
         assert process["resumed"][1] == process["local"][1]
         assert all(torch.equal(process["resumed"][0][key], tensor) for key, tensor in process["local"][0].items())
+
+
+def test_a_module_may_hold_layers_that_it_does_not_use(two):
+    for process in two:
+        assert all(torch.equal(gradient, torch.full((1, 2), 1.5)) for gradient in process["unused"])
 
 
 def test_another_number_of_processes_does_not_go_on(two, folder):
