@@ -8,6 +8,8 @@ DEV := $(VENV)/.installed-dev
 NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
 LIBRARY := -e ".[evolve,onnx]"
 EVERYTHING := $(LIBRARY) -e "./pipelines[dask,test,docs]"
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
 .PHONY: run test test-slow test-all lint docs install install-dev lock clean
@@ -15,10 +17,10 @@ run: install
 	@$(BIN)/gee run
 
 test: install-dev
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-slow: install-dev
-	@$(BIN)/python -m pytest -q -m slow
+	@$(PYTEST) -m slow
 
 test-all: test test-slow
 

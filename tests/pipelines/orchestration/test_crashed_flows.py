@@ -77,7 +77,7 @@ OURS = {"PREFECT__SERVER_EPHEMERAL": "1", OWNER: GONE, "PREFECT_HOME": "/project
         ("another user's", Server(env=OURS, owner=os.getuid() + 1), False),
         ("not ours to look into", Server(env=None), False),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_which_servers_are_orphans(why, server, orphaned, tmp_path):
     assert list(orphaned_servers([server], Path("/project/.prefect"))) == ([server] if orphaned else [])
