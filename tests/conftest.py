@@ -1,4 +1,7 @@
-"""Before anything is imported: nothing is written outside temporary folders, nothing is reported, one thread each."""
+"""Before anything is imported: nothing is written outside temporary folders, nothing is reported, one thread each.
+
+Hypothesis tries the same examples in every run; `pytest --hypothesis-profile=default` tries others.
+"""
 
 import atexit
 import os
@@ -24,3 +27,8 @@ os.environ.update(
 _SET_BY_USERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "GEE_ENGINE", "GEE_DASK")
 for _name in (*_SET_BY_USERS, "GEE_EXECUTION", "GEE_PARENT", "GEE_DELIVERER"):
     os.environ.pop(_name, None)
+
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")

@@ -9,6 +9,7 @@ from gee_core.config import Shape
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.json_object import read_json_model
 
+Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
 Sigma = Annotated[float, Field(gt=0)]
 
 
@@ -24,11 +25,11 @@ class GenotypeFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
-    network: str
+    network: Name
     n_genes: int | None
     """None for a plain network, which has no σ's."""
-    variant: str | None = None
-    form: str
+    variant: Name | None = None
+    form: Name
     """`evolve.genotype` of the search."""
     sigma_O: Sigma | None
     sigma_X: tuple[Sigma, ...] | None

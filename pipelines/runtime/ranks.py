@@ -144,11 +144,11 @@ def _report(stage: str, n: int, failures: list[Any]) -> int:
             stage, f"process {first.local_rank} of {n} was ended by {name}: {why}`dvc repro` continues where it stopped"
         )
         return 1
-    told = first.error_file_data.get("message", {})
-    if first.exitcode == 2 and told:
-        print_errors(stage, told["message"])
-    elif told:
-        print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
+    if told := _told(first):
+        if first.exitcode == 2:
+            print_errors(stage, told["message"])
+        else:
+            print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
     return first.exitcode
 
 
@@ -159,8 +159,14 @@ def _consequence(failure: Any) -> int:
     """
     if failure.exitcode < 0:
         return 2 if failure.exitcode == -signal.SIGTERM else 0
-    told = failure.error_file_data.get("message", {})
+    told = _told(failure)
     return 3 if told and LOST.search(told["message"]) else 1
+
+
+def _told(failure: Any) -> dict[str, Any] | None:
+    """What ``errors_for_command`` left of a process; None of one that left nothing, where the launcher puts a text."""
+    told = failure.error_file_data.get("message")
+    return told if isinstance(told, dict) else None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gee_core.errors import InputError
 
-HANG = timedelta(seconds=30)
+HANG = timedelta(minutes=5)
 """After which the reading of a small file counts as one."""
 
 

@@ -103,6 +103,7 @@ GENOTYPES = [
     genotype("a list", write(GENOTYPE, "[]"), says="damaged (not a JSON object)"),
     genotype("without a seed", edit(GENOTYPE, '"seed"', '"sead"'), says="damaged (lacks seed)"),
     genotype("of another network", param("network.name", "resnet19"), says="a genotype of another network"),
+    genotype("a name without end", edit(GENOTYPE, '"vgg16"', f'"{"x" * 5000}"'), says="damaged (network: String should have"),
     genotype("of other genes", param("network.n_genes", "8"), says="a genotype of another network"),
     genotype("a σ too few", edit(GENOTYPE, r'"sigma_X": \[.*\]', '"sigma_X": [0.4]'), says="does not fit the network"),
     genotype("no σ's", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": null'), says="damaged (its σ's must be positive numbers"),

@@ -123,7 +123,8 @@ class Failure(NamedTuple):
 
     @property
     def error_file_data(self):
-        return {"message": {"message": self.said, "extraInfo": {"py_callstack": f"{self.said}\n"}}} if self.said else {}
+        told = {"message": self.said, "extraInfo": {"py_callstack": f"{self.said}\n"}}
+        return {"message": told if self.said else "<NONE>"}
 
 
 LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62628"
@@ -141,6 +142,9 @@ LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection cl
         ([Failure(0, 2, "out of memory"), Failure(1, 1, LOST, 7)], 2, "out of memory"),
         ([Failure(0, 1, "KeyError"), Failure(1, -15)], 1, "KeyError"),
         ([Failure(0, 1, LOST, 7), Failure(1, 1, "KeyError")], 1, "KeyError"),
+        ([Failure(0, -9), Failure(1, 1)], 1, "process 0 of 2 was ended by SIGKILL"),
+        ([Failure(0, 2, "other params"), Failure(1, 2, timestamp=9)], 2, "other params"),
+        ([Failure(0, 1), Failure(1, -15)], 1, ""),
     ],
 )
 def test_what_is_said_is_what_happened_first_and_not_what_followed_from_it(failures, code, said, capsys):
