@@ -149,7 +149,9 @@ LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection cl
 )
 def test_what_is_said_is_what_happened_first_and_not_what_followed_from_it(failures, code, said, capsys):
     assert ranks._report("train", 2, failures) == code
-    assert capsys.readouterr().err.removeprefix("train: error: ").startswith(said)
+    printed = capsys.readouterr().err
+    assert printed.removeprefix("train: error: ").startswith(said)
+    assert bool(printed) == bool(said)
 
 
 @pytest.mark.parametrize(
