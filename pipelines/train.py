@@ -165,6 +165,7 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
         quantise_epochs=cfg.quantise.epochs if cfg.quantise else 0,
         sizes=tuple(cfg.sizes or ()),
         T_schedule=tuple(cfg.T_schedule or ()),
+        norm_images=cfg.norm_images or 0,
     )
 
 

@@ -34,6 +34,10 @@ class TrainConfig(Section):
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs, as `sizes`: [2, 4] trains the first half with two. Everything else
     has `network.T` steps. null: `network.T`."""
+    norm_images: Annotated[int, Field(ge=1, lt=2**31)] | None
+    """Training images over which batch norm's statistics are taken anew after the last epoch, as evaluation sees them: at full
+    size, with `network.T` steps. What `sizes` and `T_schedule` leave are those of smaller images and fewer steps. Whole batches
+    are used, one at least. null: the running averages of training."""
     warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
     """Epochs of linear warm-up, such as 0.5."""
     weight_decay: Weight

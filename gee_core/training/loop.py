@@ -18,6 +18,7 @@ from gee_core.model.base import with_steps
 from gee_core.model.network import to_channels_last
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.loss import cross_entropy, tet
+from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.quantised import quantised_call
@@ -96,6 +97,8 @@ def train_epoch(
         total += summed(sums, rank)
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
+    if recipe.norm_images and epoch + 1 == recipe.epochs:
+        renew_statistics(net, images, recipe)
     share_statistics(net, rank)
     loss_sum, correct, count = total.tolist()
     if not torch.isfinite(total[0]):

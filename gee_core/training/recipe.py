@@ -33,6 +33,8 @@ class Recipe:
     """Sides in pixels of the images, by equal parts of the epochs, or the last ones; empty keeps that of the images."""
     T_schedule: tuple[int, ...] = ()
     """Time steps, likewise; empty keeps the network's."""
+    norm_images: int = 0
+    """Images over which batch norm's statistics are taken anew after the last epoch; 0 leaves the running averages."""
 
     def bits_of(self, epoch: int) -> int | None:
         """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""

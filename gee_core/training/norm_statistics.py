@@ -1,0 +1,44 @@
+"""Batch norm's running statistics, taken anew for a network that was trained with fewer steps or on smaller images."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
+from gee_core.training.processes import bare
+from gee_core.training.quantised import quantised_call
+from gee_core.training.recipe import Recipe
+
+
+def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, recipe: Recipe) -> None:
+    """Take the running statistics of ``net``, which ``train_epoch`` has trained for all epochs, anew, in place.
+
+    They become the means over whole batches, `recipe.norm_images` of ``images`` in all, drawn with the recipe's seed, as
+    evaluation sees them: at full size, with all T steps, not augmented. Of several processes each takes its share of every batch.
+    """
+    generator = torch_generator(recipe.seed, "norm")
+    drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.norm_images])
+    n_batches = max(1, len(drawn) // recipe.batch_size)
+    rank, bits = recipe.compute.rank, recipe.bits_of(recipe.epochs - 1)
+
+    def inputs() -> Iterator[Tensor]:
+        batches = drawn.batches(recipe.batch_size, rank=rank)
+        for _, (batch, _labels) in zip(range(n_batches), batches, strict=False):
+            yield recipe.normalise(batch)
+
+    network = bare(net)
+    draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # dropout's
+    with recipe.compute.autocast(), draws:
+        update_bn(inputs(), network if bits is None else _Rounded(network, bits))
+
+
+class _Rounded(nn.Module):
+    def __init__(self, net: nn.Module, bits: int):
+        super().__init__()
+        self.net, self.bits = net, bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return quantised_call(self.net, self.bits, x)
