@@ -47,7 +47,8 @@ def train_curve(
     """Train a contender on ``images`` and write its accuracy on ``scored_on`` to ``path`` after every epoch.
 
     A stopped run goes on from its last state, within the epoch; a finished one is read. Returns the content of the file: the
-    run's identity, its epochs, whether it diverged, and the rows {epoch, size, T, images, test_accuracy}.
+    run's identity, its epochs, whether it diverged, and the rows {epoch, size, T, images, test_accuracy}, the
+    last with `norm_images` if its statistics are taken anew.
 
     Raises:
         InputError: ``path`` is damaged, or of another recipe, network or set of images.
@@ -78,6 +79,8 @@ def train_curve(
             "images": images_per_epoch(len(images), recipe.batch_size),
             "test_accuracy": accuracy,
         }
+        if recipe.norm_images and epoch + 1 == recipe.epochs:
+            row["norm_images"] = recipe.norm_images
         curve["rows"].append(row)
         states.keep(len(curve["rows"]), curve["rows"])
         write_json(path, curve)

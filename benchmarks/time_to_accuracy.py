@@ -17,7 +17,8 @@ curves  The test accuracy at full size and T after every epoch, for every conten
         SpikingJelly's recipe and of `unencoded` are chosen on the hold-out first (`--lr NAME=VALUE` skips that, NAME one of
         genetic, unencoded, spikingjelly); that of `genetic` is the preset's.
 times   The step (augmentation, forward, backward, optimiser) of every contender at every size and T of its recipe, interleaved
-        in one run, medians: minutes, on a quiet machine. Compiling and evaluation are not counted.
+        in one run, medians, and what follows the last epoch (`train.norm_images`): minutes, on a quiet machine. Compiling and
+        evaluation are not counted.
 result  Printed after each call: the sum, over the epochs up to the first that passes, of images x seconds per image. The median
         over seeds of which half do not pass is None.
 """
@@ -27,25 +28,20 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.accuracy_contenders import CONTENDERS, SHARED, contender, curve_name, own_layers, sections_of, with_epochs
+from benchmarks.accuracy_contenders import CONTENDERS, SHARED, curve_name, sections_of, with_epochs
 from benchmarks.accuracy_curves import curve_path, make_curves, read_curve, tried_rates
-from benchmarks.decoding import medians
+from benchmarks.accuracy_times import Times, key_of, reached, step_times
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
 from gee_core.memory import keep_freed_memory
-from gee_core.model.wired import largest_activation
-from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object
-from gee_core.training.loop import train_epoch
 from pipelines import prepare
 from pipelines.project.changes import parse_changes
 from pipelines.project.params import check_params, overridden
@@ -57,9 +53,6 @@ TARGETS = (0.6, 0.7, 0.8)
 NETWORK = {"name": "cifarnet", "block": None, "width": 0.25, "T": 4}
 IMAGES = {"dataset": "cifar10", "image_size": None, "max_train_images": None, "max_test_images": None, "holdout": 0.1}
 """Of all 50,000 training images, 5,000 are the hold-out, on which learning rates are chosen."""
-
-Times = dict[tuple[str, int, int], float]
-"""Seconds per image of (contender, size, T)."""
 
 
 def recipe_values(preset: str, changes: list[str], epochs: int | None, data: str | None) -> dict:
@@ -94,48 +87,6 @@ def prepared(cfg: PrepareConfig, state: Path) -> Prepared:
     if not about.is_file() or read_json_object(about) != wanted:
         raise InputError(f"{folder}: images of another section `prepare`", "choose another --state, or delete that folder")
     return load_prepared(folder)
-
-
-def step_times(sections: dict[str, dict], data: Prepared, rounds: int) -> list[dict]:
-    """{contender, size, T, seconds_per_image} of every contender and part of its recipe."""
-    steps: dict[tuple[str, int, int], Callable[[], object]] = {}
-    batch: dict[str, int] = {}
-    for name in CONTENDERS:
-        side = contender(sections[name], name, layers=own_layers(name))
-        net, optimizer, recipe = side.build(data.meta, len(data.train))
-        images = data.train.subset(torch.arange(min(recipe.batch_size, len(data.train)))).to(recipe.compute.device)
-        batch[name] = len(images)
-        n_values = largest_activation(side.params.network, data.meta, len(data.train) * recipe.epochs)
-        parts = [(recipe.size_of(epoch), recipe.T_of(epoch)) for epoch in range(recipe.epochs)]
-        for size, T in dict.fromkeys((size or data.meta.image_size, T or side.params.network.T) for size, T in parts):
-            part = replace(recipe, epochs=1, warmup_steps=0, lr=1e-5, lr_min=0.0, sizes=(size,), T_schedule=(T,))
-
-            def step(net=net, optimizer=optimizer, images=images, part=part, n_values=n_values) -> None:
-                with long_run(n_values):
-                    train_epoch(net, optimizer, images, part, 0)
-
-            steps[name, size, T] = step
-    seconds = medians(steps, rounds)
-    return [
-        {"contender": name, "size": size, "T": T, "seconds_per_image": value / batch[name]}
-        for (name, size, T), value in seconds.items()
-    ]
-
-
-def reached(rows: list[dict], target: float, times: Times, name: str) -> tuple[float | None, int] | None:
-    """(seconds, images) of the epochs up to the first whose test accuracy is at least ``target``; None if there is none.
-
-    The seconds are None where a time was not measured.
-    """
-    seconds: float | None = 0.0
-    images = 0
-    for row in rows:
-        per_image = times.get((name, row["size"], row["T"]))
-        seconds = None if seconds is None or per_image is None else seconds + row["images"] * per_image
-        images += row["images"]
-        if row["test_accuracy"] >= target:
-            return seconds, images
-    return None
 
 
 def median_or_none(values: list[float | None]) -> float | None:
@@ -181,7 +132,7 @@ def result(state: Path, layers: str, n_seeds: int) -> dict:
     """
     path = state / "times.json"
     about = read_json_object(path) if path.is_file() else {"of": {}, "rows": []}
-    times = {(row["contender"], row["size"], row["T"]): row["seconds_per_image"] for row in about["rows"]}
+    times = {key_of(row): row["seconds_per_image"] for row in about["rows"]}
     paths = {name: [curve_path(state, curve_name(name, layers), seed) for seed in range(n_seeds)] for name in CONTENDERS}
     found = {name: [curve for path in its if (curve := read_curve(path))] for name, its in paths.items()}
     curves = {name: its for name, its in found.items() if its}

@@ -37,7 +37,7 @@ class TrainConfig(Section):
     norm_images: Annotated[int, Field(ge=1, lt=2**31)] | None
     """Training images over which batch norm's statistics are taken anew after the last epoch, as evaluation sees them: at full
     size, with `network.T` steps. What `sizes` and `T_schedule` leave are those of smaller images and fewer steps. Whole batches
-    are used, one at least. null: the running averages of training."""
+    are used. null: the running averages of training."""
     warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
     """Epochs of linear warm-up, such as 0.5."""
     weight_decay: Weight
@@ -81,6 +81,8 @@ class TrainConfig(Section):
     def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
+        if self.norm_images is not None and self.norm_images < self.batch_size:
+            raise ValueError(f"norm_images = {self.norm_images} must be at least batch_size = {self.batch_size}")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
         if self.quantise is not None and self.quantise.epochs > self.epochs:

@@ -41,8 +41,8 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 ## Recipe
 
 {network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs{parts}{rounding} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the {n_holdout:,} \
-images on which candidates are scored were {holdout}.
+Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the \
+{n_holdout:,} images on which candidates are scored were {holdout}.
 
 ## Use
 
@@ -105,6 +105,9 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         seed=params.base.seed,
         holdout="included" if train.include_holdout else "left out",
         parts=_parts(train.sizes, "pixels") + _parts(train.T_schedule, "time steps"),
+        norm=""
+        if train.norm_images is None
+        else f", and batch norm's statistics of {train.norm_images:,} images after the last one",
         rounding="" if train.quantise is None else f", the last {train.quantise.epochs} with {train.quantise.format} genes",
         genes="" if "genes_bytes" not in measured else GENES.format(format=params.export.genes, **measured),
     )

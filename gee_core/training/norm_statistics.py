@@ -17,7 +17,8 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
     """Take the running statistics of ``net``, which ``train_epoch`` has trained for all epochs, anew, in place.
 
     They become the means over whole batches, `recipe.norm_images` of ``images`` in all, drawn with the recipe's seed, as
-    evaluation sees them: at full size, with all T steps, not augmented. Of several processes each takes its share of every batch.
+    evaluation sees them: at full size, with all T steps, not augmented. Of several processes, each takes its share of every
+    batch.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.norm_images])

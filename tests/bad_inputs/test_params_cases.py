@@ -139,6 +139,13 @@ CASES = [
     refused("a size of two pixels", "train.sizes", "[2, 8]", "train.sizes.0 = 2", "greater than or equal to 4"),
     refused("no sizes", "train.sizes", "[]", "train.sizes = []", "at least 1 item"),
     refused("no steps", "train.T_schedule", "[0, 4]", "train.T_schedule.0 = 0", "greater than or equal to 1"),
+    refused(
+        "less than a batch for batch norm",
+        "train.norm_images",
+        "15",
+        "train: norm_images = 15",
+        "must be at least batch_size = 16",
+    ),
     refused("an optimiser that proxies lack", "evolve.optimizer", "sgd", "evolve.optimizer = 'sgd'", "'muon'", "evolve"),
     Case(
         name="steps of your own network",

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from benchmarks import accuracy_curves, time_to_accuracy
 from benchmarks.accuracy_contenders import CONTENDERS, contender, sections_of, use_spikingjelly
 from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried_rates
-from benchmarks.time_to_accuracy import compare, main, reached, recipe_values, result, step_times, timed_with
+from benchmarks.accuracy_times import reached, step_times
+from benchmarks.time_to_accuracy import compare, main, recipe_values, result, timed_with
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.errors import InputError
@@ -32,6 +33,12 @@ def test_seconds_are_summed_up_to_the_first_epoch_that_passes():
     assert reached(rows, 0.7, TIMES, "a") == (100.0, 200)
     assert reached(rows, 0.71, TIMES, "a") == (500.0, 400)
     assert reached(rows, 0.95, TIMES, "a") is None
+
+
+def test_the_statistics_of_batch_norm_take_their_seconds_after_the_last_epoch():
+    rows = [row(0.5, 16, 2), row(0.9) | {"norm_images": 10}]
+    assert reached(rows, 0.8, TIMES | {("a", "norm"): 0.1}, "a") == (251.0, 200)
+    assert reached(rows, 0.8, TIMES, "a") == (None, 200)
 
 
 def test_without_a_time_the_images_are_known_and_the_seconds_are_not():
@@ -158,6 +165,14 @@ def test_steps_are_timed_at_every_size_of_a_recipe_and_give_the_result_its_secon
     ours = [(name, size, 4) for name in CONTENDERS[:2] for size in (8, 16)]
     assert [(row["contender"], row["size"], row["T"]) for row in rows] == [*ours, *((name, 16, 4) for name in CONTENDERS[2:])]
     assert all(row["seconds_per_image"] > 0 for row in rows)
+
+
+def test_statistics_taken_anew_are_timed_and_noted_in_the_curve(data, tmp_path):
+    of = sections_of(recipe_values("digits", [*TINY, "base.precision=fp32", "train.norm_images=16"], 2, None), "genetic")
+    rows = step_times({name: of if name == "genetic" else sections(name) for name in CONTENDERS}, data, 1)
+    assert [row["contender"] for row in rows if row.get("norm")] == ["genetic"]
+    curve = train_curve(tmp_path / "curve.json", contender(of, "genetic"), data.meta, data.train, data.test)
+    assert [row.get("norm_images") for row in curve["rows"]] == [None, 16]
 
 
 def written_curve(state, name, rows):

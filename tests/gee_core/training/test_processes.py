@@ -83,7 +83,7 @@ def trained(
     recipe = Recipe(
         epochs=EPOCHS, batch_size=BATCH, lr=4e-3, lr_min=0.0, warmup_steps=3, label_smoothing=0.1, seed=0,
         augment=Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5), normalise=Normalise((0.5,) * 3, (0.5,) * 3),
-        compute=compute, quantise_bits=bits, quantise_epochs=2 if bits else 0,
+        compute=compute, quantise_bits=bits, quantise_epochs=2 if bits else 0, norm_images=2 * BATCH,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     images = PackedImages(

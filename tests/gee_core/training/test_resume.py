@@ -30,6 +30,7 @@ RECIPE = Recipe(
     seed=0,
     sizes=(6, 8),
     T_schedule=(1, 2),
+    norm_images=8,
 )
 IMAGES = PackedImages(
     torch.randint(0, 256, (22, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(22) % 3

@@ -1,0 +1,88 @@
+"""Batch norm's statistics taken anew after the last epoch, against those of the activations themselves."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gee_core.model.network import build_network, to_channels_last
+from gee_core.training.loop import train_epoch
+from gee_core.training.norm_statistics import renew_statistics
+from gee_core.training.optimizers import adamw
+from gee_core.training.quantised import quantised_call
+from tests.gee_core.training.test_loop import numbered, recipe
+
+SCHEDULE = {"sizes": (4,), "T_schedule": (1,)}
+
+
+def network(T: int = 3) -> nn.Module:
+    return to_channels_last(build_network("resnet18", 2, 1, 8, n_genes=3, width=1 / 32, T=T))
+
+
+def statistics_of(net: nn.Module, call, x: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """(Means, unbiased variances) of what enters every batch norm in ``call`` of a copy of ``net`` in training mode."""
+    net, found = copy.deepcopy(net).train(), {}
+    for name, module in net.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            take = lambda _, args, name=name: found.update({name: (args[0].mean((0, 2, 3)), args[0].var((0, 2, 3)))})  # noqa: E731
+            module.register_forward_pre_hook(take)
+    with torch.no_grad():
+        call(net, x)
+    return found
+
+
+def own(net: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    norms = {name: module for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    return {name: (norm.running_mean, norm.running_var) for name, norm in norms.items()}
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+def test_they_are_those_of_whole_images_at_all_steps(bits):
+    net, images = network(), numbered(8, size=8)
+    how = recipe(batch_size=8, norm_images=8, quantise_bits=bits, quantise_epochs=1, **SCHEDULE)
+    train_epoch(net, adamw(net, 0.0), images, how, 2)
+    call = (lambda net, x: net(x)) if bits is None else (lambda net, x: quantised_call(net, bits, x))
+    expected = statistics_of(net, call, images.images.float())
+    torch.testing.assert_close(own(net), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_they_are_the_mean_over_whole_batches():
+    net, images = network(), numbered(11, size=8)
+    seen = []
+    hook = net.register_forward_hook(lambda _, args, o: seen.append(args[0].clone()))
+    renew_statistics(net, images, recipe(batch_size=4, norm_images=11))
+    hook.remove()
+    assert [len(x) for x in seen] == [4, 4]
+    both = [statistics_of(net, lambda net, x: net(x), x) for x in seen]
+    expected = {name: tuple((a + b) / 2 for a, b in zip(both[0][name], both[1][name], strict=True)) for name in both[0]}
+    torch.testing.assert_close(own(net), expected, rtol=1e-4, atol=1e-5)
+
+
+def after_every_epoch(norm_images: int) -> list[dict[str, torch.Tensor]]:
+    net, images, states = network(), numbered(8, size=8), []
+    optimizer = adamw(net, 0.0)
+    for epoch in range(3):
+        train_epoch(net, optimizer, images, recipe(norm_images=norm_images, **SCHEDULE), epoch)
+        states.append(copy.deepcopy(net.state_dict()))
+    assert all(norm.momentum == 0.1 for norm in net.modules() if isinstance(norm, nn.BatchNorm2d))
+    return states
+
+
+def test_only_the_last_epoch_takes_them_and_nothing_else_changes():
+    draws = torch.get_rng_state()
+    running, renewed = after_every_epoch(0), after_every_epoch(8)
+    assert torch.equal(draws, torch.get_rng_state())
+    for epoch in range(3):
+        changed = {name for name, value in running[epoch].items() if not torch.equal(value, renewed[epoch][name])}
+        statistics = {name for name in running[epoch] if "running_" in name or "num_batches" in name}
+        assert changed == (statistics if epoch == 2 else set())
+
+
+def test_the_same_seed_draws_the_same_images():
+    images, nets = numbered(64, size=8), [network() for _ in range(3)]
+    for net, seed in zip(nets, (0, 0, 1), strict=True):
+        renew_statistics(net, images, recipe(norm_images=4, seed=seed))
+    first, same, other = ([mean for mean, _ in own(net).values()] for net in nets)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not torch.equal(first[0], other[0])
