@@ -7,6 +7,8 @@ FOLDER has train/ and test/ (or val/) with one folder per class. Printed:
                         bottleneck
     waiting             share of an epoch's time in which training steps wait for images
     growth_mib          growth of resident memory, of this process and its decoding workers, in the second half of the steps
+    decoder_images_per_second   images that one core decodes, without a loader
+    decoder_over_torchvision    its time per JPEG over that of torchvision.io.decode_jpeg, which does not resize; null: no JPEG
 """
 
 import argparse
@@ -15,14 +17,17 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import torch
 import torch.nn.functional as F
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
+from benchmarks.decoding import medians
 from gee_core.config import PrepareConfig
+from gee_core.data.image_files import Form, decode
 from gee_core.data.images import StreamedImages
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
@@ -46,6 +51,24 @@ def resident_mib() -> float:
     """Of this process and its children."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(process.memory_info().rss for process in processes) / 2**20
+
+
+def decoders(images: StreamedImages, n_files: int = 256, rounds: int = 5) -> dict:
+    """This project's decoder (Pillow) beside torchvision's, on the first ``n_files`` JPEG files, in this process."""
+    files = [images.root / name for name in images.files if name.lower().endswith((".jpg", ".jpeg"))][:n_files]
+    if not files:
+        return {"decoder_images_per_second": None, "decoder_over_torchvision": None}
+    form = Form(images.image_size, images.in_channels, resize=True)
+    mode = ImageReadMode.RGB if images.in_channels == 3 else ImageReadMode.GRAY
+    steps: dict[object, Callable[[], object]] = {
+        "ours": lambda: [decode(path, form) for path in files],
+        "torchvision": lambda: [decode_jpeg(read_file(str(path)), mode) for path in files],
+    }
+    seconds = medians(steps, rounds)
+    return {
+        "decoder_images_per_second": round(len(files) / seconds["ours"]),
+        "decoder_over_torchvision": round(seconds["ours"] / seconds["torchvision"], 2),
+    }
 
 
 def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -> dict:
@@ -117,7 +140,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         meta, images = prepared(arguments.data, arguments.size, Path(folder) / "prepared")
-        result = {"torch": torch.__version__, "cores": os.cpu_count()} | measure(meta, images, arguments)
+        result = {"torch": torch.__version__, "cores": os.cpu_count()} | decoders(images) | measure(meta, images, arguments)
     for key, value in result.items():
         print(f"{key:28} {value}")
     if arguments.json:
