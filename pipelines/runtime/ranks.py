@@ -177,6 +177,7 @@ def errors_for_command() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to all: it would interrupt what runs at exit
         known = known_message(error)
         about = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
         text = json.dumps({"message": {"message": known or str(error), "extraInfo": about}})

@@ -194,3 +194,16 @@ def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
     monkeypatch.delenv("GEE_TRAIN_PROCESSES", raising=False)
     if variable:
         monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
+
+
+def test_a_process_that_has_said_its_error_is_not_interrupted_while_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv(ranks.ERROR_FILE, str(tmp_path / "error.json"))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended, ranks.errors_for_command():
+            raise InputError("the connection was lost", "start again")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 2
+    assert "connection was lost" in (tmp_path / "error.json").read_text()
