@@ -173,11 +173,13 @@ def _told(failure: Any) -> dict[str, Any] | None:
 def errors_for_command() -> Iterator[None]:
     """Leave an error of the body to the command that started this process, and exit with the code that it has there."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to all: it would interrupt what runs at exit
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to all: it would interrupt what runs at exit
         known = known_message(error)
         about = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
         text = json.dumps({"message": {"message": known or str(error), "extraInfo": about}})

@@ -196,14 +196,17 @@ def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
         monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
 
 
-def test_a_process_that_has_said_its_error_is_not_interrupted_while_it_ends(tmp_path, monkeypatch):
-    monkeypatch.setenv(ranks.ERROR_FILE, str(tmp_path / "error.json"))
+@pytest.mark.parametrize(("error", "code"), [(InputError("connection lost", "start again"), 2), (KeyboardInterrupt(), 130)])
+def test_a_process_that_was_stopped_is_not_interrupted_while_it_ends(error, code, tmp_path, monkeypatch):
+    said = tmp_path / "error.json"
+    monkeypatch.setenv(ranks.ERROR_FILE, str(said))
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as ended, ranks.errors_for_command():
-            raise InputError("the connection was lost", "start again")
+            raise error
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == 2
-    assert "connection was lost" in (tmp_path / "error.json").read_text()
+    assert ended.value.code == code
+    text = said.read_text() if said.exists() else ""
+    assert ("connection lost" in text) == (code == 2)
