@@ -1,10 +1,11 @@
 """The engine `processes`: worker processes on this machine."""
 
+import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -26,17 +27,23 @@ GRACE = 5.0
 
 
 class Processes(Engine):
-    """``count`` processes with ``threads`` torch threads each. If one dies, the pool breaks and all are replaced."""
+    """``count`` processes with ``threads`` torch threads each. If one dies, the pool breaks and all are replaced.
 
-    def __init__(self, count: int, threads: int = 1):
+    Each sees one of ``gpus``, in turn (names for CUDA_VISIBLE_DEVICES); if there are none, what this process sees.
+    """
+
+    def __init__(self, count: int, threads: int = 1, gpus: Sequence[str] = ()):
         super().__init__()
-        self._count, self._threads = count, threads
+        self._count, self._threads, self._gpus = count, threads, gpus
 
     def start(self) -> Executor:
         context = get_context(METHOD)
         context.set_forkserver_preload(PRELOADED)
         self._notes = context.SimpleQueue()  # a new queue: a killed process may hold the lock of the old one
-        setup = self._threads, self._notes, dict(os.environ)
+        own_gpus = context.SimpleQueue()
+        for _, gpu in zip(range(self._count), itertools.cycle(self._gpus), strict=False):
+            own_gpus.put(gpu)
+        setup = self._threads, self._notes, dict(os.environ), own_gpus if self._gpus else None
         return ProcessPoolExecutor(self._count, context, start_worker, setup)
 
     def warm_up(self) -> None:
@@ -75,15 +82,18 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
 _tell: list[Callable[[Any], None]] = []
 
 
-def start_worker(threads: int, notes, env: dict[str, str]) -> None:
+def start_worker(threads: int, notes, env: dict[str, str], own_gpus) -> None:
     """Set up a worker process: it ends with its owner or on SIGTERM, keeps freed memory and uses ``threads`` torch threads.
 
     ``env``: its owner's environment, which may have changed since the process that it is forked from was started.
+    ``own_gpus``: a queue with a GPU for each worker, or None.
     """
     import torch
 
     os.environ.clear()
     os.environ.update(env)
+    if own_gpus is not None:  # torch has not asked the driver for GPUs yet
+        os.environ["CUDA_VISIBLE_DEVICES"] = own_gpus.get()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler could wait for ever for a lock that a dead process held
     die_with_parent()
     keep_freed_memory()

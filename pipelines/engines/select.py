@@ -27,13 +27,29 @@ def engine_name() -> str:
 
 
 def default_count(bases: Iterable[BaseConfig]) -> int | None:
-    """Number of jobs at the same time: one per CPU core, one on a GPU; None for all workers of a scheduler."""
-    name = engine_name()
+    """Number of jobs at the same time: one per CPU core, or one per GPU; None for all workers of a scheduler."""
+    name, bases = engine_name(), list(bases)
     if name == "serial":
         return 1
     if name == "dask" and Settings.read().dask:
         return None
-    return 1 if any(map(_is_gpu, {base.device for base in bases})) else len(os.sched_getaffinity(0))
+    if any(map(_is_gpu, {base.device for base in bases})):
+        return len(gpus(bases)) or 1 if name == "processes" else 1
+    return len(os.sched_getaffinity(0))
+
+
+def gpus(bases: Iterable[BaseConfig]) -> list[str]:
+    """The GPUs over which jobs are spread, as CUDA_VISIBLE_DEVICES names them: all that torch sees.
+
+    None for jobs on the CPU, or where a `base.device` such as cuda:1 is one GPU for all of them.
+    """
+    devices = {base.device for base in bases}
+    if not any(map(_is_gpu, devices)) or any(device.startswith("cuda:") for device in devices):
+        return []
+    import torch
+
+    seen, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(number) for number in range(seen)] if named is None else named.split(",")[:seen]
 
 
 def _is_gpu(device: str) -> bool:
@@ -64,7 +80,7 @@ def choose_engine(
     if name == "serial" or (name == "processes" and count == 1 and not isolated):
         return Serial(threads)
     if name == "processes":
-        return Processes(count, threads)
+        return Processes(count, threads, gpus(bases))
     from pipelines.engines.worker_check import own_requirements
 
     try:

@@ -21,7 +21,7 @@ def run_command(
     preset: Annotated[str | None, typer.Option(help="Start from this preset (default: the study's).")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="Number of seeds per cell (default: the study's).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores; 1 on a GPU).")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores, or GPUs).")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value: set this in every cell.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run all cells, also those that have a result.")] = False,

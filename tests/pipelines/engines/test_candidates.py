@@ -43,7 +43,7 @@ def score_by(monkeypatch):
     def replace(function, n_workers=2):
         monkeypatch.setattr(workers, "_timed_score", function)
         monkeypatch.setattr(processes, "get_context", lambda method: multiprocessing.get_context("fork"))
-        monkeypatch.setattr(processes, "start_worker", lambda threads, notes, env: processes._tell.append(notes.put))
+        monkeypatch.setattr(processes, "start_worker", lambda threads, notes, env, own_gpus: processes._tell.append(notes.put))
         monkeypatch.setenv("GEE_WORKERS", str(n_workers))
 
     return replace

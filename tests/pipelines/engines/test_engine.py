@@ -64,6 +64,14 @@ def threads(job, tell):
     return torch.get_num_threads()
 
 
+def meets_all_others(job, tell):
+    folder, number, n_jobs = job
+    (folder / str(number)).touch()
+    while len(list(folder.iterdir())) < n_jobs:
+        time.sleep(0.01)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 @pytest.mark.parametrize("engine", [Serial, lambda: Processes(2)], ids=["serial", "processes"])
 def test_all_notes_of_a_job_come_before_its_result(engine):
     notes, results = [], {}
@@ -119,3 +127,10 @@ def test_a_job_in_this_process_has_its_own_number_of_threads_and_leaves_that_of_
         assert dict(run_each(engine, threads, [0])) == {0: before + 1}
         assert dict(run_each(same, threads, [0])) == {0: before}
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("count", "seen"), [(1, ["4"]), (3, ["4", "4", "7"])])
+def test_processes_take_the_gpus_in_turn(count, seen, tmp_path):
+    with Processes(count, gpus=["4", "7"]) as engine:
+        jobs = [(tmp_path, number, count) for number in range(count)]
+        assert sorted(gpu for _, gpu in run_each(engine, meets_all_others, jobs)) == seen

@@ -8,7 +8,7 @@ from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from pipelines.engines import select as choice
 from pipelines.engines.process_pool import Processes
-from pipelines.engines.select import choose_engine, default_count, engine_name
+from pipelines.engines.select import choose_engine, default_count, engine_name, gpus
 from pipelines.engines.serial import Serial
 
 
@@ -22,6 +22,10 @@ def _five_cores_and_a_clean_environment(monkeypatch):
 @pytest.fixture
 def base(make_params):
     return make_params().base
+
+
+def on(base, device):
+    return base.model_copy(update={"device": device})
 
 
 @pytest.mark.parametrize(("value", "engine"), [("", Processes), ("processes", Processes), (" serial ", Serial)])
@@ -69,19 +73,42 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(missing, b
         choose_engine(2, 1, [digits], [base])
 
 
-def test_a_cpu_takes_a_job_per_core_a_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
+def test_a_cpu_takes_a_job_per_core_each_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
     assert default_count([base]) == 5
     with monkeypatch.context() as patch:
         patch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda"), torch.float32))
+        patch.setattr(torch.cuda, "device_count", lambda: 3)
         assert default_count([base]) == 5
-        assert default_count([base, base.model_copy(update={"device": "cuda"})]) == 1
+        assert default_count([base, on(base, "cuda")]) == 3
+        assert default_count([on(base, "cuda:1")]) == 1
         patch.setattr(choice.metadata, "version", lambda name: "2.13.0+cpu")  # cannot see a GPU, so torch is not asked
-        assert default_count([base.model_copy(update={"device": "auto"})]) == 5
+        assert default_count([on(base, "auto")]) == 5
         patch.setattr(choice.metadata, "version", lambda name: "2.13.0")
-        assert default_count([base.model_copy(update={"device": "auto"})]) == 1
+        assert default_count([on(base, "auto")]) == 3
+        patch.setenv("GEE_ENGINE", "dask")
+        assert default_count([on(base, "cuda")]) == 1  # workers of one machine that all see its first GPU
     monkeypatch.setenv("GEE_ENGINE", "dask")
     assert default_count([base]) == 5
     monkeypatch.setenv("GEE_DASK", "scheduler.json")
     assert default_count([base]) is None
     monkeypatch.setenv("GEE_ENGINE", "serial")
     assert default_count([base]) == 1
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "names"),
+    [
+        (None, "cuda", ["0", "1", "2"]),
+        ("4,GPU-8932f937,6", "cuda", ["4", "GPU-8932f937", "6"]),
+        ("4,5,6,-1,7", "cuda", ["4", "5", "6"]),
+        ("4,5,6", "cuda:1", []),
+        ("4,5,6", "cpu", []),
+    ],
+)
+def test_jobs_are_spread_over_the_gpus_that_torch_sees_unless_one_is_named(visible, device, names, base, monkeypatch):
+    monkeypatch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda"), torch.float32))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus([on(base, device)]) == names
