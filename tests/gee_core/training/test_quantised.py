@@ -1,6 +1,7 @@
 """Training with rounded genes and weights."""
 
 import copy
+from statistics import fmean
 
 import pytest
 import torch
@@ -73,15 +74,19 @@ class Outlier(nn.Module):
         self.fc = nn.Linear(4, 2)
         nn.init.zeros_(self.fc.weight)
         with torch.no_grad():
-            self.fc.weight[:, 0] = 20.0
+            self.fc.weight[:, 0] = 30.0
 
     def forward(self, x):
         return self.fc(x.flatten(1))[None]
 
 
-def loss_after_rounding(quantise_epochs: int, bits: int) -> float:
-    """Of ``Outlier``, trained to tell whether the second pixel is brighter than the third."""
-    pixels = torch.randint(0, 4, (64, 1, 2, 2), generator=torch.Generator().manual_seed(0))
+def loss_after_rounding(quantise_epochs: int, bits: int, data_seed: int) -> float:
+    """Of ``Outlier``, trained to tell whether the second pixel is brighter than the third.
+
+    Without rounding in training, the weights of these pixels end near 1.5, far below the half of a step, 2.1, that rounding to
+    four bits needs to tell them from 0.
+    """
+    pixels = torch.randint(0, 4, (64, 1, 2, 2), generator=torch.Generator().manual_seed(data_seed))
     pixels[:, :, 0, 0] = 0
     images = PackedImages(pixels.to(torch.uint8), (pixels[:, 0, 0, 1] > pixels[:, 0, 1, 0]).long())
     net, how = Outlier(), recipe(epochs=20, lr=0.05, quantise_bits=bits, quantise_epochs=quantise_epochs)
@@ -94,4 +99,5 @@ def loss_after_rounding(quantise_epochs: int, bits: int) -> float:
 
 
 def test_it_lowers_the_loss_after_rounding_to_four_bits():
-    assert loss_after_rounding(10, bits=4) < 0.8 * loss_after_rounding(0, bits=4)
+    prepared, unprepared = (fmean(loss_after_rounding(epochs, 4, seed) for seed in range(4)) for epochs in (15, 0))
+    assert prepared < 0.8 * unprepared
