@@ -34,7 +34,7 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
     if name == "dask" and Settings.read().dask:
         return None
     if any(map(_is_gpu, {base.device for base in bases})):
-        return len(gpus(bases)) or 1 if name == "processes" else 1
+        return max(1, len(gpus(bases))) if name == "processes" else 1
     return len(os.sched_getaffinity(0))
 
 
