@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 from PIL import Image
 
-from gee_core.checkpoint import load
+from gee_core.checkpoint import load, save
 from gee_core.config import Params
 from gee_core.config.own import is_own
 from gee_core.data.meta import Meta
@@ -128,7 +128,9 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     }
 
 
-def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float]) -> str:
+def write(
+    folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float], registered: bool = True
+) -> str:
     """Write the ONNX ``model`` and what its users need; returns the name under which MLflow registers it.
 
     Args:
@@ -137,22 +139,41 @@ def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: 
         data: its images.
         model: what ``run`` returned.
         measured: what evaluate and ``write_genes`` measured.
+        registered: whether MLflow has it under that name, so that the README says how to use it from there.
     """
     name, (png, shown) = registered_name(params, data.meta), example(data)
     write_atomically(folder / ONNX.name, model)
     write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
-    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, (folder / NIR.name).is_file()))
+    nir = (folder / NIR.name).is_file()
+    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, nir, registered))
     write_atomically(folder / "example.png", png)
     return name
 
 
-def write_checkpoint(folder: Path, params: Params, data: Prepared) -> None:
+def write_checkpoint(folder: Path, params: Params, net: SpikingNetwork, data: Prepared) -> None:
     """Write what can be had of a network without ONNX: its checkpoint, meta.json and example.png."""
     (folder / ONNX.name).unlink(missing_ok=True)
-    for file in (CHECKPOINT, CHECKPOINT.with_suffix(".json")):
-        write_atomically(folder / file.name, file.read_bytes())
+    save(folder / CHECKPOINT.name, net)
     write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
     write_atomically(folder / "example.png", example(data)[0])
+
+
+def write_all(
+    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, measured: dict[str, float], registered: bool = True
+) -> tuple[str | None, dict]:
+    """Write ``net`` in every form that it can have; returns the name under which MLflow registers it, and the metrics.
+
+    The arguments are those of ``write``. Where torch cannot export an own network the name is None, and the metrics hold
+    ``problem``, the reason; ``nir_problem`` likewise.
+    """
+    model, metrics = run(params, net, data)
+    in_nir = write_network_nir(folder / NIR.name, params, net, data)
+    if params.export.genes is not None:
+        metrics |= write_genes(folder, params, net, data, with_onnx=model is not None)
+    if model is None:
+        write_checkpoint(folder, params, net, data)
+        return None, metrics | in_nir
+    return write(folder, params, data, model, measured | metrics, registered), metrics | in_nir
 
 
 def model_card(params: Params, meta: Meta) -> ModelCard:
@@ -182,22 +203,15 @@ def main() -> None:
     with stage("export") as s:
         measured = read_evaluation().model_dump()
         data, cfg, network = prepared_images(), s.params.export, s.params.network
-        net = load_trained(s.params, data.meta)
-        model, metrics = run(s.params, net, data)
-        in_nir = write_network_nir(NIR, s.params, net, data)
-        if cfg.genes is not None:
-            metrics |= write_genes(ONNX.parent, s.params, net, data, with_onnx=model is not None)
+        name, found = write_all(ONNX.parent, s.params, load_trained(s.params, data.meta), data, measured)
         s.track.params(cfg.model_dump())
-        if "nir_problem" in in_nir:
-            console.print(f"export: no NIR: {in_nir['nir_problem']}", soft_wrap=True)
-        if model is None:
-            console.print(f"export: no ONNX, and no model in MLflow: {metrics['problem']}", soft_wrap=True)
-            write_checkpoint(ONNX.parent, s.params, data)
-            write_json(OUT / "metrics.json", metrics | in_nir)
+        if "nir_problem" in found:
+            console.print(f"export: no NIR: {found['nir_problem']}", soft_wrap=True)
+        write_json(OUT / "metrics.json", found)
+        if name is None:
+            console.print(f"export: no ONNX, and no model in MLflow: {found['problem']}", soft_wrap=True)
             return
-        name = write(ONNX.parent, s.params, data, model, measured | metrics)
-        write_json(OUT / "metrics.json", metrics | in_nir)
-        metrics |= {name: value for name, value in in_nir.items() if name != "nir_problem"}
+        metrics = {name: value for name, value in found.items() if name != "nir_problem"}
         s.track.metrics(metrics)
         exported = ExportedModel(
             folder=ONNX.parent,

@@ -46,18 +46,28 @@ Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate
 
 ## Use
 
+{use}{genes}
+{nir}## Limits
+
+- It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
+- It was tested on images from the same source as those it was trained on.
+- Energy is a count of operations (Eq. 17 of the paper), not a measurement. ONNX Runtime does not save it.
+"""
+
+IN_MLFLOW = """\
     mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
     printf '{{"dataframe_records": [{{"image": "%s"}}]}}' "$(base64 -w0 example.png)" |
         curl -s -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations
 
 An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the \
 column `image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
-{genes}
-{nir}## Limits
+"""
 
-- It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
-- It was tested on images from the same source as those it was trained on.
-- Energy is a count of operations (Eq. 17 of the paper), not a measurement. ONNX Runtime does not save it.
+IN_FOLDER = """\
+    gee predict --model <this folder> <images>
+
+An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. `network.onnx` takes images \
+normalised with the mean and std of `meta.json`. `gee_core.load("network.safetensors")` is the network in torch.
 """
 
 GENES = """
@@ -66,7 +76,15 @@ The same network is in `genes.safetensors` in the folder of the export, in {form
 """
 
 
-def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], example: str, nir: bool = False) -> str:
+def describe(
+    name: str,
+    params: Params,
+    meta: Meta,
+    measured: dict[str, float],
+    example: str,
+    nir: bool = False,
+    registered: bool = True,
+) -> str:
     """The README as Markdown.
 
     Args:
@@ -76,6 +94,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         measured: what evaluate measured, and what export did of the files of genes, if it wrote them.
         example: class of the image in example.png.
         nir: whether network.nir is among the files.
+        registered: whether MLflow has it under ``name``; if not, network.safetensors is among the files.
     """
     network, train, n_genes = params.network, params.train, params.network.n_genes
     return TEXT.format(
@@ -88,6 +107,7 @@ def describe(name: str, params: Params, meta: Meta, measured: dict[str, float], 
         what="A spiking network with ordinary weights."
         if n_genes is None
         else f"A spiking network whose weights are grown from {n_genes} genes.",
+        use=(IN_MLFLOW if registered else IN_FOLDER).format(name=name, size=meta.image_size),
         nir=NIR.format(in_channels=meta.in_channels, size=meta.image_size, T=network.T) if nir else "",
         size=meta.image_size,
         colour="grey" if meta.in_channels == 1 else "colour",

@@ -25,8 +25,10 @@ def run_command(
     changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value: set this in every cell.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run all cells, also those that have a result.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Export the trained networks to models/studies/, under DVC.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
+    from pipelines.project.paths import MODELS
     from pipelines.runtime.process_tree import exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
@@ -43,7 +45,7 @@ def run_command(
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
         with Bars(messages) as bar, lines(steps, messages):
-            tables = run_study(request, jobs, force, Display(bar, steps))
+            tables = run_study(request, jobs, force, Display(bar, steps), keep)
     except KeyboardInterrupt:
         messages.print("gee: interrupted; the same command continues where it stopped", highlight=False)
         raise typer.Exit(130) from None
@@ -53,6 +55,8 @@ def run_command(
             wide.print()
             wide.print(part)
     console.print(f"\nTables and plots   {OUT / name}", highlight=False, soft_wrap=True)
+    if keep:
+        console.print(f"Trained networks   {MODELS / 'studies' / name} (git keeps {name}.dvc)", highlight=False, soft_wrap=True)
 
 
 @study.command("list")

@@ -1,12 +1,13 @@
 """Shows the progress of a study: a line for every finished cell; the cells that run, on a terminal as bars, else in `Steps`."""
 
 import time
+from pathlib import Path
 
 from rich.progress import TaskID
 
 from pipelines.runtime.progress import Bars, Steps
 from pipelines.studies.plan import Cell
-from pipelines.studies.study import Watch
+from pipelines.studies.watch import Watch
 
 
 class Display(Watch):
@@ -33,18 +34,26 @@ class Display(Watch):
 
     def done(self, cell: Cell, result: dict) -> None:
         self._steps()
-        self._notes.pop(cell.key, None)
-        self._note()
-        seconds = 0.0
-        if cell.key in self._running:
-            task, start = self._running.pop(cell.key)
-            self._bar.remove_task(task)
-            seconds = time.monotonic() - start
+        seconds = self._ended(cell)
         outcome = result["status"]
         if outcome == "ok":
             found = result["metrics"]
             outcome = f"test accuracy {found.get('test_accuracy', found.get('genes_accuracy', float('nan'))):.2%}"
         self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
+
+    def kept(self, cell: Cell, folder: Path) -> None:
+        self._ended(cell)
+        self._print(f"kept  {folder}")
+
+    def _ended(self, cell: Cell) -> float:
+        """Show ``cell`` no longer; returns for how many seconds it was shown."""
+        self._notes.pop(cell.key, None)
+        self._note()
+        if cell.key not in self._running:
+            return 0.0
+        task, start = self._running.pop(cell.key)
+        self._bar.remove_task(task)
+        return time.monotonic() - start
 
     def _note(self) -> None:
         if not self._bar.console.is_terminal:  # there each running cell has a bar

@@ -114,6 +114,13 @@ def _of_genes(params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, 
     return found | {"genes_drop": found["fp32_accuracy"] - found["genes_accuracy"]}
 
 
+def trained_network(cell: Cell, notify: Notify = lambda note: None) -> SpikingNetwork:
+    """The trained network of a cell without ``candidate``; what was deleted of its steps is computed again."""
+    data = prepared_images(cell.prepared)
+    register_own_network(cell.params.network.name, data.meta, cell.network)
+    return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0]
+
+
 def forget(cell: Cell) -> None:
     """Delete the cell's evolution and training run, so that `run_cell` recomputes them."""
     if cell.params.network.n_genes is None:

@@ -29,26 +29,16 @@ from pipelines.studies.tables import (
     with_published,
 )
 from pipelines.studies.tracking import open_study_tracker
+from pipelines.studies.watch import Watch
 
 OUT = REPORTS / "studies"
 KENDALL = "kendall"
 """The part of a study's cells that its analysis adds."""
 
 
-class Watch:
-    """Is told how the run of a study progresses; this one ignores it."""
-
-    def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
-        """All ``cells`` are checked, ``missing`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
-
-    def note(self, cell: Cell, note: str) -> None:
-        """``cell`` is at the step ``note``."""
-
-    def done(self, cell: Cell, result: dict) -> None:
-        """``cell`` has a result."""
-
-
-def run_study(request: Request, jobs: int | None = None, force: bool = False, watch: Watch | None = None) -> list[TextTable]:
+def run_study(
+    request: Request, jobs: int | None = None, force: bool = False, watch: Watch | None = None, keep: bool = False
+) -> list[TextTable]:
     """Run the cells of a study that have no result, and write its tables and figures; returns the tables.
 
     Args:
@@ -56,6 +46,7 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, wa
         jobs: cells to run in parallel; None for the engine's default. Changes no result.
         force: run cells that have a result too.
         watch: is told how the run progresses.
+        keep: write the trained networks to models/studies/NAME too, and give them to DVC.
     """
     watch = watch or Watch()
     study = load_study(request.name)
@@ -89,6 +80,10 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, wa
         tables = write_reports(request, study, cells, results)
         for path in sorted(out.glob("*.*")):
             tracker.artifact(path)
+        if keep:
+            from pipelines.studies.keep import keep_networks  # loads ONNX
+
+            keep_networks(request.name, [(cell, results[cell.key]) for cell in _distinct(cells)], watch)
     return tables
 
 

@@ -40,3 +40,15 @@ def test_a_study_of_files_of_genes_shows_the_accuracy_in_their_format():
         display.planned(CELLS[:1], CELLS[:1], 1)
         display.done(CELLS[0], {"status": "ok", "metrics": {"genes_accuracy": 0.25}})
     assert "1/1  network = [a]: test accuracy 25.00% (0 s)" in console.file.getvalue()
+
+
+def test_a_network_that_is_kept_is_a_line_and_shown_as_running_before():
+    console = Console(file=io.StringIO(), width=100)
+    steps = Steps("cells", None)
+    with Bars(console) as bar:
+        display = Display(bar, steps)
+        display.note(CELLS[0], "export")
+        assert "network = [a]: export" in steps.line()
+        display.kept(CELLS[0], "models/studies/tiny/a")
+        assert "export" not in steps.line()
+    assert "kept  models/studies/tiny/a" in console.file.getvalue()

@@ -11,7 +11,8 @@ from gee_core.errors import DivergedError
 from pipelines import evolve, train
 from pipelines.studies import steps, study
 from pipelines.studies.plan import Request
-from pipelines.studies.study import OUT, Watch, run_study
+from pipelines.studies.study import OUT, run_study
+from pipelines.studies.watch import Watch
 
 REPORTS = ["cells.csv", "table.csv", "table.md", "study.json", "1-bars.svg"]
 

@@ -1,0 +1,70 @@
+"""Keeps the trained networks of a study: writes each as the stage export does, and gives their folder to DVC."""
+
+import re
+import sys
+from pathlib import Path
+
+from gee_core.checkpoint import save
+from gee_core.errors import InputError
+from gee_core.storage.checksummed_json import read_sealed, write_sealed
+from pipelines import evaluate
+from pipelines.export import write_all
+from pipelines.inputs.prepared_images import prepared_images
+from pipelines.project.paths import CHECKPOINT, MODELS
+from pipelines.runtime.process_tree import run_in_group
+from pipelines.studies.plan import Cell
+from pipelines.studies.steps import trained_network
+from pipelines.studies.watch import Watch
+
+KEPT = MODELS / "studies"
+RESULT = "result.json"
+"""The cell's result, beside its network; written last."""
+
+
+def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) -> None:
+    """Write the network of every cell to models/studies/STUDY/<labels>-seed<n>-<key>/, and run `dvc add` on that folder.
+
+    A network that is kept already is left as it is. Candidates of a search and cells that failed have none.
+
+    Args:
+        study: its name.
+        results: the cells with their results.
+        watch: is told how it progresses.
+
+    Raises:
+        InputError: DVC refused the folder.
+    """
+    out = KEPT / study
+    for cell, result in results:
+        folder = out / folder_name(cell)
+        if cell.candidate is None and result["status"] == "ok" and not _is_kept(folder, result):
+            _keep(cell, result, folder, watch)
+            watch.kept(cell, folder)
+    _add_to_dvc(out)
+
+
+def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:
+    watch.note(cell, "export")
+    net, data = trained_network(cell, lambda note: watch.note(cell, note)), prepared_images(cell.prepared)
+    measured = evaluate.run(cell.params, net, data)[0]  # of this very network: the result may be of earlier code
+    save(folder / CHECKPOINT.name, net.cpu())
+    write_all(folder, cell.params, net, data, measured, registered=False)
+    write_sealed(folder / RESULT, result | {"metrics": result["metrics"] | measured})
+
+
+def folder_name(cell: Cell) -> str:
+    """Its labels, seed and the beginning of its key: cells that differ in anything have folders of their own."""
+    labels = re.sub(r"[^\w.=-]+", "-", "-".join(cell.columns.values()))
+    return f"{labels}-seed{cell.params.base.seed}-{cell.key[:8]}"
+
+
+def _is_kept(folder: Path, result: dict) -> bool:
+    kept = read_sealed(folder / RESULT, "key", "commit")
+    return kept is not None and (kept["key"], kept["commit"]) == (result["key"], result["commit"])
+
+
+def _add_to_dvc(folder: Path) -> None:
+    done = run_in_group([sys.executable, "-m", "dvc", "--wait-for-lock", "add", str(folder)])
+    if done.returncode:
+        said = [line.removeprefix("ERROR: ") for line in done.stdout.splitlines() if line.startswith("ERROR: ")]
+        raise InputError(f"`dvc add {folder}`: {'; '.join(said) or done.stdout[-500:]}", "mend it and give that command again")

@@ -1,0 +1,21 @@
+"""Is told how the run of a study progresses."""
+
+from pathlib import Path
+
+from pipelines.studies.plan import Cell
+
+
+class Watch:
+    """Ignores what it is told; subclasses show it."""
+
+    def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
+        """All ``cells`` are checked, ``missing`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
+
+    def note(self, cell: Cell, note: str) -> None:
+        """``cell`` is at the step ``note``."""
+
+    def done(self, cell: Cell, result: dict) -> None:
+        """``cell`` has a result."""
+
+    def kept(self, cell: Cell, folder: Path) -> None:
+        """``folder`` has the network of ``cell``."""
