@@ -1,5 +1,8 @@
 """Errors that a user can fix."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input from outside: a value, a file or a folder.
@@ -22,6 +25,12 @@ def in_short(error: Exception, length: int = 200) -> str:
     """The message of ``error`` on one line without control characters, cut to ``length``; its type's name if it has none."""
     printable = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(printable.split())[:length] or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The question whether ``prefix`` and the nearest of ``known`` names was meant; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else ""
 
 
 class DivergedError(InputError):

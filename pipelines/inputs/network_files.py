@@ -1,13 +1,12 @@
 """The files behind `network.name`, and their checksum. Nothing is imported here, so stages that only compare need no torch."""
 
 import ast
-import difflib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from gee_core.config.own import is_own
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS as TABLE
 from pipelines.inputs.remedies import TRACKED
@@ -39,9 +38,8 @@ def network_files(name: str) -> list[Path]:
         raise InputError(problem, f"copy the module there and set it to {NETWORKS}.{name.rpartition('.')[2]}")
     if module_file(module) is None:
         stems = [path.stem for path in sorted(NETWORKS.glob("*.py"))]
-        near = difflib.get_close_matches(module.rpartition(".")[2], stems, n=1)
         wanted = NETWORKS.joinpath(*module.split(".")[1:]).with_suffix(".py")
-        remedy = f"did you mean {NETWORKS}.{near[0]}?" if near else f"put the module there ({TRACKED})"
+        remedy = did_you_mean(module.rpartition(".")[2], stems, f"{NETWORKS}.") or f"put the module there ({TRACKED})"
         raise InputError(f"network.name = {name}: {wanted}: no such file", remedy)
     found: dict[str, Path] = {}
     new = [module]

@@ -4,7 +4,6 @@ Code is imported from that folder of the project alone, and for a name alone tha
 line gives, never for one that a checkpoint, a genotype or a result holds. docs/SECURITY.md says so too.
 """
 
-import difflib
 import importlib
 import logging
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.config.own import OWN, is_own
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.network_files import module_file, network_digest
 from pipelines.project.params import load_params
@@ -91,8 +90,7 @@ def _imported_name(name: str) -> Callable[..., Any]:
     if not hasattr(module, attribute):
         of_its_own = (key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name)
         there = [key for key in of_its_own if callable(getattr(module, key))]
-        near = difflib.get_close_matches(attribute, there, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"it has {', '.join(there) or 'no class and no function'}"
+        remedy = did_you_mean(attribute, there) or f"it has {', '.join(there) or 'no class and no function'}"
         raise InputError(f"network.name = {name}: {module_file(module_name)} has no {attribute}", remedy)
     return getattr(module, attribute)
 

@@ -1,6 +1,5 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -8,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from gee_core.config import Params, PrepareConfig
-from gee_core.errors import InputError
+from gee_core.errors import InputError, did_you_mean
 from pipelines.project.paths import INPUTS, PARAMS
 from pipelines.project.safe_yaml import read_yaml
 
@@ -114,8 +113,8 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         owner = _model_at(model, problem["loc"])
         return f"{place} is missing: add it ({owner.__module__.replace('.', '/')}.py says what it is)"
     if kind in ("extra_forbidden", "invalid_key"):
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _model_at(model, problem["loc"]).model_fields, n=1)
-        return f"{place} is not a known key: {f'did you mean {near[0]}?' if near else 'remove it'}"
+        near = did_you_mean(str(problem["loc"][-1]), _model_at(model, problem["loc"]).model_fields)
+        return f"{place} is not a known key: {near or 'remove it'}"
     shown = "" if isinstance(value, dict) else f" = {_in_short(repr(value))}"
     return f"{place}{shown}: {message[0].lower()}{message[1:]}"
 

@@ -3,7 +3,6 @@
 presets/README.md describes them: `gee preset` prints the table in it.
 """
 
-import difflib
 import io
 import json
 import re
@@ -14,7 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.params import check_params, check_raw_folder, load_params, read_sections
 from pipelines.project.paths import PARAMS
@@ -46,9 +45,8 @@ def preset_text(name: str, path: str | None = None) -> str:
         InputError: the preset does not exist, or is not valid.
     """
     if name not in (names := preset_names()):
-        near = difflib.get_close_matches(name, names, n=1)
-        did = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"unknown preset {name!r}", f"choose one of {', '.join(names)}{did}")
+        choice = f"choose one of {', '.join(names)}"
+        raise InputError(f"unknown preset {name!r}", "; ".join(filter(None, [choice, did_you_mean(name, names)])))
     _sections(DEFAULT)
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 120

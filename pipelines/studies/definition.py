@@ -1,13 +1,12 @@
 """The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.studies.metrics import METRICS, OF_GENES
@@ -23,8 +22,7 @@ Overrides = dict[str, Any]
 
 def _known_metric(name: str) -> str:
     if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(METRICS)}"
+        remedy = did_you_mean(name, METRICS) or f"choose from {', '.join(METRICS)}"
         raise ValueError(f"unknown metric {name!r}: {remedy}")
     return name
 

@@ -3,7 +3,6 @@
 Importing a module runs its code. Only the one that stands on the command line is imported, never one that a file names.
 """
 
-import difflib
 import importlib
 import inspect
 import re
@@ -17,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
 from pipelines.inputs.own_network import register_if_configured
@@ -106,21 +105,16 @@ def _named(here: Path, target: str) -> Any:
         files = [path.stem for path in here.glob("*.py")]
         places = f"no module {error.name} in {here} or among the installed packages"
         raise InputError(
-            f"{target}: {places}", _meant(error.name or "", files) or "check its name, or change the folder"
+            f"{target}: {places}", did_you_mean(error.name or "", files) or "check its name, or change the folder"
         ) from None
     except (Exception, SystemExit) as error:
         raise _raising(here, module_name, error) from error
     if not hasattr(module, attribute):
         own = [name for name, value in vars(module).items() if callable(value) or isinstance(value, nn.Module)]
         own = [name for name in own if not name.startswith("_")]
-        remedy = _meant(attribute, own) or "name a module, class or function of it"
+        remedy = did_you_mean(attribute, own) or "name a module, class or function of it"
         raise InputError(f"{target}: the module {module_name} has no {attribute}", remedy)
     return getattr(module, attribute)
-
-
-def _meant(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def _raising(here: Path, module: str, error: BaseException) -> InputError:
