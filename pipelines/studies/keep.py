@@ -22,7 +22,7 @@ RESULT = "result.json"
 
 
 def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) -> None:
-    """Write the network of every cell to models/studies/STUDY/<labels>-seed<n>-<key>/, and run `dvc add` on that folder.
+    """Write the network of every cell to a folder in models/studies/STUDY/, by `folder_name`, and give STUDY/ to DVC.
 
     A network that is kept already is left as it is. Candidates of a search and cells that failed have none.
 
@@ -40,7 +40,8 @@ def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) ->
         if cell.candidate is None and result["status"] == "ok" and not _is_kept(folder, result):
             _keep(cell, result, folder, watch)
             watch.kept(cell, folder)
-    _add_to_dvc(out)
+    if out.is_dir():
+        _add_to_dvc(out)
 
 
 def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:

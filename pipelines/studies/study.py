@@ -80,10 +80,10 @@ def run_study(
         tables = write_reports(request, study, cells, results)
         for path in sorted(out.glob("*.*")):
             tracker.artifact(path)
-        if keep:
-            from pipelines.studies.keep import keep_networks  # loads ONNX
+    if keep:
+        from pipelines.studies.keep import keep_networks  # loads ONNX
 
-            keep_networks(request.name, [(cell, results[cell.key]) for cell in _distinct(cells)], watch)
+        keep_networks(request.name, [(cell, results[cell.key]) for cell in _distinct(cells)], watch)
     return tables
 
 

@@ -78,10 +78,10 @@ def test_other_parameters_are_kept_beside_them(run):
     assert all((folder / "result.json").is_file() for folder in first)
 
 
-def test_candidates_and_failed_cells_have_no_network(run, monkeypatch):
+def test_candidates_and_failed_cells_have_no_network(project, monkeypatch):
     monkeypatch.setattr(keep, "trained_network", lambda *_: pytest.fail("trained"))
     watch, results = Kept(), [("candidate", "ok"), (None, "failed: diverged")]
-    monkeypatch.setattr(keep, "_add_to_dvc", lambda folder: None)
+    monkeypatch.setattr(keep, "_add_to_dvc", lambda folder: pytest.fail("there is nothing to add"))
     monkeypatch.setattr(keep, "folder_name", lambda cell: "cell")
 
     class OneCell:
