@@ -41,7 +41,7 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 ## Recipe
 
 {network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate {lr:g}, batches of {batch_size}; the \
+Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate {lr:g}{factors}, batches of {batch_size}; the \
 {n_holdout:,} images on which candidates are scored were {holdout}.
 
 ## Use
@@ -125,6 +125,7 @@ def describe(
         seed=params.base.seed,
         holdout="included" if train.include_holdout else "left out",
         parts=_parts(train.sizes, "pixels") + _parts(train.T_schedule, "time steps"),
+        factors=_factors(train.lr_X, train.lr_O) if n_genes is not None else "",
         norm=""
         if train.norm_images is None
         else f", and batch norm's statistics of {train.norm_images:,} images after the last one",
@@ -135,6 +136,11 @@ def describe(
 
 def _parts(values: Sequence[int] | None, unit: str) -> str:
     return "" if values is None else f", in turn of {', '.join(map(str, values))} {unit}"
+
+
+def _factors(lr_X: float, lr_O: float) -> str:
+    named = [f"{factor:g} times that for {name}" for name, factor in (("X", lr_X), ("O", lr_O)) if factor != 1]
+    return f" ({' and '.join(named)})" if named else ""
 
 
 def _energy(mj: float) -> str:

@@ -45,8 +45,8 @@ def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) ->
 
 
 def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:
-    watch.note(cell, "export")
     net, data = trained_network(cell, lambda note: watch.note(cell, note)), prepared_images(cell.prepared)
+    watch.note(cell, "export")
     measured = evaluate.run(cell.params, net, data)[0]  # of this very network: the result may be of earlier code
     save(folder / CHECKPOINT.name, net.cpu())
     write_all(folder, cell.params, net, data, measured, registered=False)

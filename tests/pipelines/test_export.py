@@ -257,6 +257,15 @@ def test_the_readme_says_which_sizes_and_steps_training_saw(make_params, digits)
     assert "4 epochs, in turn of 6, 8 pixels, in turn of 1, 2 time steps with adamw" in text
 
 
+def test_the_readme_says_how_fast_genes_learn_beside_the_rest(make_params, digits):
+    def text(**train) -> str:
+        return describe("net", make_params(train=train), load_prepared(digits).meta, MEASURED, "3")
+
+    assert "learning rate 0.01, batches" in text(lr=0.01)
+    assert "learning rate 0.01 (0.1 times that for O), batches" in text(lr=0.01, lr_O=0.1)
+    assert "(2 times that for X and 0.1 times that for O)" in text(lr=0.01, lr_X=2, lr_O=0.1)
+
+
 def test_the_readme_names_the_users_own_network_and_no_paper(make_params, digits):
     params = make_params(network={"name": "networks.my:VGG", "width": 0.5}, evolve={"genotype": "shared"})
     text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
