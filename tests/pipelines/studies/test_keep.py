@@ -28,11 +28,16 @@ class Kept(Watch):
 
 
 @pytest.fixture
-def run(project, write_study, monkeypatch):
+def without_onnx(monkeypatch):
+    """Files of ONNX are quick to make; the core's tests are about their bytes."""
+    monkeypatch.setattr(export, "to_onnx", lambda *_: b"onnx")
+    monkeypatch.setattr(export, "compare", lambda *_: {})
+
+
+@pytest.fixture
+def run(project, write_study, without_onnx):
     """Runs the tiny study, one seed, and keeps its networks; returns their folders."""
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=project, check=True)
-    monkeypatch.setattr(export, "to_onnx", lambda *_: b"onnx")  # the core's tests are about its bytes
-    monkeypatch.setattr(export, "compare", lambda *_: {})
 
     def go(**changes):
         write_study(published=[], **changes)
@@ -92,10 +97,8 @@ def test_candidates_and_failed_cells_have_no_network(project, monkeypatch):
     assert watch.folders == []
 
 
-def test_what_dvc_refuses_is_one_message_and_the_networks_stay(project, write_study, monkeypatch):
+def test_what_dvc_refuses_is_one_message_and_the_networks_stay(project, write_study, without_onnx):
     write_study(published=[], grid={"encoding": [{"label": "unencoded", "control": "plain"}]})
-    monkeypatch.setattr(export, "to_onnx", lambda *_: b"onnx")
-    monkeypatch.setattr(export, "compare", lambda *_: {})
     with pytest.raises(InputError, match=r"^`dvc add models/studies/tiny`: you are not inside of a DVC repository"):
         run_study(Request("tiny", seeds=1), jobs=1, keep=True)
     assert len(list((project / "models/studies/tiny").glob("unencoded-seed0-*/network.onnx"))) == 1
