@@ -28,11 +28,11 @@ from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
-from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS, SCRATCH
+from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import Jobs
-from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
+from pipelines.runtime.resume_folder import at_work_in, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.candidates import track_candidate, track_generation, track_winner
@@ -100,8 +100,8 @@ def run(
     return Evolved(found, genotype_file(params, best), metrics(found, best, params))
 
 
-def resume_folder(params: Params, prepared: Path, root: Path = SCRATCH) -> Path:
-    """The folder below ``root`` from which an interrupted evolution is resumed."""
+def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
+    """The folder from which an interrupted evolution is resumed; ``root`` as of ``open_resume_folder``."""
     inputs = [prepared / "meta.json", *start_files(params)]
     sections = [params.base, params.network, params.evolve]
     return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
@@ -199,7 +199,7 @@ def main() -> None:
     with stage("evolve") as s:
         s.track.params(s.params.evolve.model_dump())
         if s.params.network.n_genes is None:
-            write_outputs(run(s.params, PREPARED, SCRATCH), s.params)
+            write_outputs(run(s.params, PREPARED, Path()), s.params)
         else:
             _evolve(s)
 
@@ -209,9 +209,14 @@ def _evolve(s: Stage) -> None:
     with remedy(PREPARE):
         meta = load_meta(PREPARED)  # refuses missing images
         total = n_candidates(params)  # refuses an unusable `evolve.start`
-    scratch = resume_folder(params, PREPARED)
-    delete_finished_runs(scratch)
     s.track.dataset(meta, "training")
+    scratch = resume_folder(params, PREPARED)
+    with at_work_in(scratch):
+        _evolve_in(scratch, s, total)
+
+
+def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
+    params = s.params
     ended: dict[tuple[int, int], float] = {}
     with s.progress("evolve", total) as steps, remedy(PREPARE):
         jobs, best = Jobs(steps), math.inf

@@ -1,6 +1,7 @@
 """Stage train: trains the winner's wiring in full → models/train/network.safetensors."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,7 @@ from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.runtime.ranks import check_same, joined, run_in_processes
-from pipelines.runtime.resume_folder import delete_finished_runs, finish_run, open_resume_folder
+from pipelines.runtime.resume_folder import at_work_in, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 
@@ -202,38 +203,37 @@ def _train(s: Stage, compute: Compute) -> None:
     inputs = [PREPARED / "meta.json", GENOTYPE, *start]
     scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
     check_same(compute.rank, scratch.name)
-    if not s.follows:
-        delete_finished_runs(scratch)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
     encoding: dict[str, float] = {}
-    with s.progress("train", params.train.epochs) as steps:
+    with nullcontext() if s.follows else at_work_in(scratch):
+        with s.progress("train", params.train.epochs) as steps:
 
-        def on_epoch(row: dict) -> None:
-            s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=row["epoch"])
-            steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
+            def on_epoch(row: dict) -> None:
+                s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=row["epoch"])
+                steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
-        def on_encoded(errors: dict[str, float]) -> None:
-            if not s.follows:
-                console.print(error_table(errors))
-            encoding["encoding_error"] = sum(errors.values()) / len(errors)
-            encoding.update({f"encoding_error/{layer}": error for layer, error in errors.items()})
+            def on_encoded(errors: dict[str, float]) -> None:
+                if not s.follows:
+                    console.print(error_table(errors))
+                encoding["encoding_error"] = sum(errors.values()) / len(errors)
+                encoding.update({f"encoding_error/{layer}": error for layer, error in errors.items()})
 
-        net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at, compute)
-    if s.follows:
-        return
-    save(CHECKPOINT, net)
-    write_atomically(OUT / "history.csv", csv_text(rows))
-    together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
-    write_json(OUT / "metrics.json", metrics | encoding | together)
-    s.track.tags(together)
-    s.track.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
-    if start:
-        s.track.tags({"init_from_sha256": sha256(start[0])})
-    s.track.artifact(CHECKPOINT)
-    s.track.artifact(CHECKPOINT.with_suffix(".json"))
-    finish_run(scratch, OUT / "metrics.json")
+            net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at, compute)
+        if s.follows:
+            return
+        save(CHECKPOINT, net)
+        write_atomically(OUT / "history.csv", csv_text(rows))
+        together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
+        write_json(OUT / "metrics.json", metrics | encoding | together)
+        s.track.tags(together)
+        s.track.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
+        if start:
+            s.track.tags({"init_from_sha256": sha256(start[0])})
+        s.track.artifact(CHECKPOINT)
+        s.track.artifact(CHECKPOINT.with_suffix(".json"))
+        finish_run(scratch, OUT / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -32,3 +32,11 @@ def find_project(start: Path | None = None) -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():
             return folder
     return Path(__file__).resolve().parents[2]
+
+
+def original_project(folder: Path) -> Path:
+    """The project that ``folder`` is or, if it is a copy that `dvc exp run --temp` or DVC's queue works in, was copied from."""
+    for parent in folder.parents:
+        if (parent.parent.name, parent.name) == ("tmp", "exps") and parent.parent.parent.name == ".dvc":
+            return parent.parents[2]
+    return folder

@@ -1,20 +1,24 @@
 """Folders from which an interrupted evolve or train resumes, outside DVC's outputs: .scratch/<stage>/<key>/.
 
-The key is a hash of everything that the stage's result depends on, so a resumed run never mixes two configurations. The folder
-of a finished run is kept until dvc.lock records its result: if `dvc` is killed before that, it repeats the stage.
+The key is a hash of everything that the stage's result depends on, so a resumed run never mixes two configurations, and an
+experiment in a copy of the project resumes what another copy of it began. The folder of a finished run is kept until dvc.lock
+records its result: if `dvc` is killed before that, it repeats the stage.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from gee_core.storage.atomic_files import sha256, write_atomically, writing
-from pipelines.project.paths import LOCK, SCRATCH
+from pipelines.project.paths import LOCK, SCRATCH, original_project
 from pipelines.project.safe_yaml import read_yaml
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.progress import console
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder with the code that is running, and its dvc.yaml."""
@@ -22,11 +26,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 DONE = "done"
 """File in the folder of a finished run: the MD5 of its result, as dvc.lock records it."""
 
+HELD = "lock"
+"""File in a folder, locked by the process that is at work in it."""
+
 
 def open_resume_folder(
-    stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], root: Path = SCRATCH, extra: str = ""
+    stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], root: Path | None = None, extra: str = ""
 ) -> Path:
-    """The folder below ``root`` of a run of ``stage``, made if it is missing.
+    """The folder below ``root`` of a run of ``stage``, made if it is missing; by default, below that of `project_scratch`.
 
     The result of the run depends on these ``sections`` of params.yaml, on the files ``inputs``, on ``extra``, and on the code
     that dvc.yaml lists for the stage.
@@ -36,10 +43,17 @@ def open_resume_folder(
         digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
     for path in [*inputs, *code_files(stage)]:
         digest.update(sha256(path).encode())
-    folder = root / stage / digest.hexdigest()[:16]
+    folder = (root or project_scratch()) / stage / digest.hexdigest()[:16]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def project_scratch() -> Path:
+    """The folder .scratch of the project: this one, or in a copy for a DVC experiment that of the original."""
+    here = Path.cwd()
+    original = original_project(here)
+    return SCRATCH if original == here else original / SCRATCH
 
 
 def code_files(stage: str) -> list[Path]:
@@ -49,13 +63,26 @@ def code_files(stage: str) -> list[Path]:
     return [file for path in listed for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
 
 
-def delete_finished_runs(current: Path) -> None:
-    """Delete other finished runs of the stage; empty ``current`` if dvc.lock has its result, which is then to be recomputed."""
-    recorded = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
-    for done in current.parent.glob(f"*/{DONE}"):
-        if done.parent != current or done.read_text(encoding="utf-8") in recorded:
-            delete_folder(done.parent)
-    current.mkdir(exist_ok=True)
+@contextmanager
+def at_work_in(folder: Path) -> Iterator[None]:
+    """Hold ``folder``, that of this run, inside; waits for a process that holds it, such as an experiment with the same stage.
+
+    Other finished runs of the stage are deleted first. If dvc.lock has the result of this one, it is to be recomputed, and
+    ``folder`` is emptied.
+    """
+    with file_lock(folder / HELD, wait=False) as free:
+        if not free:
+            console.print(f"{folder}: another process is at work on the same run; waiting for it", soft_wrap=True)
+    with file_lock(folder / HELD):
+        recorded = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
+        for other in {done.parent for done in folder.parent.glob(f"*/{DONE}")} - {folder}:
+            with file_lock(other / HELD, wait=False) as free:
+                if free:
+                    delete_folder(other)
+        if (folder / DONE).is_file() and (folder / DONE).read_text(encoding="utf-8") in recorded:
+            for path in set(folder.iterdir()) - {folder / HELD}:
+                delete_folder(path) if path.is_dir() else path.unlink()
+        yield
 
 
 def finish_run(folder: Path, result: Path) -> None:

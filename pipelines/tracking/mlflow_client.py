@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.project.paths import find_project
-from pipelines.tracking.pipeline_run import tracking_home
+from pipelines.project.paths import find_project, original_project
 from pipelines.tracking.redact import URI, bare, redact
 
 SQLITE = "sqlite:///"
@@ -107,7 +106,7 @@ def artifact_location(uri: str) -> str | None:
 
 
 def _home() -> Path:
-    return tracking_home(find_project())
+    return original_project(find_project())
 
 
 def load() -> None:

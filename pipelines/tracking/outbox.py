@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gee_core.errors import InputError
-from pipelines.project.paths import SCRATCH, find_project
+from pipelines.project.paths import SCRATCH, find_project, original_project
 from pipelines.runtime import journal
 from pipelines.runtime.file_lock import file_lock
-from pipelines.tracking.pipeline_run import tracking_home
 from pipelines.tracking.redact import redacted
 
 ENTRY = "gee.entry"
@@ -30,7 +29,7 @@ COPIED = 1_000_000
 
 def outbox_root() -> Path:
     """The folder of this project's outboxes, also when called in one of DVC's temporary copies."""
-    return tracking_home(find_project()) / SCRATCH / "tracking"
+    return original_project(find_project()) / SCRATCH / "tracking"
 
 
 class Outbox:

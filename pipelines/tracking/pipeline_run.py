@@ -36,14 +36,6 @@ PROCESS = "gee.process"
 """Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
 
 
-def tracking_home(project: Path) -> Path:
-    """The project folder, also for the temporary copies that `dvc exp run --temp` and DVC's queue work in."""
-    for folder in project.parents:
-        if (folder.parent.name, folder.name) == ("tmp", "exps") and folder.parent.parent.name == ".dvc":
-            return folder.parents[2]
-    return project
-
-
 def execution_key() -> str:
     """The process that runs the pipeline: the flow, or the `dvc` above this stage, or this process."""
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())

@@ -103,14 +103,15 @@ def start_over(project: Path) -> None:
     run(project, "git", "checkout", "-q", "--", ".")  # tracked files among the results, such as a README
 
 
-def kill_evolve_after(project: Path, n_records: int) -> list[dict]:
-    """Start the pipeline, kill the stage evolve once it has scored so many candidates; returns their records."""
-    command = [sys.executable, "-m", "dvc", "repro", "evolve"]
+def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Path, list[dict]]:
+    """Start a `dvc` command, kill the stage evolve once it has scored so many candidates; returns their file and records."""
     env = environment(GEE_TRACKING="on", GEE_WORKERS="1")
-    process = psutil.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    dvc_command = [sys.executable, "-m", "dvc", *command]
+    earlier = set(project.glob(".scratch/evolve/*/records.jsonl"))
+    process = psutil.Popen(dvc_command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
     while process.is_running() and time.monotonic() < deadline:
-        logs = list(project.glob(".scratch/evolve/*/records.jsonl"))
+        logs = list(set(project.glob(".scratch/evolve/*/records.jsonl")) - earlier)
         if logs and len(logs[0].read_text().splitlines()) >= n_records:
             for child in process.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):  # `git` comes and goes
@@ -119,12 +120,16 @@ def kill_evolve_after(project: Path, n_records: int) -> list[dict]:
             break
         time.sleep(0.02)
     assert process.wait(timeout=60) != 0
-    return [json.loads(line) for line in logs[0].read_text().splitlines()]
+    return logs[0], records_of(logs[0])
+
+
+def records_of(log: Path) -> list[dict]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_a_run_that_was_killed_goes_on_and_gives_what_a_run_gave_that_was_not(project, first):
     start_over(project)
-    before = kill_evolve_after(project, 2)
+    _, before = kill_evolve_after(project, 2, "repro", "evolve")
     assert 2 <= len(before) < 6
     dvc(project, "repro", "evolve", GEE_TRACKING="on")
     assert (project / "reports/evolve/candidates.csv").read_bytes() == first["reports/evolve/candidates.csv"]
@@ -184,6 +189,16 @@ def test_params_as_they_were_bring_back_every_result_without_running_a_stage(pro
     assert "Running stage" not in dvc(project, "repro")
     assert run(project, "git", "status", "--porcelain") == ""
     assert (project / "reports/evolve/candidates.csv").read_bytes() == first["reports/evolve/candidates.csv"]
+
+
+def test_an_experiment_in_a_copy_that_was_killed_goes_on_in_another_copy(project, first):
+    command = "exp", "run", "--temp", "--set-param", "base.seed=1", "evolve"
+    log, before = kill_evolve_after(project, 2, *command)
+    assert 2 <= len(before) < 6
+    dvc(project, *command)
+    after = records_of(log)
+    assert len(after) > 6
+    assert after[: len(before)] == before
 
 
 def test_a_file_that_params_name_runs_its_stage_again_when_it_changes(project, first):

@@ -1,4 +1,4 @@
-"""Leftovers in .scratch: finished and abandoned runs of stages, and results that the cells of studies shared."""
+"""Leftovers of runs: those of stages, what the cells of studies shared, and copies of the project that DVC worked in."""
 
 import contextlib
 import shutil
@@ -15,6 +15,9 @@ from pipelines.runtime.resume_folder import DONE
 
 STAGES = ("evolve", "train")
 STEPS = ("prepare", "evolve", "train")
+
+COPIES = Path(".dvc/tmp/exps")
+"""Where DVC copies the project for an experiment; it deletes the copy when the experiment ends, but not when it is killed."""
 
 MIN_AGE = 3600
 """Seconds. Files written more recently may be in use, whatever number of days was asked for."""
@@ -40,12 +43,18 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         if newest_change(folder) < before and not _is_locked(folder / "lock")
     ]
     experiments = [folder for folder in _folders(project, [EXPERIMENTS]) if newest_change(folder) < before]
+    copies = [
+        folder
+        for folder in _folders(project, [COPIES, COPIES / "standalone"])
+        if folder.name.startswith("tmp") and newest_change(folder) < before
+    ]
     interrupted = list(_folders(project, [REMOVING]))
     found = [
         ("runs of stages, finished", SCRATCH, complete),
         (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, old),
         (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
         (f"reports of experiments, older than {days:g} days", EXPERIMENTS, experiments),
+        (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
         ("left behind by an interrupted `gee gc`", REMOVING, interrupted),
     ]
     return [_leftover(project, what, str(place), folders) for what, place, folders in found if folders]

@@ -1,11 +1,12 @@
 import hashlib
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from pipelines.runtime import resume_folder
-from pipelines.runtime.resume_folder import delete_finished_runs, delete_folder, finish_run, open_resume_folder
+from pipelines.runtime.resume_folder import HELD, at_work_in, delete_folder, finish_run, open_resume_folder
 
 
 @pytest.fixture
@@ -71,10 +72,10 @@ def test_a_folder_is_deleted_and_others_are_not(make_params, inputs):
 
 
 def started(params, inputs, section="base"):
-    """The folder in which a stage starts, as its module opens it."""
+    """The folder in which a stage has started, as its module opens it."""
     folder = open_resume_folder("train", [getattr(params, section)], inputs)
-    delete_finished_runs(folder)
-    return folder
+    with at_work_in(folder):
+        return folder
 
 
 def test_a_finished_run_is_kept_until_dvc_knows_its_result_or_another_is_run(make_params, inputs):
@@ -87,7 +88,7 @@ def test_a_finished_run_is_kept_until_dvc_knows_its_result_or_another_is_run(mak
     assert (folder / "state").exists()
     Path("dvc.lock").write_text(f"  md5: {hashlib.md5(b'{}').hexdigest()}\n")
     assert started(params, inputs) == folder
-    assert list(folder.iterdir()) == []
+    assert not {path.name for path in folder.iterdir()} - {HELD}
     finish_run(folder, Path("metrics.json"))
     other = started(params, inputs, "train")
     assert list(other.parent.iterdir()) == [other]
@@ -98,3 +99,43 @@ def test_an_interrupted_run_is_kept_when_another_is_run(make_params, inputs):
     (folder / "state").write_text("half done")
     started(make_params(), inputs, "train")
     assert (folder / "state").exists()
+
+
+def test_a_copy_of_the_project_resumes_what_another_copy_began(make_params, inputs, tmp_path, monkeypatch):
+    folders = []
+    for name in ("tmpx1", "tmpx2"):
+        copy = tmp_path / ".dvc/tmp/exps/standalone" / name
+        copy.mkdir(parents=True)
+        monkeypatch.chdir(copy)
+        folders.append(open_resume_folder("train", [make_params().train], [tmp_path / path for path in inputs]))
+    monkeypatch.chdir(tmp_path)
+    folders.append(open_resume_folder("train", [make_params().train], inputs).absolute())
+    assert folders == [folders[0]] * 3
+
+
+def test_a_run_waits_for_one_that_is_the_same_and_finds_what_it_did(make_params, inputs, monkeypatch):
+    folder, waits, found = open_resume_folder("train", [make_params().base], inputs), threading.Event(), []
+    monkeypatch.setattr(resume_folder.console, "print", lambda *text, **_: waits.set())
+
+    def second():
+        with at_work_in(folder):
+            found.append((folder / "state").exists())
+
+    thread = threading.Thread(target=second)
+    with at_work_in(folder):
+        thread.start()
+        waits.wait()
+        (folder / "state").touch()
+    thread.join()
+    assert found == [True]
+
+
+def test_a_finished_run_that_another_process_has_taken_up_again_is_kept(make_params, inputs):
+    folder = started(make_params(), inputs)
+    Path("metrics.json").write_text("{}")
+    finish_run(folder, Path("metrics.json"))
+    with at_work_in(folder):
+        started(make_params(), inputs, "train")
+        assert folder.is_dir()
+    started(make_params(), inputs, "train")
+    assert not folder.exists()

@@ -202,14 +202,6 @@ def test_a_machine_without_git_tracks_all_but_the_commit(monkeypatch, tmp_path):
     assert not [tag for tag in origin_tags(tmp_path) if "commit" in tag]
 
 
-def test_an_experiment_in_dvcs_temporary_copy_is_tracked_in_the_project(tmp_path):
-    from pipelines.tracking.pipeline_run import tracking_home
-
-    assert tracking_home(tmp_path / ".dvc/tmp/exps/tmpx1/project") == tmp_path
-    assert tracking_home(tmp_path / ".dvc/tmp/exps/tmpx1") == tmp_path
-    assert tracking_home(tmp_path) == tmp_path
-
-
 def test_tracking_can_be_turned_off_and_then_every_call_is_there_and_does_nothing(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEE_TRACKING", "off")

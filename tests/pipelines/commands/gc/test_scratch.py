@@ -119,3 +119,12 @@ def test_what_a_gc_that_was_stopped_has_moved_aside_goes(make, tmp_path):
 
 def test_without_scratch_there_is_nothing(tmp_path):
     assert scratch_leftovers(tmp_path, 0) == []
+
+
+def test_a_copy_that_a_killed_experiment_left_goes_once_it_is_old(make, tmp_path):
+    of_queue, by_hand = make("../.dvc/tmp/exps/tmpa1", days=31), make("../.dvc/tmp/exps/standalone/tmpb2", days=31)
+    others = make("../.dvc/tmp/exps/standalone/tmpc3", days=29), make("../.dvc/tmp/exps/celery", days=99)
+    assert kinds(tmp_path, 30) == {"copies of the project of killed experiments": (2, 2000)}
+    remove(tmp_path, 30)
+    assert not (of_queue.exists() or by_hand.exists())
+    assert all(folder.exists() for folder in others)
