@@ -53,17 +53,15 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     example = torch.zeros(2, in_channels, image_size, image_size)
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    buffer = io.BytesIO()
     try:
         with (  # the exporter's notices about itself, and the whole graph that it prints when it gives up
             warnings.catch_warnings(action="ignore"),
             contextlib.redirect_stderr(io.StringIO()),
             without_warnings("torch.onnx"),
         ):
-            torch.onnx.export(
+            program = torch.onnx.export(
                 model,
                 (example,),
-                buffer,  # type: ignore[arg-type]
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
@@ -78,7 +76,8 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
             error.__cause__ if isinstance(error.__cause__, Exception) else error
         )  # the exporter's own message is a page of advice
         raise ExportError(f"torch cannot export {name} to ONNX ({type(cause).__name__}: {in_short(cause)})") from error
-    exported = _without_metadata(onnx.load_from_string(buffer.getvalue()))
+    assert program is not None  # `dynamo` always gives one
+    exported = _without_metadata(program.model_proto)
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString()
 

@@ -29,6 +29,7 @@ from gee_core.errors import in_short
 from gee_core.genome.encoding import copied, encoded_copy
 from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import private_torch_rng
+from gee_core.snn.kernels import is_exporting
 from gee_core.snn.lif import LIF
 
 Form = Literal["images", "steps", "single"]
@@ -98,7 +99,7 @@ class OwnNetwork(SpikingNetwork):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
-        with nullcontext() if self.training or torch.compiler.is_exporting() else private_torch_rng(0, x_BCHW.device):
+        with nullcontext() if self.training or is_exporting() else private_torch_rng(0, x_BCHW.device):
             o_TBK = self._run(x_BCHW)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
         return o_TBK

@@ -30,6 +30,9 @@ LONG_RUN = 2**35
 """Least number of values in the largest layer, over all images of a run, for ``long_run``: about two epochs of CIFAR-10 in a
 CIFARNet of a quarter of the paper's channels."""
 
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+"""Whether torch is exporting what runs; torch 2.6 knows only whether it is exporting or compiling it."""
+
 MAX_FORMS = 64
 """Most variants of one loop that a process compiles: one per T, dtype and set of constants, with a residual or without."""
 
@@ -117,7 +120,7 @@ def wide(x: Tensor) -> Tensor:
 
 def compiles(x: Tensor) -> bool:
     """Whether `run` would compile a loop over ``x``."""
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    if torch.compiler.is_compiling() or is_exporting():
         return False
     if not _compiles:
         _compiles.append(CoreSettings.read().compile == "1")
@@ -141,17 +144,18 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
         from torch.fx.experimental import _config as fx_config
 
         try:
+            limit = "recompile_limit" if hasattr(dynamo_config, "recompile_limit") else "cache_size_limit"  # of torch 2.6
             # use_duck_shape: two sizes that are equal by chance do not become a condition
             with (
                 fx_config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
-                dynamo_config.patch(recompile_limit=MAX_FORMS),
+                dynamo_config.patch({limit: MAX_FORMS}),
             ):
                 return _compiled(loop)(x, *args)
         except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
             _compiles[0] = False
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", reason)
-    return loop(x, *args) if torch.compiler.is_exporting() else EAGER.get(loop, loop)(x, *args)
+    return loop(x, *args) if is_exporting() else EAGER.get(loop, loop)(x, *args)
 
 
 EAGER: dict[Callable, Callable] = {spikes_TN: eager_spikes_TN, current_gradient_TN: eager_current_gradient_TN}

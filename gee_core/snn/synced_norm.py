@@ -52,7 +52,7 @@ def follow(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: Tensor) -> No
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked.add_(1)
-    weight = 1.0 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
+    weight = (1.0 / norm.num_batches_tracked).to(mean_C.dtype) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean_C, weight)
     norm.running_var.lerp_(var_C * (n / (n - 1).clamp_min(1)).to(var_C.dtype), weight)
 
