@@ -76,7 +76,7 @@ def test_the_wheel_says_what_it_is_and_needs_the_core_s_packages_only(installed)
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
         "evolve": {"cma"},
         "nir": {"nir", "nirtorch"},
-        "onnx": {"onnx", "onnxscript"},
+        "onnx": {"onnx", "onnxscript", "torch"},
     }
     assert installed.metadata.get_all("Provides-Extra") == ["evolve", "nir", "onnx"]
 
