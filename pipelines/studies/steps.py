@@ -39,7 +39,7 @@ from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import delete_folder, open_resume_folder
+from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder
 from pipelines.studies.kendall import MEASURED
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
@@ -56,7 +56,7 @@ Notify = Callable[[str], None]
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, which are prepared unless they are there."""
     folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
-    with file_lock(folder / "lock"):
+    with file_lock(folder / HELD):
         images = folder / "images"
         if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
             prepare.run(cfg, images)
@@ -167,7 +167,7 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
         return {"genotype": plain.genotype.model_dump(), "metrics": {}, "records": []}
     folder = evolve.resume_folder(params, cell.prepared, STEPS)
     notify("evolve")
-    with file_lock(folder / "lock"):
+    with file_lock(folder / HELD):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
         total, done = evolve.n_candidates(params), 0
@@ -209,7 +209,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
     def on_epoch(row: dict) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
-    with file_lock(folder / "lock"):
+    with file_lock(folder / HELD):
         numbers = read_sealed(folder / TRAINED)
         if numbers is None or _is_damaged(read):
             start = time.perf_counter()

@@ -11,7 +11,7 @@ from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.orchestration.experiment import EXPERIMENTS
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import DONE
+from pipelines.runtime.resume_folder import DONE, HELD
 
 STAGES = ("evolve", "train")
 STEPS = ("prepare", "evolve", "train")
@@ -40,7 +40,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
     steps = [
         folder
         for folder in _folders(project, (SCRATCH / "studies" / step for step in STEPS))
-        if newest_change(folder) < before and not _is_locked(folder / "lock")
+        if newest_change(folder) < before and not _is_locked(folder / HELD)
     ]
     experiments = [folder for folder in _folders(project, [EXPERIMENTS]) if newest_change(folder) < before]
     copies = [
