@@ -10,6 +10,8 @@ PREPARED = Path("data/prepared")
 MODELS = Path("models")
 REPORTS = Path("reports")
 SCRATCH = Path(".scratch")
+COPIES = Path(".dvc/tmp/exps")
+"""Where DVC copies the project for an experiment; it deletes the copy when the experiment ends, but not when it is killed."""
 
 CHECKED = REPORTS / "checked"
 CHECKED_START = REPORTS / "checked_start"
@@ -37,6 +39,6 @@ def find_project(start: Path | None = None) -> Path:
 def original_project(folder: Path) -> Path:
     """The project that ``folder`` is or, if it is a copy that `dvc exp run --temp` or DVC's queue works in, was copied from."""
     for parent in folder.parents:
-        if (parent.parent.name, parent.name) == ("tmp", "exps") and parent.parent.parent.name == ".dvc":
-            return parent.parents[2]
+        if parent.parts[-len(COPIES.parts) :] == COPIES.parts:
+            return parent.parents[len(COPIES.parts) - 1]
     return folder

@@ -9,15 +9,12 @@ from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.orchestration.experiment import EXPERIMENTS
-from pipelines.project.paths import SCRATCH
+from pipelines.project.paths import COPIES, SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import DONE, HELD
 
 STAGES = ("evolve", "train")
 STEPS = ("prepare", "evolve", "train")
-
-COPIES = Path(".dvc/tmp/exps")
-"""Where DVC copies the project for an experiment; it deletes the copy when the experiment ends, but not when it is killed."""
 
 MIN_AGE = 3600
 """Seconds. Files written more recently may be in use, whatever number of days was asked for."""
