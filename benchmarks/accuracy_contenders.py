@@ -28,6 +28,7 @@ STANDARD = {
     "optimizer": "adamw",
     "lr": 2e-3,
     "lr_min": 0.0,
+    "cooldown": None,
     "weight_decay": 0.01,
     "warmup_epochs": 1,
     "crop_padding": 4,

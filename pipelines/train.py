@@ -153,6 +153,7 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
         batch_size=cfg.batch_size,
         lr=cfg.lr,
         lr_min=cfg.lr_min,
+        cooldown=cfg.cooldown,
         warmup_steps=round(cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size)),
         label_smoothing=cfg.label_smoothing,
         augment=Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing),

@@ -19,7 +19,10 @@ class TrainConfig(Section):
     """Peak learning rate; the usual recipe is 5e-3 · batch_size / 1024 for AdamW, 0.1 · batch_size / 128 for SGD.
     Muon's updates are as large as AdamW's at the same rate, and bear several times the rate."""
     lr_min: Weight
-    """Learning rate at the end of the cosine."""
+    """Learning rate at the end."""
+    cooldown: Annotated[float, Field(gt=0, le=1)] | None
+    """Part of the steps, the last ones, in which the learning rate falls linearly to `lr_min`; between the warm-up and them it
+    stays at `lr` (Hägele et al. 2024). 1: it falls from the end of the warm-up. null: it falls from there along a cosine."""
     lr_X: Scale
     """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
     lr_O: Scale

@@ -41,8 +41,8 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 ## Recipe
 
 {network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate {lr:g}{factors}, batches of {batch_size}; the \
-{n_holdout:,} images on which candidates are scored were {holdout}.
+Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate {lr:g}{factors}{fall}, batches of \
+{batch_size}; the {n_holdout:,} images on which candidates are scored were {holdout}.
 
 ## Use
 
@@ -126,6 +126,7 @@ def describe(
         holdout="included" if train.include_holdout else "left out",
         parts=_parts(train.sizes, "pixels") + _parts(train.T_schedule, "time steps"),
         factors=_factors(train.lr_X, train.lr_O) if n_genes is not None else "",
+        fall="" if train.cooldown is None else f", falling in the last {100 * train.cooldown:g} % of the steps",
         norm=""
         if train.norm_images is None
         else f", and batch norm's statistics of {train.norm_images:,} images after the last one",

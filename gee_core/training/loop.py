@@ -23,7 +23,7 @@ from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe, steps_per_epoch
-from gee_core.training.schedule import cosine_with_warmup
+from gee_core.training.schedule import learning_rate
 
 Images = PackedImages | StreamedImages
 
@@ -124,7 +124,7 @@ def _loss(o_TBK: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
-    lr = cosine_with_warmup(step, n_steps, recipe.warmup_steps, recipe.lr, recipe.lr_min)
+    lr = learning_rate(step, n_steps, recipe.warmup_steps, recipe.lr, recipe.lr_min, recipe.cooldown)
     set_lr(optimizer, lr)
     return lr
 

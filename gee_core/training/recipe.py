@@ -20,6 +20,8 @@ class Recipe:
     normalise: Normalise
     compute: Compute
     seed: int
+    cooldown: float | None = None
+    """Part of the steps, the last ones, in which the learning rate falls linearly; None lets it fall along a cosine."""
     loss: str = "ce"
     """`ce`: of the mean over the steps; `tet`: of every step."""
     tet_lambda: float = 0.0

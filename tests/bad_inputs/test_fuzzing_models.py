@@ -83,6 +83,7 @@ EXTREME = st.fixed_dictionaries(
                 "flip": st.booleans(),
                 "quantise": st.sampled_from([{"format": "int4", "epochs": 1}, {"format": "int8", "epochs": 1}]),
                 "lr_min": st.just(0.0),
+                "cooldown": st.sampled_from([None, 1e-6, 1.0]),
             },
         ),
     }

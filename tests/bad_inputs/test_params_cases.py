@@ -139,6 +139,7 @@ CASES = [
     refused("a size of two pixels", "train.sizes", "[2, 8]", "train.sizes.0 = 2", "greater than or equal to 4"),
     refused("no sizes", "train.sizes", "[]", "train.sizes = []", "at least 1 item"),
     refused("no steps", "train.T_schedule", "[0, 4]", "train.T_schedule.0 = 0", "greater than or equal to 1"),
+    refused("a cooldown of epochs", "train.cooldown", "5", "train.cooldown = 5", "less than or equal to 1"),
     refused(
         "less than a batch for batch norm",
         "train.norm_images",

@@ -97,6 +97,7 @@ EDGES = {
     "evolve.lr_O": ([1e-6, 1, 10], [0, -1]),
     "train.lr_X": ([1e-6, 1, 10], [0, -1]),
     "train.lr_O": ([1e-6, 1, 10], [0, -1]),
+    "train.cooldown": ([None, 0.01, 1], [0, 1.1, -0.5, "linear"]),
     "train.relative_steps": ([None, "analytic", "unit"], ["he", 1.0]),
     "train.label_smoothing": ([0, 0.99], [1, -0.1]),
     "train.optimizer": (["adamw", "sgd"], ["adam"]),

@@ -264,6 +264,7 @@ def test_the_readme_says_how_fast_genes_learn_beside_the_rest(make_params, digit
     assert "learning rate 0.01, batches" in text(lr=0.01)
     assert "learning rate 0.01 (0.1 times that for O), batches" in text(lr=0.01, lr_O=0.1)
     assert "(2 times that for X and 0.1 times that for O)" in text(lr=0.01, lr_X=2, lr_O=0.1)
+    assert "learning rate 0.01, falling in the last 40 % of the steps, batches" in text(lr=0.01, cooldown=0.4)
 
 
 def test_the_readme_names_the_users_own_network_and_no_paper(make_params, digits):

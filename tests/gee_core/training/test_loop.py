@@ -17,7 +17,7 @@ from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import for_inference, outputs, train_epoch
 from gee_core.training.optimizers import adamw
 from gee_core.training.recipe import Recipe, steps_per_epoch
-from gee_core.training.schedule import cosine_with_warmup
+from gee_core.training.schedule import learning_rate
 
 FP32, BF16 = (Compute(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16))
 AS_THEY_ARE = Normalise((0.0,), (1 / 255,))
@@ -101,13 +101,13 @@ def test_an_epochs_record_is_the_mean_over_images_of_each_steps_loss_before_its_
         logits = (o[0] + o[1]) / 2
         smooth = 0.8 * F.one_hot(labels, 2) + 0.2 / 2
         losses = -(smooth * logits.log_softmax(1)).sum(1)
-        slow.param_groups[0]["lr"] = cosine_with_warmup(2 + step, 6, 2, 0.01)
+        slow.param_groups[0]["lr"] = learning_rate(2 + step, 6, 2, 0.01)
         slow.zero_grad()
         losses.mean().backward()
         slow.step()
         loss_sum, correct = loss_sum + losses.sum().item(), correct + (logits.argmax(1) == labels).sum().item()
     assert [len(numbers) for numbers in net.seen] == [4, 2]
-    assert (record.epoch, record.lr) == (2, pytest.approx(cosine_with_warmup(3, 6, 2, 0.01)))
+    assert (record.epoch, record.lr) == (2, pytest.approx(learning_rate(3, 6, 2, 0.01)))
     assert record.train_loss == pytest.approx(loss_sum / 6, rel=1e-5)
     assert record.train_accuracy == correct / 6
     torch.testing.assert_close(net.fc.weight, walker.fc.weight)
