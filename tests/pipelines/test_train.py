@@ -141,3 +141,9 @@ def test_the_learning_rate_warms_up_and_ends_at_its_least(digits, make_params, t
     assert rows[0]["lr"] == 0.01  # of an epoch's last step; the first epoch warms up
     assert rows[-1]["lr"] == pytest.approx(0.001)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_with_a_cooldown_the_learning_rate_stays_at_its_peak_until_then(digits, make_params, tmp_path):
+    params = make_params(**settings(lr=0.01, lr_min=0.001, cooldown=0.25))
+    _, rows, _ = train.run(params, SIGMAS, load_prepared(digits), tmp_path)
+    assert [row["lr"] for row in rows] == pytest.approx([0.01, 0.01, 0.01, 0.001])
