@@ -4,13 +4,15 @@
 
 In this order, each part with its share of the minutes; what a part leaves over goes to those behind it:
     tests          tests/cuda
-    training_step  ResNet-19 with 100 genes and CIFARNet with 100 genes, batch 128, forward and backward: genetic, plain,
-                   SpikingJelly's neurons in each of its implementations that runs here, the convolutions alone; medians of
-                   interleaved rounds, each ended by a synchronisation, as images per second and ratios
+    training_step  ResNet-19 with 100 genes and CIFARNet with 100 genes, batch 128, forward and backward: genetic, as it is and
+                   in CUDA graphs, plain, SpikingJelly's neurons in each of its implementations that runs here, the convolutions
+                   alone; medians of interleaved rounds, each ended by a synchronisation, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
     training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper, for the rest of the time: images per second
                    and peak memory. The images are CIFAR-10 in the folder --data (torchvision's files, or train/ and test/ with
                    class folders), or noise of its size
+
+Candidates and training use CUDA graphs where GEE_CUDA_GRAPHS=1 says so; give each of the two ways a --state of its own.
 
 Every result is written to the folder --state at once; a second call leaves out what is there, repeats what failed, and goes on
 with the training run. Started measurements are finished, so a call may take a minute longer than it was given. Without --state,
@@ -53,6 +55,7 @@ from benchmarks.gpu_runs import candidates_per_hour, prepared_images, train
 from gee_core.config import Params
 from gee_core.errors import InputError, in_short
 from gee_core.memory import keep_freed_memory
+from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object
 from pipelines.project.params import check_params, overridden
@@ -150,6 +153,7 @@ def about(device: str, data: str | None) -> dict[str, str | None]:
         "cuda": torch.version.cuda,
         "cudnn": str(torch.backends.cudnn.version()) if cuda else None,
         **versions,
+        "cuda graphs": CoreSettings.read().cuda_graphs,
         "images": data or "noise",
     }
 

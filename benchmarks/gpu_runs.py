@@ -18,6 +18,7 @@ from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.optimizers import make_optimizer
+from gee_core.training.processes import parallel
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines import prepare
@@ -132,7 +133,7 @@ def train(params: Params, data: Prepared, folder: Path, deadline: float) -> dict
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = make_optimizer(params.train.optimizer, net, params.train.weight_decay, params.train.momentum)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
-    states = Resumable(folder, "step", net, optimizer, n_steps)
+    model, states = parallel(net, compute), Resumable(folder, "step", net, optimizer, n_steps)
     first, rows, mid_epoch = states.restore()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -141,7 +142,7 @@ def train(params: Params, data: Prepared, folder: Path, deadline: float) -> dict
     with long_run(largest_activation(params.network, data.meta, len(images) * recipe.epochs)):
         for epoch in range(first, recipe.epochs):
             try:
-                record = train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, clock.on_step)
+                record = train_epoch(model, optimizer, images, recipe, epoch, mid_epoch, clock.on_step)
             except _TimeUpError:
                 states.keep(epoch, rows, clock.mid_epoch)
                 part = clock.mid_epoch.step

@@ -2,6 +2,7 @@
 
 Contenders, all the same network on the same images, bf16 autocast and channels-last:
     genetic, plain        this library
+    genetic_graphs        the same on a GPU with GEE_CUDA_GRAPHS=1
     spikingjelly_torch    SpikingJelly's multi-step neurons, in operations of torch
     spikingjelly_triton   the same neurons in its Triton kernels, on a GPU
     spikingjelly_cuda     the same in its own CUDA kernels, on a GPU, where they were built; they took the place of CuPy's
@@ -40,13 +41,10 @@ def implementation(name: str) -> Iterator[None]:
 
 
 def contenders(device: str) -> tuple[str, ...]:
-    """The names of all contenders on ``device``: a CPU knows one implementation of SpikingJelly's."""
-    return (
-        "genetic",
-        "plain",
-        *(SPIKINGJELLY + name for name in IMPLEMENTATIONS[: None if device == "cuda" else 1]),
-        "conv_floor",
-    )
+    """The names of all contenders on ``device``: a CPU knows one implementation of SpikingJelly's, and no graphs."""
+    cuda = device == "cuda"
+    theirs = (SPIKINGJELLY + name for name in IMPLEMENTATIONS[: None if cuda else 1])
+    return "genetic", *(["genetic_graphs"] if cuda else []), "plain", *theirs, "conv_floor"
 
 
 def timed_step(case: dict, name: str, device: str, repeats: int) -> Callable[[], object]:
@@ -70,10 +68,10 @@ def measure(case: dict, device: str, rounds: int, repeats: int) -> dict:
     for name in contenders(device):
         try:
             step = timed_step(case, name, device, repeats)
-            step()  # compiles
+            before = torch.cuda.memory_allocated() if device == "cuda" else 0
+            step()  # compiles, and captures graphs
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-                before = torch.cuda.memory_allocated()
                 step()
                 memory[name] = round((torch.cuda.max_memory_allocated() - before) / 2**20)
         except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -94,6 +92,8 @@ def ratios(seconds: dict[str, float]) -> dict[str, float]:
     found = {f"vs_{name}": round(value / seconds["genetic"], 2) for name, value in theirs.items()}
     if theirs:
         found["vs_best_of_spikingjelly"] = round(min(theirs.values()) / seconds["genetic"], 2)
+    if "genetic_graphs" in seconds:
+        found["graphs_over_genetic"] = round(seconds["genetic_graphs"] / seconds["genetic"], 3)
     if "plain" in seconds:
         found["genetic_over_plain"] = round(seconds["genetic"] / seconds["plain"], 3)
     if "conv_floor" in seconds:

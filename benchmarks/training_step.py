@@ -28,6 +28,7 @@ from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.decoding import medians
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
+from gee_core.training.cuda_graphs import GraphedNetwork
 
 CASES = {
     "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
@@ -46,7 +47,7 @@ def synchronised(step: Callable[[], object], device: str) -> Callable[[], object
 
 def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
     """One forward and backward pass of a contender that is a whole network."""
-    n_genes = case["n_genes"] if contender == "genetic" else None
+    n_genes = case["n_genes"] if contender.startswith("genetic") else None
     net = build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block")).train().to(device)
     default = contender == "spikingjelly_default"
     if contender.startswith("spikingjelly"):
@@ -55,10 +56,11 @@ def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[]
     if not default:
         to_channels_last(net)
         x = x.contiguous(memory_format=torch.channels_last)
+    model = GraphedNetwork(net) if contender.endswith("_graphs") else net
 
     def step() -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=not default):
-            logits = net(x).mean(0).float()
+            logits = model(x).mean(0).float()
         F.cross_entropy(logits, labels).backward()
         net.zero_grad(set_to_none=True)
 

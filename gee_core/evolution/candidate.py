@@ -43,6 +43,11 @@ class Score:
     image_passes: int = 0
     """Cost: number of training images seen so far, repetitions included; 0 if its worker died."""
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether a GPU's memory was too small for it, or for all that it held at that moment."""
+        return self.status.startswith("failed: OutOfMemoryError: ")
+
 
 def failed(reason: str, image_passes: int = 0) -> Score:
     """The score of a candidate that diverged or raised."""

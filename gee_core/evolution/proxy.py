@@ -33,6 +33,7 @@ from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM
 from gee_core.training.optimizers import Plasticity, make_optimizer
+from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 
@@ -73,10 +74,11 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
         if not low <= rate <= high:
             return failed(f"screened: firing rate {rate:.3g} is outside {low} … {high}")
     passes += [per_epoch] * first
+    model = parallel(net, compute)
     for epoch in range(first, last):
         passes.append(per_epoch)
         on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.epochs))
-        record = train_epoch(net, optimizer, train, recipe, epoch, mid_epoch, on_step)
+        record = train_epoch(model, optimizer, train, recipe, epoch, mid_epoch, on_step)
         rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None
     if first < last < recipe.epochs:

@@ -17,6 +17,7 @@ from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.model.network import to_channels_last
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
+from gee_core.training.cuda_graphs import ungraphed
 from gee_core.training.loss import cross_entropy, tet
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
@@ -61,8 +62,9 @@ def train_epoch(
 ) -> EpochRecord:
     """Train ``net`` for epoch ``epoch`` (from 0), in place. All draws depend on the recipe's seed and ``epoch`` only.
 
-    Where `recipe.compute.rank` is one of several, ``net`` is what ``processes.parallel`` returns, every process of the group
-    calls this function, and each takes its share of every batch; the results are those of the whole batches.
+    ``net`` may be what ``processes.parallel`` returns, and is that where `recipe.compute.rank` is one of several: then every
+    process of the group calls this function, and each takes its share of every batch; the results are those of the whole
+    batches.
 
     ``on_step`` is called after every step but the last, with a state that is valid until the next step. Pass it as ``start``,
     with the network and optimiser of that moment, to resume mid-epoch with the same result.
@@ -108,7 +110,7 @@ def train_epoch(
 
 def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
     try:
-        return net(x) if bits is None else quantised_call(net, bits, x)
+        return net(x) if bits is None else quantised_call(ungraphed(net), bits, x)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -10,12 +10,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
+from gee_core.settings import CoreSettings
 from gee_core.snn.synced_norm import sync_batch_norms
+from gee_core.training.cuda_graphs import GraphedNetwork, ungraphed
 from gee_core.zoo import NETWORKS
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
     """``net`` as ``train_epoch`` takes it: itself, or where there are several processes one that averages their gradients.
+
+    Alone on a GPU, it is one whose passes are CUDA graphs where GEE_CUDA_GRAPHS says so.
 
     Those are the gradients of X, O and the other parameters, never of a decoded weight. All processes start at the parameters
     of the first.
@@ -24,7 +28,8 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
         sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share.
     """
     if compute.rank.of == 1:
-        return net
+        graphs = compute.device.type == "cuda" and CoreSettings.read().cuda_graphs == "1"
+        return GraphedNetwork(net) if graphs else net
     if sync_batch_norm:
         sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
@@ -34,7 +39,7 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
 
 def bare(net: nn.Module) -> nn.Module:
     """The network itself, of what ``parallel`` returned."""
-    return net.module if isinstance(net, DistributedDataParallel) else net
+    return net.module if isinstance(net, DistributedDataParallel) else ungraphed(net)
 
 
 def summed(x: Tensor, rank: Rank) -> Tensor:

@@ -18,5 +18,5 @@ def learning_rate(
         return lr * (step + 1) / n_warmup
     start = n_warmup if cooldown is None else max(n_warmup, n_steps - round(cooldown * n_steps))
     progress = max(0, step - start) / max(1, n_steps - 1 - start)
-    part = 1 - progress if cooldown is not None else 0.5 * (1 + math.cos(math.pi * progress))
+    part = 0.5 * (1 + math.cos(math.pi * progress)) if cooldown is None else 1 - progress
     return lr_min + part * (lr - lr_min)

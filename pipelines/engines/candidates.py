@@ -5,6 +5,7 @@ records with any number of workers.
 """
 
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +15,8 @@ from typing import Protocol, Self
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
-from pipelines.engines.select import choose_engine, default_count
+from pipelines.engines.gpu_sharing import GpuSharing, memory_used
+from pipelines.engines.select import choose_engine, default_count, may_share_gpus
 from pipelines.engines.serial import Serial
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
@@ -40,16 +42,26 @@ class Scorer(AbstractContextManager, Protocol):
 
 
 class Workers(AbstractContextManager):
-    """Scores candidates on an engine, by default that of the environment, and stops it on exit."""
+    """Scores candidates on an engine, by default that of the environment, and stops it on exit.
+
+    On GPUs of this machine it chooses how many share one, where GEE_WORKERS does not say it.
+    """
 
     def __init__(self, task: ProxyTask, engine: Engine | None = None, on_part: OnPart = lambda candidate, part: None):
         """``on_part`` is told every second how much of a running candidate is done."""
         checkpoints = task.checkpoints and task.checkpoints.absolute()
         self._task = replace(task, prepared=task.prepared.absolute(), checkpoints=checkpoints)
+        self._sharing: GpuSharing | None = None
         if engine is None:
-            engine = choose_engine(worker_count(task), Settings.read().threads, [task.prepared], [task.base])
+            count = worker_count(task)
+            engine = self._chosen_engine(count)
+            if count is not None and Settings.read().workers is None and may_share_gpus(task.base):
+                self._sharing = GpuSharing(count, len(os.sched_getaffinity(0)))
         self._engine, self._on_part = engine, on_part
         self._digest = network_digest(task.network.name)
+
+    def _chosen_engine(self, count: int | None) -> Engine:
+        return choose_engine(count, Settings.read().threads, [self._task.prepared], [self._task.base])
 
     def __enter__(self) -> Self:
         self._engine.warm_up()
@@ -59,7 +71,10 @@ class Workers(AbstractContextManager):
         self._engine.stop()
 
     def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
-        """Yield (candidate, score, seconds) in order of completion."""
+        """Yield (candidate, score, seconds) in order of completion.
+
+        Those that a GPU has no memory for beside others are scored again at the end, each alone.
+        """
         by_place = {candidate.place: candidate for candidate in candidates}
 
         def on_note(note: tuple) -> None:
@@ -68,10 +83,34 @@ class Workers(AbstractContextManager):
                 self._on_part(candidate, part)
 
         score_job = functools.partial(_score_job, self._task, digest=self._digest)
-        for candidate, result in run_each(self._engine, score_job, candidates, on_note):
-            if isinstance(result, WorkerDied):
-                result = failed("its worker process died every time (out of memory?)"), 0.0
-            yield candidate, *result
+
+        def scored(some: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
+            for candidate, result in run_each(self._engine, score_job, some, on_note):
+                if isinstance(result, WorkerDied):
+                    result = failed("its worker process died every time (out of memory?)"), 0.0
+                yield candidate, *result
+
+        crowded, timed = [], []
+        for candidate, score, seconds in scored(candidates):
+            if score.out_of_memory and self._engine.room() > 1:
+                crowded.append(candidate)
+            else:
+                timed.append((score, seconds))
+                yield candidate, score, seconds
+        if self._sharing and not self._sharing.settled and all((c.epochs or 1) == 1 for c in candidates):
+            self._share(self._sharing, timed, bool(crowded))
+        for candidate in crowded:
+            self._engine.stop()  # idle processes hold memory, too
+            yield from scored([candidate])
+
+    def _share(self, sharing: GpuSharing, timed: list[tuple[Score, float]], crowded: bool) -> None:
+        """Go on with as many processes as ``sharing`` chooses by what was just measured."""
+        before = sharing.count
+        ((_, used),) = run_each(self._engine, memory_used, [self._task.base])
+        sharing.learn(timed, 1.0 if isinstance(used, WorkerDied) else used, crowded)
+        if sharing.count != before:
+            self._engine.stop()
+            self._engine = self._chosen_engine(sharing.count)
 
 
 def score_here(task: ProxyTask) -> Workers:

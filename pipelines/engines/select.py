@@ -38,6 +38,11 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
     return len(os.sched_getaffinity(0))
 
 
+def may_share_gpus(base: BaseConfig) -> bool:
+    """Whether the processes of this machine compute on GPUs, on each of which there may be several."""
+    return engine_name() == "processes" and _is_gpu(base.device)
+
+
 def gpus(bases: Iterable[BaseConfig]) -> list[str]:
     """The GPUs over which jobs are spread, as CUDA_VISIBLE_DEVICES names them: all that torch sees.
 

@@ -14,7 +14,7 @@ import torch
 
 from gee_core.config.evolve import Rescore
 from gee_core.errors import InputError
-from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
@@ -106,6 +106,15 @@ def sleeps(task, candidate, tell):
     time.sleep(60)
 
 
+def has_no_memory_at_2(task, candidate, tell):
+    """The first time, or always."""
+    mark = Path(os.environ["GEE_TEST_MARK"])
+    if candidate.index == 2 and (mark.name == "always" or not mark.exists()):
+        mark.write_text((mark.read_text() if mark.exists() else "") + ".")
+        return failed("OutOfMemoryError: CUDA out of memory", 7), float(os.getpid())
+    return by_seed(task, candidate, tell)
+
+
 def finds_no_images(task, candidate, tell):
     raise InputError("data/prepared: not found")
 
@@ -137,6 +146,27 @@ def test_a_candidate_that_always_kills_its_worker_fails_alone(n_workers, task, s
         results = {c.index: found for c, found, _ in pool.score_all(candidates(6))}
     assert "its worker process died every time" in results[2].status
     assert [index for index, found in sorted(results.items()) if found.status != "ok"] == [2]
+
+
+@pytest.mark.parametrize("mark", ["once", "always"])
+def test_a_candidate_that_found_no_memory_beside_others_is_scored_again_alone(mark, task, score_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / mark))
+    score_by(has_no_memory_at_2)
+    with Workers(task) as pool:
+        *others, (last, found, pid) = pool.score_all(candidates(5))
+    assert (last.index, found.status) == (2, "ok" if mark == "once" else "failed: OutOfMemoryError: CUDA out of memory")
+    assert found.image_passes == (0 if mark == "once" else 7)
+    assert {c.index: score.status for c, score, _ in others} == dict.fromkeys((0, 1, 3, 4), "ok")
+    assert pid not in {seconds for *_, seconds in others}  # a new process: the others were ended
+    assert (tmp_path / mark).read_text() == ("." if mark == "once" else "..")
+
+
+def test_a_candidate_that_found_no_memory_alone_is_not_scored_again(task, score_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "once"))
+    score_by(has_no_memory_at_2)
+    with score_here(task) as serial:
+        statuses = [score.status for _, score, _ in serial.score_all(candidates(4))]
+    assert statuses == ["ok", "ok", "failed: OutOfMemoryError: CUDA out of memory", "ok"]
 
 
 def test_no_worker_outlives_its_pool_not_even_a_busy_one(task, score_by, tmp_path, monkeypatch):
@@ -177,6 +207,50 @@ def test_the_number_of_workers_comes_from_the_environment_or_the_machine(value, 
         monkeypatch.setenv("GEE_WORKERS", value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4})
     assert worker_count(task) == (count or 5)
+
+
+@pytest.fixture
+def gpus_to_share(monkeypatch):
+    """As on a machine with one GPU and five cores."""
+    monkeypatch.delenv("GEE_WORKERS", raising=False)
+    monkeypatch.setattr(workers, "may_share_gpus", lambda base: True)
+    monkeypatch.setattr(workers, "default_count", lambda bases: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(5))
+
+
+def test_the_number_of_workers_on_a_gpu_grows_with_the_generations(gpus_to_share, task, score_by, monkeypatch):
+    def trained(task, candidate, tell):
+        return replace(by_seed(task, candidate, tell)[0], image_passes=1000), 1.0
+
+    score_by(trained)
+    monkeypatch.delenv("GEE_WORKERS")
+    counts = []
+    with Workers(task) as pool:
+        for _ in range(5):
+            counts.append(pool._engine._count)
+            assert sorted(c.index for c, _, _ in pool.score_all(candidates(6))) == list(range(6))
+    assert counts == [1, 2, 4, 5, 5]
+
+
+@pytest.mark.parametrize("halving", [1, 2])
+def test_later_rungs_of_halving_whose_seconds_are_not_those_of_all_passes_are_not_compared(
+    halving, gpus_to_share, task, score_by, monkeypatch
+):
+    score_by(lambda task, candidate, tell: (replace(by_seed(task, candidate, tell)[0], image_passes=1000), 1.0))
+    monkeypatch.delenv("GEE_WORKERS")
+    with Workers(task) as pool:
+        list(pool.score_all([replace(candidate, epochs=halving) for candidate in candidates(4)]))
+        assert pool._engine._count == (2 if halving == 1 else 1)
+
+
+@pytest.mark.slow
+def test_an_evolution_whose_number_of_workers_grows_has_the_records_of_one_worker(gpus_to_share, make_params, digits, tmp_path):
+    params, found = make_params(evolve={"population_size": 4, "n_generations": 3}), []
+    for name, open_scorer in (("shared", Workers), ("alone", score_here)):
+        (tmp_path / name).mkdir()
+        evolved = evolve.run(params, digits, tmp_path / name, open_scorer=open_scorer)
+        found.append((csv_text(evolve.table(evolved.records, params)), evolved.genotype))
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from pipelines.engines import select as choice
 from pipelines.engines.process_pool import Processes
-from pipelines.engines.select import choose_engine, default_count, engine_name, gpus
+from pipelines.engines.select import choose_engine, default_count, engine_name, gpus, may_share_gpus
 from pipelines.engines.serial import Serial
 
 
@@ -87,6 +87,11 @@ def test_a_cpu_takes_a_job_per_core_each_gpu_one_at_a_time_and_a_scheduler_one_p
         assert default_count([on(base, "auto")]) == 3
         patch.setenv("GEE_ENGINE", "dask")
         assert default_count([on(base, "cuda")]) == 1  # workers of one machine that all see its first GPU
+        assert not may_share_gpus(on(base, "cuda"))
+        patch.delenv("GEE_ENGINE")
+        assert may_share_gpus(on(base, "cuda"))
+        assert may_share_gpus(on(base, "cuda:1"))
+        assert not may_share_gpus(base)
     monkeypatch.setenv("GEE_ENGINE", "dask")
     assert default_count([base]) == 5
     monkeypatch.setenv("GEE_DASK", "scheduler.json")
