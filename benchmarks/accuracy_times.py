@@ -1,5 +1,6 @@
 """The seconds of ``time_to_accuracy``: of a step of every contender, and summed up to the epoch that reaches an accuracy."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -46,16 +47,26 @@ def step_times(sections: dict[str, dict], data: Prepared, rounds: int) -> list[d
 
             steps[name, "norm"], n_images[name, "norm"] = renew, recipe.norm_images
     seconds = medians(steps, rounds)
-    return [_named(key) | {"seconds_per_image": value / n_images[key]} for key, value in seconds.items()]
+    return [named(key) | {"seconds_per_image": value / n_images[key]} for key, value in seconds.items()]
 
 
-def _named(key: tuple) -> dict:
+def named(key: tuple) -> dict:
+    """A key in ``Times`` as a row of ``step_times`` has it."""
     return dict(zip(("contender", "size", "T"), key, strict=True)) if len(key) == 3 else {"contender": key[0], "norm": True}
 
 
 def key_of(row: dict) -> tuple:
     """The key in ``Times`` of a row of ``step_times``."""
     return (row["contender"], "norm") if "norm" in row else (row["contender"], row["size"], row["T"])
+
+
+def middle_times(measured: list[list[dict]]) -> Times:
+    """The median of each of the ``Times`` over several results of ``step_times``."""
+    found: dict[tuple, list[float]] = {}
+    for rows in measured:
+        for row in rows:
+            found.setdefault(key_of(row), []).append(row["seconds_per_image"])
+    return {key: statistics.median(values) for key, values in found.items()}
 
 
 def reached(rows: list[dict], target: float, times: Times, name: str) -> tuple[float | None, int] | None:

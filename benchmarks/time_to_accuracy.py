@@ -17,10 +17,11 @@ curves  The test accuracy at full size and T after every epoch, for every conten
         SpikingJelly's recipe and of `unencoded` are chosen on the hold-out first (`--lr NAME=VALUE` skips that, NAME one of
         genetic, unencoded, spikingjelly); that of `genetic` is the preset's.
 times   The step (augmentation, forward, backward, optimiser) of every contender at every size and T of its recipe, interleaved
-        in one run, medians, and what follows the last epoch (`train.norm_images`): minutes, on a quiet machine. Compiling and
-        evaluation are not counted.
-result  Printed after each call: the sum, over the epochs up to the first that passes, of images x seconds per image. The median
-        over seeds of which half do not pass is None.
+        in one run, medians, and what follows the last epoch (`train.norm_images`): a minute, on a quiet machine. Compiling and
+        evaluation are not counted. Every call adds a measurement: a process keeps the memory that it happened to get, and two
+        differ by a tenth.
+result  Printed after each call: the sum, over the epochs up to the first that passes, of images x seconds per image (the median
+        of the measurements; ratios also by measurement). The median over seeds of which half do not pass is None.
 """
 
 import argparse
@@ -35,7 +36,7 @@ import torch
 
 from benchmarks.accuracy_contenders import CONTENDERS, SHARED, curve_name, sections_of, with_epochs
 from benchmarks.accuracy_curves import curve_path, make_curves, read_curve, tried_rates
-from benchmarks.accuracy_times import Times, key_of, reached, step_times
+from benchmarks.accuracy_times import Times, middle_times, named, reached, step_times
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
@@ -53,6 +54,14 @@ TARGETS = (0.6, 0.7, 0.8)
 NETWORK = {"name": "cifarnet", "block": None, "width": 0.25, "T": 4}
 IMAGES = {"dataset": "cifar10", "image_size": None, "max_train_images": None, "max_test_images": None, "holdout": 0.1}
 """Of all 50,000 training images, 5,000 are the hold-out, on which learning rates are chosen."""
+
+
+RATIOS = {
+    "vs_spikingjelly_default": ("spikingjelly_default", "genetic", 2),
+    "vs_spikingjelly_best": ("spikingjelly_best", "genetic", 2),
+    "genetic_over_unencoded": ("genetic", "unencoded", 3),
+}
+"""Seconds of one contender over those of another, and the number of decimals."""
 
 
 def recipe_values(preset: str, changes: list[str], epochs: int | None, data: str | None) -> dict:
@@ -108,14 +117,12 @@ def compare(curves: dict[str, list[list[dict]]], times: Times, targets: tuple[fl
             "median_seconds": {name: _rounded(value, 1) for name, value in middle.items()},
             "images": images,
             "median_images": {name: median_or_none(values) for name, values in images.items()},
-            "vs_spikingjelly_default": _ratio(middle, "spikingjelly_default", "genetic"),
-            "vs_spikingjelly_best": _ratio(middle, "spikingjelly_best", "genetic"),
-            "genetic_over_unencoded": _ratio(middle, "genetic", "unencoded", 3),
+            **{name: _ratio(middle, *sides) for name, sides in RATIOS.items()},
         }
     return result
 
 
-def _ratio(seconds: dict[str, float | None], above: str, below: str, digits: int = 2) -> float | None:
+def _ratio(seconds: dict[str, float | None], above: str, below: str, digits: int) -> float | None:
     a, b = seconds.get(above), seconds.get(below)
     return None if a is None or not b else round(a / b, digits)
 
@@ -131,23 +138,36 @@ def result(state: Path, layers: str, n_seeds: int) -> dict:
         InputError: a file is damaged, or the times are of another network or batch size than the curves.
     """
     path = state / "times.json"
-    about = read_json_object(path) if path.is_file() else {"of": {}, "rows": []}
-    times = {key_of(row): row["seconds_per_image"] for row in about["rows"]}
+    about = read_json_object(path) if path.is_file() else {"of": {}}
+    measured = [one["rows"] for one in about.get("measured", [])]
+    times = middle_times(measured)
     paths = {name: [curve_path(state, curve_name(name, layers), seed) for seed in range(n_seeds)] for name in CONTENDERS}
     found = {name: [curve for path in its if (curve := read_curve(path))] for name, its in paths.items()}
     curves = {name: its for name, its in found.items() if its}
     for name in about["of"].keys() & curves.keys():
         if any(timed_with(curve["identity"]) != about["of"][name] for curve in curves[name]):
             raise InputError(f"{path}: times of another network or batch size than {name}'s curve", "run `times` again")
+    rows = {name: [curve["rows"] for curve in its] for name, its in curves.items()}
+    targets, single = compare(rows, times), [compare(rows, middle_times([one])) for one in measured]
+    for target, summary in targets.items():
+        summary["by_measurement"] = {name: [one[target][name] for one in single] for name in RATIOS}
     return {
-        **compare({name: [curve["rows"] for curve in its] for name, its in curves.items()}, times),
+        **targets,
         "accuracy": {name: [_last(curve) for curve in its] for name, its in curves.items()},
         "epochs": {name: [_epochs(curve) for curve in its] for name, its in curves.items()},
         "lr": {name: its[0]["identity"]["train"]["lr"] for name, its in curves.items()},
         "rates_tried": tried_rates(state),
         "layers": layers,
+        "rows": [named(key) | {"seconds_per_image": value} for key, value in times.items()],
         "times": about,
     }
+
+
+def add_measurement(path: Path, about: dict, measurement: dict) -> None:
+    """Add to the measurements of step times in the file ``path``, or begin anew where those are not of the same ``about``."""
+    found = read_json_object(path) if path.is_file() else {}
+    measured = found.pop("measured", [])
+    write_json(path, about | {"measured": [*(measured if found == about else []), measurement]})
 
 
 def timed_with(sections: dict) -> dict:
@@ -172,14 +192,14 @@ def show(found: dict) -> None:
         for name in about["seconds"]:
             medians_of = f"{about['median_seconds'][name]} s, {about['median_images'][name]} images"
             print(f"  {name:22} {medians_of}; by seed {about['seconds'][name]}")
-        for key in ("vs_spikingjelly_default", "vs_spikingjelly_best", "genetic_over_unencoded"):
-            print(f"  {key:22} {about[key]}")
+        for key, by_measurement in about["by_measurement"].items():
+            print(f"  {key:22} {about[key]}; by measurement {by_measurement}")
     for key in ("accuracy", "epochs", "lr"):
         print(f"\n{key}")
         for name, value in found[key].items():
             print(f"  {name:22} {value}")
     print("\nlearning rates that were tried, and times")
-    for row in [*found["rates_tried"], *found["times"]["rows"]]:
+    for row in [*found["rates_tried"], *found["rows"]]:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 
@@ -205,9 +225,9 @@ def run(arguments: argparse.Namespace) -> dict:
                 "threads": torch.get_num_threads(),
                 "machine": platform.processor() or "unknown",
             }
-            rows = step_times(sections, data, arguments.rounds)
             of = {name: timed_with(sections[name]) for name in CONTENDERS}
-            write_json(state / "times.json", machine | {"rounds": arguments.rounds, "of": of, "rows": rows})
+            measurement = {"rounds": arguments.rounds, "rows": step_times(sections, data, arguments.rounds)}
+            add_measurement(state / "times.json", machine | {"of": of}, measurement)
     elif not state.is_dir():
         raise InputError(f"{state}: no such folder", "name the one that `curves` filled as --state")
     return result(state, arguments.layers, arguments.seeds)

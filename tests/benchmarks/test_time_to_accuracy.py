@@ -10,7 +10,7 @@ from benchmarks import accuracy_curves, time_to_accuracy
 from benchmarks.accuracy_contenders import CONTENDERS, contender, sections_of, use_spikingjelly
 from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried_rates
 from benchmarks.accuracy_times import reached, step_times
-from benchmarks.time_to_accuracy import compare, main, recipe_values, result, timed_with
+from benchmarks.time_to_accuracy import add_measurement, compare, main, recipe_values, result, timed_with
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.errors import InputError
@@ -194,11 +194,32 @@ def test_both_of_spikingjellys_contenders_have_the_shared_curve(tmp_path):
 def test_times_of_another_network_are_not_those_of_a_curve(tmp_path):
     written_curve(tmp_path, "genetic", [row(0.65)])
     of, times = timed_with(sections("genetic")), [{"contender": "genetic", "size": 32, "T": 4, "seconds_per_image": 0.5}]
-    write_json(tmp_path / "times.json", {"of": {"genetic": of}, "rows": times})
+    add_measurement(tmp_path / "times.json", {"of": {"genetic": of}}, {"rows": times})
     assert result(tmp_path, "fused", 1)["to_60"]["seconds"] == {"genetic": [50.0]}
-    write_json(tmp_path / "times.json", {"of": {"genetic": of | {"width": 1.0}}, "rows": times})
+    add_measurement(tmp_path / "times.json", {"of": {"genetic": of | {"width": 1.0}}}, {"rows": times})
     with pytest.raises(InputError, match="times of another network or batch size than genetic's curve"):
         result(tmp_path, "fused", 1)
+
+
+def test_times_are_medians_over_measurements_of_one_machine_and_ratios_are_told_for_each(tmp_path):
+    for name in ("genetic", "unencoded"):
+        written_curve(tmp_path, name, [row(0.65)])
+    path, machine = tmp_path / "times.json", {"of": {}, "machine": "this"}
+
+    def measured(*seconds):
+        names = ("genetic", "unencoded")
+        rows = [{"contender": n, "size": 32, "T": 4, "seconds_per_image": s} for n, s in zip(names, seconds, strict=True)]
+        return {"rounds": 5, "rows": rows}
+
+    add_measurement(path, machine | {"machine": "another"}, measured(9.0, 9.0))
+    for seconds in ((1.0, 2.0), (3.0, 2.5), (2.0, 2.0)):
+        add_measurement(path, machine, measured(*seconds))
+    found = result(tmp_path, "fused", 1)
+    assert found["to_60"]["median_seconds"] == {"genetic": 200.0, "unencoded": 200.0}
+    assert found["to_60"]["genetic_over_unencoded"] == 1.0
+    assert found["to_60"]["by_measurement"]["genetic_over_unencoded"] == [0.5, 1.2, 1.0]
+    assert found["to_60"]["by_measurement"]["vs_spikingjelly_best"] == [None] * 3
+    assert [row["seconds_per_image"] for row in found["rows"]] == [2.0, 2.0]
 
 
 @pytest.mark.parametrize(
