@@ -19,10 +19,8 @@ from gee_core.zoo import NETWORKS
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
     """``net`` as ``train_epoch`` takes it: itself, or where there are several processes one that averages their gradients.
 
-    Alone on a GPU, it is one whose passes are CUDA graphs where GEE_CUDA_GRAPHS says so.
-
     Those are the gradients of X, O and the other parameters, never of a decoded weight. All processes start at the parameters
-    of the first.
+    of the first. For one process on a GPU, the passes of the result are CUDA graphs where GEE_CUDA_GRAPHS says so.
 
     Args:
         sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share.
