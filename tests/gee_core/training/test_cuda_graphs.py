@@ -14,6 +14,7 @@ from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.rank import Rank
+from gee_core.training import processes
 from gee_core.training.cuda_graphs import GraphedNetwork, ungraphed
 from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import training_tensors
@@ -81,13 +82,11 @@ CHANGES = {
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_run_with_graphs_has_the_bits_of_one_without(name, dropout, captures):
     recipe = replace(RECIPE, **CHANGES[name])
-    rows, tensors = trained(recipe, False, dropout=dropout)
+    (rows, tensors), (again, found) = (trained(recipe, graphs, dropout=dropout) for graphs in (False, True))
     if name != "bf16":  # there, gradients of what is cast twice are summed in another order
-        again, found = trained(recipe, True, dropout=dropout)
         assert again == rows
         assert all(torch.equal(found[key], tensors[key]) for key in tensors)
     else:
-        again, _ = trained(recipe, True, dropout=dropout)
         assert [row["train_loss"] for row in again] == pytest.approx([row["train_loss"] for row in rows], rel=0.1)
     assert captures.shapes
 
@@ -172,4 +171,5 @@ def test_only_a_single_process_on_a_gpu_uses_graphs_and_only_where_it_is_told_to
     assert isinstance(graphed, GraphedNetwork)
     assert bare(graphed) is ungraphed(graphed) is net
     assert ungraphed(net) is net
-    assert GPU.rank == Rank(0, 1)
+    monkeypatch.setattr(processes, "DistributedDataParallel", lambda net, **options: net)
+    assert parallel(net, replace(GPU, rank=Rank(1, 2))) is net

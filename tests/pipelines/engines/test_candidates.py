@@ -86,6 +86,10 @@ def by_seed(task, candidate, tell):
     return Score(candidate.seed, 0.0, 0.0, 0.0, 0.0, 0.0), float(os.getpid())
 
 
+def in_a_second(task, candidate, tell):
+    return replace(by_seed(task, candidate, tell)[0], image_passes=1000), 1.0
+
+
 def dies_always_at_2(task, candidate, tell):
     if candidate.index == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -219,10 +223,7 @@ def gpus_to_share(monkeypatch):
 
 
 def test_the_number_of_workers_on_a_gpu_grows_with_the_generations(gpus_to_share, task, score_by, monkeypatch):
-    def trained(task, candidate, tell):
-        return replace(by_seed(task, candidate, tell)[0], image_passes=1000), 1.0
-
-    score_by(trained)
+    score_by(in_a_second)
     monkeypatch.delenv("GEE_WORKERS")
     counts = []
     with Workers(task) as pool:
@@ -236,7 +237,7 @@ def test_the_number_of_workers_on_a_gpu_grows_with_the_generations(gpus_to_share
 def test_later_rungs_of_halving_whose_seconds_are_not_those_of_all_passes_are_not_compared(
     halving, gpus_to_share, task, score_by, monkeypatch
 ):
-    score_by(lambda task, candidate, tell: (replace(by_seed(task, candidate, tell)[0], image_passes=1000), 1.0))
+    score_by(in_a_second)
     monkeypatch.delenv("GEE_WORKERS")
     with Workers(task) as pool:
         list(pool.score_all([replace(candidate, epochs=halving) for candidate in candidates(4)]))
