@@ -12,22 +12,28 @@ from torch import Tensor, nn
 from gee_core.errors import InputError, in_short
 from gee_core.gene_file import is_gene_file, load_genes
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, with_tensors
-from gee_core.model.wired import architecture_of
+from gee_core.model.rebuilt import described_network, finite, with_tensors
+from gee_core.model.wired import rebuildable
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object
 
 
 def save(path: Path | str, net: nn.Module) -> None:
-    """Write a network of ``build_network``, encoded or plain, to ``path``, by convention ``….safetensors``.
+    """Write a network of ``build_network``, encoded or plain, to ``path``, whose name ends in ``.safetensors``.
 
-    The JSON file beside it holds what ``load`` needs to rebuild the network. Both are written atomically.
+    The JSON file beside it holds what ``load`` needs to rebuild the network. Each of the two is written atomically.
 
     Raises:
-        ValueError: ``net`` was not made by ``build_network``.
-        InputError: the disk is full, or the folder cannot be written to.
+        ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers.
+        DivergedError: a weight or gene is not finite.
+        InputError: the name ends otherwise, the disk is full, or the folder cannot be written to.
     """
-    save_tensors(Path(path), net.state_dict(), architecture_of(net).model_dump())
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a checkpoint and the JSON file beside it share its name", "let it end in .safetensors")
+    architecture = rebuildable(net)
+    state = finite(path, net.state_dict())
+    save_tensors(path, state, architecture.model_dump())
 
 
 def load(path: Path | str) -> SpikingNetwork:

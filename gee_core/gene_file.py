@@ -22,11 +22,11 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gee_core.config import GeneFormat, Section
-from gee_core.errors import DivergedError, InputError, in_short
+from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, first_not_finite, with_tensors
-from gee_core.model.wired import architecture_of
+from gee_core.model.rebuilt import described_network, finite, with_tensors
+from gee_core.model.wired import rebuildable
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import parse_json_object
 
@@ -67,22 +67,20 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``.
 
     Raises:
-        ValueError: ``net`` was not made by ``build_network``, the format is unknown, or the card is not JSON.
+        ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers; the format is unknown;
+            or the card is not JSON.
         DivergedError: a weight or gene is not finite.
         InputError: the disk is full, or the folder cannot be written to.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    about = {"version": VERSION, "architecture": architecture_of(net).model_dump(), "format": format}
+    about = {"version": VERSION, "architecture": rebuildable(net).model_dump(), "format": format}
     about |= {"card": None if card is None else dict(card)}
-    state = net.state_dict()
-    if lost := first_not_finite(state):
-        raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")
     stored: dict[str, Tensor] = {}
-    for name, tensor in state.items():
+    for name, tensor in finite(path, net.state_dict()).items():
         if not name.endswith(LEFT_OUT):
             stored |= _packed(name, tensor.detach().cpu().contiguous(), format)
-    about = json.loads(json.dumps(about, allow_nan=False))
+    about = parse_json_object(json.dumps(about, allow_nan=False))
     entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
     write_atomically(Path(path), to_bytes(stored, {ENTRY: entry}))
 

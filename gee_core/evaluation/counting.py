@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity, LayerCount
 from gee_core.model.layers import BasicBlock, PreActivationBlock
+from gee_core.snn.neurons import is_neuron
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -25,12 +25,6 @@ Layer = Conv | Transposed | nn.Linear
 
 TRANSPOSED = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
 """By the number of dimensions of the weight."""
-
-
-def is_neuron(module: nn.Module) -> bool:
-    """Whether ``module`` is a neuron of SpikingJelly that fires, of whichever base class."""
-    classes = [cls for cls in type(module).__mro__ if cls.__module__.startswith(neuron.__name__)]
-    return bool(classes) and not any("NonSpiking" in cls.__name__ for cls in classes)
 
 
 @dataclass

@@ -5,6 +5,7 @@
 Shapes: T steps, B batch.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
 from gee_core.evaluation.activity import Activity
-from gee_core.evaluation.counting import Counter, is_neuron
-from gee_core.genome.encoding import Genome, decode, genome_of
+from gee_core.evaluation.counting import Counter
+from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
+from gee_core.snn.neurons import is_neuron
 from gee_core.training.loop import for_inference
 from gee_core.training.processes import from_all
 
@@ -66,8 +68,7 @@ def measure_energy(
         raise InputError(
             f"steps = {steps}, time_first = {time_first}", "steps must be >= 1, and batches that are (T, B, …) have theirs"
         )
-    volumes = any(tensor.ndim == 5 for tensor in net.parameters())  # their layout cannot be channels-last
-    plain = decode(net).eval() if volumes else for_inference(net)
+    plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad():
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
@@ -81,8 +82,7 @@ def measure_energy(
             counter.add(*counted)
     activity = counter.result()
     activity.footprint_decoded = _footprint(plain)
-    encoded = any(isinstance(module, Genome) for module in net.modules())
-    activity.footprint = _footprint(net) if encoded else activity.footprint_decoded
+    activity.footprint = _footprint(net) if genomes(net) else activity.footprint_decoded
     return activity
 
 
@@ -133,8 +133,6 @@ def _footprint(net: nn.Module) -> int:
 
 def _decoding_costs(net: nn.Module) -> dict[str, int]:
     """Multiply-accumulates of building each encoded layer's weight, by its name."""
-    genome = genome_of(net)
-    if genome is None:
-        return {}
     names = {module: name for name, module in net.named_modules()}
-    return {names[conv]: macs for conv, macs in zip(genome.encoded_convs(), genome.decode_macs(), strict=True)}
+    costs = [zip(genome.encoded_convs(), genome.decode_macs(), strict=True) for genome in genomes(net)]
+    return {names[conv]: macs for conv, macs in itertools.chain(*costs)}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gee_core.model.base import SpikingNetwork
 from gee_core.snn.lif import LIF, is_channels_last
+from gee_core.snn.neurons import is_neuron
 
 LINEAR = (LIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
 """The neurons whose membrane is linear in their current below the threshold."""
@@ -105,8 +106,8 @@ def lose_steps(net: SpikingNetwork, n: int, generator: torch.Generator) -> None:
     net.register_forward_pre_hook(lambda *_: calls.clear())
 
 
-def _nodes(net: nn.Module) -> list[tuple[str, neuron.BaseNode]]:
-    return [(name, node) for name, node in net.named_modules() if isinstance(node, neuron.BaseNode)]
+def _nodes(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, node) for name, node in net.named_modules() if is_neuron(node)]
 
 
 def _steps_apart(node: nn.Module) -> bool:

@@ -6,13 +6,13 @@ Shapes: T steps, B batch.
 from itertools import islice
 
 import torch
-from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
 from gee_core.data.augment import Normalise
 from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
 from gee_core.seeding import private_torch_rng, torch_generator
+from gee_core.snn.neurons import is_neuron
 from gee_core.training.loop import Images
 
 N_BATCHES = 2
@@ -32,7 +32,7 @@ def untrained_firing_rate(net: nn.Module, images: Images, batch_size: int, norma
 
     copy = decode(net).train()
     for module in copy.modules():
-        if isinstance(module, BaseNode):
+        if is_neuron(module):
             module.register_forward_hook(count)
     size = min(batch_size, max(1, len(images) // N_BATCHES))
     for batch, _ in islice(images.batches(size, torch_generator(0, "screen")), N_BATCHES):

@@ -6,7 +6,6 @@ Shapes: B batch, C channels, H W space, K classes.
 import contextlib
 import io
 import warnings
-from pathlib import Path
 
 import onnx
 import torch
@@ -16,6 +15,9 @@ from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_warnings
 from gee_core.genome.encoding import decode
+
+OLDEST = 18
+"""The first opset that torch's exporter writes."""
 
 INPUT, OUTPUT = "images", "logits"
 
@@ -44,12 +46,14 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
         opset: version of the ONNX operator set, >= 18.
 
     Raises:
-        InputError: the installed ``onnx`` does not know ``opset``.
+        InputError: torch's exporter or the installed ``onnx`` does not know ``opset``.
         ExportError: torch's exporter gives up on the network.
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
         raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
+    if opset < OLDEST:
+        raise InputError(f"export.opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
     example = torch.zeros(2, in_channels, image_size, image_size)
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -80,11 +84,6 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> by
     exported = _without_metadata(program.model_proto)
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString()
-
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model in a file that holds what ``to_onnx`` returned."""
-    return onnx.load(path)
 
 
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:

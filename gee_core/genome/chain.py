@@ -1,10 +1,13 @@
 """Which convolutions of a network can be encoded, and why the others cannot."""
 
+import itertools
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 SHOWN = 3
 """Names that a message lists for each reason."""
@@ -45,3 +48,45 @@ def summary(left_out: dict[str, str]) -> str:
         names[why].append(name)
     more = {why: ", …" if len(those) > SHOWN else "" for why, those in names.items()}
     return ", ".join(f"{len(those)} {why} ({', '.join(those[:SHOWN])}{more[why]})" for why, those in names.items())
+
+
+def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others: dict[str, str]) -> None:
+    """Raise ValueError where ``convs`` of ``net`` cannot be encoded; ``others`` are those that were left out, and why."""
+    if n_genes < 1:
+        raise ValueError(f"n_genes must be >= 1, got {n_genes}")
+    names = {module: name for name, module in net.named_modules()}
+    owners: dict[int, list[str]] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    aside = f"; left out: {summary(others)}" if others else ""
+    if len(convs) < 2:
+        got = f"{len(convs)}{''.join(f' ({names[conv]})' for conv in convs if conv in names)}"
+        raise ValueError(f"a chain needs the stem and at least one more convolution, got {got}{aside}")
+    for position, conv in enumerate(convs):
+        if not isinstance(conv, nn.Conv2d):
+            raise ValueError(f"{conv} is not a Conv2d: only ordinary 2-d convolutions can be encoded")
+        if conv in convs[:position]:
+            raise ValueError(f"{names.get(conv, conv)} is in the chain twice: each convolution is encoded once")
+        if conv not in names:
+            raise ValueError(f"{conv} is not part of the network that is to be encoded")
+        if parametrize.is_parametrized(conv, "weight"):
+            raise ValueError(f"{names[conv]} is already encoded: decode the network first")
+        if nn.parameter.is_lazy(conv.weight):
+            raise ValueError(f"{names[conv]} has no size before its first call: call the network once before it is encoded")
+        if len(shared := owners[id(conv.weight)]) > 1:
+            raise ValueError(f"{' and '.join(shared)} are one tensor: a weight that is shared cannot be encoded")
+        if conv.groups != 1:
+            raise ValueError(f"{names[conv]} has groups={conv.groups}: only ungrouped convolutions can be encoded")
+    if hasattr(net, "genome"):
+        raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
+    for previous, conv in itertools.pairwise(convs):
+        if conv.in_channels != previous.out_channels:
+            raise ValueError(
+                f"the chain breaks at {names[conv]}: it takes {conv.in_channels} channels, "
+                f"{names[previous]} before it puts out {previous.out_channels}{aside}"
+            )
+        if conv.kernel_size != convs[1].kernel_size:
+            raise ValueError(
+                f"{names[conv]} has kernel {conv.kernel_size}, {names[convs[1]]} has {convs[1].kernel_size}: "
+                "a chain shares one kernel size, since each encoding serves two layers"
+            )

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
-from gee_core.genome.chain import explore, summary
+from gee_core.errors import in_short
+from gee_core.genome.chain import check_chain, explore, summary
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
+from gee_core.seeding import private_torch_rng
 
 
 class GeneticWeight(nn.Module):
@@ -68,8 +70,9 @@ class Genome(nn.Module):
         self.kernel_positions = self.kernel_size[0] * self.kernel_size[1]
         self.left_out: dict[str, str] = {}
         like = convs[1].weight
-        self.O = nn.Parameter(like.new_zeros(n_genes, n_genes))
-        self.X_0 = nn.Parameter(like.new_zeros(self.kernel_positions, self.channels[0], n_genes))
+        trained = any(conv.weight.requires_grad for conv in convs[1:])  # as each X_l is where its convolution is
+        self.O = nn.Parameter(like.new_zeros(n_genes, n_genes), trained)
+        self.X_0 = nn.Parameter(like.new_zeros(self.kernel_positions, self.channels[0], n_genes), trained)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` unchanged: in an ``nn.Sequential``, the genome that ``encode`` adds runs as the last layer."""
@@ -120,6 +123,11 @@ def genome_of(net: nn.Module) -> Genome | None:
     return genome if isinstance(genome, Genome) else None
 
 
+def genomes(net: nn.Module) -> list[Genome]:
+    """The genes of all encoded networks in ``net``: its own, and those of its parts."""
+    return [module for module in net.modules() if isinstance(module, Genome)]
+
+
 def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
 
@@ -143,7 +151,8 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
 
 
 def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
-    names, others = explore(copied(net).eval(), example)  # a copy, so that stateful neurons of ``net`` keep their charge
+    with private_torch_rng(0, example.device):  # an encoder of images may draw
+        names, others = explore(copied(net).eval(), example)  # a copy, so that stateful neurons of ``net`` keep their charge
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
 
 
@@ -193,7 +202,7 @@ def encoded_copy(
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
     chain, others = _explored(net, example) if example is not None else (list(convs or ()), {})
-    _check_chain(net, chain, n_genes, others)
+    check_chain(net, chain, n_genes, others)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)
     twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]
@@ -224,44 +233,11 @@ def copied(net: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(net)
     except RuntimeError as error:
-        raise ValueError(
-            f"the network cannot be copied ({error}): reset its neurons first (spikingjelly's functional.reset_net)"
-        ) from error
-
-
-def _check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others: dict[str, str]) -> None:
-    """Raises ValueError; ``others`` are the convolutions that were left out, and why."""
-    if n_genes < 1:
-        raise ValueError(f"n_genes must be >= 1, got {n_genes}")
-    names = {module: name for name, module in net.named_modules()}
-    aside = f"; left out: {summary(others)}" if others else ""
-    if len(convs) < 2:
-        got = f"{len(convs)}{''.join(f' ({names[conv]})' for conv in convs if conv in names)}"
-        raise ValueError(f"a chain needs the stem and at least one more convolution, got {got}{aside}")
-    for position, conv in enumerate(convs):
-        if not isinstance(conv, nn.Conv2d):
-            raise ValueError(f"{conv} is not a Conv2d: only ordinary 2-d convolutions can be encoded")
-        if conv in convs[:position]:
-            raise ValueError(f"{names.get(conv, conv)} is in the chain twice: each convolution is encoded once")
-        if conv not in names:
-            raise ValueError(f"{conv} is not part of the network that is to be encoded")
-        if parametrize.is_parametrized(conv, "weight"):
-            raise ValueError(f"{names[conv]} is already encoded: decode the network first")
-        if conv.groups != 1:
-            raise ValueError(f"{names[conv]} has groups={conv.groups}: only ungrouped convolutions can be encoded")
-    if hasattr(net, "genome"):
-        raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
-    for previous, conv in itertools.pairwise(convs):
-        if conv.in_channels != previous.out_channels:
-            raise ValueError(
-                f"the chain breaks at {names[conv]}: it takes {conv.in_channels} channels, "
-                f"{names[previous]} before it puts out {previous.out_channels}{aside}"
-            )
-        if conv.kernel_size != convs[1].kernel_size:
-            raise ValueError(
-                f"{names[conv]} has kernel {conv.kernel_size}, {names[convs[1]]} has {convs[1].kernel_size}: "
-                "a chain shares one kernel size, since each encoding serves two layers"
-            )
+        remedy = "reset its neurons first (spikingjelly's functional.reset_net)"
+        for name, module in net.named_modules():
+            if "weight" in vars(module):  # no parameter
+                remedy = f"{name}.weight is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
+        raise ValueError(f"the network cannot be copied ({in_short(error)}): {remedy}") from error
 
 
 def decode(net: nn.Module) -> nn.Module:
@@ -271,13 +247,14 @@ def decode(net: nn.Module) -> nn.Module:
     """
     plain = copied(net)
     for module in list(plain.modules()):
-        genome = genome_of(module)
-        if genome is not None:
-            weights = [conv.weight.detach().clone() for conv in genome.encoded_convs()]
-            for conv, W in zip(genome.encoded_convs(), weights, strict=True):
+        if (genome := genome_of(module)) is not None:
+            parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
+            # not conv.weight: parametrize.cached() keeps one for a network and all its copies
+            weights = [part().detach().clone() for part in parts]
+            for conv, part, W in zip(genome.encoded_convs(), parts, weights, strict=True):
                 # remove_parametrizations would change the original too, because the copy shares its class.
                 conv.__class__ = parametrize.type_before_parametrizations(conv)
                 del conv.parametrizations
-                conv.weight = nn.Parameter(W)
+                conv.weight = nn.Parameter(W, requires_grad=part.original.requires_grad)
             del module._modules["genome"]
     return plain

@@ -183,4 +183,7 @@ def count_plain_parameters(
 
 def to_channels_last(net: Net) -> Net:
     """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU. Genes have none."""
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for tensor in [*net.parameters(), *net.buffers()]:
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return net

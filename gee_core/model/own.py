@@ -20,7 +20,6 @@ from typing import Literal
 
 import torch
 from spikingjelly.activation_based import functional
-from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
 from gee_core.config.own import OWN, Own, registered
@@ -31,6 +30,7 @@ from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
 from gee_core.snn.lif import LIF
+from gee_core.snn.neurons import is_neuron
 
 Form = Literal["images", "steps", "single"]
 
@@ -153,7 +153,7 @@ def own_network(
     found = trials[built_with]
     if T is not None and found.T != T:
         raise ValueError(f"network.T = {T}, but {name} answers with {found.T} steps: set network.T = {found.T}")
-    return OwnNetwork(net, found)
+    return OwnNetwork(copied(net), found)  # its code may return the same module every time
 
 
 def own_module(name: str, num_classes: int, in_channels: int, image_size: int, width: float, pool: str, lif: dict) -> nn.Module:
@@ -207,7 +207,7 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
         probe = copied(net).eval()
     except Exception as error:
         raise ValueError(f"{name} cannot be copied ({type(error).__name__}: {in_short(error)})") from error
-    modes = {module.step_mode for module in probe.modules() if isinstance(module, BaseNode)}
+    modes = {getattr(module, "step_mode", "m") for module in probe.modules() if is_neuron(module)}
     if not modes:
         raise ValueError(f"{name} has no neurons: build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF")
     answer = (len(example), num_classes)

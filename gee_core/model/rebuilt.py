@@ -48,6 +48,17 @@ def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) ->
     return to_channels_last(net)
 
 
+def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors``, which are to be written to ``path``.
+
+    Raises:
+        DivergedError: one of them is not finite.
+    """
+    if lost := first_not_finite(tensors):
+        raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")
+    return tensors
+
+
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
     """The name of the first tensor that holds a NaN or an infinity."""
     return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)

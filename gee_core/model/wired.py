@@ -16,6 +16,7 @@ from gee_core.genome.wiring import shaped_weight
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
 from gee_core.model.zoo import default_block
 from gee_core.seeding import derive_seed, torch_generator
+from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
 
 
@@ -108,6 +109,28 @@ def architecture_of(net: nn.Module) -> Architecture:
     structure = {key: sizes.pop(key) for key in ("name", "block", "pool", "width")} | {"surrogate": lif.pop("surrogate_name")}
     n_genes = None if genome is None else genome.n_genes
     return Architecture(network=NetworkStructure(**structure, **lif, n_genes=n_genes), **sizes)
+
+
+def rebuildable(net: nn.Module) -> Architecture:
+    """``architecture_of(net)``, from which ``empty_network`` makes the same network but for its numbers.
+
+    Raises:
+        ValueError: it makes another one, because ``net`` was changed; or ``net`` was not made by ``build_network``.
+    """
+    architecture = architecture_of(net)
+    found, rebuilt = _structure(net), _structure(empty_network(architecture))
+    if changed := sorted(name for name in found.keys() | rebuilt.keys() if found.get(name) != rebuilt.get(name)):
+        raise ValueError(
+            f"{changed[0]} is not as build_network makes it, so a file of this kind would not rebuild the network: "
+            "save its state_dict() with safetensors or torch, and make the network again by the code that changed it"
+        )
+    return architecture
+
+
+def _structure(net: nn.Module) -> dict[str, tuple]:
+    """The shape of every tensor and the settings of every ``LIF``, by name."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    return shapes | {name: module.settings() for name, module in net.named_modules() if isinstance(module, LIF)}
 
 
 def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int) -> int:

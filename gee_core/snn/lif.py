@@ -58,7 +58,7 @@ def _fold(x: Tensor, T: int) -> Tensor:
     """(T*B, ...) → (T, N), N in the order of memory, so that a dense tensor is not copied, channels-last or not."""
     if is_channels_last(x):
         x = x.permute(0, 2, 3, 1)
-    return x.reshape(T, -1)
+    return x.unflatten(0, (T, x.shape[0] // T)).flatten(1)
 
 
 def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
@@ -89,9 +89,6 @@ class LIF(neuron.LIFNode):
         detach_reset: no gradient through the reset.
         surrogate_name: one of ``SURROGATES``.
         surrogate_alpha: α, the slope of the surrogate.
-
-    Attributes:
-        is_standard: whether the settings are those of ``LIFSteps``.
     """
 
     def __init__(
@@ -115,13 +112,23 @@ class LIF(neuron.LIFNode):
             step_mode="m",
         )
         self.T = T
-        self.is_standard = v_reset == 0.0 and detach_reset and surrogate_name == "piecewise_quadratic"
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the settings are those of ``LIFSteps``."""
+        return self.v_reset == 0.0 and self.detach_reset and type(self.surrogate_function) is surrogate.PiecewiseQuadratic
+
+    def settings(self) -> tuple:
+        """All that ``__init__`` set."""
+        f = self.surrogate_function
+        membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
+        return *membrane, type(f).__name__, f.alpha
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
         if not self.is_standard:
             self.reset()
-            spikes = super().forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)
+            spikes = self.multi_step_forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)
             self.reset()
             return spikes
         if torch.is_grad_enabled() and x.requires_grad:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
-from gee_core.genome.encoding import genome_of
+from gee_core.genome.encoding import genomes
 from gee_core.training.muon import Muon
 
 
@@ -47,8 +48,10 @@ def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasti
 
 def muon(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> Muon:
     """Muon for X, O and the kernels of all convolutions but the first; AdamW for the rest; the same parameters decay."""
-    kernels = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)][1:]
-    hidden = {id(p) for p in [*_genes(net)[0], *_genes(net)[1], *kernels]}
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)][1:]
+    kernels = [conv.weight for conv in convs if not parametrize.is_parametrized(conv, "weight")]
+    X, O = _genes(net)
+    hidden = {id(p) for p in [*X, *O, *kernels]}
     groups: dict[bool, list[dict]] = {True: [], False: []}
     for group in _groups(net, weight_decay, plasticity):
         for is_hidden, its_groups in groups.items():
@@ -72,9 +75,9 @@ def _without_compiler(kind: type[torch.optim.Optimizer]) -> type:
 
 
 def _genes(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """[X_0 … X_L] and [O]; empty in a plain network."""
-    genome = genome_of(net)
-    return ([], []) if genome is None else (genome.encodings(), [genome.O])
+    """[X_0 … X_L] and [O] of every genome in ``net``; empty in a plain network."""
+    found = genomes(net)
+    return [X for genome in found for X in genome.encodings()], [genome.O for genome in found]
 
 
 def _groups(net: nn.Module, weight_decay: float, plasticity: Plasticity) -> list[dict[str, Any]]:

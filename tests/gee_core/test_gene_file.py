@@ -131,6 +131,7 @@ def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, 
     [
         (("int2",), "format must be one of fp32, bf16, int8, int4, got 'int2'"),
         (("int8", {"a": float("nan")}), "JSON"),
+        (("int8", {"a": 2**80}), "a number of 25 digits"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_file_is_touched(arguments, message, tmp_path):

@@ -7,9 +7,9 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCou
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gee_core.evaluation.counting import is_neuron
 from gee_core.evaluation.energy import present
 from gee_core.genome.encoding import decode
+from gee_core.snn.neurons import is_neuron
 
 
 def spikingjelly_counts(net: nn.Module, batches: Iterable[Tensor], steps: int | None) -> tuple[int, int]:

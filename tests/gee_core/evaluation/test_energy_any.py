@@ -7,6 +7,7 @@ from torch import nn
 
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
+from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from tests.gee_core.own_networks import VGG, Folded, MultiStep
 
@@ -187,3 +188,12 @@ def test_what_cannot_be_measured_is_refused_with_one_message(net, images, settin
     with pytest.raises(InputError, match=says) as refusal:
         measure_energy(net, images, **settings)
     assert "\n" not in str(refusal.value)
+
+
+def test_decoding_counts_where_the_encoded_network_is_a_part_of_another():
+    net, x = build_network("cifarnet", 5, 3, 8, 4, 1 / 32), torch.randn(2, 3, 8, 8)
+    alone, inside = measure_energy(net, x), measure_energy(nn.Sequential(net), x)
+    per_operation = 4.6, 0.9
+    assert inside.energy_mj(*per_operation) == alone.energy_mj(*per_operation)
+    assert inside.energy_with_decoding_mj(*per_operation) == alone.energy_with_decoding_mj(*per_operation)
+    assert inside.energy_with_decoding_mj(*per_operation) > inside.energy_mj(*per_operation)

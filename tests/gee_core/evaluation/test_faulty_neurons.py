@@ -149,3 +149,11 @@ def test_a_table_network_with_another_reset_has_no_mismatch():
     net = build_network("cifarnet", 10, 3, 16, None, 0.0625, v_reset=-0.3)
     assert unfit(net, "threshold") == "stem.norm_lif.lif is reset to -0.3, not to 0"
     assert unfit(net, "dropped") is None
+
+
+def test_neurons_of_another_base_class_lose_spikes_too():
+    net = One(neuron.SlidingPSN(k=2, step_mode="m"))
+    x = currents().unflatten(0, (T, B)) + 2.0
+    assert net(x).sum() > 0
+    set_spikes(net, 1.0, 0.0, generators)
+    assert net(x).sum() == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.export.to_onnx import read_onnx, to_onnx
+from gee_core.export.to_onnx import to_onnx
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
 from tests.gee_core.lively import awake
@@ -135,8 +135,3 @@ def test_genes_are_decoded_so_that_the_file_holds_plain_weights():
         assert tuple(conv.weight.shape) in shapes
     genome = genome_of(net)
     assert not {tuple(X.shape) for X in [genome.O, *genome.encodings()]} & shapes
-
-
-def test_a_model_is_read_from_the_file_it_was_written_to(tmp_path):
-    (tmp_path / "network.onnx").write_bytes(exported("vgg16", 4))
-    assert read_onnx(tmp_path / "network.onnx").SerializeToString() == exported("vgg16", 4)

@@ -212,3 +212,38 @@ def test_encode_wants_exactly_one_of_example_and_convs():
     for arguments in ({}, {"example": images(), "convs": net.chain()}):
         with pytest.raises(ValueError, match=r"exactly one of example .* and convs"):
             encode(net, G, **arguments)
+
+
+def test_decoding_inside_parametrizes_cache_is_that_of_the_network_itself():
+    net = branches()
+    other = copy.deepcopy(net)
+    other.genome.O.data *= 2
+    with parametrize.cached():
+        net(images())  # torch keeps these weights for the copy too, with which the network shares its classes
+        plain = decode(other)
+    expected = decode_conv(other.genome.X_0, other.genome.O, other.genome.encodings()[1], (3, 3))
+    assert torch.equal(plain.chain()[1].weight, expected)
+
+
+def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again():
+    net = branches(encoded=False)
+    for conv in net.chain():
+        conv.requires_grad_(False)
+    encoded = encode(net, G, convs=net.chain())
+    assert not any(gene.requires_grad for gene in [encoded.genome.O, *encoded.genome.encodings()])
+    assert not any(conv.weight.requires_grad for conv in decode(encoded).chain())
+    assert any(parameter.requires_grad for parameter in decode(encoded).parameters())
+
+
+def test_finding_the_chain_draws_nothing_from_torchs_generator():
+    noisy = nn.Sequential(Draws(), *[nn.Conv2d(2, 2, 3) for _ in range(2)])
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    assert len(conv_chain(noisy, torch.zeros(1, 2, 8, 8))) == 2
+    assert torch.equal(torch.rand(1), expected)
+
+
+class Draws(nn.Module):
+    def forward(self, x):
+        return (torch.rand_like(x) < x).to(x)

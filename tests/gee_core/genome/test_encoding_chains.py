@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
@@ -216,3 +216,27 @@ def test_a_network_whose_neurons_hold_a_graph_is_refused_with_the_way_out():
         encode(net, G, example=x)
     functional.reset_net(net)
     assert genome_of(encode(net, G, example=x)) is not None
+
+
+def test_a_weight_that_two_layers_share_is_refused():
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3), nn.ConvTranspose2d(2, 2, 3))
+    net[2].weight = net[1].weight
+    with pytest.raises(ValueError, match=r"1\.weight and 2\.weight are one tensor: a weight that is shared cannot be encoded"):
+        encode(net, G, example=torch.zeros(1, 2, 8, 8))
+
+
+def test_a_lazy_convolution_is_refused_until_it_has_a_size():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.LazyConv2d(4, 3))
+    with pytest.raises(ValueError, match="1 has no size before its first call: call the network once"):
+        encode(net, G, convs=list(net))
+    net(torch.zeros(1, 2, 8, 8))
+    assert genome_of(encode(net, G, convs=list(net))) is not None
+
+
+def test_a_network_whose_weight_is_computed_by_a_hook_says_how_to_make_it_permanent():
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    prune.l1_unstructured(net[1], "weight", 0.5)
+    with pytest.raises(ValueError, match=r"cannot be copied .*: 1\.weight is computed by a hook: make it permanent \(prune"):
+        encode(net, G, example=torch.zeros(1, 2, 8, 8))
+    prune.remove(net[1], "weight")
+    assert genome_of(encode(net, G, example=torch.zeros(1, 2, 8, 8))) is not None

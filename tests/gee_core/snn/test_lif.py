@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from spikingjelly.activation_based import neuron, surrogate
+from spikingjelly.activation_based import functional, neuron, surrogate
 
 from gee_core.snn.lif import LIF, SURROGATES, lif_steps
 
@@ -203,3 +203,37 @@ def test_a_deep_copy_and_every_surrogate_name_build_a_neuron_that_fires_alike():
         lif = LIF(T=4, surrogate_name=name)
         assert torch.equal(copy.deepcopy(lif)(x), lif(x))
         assert torch.equal(lif(x), LIF(T=4)(x))  # the surrogate shapes the gradient alone
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_a_batch_that_is_not_whole_steps_is_refused(v_reset):
+    with pytest.raises(RuntimeError, match="unflatten"):
+        LIF(T=4, v_reset=v_reset)(torch.rand(6, 8))
+
+
+LATER = [("v_reset", None), ("detach_reset", False), ("v_threshold", 0.2), ("surrogate_function", surrogate.ATan(2.0))]
+
+
+@pytest.mark.parametrize(("name", "value"), LATER)
+def test_a_setting_that_is_changed_later_acts(name, value):
+    changed, x = LIF(T=5), currents((10, 3, 4, 4))
+    before = gradient_of(changed, x)
+    setattr(changed, name, value)
+    given = {"surrogate_name": "atan"} if name == "surrogate_function" else {name: value}
+    expected = gradient_of(LIF(T=5, **given), x)
+    assert torch.equal(changed(x), LIF(T=5, **given)(x))
+    assert torch.equal(gradient_of(changed, x), expected)
+    assert not torch.equal(before, expected)
+
+
+def gradient_of(lif, x):
+    x = x.clone().requires_grad_()
+    lif(x).sum().backward()
+    return x.grad
+
+
+def test_step_mode_does_not_act_since_all_steps_are_in_the_batch():
+    lif, x = LIF(T=4, v_reset=None), currents((8, 6))
+    expected = lif(x)
+    functional.set_step_mode(lif, "s")
+    assert torch.equal(lif(x), expected)

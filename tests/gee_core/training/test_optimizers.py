@@ -199,3 +199,16 @@ def test_a_training_step_loads_no_compiler():
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_genes_of_a_network_inside_another_module_learn_at_their_own_rates(name):
+    net = build_network("resnet18", 3, 1, 8, 3, 1 / 32)
+    wrapped = nn.Sequential(net, nn.Flatten())
+    optimizers_ = [make_optimizer(name, module, 0.01, 0.9, Plasticity(X=0.5, O=0.1)) for module in (net, wrapped)]
+    of_each = [
+        sorted((group["lr_factor"], id(p)) for group in optimizer.param_groups for p in group["params"])
+        for optimizer in optimizers_
+    ]
+    assert of_each[0] == of_each[1]
+    assert {factor for factor, _ in of_each[1]} == {1.0, 0.5, 0.1}

@@ -1,0 +1,52 @@
+"""Networks that a file could not rebuild, and names that two files would share, are refused before anything is written."""
+
+import pytest
+import torch
+
+from gee_core.checkpoint import save
+from gee_core.errors import DivergedError, InputError
+from gee_core.gene_file import save_genes
+from gee_core.genome.encoding import encode
+from gee_core.model.network import build_network
+from gee_core.snn.lif import LIF
+
+
+def raised_threshold(net):
+    next(module for module in net.modules() if isinstance(module, LIF)).v_threshold = 0.2
+    return net
+
+
+def wider(net):
+    net.head.append(torch.nn.Linear(5, 5))
+    return net
+
+
+CHANGED = [
+    (lambda net: encode(net, 4, convs=net.conv_chain()[:3]), "conv.parametrizations.weight.original is not as build_network"),
+    (raised_threshold, "norm_lif.lif is not as build_network makes it, so a file of this kind would not rebuild the network"),
+    (wider, r"head\.\d\.bias is not as"),
+]
+
+
+@pytest.mark.parametrize("write", [save, save_genes])
+@pytest.mark.parametrize(("change", "said"), CHANGED, ids=["a part is encoded", "another threshold", "another head"])
+def test_a_network_that_its_file_would_not_rebuild_is_not_saved(write, change, said, tmp_path):
+    net = change(build_network("vgg16", 5, 3, 8, width=1 / 32))
+    with pytest.raises(ValueError, match=said):
+        write(tmp_path / "network.safetensors", net)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["net", "net.json", "net-lr0.1"])
+def test_a_name_that_the_json_file_could_share_with_another_is_refused(name, tmp_path):
+    with pytest.raises(InputError, match=f"{name}: a checkpoint and the JSON file beside it share its name: let it end in"):
+        save(tmp_path / name, build_network("vgg16", 5, 3, 8, width=1 / 32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_is_not_finite_is_not_saved(tmp_path):
+    net = build_network("vgg16", 5, 3, 8, width=1 / 32)
+    net.head[0].bias.data[0] = torch.nan
+    with pytest.raises(DivergedError, match=r"not written, because head\.0\.bias holds values that are not finite"):
+        save(tmp_path / "network.safetensors", net)
+    assert not list(tmp_path.iterdir())
