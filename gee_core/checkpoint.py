@@ -29,11 +29,16 @@ def save(path: Path | str, net: nn.Module) -> None:
         InputError: the name ends otherwise, the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path}: a checkpoint and the JSON file beside it share its name", "let it end in .safetensors")
+    check_name(path)
     architecture = rebuildable(net)
     state = finite(path, net.state_dict())
     save_tensors(path, state, architecture.model_dump())
+
+
+def check_name(path: Path) -> None:
+    """Raise InputError where a checkpoint ``path`` or its JSON file could take the place of another file."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a checkpoint and the JSON file beside it share its name", "let it end in .safetensors")
 
 
 def load(path: Path | str) -> SpikingNetwork:

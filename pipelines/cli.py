@@ -37,19 +37,23 @@ console = Console(markup=False)  # names of files and classes may contain bracke
 def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, also unchanged ones.")] = False,
 ) -> None:
-    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary."""
+    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
+
+    Another run in this project is waited for.
+    """
     from pipelines.check import check_inputs
     from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
+    from pipelines.orchestration.flow_lock import flow_lock, say
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.deliverer import delivering
 
     params = load_params()
-    set_aside_damaged_lock()
     check_inputs(params)
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
-    with delivering():
+    with flow_lock(Path(), say), delivering():
+        set_aside_damaged_lock()
         code = run_in_foreground(command)
     if code:
         raise typer.Exit(code)
@@ -77,8 +81,10 @@ def count(
     from pipelines.inputs.own_network import register_own_network
 
     register_own_network(network)
-    size = size or (224 if network == "resnet34" else 32)
-    limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "size": (size, 10_000), "width": (width, 16)}
+    if size is None:
+        size = 224 if network == "resnet34" else 32
+    limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "channels": (channels, 10_000)}
+    limits |= {"size": (size, 10_000), "width": (width, 16)}
     for name, (value, most) in limits.items():
         if not value <= most:
             raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")

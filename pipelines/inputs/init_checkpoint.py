@@ -60,13 +60,14 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after.
 
     Raises:
-        InputError: ``path`` is no checkpoint of a plain network, or ``out`` is the same file.
+        InputError: ``path`` is no checkpoint of a plain network, or ``out`` is the same file or not named as a checkpoint is.
     """
-    from gee_core.checkpoint import save
+    from gee_core.checkpoint import check_name, save
     from gee_core.genome.encoding import genome_of
     from gee_core.model.network import count_parameters
     from pipelines.inputs.trained_network import load_checkpoint
 
+    check_name(out)
     if out.resolve() == path.resolve():
         raise InputError(f"{out}: is the checkpoint itself, which would be overwritten", "name another file with --out")
     net = load_checkpoint(path)

@@ -26,7 +26,7 @@ def run_command(
 
     With --set or --preset it runs as a DVC experiment in a temporary copy: params.yaml and the results stay as they are.
 
-    If another flow run, started by hand or by a schedule, is running in this project, this one says so and waits for its end.
+    If another run, started by hand or by a schedule, is at work in this project, this one says so and waits for its end.
     """
     overrides = parse_changes(changes or [])
     from pipelines.orchestration.flow import FlowError, Request, run_flow

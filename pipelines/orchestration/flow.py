@@ -5,7 +5,6 @@ and shows what happened. With overrides or a preset the flow is one task, a DVC 
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from pipelines.orchestration.crashed_flows import TAG
 from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies
 from pipelines.orchestration.experiment import read_results
-from pipelines.orchestration.flow_lock import flow_lock
+from pipelines.orchestration.flow_lock import flow_lock, say
 from pipelines.orchestration.notify import on_end
 from pipelines.orchestration.request import Request, checked, choice, with_needed
 from pipelines.orchestration.server import PIPELINE, check_server, settle_abandoned
@@ -53,7 +52,7 @@ def pipeline_flow(
 ) -> dict[str, str] | State:
     """Bring the pipeline up to date, or run an experiment.
 
-    Returns what became of each stage. Waits for another flow run in this project.
+    Returns what became of each stage. Waits for another run in this project.
 
     Args:
         overrides: New values by section.key of params.yaml, such as {"evolve.n_generations": 1}. Overrides and presets run as
@@ -172,7 +171,7 @@ def run_flow(request: Request | None = None) -> dict[str, str]:
     checked(request, project)
     with_needed(stage_dependencies(project), request.stages)
     check_server()
-    with flow_lock(project, lambda line: print(f"gee: {line}", file=sys.stderr, flush=True)):
+    with flow_lock(project, say):
         state = pipeline_flow(**request._asdict(), return_state=True)
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)

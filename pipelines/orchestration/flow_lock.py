@@ -1,5 +1,6 @@
-"""One flow run at a time in a project: the second one waits, and says which process it waits for."""
+"""One run at a time in a project, of `gee run` or a flow: the second one waits, and says which process it waits for."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,7 +34,7 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = f"another flow run is running in {project} ({_holder(project / HOLDER)})"
+        holder = f"another run is at work in {project} ({_holder(project / HOLDER)})"
         if on_wait is None:
             raise InputError(holder, "wait for its end, or stop it") from None
         on_wait(f"{holder}; this one waits for its end")
@@ -43,6 +44,11 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
         yield
     finally:
         lock.release()
+
+
+def say(line: str) -> None:
+    """The ``on_wait`` of a command."""
+    print(f"gee: {line}", file=sys.stderr, flush=True)
 
 
 def _holder(path: Path) -> str:

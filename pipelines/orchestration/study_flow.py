@@ -41,7 +41,7 @@ def study_flow(
     overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
     force: bool = False,
 ) -> str | State:
-    """Run the cells of a study that have no result; returns the folder of its tables. Waits for another flow run here.
+    """Run the cells of a study that have no result; returns the folder of its tables. Waits for another run here.
 
     Args:
         study: A file in studies/, without its ending.

@@ -1,8 +1,10 @@
 """Paths of the files that stages exchange, relative to the project folder; docs/FILES.md describes their contents."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PRESETS = Path("presets")
 LOCK = Path("dvc.lock")
 INPUTS = Path("inputs")
 NETWORKS = Path("networks")
@@ -28,12 +30,20 @@ COMPARISON = REPORTS / "compare.html"
 
 
 def find_project(start: Path | None = None) -> Path:
-    """The project folder: the nearest one at or above ``start`` (default: the current one) with a dvc.yaml; else this clone."""
+    """The project folder: the nearest one at or above ``start`` (default: the current one) that is one; else this clone.
+
+    It has a dvc.yaml, and a params.yaml or the presets that one is made from.
+    """
     start = (start or Path.cwd()).resolve()
     for folder in [start, *start.parents]:
-        if (folder / "dvc.yaml").is_file() and (folder / PARAMS).is_file():
+        if (folder / "dvc.yaml").is_file() and ((folder / PARAMS).is_file() or (folder / PRESETS).is_dir()):
             return folder
     return Path(__file__).resolve().parents[2]
+
+
+def in_project(path: str, here: Path) -> str:
+    """``path``, which a command given in the folder ``here`` means, as seen from the project folder, the current one."""
+    return path if Path(path).is_absolute() else os.path.relpath(here / path)
 
 
 def original_project(folder: Path) -> Path:

@@ -16,10 +16,9 @@ from ruamel.yaml import YAML
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.params import check_params, check_raw_folder, load_params, read_sections
-from pipelines.project.paths import PARAMS
+from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
-PRESETS = Path("presets")
 DEFAULT = "digits"
 
 

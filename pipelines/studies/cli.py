@@ -1,6 +1,5 @@
 """The commands `gee study …`. Heavy imports are inside the commands, so that `gee --help` is quick."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +27,7 @@ def run_command(
     keep: Annotated[bool, typer.Option("--keep", help="Export the trained networks to models/studies/, under DVC.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
-    from pipelines.project.paths import MODELS
+    from pipelines.project.paths import MODELS, in_project
     from pipelines.runtime.process_tree import exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
@@ -39,8 +38,8 @@ def run_command(
 
     Settings.read()
     exit_on_sigterm()
-    if data is not None and isinstance(context.obj, Path) and not Path(data).is_absolute():
-        data = os.path.relpath(context.obj / data)  # relative to the folder in which the command was given
+    if data is not None and isinstance(context.obj, Path):
+        data = in_project(data, context.obj)
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
 from gee_core.model.network import build_network, count_parameters
 from pipelines import cli
+from pipelines.orchestration.flow_lock import LOCK
 from pipelines.project.params import load_params
 from tests.pipelines.tracking.models import write_exported
 
@@ -94,6 +96,8 @@ def test_count_of_a_plain_network_is_its_own_comparison():
         (["--network", "resnet50"], "gee: error: unknown network 'resnet50': choose one of cifarnet"),
         (["--network", "vgg16", "--genes", "0"], "gee: error: n_genes must be >= 1, got 0"),
         (["--network", "vgg16", "--classes", "0"], "gee: error: num_classes must be >= 1, got 0"),
+        (["--network", "vgg16", "--size", "0"], "gee: error: image_size must be >= 1, got 0"),
+        (["--network", "vgg16", "--channels", "10001"], "gee: error: --channels 10001: too large to be built here"),
         (["--network", "vgg16", "--width", "-1"], "gee: error: width must be > 0, got -1"),
         (["--network", "vgg16", "--block", "pre"], "gee: error: block must be None for vgg16, got 'pre'"),
         (["--network", "resnet19", "--block", "both"], "gee: error: block must be pre or post for resnet19, got 'both'"),
@@ -141,6 +145,16 @@ def test_preset_writes_params_and_says_what_changed(main, project):
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "my/images"
     assert "prepare.path: data/raw → my/images" in out
+
+
+def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):
+    (project / "params.yaml").unlink()
+    (project / "sub/images").mkdir(parents=True)
+    monkeypatch.chdir(project / "sub")
+    code, out, _ = main("preset", "photographs", "--data", "images")
+    assert code == 0
+    assert load_params(project / "params.yaml").prepare.path == "sub/images"
+    assert "params.yaml is now the preset photographs" in out
 
 
 def test_preset_without_a_name_lists_them_and_an_unknown_one_too(main, project):
@@ -207,10 +221,12 @@ def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_run_is_dvc_repro_with_this_python_first_and_its_exit_code(force, main, project, monkeypatch):
+def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(force, main, project, monkeypatch):
     started = []
 
     def run_in_foreground(command):
+        with pytest.raises(Timeout):
+            FileLock(LOCK).acquire(timeout=0)
         started.append((command, os.environ["PATH"].split(os.pathsep)[0]))
         return 3
 

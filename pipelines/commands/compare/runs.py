@@ -19,7 +19,8 @@ from gee_core.genome.genotype import analytic_genotype
 from gee_core.storage.json_object import read_json_model
 from pipelines.project.git import git
 from pipelines.project.params import read_sections
-from pipelines.project.paths import PARAMS, REPORTS, SUMMARY
+from pipelines.project.paths import LOCK, PARAMS, REPORTS, SUMMARY
+from pipelines.project.safe_yaml import read_yaml
 from pipelines.reporting.page import read_tables
 from pipelines.reporting.summary import reading
 
@@ -118,7 +119,7 @@ def _find(name: str, project: Path, here: Path) -> Run:
         return _read(name, None, folder, "run it with `dvc repro`, or leave it out")
     commit = _commit(name, project)
     with TemporaryDirectory() as copy:
-        for path in (PARAMS, SUMMARY, *(REPORTS / table for table in TABLES)):
+        for path in (PARAMS, LOCK, SUMMARY, *(REPORTS / table for table in TABLES)):
             if (text := git(project, "show", f"{commit}:./{path.as_posix()}")) is not None:
                 (Path(copy) / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(copy) / path).write_text(text, encoding="utf-8")
@@ -146,9 +147,19 @@ def _read(name: str, commit: str | None, folder: Path, remedy: str) -> Run:
             summary = read_json_model(folder / SUMMARY, Summary)
         tables = read_tables(folder / REPORTS)
         sections = read_sections(folder / PARAMS, remedy, remedy) if (folder / PARAMS).is_file() else {}
+        sections |= _ran_with(folder / LOCK)
     except InputError as error:
         raise InputError(f"{name}: {error.problem.replace(f'{folder}/', '')}", remedy) from None
     return Run(name, commit, summary, flat(sections), tables)
+
+
+def _ran_with(lock: Path) -> dict:
+    """The sections of params.yaml that stages ran with, where DVC has recorded them: the file may have changed since."""
+    try:
+        sections = [stage.get("params", {}).get(PARAMS.name, {}) for stage in read_yaml(lock)["stages"].values()]
+        return {name: values for section in sections for name, values in section.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is damaged
+        return {}
 
 
 def flat(sections: dict) -> dict:

@@ -1,16 +1,18 @@
 """The command `gee preset`. Heavy imports wait until it runs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from pipelines.project.paths import PARAMS
+from pipelines.project.paths import PARAMS, in_project
 
 console = Console(markup=False)
 
 
 def preset(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
     exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
@@ -31,6 +33,8 @@ def preset(
     if name is None:
         _list()
         return
+    if data is not None and isinstance(context.obj, Path):
+        data = in_project(data, context.obj)
     if exp:
         for change in queue_preset(name, data):
             console.print(f"  {change}", highlight=False)

@@ -136,6 +136,24 @@ def test_params_are_compared_by_key(folders):
     assert differing([runs[0], unknown]) == {} and differing([*runs[:2], unknown]) == {"network.n_genes": ["24", "40", "–"]}
 
 
+LOCKED = """
+schema: '2.0'
+stages:
+  check: {cmd: c, params: {params.yaml: {network: {n_genes: 7}, train: {epochs: 3}}}}
+  train: {cmd: c, params: {params.yaml: {train: {epochs: 30}}}}
+  report: {cmd: c}
+"""
+
+
+@pytest.mark.parametrize(("lock", "found"), [(LOCKED, [7, 30]), (LOCKED[:40], [24, 2]), ("stages: 3", [24, 2])])
+def test_params_are_those_that_the_stages_ran_with(lock, found, tmp_path):
+    write_run(tmp_path / "a", changed(train={"epochs": 2}))
+    (tmp_path / "a/dvc.lock").write_text(lock)
+    write_run(tmp_path / "b")
+    run, _ = find(tmp_path, "a", "b")
+    assert [run.params[key] for key in ("network.n_genes", "train.epochs")] == found
+
+
 def test_sigmas_stand_beside_the_analytic_ones(folders):
     run = find(folders, "a", "wider")[0]
     sigmas, rows = run.sigmas(), run.tables["candidates"]

@@ -173,3 +173,13 @@ def test_the_command_refuses_what_is_no_plain_network(trained, plain_checkpoint,
     with pytest.raises(InputError, match=r"does not describe a network of build_network .*unknown network"):
         encoding.encode_checkpoint(path, 6, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["network.genes", "network.json"])
+def test_the_command_leaves_the_json_file_of_the_plain_network_alone(name, plain_checkpoint, tmp_path):
+    for file in (plain_checkpoint, plain_checkpoint.with_suffix(".json")):
+        shutil.copy(file, tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=f"{name}: a checkpoint and the JSON file beside it share its name"):
+        encoding.encode_checkpoint(tmp_path / plain_checkpoint.name, 6, tmp_path / name)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

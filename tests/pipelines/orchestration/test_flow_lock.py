@@ -61,7 +61,7 @@ def test_the_second_says_whom_it_waits_for_and_goes_on_at_the_firsts_end(holder,
     with flow_lock(tmp_path, end_first):
         assert (tmp_path / HOLDER).read_text() == process_key(psutil.Process())
     [line] = heard
-    assert f"another flow run is running in {tmp_path} (process {holder.pid} on " in line
+    assert f"another run is at work in {tmp_path} (process {holder.pid} on " in line
     assert f"since {datetime.now():%Y-}" in line
     assert "waits for its end" in line
 
