@@ -185,5 +185,5 @@ def to_channels_last(net: Net) -> Net:
     """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU. Genes have none."""
     for tensor in [*net.parameters(), *net.buffers()]:
         if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return net
