@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
 from pipelines.commands.gc.leftover import Leftover, below, newest_change, tree_size
+from pipelines.tracking.mlflow_client import SQLITE, tracking_uri
+from pipelines.tracking.redact import URI, bare
 
 
 def dvc_leftovers(project: Path) -> list[Leftover]:
@@ -38,9 +40,9 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     Raises:
         InputError: another store is configured.
     """
-    uri, database = os.environ.get("MLFLOW_TRACKING_URI"), project / "mlflow.db"
-    if uri and uri != f"sqlite:///{database}":
-        problem = f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store"
+    database = project / "mlflow.db"
+    if os.environ.get(URI) and (uri := tracking_uri()) != f"{SQLITE}{database}":
+        problem = f"--mlflow: {URI} = {bare(uri)} is another store"
         raise InputError(problem, "run `mlflow gc` there, or unset it for mlflow.db")
     if not database.is_file():
         return []
@@ -53,7 +55,7 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     size = sum(tree_size(path) for place in places if (path := Path(unquote(urlparse(place or "").path))).is_dir())
 
     def remove() -> None:
-        store = f"sqlite:///{database}"
+        store = f"{SQLITE}{database}"
         age = ["--older-than", f"{days:g}d"] if days else []
         _run(project, "mlflow", "gc", "--backend-store-uri", store, "--tracking-uri", store, *age)
         with closing(sqlite3.connect(database)) as connection:

@@ -63,6 +63,17 @@ def test_a_store_elsewhere_is_named(tmp_path, monkeypatch):
         mlflow_leftovers(tmp_path, 30)
 
 
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "sqlite:///{project}/mlflow.db"])
+def test_the_projects_own_database_is_no_store_elsewhere_however_it_is_written(address, tmp_path, monkeypatch):
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    database(tmp_path, 31)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(project=tmp_path))
+    [found] = mlflow_leftovers(tmp_path, 30)
+    assert found.count == 1
+
+
 def test_dvc_says_what_the_workspace_does_not_use_and_removes_that_alone(tmp_path):
     def dvc(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=tmp_path, check=True, capture_output=True)
