@@ -38,7 +38,7 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     """Runs in the project's own database that were deleted in MLflow more than ``days`` days ago, with their artifacts.
 
     Raises:
-        InputError: another store is configured.
+        InputError: another store is configured, or the database cannot be read.
     """
     database = project / "mlflow.db"
     if os.environ.get(URI) and (uri := tracking_uri()) != f"{SQLITE}{database}":
@@ -48,8 +48,12 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
         return []
     before = int((time.time() - days * 86400) * 1000)
     query = "select artifact_uri from runs where lifecycle_stage = 'deleted' and coalesce(deleted_time, 0) < ?"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        places = [uri for (uri,) in connection.execute(query, (before,))]
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            places = [uri for (uri,) in connection.execute(query, (before,))]
+    except sqlite3.Error as error:
+        remedy = "if it is damaged, move it away, and the next run makes a new one; or leave out --mlflow"
+        raise InputError(f"{database}: cannot be read ({error})", remedy) from None
     if not places:
         return []
     size = sum(tree_size(path) for place in places if (path := Path(unquote(urlparse(place or "").path))).is_dir())

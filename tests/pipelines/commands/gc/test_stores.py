@@ -74,6 +74,15 @@ def test_the_projects_own_database_is_no_store_elsewhere_however_it_is_written(a
     assert found.count == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "no such table: runs"), (b"no database at all " * 99, "file is not a database")]
+)
+def test_a_database_that_is_empty_or_damaged_is_one_message(content, reason, tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(InputError, match=rf"mlflow\.db: cannot be read \({reason}\): if it is damaged, move it away"):
+        mlflow_leftovers(tmp_path, 30)
+
+
 def test_dvc_says_what_the_workspace_does_not_use_and_removes_that_alone(tmp_path):
     def dvc(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=tmp_path, check=True, capture_output=True)
