@@ -14,12 +14,25 @@ from prefect.states import Failed, State
 
 from pipelines.orchestration.artifacts import Watcher
 from pipelines.orchestration.dvc_output import BUSY, last_lines, outcomes
+from pipelines.project.params import read_sections
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.tracking.pipeline_run import EXECUTION
 
+REMEDY = "`dvc repro --dry` shows what is wrong"
+
 ran: set[str] = set()
 """The stages that this process has started."""
+
+
+def stage_names(project: Path) -> list[str]:
+    """The stages that dvc.yaml names, without loading DVC; it checks their definitions, in `stage_dependencies`.
+
+    Raises:
+        InputError: dvc.yaml is missing or not YAML.
+    """
+    stages = read_sections(project / "dvc.yaml", REMEDY, REMEDY).get("stages")
+    return list(stages) if isinstance(stages, dict) else []
 
 
 def stage_dependencies(project: Path) -> dict[str, list[str]]:
@@ -38,7 +51,7 @@ def stage_dependencies(project: Path) -> dict[str, list[str]]:
             order = reversed(list(topological_sort(graph)))  # DVC's edges point from a stage to what it needs
             return {s.addressing: sorted(d.addressing for d in graph.successors(s)) for s in order if s.cmd}
     except DvcException as error:
-        raise InputError(f"{project}: {' '.join(str(error).split())}", "`dvc repro --dry` shows what is wrong") from None
+        raise InputError(f"{project}: {' '.join(str(error).split())}", REMEDY) from None
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)

@@ -21,7 +21,7 @@ from prefect.states import Failed, State
 from pipelines.orchestration.artifacts import harmless, publish, read_summary, results_markdown
 from pipelines.orchestration.crashed_flows import TAG
 from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
-from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies
+from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
 from pipelines.orchestration.experiment import read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
 from pipelines.orchestration.notify import on_end
@@ -29,12 +29,11 @@ from pipelines.orchestration.request import Request, checked, choice, with_neede
 from pipelines.orchestration.server import PIPELINE, check_server, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.project.presets import preset_names
-from pipelines.project.safe_yaml import read_yaml
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
 from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
 
-Stage = choice(read_yaml(find_project() / "dvc.yaml")["stages"])
+Stage = choice(stage_names(find_project()))
 Preset = choice(preset_names())
 """The names that Prefect's form offers; the flow itself checks them against DVC's graph and the files in presets/."""
 

@@ -8,7 +8,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.inputs.network_files import network_files
-from pipelines.project.git import git
+from pipelines.project.git import check_git, git
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import PARAMS
 from pipelines.project.presets import overrides as hydra_overrides
@@ -62,6 +62,7 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
         if git(project, "ls-files", "--others", "--", str(file)):
             raise InputError(f"network.name = {params.network.name}: the experiment's copy lacks {file}", f"`git add {file}`")
     if git(project, "rev-parse", "HEAD") is None:
+        check_git(project)
         remedy = "`git init`, then commit the project; or change params.yaml and run without overrides"
         raise InputError("overrides: run as a DVC experiment, and that needs a git commit", remedy)
     return params, hydra_overrides(old, values)

@@ -1,7 +1,13 @@
 """The state of the project in git."""
 
+import logging
+import os
 import subprocess
 from pathlib import Path
+
+from gee_core.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def git(folder: Path, *arguments: str) -> str | None:
@@ -13,13 +19,35 @@ def git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def git_commit(folder: Path) -> str | None:
-    """Short hash of the commit of ``folder``, with "-dirty" if tracked files differ from it; None outside git.
+def check_git(folder: Path) -> None:
+    """Check that git works in ``folder``, unless that is in no repository or git is not installed.
 
-    Changes to what a run itself writes (reports/, models/, dvc.lock) do not count, nor do those to params.yaml, which every
-    result is tracked with.
+    Raises:
+        InputError: it does not, for instance because the files belong to another user; the message is git's own.
+    """
+    command = ["git", "rev-parse", "--git-dir"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+    except OSError:
+        return
+    if done.returncode and "not a git repository (" not in done.stderr:  # with a colon: the repository is damaged
+        problem, _, advice = done.stderr.strip().partition("\n")
+        remedy = " ".join(advice.split()) or f"`git status` in {folder.resolve()} has to work"
+        raise InputError(f"git: {problem.removeprefix('fatal: ')}", remedy)
+
+
+def git_commit(folder: Path) -> str | None:
+    """Short hash of the commit of ``folder``, with "-dirty" if tracked files differ from it.
+
+    None outside git, and with a warning where git does not work. Changes to what a run itself writes (reports/, models/,
+    dvc.lock) do not count, nor do those to params.yaml, which every result is tracked with.
     """
     commit = git(folder, "rev-parse", "--short", "HEAD")
+    if commit is None:
+        try:
+            check_git(folder)
+        except InputError as error:
+            log.warning("the commit is not known: %s", error)
     outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock", "params.yaml")]
     changed = commit and git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
     return f"{commit}-dirty" if changed else commit

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.errors import InputError, did_you_mean
+from gee_core.storage.atomic_files import REMEDIES
 from pipelines.project.paths import INPUTS, PARAMS
 from pipelines.project.safe_yaml import read_yaml
 
@@ -84,11 +85,15 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
     """Check that `prepare.path` exists, since DVC watches it; the folder is made where torchvision can download into it.
 
     Raises:
-        InputError: it is missing, and the data set cannot be downloaded.
+        InputError: it cannot be made, or it is missing and the data set cannot be downloaded.
     """
     path = Path(cfg.path)
     if cfg.dataset in DOWNLOADED:
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"prepare.path = {cfg.path}: the folder cannot be made ({os.strerror(error.errno).lower()})"
+            raise InputError(problem, REMEDIES.get(error.errno, "set it to another folder, such as data/raw")) from None
     elif not path.is_dir():
         raise InputError(f"prepare.path = {cfg.path}: no such folder", "put the images there, or set it to where they are")
 

@@ -7,6 +7,7 @@ import typer
 track = typer.Typer(help="What MLflow has not received yet: list it, write it.", no_args_is_help=True)
 
 Everywhere = Annotated[bool, typer.Option("--everywhere", help="Also those of other machines, where none may be running.")]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Also those that were tracked for another MLFLOW_TRACKING_URI.")]
 
 
 @track.command("status")
@@ -24,7 +25,7 @@ def status_command(everywhere: Everywhere = False) -> None:
 
 
 @track.command("replay")
-def replay_command(everywhere: Everywhere = False) -> None:
+def replay_command(everywhere: Everywhere = False, anyway: Anyway = False) -> None:
     """Write waiting entries to MLflow. Can be run at any time, and repeatedly."""
     from gee_core.errors import InputError
     from pipelines.runtime.progress import progress
@@ -34,8 +35,8 @@ def replay_command(everywhere: Everywhere = False) -> None:
     from pipelines.tracking.replay import count_ready, find_waiting, replay
 
     root = outbox_root()
-    with progress("replay", count_ready(find_waiting(root, everywhere))) as advance:
-        found = replay(root, everywhere, advance)
+    with progress("replay", count_ready(find_waiting(root, everywhere, anyway))) as advance:
+        found = replay(root, everywhere, anyway, advance)
     for waiting in found:
         kinds = ", ".join(f"{n} {kind}" for kind, n in waiting.written.items()) or "nothing"
         left = f"; {len(waiting.entries)} left: {waiting.hindrance}" if waiting.entries else ""

@@ -91,8 +91,12 @@ EXPERIMENT_TAGS = {
 
 
 def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or mlflow.db in the project folder."""
-    return os.environ.get(URI) or f"{SQLITE}{_home() / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, by default that of mlflow.db; a relative path of a sqlite file is one in the project folder.
+
+    In one of DVC's temporary copies, which DVC deletes, it is one in the original project.
+    """
+    uri = os.environ.get(URI) or f"{SQLITE}mlflow.db"
+    return f"{SQLITE}{_home() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
 def is_local(uri: str) -> bool:

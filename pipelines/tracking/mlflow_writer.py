@@ -45,6 +45,8 @@ class MlflowWriter:
         if self._experiment_id is None:
             with self._alone():
                 self._client = mlflow_client.connect(self.uri)
+                if self.run_id:
+                    self._client.get_run(self.run_id)  # else a part of the outbox is in another store
                 self._experiment_id = mlflow_client.find_experiment(self._client, self._opening["experiment"], self.uri)
         if self.run_id is None:
             self._open()

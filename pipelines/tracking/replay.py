@@ -43,9 +43,13 @@ class Waiting:
         return self.opening["stage"] or self.opening["name"] if self.opening else self.outbox.name
 
 
-def find_waiting(root: Path, everywhere: bool = False) -> list[Waiting]:
-    """Every outbox below ``root``, oldest first. ``everywhere``: assume that the processes of other machines have ended."""
-    found = [_look(Outbox(path.parent), everywhere) for path in root.glob("*/entries.jsonl")]
+def find_waiting(root: Path, everywhere: bool = False, anyway: bool = False) -> list[Waiting]:
+    """Every outbox below ``root``, oldest first.
+
+    ``everywhere``: assume that the processes of other machines have ended. ``anyway``: those for another address can be
+    written to the present one.
+    """
+    found = [_look(Outbox(path.parent), everywhere, anyway) for path in root.glob("*/entries.jsonl")]
     return sorted(found, key=lambda waiting: (waiting.opening or {}).get("time", 0))
 
 
@@ -54,10 +58,13 @@ def count_ready(found: list[Waiting]) -> int:
     return sum(len(waiting.entries) + (not waiting.is_closed) for waiting in found if waiting.hindrance is None)
 
 
-def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = lambda: None) -> list[Waiting]:
+def replay(
+    root: Path, everywhere: bool = False, anyway: bool = False, on_entry: Callable[[], None] = lambda: None
+) -> list[Waiting]:
     """Write the entries that wait below ``root`` to MLflow; returns the outboxes with what is left. Empty ones are deleted.
 
-    Outboxes of running processes are skipped. ``on_entry`` is called after each entry.
+    Outboxes of running processes are skipped. ``everywhere`` and ``anyway`` are those of `find_waiting`. ``on_entry`` is
+    called after each entry.
 
     Raises:
         InputError: another replay is running.
@@ -65,7 +72,7 @@ def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = 
     with one_at_a_time(root, "replay", wait=False) as alone:
         if not alone:
             raise InputError(f"{root}: another `gee track replay` is running", "wait for its end")
-        found = find_waiting(root, everywhere)
+        found = find_waiting(root, everywhere, anyway)
         ready = [waiting for waiting in found if waiting.hindrance is None]
         for i, waiting in enumerate(ready):
             if not waiting.is_closed:
@@ -78,15 +85,17 @@ def replay(root: Path, everywhere: bool = False, on_entry: Callable[[], None] = 
     return found
 
 
-def _look(outbox: Outbox, everywhere: bool) -> Waiting:
+def _look(outbox: Outbox, everywhere: bool, anyway: bool) -> Waiting:
     entries = outbox.entries()
     opening = entries[0] if entries and entries[0]["kind"] == "open" else None
     left = [entry for entry in entries if entry["n"] not in outbox.written]
     waiting = Waiting(outbox, opening, left, is_closed=bool(entries) and entries[-1]["kind"] == "close")
     if opening is None:
         waiting.hindrance = f"its first entry is damaged, so it cannot be used: delete {outbox.folder}"
-    elif opening["store"] != bare(tracking_uri()):
-        waiting.hindrance = f"it is for {opening['store']}: set {URI}"
+    elif opening["store"] != (here := bare(tracking_uri())) and not anyway:
+        waiting.hindrance = (
+            f"it is for {opening['store']}: set {URI} to that, or `gee track replay --anyway` writes it to {here}"
+        )
     elif not is_gone(process := opening["process"]):
         host = process.rsplit("/", 2)[0]
         if host == socket.gethostname():

@@ -62,6 +62,20 @@ def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
     assert Path("data/raw/cifar10").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/proc/x", "no such file or directory): set it to another folder"),
+        ("params.yaml/x", "not a directory): a file lies where a folder should be: remove it"),
+    ],
+)
+def test_a_folder_for_torchvision_that_cannot_be_made_is_named_with_its_key(path, reason, in_project, make_params):
+    in_project()
+    with pytest.raises(InputError) as caught:
+        check_inputs(make_params(prepare={"dataset": "cifar10", "path": path}))
+    assert str(caught.value).startswith(f"prepare.path = {path}: the folder cannot be made ({reason}")
+
+
 def test_params_that_are_not_in_order_leave_everything_as_it_was(in_project, capsys):
     folder = in_project()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

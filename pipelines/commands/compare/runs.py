@@ -17,7 +17,7 @@ from gee_core.config.own import encoded_channels, is_own, kernel_positions
 from gee_core.errors import InputError, in_short
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.storage.json_object import read_json_model
-from pipelines.project.git import git
+from pipelines.project.git import check_git, git
 from pipelines.project.params import read_sections
 from pipelines.project.paths import LOCK, PARAMS, REPORTS, SUMMARY
 from pipelines.project.safe_yaml import read_yaml
@@ -137,6 +137,7 @@ def _commit(name: str, project: Path) -> str:
             f"{name}: {len(found)} experiments have this name", f"name a commit: {', '.join(c[:7] for c in found)}"
         )
     if not found:
+        check_git(project)
         raise InputError(f"{name}: no such run", NAMES)
     return found[0]
 

@@ -12,9 +12,12 @@ from pipelines.project.paths import find_project
 
 console = Console()
 
+MOST_DAYS = 100 * 365
+"""A date before the year 1 cannot be represented; a hundred years are enough."""
+
 
 def gc(
-    days: Annotated[float, typer.Option(min=0, help="Keep what was used within this time.")] = 30,
+    days: Annotated[float, typer.Option(help="Keep what was used within this time.")] = 30,
     dvc: Annotated[
         bool, typer.Option("--dvc", help="Also results in DVC's cache that the workspace does not use, experiments included.")
     ] = False,
@@ -27,8 +30,11 @@ def gc(
     While a stage, a study or a flow is running, nothing in .scratch and in DVC's cache is deleted.
     Run `dvc push` before --dvc to keep old results in a remote.
     """
+    from gee_core.errors import InputError
     from pipelines.orchestration.flow_lock import flow_lock
 
+    if not 0 <= days <= MOST_DAYS:  # nor is nan
+        raise InputError(f"--days {days:g}: out of range", f"choose 0 to {MOST_DAYS}")
     project = find_project()
     with flow_lock(project, None) if yes else nullcontext():
         found = _leftovers(project, days, dvc, mlflow)

@@ -24,15 +24,20 @@ REMOVING = SCRATCH / "removing"
 
 
 def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
-    """Folders of stages whose results DVC has, and all folders that were not written to for ``days`` days."""
-    before = time.time() - max(days * 86400, MIN_AGE)
+    """Folders of stages whose results DVC has, and all folders that were not written to for ``days`` days.
+
+    None that was written to within MIN_AGE is among them.
+    """
+    recent = time.time() - MIN_AGE
+    before = min(time.time() - days * 86400, recent)
     lock = project / "dvc.lock"
     known = lock.read_text(encoding="utf-8", errors="replace") if lock.is_file() else ""
     complete, old = [], []
     for folder in _folders(project, (SCRATCH / stage for stage in STAGES)):
-        if _is_done(folder, known):
+        changed = newest_change(folder)
+        if changed < recent and _is_done(folder, known):
             complete.append(folder)
-        elif newest_change(folder) < before:
+        elif changed < before:
             old.append(folder)
     steps = [
         folder

@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
 from pipelines.commands.gc.leftover import Leftover, below, newest_change, tree_size
+from pipelines.tracking.mlflow_client import SQLITE, tracking_uri
+from pipelines.tracking.redact import URI, bare
 
 
 def dvc_leftovers(project: Path) -> list[Leftover]:
@@ -36,24 +38,28 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     """Runs in the project's own database that were deleted in MLflow more than ``days`` days ago, with their artifacts.
 
     Raises:
-        InputError: another store is configured.
+        InputError: another store is configured, or the database cannot be read.
     """
-    uri, database = os.environ.get("MLFLOW_TRACKING_URI"), project / "mlflow.db"
-    if uri and uri != f"sqlite:///{database}":
-        problem = f"--mlflow: MLFLOW_TRACKING_URI = {uri} is another store"
+    database = project / "mlflow.db"
+    if os.environ.get(URI) and (uri := tracking_uri()) != f"{SQLITE}{database}":
+        problem = f"--mlflow: {URI} = {bare(uri)} is another store"
         raise InputError(problem, "run `mlflow gc` there, or unset it for mlflow.db")
     if not database.is_file():
         return []
     before = int((time.time() - days * 86400) * 1000)
     query = "select artifact_uri from runs where lifecycle_stage = 'deleted' and coalesce(deleted_time, 0) < ?"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        places = [uri for (uri,) in connection.execute(query, (before,))]
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            places = [uri for (uri,) in connection.execute(query, (before,))]
+    except sqlite3.Error as error:
+        remedy = "if it is damaged, move it away, and the next run makes a new one; or leave out --mlflow"
+        raise InputError(f"{database}: cannot be read ({error})", remedy) from None
     if not places:
         return []
     size = sum(tree_size(path) for place in places if (path := Path(unquote(urlparse(place or "").path))).is_dir())
 
     def remove() -> None:
-        store = f"sqlite:///{database}"
+        store = f"{SQLITE}{database}"
         age = ["--older-than", f"{days:g}d"] if days else []
         _run(project, "mlflow", "gc", "--backend-store-uri", store, "--tracking-uri", store, *age)
         with closing(sqlite3.connect(database)) as connection:

@@ -265,3 +265,11 @@ def test_runs_that_are_not_there_are_refused_with_one_message(project, tmp_path,
     with pytest.raises(InputError, match=re.escape(says)) as caught:
         find_runs(names, project, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_git_that_does_not_work_is_no_missing_run(folders, tmp_path):
+    shutil.copytree(folders / "a", tmp_path, dirs_exist_ok=True)
+    git(tmp_path, "init", "-q", ".")
+    (tmp_path / ".git/config").write_text("[")
+    with pytest.raises(InputError, match="git: bad config"):
+        find_runs(["workspace", "HEAD"], tmp_path, tmp_path)

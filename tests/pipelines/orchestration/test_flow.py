@@ -8,13 +8,14 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from runpy import run_path
 
 import psutil
 import pytest
 from dvc.api import DVCFileSystem
 
 from gee_core.errors import InputError
-from pipelines.orchestration.dvc_tasks import stage_dependencies
+from pipelines.orchestration.dvc_tasks import stage_dependencies, stage_names
 from pipelines.orchestration.flow import pipeline_flow, run_flow
 from pipelines.orchestration.serve import serve_flows
 from pipelines.orchestration.server import old_flow_runs
@@ -65,6 +66,22 @@ def test_the_graph_is_dvcs_with_dependencies_first(project):
 
 def test_a_broken_dvc_yaml_is_one_message_before_anything_starts(project):
     (project / "dvc.yaml").write_text("stages: {first: {outs: [a]}}")
+    with pytest.raises(InputError, match=r"dvc\.yaml") as caught:
+        run_flow()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["stages: [", "- stages", ""])
+def test_a_dvc_yaml_that_is_no_yaml_is_one_message_when_the_flow_is_imported(text, project):
+    (project / "dvc.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"{project}/dvc\.yaml: .*: `dvc repro --dry` shows what is wrong") as caught:
+        run_path(str(ROOT / "pipelines/orchestration/flow.py"))
+    assert "\n" not in str(caught.value)
+
+
+def test_stages_that_are_no_mapping_are_left_to_dvc_whose_message_names_the_file(project):
+    (project / "dvc.yaml").write_text("stages: 3")
+    assert stage_names(project) == []
     with pytest.raises(InputError, match=r"dvc\.yaml") as caught:
         run_flow()
     assert "\n" not in str(caught.value)

@@ -75,6 +75,12 @@ def test_an_experiment_needs_git(project):
         checked(Request({"train.epochs": 3}), project)
 
 
+def test_a_git_that_does_not_work_is_no_reason_for_another_repository(project):
+    (project / ".git/config").write_text("[")
+    with pytest.raises(InputError, match="git: bad config"):
+        checked(Request({"train.epochs": 3}), project)
+
+
 def test_stages_come_with_what_they_need_and_in_order():
     assert with_needed(GRAPH, []) == GRAPH
     assert list(with_needed(GRAPH, ["third"])) == ["first", "second", "third"]

@@ -1,6 +1,9 @@
 import subprocess
 
-from pipelines.project.git import git_commit
+import pytest
+
+from gee_core.errors import InputError
+from pipelines.project.git import check_git, git_commit
 
 
 def git(folder, *arguments):
@@ -9,9 +12,30 @@ def git(folder, *arguments):
     return done.stdout.strip()
 
 
-def test_commit_is_null_outside_git(tmp_path):
+def test_commit_is_null_outside_git_and_before_the_first_one_without_a_warning(tmp_path, caplog):
     assert git_commit(tmp_path) is None
     assert git_commit(tmp_path / "nowhere") is None
+    git(tmp_path, "init", "-q")
+    assert git_commit(tmp_path) is None
+    assert caplog.text == ""
+
+
+def test_why_git_does_not_work_is_told_in_its_own_words_with_its_own_remedy(tmp_path, monkeypatch, caplog):
+    git(tmp_path, "init", "-q")
+    check_git(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        with pytest.raises(
+            InputError, match=r"^git: detected dubious ownership in .*: git config .* safe\.directory "
+        ) as caught:
+            check_git(tmp_path)
+        assert "\n" not in str(caught.value)
+        assert git_commit(tmp_path) is None
+        assert f"the commit is not known: {caught.value}" in caplog.text
+    (tmp_path / ".git/config").write_text("[")
+    with pytest.raises(InputError, match=rf"^git: bad config line \d in file .*: `git status` in {tmp_path} has to work$"):
+        check_git(tmp_path)
 
 
 def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path):

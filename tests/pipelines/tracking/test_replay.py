@@ -18,6 +18,20 @@ from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE
 OF_EACH_KIND = {"open": 1, "dataset": 1, "log": 4, "candidate": 3, "winner": 1, "artifact": 2, "note": 1, "close": 1}
 
 
+@pytest.fixture
+def gee(monkeypatch, capsys):
+    """Runs the command `gee`; its exit code, output and messages."""
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gee", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code, *capsys.readouterr()
+
+    return run
+
+
 def test_what_a_stage_could_not_write_is_written_later_and_replay_twice_is_replay_once(client, expected, left):
     folder = left()
     assert client.runs == {}
@@ -125,12 +139,32 @@ def test_what_another_machine_left_is_written_when_the_user_says_that_nothing_ru
     assert client.state() == expected
 
 
-def test_what_is_meant_for_another_store_is_not_written_to_this_one(client, left, monkeypatch):
-    left()
+def test_what_is_meant_for_another_address_is_written_to_this_one_only_on_request(client, expected, left, monkeypatch, gee):
+    folder = left()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other.example:5000")
     (waiting,) = replay(outbox_root())
-    assert waiting.hindrance == "it is for http://tracking.example:5000: set MLFLOW_TRACKING_URI"
+    assert waiting.hindrance == (
+        "it is for http://tracking.example:5000: set MLFLOW_TRACKING_URI to that, "
+        "or `gee track replay --anyway` writes it to http://other.example:5000"
+    )
     assert client.calls == []
+    code, out, _ = gee("track", "replay", "--anyway")
+    assert code == 0 and f"{ENTRIES} entries written to http://other.example:5000" in out
+    assert client.state() == expected and not folder.exists()
+
+
+def test_of_what_another_store_has_a_part_nothing_is_written_to_this_one(client, expected, left, monkeypatch):
+    left()
+    client.drop = set(range(15, 30))
+    (waiting,) = replay(outbox_root())
+    n, runs, client.drop = len(waiting.entries), client.runs, set()
+    client.runs = {}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other.example:5000")
+    (waiting,) = replay(outbox_root(), anyway=True)
+    assert waiting.hindrance.startswith("refused: ") and len(waiting.entries) == n and client.runs == {}
+    client.runs = runs  # the same store at a new address
+    replay(outbox_root(), anyway=True)
+    assert client.state() == expected
 
 
 def test_an_outbox_whose_beginning_is_damaged_says_so_and_is_kept(client, left, caplog):
@@ -184,14 +218,7 @@ def test_stages_of_a_flow_join_its_run_in_whatever_order_they_are_written(client
     assert levels == [*ended, ("pipeline", "FAILED"), ("stage", "FINISHED")]
 
 
-def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(client, left, monkeypatch, capsys):
-    def gee(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gee", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code, *capsys.readouterr()
-
-    monkeypatch.setenv("PATH", os.environ["PATH"])
+def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(client, left, gee):
     left()
     code, out, _ = gee("track", "status")
     assert code == 0 and "evolve" in out and f"{ENTRIES} entries" in out and "`gee track replay` writes them" in out

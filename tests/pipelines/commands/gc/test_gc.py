@@ -62,6 +62,12 @@ def test_days_say_what_is_old(gc, project):
     assert (project / ".scratch/evolve/old").exists()
 
 
+@pytest.mark.parametrize("days", ["-1", "36501", "1e300", "inf", "nan"])
+def test_a_number_of_days_without_a_date_is_refused(days, gc, project):
+    (project / "mlflow.db").touch()
+    assert gc("--mlflow", "--days", days) == (2, "", f"gee: error: --days {float(days):g}: out of range: choose 0 to 36500\n")
+
+
 def test_nothing_in_scratch_goes_while_a_stage_is_at_work(gc, project, monkeypatch):
     monkeypatch.setattr("pipelines.commands.gc.at_work.at_work", lambda processes, project: ["77 python -m pipelines.train"])
     code, out, _ = gc("--yes")

@@ -58,13 +58,15 @@ def test_one_young_file_keeps_an_old_folder(make, tmp_path):
 def test_what_was_written_within_the_hour_stays_whatever_is_asked_for(make, tmp_path):
     make("evolve/a", days=0.5 / 24)
     make("studies/evolve/b", days=0.5 / 24)
+    make("train/d", days=0.5 / 24, done=MD5)
+    (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
     assert scratch_leftovers(tmp_path, 0) == []
     make("evolve/c", days=2 / 24)
     assert kinds(tmp_path, 0) == {"runs of stages": (1, 1000)}
 
 
 def test_a_complete_run_goes_once_dvc_has_its_result(make, tmp_path):
-    folder = make("train/a", done=MD5)
+    folder = make("train/a", days=2 / 24, done=MD5)
     assert scratch_leftovers(tmp_path, 30) == []
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
     assert [found.what for found in scratch_leftovers(tmp_path, 30)] == ["runs of stages, finished"]
@@ -74,7 +76,7 @@ def test_a_complete_run_goes_once_dvc_has_its_result(make, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "outs", "\0"])
 def test_a_note_of_no_sense_makes_no_run_complete(content, make, tmp_path):
-    make("train/a", done=content)
+    make("train/a", days=2 / 24, done=content)
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
     assert scratch_leftovers(tmp_path, 30) == []
 

@@ -63,6 +63,26 @@ def test_a_store_elsewhere_is_named(tmp_path, monkeypatch):
         mlflow_leftovers(tmp_path, 30)
 
 
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "sqlite:///{project}/mlflow.db"])
+def test_the_projects_own_database_is_no_store_elsewhere_however_it_is_written(address, tmp_path, monkeypatch):
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    database(tmp_path, 31)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(project=tmp_path))
+    [found] = mlflow_leftovers(tmp_path, 30)
+    assert found.count == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "no such table: runs"), (b"no database at all " * 99, "file is not a database")]
+)
+def test_a_database_that_is_empty_or_damaged_is_one_message(content, reason, tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(InputError, match=rf"mlflow\.db: cannot be read \({reason}\): if it is damaged, move it away"):
+        mlflow_leftovers(tmp_path, 30)
+
+
 def test_dvc_says_what_the_workspace_does_not_use_and_removes_that_alone(tmp_path):
     def dvc(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=tmp_path, check=True, capture_output=True)
