@@ -22,7 +22,8 @@ from gee_core.data.augment import Augment, Normalise, to_input
 from gee_core.data.folders import FileList, list_images
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.memory import keep_freed_memory
-from gee_core.model.network import Shortcut, SpikingNetwork, build_network, to_channels_last
+from gee_core.model.layers import Shortcut
+from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
 
 FORMATS = ("bf16", "float32")
 BATCH = 64

@@ -1,4 +1,4 @@
-"""Environment variables that say how the core uses this machine. They are no parameters: results do not depend on them."""
+"""Environment variables that say how the core uses this machine. Results do not depend on them, but for rounding."""
 
 import os
 from typing import Annotated, Any, Self

@@ -1,4 +1,4 @@
-"""Environment variables for how the pipeline uses this machine. They are no parameters: results do not depend on them."""
+"""Environment variables for how the pipeline uses this machine. Results do not depend on them, but for rounding."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ class Settings(CoreSettings):
     after each generation as long as that is a tenth faster and fits; all workers of a scheduler."""
 
     threads: Annotated[int, whole_number(1)] = 1
-    """Threads of torch per candidate; the one variable that can change the last bits of a result. Default: 1."""
+    """Threads of torch per candidate; another number can change the last bits of a result. Default: 1."""
 
     train_processes: Annotated[int | None, whole_number(1)] = None
     """Processes that train and measure one network together, each with its share of every batch
