@@ -9,13 +9,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.studies.metrics import METRICS, OF_GENES
+from pipelines.studies.metrics import ANALYSIS, METRICS
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
 HARDWARE_COLUMNS = ("domain", "strength", "draw", "accuracy")
 """Columns of the rows that robustness measures the defects of hardware in."""
+MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
+"""The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
 """Values by key of params.yaml, written `section.key`."""
 
@@ -89,6 +91,13 @@ class Plot(Part):
     """The columns whose labels make the groups; empty for one group."""
     where: dict[str, str] = {}
     """Only cells with these labels, by column, are drawn."""
+
+    def measured(self) -> dict[str, str | None]:
+        """What it draws, with the stage that measures it: its metrics, or its kind where it draws rows."""
+        if self.kind in MEASURED_ROWS:
+            return {self.kind: MEASURED_ROWS[self.kind]}
+        names = [self.y, *([self.x] if self.kind == "scatter" and self.x else [])]
+        return {name: METRICS[name].stage for name in names}
 
 
 class Kendall(Part):
@@ -171,13 +180,9 @@ class Study(Part):
             self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
             if plot.kind == "scatter":
                 _known_metric(plot.x or "")
-        wanted = {*self.metrics, *(plot.y for plot in self.plots if plot.kind != "layers")}
-        noise = "noise_accuracy" in wanted or self.draws("noise") or self.draws("hardware")
-        if noise and "robustness" not in self.stages:
-            raise ValueError("stages: noise is measured by the stage robustness: add it to stages")
-        wanted |= {plot.x or "" for plot in self.plots if plot.kind == "scatter"}
-        if "export" not in self.stages and wanted & set(OF_GENES):
-            raise ValueError("stages: the file of genes is measured by the stage export: add it to stages")
+        self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
+        for number, plot in enumerate(self.plots):
+            self._check_stages(f"plots.{number}", plot.measured())
         return self
 
     def draws(self, kind: str) -> bool:
@@ -187,6 +192,13 @@ class Study(Part):
     def columns(self) -> list[str]:
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
+
+    def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
+        for name, stage in measured.items():
+            if stage == ANALYSIS:
+                raise ValueError(f"{key}: {name} is measured by the analysis alone: leave it out")
+            if stage is not None and stage not in self.stages:
+                raise ValueError(f"{key}: {name} is measured by the stage {stage}: add it to stages")
 
     def _check_columns(self, columns: Iterable[str]) -> None:
         for column in columns:

@@ -12,7 +12,7 @@ from pipelines.project.git import git_commit
 from pipelines.project.paths import REPORTS
 from pipelines.stage import closing
 from pipelines.studies import figures
-from pipelines.studies.definition import OWN_COLUMNS, Study, load_study
+from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
 from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, TRAINING, Cell, Request, draft_cells, resolve_cells
@@ -144,13 +144,15 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
     known = (*study.columns(), *OWN_COLUMNS, *METRICS)
     grid = grid[[column for column in grid if column in known]]  # the figures take all others for labels
     for number, plot in enumerate(study.plots, 1):
-        if plot.kind in ("noise", "hardware", "layers"):
+        if plot.kind in MEASURED_ROWS:
             rows = _rows_of(plot.kind, cells, results)
             if rows.empty:  # robustness.hardware is null
                 continue
             write_atomically(out / f"{plot.kind}.csv", rows.to_csv(index=False))
-        else:
+        elif set(plot.measured()) <= set(grid):
             rows = grid
+        else:  # for instance val_accuracy with train.include_holdout
+            continue
         for column, wanted in plot.where.items():
             rows = rows[rows[column] == wanted]
         published = [study.published] if plot.kind == "noise" else []

@@ -28,13 +28,22 @@ def options(*labels):
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
         ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
-        ({"plots": [{"kind": "hardware"}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"plots": [{"kind": "hardware"}]}, "hardware is measured by the stage robustness: add it to stages"),
         (
             {"grid": {"strength": options("x")}, "stages": ["robustness"], "plots": [{"kind": "hardware"}], "published": []},
             "the column 'strength' is one of hardware.csv: give it another name",
         ),
-        ({"metrics": ["genes_bytes"]}, "the file of genes is measured by the stage export: add it to stages"),
-        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "the file of genes is measured by the stage export: add it"),
+        ({"metrics": ["genes_bytes"]}, "metrics: genes_bytes is measured by the stage export: add it to stages"),
+        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "plots.0: genes_bytes is measured by the stage export: add it"),
+        ({"metrics": ["tau"]}, "metrics: tau is measured by the analysis alone: leave it out"),
+        (
+            {"stages": ["robustness"], "metrics": ["noise_accuracy"]},
+            "studies/tiny.yaml: plots.0: test_accuracy is measured by the stage evaluate: add it to stages",
+        ),
+        (
+            {"stages": ["export"], "metrics": ["genes_bytes"], "plots": [{"kind": "layers"}]},
+            "studies/tiny.yaml: plots.0: layers is measured by the stage evaluate: add it to stages",
+        ),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
     ],
 )
