@@ -13,7 +13,7 @@ from pipelines.project.paths import REPORTS
 from pipelines.stage import closing
 from pipelines.studies import figures
 from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
-from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
+from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, TRAINING, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
@@ -121,11 +121,12 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
     cfg = next(cell.params.evolve for cell in cells if cell.part == KENDALL)
+    candidates = candidates.reindex(columns=dict.fromkeys([*candidates, *MEASURED, "test_accuracy"]))  # if all of them failed
     correlations = rank_correlations(candidates, cfg)
     table = aggregate(correlations, [EPOCHS, FITNESS], list(OF_FITNESS))
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))
     write_atomically(out / "kendall.csv", table.to_csv(index=False))
-    if {"L_ce", "test_accuracy"} <= set(candidates):
+    if (candidates["status"] == "ok").any():
         write_atomically(out / "kendall.svg", figures.fitness_against_accuracy(candidates, correlations))
     title = "Kendall's τ between a candidate's fitness after E epochs and its accuracy after full training"
     tables = [format_table(title, table, [EPOCHS, FITNESS], list(OF_FITNESS))]

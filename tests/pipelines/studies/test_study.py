@@ -227,6 +227,20 @@ def test_how_far_two_trainings_agree_is_a_table_of_its_own_and_part_of_a_study_h
     assert not (OUT / "tiny/reliability.csv").exists()
 
 
+@pytest.mark.parametrize("trainings", [1, 2])
+def test_a_study_of_which_every_training_diverges_ends_in_tables_without_numbers(run, monkeypatch, trainings):
+    def diverges(*_):
+        raise DivergedError("train: the training loss is nan")
+
+    monkeypatch.setattr(train, "run", diverges)
+    analysis = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1], "trainings": trainings}
+    grid, ranked = run(seeds=1, grid=PLAIN, published=[], analysis=analysis)
+    failed = [row[table.headers.index("failed")] for table in (grid, ranked) for row in table.rows]
+    assert set(failed) == {"1"}
+    assert len(json.loads((OUT / "tiny/study.json").read_text())["failed"]) == 1 + 3 * trainings
+    assert not list((OUT / "tiny").glob("*.svg"))
+
+
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
