@@ -110,8 +110,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
-    varied = {key for option in [*itertools.chain(*study.grid.values()), *study.cells] for key in option.set}
-    if clash := varied & set(request.overrides):
+    if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
     base = overridden(base, request.overrides, "--set")
@@ -124,6 +123,13 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     for cell in cells:
         _check_files(cell, file)
     return cells
+
+
+def _varied(study: Study) -> set[str]:
+    """The keys of params.yaml that options or the analysis set, over what `--set` says."""
+    options = [*itertools.chain(*study.grid.values()), *study.cells]
+    genes = {"network.n_genes" for option in options if option.paper_genes is not None}
+    return genes.union(*(option.set for option in options), study.analysis.set if study.analysis else {})
 
 
 def _builds(cell: Cell) -> str:

@@ -11,6 +11,7 @@ from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
 BARE: dict = {"plots": [], "published": []}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
+RANGE = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "sample": "range", "trainings": 2, "seeds": 1}
 NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
 
 
@@ -84,6 +85,14 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
         ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
         ({"overrides": {"evolve.variant": "ste"}}, "--set evolve.variant: the study varies this key"),
+        (
+            {"grid": {"a": [{"label": "x", "paper_genes": 100}]}, "overrides": {"network.n_genes": 5}} | BARE,
+            "--set network.n_genes: the study varies this key: change it in studies/tiny.yaml",
+        ),
+        (
+            {"analysis": RANGE | {"set": {"evolve.sigma": 0.1}}, "overrides": {"evolve.sigma": 0.2}},
+            "--set evolve.sigma: the study varies this key: change it in studies/tiny.yaml",
+        ),
         ({"set": {"prepare.dataset": "folder", "prepare.path": "nowhere"}}, "prepare.path = nowhere: the images of folder are"),
         ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
         ({"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": NARROWED}, "n_genes is null: set the genes"),
@@ -150,9 +159,6 @@ def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
     added = [cell for cell in cells if cell.part == "kendall"]
     assert [(cell.columns["E"], cell.candidate) for cell in added] == [(E, i) for E in "12" for i in range(3)]
     assert {cell.params.evolve.population_size for cell in added} == {3}
-
-
-RANGE = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "sample": "range", "trainings": 2, "seeds": 1}
 
 
 def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
