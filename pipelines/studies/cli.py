@@ -47,7 +47,8 @@ def run_command(
         with Bars(messages) as bar, lines(steps, messages):
             tables = run_study(request, jobs, force, Display(bar, steps), keep)
     except KeyboardInterrupt:
-        messages.print("gee: interrupted; the same command continues where it stopped", highlight=False)
+        same = "the same command without --force" if force else "the same command"
+        messages.print(f"gee: interrupted; {same} continues where it stopped", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     wide = console if console.is_terminal else Console(width=160, markup=False)
     for table in tables:
