@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -51,11 +52,11 @@ class Request:
 
     def command(self) -> str:
         """The command that repeats the request."""
-        given = [("preset", self.preset), ("data", self.data), ("seeds", self.seeds)]
-        parts = [f"--{option} {value}" for option, value in given if value is not None]
-        parts += [f"--set {key}={json.dumps(value)}" for key, value in self.overrides.items()]
-        parts += [f'--only "{column}={label}"' for column, labels in self.only.items() for label in sorted(labels)]
-        return " ".join([f"gee study run {self.name}", *parts])
+        given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
+        given += [("--set", f"{key}={json.dumps(value)}") for key, value in self.overrides.items()]
+        given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
+        words = [str(word) for option, value in given if value is not None for word in (option, value)]
+        return shlex.join(["gee", "study", "run", self.name, *words])
 
 
 @dataclass(frozen=True)

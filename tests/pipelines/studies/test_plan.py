@@ -1,4 +1,5 @@
 import re
+import shlex
 
 import pytest
 
@@ -6,6 +7,8 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
+from pipelines.project.changes import parse_changes
+from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
@@ -61,6 +64,17 @@ def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(dra
     cell = drafts("other", overrides={"train.lr": 0.2}, **own)[0]
     assert (cell.params.train.epochs, cell.params.train.lr, cell.params.train.batch_size) == (3, 0.2, 4)
     assert drafts(**own)[0].params.train.batch_size == 8
+
+
+def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
+    overrides = {"network.init": {"alpha": 1}, "train.epochs": 5, "evolve.start": None}
+    request = Request("tiny", "digits", "/my images/x", 2, overrides, {"encoding": {"it's, 5E", "plain"}})
+    words = shlex.split(request.command())
+    assert words[:4] == ["gee", "study", "run", "tiny"]
+    given = list(zip(words[4::2], words[5::2], strict=True))
+    assert given[:3] == [("--preset", "digits"), ("--data", "/my images/x"), ("--seeds", "2")]
+    assert parse_changes([value for option, value in given if option == "--set"]) == overrides
+    assert parse_only([value for option, value in given if option == "--only"]) == request.only
 
 
 def test_seeds_count_from_the_presets_own(drafts):
