@@ -71,8 +71,8 @@ class Published(Part):
     """Its labels, by column; those left out stay empty."""
     metrics: dict[MetricName, float]
     """Means; accuracies as fractions."""
-    sd: dict[str, float] = {}
-    """Standard deviations, if published."""
+    sd: dict[MetricName, float] = {}
+    """Their standard deviations, if published."""
     source: Annotated[str, Field(min_length=1)]
     """Where it was published, and on which images it was measured."""
 
@@ -174,8 +174,6 @@ class Study(Part):
             labels = [option.label for option in options]
             if twice := {label for label in labels if labels.count(label) > 1}:
                 raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
-        for row in self.published:
-            self._check_columns(row.columns)
         for plot in self.plots:
             self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
             if plot.kind == "scatter":
@@ -183,6 +181,12 @@ class Study(Part):
         self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
         for number, plot in enumerate(self.plots):
             self._check_stages(f"plots.{number}", plot.measured())
+        for number, row in enumerate(self.published):
+            self._check_columns(row.columns)
+            if extra := set(row.metrics) - set(self.metrics):
+                raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
+            if extra := set(row.sd) - set(row.metrics):
+                raise ValueError(f"published.{number}: sd of {min(extra)} without its mean: add it to the row's metrics")
         return self
 
     def draws(self, kind: str) -> bool:

@@ -15,6 +15,10 @@ def options(*labels):
     return [{"label": label} for label in labels]
 
 
+def published(**changes):
+    return {"published": [{"columns": {}, "metrics": {"test_accuracy": 0.9}, "source": "Table 1"} | changes]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -45,6 +49,15 @@ def options(*labels):
             "studies/tiny.yaml: plots.0: layers is measured by the stage evaluate: add it to stages",
         ),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
+        (published(sd={"test_acuracy": 0.1}), "unknown metric 'test_acuracy': did you mean test_accuracy?"),
+        (
+            published(sd={"parameters": 0.1}),
+            "studies/tiny.yaml: published.0: sd of parameters without its mean: add it to the row's",
+        ),
+        (
+            published(metrics={"test_loss": 0.1}),
+            "studies/tiny.yaml: published.0: test_loss is not in metrics: add it there, or leave it out",
+        ),
     ],
 )
 def test_a_bad_study_file_is_refused_with_file_key_and_remedy(write_study, changes, message):
