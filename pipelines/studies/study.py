@@ -101,7 +101,8 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
     frame = frame.drop(columns=times, errors="ignore")
     write_atomically(out / "cells.csv", frame.to_csv(index=False))
     grid = frame[frame["part"] == "grid"].dropna(axis="columns", how="all")
-    columns = study.columns()
+    columns = study.columns()  # --only may have left out every cell that has a label in one of them
+    grid = grid.assign(**{column: "" for column in columns if column not in grid})
     tables = []
     if len(grid):
         table = with_published(aggregate(grid, columns, study.metrics), study)
@@ -109,7 +110,7 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
         tables.append(format_table(study.title, table, columns, study.metrics))
     if len(candidates := frame[frame["part"] == KENDALL]):
         tables += _write_kendall(out, candidates, cells)
-    if study.draws("hardware") and len(hardware := _rows_of("hardware", cells, results)):
+    if study.draws("hardware") and len(hardware := _rows_of("hardware", study, cells, results)):
         tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
@@ -146,7 +147,7 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
     grid = grid[[column for column in grid if column in known]]  # the figures take all others for labels
     for number, plot in enumerate(study.plots, 1):
         if plot.kind in MEASURED_ROWS:
-            rows = _rows_of(plot.kind, cells, results)
+            rows = _rows_of(plot.kind, study, cells, results)
             if rows.empty:  # robustness.hardware is null
                 continue
             write_atomically(out / f"{plot.kind}.csv", rows.to_csv(index=False))
@@ -161,12 +162,12 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
         write_atomically(out / f"{number}-{plot.kind}.svg", figure)
 
 
-def _rows_of(kind: str, cells: list[Cell], results: dict[str, dict]) -> pd.DataFrame:
+def _rows_of(kind: str, study: Study, cells: list[Cell], results: dict[str, dict]) -> pd.DataFrame:
     """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
     rows = []
     for cell in cells:
         if cell.part == "grid":
-            named = cell.columns | {"network_seed": cell.params.base.seed}
+            named = dict.fromkeys(study.columns(), "") | cell.columns | {"network_seed": cell.params.base.seed}
             rows += [named | row for row in results[cell.key].get(kind, [])]
     return pd.DataFrame(rows)
 

@@ -194,6 +194,16 @@ def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run):
     assert (OUT / "tiny/1-hardware.svg").is_file()
 
 
+def test_a_column_of_cells_that_were_left_out_is_empty(write_study):
+    cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
+    plots = [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
+    write_study(cells=cells, published=[], plots=plots)
+    [table] = run_study(Request("tiny", seeds=1, only={"encoding": {"unencoded"}}), jobs=1)
+    assert table.headers[:2] == ["encoding", "size"]
+    assert [row[:2] for row in table.rows] == [["unencoded", ""]]
+    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"1-bars.svg", "2-layers.svg"}
+
+
 def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(run):
     _, table = run(
         seeds=1,
