@@ -31,6 +31,7 @@ def run_command(
     from pipelines.runtime.process_tree import exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
+    from pipelines.studies.definition import load_study
     from pipelines.studies.display import Display
     from pipelines.studies.plan import Request
     from pipelines.studies.study import OUT, run_study
@@ -44,9 +45,10 @@ def run_command(
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
         with Bars(messages) as bar, lines(steps, messages):
-            tables = run_study(request, jobs, force, Display(bar, steps), keep)
+            tables = run_study(request, jobs, force, Display(bar, steps, load_study(name).metrics), keep)
     except KeyboardInterrupt:
-        messages.print("gee: interrupted; the same command continues where it stopped", highlight=False)
+        same = "the same command without --force" if force else "the same command"
+        messages.print(f"gee: interrupted; {same} continues where it stopped", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     wide = console if console.is_terminal else Console(width=160, markup=False)
     for table in tables:

@@ -9,13 +9,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.studies.metrics import METRICS, OF_GENES
+from pipelines.studies.metrics import ANALYSIS, METRICS
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
 HARDWARE_COLUMNS = ("domain", "strength", "draw", "accuracy")
 """Columns of the rows that robustness measures the defects of hardware in."""
+MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
+"""The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
 """Values by key of params.yaml, written `section.key`."""
 
@@ -69,8 +71,8 @@ class Published(Part):
     """Its labels, by column; those left out stay empty."""
     metrics: dict[MetricName, float]
     """Means; accuracies as fractions."""
-    sd: dict[str, float] = {}
-    """Standard deviations, if published."""
+    sd: dict[MetricName, float] = {}
+    """Their standard deviations, if published."""
     source: Annotated[str, Field(min_length=1)]
     """Where it was published, and on which images it was measured."""
 
@@ -89,6 +91,13 @@ class Plot(Part):
     """The columns whose labels make the groups; empty for one group."""
     where: dict[str, str] = {}
     """Only cells with these labels, by column, are drawn."""
+
+    def measured(self) -> dict[str, str | None]:
+        """What it draws, with the stage that measures it: its metrics, or its kind where it draws rows."""
+        if self.kind in MEASURED_ROWS:
+            return {self.kind: MEASURED_ROWS[self.kind]}
+        names = [self.y, *([self.x] if self.kind == "scatter" and self.x else [])]
+        return {name: METRICS[name].stage for name in names}
 
 
 class Kendall(Part):
@@ -165,19 +174,19 @@ class Study(Part):
             labels = [option.label for option in options]
             if twice := {label for label in labels if labels.count(label) > 1}:
                 raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
-        for row in self.published:
-            self._check_columns(row.columns)
         for plot in self.plots:
             self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
             if plot.kind == "scatter":
                 _known_metric(plot.x or "")
-        wanted = {*self.metrics, *(plot.y for plot in self.plots if plot.kind != "layers")}
-        noise = "noise_accuracy" in wanted or self.draws("noise") or self.draws("hardware")
-        if noise and "robustness" not in self.stages:
-            raise ValueError("stages: noise is measured by the stage robustness: add it to stages")
-        wanted |= {plot.x or "" for plot in self.plots if plot.kind == "scatter"}
-        if "export" not in self.stages and wanted & set(OF_GENES):
-            raise ValueError("stages: the file of genes is measured by the stage export: add it to stages")
+        self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
+        for number, plot in enumerate(self.plots):
+            self._check_stages(f"plots.{number}", plot.measured())
+        for number, row in enumerate(self.published):
+            self._check_columns(row.columns)
+            if extra := set(row.metrics) - set(self.metrics):
+                raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
+            if extra := set(row.sd) - set(row.metrics):
+                raise ValueError(f"published.{number}: sd of {min(extra)} without its mean: add it to the row's metrics")
         return self
 
     def draws(self, kind: str) -> bool:
@@ -187,6 +196,13 @@ class Study(Part):
     def columns(self) -> list[str]:
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
+
+    def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
+        for name, stage in measured.items():
+            if stage == ANALYSIS:
+                raise ValueError(f"{key}: {name} is measured by the analysis alone: leave it out")
+            if stage is not None and stage not in self.stages:
+                raise ValueError(f"{key}: {name} is measured by the stage {stage}: add it to stages")
 
     def _check_columns(self, columns: Iterable[str]) -> None:
         for column in columns:

@@ -6,15 +6,19 @@ from pathlib import Path
 from rich.progress import TaskID
 
 from pipelines.runtime.progress import Bars, Steps
+from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import Cell
 from pipelines.studies.watch import Watch
 
 
 class Display(Watch):
-    """Prints to the console of ``bar``, shows the study and every running cell in it, and counts the cells in ``steps``."""
+    """Prints to the console of ``bar``, shows the study and every running cell in it, and counts the cells in ``steps``.
 
-    def __init__(self, bar: Bars, steps: Steps):
-        self._bar, self._steps = bar, steps
+    Of a finished cell it prints the first of ``metrics`` that the cell has.
+    """
+
+    def __init__(self, bar: Bars, steps: Steps, metrics: list[str]):
+        self._bar, self._steps, self._metrics = bar, steps, metrics
         bar.add_task(steps.description, total=None, note="", steps=steps)
         self._running: dict[str, tuple[TaskID, float]] = {}
         self._notes: dict[str, str] = {}
@@ -35,10 +39,9 @@ class Display(Watch):
     def done(self, cell: Cell, result: dict) -> None:
         self._steps()
         seconds = self._ended(cell)
-        outcome = result["status"]
-        if outcome == "ok":
-            found = result["metrics"]
-            outcome = f"test accuracy {found.get('test_accuracy', found.get('genes_accuracy', float('nan'))):.2%}"
+        outcome, found = result["status"], result["metrics"]
+        if first := next((name for name in self._metrics if name in found), None):
+            outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
         self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
 
     def kept(self, cell: Cell, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pipelines.export import write_all
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, MODELS
 from pipelines.runtime.process_tree import run_in_group
+from pipelines.runtime.resume_folder import delete_folder
 from pipelines.studies.plan import Cell
 from pipelines.studies.steps import trained_network
 from pipelines.studies.watch import Watch
@@ -24,7 +25,8 @@ RESULT = "result.json"
 def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) -> None:
     """Write the network of every cell to a folder in models/studies/STUDY/, by `folder_name`, and give STUDY/ to DVC.
 
-    A network that is kept already is left as it is. Candidates of a search and cells that failed have none.
+    A network that is kept already, exported with the same settings, is left as it is. Candidates of a search and cells that
+    failed have none.
 
     Args:
         study: its name.
@@ -37,7 +39,7 @@ def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) ->
     out = KEPT / study
     for cell, result in results:
         folder = out / folder_name(cell)
-        if cell.candidate is None and result["status"] == "ok" and not _is_kept(folder, result):
+        if cell.candidate is None and result["status"] == "ok" and not _is_kept(folder, cell, result):
             _keep(cell, result, folder, watch)
             watch.kept(cell, folder)
     if out.is_dir():
@@ -48,9 +50,10 @@ def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:
     net, data = trained_network(cell, lambda note: watch.note(cell, note)), prepared_images(cell.prepared)
     watch.note(cell, "export")
     measured = evaluate.run(cell.params, net, data)[0]  # of this very network: the result may be of earlier code
+    delete_folder(folder)  # what other settings wrote, such as files of genes
     save(folder / CHECKPOINT.name, net.cpu())
     write_all(folder, cell.params, net, data, measured, registered=False)
-    write_sealed(folder / RESULT, result | {"metrics": result["metrics"] | measured})
+    write_sealed(folder / RESULT, result | {"params": cell.params.model_dump(), "metrics": result["metrics"] | measured})
 
 
 def folder_name(cell: Cell) -> str:
@@ -59,9 +62,11 @@ def folder_name(cell: Cell) -> str:
     return f"{labels}-seed{cell.params.base.seed}-{cell.key[:8]}"
 
 
-def _is_kept(folder: Path, result: dict) -> bool:
-    kept = read_sealed(folder / RESULT, "key", "commit")
-    return kept is not None and (kept["key"], kept["commit"]) == (result["key"], result["commit"])
+def _is_kept(folder: Path, cell: Cell, result: dict) -> bool:
+    kept = read_sealed(folder / RESULT, "key", "commit", "params")
+    if kept is None or (kept["key"], kept["commit"]) != (result["key"], result["commit"]):
+        return False
+    return kept["params"]["export"] == cell.params.export.model_dump()
 
 
 def _add_to_dvc(folder: Path) -> None:

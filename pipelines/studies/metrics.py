@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+ANALYSIS = "analysis"
+"""The stage of what only the analysis of a study measures."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -13,6 +16,8 @@ class Metric:
     """Factor on the value before it is written: 100 for percent."""
     decimals: int | None = 2
     """Digits after the point; None for four significant ones."""
+    stage: str | None = None
+    """The stage that measures it; `ANALYSIS` for numbers of candidates alone, None for what every cell may have."""
 
     def format(self, mean: float, sd: float = float("nan")) -> str:
         """``mean ± sd``; the mean alone if the spread is only rounding, and nothing if the mean is NaN."""
@@ -27,8 +32,8 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "test_accuracy": Metric("test accuracy (%)", 100),
-    "test_loss": Metric("test loss", decimals=3),
+    "test_accuracy": Metric("test accuracy (%)", 100, stage="evaluate"),
+    "test_loss": Metric("test loss", decimals=3, stage="evaluate"),
     "train_accuracy": Metric("training accuracy (%)", 100),
     "train_loss": Metric("training loss", decimals=3),
     "val_accuracy": Metric("hold-out accuracy (%)", 100),
@@ -36,19 +41,19 @@ METRICS: dict[str, Metric] = {
     "width": Metric("width", decimals=None),
     "parameters": Metric("parameters", decimals=0),
     "parameter_ratio": Metric("of the unencoded (%)", 100, 1),
-    "energy_mj": Metric("energy (mJ)", decimals=None),
-    "energy_with_decoding_mj": Metric("with building W (mJ)", decimals=None),
-    "spikes_per_image": Metric("spikes per image", decimals=0),
-    "firing_rate": Metric("firing rate (%)", 100, 2),
-    "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100),
-    "clean_accuracy": Metric("accuracy at least r (%)", 100),
-    "noise_drop": Metric("loss by noise (points)", 100),
-    "genes_bytes": Metric("file (kB)", 1e-3, 1),
-    "genes_accuracy": Metric("accuracy in its format (%)", 100),
-    "genes_drop": Metric("loss by the format (points)", 100),
-    "fp32_accuracy": Metric("accuracy in fp32 (%)", 100),
-    "genes_agreement": Metric("predictions as in fp32 (%)", 100),
-    "proxy_accuracy": Metric("proxy accuracy (%)", 100),
+    "energy_mj": Metric("energy (mJ)", decimals=None, stage="evaluate"),
+    "energy_with_decoding_mj": Metric("with building W (mJ)", decimals=None, stage="evaluate"),
+    "spikes_per_image": Metric("spikes per image", decimals=0, stage="evaluate"),
+    "firing_rate": Metric("firing rate (%)", 100, 2, stage="evaluate"),
+    "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100, stage="robustness"),
+    "clean_accuracy": Metric("accuracy at least r (%)", 100, stage="robustness"),
+    "noise_drop": Metric("loss by noise (points)", 100, stage="robustness"),
+    "genes_bytes": Metric("file (kB)", 1e-3, 1, stage="export"),
+    "genes_accuracy": Metric("accuracy in its format (%)", 100, stage="export"),
+    "genes_drop": Metric("loss by the format (points)", 100, stage="export"),
+    "fp32_accuracy": Metric("accuracy in fp32 (%)", 100, stage="export"),
+    "genes_agreement": Metric("predictions as in fp32 (%)", 100, stage="export"),
+    "proxy_accuracy": Metric("proxy accuracy (%)", 100, stage=ANALYSIS),
     "best_fitness": Metric("best fitness", decimals=3),
     "best_fitness_sd": Metric("its spread over fresh draws", decimals=3),
     "n_candidates": Metric("candidates", decimals=0),
@@ -58,25 +63,22 @@ METRICS: dict[str, Metric] = {
     "evolve_seconds": Metric("seconds of evolve", decimals=1),
     "train_passes": Metric("image passes of train", decimals=0),
     "train_seconds": Metric("seconds of train", decimals=1),
-    "L_ce": Metric("L_ce", decimals=4),
-    "TSE": Metric("TSE", decimals=4),
-    "R_T": Metric("R_T", decimals=4),
-    "var_o": Metric("variance of o", decimals=4),
-    "R_S": Metric("R_S", decimals=4),
-    "tau": Metric("Kendall's τ", decimals=3),
-    "tau_se": Metric("its standard error", decimals=3),
-    "tau_better": Metric("τ of the better half", decimals=3),
-    "regret": Metric("regret (points)", 100),
-    "random_regret": Metric("regret of a random choice (points)", 100),
-    "accuracy_sd": Metric("spread of the candidates (points)", 100),
-    "tau_repeat": Metric("τ of two trainings", decimals=3),
-    "reliability": Metric("reliability of one", decimals=3),
-    "reliability_of_mean": Metric("of their mean", decimals=3),
-    "tau_ceiling": Metric("ceiling of τ", decimals=3),
+    "L_ce": Metric("L_ce", decimals=4, stage=ANALYSIS),
+    "TSE": Metric("TSE", decimals=4, stage=ANALYSIS),
+    "R_T": Metric("R_T", decimals=4, stage=ANALYSIS),
+    "var_o": Metric("variance of o", decimals=4, stage=ANALYSIS),
+    "R_S": Metric("R_S", decimals=4, stage=ANALYSIS),
+    "tau": Metric("Kendall's τ", decimals=3, stage=ANALYSIS),
+    "tau_se": Metric("its standard error", decimals=3, stage=ANALYSIS),
+    "tau_better": Metric("τ of the better half", decimals=3, stage=ANALYSIS),
+    "regret": Metric("regret (points)", 100, stage=ANALYSIS),
+    "random_regret": Metric("regret of a random choice (points)", 100, stage=ANALYSIS),
+    "accuracy_sd": Metric("spread of the candidates (points)", 100, stage=ANALYSIS),
+    "tau_repeat": Metric("τ of two trainings", decimals=3, stage=ANALYSIS),
+    "reliability": Metric("reliability of one", decimals=3, stage=ANALYSIS),
+    "reliability_of_mean": Metric("of their mean", decimals=3, stage=ANALYSIS),
+    "tau_ceiling": Metric("ceiling of τ", decimals=3, stage=ANALYSIS),
 }
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
 width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
 times of the candidates, however many ran in parallel. From `tau` on they are those of ``kendall``."""
-
-OF_GENES = tuple(name for name in METRICS if name.startswith(("genes_", "fp32_")))
-"""Those that the stage export measures on the file of genes."""

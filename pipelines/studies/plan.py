@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -51,11 +52,11 @@ class Request:
 
     def command(self) -> str:
         """The command that repeats the request."""
-        given = [("preset", self.preset), ("data", self.data), ("seeds", self.seeds)]
-        parts = [f"--{option} {value}" for option, value in given if value is not None]
-        parts += [f"--set {key}={json.dumps(value)}" for key, value in self.overrides.items()]
-        parts += [f'--only "{column}={label}"' for column, labels in self.only.items() for label in sorted(labels)]
-        return " ".join([f"gee study run {self.name}", *parts])
+        given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
+        given += [("--set", f"{key}={json.dumps(value)}") for key, value in self.overrides.items()]
+        given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
+        words = [str(word) for option, value in given if value is not None for word in (option, value)]
+        return shlex.join(["gee", "study", "run", self.name, *words])
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
-    varied = {key for option in [*itertools.chain(*study.grid.values()), *study.cells] for key in option.set}
-    if clash := varied & set(request.overrides):
+    if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
     base = overridden(base, request.overrides, "--set")
@@ -124,6 +124,13 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     for cell in cells:
         _check_files(cell, file)
     return cells
+
+
+def _varied(study: Study) -> set[str]:
+    """The keys of params.yaml that options or the analysis set, over what `--set` says."""
+    options = [*itertools.chain(*study.grid.values()), *study.cells]
+    genes = {"network.n_genes" for option in options if option.paper_genes is not None}
+    return genes.union(*(option.set for option in options), study.analysis.set if study.analysis else {})
 
 
 def _builds(cell: Cell) -> str:

@@ -12,8 +12,8 @@ from pipelines.project.git import git_commit
 from pipelines.project.paths import REPORTS
 from pipelines.stage import closing
 from pipelines.studies import figures
-from pipelines.studies.definition import OWN_COLUMNS, Study, load_study
-from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
+from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
+from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, TRAINING, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
@@ -101,7 +101,8 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
     frame = frame.drop(columns=times, errors="ignore")
     write_atomically(out / "cells.csv", frame.to_csv(index=False))
     grid = frame[frame["part"] == "grid"].dropna(axis="columns", how="all")
-    columns = study.columns()
+    columns = study.columns()  # --only may have left out every cell that has a label in one of them
+    grid = grid.assign(**{column: "" for column in columns if column not in grid})
     tables = []
     if len(grid):
         table = with_published(aggregate(grid, columns, study.metrics), study)
@@ -109,7 +110,7 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
         tables.append(format_table(study.title, table, columns, study.metrics))
     if len(candidates := frame[frame["part"] == KENDALL]):
         tables += _write_kendall(out, candidates, cells)
-    if study.draws("hardware") and len(hardware := _rows_of("hardware", cells, results)):
+    if study.draws("hardware") and len(hardware := _rows_of("hardware", study, cells, results)):
         tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
@@ -121,11 +122,12 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
     cfg = next(cell.params.evolve for cell in cells if cell.part == KENDALL)
+    candidates = candidates.reindex(columns=dict.fromkeys([*candidates, *MEASURED, "test_accuracy"]))  # if all of them failed
     correlations = rank_correlations(candidates, cfg)
     table = aggregate(correlations, [EPOCHS, FITNESS], list(OF_FITNESS))
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))
     write_atomically(out / "kendall.csv", table.to_csv(index=False))
-    if {"L_ce", "test_accuracy"} <= set(candidates):
+    if (candidates["status"] == "ok").any():
         write_atomically(out / "kendall.svg", figures.fitness_against_accuracy(candidates, correlations))
     title = "Kendall's τ between a candidate's fitness after E epochs and its accuracy after full training"
     tables = [format_table(title, table, [EPOCHS, FITNESS], list(OF_FITNESS))]
@@ -144,13 +146,15 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
     known = (*study.columns(), *OWN_COLUMNS, *METRICS)
     grid = grid[[column for column in grid if column in known]]  # the figures take all others for labels
     for number, plot in enumerate(study.plots, 1):
-        if plot.kind in ("noise", "hardware", "layers"):
-            rows = _rows_of(plot.kind, cells, results)
+        if plot.kind in MEASURED_ROWS:
+            rows = _rows_of(plot.kind, study, cells, results)
             if rows.empty:  # robustness.hardware is null
                 continue
             write_atomically(out / f"{plot.kind}.csv", rows.to_csv(index=False))
-        else:
+        elif set(plot.measured()) <= set(grid):
             rows = grid
+        else:  # for instance val_accuracy with train.include_holdout
+            continue
         for column, wanted in plot.where.items():
             rows = rows[rows[column] == wanted]
         published = [study.published] if plot.kind == "noise" else []
@@ -158,12 +162,12 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
         write_atomically(out / f"{number}-{plot.kind}.svg", figure)
 
 
-def _rows_of(kind: str, cells: list[Cell], results: dict[str, dict]) -> pd.DataFrame:
+def _rows_of(kind: str, study: Study, cells: list[Cell], results: dict[str, dict]) -> pd.DataFrame:
     """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
     rows = []
     for cell in cells:
         if cell.part == "grid":
-            named = cell.columns | {"network_seed": cell.params.base.seed}
+            named = dict.fromkeys(study.columns(), "") | cell.columns | {"network_seed": cell.params.base.seed}
             rows += [named | row for row in results[cell.key].get(kind, [])]
     return pd.DataFrame(rows)
 

@@ -75,15 +75,16 @@ def test_bad_input_is_one_message_and_exit_code_2_before_any_cell_runs(
     assert len(error.splitlines()) == 1
 
 
-def test_an_interruption_says_how_to_go_on(write_study, monkeypatch):
+@pytest.mark.parametrize(("options", "same"), [([], "the same command"), (["-f"], "the same command without --force")])
+def test_an_interruption_says_how_to_go_on(write_study, monkeypatch, options, same):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     write_study()
     monkeypatch.setattr(study, "run_cells", interrupted)
-    ran = gee("study", "run", "tiny")
+    ran = gee("study", "run", "tiny", *options)
     assert ran.exit_code == 130
-    assert "the same command continues where it stopped" in ran.stderr
+    assert f"gee: interrupted; {same} continues where it stopped" in ran.stderr
 
 
 def test_values_of_changes_are_read_as_yaml():

@@ -15,6 +15,10 @@ def options(*labels):
     return [{"label": label} for label in labels]
 
 
+def published(**changes):
+    return {"published": [{"columns": {}, "metrics": {"test_accuracy": 0.9}, "source": "Table 1"} | changes]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -28,14 +32,32 @@ def options(*labels):
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
         ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
-        ({"plots": [{"kind": "hardware"}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"plots": [{"kind": "hardware"}]}, "hardware is measured by the stage robustness: add it to stages"),
         (
             {"grid": {"strength": options("x")}, "stages": ["robustness"], "plots": [{"kind": "hardware"}], "published": []},
             "the column 'strength' is one of hardware.csv: give it another name",
         ),
-        ({"metrics": ["genes_bytes"]}, "the file of genes is measured by the stage export: add it to stages"),
-        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "the file of genes is measured by the stage export: add it"),
+        ({"metrics": ["genes_bytes"]}, "metrics: genes_bytes is measured by the stage export: add it to stages"),
+        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "plots.0: genes_bytes is measured by the stage export: add it"),
+        ({"metrics": ["tau"]}, "metrics: tau is measured by the analysis alone: leave it out"),
+        (
+            {"stages": ["robustness"], "metrics": ["noise_accuracy"]},
+            "studies/tiny.yaml: plots.0: test_accuracy is measured by the stage evaluate: add it to stages",
+        ),
+        (
+            {"stages": ["export"], "metrics": ["genes_bytes"], "plots": [{"kind": "layers"}]},
+            "studies/tiny.yaml: plots.0: layers is measured by the stage evaluate: add it to stages",
+        ),
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
+        (published(sd={"test_acuracy": 0.1}), "unknown metric 'test_acuracy': did you mean test_accuracy?"),
+        (
+            published(sd={"parameters": 0.1}),
+            "studies/tiny.yaml: published.0: sd of parameters without its mean: add it to the row's",
+        ),
+        (
+            published(metrics={"test_loss": 0.1}),
+            "studies/tiny.yaml: published.0: test_loss is not in metrics: add it there, or leave it out",
+        ),
     ],
 )
 def test_a_bad_study_file_is_refused_with_file_key_and_remedy(write_study, changes, message):

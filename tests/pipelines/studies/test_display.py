@@ -17,7 +17,7 @@ def test_every_finished_cell_is_a_line_and_running_cells_are_shown_on_a_terminal
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
     steps = Steps("cells", None)
     with Bars(console) as bar:
-        display = Display(bar, steps)
+        display = Display(bar, steps, ["test_accuracy"])
         display.planned(CELLS, CELLS, 2)
         display.note(CELLS[0], "evolve 1/2 [x]")
         bar.refresh()
@@ -26,27 +26,35 @@ def test_every_finished_cell_is_a_line_and_running_cells_are_shown_on_a_terminal
         display.done(CELLS[1], {"status": "failed: loss", "metrics": {}})
     text = console.file.getvalue()
     assert "2 cells, 0 of them done; 2 to run, 2 at once" in text
-    assert "1/2  network = [a]: test accuracy 50.00% (0 s)" in text
+    assert "1/2  network = [a]: test accuracy (%) 50.00 (0 s)" in text
     assert "2/2  network = [b]: failed: loss (0 s)" in text
     assert ("evolve 1/2 [x]" in text) == terminal
     assert in_line != terminal
     assert steps.line(ended=True).startswith("cells 2/2 100 % in 0:0")
 
 
-def test_a_study_of_files_of_genes_shows_the_accuracy_in_their_format():
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        (["parameter_ratio", "genes_accuracy", "genes_bytes"], "accuracy in its format (%) 25.00"),
+        (["genes_bytes", "genes_accuracy"], "file (kB) 2.0"),
+        (["noise_accuracy"], "ok"),
+    ],
+)
+def test_a_finished_cell_shows_the_first_of_the_studys_metrics_that_it_has(metrics, shown):
     console = Console(file=io.StringIO(), width=100)
     with Bars(console) as bar:
-        display = Display(bar, Steps("cells", None))
+        display = Display(bar, Steps("cells", None), metrics)
         display.planned(CELLS[:1], CELLS[:1], 1)
-        display.done(CELLS[0], {"status": "ok", "metrics": {"genes_accuracy": 0.25}})
-    assert "1/1  network = [a]: test accuracy 25.00% (0 s)" in console.file.getvalue()
+        display.done(CELLS[0], {"status": "ok", "metrics": {"genes_accuracy": 0.25, "genes_bytes": 2000}})
+    assert f"1/1  network = [a]: {shown} (0 s)" in console.file.getvalue()
 
 
 def test_a_network_that_is_kept_is_a_line_and_shown_as_running_before():
     console = Console(file=io.StringIO(), width=100)
     steps = Steps("cells", None)
     with Bars(console) as bar:
-        display = Display(bar, steps)
+        display = Display(bar, steps, ["test_accuracy"])
         display.note(CELLS[0], "export")
         assert "network = [a]: export" in steps.line()
         display.kept(CELLS[0], "models/studies/tiny/a")

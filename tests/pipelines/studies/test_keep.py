@@ -31,7 +31,8 @@ class Kept(Watch):
 def without_onnx(monkeypatch):
     """Files of ONNX are quick to make; the core's tests are about their bytes."""
     monkeypatch.setattr(export, "to_onnx", lambda *_: b"onnx")
-    monkeypatch.setattr(export, "compare", lambda *_: {})
+    monkeypatch.setattr(export, "with_genes", lambda *_: b"onnx")
+    monkeypatch.setattr(export, "compare", lambda *_: {"agreement": 1.0})
 
 
 @pytest.fixture
@@ -81,6 +82,17 @@ def test_other_parameters_are_kept_beside_them(run):
     first, other = run(), run(set={"train.lr": 0.002})
     assert len(other) == 2 and not set(first) & set(other)
     assert all((folder / "result.json").is_file() for folder in first)
+
+
+def test_other_settings_of_the_export_write_the_network_again(run):
+    sizes = []
+    for genes in ("int8", "fp32", None):
+        own = {"grid": {"encoding": [{"label": "genetic"}]}, "set": {"export.genes": genes}}
+        (folder,) = run(**own)
+        sizes.append(sum(file.stat().st_size for file in folder.glob("genes.*")))
+        assert read_sealed(folder / "result.json", "params")["params"]["export"]["genes"] == genes
+    assert sizes[1] > sizes[0] > sizes[2] == 0
+    assert run(**own) == []
 
 
 def test_candidates_and_failed_cells_have_no_network(project, monkeypatch):

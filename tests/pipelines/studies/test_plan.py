@@ -1,4 +1,5 @@
 import re
+import shlex
 
 import pytest
 
@@ -6,11 +7,14 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
+from pipelines.project.changes import parse_changes
+from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import Request, draft_cells, resolve_cells
 
 BARE: dict = {"plots": [], "published": []}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
+RANGE = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "sample": "range", "trainings": 2, "seeds": 1}
 NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
 
 
@@ -62,6 +66,17 @@ def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(dra
     assert drafts(**own)[0].params.train.batch_size == 8
 
 
+def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
+    overrides = {"network.init": {"alpha": 1}, "train.epochs": 5, "evolve.start": None}
+    request = Request("tiny", "digits", "/my images/x", 2, overrides, {"encoding": {"it's, 5E", "plain"}})
+    words = shlex.split(request.command())
+    assert words[:4] == ["gee", "study", "run", "tiny"]
+    given = list(zip(words[4::2], words[5::2], strict=True))
+    assert given[:3] == [("--preset", "digits"), ("--data", "/my images/x"), ("--seeds", "2")]
+    assert parse_changes([value for option, value in given if option == "--set"]) == overrides
+    assert parse_only([value for option, value in given if option == "--only"]) == request.only
+
+
 def test_seeds_count_from_the_presets_own(drafts):
     assert {cell.params.base.seed for cell in drafts(seeds=3, overrides={"base.seed": 5})} == {5, 6, 7}
 
@@ -84,6 +99,14 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
         ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
         ({"overrides": {"evolve.variant": "ste"}}, "--set evolve.variant: the study varies this key"),
+        (
+            {"grid": {"a": [{"label": "x", "paper_genes": 100}]}, "overrides": {"network.n_genes": 5}} | BARE,
+            "--set network.n_genes: the study varies this key: change it in studies/tiny.yaml",
+        ),
+        (
+            {"analysis": RANGE | {"set": {"evolve.sigma": 0.1}}, "overrides": {"evolve.sigma": 0.2}},
+            "--set evolve.sigma: the study varies this key: change it in studies/tiny.yaml",
+        ),
         ({"set": {"prepare.dataset": "folder", "prepare.path": "nowhere"}}, "prepare.path = nowhere: the images of folder are"),
         ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
         ({"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": NARROWED}, "n_genes is null: set the genes"),
@@ -150,9 +173,6 @@ def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
     added = [cell for cell in cells if cell.part == "kendall"]
     assert [(cell.columns["E"], cell.candidate) for cell in added] == [(E, i) for E in "12" for i in range(3)]
     assert {cell.params.evolve.population_size for cell in added} == {3}
-
-
-RANGE = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "sample": "range", "trainings": 2, "seeds": 1}
 
 
 def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):

@@ -16,6 +16,8 @@ from pipelines.studies.watch import Watch
 
 REPORTS = ["cells.csv", "table.csv", "table.md", "study.json", "1-bars.svg"]
 
+PLAIN = {"encoding": [{"label": "unencoded", "control": "plain"}]}
+
 
 class Ran(Watch):
     """Remembers which cells ran."""
@@ -81,6 +83,13 @@ def test_a_scatter_plot_has_a_mark_of_every_group_whatever_else_its_cells_measur
     assert drawn == {"genetic": 1, "unencoded": 1}
 
 
+def test_a_plot_of_what_no_cell_measured_is_left_out(run):
+    plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
+    plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}]
+    run(seeds=1, grid=PLAIN, published=[], set={"train.include_holdout": True}, plots=plots)
+    assert [path.name for path in (OUT / "tiny").glob("*.svg")] == ["4-bars.svg"]
+
+
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run, project):
     run()
     whole = reports()
@@ -127,7 +136,7 @@ def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch)
 
 def test_a_plain_network_is_not_evolved(run, monkeypatch):
     monkeypatch.setattr(evolve.loop, "evolve", lambda *arguments: pytest.fail("evolved"))
-    run(seeds=1, grid={"encoding": [{"label": "unencoded", "control": "plain"}]}, published=[])
+    run(seeds=1, grid=PLAIN, published=[])
 
 
 def test_a_training_that_diverges_fails_its_cell_and_not_the_study(run, monkeypatch):
@@ -185,10 +194,20 @@ def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run):
     assert (OUT / "tiny/1-hardware.svg").is_file()
 
 
+def test_a_column_of_cells_that_were_left_out_is_empty(write_study):
+    cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
+    plots = [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
+    write_study(cells=cells, published=[], plots=plots)
+    [table] = run_study(Request("tiny", seeds=1, only={"encoding": {"unencoded"}}), jobs=1)
+    assert table.headers[:2] == ["encoding", "size"]
+    assert [row[:2] for row in table.rows] == [["unencoded", ""]]
+    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"1-bars.svg", "2-layers.svg"}
+
+
 def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(run):
     _, table = run(
         seeds=1,
-        grid={"encoding": [{"label": "unencoded", "control": "plain"}]},
+        grid=PLAIN,
         published=[],
         analysis={"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2]},
     )
@@ -216,6 +235,20 @@ def test_how_far_two_trainings_agree_is_a_table_of_its_own_and_part_of_a_study_h
     assert not (OUT / "tiny/table.csv").exists()
     assert [table.title for table in run_study(Request("tiny", seeds=1, only={"part": {"grid"}}), jobs=1)] == ["A tiny study"]
     assert not (OUT / "tiny/reliability.csv").exists()
+
+
+@pytest.mark.parametrize("trainings", [1, 2])
+def test_a_study_of_which_every_training_diverges_ends_in_tables_without_numbers(run, monkeypatch, trainings):
+    def diverges(*_):
+        raise DivergedError("train: the training loss is nan")
+
+    monkeypatch.setattr(train, "run", diverges)
+    analysis = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1], "trainings": trainings}
+    grid, ranked = run(seeds=1, grid=PLAIN, published=[], analysis=analysis)
+    failed = [row[table.headers.index("failed")] for table in (grid, ranked) for row in table.rows]
+    assert set(failed) == {"1"}
+    assert len(json.loads((OUT / "tiny/study.json").read_text())["failed"]) == 1 + 3 * trainings
+    assert not list((OUT / "tiny").glob("*.svg"))
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ STUDY = Study.model_validate(
         "published": [
             {
                 "columns": {"variant": "ste"},
-                "metrics": {"test_accuracy": 0.9616, "parameters": 1},
+                "metrics": {"test_accuracy": 0.9616},
                 "sd": {"test_accuracy": 0.0013},
                 "source": "Table 4",
             }
