@@ -101,11 +101,17 @@ def contender(sections: dict, name: str, seed: int = 0, lr: float | None = None,
     return Contender(name, check_params(sections | changed, name), layers)
 
 
+class SpikingJellyLIF(LIF):
+    """``LIF`` by SpikingJelly's own multi-step path."""
+
+    is_standard = False
+
+
 def use_spikingjelly(net: nn.Module, contiguous: bool) -> None:
     """Let every LIF of ``net`` run SpikingJelly's own multi-step path; ``contiguous``: network and input in that layout."""
     for module in net.modules():
         if isinstance(module, LIF):
-            module.is_standard = False
+            module.__class__ = SpikingJellyLIF
     if contiguous:
         net.to(memory_format=torch.contiguous_format)
         net.register_forward_pre_hook(lambda net, args: (args[0].contiguous(),))

@@ -22,13 +22,14 @@ nothing is kept.
 
 A bare machine needs torch with CUDA (Triton comes with it), torchvision, this repository as the current folder, and
 
-    numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest loguru tqdm spikingjelly
+    numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis loguru tqdm spikingjelly
 
 and for the test of exported networks, which is skipped without them, onnx onnxscript onnxruntime. Without a network, fetch them
 where there is one, with the same Python and platform, and install them from the folder. `--no-deps` for SpikingJelly, which
 would fetch torch again and much that is not used here:
 
-    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest loguru tqdm
+    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis \
+        loguru tqdm
     pip download --dest wheels --no-deps "spikingjelly>=2.0"
     pip install --no-index --find-links wheels numpy pillow ... tqdm
     pip install --no-index --find-links wheels --no-deps spikingjelly

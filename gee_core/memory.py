@@ -1,4 +1,4 @@
-"""How this process keeps memory. No torch here."""
+"""How this process keeps memory, and which errors say that there is none left. No torch here."""
 
 import ctypes
 import sys
@@ -16,3 +16,15 @@ def keep_freed_memory() -> None:
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, 2**30)
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+ON_GPU = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""In a RuntimeError of torch: the driver, as where a process has no room for its context; cuBLAS and cuDNN."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` means that memory ran out, on a GPU or the host; torch's own errors count if torch is loaded."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in ("can't allocate memory", *ON_GPU))

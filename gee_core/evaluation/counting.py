@@ -100,7 +100,7 @@ class Counter:
         count, binary = seen.count, bool(((x == 0) | (x == 1)).all())
         count.binary = count.binary and binary
         count.spiking = count.spiking and (binary or bool(((x == 0) | (x.abs() == 1)).all()))
-        now = (x if binary else (x != 0).float()).reshape(-1, *own).sum(0, dtype=torch.float32).double()
+        now = (x if binary else (x != 0).float()).reshape(-1, *own).sum(0, dtype=torch.float32).double().cpu()  # see counted
         count.input_sum += (now if binary else x).sum(dtype=torch.float64).item()
         count.input_count += x.numel()
         active, inputs = seen.active.get(tuple(own), (0, 0))
@@ -181,8 +181,8 @@ class Counter:
         W = module.weight.detach()
         count.steps, count.macs = _whole(seen.runs, self.n_images), _whole(seen.macs, seen.runs)
         for own, (active, inputs) in seen.active.items():
-            connections = fan_out(module, own, torch.ones_like(W))
-            weighty = fan_out(module, own, (W != 0).to(W.dtype)) if (W == 0).any() else connections
+            connections = fan_out(module, own, torch.ones_like(W)).cpu()
+            weighty = fan_out(module, own, (W != 0).to(W.dtype)).cpu() if (W == 0).any() else connections
             count.dense += inputs * connections.sum().item() / self.n_images
             count.synops += (active * connections).sum().item() / self.n_images
             count.effective += (active * weighty).sum().item() / self.n_images

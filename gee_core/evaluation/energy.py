@@ -18,6 +18,7 @@ from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
+from gee_core.memory import out_of_memory
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.neurons import is_neuron
@@ -111,10 +112,10 @@ def _takes_all_steps(module: nn.Module) -> bool:
 def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:
     try:
         output = present(net, x, steps, time_first)
-    except (InputError, MemoryError, torch.OutOfMemoryError):
+    except InputError:
         raise
     except Exception as error:
-        if "can't allocate memory" in str(error):
+        if out_of_memory(error):
             raise
         raise InputError(
             f"the network raises {type(error).__name__} on a batch of shape {tuple(x.shape)}: {in_short(error)}",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gee_core.genome.genotype import Genotype
+from gee_core.memory import ON_GPU
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Score:
     @property
     def out_of_memory(self) -> bool:
         """Whether a GPU's memory was too small for it, or for all that it held at that moment."""
-        return self.status.startswith("failed: OutOfMemoryError: ")
+        return self.status.startswith("failed: ") and any(reason in self.status for reason in ("OutOfMemoryError: ", *ON_GPU))
 
 
 def failed(reason: str, image_passes: int = 0) -> Score:

@@ -1,8 +1,8 @@
 """Loops over time of LIF neurons, in one pass over memory in each direction, and how loops are compiled.
 
 The loops are plain functions of tensors, which `run` compiles where that pays. Compiled and eager loops do the same
-arithmetic, because the compiler does not contract multiplications and additions: LIF's loops give the same bits, and the
-batch norm's sums differ only in the order of their terms.
+arithmetic on a CPU, because the compiler does not contract multiplications and additions there: LIF's loops give the same bits,
+and the batch norm's sums differ only in the order of their terms. On a GPU they agree up to rounding: Triton contracts them.
 
 Shapes: T steps, N neurons times batch in any layout. They compute in float32 (float64 for float64 arguments).
 """
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gee_core.memory import out_of_memory
 from gee_core.settings import CoreSettings
 
 log = logging.getLogger(__name__)
@@ -146,12 +147,15 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
         try:
             limit = "recompile_limit" if hasattr(dynamo_config, "recompile_limit") else "cache_size_limit"  # of torch 2.6
             # use_duck_shape: two sizes that are equal by chance do not become a condition
+            # specialize_float: else constants are float64 arguments of a GPU's kernels, slow on many GPUs
             with (
                 fx_config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
-                dynamo_config.patch({limit: MAX_FORMS}),
+                dynamo_config.patch({limit: MAX_FORMS, "specialize_float": x.is_cuda}),
             ):
                 return _compiled(loop)(x, *args)
         except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
+            if out_of_memory(error):
+                raise
             _compiles[0] = False
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", reason)

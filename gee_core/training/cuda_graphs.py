@@ -3,12 +3,15 @@
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
 
+import gc
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
+from gee_core.memory import out_of_memory
 
 
 class GraphedNetwork(nn.Module):
@@ -48,13 +51,15 @@ class GraphedNetwork(nn.Module):
 def _capture(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     """``net`` for inputs like ``x``. Its statistics, its gradients and the generators stay as they are."""
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    gc.collect()  # torch's graphs hold themselves in a circle: those that are no longer used keep a GPU's memory until then
+    on_gpu = x.device.type == "cuda"
     try:
-        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        with torch.random.fork_rng([x.device] if on_gpu else []), torch.cuda.device(x.device) if on_gpu else nullcontext():
             around = torch.cuda.make_graphed_callables(nn.Sequential(net), (x.clone(),), allow_unused_input=True)
         return vars(around).pop("forward")  # what it put there holds `around`: a circle would keep the GPU's memory
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         reason = f"{type(net).__name__} cannot be captured as a CUDA graph ({in_short(error)})"
         raise InputError(f"GEE_CUDA_GRAPHS = 1: {reason}", "unset it") from None
     finally:

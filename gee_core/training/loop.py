@@ -72,6 +72,8 @@ def train_epoch(
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
+    if isinstance(images, StreamedImages):
+        net = ungraphed(net)  # the thread that pins their memory would break a capture
     generator = torch_generator(recipe.seed, "epoch", epoch)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     net.train()
@@ -97,6 +99,7 @@ def train_epoch(
         correct = (o_TBK.detach().mean(0).float().argmax(1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
         total += summed(sums, rank)
+        del o_TBK, loss  # they keep parts of this step's graph alive, which no capture of a CUDA graph bears
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
     if recipe.norm_images and epoch + 1 == recipe.epochs:

@@ -2,9 +2,9 @@
 
 import errno
 import os
-import sys
 
 from gee_core.errors import in_short
+from gee_core.memory import out_of_memory
 from gee_core.storage import atomic_files as files
 
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
@@ -26,11 +26,3 @@ def user_message(error: BaseException) -> str | None:
     if out_of_memory(error):
         return f"out of memory ({in_short(error, 120)}): {MEMORY}"
     return None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` means that memory ran out, on the GPU or the host; torch's own errors count if torch is loaded."""
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    on_host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or on_gpu or on_host

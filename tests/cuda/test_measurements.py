@@ -5,6 +5,7 @@ import torch
 
 from gee_core.config.hardware import DOMAINS
 from gee_core.data.prepared import write_prepared
+from gee_core.evaluation.counting import Counter
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturbed, encoded_weights
 from gee_core.evaluation.noise import noisy_input
@@ -12,6 +13,7 @@ from gee_core.evolution import proxy
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.encoding import decode
+from gee_core.training.loop import for_inference
 from pipelines.runtime.os_errors import user_message
 from tests.cuda.runs import CLASSES, NORMALISE, SIZE, images, network
 from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, candidate
@@ -126,6 +128,18 @@ def task(device, tmp_path_factory):
     write_prepared(folder, **about, train=images(), test=images(24, seed=1))
     evolve = EVOLVE.model_copy(update={"proxy_epochs": 1, "batch_size": 24})
     return ProxyTask(folder, BASE.model_copy(update={"device": str(device)}), NETWORK, evolve)
+
+
+def test_counts_for_other_processes_lie_on_the_cpu(nets):
+    """Pickled on one GPU, they would come back on that one in every process."""
+    net, x = for_inference(nets[1]), batch(8)
+    counter = Counter(net, {})
+    counter.batch = counter.n_images = 8
+    with torch.no_grad():
+        net(x.to(next(net.parameters()).device))
+    _, _, seen, _ = counter.counted()
+    assert {active.device.type for layer in seen.values() for active, _ in layer.active.values()} == {"cpu"}
+    assert counter.result().layers
 
 
 def test_a_candidate_that_runs_out_of_memory_fails_alone(task, device, monkeypatch):

@@ -68,6 +68,17 @@ def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_co
     ]
 
 
+def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compiles, monkeypatch):
+    def full(loop):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    x = torch.randn(4, 100)
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(kernels, "_compiled", full)
+        kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
+    assert kernels.compiles(x)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_a_process_that_has_seen_many_forms_still_compiles_the_next(everything_compiles, monkeypatch):
     compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")

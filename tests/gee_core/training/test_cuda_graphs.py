@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gee_core.data.augment import Augment, Normalise
-from gee_core.data.images import PackedImages
+from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network, to_channels_last
@@ -111,6 +111,49 @@ def test_the_numbers_of_the_capture_leave_no_trace(captures):
     assert captures.shapes == [(4, 3, 16, 16)]
     assert all(torch.equal(buffer, statistics[name]) for name, buffer in net.named_buffers())
     assert all(p.grad is None for p in net.parameters())
+
+
+def accumulators(net: nn.Module) -> list:
+    """The nodes of autograd that add up the gradients of each parameter; a new one where no graph holds an earlier one."""
+    return [p.view_as(p).grad_fn.next_functions[0][0] for p in net.parameters()]
+
+
+def test_no_graph_of_an_earlier_step_is_alive_at_the_capture(captures, monkeypatch):
+    net, alive = network(), []
+
+    def mark(*_) -> None:
+        for node in accumulators(net):
+            node.metadata["seen"] = True
+
+    net.register_forward_hook(mark)
+    assert not any("seen" in node.metadata for node in accumulators(net))
+    o = net(torch.zeros(2, 3, 16, 16))
+    assert all("seen" in node.metadata for node in accumulators(net))
+    del o
+
+    def capture(module, *args, **options):
+        alive.extend("seen" in node.metadata for node in accumulators(net))
+        return captures(module, *args, **options)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    train_epoch(GraphedNetwork(net), make_optimizer("adamw", net, 0.1, 0.9), images(), RECIPE, 0)
+    assert alive and not any(alive)
+
+
+def test_streamed_images_run_without_graphs(captures):
+    class Streamed(StreamedImages):
+        def __init__(self):
+            self.images = images()
+
+        def __len__(self):
+            return len(self.images)
+
+        def batches(self, *args):
+            return self.images.batches(*args)
+
+    net = network()
+    train_epoch(GraphedNetwork(net), make_optimizer("adamw", net, 0.1, 0.9), Streamed(), RECIPE, 0)
+    assert captures.shapes == []
 
 
 def test_evaluation_runs_the_network_itself(captures):

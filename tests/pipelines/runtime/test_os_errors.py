@@ -6,9 +6,10 @@ import os
 import pytest
 import torch
 
+from gee_core.memory import out_of_memory
 from pipelines import train
 from pipelines.runtime.input_errors import report_input_errors
-from pipelines.runtime.os_errors import MEMORY, REMEDIES, out_of_memory, user_message
+from pipelines.runtime.os_errors import MEMORY, REMEDIES, user_message
 from pipelines.train import CHECKPOINT
 
 
@@ -24,8 +25,11 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
-    ids=["Python's", "a GPU's", "torch's"],
+    ids=["Python's", "a GPU's", "torch's", "the driver's", "cuBLAS's", "cuDNN's"],
 )
 def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert out_of_memory(error)
