@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 
 AROUND = (
+    "gee_core/memory.py",
     "pipelines/stage.py",
     "pipelines/tracking/",
     "pipelines/runtime/progress.py",
