@@ -122,7 +122,7 @@ class LIF(neuron.LIFNode):
         """All that ``__init__`` set."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
-        return *membrane, type(f).__name__, f.alpha
+        return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
