@@ -35,6 +35,7 @@ from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
@@ -224,7 +225,8 @@ def _train(s: Stage, compute: Compute) -> None:
             net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at, compute)
         if s.follows:
             return
-        save(CHECKPOINT, net)
+        with remedy(f"lower train.lr = {params.train.lr}, then `dvc repro train`"):  # if its weights are not finite
+            save(CHECKPOINT, net)
         write_atomically(OUT / "history.csv", csv_text(rows))
         together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
         write_json(OUT / "metrics.json", metrics | encoding | together)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gee_core.checkpoint import save
+from gee_core.checkpoint import save, save_tensors
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
-from gee_core.model.wired import wired_network
+from gee_core.model.wired import architecture_of, wired_network
 from pipelines.inputs.trained_network import load_configured, load_trained
 
 NETWORK = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2}
@@ -93,6 +93,6 @@ def test_weights_that_are_not_finite_ask_for_a_lower_learning_rate(tmp_path, met
     net, path = wired_network(network, meta, None, 0), tmp_path / "network.safetensors"
     with torch.no_grad():
         net.genome.O[0, 0] = float("nan")
-    save(path, net)
+    save_tensors(path, net.state_dict(), architecture_of(net).model_dump())
     with pytest.raises(DivergedError, match=r"values that are not finite: lower train\.lr, then `dvc repro train`"):
         load_configured(path, network, meta)
