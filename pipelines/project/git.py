@@ -12,11 +12,8 @@ log = logging.getLogger(__name__)
 
 def git(folder: Path, *arguments: str) -> str | None:
     """The output of a git command in ``folder``; None if it fails, or git is not installed."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    done = _run(folder, *arguments)
+    return done.stdout.strip() if done is not None and done.returncode == 0 else None
 
 
 def check_git(folder: Path) -> None:
@@ -25,15 +22,21 @@ def check_git(folder: Path) -> None:
     Raises:
         InputError: it does not, for instance because the files belong to another user; the message is git's own.
     """
-    command = ["git", "rev-parse", "--git-dir"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
-    except OSError:
-        return
-    if done.returncode and "not a git repository (" not in done.stderr:  # with a colon: the repository is damaged
+    done = _run(folder, "rev-parse", "--git-dir")
+    if (
+        done is not None and done.returncode and "not a git repository (" not in done.stderr
+    ):  # with a colon: the repository is damaged
         problem, _, advice = done.stderr.strip().partition("\n")
         remedy = " ".join(advice.split()) or f"`git status` in {folder.resolve()} has to work"
         raise InputError(f"git: {problem.removeprefix('fatal: ')}", remedy)
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """A git command that has ended, its messages in English; None where git is not installed."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+    except OSError:
+        return None
 
 
 def git_commit(folder: Path) -> str | None:

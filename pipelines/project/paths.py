@@ -41,9 +41,12 @@ def find_project(start: Path | None = None) -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def in_project(path: str, here: Path) -> str:
-    """``path``, which a command given in the folder ``here`` means, as seen from the project folder, the current one."""
-    return path if Path(path).is_absolute() else os.path.relpath(here / path)
+def in_project(path: str | None, here: Path | None) -> str | None:
+    """``path``, which a command given in the folder ``here`` means, as seen from the project folder, the current one.
+
+    It stays as it is if it is absolute, or one of the two is not given.
+    """
+    return path if path is None or here is None or Path(path).is_absolute() else os.path.relpath(here / path)
 
 
 def original_project(folder: Path) -> Path:

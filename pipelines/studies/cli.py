@@ -1,6 +1,5 @@
 """The commands `gee study …`. Heavy imports are inside the commands, so that `gee --help` is quick."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,8 +38,7 @@ def run_command(
 
     Settings.read()
     exit_on_sigterm()
-    if data is not None and isinstance(context.obj, Path):
-        data = in_project(data, context.obj)
+    data = in_project(data, context.obj)
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:

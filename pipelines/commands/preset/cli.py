@@ -1,6 +1,5 @@
 """The command `gee preset`. Heavy imports wait until it runs."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,8 +32,7 @@ def preset(
     if name is None:
         _list()
         return
-    if data is not None and isinstance(context.obj, Path):
-        data = in_project(data, context.obj)
+    data = in_project(data, context.obj)
     if exp:
         for change in queue_preset(name, data):
             console.print(f"  {change}", highlight=False)
