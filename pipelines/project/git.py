@@ -23,9 +23,8 @@ def check_git(folder: Path) -> None:
         InputError: it does not, for instance because the files belong to another user; the message is git's own.
     """
     done = _run(folder, "rev-parse", "--git-dir")
-    if (
-        done is not None and done.returncode and "not a git repository (" not in done.stderr
-    ):  # with a colon: the repository is damaged
+    absent = "not a git repository ("  # with a colon in place of the bracket, there is one, and it is damaged
+    if done is not None and done.returncode and absent not in done.stderr:
         problem, _, advice = done.stderr.strip().partition("\n")
         remedy = " ".join(advice.split()) or f"`git status` in {folder.resolve()} has to work"
         raise InputError(f"git: {problem.removeprefix('fatal: ')}", remedy)
