@@ -1,5 +1,6 @@
 """Which device and number format a run uses."""
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
+from gee_core.settings import CoreSettings
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Compute:
 
     @classmethod
     def of(cls, device: str, precision: str = "auto") -> "Compute":
-        """Resolve the names in params.yaml.
+        """Resolve the names in params.yaml; on a GPU, `GEE_DETERMINISTIC=1` puts this process into torch's deterministic mode.
 
         Args:
             device: the name of a device, or ``auto``: CUDA if available, else the CPU.
@@ -35,6 +37,9 @@ class Compute:
         found, n_cuda = torch.device(device), torch.cuda.device_count()
         if found.type == "cuda" and (found.index or 0) >= n_cuda:
             raise InputError(f"base.device = {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu")
+        if found.type == "cuda" and CoreSettings.read().deterministic == "1":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first matrix product
+            torch.use_deterministic_algorithms(True)
         bf16 = precision == "bf16"
         if precision == "auto" and found.type == "cuda":
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -55,6 +55,10 @@ class CoreSettings(BaseSettings):
     """`1`: on a GPU, the passes of a training step through the network are replayed as CUDA graphs, which saves the launches of
     small kernels, with the same results; not with several processes, nor with streamed images. Default: `0`."""
 
+    deterministic: Annotated[str, choice("0", "1")] = "0"
+    """`1`: a GPU adds in a fixed order, as CPUs do, so that one seed gives the same bits on the same GPU; slower, and an
+    operation of which torch has no such form ends the stage. Default: `0`."""
+
     loader_workers: Annotated[int, whole_number(0)] = min(8, os.cpu_count() or 1)
     """Processes that decode streamed images; `0` decodes them in the process that asks for them. Default: one per CPU, at
     most 8."""

@@ -7,11 +7,12 @@ graphs: it shows errors in the tests themselves, not in CUDA.
 import os
 from pathlib import Path
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic mode needs it before the first matrix product
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before other tests' first matrix product
 
 import pytest
 import torch
 
+from gee_core.hardware import Compute
 from gee_core.snn import kernels
 from tests.gee_core.training.simulated_graphs import make_graphed_callables
 
@@ -50,8 +51,10 @@ def _exact_and_fused(monkeypatch):
 
 
 @pytest.fixture
-def deterministic():
-    """torch's deterministic mode: an operation that is not raises."""
-    torch.use_deterministic_algorithms(True)
+def deterministic(monkeypatch):
+    """Deterministic mode, as the variable turns it on: an operation that is not raises."""
+    monkeypatch.setenv("GEE_DETERMINISTIC", "1")
+    Compute.of(DEVICE.type, "fp32")
+    assert torch.are_deterministic_algorithms_enabled() is (DEVICE.type == "cuda")
     yield
     torch.use_deterministic_algorithms(False)

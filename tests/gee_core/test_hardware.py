@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -20,6 +22,20 @@ def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(name, count, monkeypat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(InputError, match=rf"base\.device = {name}: torch sees {count} CUDA devices: set it to auto or cpu"):
         Compute.of(name, "fp32")
+
+
+@pytest.mark.parametrize(("device", "switch", "expected"), [("cuda", "1", True), ("cuda", "0", False), ("cpu", "1", False)])
+def test_the_deterministic_mode_of_torch_is_that_of_the_variable_on_a_gpu(device, switch, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setenv("GEE_DETERMINISTIC", switch)
+    try:
+        Compute.of(device, "fp32")
+        assert torch.are_deterministic_algorithms_enabled() is expected
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is expected
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("native", [True, False])
