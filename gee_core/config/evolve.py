@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 VARIANTS = get_args(Variant)
@@ -67,6 +67,9 @@ class EvolveConfig(Section):
     """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. They are scored on whole ones."""
     T_schedule: StepSchedule | None
     """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
+    norm_images: Positive | None
+    """As `train.norm_images`, before a candidate is scored. null: one that was trained on smaller images or with fewer steps
+    is scored with batch norm's running averages of these."""
     batch_size: Positive
     """Images per step of the proxy training."""
     optimizer: Literal["adamw", "muon"]
@@ -114,6 +117,11 @@ class EvolveConfig(Section):
             raise ValueError(
                 f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to analytic"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _norm_images_fill_a_batch(self) -> Self:
+        check_norm_images(self.norm_images, self.batch_size)
         return self
 
     @property

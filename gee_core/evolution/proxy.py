@@ -32,6 +32,7 @@ from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM
+from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
@@ -83,6 +84,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
         mid_epoch = None
     if first < last < recipe.epochs:
         states.keep(last, rows)
+    if recipe.norm_images and last < recipe.epochs:  # after the last epoch, train_epoch has done it
+        renew_statistics(net, train, recipe)
     result = measure(net, holdout, recipe, task.evolve.entropy, fmean(row["train_loss"] for row in rows))
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
@@ -127,6 +130,7 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         seed=derive_seed(seed, "proxy"),
         sizes=tuple(evolve.sizes or ()),
         T_schedule=tuple(evolve.T_schedule or ()),
+        norm_images=evolve.norm_images or 0,
     )
 
 

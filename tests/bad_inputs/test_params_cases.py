@@ -147,6 +147,14 @@ CASES = [
         "train: norm_images = 15",
         "must be at least batch_size = 16",
     ),
+    refused(
+        "less than a batch for the proxies' batch norm",
+        "evolve.norm_images",
+        "1",
+        "evolve: norm_images = 1 ",
+        "must be at least batch_size",
+        "evolve",
+    ),
     refused("an optimiser that proxies lack", "evolve.optimizer", "sgd", "evolve.optimizer = 'sgd'", "'muon'", "evolve"),
     Case(
         name="steps of your own network",

@@ -37,6 +37,7 @@ EVOLVE = EvolveConfig(
     proxy_images=None,
     sizes=None,
     T_schedule=None,
+    norm_images=None,
     batch_size=8,
     optimizer="adamw",
     lr=0.01,

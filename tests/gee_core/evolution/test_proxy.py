@@ -23,6 +23,7 @@ from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
+from gee_core.training.norm_statistics import renew_statistics
 from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
 
 
@@ -85,6 +86,20 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
     measured = [L_ce.item(), R_T.item(), o_TBK.var(correction=0).item(), spatial_entropy(genome_of(net).O.detach()).item()]
     assert measured == pytest.approx([scores[0].L_ce, scores[0].R_T, scores[0].var_o, scores[0].R_S], rel=1e-5)
     assert scores[0].proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_it_can_be_scored_with_batch_norms_statistics_of_all_steps(epochs, task, tmp_path):
+    c, few = replace(candidate(0), epochs=epochs), changed(task, T_schedule=[1])
+    anew = changed(few, norm_images=16)
+    before, after = (score(replace(which, checkpoints=tmp_path / name), c) for name, which in (("few", few), ("anew", anew)))
+    expected, found = (load(tmp_path / name / checkpoint_name(c)) for name in ("few", "anew"))
+    images, normalise, compute = train_images(task), load_prepared(task.prepared).meta.normalise, Compute.of("cpu", "fp32")
+    recipe = proxy_recipe(anew.evolve, normalise, compute, len(images), c.seed)
+    renew_statistics(expected, images, recipe)
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
+    assert after.L_ce != before.L_ce
+    assert after.TSE == before.TSE
 
 
 def test_TSE_is_the_mean_of_the_training_losses_of_all_epochs(task, scores, monkeypatch):

@@ -12,9 +12,12 @@ from gee_core.training.recipe import steps_per_epoch
 from tests.gee_core.evolution.proxy_task import candidate, changed, train_images
 
 
+@pytest.mark.parametrize("norm_images", [None, 16])
 @pytest.mark.parametrize("folder", [True, False], ids=["going on from its state", "from its wiring again"])
-def test_a_candidate_that_is_scored_rung_by_rung_ends_with_the_same_score_and_network(folder, task, tmp_path, monkeypatch):
-    task = changed(task, proxy_epochs=3)
+def test_a_candidate_that_is_scored_rung_by_rung_ends_with_the_same_score_and_network(
+    folder, norm_images, task, tmp_path, monkeypatch
+):
+    task = changed(task, proxy_epochs=3, norm_images=norm_images)
     whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate(0))
     epochs, real = [], proxy.train_epoch
     monkeypatch.setattr(proxy, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])
