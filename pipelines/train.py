@@ -39,7 +39,7 @@ from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.ranks import check_same, joined, run_in_processes
+from pipelines.runtime.ranks import check_same, check_share, joined, run_in_processes
 from pipelines.runtime.resume_folder import at_work_in, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
@@ -205,6 +205,7 @@ def _train(s: Stage, compute: Compute) -> None:
     inputs = [PREPARED / "meta.json", GENOTYPE, *start]
     scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
     check_same(compute.rank, scratch.name)
+    check_share(compute.rank, params.train.batch_size)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))

@@ -8,7 +8,7 @@ from torch.optim.swa_utils import update_bn
 
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.training.processes import bare
+from gee_core.training.processes import bare, mean_statistics
 from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe
 
@@ -18,7 +18,7 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
 
     They become the means over whole batches, `recipe.norm_images` of ``images`` in all, drawn with the recipe's seed, as
     evaluation sees them: at full size, with all T steps, not augmented. Of several processes, each takes its share of every
-    batch.
+    batch, and the means are those over all processes.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.norm_images])
@@ -34,6 +34,7 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
     draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # dropout's
     with recipe.compute.autocast(), draws:
         update_bn(inputs(), network if bits is None else _Rounded(network, bits))
+    mean_statistics(network, rank)
 
 
 class _Rounded(nn.Module):

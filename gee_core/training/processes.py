@@ -47,6 +47,14 @@ def summed(x: Tensor, rank: Rank) -> Tensor:
     return x
 
 
+def mean_statistics(net: nn.Module, rank: Rank) -> None:
+    """Make every buffer of numbers, in place, the mean over all processes."""
+    if rank.of > 1:
+        for buffer in filter(torch.is_floating_point, net.buffers()):
+            dist.all_reduce(buffer)
+            buffer /= rank.of
+
+
 def from_first(value: Any, rank: Rank) -> Any:
     """``value`` of the first process, in all of them: tensors and what can be pickled."""
     values = [value]

@@ -72,17 +72,20 @@ def n_processes(params: Params) -> int:
     on_gpus = Compute.of(base.device).device.type == "cuda"
     named = base.device.startswith("cuda:")  # one of them
     n_gpus = 1 if named else torch.cuda.device_count()
-    most = cfg.batch_size // 2  # the last batch of an epoch is at least half as large as the others
     if wanted is None:
         return max(1, min(n_gpus, cfg.batch_size // ENOUGH)) if on_gpus else 1
     variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
     if on_gpus and wanted > n_gpus:
         seen = f"base.device = {base.device} is one GPU" if named else f"torch sees {n_gpus}"
         raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
-    if wanted > max(1, most):
-        problem = f"{variable}: batches of {cfg.batch_size}, of which the last of an epoch may be half, do not reach for all"
-        raise InputError(problem, f"set train.batch_size to {2 * wanted} or more, or fewer processes")
+    _check_share(wanted, cfg.batch_size, variable)
     return wanted
+
+
+def _check_share(n: int, batch_size: int, name: str) -> None:
+    if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
+        problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
+        raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
 
 
 def run_in_processes(stage: str) -> bool:
@@ -217,6 +220,20 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
     yield replace(compute, rank=rank)
     dist.destroy_process_group()
+
+
+def check_share(rank: Rank, batch_size: int) -> None:
+    """Check that every process has images of every batch of ``batch_size``; all but the first end without a word.
+
+    Raises:
+        InputError: one would have none.
+    """
+    try:
+        _check_share(rank.of, batch_size, f"{rank.of} processes")
+    except InputError:
+        if rank.number:
+            sys.exit(2)
+        raise
 
 
 def check_same(rank: Rank, digest: str) -> None:

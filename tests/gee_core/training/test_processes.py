@@ -17,6 +17,7 @@ from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.named_tensors import training_tensors
+from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import Recipe
@@ -134,6 +135,18 @@ def with_unused(compute: Compute) -> list[torch.Tensor]:
     return gradients
 
 
+def renewed(compute: Compute) -> dict[str, torch.Tensor]:
+    """The statistics of a network whose batch norms see the images of their own process, taken anew over four batches."""
+    images = PackedImages(torch.arange(4 * 8 * 3 * 64).reshape(32, 3, 8, 8).to(torch.uint8), torch.zeros(32).long())
+    recipe = Recipe(
+        epochs=1, batch_size=8, lr=4e-3, lr_min=0.0, warmup_steps=0, label_smoothing=0.0, augment=None, seed=0,
+        normalise=Normalise((0.5,) * 3, (0.5,) * 3), compute=compute, norm_images=32,
+    )  # fmt: skip
+    net = build_network("cifarnet", 10, 3, 8, n_genes=4, width=1 / 16, T=2)
+    renew_statistics(net, images, recipe)
+    return dict(net.named_buffers())
+
+
 def everything(compute: Compute, folder: Path) -> dict:
     """All that the tests compare, of one process; one start of the processes takes seconds."""
     states = folder / "states"
@@ -147,6 +160,7 @@ def everything(compute: Compute, folder: Path) -> dict:
         "stopped": trained(compute, sync=False, folder=states, stop=2),
         "resumed": trained(compute, sync=False, folder=states),
         "unused": with_unused(compute),
+        "renewed": renewed(compute),
     }
 
 
@@ -193,6 +207,13 @@ def test_both_processes_hold_the_same_numbers(name, two):
 def test_local_statistics_differ_from_those_of_all(two):
     local, synced = two[0]["local"][0], two[0]["synced"][0]
     assert not torch.equal(local["net.stem.norm_lif.norm.running_mean"], synced["net.stem.norm_lif.norm.running_mean"])
+
+
+def test_statistics_that_are_taken_anew_are_those_of_the_images_of_all(two):
+    first, second = (process["renewed"] for process in two)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    stem = "stem.norm_lif.norm.running_mean"  # behind it, every process normalises by its own images
+    torch.testing.assert_close(first[stem], renewed(FP32)[stem], atol=1e-6, rtol=1e-5)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(two):
