@@ -18,6 +18,7 @@ from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
+from gee_core.genome.shaping import branch_gains
 from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
@@ -136,7 +137,10 @@ def _plasticity(cfg: TrainConfig, net: SpikingNetwork, genotype: Genotype | None
         return Plasticity(cfg.lr_X, cfg.lr_O)
     analytic = genome.analytic_genotype()
     reference = analytic if cfg.relative_steps == "analytic" else analytic.with_unit_sigmas()
-    return Plasticity(cfg.lr_X, cfg.lr_O, genotype.relative_to(reference))
+    of_O, *of_X = genotype.relative_to(reference)
+    gains = {id(X): gain for X, gain in branch_gains(net, genotype.shape.slope)}
+    sizes = [size * gains.get(id(X), 1.0) for size, X in zip(of_X, genome.encodings(), strict=True)]
+    return Plasticity(cfg.lr_X, cfg.lr_O, (of_O, *sizes))
 
 
 def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:

@@ -19,14 +19,14 @@ class Shape(Section):
     omega_X: Annotated[float, Field(ge=0, le=1)] = 0.0
     """ω_X: the singular values of every X_l[p], likewise."""
     beta: Annotated[float, Field(ge=0, le=4)] = 0.0
-    """β: X_l[p] is multiplied by exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, and the norm
-    of X_l is kept; W[p] is then proportional to exp(-β·d²). 0 = flat kernels."""
+    """β: X_l[p] is multiplied by c·exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, so that W[p] is
+    proportional to exp(-β·d²); c keeps the expected norm of W. 0 = flat kernels."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
     """α: O becomes √(1-α²)·O + α·I with its norm kept; 1 = a multiple of the identity."""
     kappa: Annotated[float, Field(ge=0, le=1)] = 0.0
     """κ: correlation of X_l with X_{l-1} at the kernel's centre, neuron by neuron (repeated where layer l has more)."""
     rho: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """ρ: correlation of X_l between kernel positions; 0 = independent, 1 = every position alike."""
+    """ρ: correlation of X_l between kernel positions, and ρ² that of W; 0 = independent, 1 = every position alike."""
     gamma_0: Annotated[float, Field(ge=0.05, le=20)] = 1.0
     """γ_0: initial weight of every batch norm: the spread of the currents, and so the firing rate."""
     gamma_end: Annotated[float, Field(ge=0.05, le=20)] = 1.0

@@ -32,10 +32,17 @@ def shape_network(net: nn.Module, shape: Shape) -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d) and module.affine:
             module.weight.mul_(shape.gamma_0)
-    for branch, (norm, conv) in enumerate(ends):
+    for norm, _ in ends:
         norm.weight.mul_(shape.gamma_end)
-        depth = branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0
-        _gain(conv).mul_(math.exp(shape.slope * depth))
+    for weight, gain in branch_gains(net, shape.slope):
+        weight.mul_(gain)
+
+
+def branch_gains(net: nn.Module, slope: float) -> list[tuple[torch.Tensor, float]]:
+    """What the slope multiplies by what: the X_l, or the weight itself, of the last convolution of every residual branch."""
+    ends = net.branch_ends() if isinstance(net, Branched) else []
+    depths = [branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0 for branch in range(len(ends))]
+    return [(_gain(conv), math.exp(slope * depth)) for (_, conv), depth in zip(ends, depths, strict=True)]
 
 
 def _gain(conv: nn.Conv2d) -> torch.Tensor:

@@ -50,7 +50,7 @@ def draw_genes(
         centre = int(squared_distances(kernel_size).argmin())
         for x, previous in zip(X[1:], X, strict=False):
             x[centre] = _mixed(x[centre], _repeated(previous[centre], len(x[centre])), shape.kappa)
-    X = [centred(x, kernel_size, shape.beta / 2) for x in X]
+    X = [centred(x, kernel_size, shape.beta / 2, power=4) for x in X]  # W[p] has the square of their factors
     O = flattened_spectrum(O, shape.omega_O)
     if shape.alpha:
         O = _mixed(O, torch.eye(n_genes, device=O.device), shape.alpha)
@@ -58,13 +58,15 @@ def draw_genes(
 
 
 def shaped_weight(W_JIhw: Tensor, shape: Shape, generator: torch.Generator) -> Tensor:
-    """The initial weight of a plain convolution with the same ρ, ω_X and β: the control of shaped genes."""
+    """The initial weight of a plain convolution with the same ω_X and β, and the correlation ρ² that two X give to a W: the
+    control of shaped genes.
+    """
     kernel_size = (W_JIhw.shape[2], W_JIhw.shape[3])
     W_KJI = W_JIhw.flatten(2).permute(2, 0, 1)
     if shape.rho:
         common = torch.randn(W_KJI.shape[1:], generator=generator, device=generator.device).to(W_KJI) * W_KJI.std()
-        W_KJI = _correlated(W_KJI, common, shape.rho)
-    W_KJI = centred(flattened_spectrum(W_KJI, shape.omega_X), kernel_size, shape.beta)
+        W_KJI = _correlated(W_KJI, common, shape.rho**2)
+    W_KJI = centred(flattened_spectrum(W_KJI, shape.omega_X), kernel_size, shape.beta, power=2)
     return W_KJI.permute(1, 2, 0).unflatten(2, kernel_size)
 
 
@@ -78,13 +80,16 @@ def flattened_spectrum(matrices: Tensor, omega: float) -> Tensor:
     return ((U * flat[..., None, :]) @ Vh).to(matrices.dtype)
 
 
-def centred(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float) -> Tensor:
-    """(K, …) times exp(-rate·d²) by kernel position, d the distance from the kernel's centre, and the norm kept."""
+def centred(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float, power: int) -> Tensor:
+    """(K, …) times c·exp(-rate·d²) by kernel position, d the distance from the kernel's centre.
+
+    c makes 1 the mean of the factors' power ``power``: 2 keeps the expected norm of what is scaled, 4 that of a product of two.
+    """
     if not rate:
         return tensor_K
-    factors = torch.exp(-rate * squared_distances(kernel_size)).to(tensor_K)
-    scaled = tensor_K * factors.reshape(-1, *[1] * (tensor_K.ndim - 1))
-    return scaled * (tensor_K.norm() / scaled.norm())
+    factors = torch.exp(-rate * squared_distances(kernel_size))
+    factors = factors / factors.pow(power).mean() ** (1 / power)
+    return tensor_K * factors.to(tensor_K).reshape(-1, *[1] * (tensor_K.ndim - 1))
 
 
 def squared_distances(kernel_size: tuple[int, int]) -> Tensor:

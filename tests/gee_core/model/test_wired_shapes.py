@@ -45,7 +45,8 @@ def test_without_a_genotype_the_analytic_wiring_has_the_shape_of_init():
     assert sorted(set(gammas(net))) == [1.0, 2.0]
     assert [norm.weight.mean().item() for norm, _ in net.branch_ends()] == [1.0] * len(net.branch_ends())
     first, last = (net.branch_ends()[i][1].parametrizations.weight.original for i in (0, -1))
-    before = [neutral.branch_ends()[i][1].parametrizations.weight.original for i in (0, -1)]
+    level = wired_network(shaped(NETWORK, ORTHOGONAL.model_copy(update={"slope": 0.0})), SHAPE, None, 3)
+    before = [level.branch_ends()[i][1].parametrizations.weight.original for i in (0, -1)]
     assert (first.norm() / before[0].norm()).item() == pytest.approx(math.exp(-0.5))
     assert (last.norm() / before[1].norm()).item() == pytest.approx(math.exp(0.5))
 
