@@ -53,7 +53,7 @@ def run(
             x = noisy_input(images, data.meta.normalise, r, cfg.domain, generator, place)
             if len(images):
                 with torch.no_grad(), compute.autocast():
-                    logits = plain(x).mean(0)
+                    logits = plain(x).float().mean(0)
                 correct += (logits.argmax(1) == labels).sum()
         return summed(correct, compute.rank).item() / len(test)
 

@@ -96,7 +96,7 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         (loss * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
         optimizer.step()
-        correct = (o_TBK.detach().mean(0).float().argmax(1) == labels).sum()
+        correct = (o_TBK.detach().float().mean(0).argmax(1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
         total += summed(sums, rank)
         del o_TBK, loss  # they keep parts of this step's graph alive, which no capture of a CUDA graph bears

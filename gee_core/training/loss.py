@@ -9,7 +9,7 @@ from torch import Tensor
 
 def cross_entropy(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """L_CE of the logits, which are the mean of o over the steps."""
-    return F.cross_entropy(o_TBK.mean(0).float(), labels_B, label_smoothing=label_smoothing)
+    return F.cross_entropy(o_TBK.float().mean(0), labels_B, label_smoothing=label_smoothing)
 
 
 def tet(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0, lam: float = 0.0, phi: float = 0.0) -> Tensor:

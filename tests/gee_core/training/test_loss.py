@@ -64,3 +64,9 @@ def test_outputs_in_bf16_are_summed_in_float32(batch):
     low = o_TBK.detach().bfloat16()
     assert tet(low, labels, lam=0.1).dtype is torch.float32
     torch.testing.assert_close(tet(low, labels, lam=0.1), tet(low.float(), labels, lam=0.1))
+
+
+def test_outputs_in_bfloat16_are_averaged_in_float32(batch):
+    o_TBK, labels = batch[0].detach().bfloat16(), batch[1]
+    assert torch.equal(cross_entropy(o_TBK, labels), cross_entropy(o_TBK.float(), labels))
+    assert not torch.equal(o_TBK.mean(0).float(), o_TBK.float().mean(0))
