@@ -84,7 +84,8 @@ def run(
 
     def keep(candidate: Candidate, score: Score, seconds: float) -> None:
         ended[candidate.generation, candidate.index] = now = time.time()
-        journal.append(log, {"place": candidate.place} | asdict(score) | {"seconds": seconds, "ended": now})
+        identity = {"place": candidate.place, "wiring": candidate.wiring}
+        journal.append(log, identity | asdict(score) | {"seconds": seconds, "ended": now})
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
@@ -107,15 +108,15 @@ def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> P
     return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
 
 
-def read_known(log: Path) -> tuple[dict[tuple[int, ...], tuple[Score, float]], dict[tuple[int, int], float]]:
-    """Of an interrupted run: scores and seconds by ``Candidate.place``, and when a candidate's last score was noted, by
+def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, float]], dict[tuple[int, int], float]]:
+    """Of an interrupted run: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by
     generation and index. Damaged lines are ignored.
     """
     known, ended = {}, {}
     for values in journal.read(log, repair=True):
-        place, seconds = tuple(values.pop("place")), values.pop("seconds")
+        place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
         ended[place[0], place[1]] = values.pop("ended")
-        known[place] = Score(**values), seconds
+        known[*place, wiring] = Score(**values), seconds
     return known, ended
 
 
@@ -178,7 +179,8 @@ def table(records: list[Record], params: Params) -> list[dict]:
 def metrics(records: list[Record], best: Record, params: Params) -> dict:
     """The content of reports/evolve/metrics.json."""
     search = [record for record in records if not record.candidate.rescored]
-    draws = fresh_fitness(records, params.evolve).get(best.candidate.rescored, [best.fitness])
+    final = final_fitness(records, params.evolve)[records.index(best)]
+    draws = fresh_fitness(records, params.evolve).get(best.candidate.rescored, [final])
     spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
     return {
         "best_fitness": fmean(draws),

@@ -1,5 +1,7 @@
 """A candidate of the search, its score, and the record that keeps both."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 from gee_core.genome.genotype import Genotype
@@ -26,6 +28,16 @@ class Candidate:
     def place(self) -> tuple[int, ...]:
         """(generation, index), or at a rung (generation, index, epochs): identifies a score within an evolution."""
         return (self.generation, self.index) + ((self.epochs,) if self.epochs else ())
+
+    @property
+    def wiring(self) -> str:
+        """Digest of its genotype and seed."""
+        return hashlib.sha256(json.dumps([self.seed, self.genotype.as_dict()]).encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> tuple[int | str, ...]:
+        """Its place and wiring: what a score is the score of, also where a repeated search asks for another wiring there."""
+        return (*self.place, self.wiring)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ Results = Iterator[tuple[Candidate, Score, float]]
 ScoreAll = Callable[[list[Candidate]], Results]
 """Scores candidates in any order; yields (candidate, score, seconds) as each is done."""
 
-Known = Mapping[tuple[int, ...], tuple[Score, float]]
-"""Scores and seconds by ``Candidate.place``."""
+Known = Mapping[tuple[int | str, ...], tuple[Score, float]]
+"""Scores and seconds by ``Candidate.key``."""
 
 
 def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
@@ -55,7 +55,7 @@ def evolve(
         space: the genes that are searched, and the genotype where the search starts. The variant ``analytic`` scores it alone.
         seed: of the search and of the candidates, which share a seed within a generation.
         score_all: scores candidates of a generation, each up to the epochs it names.
-        known: scores and seconds, by ``Candidate.place``, that an interrupted run of the same configuration measured. They
+        known: scores and seconds, by ``Candidate.key``, that an interrupted run of the same configuration measured. They
             are not measured again, and the result is that of an uninterrupted run.
         on_record: called for every record as soon as it is final, known ones first.
         on_generation: called with a generation's records, by index, once it is complete; also with those scored again.
@@ -134,8 +134,8 @@ def _score_generation(
 
 
 def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score: Callable) -> Results:
-    missing = [c for c in candidates if c.place not in known]
-    yield from ((c, *known[c.place]) for c in candidates if c.place in known)
+    missing = [c for c in candidates if c.key not in known]
+    yield from ((c, *known[c.key]) for c in candidates if c.key in known)
     for candidate, score, seconds in score_all(missing) if missing else ():
         on_score(candidate, score, seconds)
         yield candidate, score, seconds

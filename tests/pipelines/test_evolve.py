@@ -103,7 +103,7 @@ def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(kept,
     assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert here_and_now.scored == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     known, _ = evolve.read_known(log)  # what a second interruption would find
-    assert set(known) == {(g, i) for g in range(2) for i in range(3)}
+    assert set(known) == {r.candidate.key for r in whole}
 
 
 def test_a_record_in_which_a_bit_flipped_is_named_and_scored_again_and_no_other(
@@ -125,10 +125,10 @@ def test_a_record_in_which_a_bit_flipped_is_named_and_scored_again_and_no_other(
 
 def test_a_failed_candidate_is_known_again_with_its_reason(tmp_path):
     log = tmp_path / "log"
-    journal.append(log, {"place": (1, 2)} | vars(failed("loss is nan")) | {"seconds": 3.5, "ended": 1.7e9})
+    journal.append(log, {"place": (1, 2), "wiring": "ab12"} | vars(failed("loss is nan")) | {"seconds": 3.5, "ended": 1.7e9})
     known, ended = evolve.read_known(log)
     ((key, (found, seconds)),) = known.items()
-    assert (key, seconds, ended) == ((1, 2), 3.5, {(1, 2): 1.7e9})
+    assert (key, seconds, ended) == ((1, 2, "ab12"), 3.5, {(1, 2): 1.7e9})
     assert same(found, failed("loss is nan"))
     assert evolve.read_known(tmp_path / "missing") == ({}, {})
 
@@ -164,9 +164,10 @@ def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
 
 
 def test_the_metrics_count_the_failed_and_name_the_best(make_params):
-    params = make_params()
-    records = [record(0, 0, 1.0), record(0, 1, math.nan, "failed: x"), record(1, 0, 0.5), record(1, 1, 0.1, epochs=2)]
-    assert evolve.metrics(records, records[2], params) == {
+    params = make_params(evolve={"a": 0.5, "b": 0.0})
+    records = [record(0, 0, 0.5), record(0, 1, math.nan, "failed: x"), record(1, 0, 1.0), record(1, 1, 0.1, epochs=2)]
+    best = records[0] = replace(records[0], decay=0.8, fitness=0.1)  # of its own λ; the last one is 0.5
+    assert evolve.metrics(records, best, params) == {
         "best_fitness": 0.25,
         "best_L_ce": 0.5,
         "best_proxy_accuracy": 0.4,
@@ -175,7 +176,7 @@ def test_the_metrics_count_the_failed_and_name_the_best(make_params):
         "n_failed": 1,
         "n_eliminated": 1,
         "image_passes": 360,
-        "best_generation": 1,
+        "best_generation": 0,
         "best_index": 0,
     }
 

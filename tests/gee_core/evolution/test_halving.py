@@ -144,12 +144,12 @@ def test_the_order_in_which_scores_come_does_not_matter():
 
 def test_a_run_that_takes_over_any_part_of_the_scores_equals_one_that_never_stopped():
     log = []
-    whole, _ = run(config(), on_score=lambda c, score, seconds: log.append((c.place, (score, seconds))))
+    whole, _ = run(config(), on_score=lambda c, score, seconds: log.append((c.key, (score, seconds))))
     for n in range(0, len(log) + 1, 3):
         again = {}
-        records, asked = run(config(), known=dict(log[:n]), on_score=lambda c, *_, to=again: to.setdefault(c.place))
+        records, asked = run(config(), known=dict(log[:n]), on_score=lambda c, *_, to=again: to.setdefault(c.key))
         assert same(records, whole)
-        assert asked.scored == list(again) == [place for place, _ in log[n:]]
+        assert asked.scored == [key[:-1] for key in again] == [key[:-1] for key, _ in log[n:]]
 
 
 def test_search_is_told_a_ranking_in_which_eliminated_candidates_come_last_but_for_failed_ones(monkeypatch):

@@ -140,12 +140,12 @@ def test_nothing_is_scored_again_where_all_failed():
 
 def test_stopped_anywhere_it_ends_the_same():
     log = []
-    whole, _ = run(config(**RESCORE), on_score=lambda c, score, seconds: log.append((c.place, (score, seconds))))
+    whole, _ = run(config(**RESCORE), on_score=lambda c, score, seconds: log.append((c.key, (score, seconds))))
     assert len(log) == 28
     for n in (3, 20, 21, 25, 28):
         records, scorer = run(config(**RESCORE), known=dict(log[:n]))
         assert repr(records) == repr(whole)
-        assert scorer.scored == [place for place, _ in log[n:]]
+        assert scorer.scored == [key[:-1] for key, _ in log[n:]]
 
 
 def test_callbacks_see_them_as_a_generation_of_their_own():
