@@ -18,8 +18,8 @@ from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.shaping import branch_gains
 from gee_core.genome.quantise import BITS
+from gee_core.genome.shaping import branch_gains
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network

@@ -19,8 +19,8 @@ class Shape(Section):
     omega_X: Annotated[float, Field(ge=0, le=1)] = 0.0
     """ω_X: the singular values of every X_l[p], likewise."""
     beta: Annotated[float, Field(ge=0, le=4)] = 0.0
-    """β: X_l[p] is multiplied by c·exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, so that W[p] is
-    proportional to exp(-β·d²); c keeps the expected norm of W. 0 = flat kernels."""
+    """β: X_l[p] is multiplied by c·exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, so that W[p]
+    is proportional to exp(-β·d²); c keeps the expected norm of W. 0 = flat kernels."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
     """α: O becomes √(1-α²)·O + α·I with its norm kept; 1 = a multiple of the identity."""
     kappa: Annotated[float, Field(ge=0, le=1)] = 0.0

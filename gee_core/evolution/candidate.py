@@ -70,7 +70,11 @@ def failed(reason: str, image_passes: int = 0) -> Score:
 
 @dataclass(frozen=True)
 class SearchState:
-    """CMA-ES's distribution from which a generation was drawn, in the coordinates of ``search_vector``."""
+    """CMA-ES's distribution from which a generation was drawn, in the coordinates of ``search_vector``.
+
+    It is the one before its draws are folded back into the bounds, as `cma` does: near a bound, the draws have another mean and
+    a smaller standard deviation.
+    """
 
     step_size: float
     """σ of CMA-ES."""

@@ -51,6 +51,8 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
             raise InputError(f"{named}: a genotype of another search ({values}, not {wanted})")
         if n_encodings is not None and len(found.genotype.sigma_X) != n_encodings:
             raise InputError(f"{named}: has {len(found.genotype.sigma_X)} σ's of encodings, not {n_encodings}")
+    if params.network.init is not None and found.genotype.shape != params.network.shape:
+        raise InputError(f"{named}: has a shape of its own, and network.init another", "set network.init to null")
     return found.genotype
 
 

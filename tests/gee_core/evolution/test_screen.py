@@ -51,6 +51,13 @@ def test_the_network_is_left_as_it_was(task, net):
     assert not any(module._forward_hooks for module in net.modules())
 
 
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_few_images_of_one_step_are_enough(n, task):
+    meta, images = load_prepared(task.prepared).meta, load_prepared(task.prepared).holdout_images().subset(torch.arange(n))
+    net = wired_network(NETWORK.model_copy(update={"T": 1}), meta, candidate(0).genotype, 0)
+    assert 0 <= untrained_firing_rate(net, images, 4, meta.normalise, Compute.of("cpu", "fp32")) <= 1
+
+
 def test_neurons_that_never_or_always_fire_have_a_rate_of_0_and_1(task, net):
     for bias, expected in ((-100.0, 0.0), (100.0, 1.0)):
         for module in net.modules():

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,19 @@ def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the
     own = evolve.search_space(make_params(evolve={"genotype": "shape"}, **init))
     assert own.start.shape == Shape(beta=0.5)
     assert "slope" not in own.genes  # VGG has no branches
+
+
+def test_a_file_and_init_with_different_shapes_are_refused(start, make_params):
+    start.write_text(json.dumps(VALUES | {"shape": {"beta": 0.5}}))
+    params = started(make_params, start)
+    for init, refused in ((None, False), (Shape(beta=0.5), False), (Shape(omega_O=1.0), True), (Shape(), True)):
+        changed = params.model_copy(update={"network": params.network.model_copy(update={"init": init})})
+        with (
+            pytest.raises(InputError, match=r"and network\.init another: set network\.init to null")
+            if refused
+            else nullcontext()
+        ):
+            assert load_start(changed).shape == Shape(beta=0.5)
 
 
 UNIT = {"start": "unit", "bound": 20.0}
