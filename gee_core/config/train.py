@@ -47,7 +47,7 @@ class TrainConfig(Section):
     """Weight decay; not applied to biases and batch norm."""
     optimizer: Literal["adamw", "sgd", "muon"]
     """`adamw`, `sgd` with Nesterov's momentum, or `muon`: updates of X, O and kernels with equal singular values (Jordan et al.
-    2024), and AdamW for the stem and everything that is no matrix."""
+    2024), and AdamW for the stem, linear layers and what is no matrix."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     """Momentum of `sgd` (usually 0.9) and `muon` (0.95); `adamw` does not use it."""
     loss: Literal["ce", "tet"]

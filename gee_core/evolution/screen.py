@@ -34,7 +34,8 @@ def untrained_firing_rate(net: nn.Module, images: Images, batch_size: int, norma
     for module in copy.modules():
         if is_neuron(module):
             module.register_forward_hook(count)
-    size = min(batch_size, max(2, len(images) // N_BATCHES))  # batch norm takes no single image of one pixel
+    half = len(images) // N_BATCHES
+    size = min(batch_size, half if half > 1 else len(images))  # batch norm takes no single image of one pixel
     for batch, _ in islice(images.batches(size, torch_generator(0, "screen")), N_BATCHES):
         with compute.autocast(), private_torch_rng(0, compute.device):
             copy(normalise(batch))

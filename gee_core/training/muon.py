@@ -1,4 +1,4 @@
-"""Muon for the matrices of a network, AdamW for everything else.
+"""Muon for X, O and the kernels of a network, AdamW for everything else.
 
 Shapes: A is (…, n, m), a stack of matrices.
 """

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from gee_core.genome.encoding import genomes
+from gee_core.model.base import SpikingNetwork
 from gee_core.training.muon import Muon
 
 
@@ -47,9 +48,10 @@ def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasti
 
 
 def muon(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> Muon:
-    """Muon for X, O and the kernels of all convolutions but the first; AdamW for the rest; the same parameters decay."""
-    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)][1:]
-    kernels = [conv.weight for conv in convs if not parametrize.is_parametrized(conv, "weight")]
+    """Muon for X, O and the kernels of all convolutions but the first, the stem; AdamW for the rest; the same parameters decay."""
+    convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
+    convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
+    kernels = [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
     X, O = _genes(net)
     hidden = {id(p) for p in [*X, *O, *kernels]}
     groups: dict[bool, list[dict]] = {True: [], False: []}

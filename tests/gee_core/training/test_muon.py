@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gee_core.genome.encoding import genome_of
+from gee_core.model.base import SpikingNetwork
 from gee_core.model.network import build_network
 from gee_core.training.muon import Muon, orthogonalised
 from gee_core.training.optimizers import muon, set_lr
@@ -80,6 +81,28 @@ def test_genes_and_kernels_behind_the_first_are_its_and_the_rest_is_adamws(n_gen
     assert its == expected and len(its) > 3
     adamws = {names[id(p)] for p, state in optimizer.state.items() if "exp_avg" in state}
     assert adamws == set(names.values()) - its
+
+
+class StemLast(SpikingNetwork):
+    """A user's network that registers its stem behind another convolution."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.hidden, self.stem = nn.Conv2d(2, 2, 1), nn.Conv2d(1, 2, 1)
+
+    def conv_chain(self):
+        return [self.stem, self.hidden]
+
+
+def test_the_stem_is_the_first_convolution_to_run_not_the_first_to_be_registered():
+    net = StemLast()
+    optimizer = muon(net, 0.1, 0.9)
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    set_lr(optimizer, 0.1)
+    optimizer.step()
+    assert "average" in optimizer.state[net.hidden.weight]
+    assert "exp_avg" in optimizer.state[net.stem.weight]
 
 
 def test_an_update_is_about_as_large_as_adamws():
