@@ -9,7 +9,7 @@ NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
 LIBRARY := -e ".[evolve,onnx]"
 EVERYTHING := $(LIBRARY) -e "./pipelines[dask,test,docs]"
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
 .PHONY: run test test-slow test-all lint docs install install-dev lock clean

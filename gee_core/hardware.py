@@ -1,8 +1,12 @@
 """Which device and number format a run uses."""
 
+import hashlib
 import os
+import platform
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -50,6 +54,13 @@ class Compute:
     def autocast(self) -> AbstractContextManager:
         """Mixed precision; float32 switches it off."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+
+
+def kind_of_cpu() -> str:
+    """A name for CPUs with the instructions of this one, of letters and digits."""
+    said = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else platform.processor()
+    flags = next((line for line in said.splitlines() if line.startswith(("flags", "Features"))), said)
+    return hashlib.sha256(f"{torch.backends.cpu.get_cpu_capability()} {flags}".encode()).hexdigest()[:8]
 
 
 WORTH_SHARING = 2**22

@@ -11,6 +11,11 @@ import tempfile
 _home = tempfile.mkdtemp(prefix="gee-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 
+_SET_BY_USERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME")
+_OF_A_GIT_HOOK = "GIT_"  # they would name another repository than the folder that a test works in
+for _name in list(os.environ):
+    if _name in _SET_BY_USERS or (_name.startswith((_OF_A_GIT_HOOK, "GEE_")) and not _name.startswith("GEE_TEST_")):
+        del os.environ[_name]
 os.environ.update(
     {
         "HOME": _home,
@@ -24,9 +29,6 @@ os.environ.update(
         "MKL_NUM_THREADS": "1",
     }
 )
-_SET_BY_USERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "GEE_ENGINE", "GEE_DASK")
-for _name in (*_SET_BY_USERS, "GEE_EXECUTION", "GEE_PARENT", "GEE_DELIVERER"):
-    os.environ.pop(_name, None)
 
 from hypothesis import settings  # noqa: E402
 

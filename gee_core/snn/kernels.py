@@ -8,7 +8,10 @@ Shapes: T steps, N neurons times batch in any layout. They compute in float32 (f
 """
 
 import functools
+import getpass
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gee_core.hardware import kind_of_cpu
 from gee_core.memory import out_of_memory
 from gee_core.settings import CoreSettings
 
@@ -174,4 +178,7 @@ _compiles: list[bool] = []
 
 @functools.cache
 def _compiled(loop: Callable) -> Callable:
+    # torch keeps what it compiles, and does not look for which CPU: on another one, that gives wrong numbers or a crash
+    name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{kind_of_cpu()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))
     return torch.compile(loop, dynamic=True, fullgraph=True, options={"compile_threads": 1})

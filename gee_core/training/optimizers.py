@@ -48,7 +48,7 @@ def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasti
 
 
 def muon(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> Muon:
-    """Muon for X, O and the kernels of all convolutions but the first, the stem; AdamW for the rest; the same parameters decay."""
+    """Muon for X, O and the kernels of all convolutions but the stem; AdamW for the rest; the same parameters decay."""
     convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
     convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
     kernels = [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]

@@ -166,7 +166,7 @@ def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch
     monkeypatch.setattr(
         "benchmarks.gpu.gpu_tests.run_tests", lambda *arguments: {"outcomes": {}, "reasons": {}, "collected": 0}
     )
-    found = run("cpu", replace(TINY, n_images=40, counts=(2,)), 0.05, tmp_path)
+    found = run("cpu", replace(TINY, n_images=40, counts=(2,)), 10, tmp_path)
     assert found["training_step"] == {"cifarnet": {"failed": "TypeError: a bug"}}
     assert found["candidates"] == {"2": {"failed": "TypeError: a bug"}}
     assert found["training"]["epochs"] > 0

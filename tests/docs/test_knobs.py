@@ -1,5 +1,8 @@
 """docs/hooks/knobs.py: the page of the knobs says what gee_core/config and params.yaml say."""
 
+import inspect
+import re
+
 import pytest
 import yaml
 
@@ -24,14 +27,14 @@ def rows(knobs) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_every_key_has_a_row_with_its_docstring_and_its_value(rows, root):
+def test_every_key_has_a_row_with_its_docstring_and_its_value(knobs, rows, root):
     values = yaml.load((root / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     keys = [(name, key) for name, section in values.items() for key in section]
     assert [place for place in rows if "." not in place[0]] == keys
     for name, key in keys:
         _, meaning, value = rows[name, key]
         docstring = Params.model_fields[name].annotation.model_fields[key].description
-        assert meaning.split()[0] == docstring.replace("|", "¦").split()[0]
+        assert meaning == knobs._meaning(docstring).replace("|", "¦")
         assert value == f"`{values[name][key]}`".replace("'", "")
 
 
@@ -43,12 +46,13 @@ def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_def
     assert [key for section, key in rows if section == name] == list(model.model_fields)
     for key, field in model.model_fields.items():
         _, meaning, default = rows[name, key]
-        assert meaning.split()[0] == field.description.split()[0]
+        assert meaning == knobs._meaning(field.description).replace("|", "¦")
         assert default == ("must be given" if field.is_required() else f"`{field.default}`")
     section, key = name.split(".")
     assert rows[section, key][0] == "the keys below or `null`"
     text = knobs.tables().split(f"### {name}\n\n")[1]
-    assert text.split()[:3] == model.__doc__.split(": ")[-1].capitalize().split()[:3]
+    what = knobs._meaning(re.sub(r"^`[\w.]+`: ", "", inspect.cleandoc(model.__doc__)))
+    assert text.startswith(what[0].upper() + what[1:])
 
 
 @pytest.mark.parametrize(

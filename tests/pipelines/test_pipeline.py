@@ -110,7 +110,7 @@ def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Pat
     earlier = set(project.glob(".scratch/evolve/*/records.jsonl"))
     process = psutil.Popen(dvc_command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
-    while process.is_running() and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         logs = list(set(project.glob(".scratch/evolve/*/records.jsonl")) - earlier)
         if logs and len(logs[0].read_text().splitlines()) >= n_records:
             for child in process.children(recursive=True):
@@ -120,6 +120,7 @@ def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Pat
             break
         time.sleep(0.02)
     assert process.wait(timeout=60) != 0
+    assert logs, "dvc ended before evolve began"
     return logs[0], records_of(logs[0])
 
 

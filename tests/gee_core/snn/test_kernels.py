@@ -1,7 +1,10 @@
 """The LIF's loops over time: compiled == eager, bit for bit, and eager where there is no compiler."""
 
 import logging
+import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +69,22 @@ def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_co
     assert [record.getMessage() for record in caplog.records] == [
         "torch.compile is not available (no C++ compiler found): neurons run eagerly, equal up to rounding"
     ]
+
+
+def test_what_was_compiled_for_another_cpu_is_not_found(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda loop, **options: loop)
+    folders = []
+    for capability in ("AVX2", "AVX512", "AVX2"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=capability: found)
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        kernels._compiled.__wrapped__(kernels.spikes_TN)
+        folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert folders[0] == folders[2] != folders[1]
+    assert all(Path(folder).parent == Path(tempfile.gettempdir()) for folder in folders)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    kernels._compiled.__wrapped__(kernels.spikes_TN)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
 def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compiles, monkeypatch):

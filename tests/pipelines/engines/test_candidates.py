@@ -201,7 +201,7 @@ def test_a_worker_process_scores_as_this_one_does(task, monkeypatch):
         ((_, found, seconds),) = pool.score_all([candidate])
     assert found == score(task, candidate)
     assert found.status == "ok"
-    assert 0 < seconds < 60
+    assert seconds > 0
 
 
 @pytest.mark.parametrize(("value", "count"), [("3", 3), (" 2 ", 2), ("", None), (None, None)])

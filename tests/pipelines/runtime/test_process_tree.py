@@ -85,17 +85,19 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
 
 
 def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
-    shell = subprocess.run(
-        ["sh", "-c", f"{sys.executable} stage.py > log 2>&1 & echo $!"],
+    shell = subprocess.Popen(
+        ["sh", "-c", f"{sys.executable} stage.py > log 2>&1 & echo $!; read _"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": ROOT},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    stage = psutil.Process(int(shell.stdout))
-    assert wait_until(lambda: (folder / "log").read_text() == "up\n")
-    time.sleep(0.3)
-    assert stage.is_running()
+    stage = psutil.Process(int(shell.stdout.readline()))
+    assert wait_until(lambda: (folder / "log").read_text() == "up\n", 60)
+    shell.communicate("")
+    time.sleep(1)
+    assert stage.is_running() and not (folder / "ended").exists()
     stage.terminate()
     assert wait_until(lambda: not stages_in(folder))
 
