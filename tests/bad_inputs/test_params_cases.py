@@ -140,20 +140,16 @@ CASES = [
     refused("no sizes", "train.sizes", "[]", "train.sizes = []", "at least 1 item"),
     refused("no steps", "train.T_schedule", "[0, 4]", "train.T_schedule.0 = 0", "greater than or equal to 1"),
     refused("a cooldown of epochs", "train.cooldown", "5", "train.cooldown = 5", "less than or equal to 1"),
-    refused(
-        "less than a batch for batch norm",
-        "train.norm_images",
-        "15",
-        "train: norm_images = 15",
-        "must be at least batch_size = 16",
-    ),
-    refused(
-        "less than a batch for the proxies' batch norm",
-        "evolve.norm_images",
-        "1",
-        "evolve: norm_images = 1 ",
-        "must be at least batch_size",
-        "evolve",
+    *(
+        refused(
+            "less than a batch for batch norm",
+            f"{run}.norm_images",
+            "1",
+            f"{run}: norm_images = 1 ",
+            "at least batch_size",
+            run,
+        )
+        for run in ("train", "evolve")
     ),
     refused("an optimiser that proxies lack", "evolve.optimizer", "sgd", "evolve.optimizer = 'sgd'", "'muon'", "evolve"),
     Case(
