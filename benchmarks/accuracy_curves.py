@@ -60,7 +60,8 @@ def train_curve(
     images, scored_on = images.to(recipe.compute.device), scored_on.to(recipe.compute.device)
     folder = path.with_suffix("")
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
-    states = Resumable(folder, "step", net, optimizer, n_steps, curve["identity"])
+    write_json(path, curve)  # says whose states are in the folder
+    states = Resumable(folder, "step", net, optimizer, n_steps)
     first, curve["rows"], mid_epoch = states.restore()
     for epoch in range(first, recipe.epochs):
         try:

@@ -65,9 +65,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     optimizer = make_optimizer(task.evolve.optimizer, net, task.evolve.weight_decay, MOMENTUM, plasticity)
     n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.epochs
-    identity = {"seed": candidate.seed, "genotype": candidate.genotype.as_dict()}
-    name = series(candidate.generation, candidate.index)
-    states = Resumable(task.checkpoints, name, net, optimizer, n_steps, identity, task.save_seconds)
+    name = series(candidate.generation, candidate.index, candidate.wiring)
+    states = Resumable(task.checkpoints, name, net, optimizer, n_steps, task.save_seconds)
     first, rows, mid_epoch = states.restore(last)
     if task.evolve.screen is not None and first == 0 and mid_epoch is None:
         low, high = task.evolve.screen

@@ -21,7 +21,6 @@ class Resumable:
 
     Args:
         n_steps: steps per epoch.
-        identity: distinguishes this training run from others of the same name; their states are not restored.
         save_seconds: see ``SAVE_SECONDS``.
         rank: of several processes, the first one saves, and all of them restore what it finds.
     """
@@ -33,12 +32,11 @@ class Resumable:
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         n_steps: int,
-        identity: dict | None = None,
         save_seconds: float = SAVE_SECONDS,
         rank: Rank = ALONE,
     ):
         self._folder, self._series, self._net, self._optimizer = folder, series, net, optimizer
-        self._n_steps, self._identity, self._save_seconds = n_steps, identity or {}, save_seconds
+        self._n_steps, self._save_seconds = n_steps, save_seconds
         self._last, self._rank = time.monotonic(), rank
 
     def keep(self, epochs: int, rows: list[dict], mid_epoch: MidEpochState | None = None) -> None:
@@ -49,7 +47,7 @@ class Resumable:
         if mid_epoch is not None:
             tensors |= {"epoch.sums": mid_epoch.sums, "epoch.draws": mid_epoch.draws}
         step = 0 if mid_epoch is None else mid_epoch.step
-        meta = {"identity": self._identity, "processes": self._rank.of, "epochs": epochs, "step": step, "rows": rows}
+        meta = {"processes": self._rank.of, "epochs": epochs, "step": step, "rows": rows}
         keep_state(self._folder, self._series, epochs * self._n_steps + step, tensors, meta)
         self._last = time.monotonic()
 
@@ -82,7 +80,7 @@ class Resumable:
         if self._folder is not None and self._rank.number == 0:
             found = newest_state(self._folder, self._series, last)
         found = from_first(found, self._rank)
-        if found is None or found[1]["identity"] != self._identity:
+        if found is None:
             return 0, [], None
         tensors, meta = found
         if (processes := meta.get("processes", 1)) != self._rank.of:

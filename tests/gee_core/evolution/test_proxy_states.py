@@ -42,7 +42,7 @@ def steps(task, epochs):
 
 def test_the_latest_two_states_are_kept_until_their_generation_is_forgotten(task, tmp_path):
     task = changed(replace(task, checkpoints=tmp_path), proxy_epochs=4)
-    names = [f"gen2-cand0-step-{steps(task, n):08}.safetensors" for n in (1, 2, 3)]
+    names = [f"gen2-cand0-{candidate(0).wiring}-step-{steps(task, n):08}.safetensors" for n in (1, 2, 3)]
     for n, kept in ((1, names[:1]), (2, names[:2]), (3, names[1:])):
         score(task, replace(candidate(0), epochs=n))
         assert states(tmp_path) == kept
@@ -57,7 +57,7 @@ def test_a_state_that_is_no_use_is_not_used(damage, task, tmp_path, caplog):
     whole = score(replace(task, checkpoints=None), candidate(0))
     for n in (1, 2):
         score(task, replace(candidate(0, sigma=0.3 if damage == "of another candidate" else 0.4), epochs=n))
-    path = tmp_path / f"gen2-cand0-step-{steps(task, 2):08}.safetensors"
+    path = tmp_path / f"gen2-cand0-{candidate(0).wiring}-step-{steps(task, 2):08}.safetensors"
     if damage == "cut off":
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "a bit":
