@@ -17,7 +17,6 @@ Printed:
 import argparse
 import json
 import os
-import platform
 import signal
 import tempfile
 import threading
@@ -25,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import cpu_name
 from gee_core.config import Params
 
 # Everything else is imported where it is needed: each new worker imports this file, which must be quick.
@@ -121,7 +121,7 @@ def main() -> None:
         params = params.model_copy(update={"evolve": params.evolve.model_copy(update=sized)})
         results = measure(params, arguments.workers, arguments.every)
         os.chdir(here)
-    results = {"torch": torch.__version__, "machine": platform.processor() or "unknown", **results}
+    results = {"torch": torch.__version__, "machine": cpu_name(), **results}
     for key, value in results.items():
         print(f"{key:28} {value}")
     if arguments.json:

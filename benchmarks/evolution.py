@@ -15,7 +15,6 @@ Printed:
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 import torch
 import torch._dynamo.utils as dynamo
 
+from benchmarks.machine import cpu_name
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy import score
@@ -124,7 +124,7 @@ def main() -> None:
         os.chdir(here)
     results = {
         "torch": torch.__version__,
-        "machine": platform.processor() or "unknown",
+        "machine": cpu_name(),
         "candidates": many["n"],
         "waiting": round(many["waiting"], 4),
         "orchestration": round(many["idle"] - many["waiting"], 4),

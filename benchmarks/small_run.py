@@ -18,7 +18,6 @@ Printed, medians of the rounds, for both commits:
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -28,6 +27,8 @@ import time
 from pathlib import Path
 
 from ruamel.yaml import YAML
+
+from benchmarks.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -111,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(arguments.commit, arguments.rounds, Path(folder))
-    result["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+    result["machine"] = f"{cpu_name()}, {os.cpu_count()} CPUs"
     if arguments.json:
         print(json.dumps(result))
         return

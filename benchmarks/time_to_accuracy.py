@@ -27,7 +27,6 @@ result  Printed after each call: the sum, over the epochs up to the first that p
 import argparse
 import json
 import math
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ import torch
 from benchmarks.accuracy_contenders import CONTENDERS, SHARED, curve_name, sections_of, with_epochs
 from benchmarks.accuracy_curves import curve_path, make_curves, read_curve, tried_rates
 from benchmarks.accuracy_times import Times, middle_times, named, reached, step_times
+from benchmarks.machine import cpu_name
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
@@ -223,7 +223,7 @@ def run(arguments: argparse.Namespace) -> dict:
             machine = {
                 "torch": torch.__version__,
                 "threads": torch.get_num_threads(),
-                "machine": platform.processor() or "unknown",
+                "machine": cpu_name(),
             }
             of = {name: timed_with(sections[name]) for name in CONTENDERS}
             measurement = {"rounds": arguments.rounds, "rows": step_times(sections, data, arguments.rounds)}

@@ -10,7 +10,6 @@ that exchange nothing: the most there is, less than their number where cores sha
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from benchmarks.machine import cpu_name
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
@@ -90,7 +90,7 @@ def report(arguments: argparse.Namespace, compute: Compute, seconds: dict[str, f
         "independent": round(arguments.processes * seconds["one"] / seconds["independent"], 3),
         "images_per_s": {name: round(n_images / value, 1) for name, value in seconds.items()},
         "settings": vars(arguments) | {"precision": str(compute.dtype).removeprefix("torch.")},
-        "machine": {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__},
+        "machine": {"cpu": cpu_name(), "torch": torch.__version__},
     }
     result["images_per_s"]["independent"] = round(arguments.processes * n_images / seconds["independent"], 1)
     print(json.dumps(result) if arguments.json else json.dumps(result, indent=2))

@@ -13,7 +13,6 @@ import argparse
 import ctypes
 import gc
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from torch import nn
 
 from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.decoding import medians
+from benchmarks.machine import cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.cuda_graphs import GraphedNetwork
@@ -164,7 +164,7 @@ def main() -> None:
     if arguments.memory_of:
         print(_own_peak_memory(CASES[arguments.case[0]], arguments.memory_of))
         return
-    results = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor() or "unknown"}
+    results = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
     for name in arguments.case or CASES:
         results[name] = measure(name, arguments.rounds)
         print(f"\n{name}: {CASES[name]}")

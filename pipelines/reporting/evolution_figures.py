@@ -69,8 +69,9 @@ def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
     """Every draw of what was scored again as a dot, mean ± standard deviation as a bar; the winner highlighted."""
     groups = again.groupby("rescored", sort=False)
     for x, (_, rows) in enumerate(groups):
-        F, colour = rows["final_fitness"].clip(upper=top), MARK if rows["winner"].any() else GENETIC
-        ax.plot(np.full(len(F), x), F, "o", color=colour, alpha=0.45, ms=4, mew=0)
+        F, colour = rows["final_fitness"], MARK if rows["winner"].any() else GENETIC
+        ax.plot(np.full(len(F), x), F.where(top >= F), "o", color=colour, alpha=0.45, ms=4, mew=0)
+        ax.plot(np.full(len(F), x), F.where(top < F).clip(upper=top), "^", color=colour, alpha=0.45, ms=4, mew=0)
         ax.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=colour, ms=11, mew=2, lw=1.4)
     ax.set_xticks(range(len(groups)), groups.groups, fontsize=8, rotation=90 if len(groups) > 4 else 0)
     ax.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")

@@ -164,7 +164,11 @@ def layers(by_layer: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
 
 @svg
 def fitness_against_accuracy(candidates: pd.DataFrame, correlations: pd.DataFrame) -> tuple[Figure, str]:
-    """L_ce after the proxy training against the accuracy after the full one, a colour per seed, a panel per E."""
+    """L_ce after the proxy training against the accuracy after the full one, a colour per seed, a panel per E.
+
+    Of a wiring that is trained several times, the mean accuracy counts, as for τ.
+    """
+    candidates = candidates.groupby(["E", "seed", "candidate"], as_index=False)[["L_ce", "test_accuracy"]].mean()
     epochs = list(dict.fromkeys(candidates["E"]))
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
@@ -174,7 +178,7 @@ def fitness_against_accuracy(candidates: pd.DataFrame, correlations: pd.DataFram
         taus = correlations[(correlations["E"] == E) & (correlations["fitness"] == "baseline")]["tau"]
         ax.set(xlabel="L_ce after the proxy", title=f"E = {E}: τ of L_ce {taus.mean():.2f}")
     axes[0].set(ylabel="test accuracy after full training (%)")
-    return figure, f"Proxy loss against final accuracy of {len(candidates)} candidates."
+    return figure, f"Proxy loss against final accuracy of {len(candidates) // len(epochs)} candidates."
 
 
 def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame, dict]]:

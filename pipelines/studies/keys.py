@@ -29,7 +29,7 @@ def cell_key(
     images = {name: value for name, value in meta.model_dump().items() if name != "source"}
     values = {name: getattr(params, name).model_dump() for name in sections} | {"images": images, "candidate": candidate}
     if encoded is not None:
-        values["encoded"] = encoded.train.model_dump()
+        values["encoded"] = encoded.model_dump(include={"base", "network", "train"})
     if training is not None:
         values["training"] = training
     own = network_files(params.network.name)

@@ -25,16 +25,16 @@ class StudyTracker(MlflowTracker):
     """Tracks a study in the same store as the stages."""
 
     def cell(self, cell: Cell, result: dict) -> None:
-        """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one already."""
+        """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one of this commit."""
         sections = cell.params.model_dump(include={"base", "network", "prepare", "evolve", "train"})
         params = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
         metrics, tags = finite_metrics(result["metrics"])
         self._add(
             "cell",
-            label=digest({"key": cell.key, "columns": cell.columns}),
+            label=digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
             name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
             params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
             metrics=metrics,
-            tags=tags | {"status": result["status"][:500]},
+            tags=tags | {"status": result["status"][:500], "commit": result["commit"] or ""},
             end="FINISHED" if result["status"] == "ok" else "FAILED",
         )

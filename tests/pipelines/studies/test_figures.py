@@ -143,11 +143,13 @@ def test_the_layers_figure_has_every_layer():
 
 
 def test_the_figure_of_kendalls_tau_has_a_panel_for_every_proxy_length():
-    candidates = pd.DataFrame(
-        {"E": ["1", "1", "5", "5"], "seed": [0] * 4, "L_ce": [1.0, 2, 1, 2], "test_accuracy": [0.1, 0.2] * 2}
-    )
+    rows = [
+        (E, 0, wiring, 1.0 + wiring, accuracy) for E in "15" for wiring in (0, 1) for accuracy in (0.1, 0.2)
+    ]  # trained twice
+    candidates = pd.DataFrame(rows, columns=["E", "seed", "candidate", "L_ce", "test_accuracy"])
     correlations = pd.DataFrame({"E": ["1", "5"], "fitness": ["baseline"] * 2, "tau": [-0.5, 0.25]})
     svg = drawn("fitness_against_accuracy", candidates, correlations)
+    assert "accuracy of 2 candidates" in svg
     assert "E = 1: τ of L_ce -0.50" in svg
     assert "E = 5: τ of L_ce 0.25" in svg
 

@@ -8,7 +8,7 @@ from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_stud
 from pipelines.tracking.replay import replay
 from pipelines.tracking.tracker import Tracker
 
-RESULT = {"status": "ok", "metrics": {"test_accuracy": 0.5, "parameters": 120}}
+RESULT = {"status": "ok", "metrics": {"test_accuracy": 0.5, "parameters": 120}, "commit": "abc"}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def client(cells, tmp_path_factory):
         patch.setenv("GEE_TRACKING", "on")
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
-        first.cell(cells[1], {"status": "failed: the loss is nan", "metrics": {}})
+        first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
         first._delivery.wait()  # a killed run waits for 5 s only, the store is made in up to 10
         first.close("KILLED")
         second = open_study_tracker("tiny", "digits", cells)
@@ -80,16 +80,21 @@ def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay
     monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: 1 / 0)
-        for part in (cells[:2], cells):  # it was started twice, both times in vain
+        forced = RESULT | {"metrics": {"test_accuracy": 0.9}, "commit": "def"}
+        for part, result in ((cells[:2], RESULT), (cells, RESULT), (cells[:1], forced)):  # started three times, all in vain
             tracker = open_study_tracker("tiny", "digits", cells)
             for cell in part:
-                tracker.cell(cell, RESULT)
+                tracker.cell(cell, result)
             tracker.close()
     found = replay(tmp_path / ".scratch/tracking")
-    assert [waiting.written["cell"] for waiting in found] == [2, 3]
+    assert [waiting.written["cell"] for waiting in found] == [2, 3, 1]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert [run.info.status for run in runs(client, "study")] == ["FINISHED"]
-    assert sorted(run.data.params["seed"] for run in runs(client, "cell")) == ["0", "1", "2"]
+    measured = {
+        (run.data.params["seed"], run.data.tags["commit"]): run.data.metrics["test_accuracy"] for run in runs(client, "cell")
+    }
+    assert measured == {("0", "abc"): 0.5, ("1", "abc"): 0.5, ("2", "abc"): 0.5, ("0", "def"): 0.9}
+    assert len(runs(client, "cell")) == 4
 
 
 def test_tracking_that_is_off_tracks_nothing(cells, monkeypatch, tmp_path):
