@@ -181,7 +181,8 @@ def test_a_gene_that_only_init_shapes_is_told_and_neutral_ones_are_not(tmp_path,
     path.write_text(json.dumps(found | {"shape": {"rho": 0.25}}))
     run(PARAMS, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
     text = Page((tmp_path / "reports/index.html").read_text()).text
-    assert "1 gene of shape" in text and "ρ 0.25 0 0 correlation of X_l between kernel positions (not searched)" in text
+    assert "1 gene of shape" in text
+    assert "ρ 0.25 0 0 correlation of X_l between kernel positions, and ρ² that of W (not searched)" in text
 
 
 @pytest.mark.parametrize("failed", [[], [6]])
