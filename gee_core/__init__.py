@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gee_core.checkpoint import load, save
     from gee_core.config.shape import Shape
-    from gee_core.errors import InputError
+    from gee_core.errors import DivergedError, ExportError, InputError
     from gee_core.evaluation.energy import measure_energy
     from gee_core.evolution.loop import evolve
     from gee_core.export.nir_file import read_nir, write_nir
@@ -35,12 +35,13 @@ __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
 __all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save", "save_genes"]
-__all__ += ["InputError", "__version__", "evolve", "measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
+__all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
+__all__ += ["evolve", "measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
 
 _MODULES = {
     "checkpoint": "load save",
     "config.shape": "Shape",
-    "errors": "InputError",
+    "errors": "DivergedError ExportError InputError",
     "evaluation.energy": "measure_energy",
     "evolution.loop": "evolve",
     "export.nir_file": "read_nir write_nir",
@@ -71,7 +72,7 @@ def __getattr__(name: str) -> Any:
         extra = _EXTRAS.get(error.name or "")
         if extra is None:
             raise
-        raise ImportError(f'gee_core.{name} needs {error.name}: pip install "gee-snn[{extra}]"') from error
+        raise ImportError(f"gee_core.{name} needs {error.name}: install GEE with its extra `{extra}`") from error
     value = getattr(module, name)
     globals()[name] = value
     return value

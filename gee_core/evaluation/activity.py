@@ -95,6 +95,11 @@ class Activity:
     that were not called. Operations of no module with parameters, such as the products of attention, are in no list."""
 
     @property
+    def silent(self) -> list[str]:
+        """The layers whose inputs were all zero: no spike reaches them, and they count as free."""
+        return [layer.layer for layer in self.layers if layer.input_rate == 0]
+
+    @property
     def effective_macs(self) -> float:
         """NeuroBench's ``Effective_MACs`` per image: ``effective`` of the layers with other inputs than -1, 0 and 1."""
         return sum(layer.effective for layer in self.layers if not layer.spiking)

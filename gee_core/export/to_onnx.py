@@ -23,7 +23,7 @@ INPUT, OUTPUT = "images", "logits"
 
 
 class Logits(nn.Module):
-    """A network without genes whose output is the mean over the steps."""
+    """A network without genes whose output is the mean over the steps, if it puts out all of them."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -31,23 +31,26 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → logits (B, K)."""
-        return self.net(images).mean(0)
+        output = self.net(images)
+        if output.ndim not in (2, 3):
+            raise ValueError(f"its output has {output.ndim} dimensions, not those of (T, B, K) or (B, K)")
+        return output if output.ndim == 2 else output.mean(0)
 
 
-def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int) -> bytes:
+def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int = OLDEST) -> bytes:
     """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
 
     It consists of standard operators of ``opset`` and passes ONNX's own checker. ``net`` is not changed.
 
     Args:
-        net: a network of ``build_network``, or any whose output is (T, B, K).
+        net: a network of ``build_network``, or any whose output is (T, B, K), whose mean over T are the logits, or (B, K).
         in_channels: C.
         image_size: H and W.
         opset: version of the ONNX operator set, >= 18.
 
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``.
-        ExportError: torch's exporter gives up on the network.
+        ExportError: torch's exporter gives up on the network, or its output has another shape.
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one

@@ -52,8 +52,8 @@ def summary(left_out: dict[str, str]) -> str:
 
 def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others: dict[str, str]) -> None:
     """Raise ValueError where ``convs`` of ``net`` cannot be encoded; ``others`` are those that were left out, and why."""
-    if n_genes < 1:
-        raise ValueError(f"n_genes must be >= 1, got {n_genes}")
+    if type(n_genes) is not int or n_genes < 1:
+        raise ValueError(f"n_genes must be >= 1, and an int, got {n_genes!r}")
     names = {module: name for name, module in net.named_modules()}
     owners: dict[int, list[str]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
@@ -70,7 +70,8 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others
         if conv not in names:
             raise ValueError(f"{conv} is not part of the network that is to be encoded")
         if parametrize.is_parametrized(conv, "weight"):
-            raise ValueError(f"{names[conv]} is already encoded: decode the network first")
+            remedy = "decode the network if it is encoded already, else call torch's parametrize.remove_parametrizations"
+            raise ValueError(f"the weight of {names[conv]} has a parametrization: {remedy}")
         if nn.parameter.is_lazy(conv.weight):
             raise ValueError(f"{names[conv]} has no size before its first call: call the network once before it is encoded")
         if len(shared := owners[id(conv.weight)]) > 1:

@@ -123,7 +123,7 @@ def build_network(
     Args:
         name: key of ``NETWORKS``, or what ``register_network`` was told.
         num_classes: K.
-        in_channels: 1 or 3.
+        in_channels: C; the images of the pipeline have 1 or 3.
         image_size: height and width of the images, in pixels.
         n_genes: g, or None for ordinary weights.
         width: multiplies every channel count of the table.

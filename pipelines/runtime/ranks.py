@@ -223,24 +223,20 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
 
 
 def check_share(rank: Rank, batch_size: int) -> None:
-    """Check that every process has images of every batch of ``batch_size``; all but the first end without a word.
+    """Check that every process has images of every batch of ``batch_size``.
 
     Raises:
-        InputError: one would have none.
+        InputError: one would have none. All processes but the first end without a word.
     """
-    try:
+    with _said_once(rank):
         _check_share(rank.of, batch_size, f"{rank.of} processes")
-    except InputError:
-        if rank.number:
-            sys.exit(2)
-        raise
 
 
 def check_same(rank: Rank, digest: str) -> None:
-    """Check that all processes have the same ``digest`` of params, inputs and code; all but the first end without a word.
+    """Check that all processes have the same ``digest`` of params, inputs and code.
 
     Raises:
-        InputError: one has another than the first.
+        InputError: one has another than the first. All processes but the first end without a word.
     """
     if rank.of == 1:
         return
@@ -250,10 +246,20 @@ def check_same(rank: Rank, digest: str) -> None:
 
     found = from_all((platform.node(), digest), rank)
     others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
-    if others and rank.number:
-        sys.exit(2)
-    if others:
-        raise InputError(
-            f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
-            "start all of them in the same folder, or in copies of it with the same files",
-        )
+    with _said_once(rank):
+        if others:
+            raise InputError(
+                f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
+                "start all of them in the same folder, or in copies of it with the same files",
+            )
+
+
+@contextmanager
+def _said_once(rank: Rank) -> Iterator[None]:
+    """Let an InputError, which every process meets, be the first one's to tell."""
+    try:
+        yield
+    except InputError:
+        if rank.number:
+            sys.exit(2)
+        raise

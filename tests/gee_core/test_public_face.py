@@ -83,7 +83,7 @@ def test_a_missing_optional_package_is_named_with_the_extra_that_installs_it(mis
         "except ImportError as error: print(error)\n"
         "from gee_core import encode, load, measure_energy\n"
     )
-    assert run_python(code) == f'gee_core.{name} needs {missing}: pip install "gee-snn[{extra}]"'
+    assert run_python(code) == f"gee_core.{name} needs {missing}: install GEE with its extra `{extra}`"
 
 
 def test_a_package_that_is_missing_for_another_reason_is_not_explained_away(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from gee_core.errors import ExportError
 from gee_core.export.to_onnx import to_onnx
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
@@ -126,6 +127,13 @@ def test_the_model_has_one_input_and_one_output_of_named_sizes_and_standard_oper
     assert {(o.domain, o.version) for o in model.opset_import} == {("", OPSET)}
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
+
+
+def test_an_output_without_steps_is_the_logits_and_one_of_another_form_is_refused():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    torch.testing.assert_close(run(to_onnx(net, 3, 8), images(3)), net(images(3)).detach(), rtol=0, atol=1e-5)
+    with pytest.raises(ExportError, match=r"cannot export Sequential .*its output has 4 dimensions, not those of \(T, B, K\)"):
+        to_onnx(net[:2], 3, 8)
 
 
 def test_genes_are_decoded_so_that_the_file_holds_plain_weights():

@@ -179,7 +179,7 @@ def test_a_sequential_network_still_runs_after_encode_and_equals_its_decoded_one
 def test_an_encoded_network_is_not_encoded_twice():
     net = branches()
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError, match=r"trunk\.a is already encoded: decode the network first"):
+    with pytest.raises(ValueError, match=r"of trunk\.a has a parametrization: decode the network if it is encoded already"):
         encode(net, G, convs=net.chain())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
