@@ -1,7 +1,6 @@
 """Fills `docs/knobs.md`: a table per section of params.yaml, and per key that holds keys, from the models of `gee_core.config`.
 
-Keys, ranges and meanings come from the pydantic models, values from params.yaml, environment variables from
-the README's table, so the page cannot go stale.
+Keys, ranges and meanings come from the pydantic models, values from params.yaml, so the page cannot go stale.
 """
 
 import html
@@ -13,15 +12,15 @@ import yaml
 from gee_core.config import Params
 
 ROOT = Path(__file__).resolve().parents[2]
-KNOBS, VARIABLES = "<!-- knobs -->", "<!-- variables -->"
+KNOBS = "<!-- knobs -->"
 TYPES = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Replace the two marks in `knobs.md` by the tables."""
+    """Replace the mark in `knobs.md` by the tables."""
     if page.file.src_uri != "knobs.md":
         return markdown
-    return markdown.replace(KNOBS, tables()).replace(VARIABLES, _links(variables()))
+    return markdown.replace(KNOBS, tables())
 
 
 def tables() -> str:
@@ -32,12 +31,6 @@ def tables() -> str:
     return "\n\n".join(
         _section(name, models[_model(field)], values[name], models) for name, field in schema["properties"].items()
     )
-
-
-def variables() -> str:
-    """The README's table of environment variables."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.search(r"^\| variable \|.*\n\|[-|]+\|\n(?:\|.*\n)+", readme, flags=re.MULTILINE)[0]
 
 
 def _section(name: str, model: dict, values: dict, models: dict) -> str:
@@ -89,13 +82,9 @@ def _number(value: float) -> str:
 
 
 def _meaning(text: str) -> str:
-    return _links(html.escape(_one_line(text), quote=False))
-
-
-def _links(text: str) -> str:
-    """`docs/FILES.md`, as a name or as a link from the repository's root, becomes a link to the site's page."""
-    page = r"\[[^\]]*\]\(docs/(\w+)\.md\)|\bdocs/(\w+)\.md"
-    return re.sub(page, lambda m: f"[{(m[1] or m[2]).capitalize()}]({m[1] or m[2]}.md)", text)
+    """One line of Markdown, in which the name of a page, such as `docs/FILES.md`, is a link to it."""
+    text = html.escape(_one_line(text), quote=False)
+    return re.sub(r"\bdocs/(\w+)\.md", lambda m: f"[{m[1].capitalize()}]({m[1]}.md)", text)
 
 
 def _one_line(text: str) -> str:

@@ -10,7 +10,7 @@ class Settings(CoreSettings):
 
     engine: Annotated[str, choice("serial", "processes", "dask")] = "processes"
     """Where candidates and cells run: `serial` (in this process), `processes` (of this machine) or `dask`
-    ([docs/CLUSTER.md](docs/CLUSTER.md)). Default: `processes`."""
+    ([Cluster](CLUSTER.md)). Default: `processes`."""
 
     dask: str | None = None
     """With `GEE_ENGINE=dask`, the address of a dask scheduler or the path of its scheduler file. Default: a scheduler and
@@ -25,7 +25,7 @@ class Settings(CoreSettings):
 
     train_processes: Annotated[int | None, whole_number(1)] = None
     """Processes that train and measure one network together, each with its share of every batch
-    ([docs/CLUSTER.md](docs/CLUSTER.md)). Default: one per GPU, as long as each gets 16 images of a batch; 1 on a CPU."""
+    ([Cluster](CLUSTER.md)). Default: one per GPU, as long as each gets 16 images of a batch; 1 on a CPU."""
 
     save_seconds: Annotated[int, whole_number(1)] = int(SAVE_SECONDS)
     """Seconds between two saved states of a training run within an epoch. Default: 240."""
@@ -35,11 +35,11 @@ class Settings(CoreSettings):
 
     notify: str | None = None
     """Who is told of a flow run that failed or crashed: the address of a webhook, or a command that gets the message as its
-    last argument ([docs/OPERATIONS.md](docs/OPERATIONS.md)). Default: nobody."""
+    last argument ([Operations](OPERATIONS.md)). Default: nobody."""
 
 
 def markdown_table() -> str:
-    """The table of variables in README.md: one row per field, its docstring as the meaning."""
+    """The table of variables in docs/knobs.md: one row per field, its docstring as the meaning."""
     rows = [
         f"| `{PREFIX}{name.upper()}` | {' '.join(field.description.split())} |" for name, field in Settings.model_fields.items()
     ]

@@ -64,7 +64,7 @@ def test_sources_of_the_site_are_not_part_of_it(site):
 def test_a_dead_link_fails_the_build(root, tmp_path, link):
     for name in ("docs", "gee_core", "notebooks", "pipelines"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("mkdocs.yml", "params.yaml", "README.md"):
+    for name in ("mkdocs.yml", "params.yaml"):
         shutil.copy(root / name, tmp_path)
     with (tmp_path / "docs/FILES.md").open("a", encoding="utf-8") as page:
         page.write(f"\n{link}\n")

@@ -5,7 +5,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.runtime.settings import Settings, markdown_table
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+KNOBS = Path(__file__).resolve().parents[3] / "docs/knobs.md"
 
 
 @pytest.fixture(autouse=True)
@@ -14,8 +14,8 @@ def _clean_environment(monkeypatch):
         monkeypatch.delenv(f"GEE_{name.upper()}", raising=False)
 
 
-def test_the_readme_has_the_table_of_the_docstrings():
-    assert markdown_table() in README.read_text(encoding="utf-8"), f"put this into README.md:\n{markdown_table()}"
+def test_the_page_of_the_knobs_has_the_table_of_the_docstrings():
+    assert markdown_table() in KNOBS.read_text(encoding="utf-8"), f"put this into docs/knobs.md:\n{markdown_table()}"
 
 
 def test_the_table_has_a_row_for_every_variable():
