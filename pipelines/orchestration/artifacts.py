@@ -19,7 +19,7 @@ from prefect.artifacts import (
 from prefect.exceptions import FailedRun
 
 from gee_core.storage.json_object import read_json_object
-from pipelines.orchestration.dvc_output import is_hint, progress_in
+from pipelines.orchestration.dvc_output import is_error, is_hint, progress_in
 from pipelines.reporting.summary import format_summary
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Watcher:
         """Take one line; hints for people at a terminal are left out."""
         if is_hint(line):
             return
-        self._log.info(line)
+        (self._log.error if is_error(line) else self._log.info)(line)
         if found := progress_in(line):
             with harmless():
                 if found.task in self._ids:

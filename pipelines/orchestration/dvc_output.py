@@ -1,4 +1,4 @@
-"""Reads what DVC and the stages print: what became of a stage, how far it is, and which lines are only hints."""
+"""Reads what DVC and the stages print: what became of a stage, how far it is, why it failed, and which lines are only hints."""
 
 import re
 from typing import NamedTuple
@@ -16,6 +16,9 @@ _HINT = re.compile(
     r"|Use `dvc push` to send your updates to remote storage\.|(Generating|Updating) lock file 'dvc\.lock'|\s*"
     r"|To apply the results of an experiment to your workspace run:|\s*dvc exp apply <exp>)$"
 )
+_CAUSES = (re.compile(r"^[\w ]+: error: "), re.compile(r"^[\w.]+(Error|Exception)\b"), re.compile(r"^ERROR: "))
+"""Lines that say why a command failed: a stage's, the end of a traceback, DVC's; the first kind that there is says most."""
+
 _PROGRESS = re.compile(r"^(evolve|train|cells) \d+/\d+ (\d+) % ")
 
 
@@ -41,6 +44,19 @@ def progress_in(line: str) -> Progress | None:
     """How far evolve, train or a study is, if ``line`` says so."""
     found = _PROGRESS.match(line)
     return Progress(found[1], float(found[2])) if found else None
+
+
+def is_error(line: str) -> bool:
+    """Whether a stage or DVC says in ``line`` why it failed."""
+    return any(words.match(line) for words in _CAUSES)
+
+
+def failure(what: str, code: int, output: str) -> str:
+    """The message for a command that failed: ``what`` did, its exit code, and the last line that says why."""
+    for words in _CAUSES:
+        if causes := [line for line in output.splitlines() if words.match(line)]:
+            return f"{what} failed (exit code {code}): {causes[-1][:500]}"
+    return f"{what} failed (exit code {code})"
 
 
 def last_lines(output: str, n: int = 15) -> str:

@@ -10,10 +10,10 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 # isort: split
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Failed, State
+from prefect.states import Completed, Failed, State
 
 from pipelines.orchestration.artifacts import Watcher
-from pipelines.orchestration.dvc_output import BUSY, last_lines, outcomes
+from pipelines.orchestration.dvc_output import BUSY, failure, last_lines, outcomes
 from pipelines.project.params import read_sections
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import run_in_group
@@ -56,11 +56,15 @@ def stage_dependencies(project: Path) -> dict[str, list[str]]:
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
 def run_stage(stage: str, execution: str, force: bool) -> str | State:
-    """Run `dvc repro` of one stage; returns what became of it, or a failed state with the last lines of its output."""
+    """Run `dvc repro` of one stage; returns what became of it, which names its state too.
+
+    A failed state has the last lines of its output.
+    """
     output, code = _dvc(["repro", "--single-item", *(["--force"] if force else []), stage], execution)
     if code:
-        return Failed(message=f"stage {stage} failed (exit code {code})", data=last_lines(output))
-    return outcomes(output).get(stage, "skipped")
+        return Failed(message=failure(f"stage {stage}", code, output), data=last_lines(output))
+    what = outcomes(output).get(stage, "skipped")
+    return what if what == "ran" else Completed(name=what.capitalize(), data=what)
 
 
 @task(task_run_name="experiment {name}", cache_policy=NO_CACHE, retries=0)
@@ -69,7 +73,7 @@ def run_experiment(name: str, changes: list[str], stages: list[str], force: bool
     options = ["--temp", "--name", name, *(["--force"] if force else []), *(f"--set-param={change}" for change in changes)]
     output, code = _dvc(["exp", "run", *options, *stages], execution)
     if code:
-        return Failed(message=f"experiment {name} failed (exit code {code})", data=last_lines(output))
+        return Failed(message=failure(f"experiment {name}", code, output), data=last_lines(output))
     return outcomes(output)
 
 

@@ -10,23 +10,21 @@ from typing import Any
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines.orchestration import environment
+from pipelines.orchestration import environment  # noqa: F401 - before prefect is imported
 
 # isort: split
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import get_client
 from prefect.context import get_run_context
-from prefect.states import Failed, State
+from prefect.states import Completed, Failed, State
 
 from pipelines.orchestration.artifacts import harmless, publish, read_summary, results_markdown
-from pipelines.orchestration.crashed_flows import TAG
 from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
 from pipelines.orchestration.experiment import read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
 from pipelines.orchestration.notify import on_end
 from pipelines.orchestration.request import Request, checked, choice, with_needed
-from pipelines.orchestration.server import PIPELINE, check_server, settle_abandoned
+from pipelines.orchestration.server import PIPELINE, check_server, claim, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.project.presets import preset_names
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
@@ -48,7 +46,7 @@ def pipeline_flow(
     stages: list[Stage] = [],  # noqa: B006
     force: bool = False,
     preset: Preset | None = None,
-) -> dict[str, str] | State:
+) -> State:
     """Bring the pipeline up to date, or run an experiment.
 
     Returns what became of each stage. Waits for another run in this project.
@@ -60,7 +58,6 @@ def pipeline_flow(
         force: Run unchanged stages too.
         preset: Start from this preset instead of params.yaml, as a DVC experiment.
     """
-    exit_on_sigterm()
     die_with_parent()
     project = find_project()
     os.chdir(project)
@@ -71,16 +68,14 @@ def pipeline_flow(
         return Failed(message=str(error))
     run = get_run_context().flow_run
     kind = ["experiment"] if request.is_experiment else []
-    with get_client(sync_client=True) as client:
-        own = [TAG + os.environ[environment.OWNER], params.prepare.data_name, params.network.name, *kind]
-        client.update_flow_run(run.id, tags=sorted({*run.tags, *own}))
+    claim(run, [params.prepare.data_name, params.network.name, *kind])
     with flow_lock(project, get_run_logger().info):
         settle_abandoned(get_run_logger().info)
         name = f"{run.name}-{str(run.id)[:4]}" + (f"-{run.run_count}" if run.run_count > 1 else "")
         return _run(project, request, name)
 
 
-def _run(project: Path, request: Request, name: str) -> dict[str, str] | State:
+def _run(project: Path, request: Request, name: str) -> State:
     try:
         params, changes = checked(request, project)
         set_aside_damaged_lock()
@@ -102,9 +97,10 @@ def _run(project: Path, request: Request, name: str) -> dict[str, str] | State:
             address = _track(params, results, status, request.is_experiment)
     if failure:
         publish(results_markdown(results, None), None, address, failure)
-        return Failed(message=failure.partition(":")[0], data=failure)
+        return Failed(message=failure.partition("\n")[0], data=failure)
     _publish(project, name if request.is_experiment else None, results, address)
-    return results
+    done = [stage for stage, what in results.items() if what == "ran"]
+    return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=results)
 
 
 def _run_experiment(name: str, changes: list[str], request: Request) -> tuple[dict[str, str], str]:
@@ -136,7 +132,7 @@ def _run_stages(dependencies: dict[str, list[str]], force: bool) -> tuple[dict[s
 
 
 def _message(state: State, otherwise: str) -> str:
-    return f"{state.message or otherwise}:\n{state.result(raise_on_failure=False)}"
+    return f"{state.message or otherwise}\n{state.result(raise_on_failure=False)}"
 
 
 def _track(params: Params, results: dict[str, str], status: str, is_experiment: bool) -> str | None:

@@ -18,8 +18,8 @@ SECONDS = 30
 
 def on_end(flow, flow_run, state) -> None:
     """Prefect's hook for flow runs that end badly."""
-    page = f" ({url})" if (url := _page(flow_run.id)) else ""
-    notify(f"{flow.name}: flow run {flow_run.name} {state.name.lower()}: {state.message or 'no message'}{page}")
+    where = f" ({url})" if (url := page(flow_run.id)) else ""
+    notify(f"{flow.name}: flow run {flow_run.name} {state.name.lower()}: {state.message or 'no message'}{where}")
 
 
 def notify(message: str) -> None:
@@ -43,7 +43,7 @@ def notify(message: str) -> None:
         log.warning("GEE_NOTIFY: no notification was sent (%s)", type(error).__name__)
 
 
-def _page(run_id) -> str | None:
+def page(run_id) -> str | None:
     """The page of a flow run on the Prefect server, if there is one."""
     api = os.environ.get("PREFECT_API_URL", "")
     return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None

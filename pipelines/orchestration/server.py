@@ -1,7 +1,9 @@
 """The Prefect server: whether it answers, which flow runs in it are old or abandoned."""
 
 import contextlib
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,8 +18,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.states import Crashed
 
-from pipelines.orchestration.crashed_flows import end_orphaned_servers, why_abandoned
-from pipelines.orchestration.notify import notify
+from pipelines.orchestration.crashed_flows import OWNER, TAG, end_orphaned_servers, why_abandoned
+from pipelines.orchestration.notify import notify, page
+from pipelines.tracking.pipeline_run import FLOW_RUN
 
 PIPELINE, STUDY = "gee", "gee-study"
 """Names of the flows, by which Prefect finds their runs."""
@@ -41,6 +44,18 @@ def check_server(needed_for: str | None = None) -> None:
     with get_client(sync_client=True) as client:
         if client.api_healthcheck():
             raise InputError(f"PREFECT_API_URL = {url}: no Prefect server answers there", REMEDY)
+
+
+def claim(run: FlowRun, tags: Iterable[str]) -> None:
+    """Tag a flow run with ``tags`` and with this process, in place of that of an earlier attempt, which Prefect's Retry left.
+
+    What this process tracks in MLflow then names the flow run.
+    """
+    own = {*(tag for tag in run.tags if not tag.startswith(TAG)), TAG + os.environ[OWNER], *tags}
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run.id, tags=sorted(own))
+    named = {"prefect.flow_run": run.name, "prefect.flow_run_id": str(run.id), "prefect.url": page(run.id)}
+    os.environ[FLOW_RUN] = json.dumps({tag: value for tag, value in named.items() if value})
 
 
 def settle_abandoned(on_line: Callable[[str], object]) -> None:

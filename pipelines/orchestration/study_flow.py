@@ -6,25 +6,23 @@ import sys
 from typing import Any
 
 from gee_core.errors import InputError
-from pipelines.orchestration import environment
+from pipelines.orchestration import environment  # noqa: F401 - before prefect is imported
 
 # isort: split
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.context import get_run_context
 from prefect.states import Failed, State
 
 from pipelines.orchestration.artifacts import Watcher, publish
-from pipelines.orchestration.crashed_flows import TAG
-from pipelines.orchestration.dvc_output import last_lines
+from pipelines.orchestration.dvc_output import failure, last_lines
 from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.orchestration.notify import on_end
 from pipelines.orchestration.request import choice
-from pipelines.orchestration.server import STUDY, settle_abandoned
+from pipelines.orchestration.server import STUDY, claim, settle_abandoned
 from pipelines.project.paths import find_project
 from pipelines.project.presets import preset_names
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups, run_in_group
+from pipelines.runtime.process_tree import die_with_parent, kill_groups, run_in_group
 from pipelines.studies.definition import load_study, study_names
 from pipelines.studies.plan import Request, draft_cells
 from pipelines.studies.study import OUT
@@ -50,7 +48,6 @@ def study_flow(
         overrides: New values by section.key of params.yaml, in every cell, such as {"train.epochs": 5}.
         force: Run all cells, also those that have a result.
     """
-    exit_on_sigterm()
     die_with_parent()
     os.chdir(find_project())
     request = Request(study, preset, seeds=seeds, overrides=overrides)
@@ -58,9 +55,7 @@ def study_flow(
         draft_cells(load_study(study), request)
     except InputError as error:
         return Failed(message=str(error))
-    run = get_run_context().flow_run
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(run.id, tags=sorted({*run.tags, TAG + os.environ[environment.OWNER], study}))
+    claim(get_run_context().flow_run, [study])
     with flow_lock(find_project(), get_run_logger().info):
         settle_abandoned(get_run_logger().info)
         try:
@@ -72,7 +67,7 @@ def study_flow(
     state = future.state
     if not state.is_completed():
         output = state.result(raise_on_failure=False)
-        return Failed(message=state.message or f"study {study} failed", data=f"{state.message}:\n{output}")
+        return Failed(message=state.message or f"study {study} failed", data=f"{state.message}\n{output}")
     table = (OUT / study / "table.md").read_text(encoding="utf-8")
     publish(table, None, None, f"Tables and plots: {(OUT / study).absolute()}")
     return str(OUT / study)
@@ -87,6 +82,6 @@ def run_study(request: Request, force: bool) -> State | None:
     command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *words, *(["--force"] if force else [])]
     result = run_in_group(command, cwd=find_project(), env={"PYTHONUNBUFFERED": "1"}, on_line=Watcher())
     if result.returncode:
-        message = f"study {request.name} failed (exit code {result.returncode})"
+        message = failure(f"study {request.name}", result.returncode, result.stdout)
         return Failed(message=message, data=last_lines(result.stdout))
     return None

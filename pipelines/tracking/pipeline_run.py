@@ -5,6 +5,7 @@ Stages do not pass its id to each other: any stage finds it by a tag with the pr
 
 import contextlib
 import getpass
+import json
 import os
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
 EXECUTION = "GEE_EXECUTION"
 """Environment variable: the `execution_key` of the flow that a stage belongs to."""
+
+FLOW_RUN = "GEE_FLOW_RUN"
+"""Environment variable: the Prefect flow run that a process belongs to, as tags of its runs in JSON."""
 
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
@@ -50,7 +54,7 @@ def pipeline_name(keys: dict) -> str:
 
 
 def origin_tags(project: Path) -> dict[str, str]:
-    """Tags of a new run: who started it and by which command, the git commit, the name of the DVC experiment.
+    """Tags of a new run: who started it and by which command, the git commit, the DVC experiment, the Prefect flow run.
 
     ``gee.commit`` says as `git_commit` does whether other files than those of a run differ from the commit.
     """
@@ -62,7 +66,7 @@ def origin_tags(project: Path) -> dict[str, str]:
         "gee.commit": git_commit(project),
         "dvc.experiment": os.environ.get(EXPERIMENT),
     }
-    return {tag: value for tag, value in tags.items() if value}
+    return {tag: value for tag, value in tags.items() if value} | json.loads(os.environ.get(FLOW_RUN) or "{}")
 
 
 def _user() -> str | None:

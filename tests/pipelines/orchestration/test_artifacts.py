@@ -36,7 +36,7 @@ SUMMARY = {
 @pytest.fixture
 def sent(monkeypatch):
     """The lines of the log and the calls that would make artifacts."""
-    found = SimpleNamespace(lines=[], calls=[])
+    found = SimpleNamespace(lines=[], errors=[], calls=[])
 
     def collect(name):
         def call(*arguments):
@@ -47,7 +47,9 @@ def sent(monkeypatch):
 
     for name in ("create_link_artifact", "create_markdown_artifact", "create_progress_artifact", "update_progress_artifact"):
         monkeypatch.setattr(artifacts, name, collect(name.split("_artifact")[0]))
-    monkeypatch.setattr(artifacts, "get_run_logger", lambda: SimpleNamespace(info=found.lines.append))
+    monkeypatch.setattr(
+        artifacts, "get_run_logger", lambda: SimpleNamespace(info=found.lines.append, error=found.errors.append)
+    )
     return found
 
 
@@ -67,6 +69,13 @@ def test_lines_are_logged_without_hints_and_move_the_progress(sent):
         ("update_progress", 1, 100.0, "evolve 4/4 100 % in 0:40"),
         ("create_progress", 50.0, "gee-train", "train 1/2 50 % 0:10 left"),
     ]
+
+
+def test_what_a_stage_or_dvc_says_of_an_error_is_logged_as_one(sent):
+    errors = ["train: error: data/prepared: missing", "ERROR: failed to reproduce 'train'"]
+    for line in (*errors, "train 1/2 50 % 0:10 left"):
+        Watcher()(line)
+    assert (sent.errors, len(sent.lines)) == (errors, 1)
 
 
 def test_a_server_that_does_not_answer_stops_no_stage(sent, monkeypatch, caplog):

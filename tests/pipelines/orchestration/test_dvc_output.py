@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.orchestration.dvc_output import is_hint, last_lines, outcomes, progress_in
+from pipelines.orchestration.dvc_output import failure, is_hint, last_lines, outcomes, progress_in
 from pipelines.runtime.progress import Steps
 
 OUTPUT = """Stage 'prepare' didn't change, skipping
@@ -48,3 +48,22 @@ def test_progress_is_read_from_the_lines_that_are_printed(task):
 @pytest.mark.parametrize("line", ["train 12/30 in words", "evaluate 1/2 50 % 0:10 so far", "> python -m pipelines.train", ""])
 def test_other_lines_are_no_progress(line):
     assert progress_in(line) is None
+
+
+DVC = "ERROR: failed to reproduce 'train': failed to run: python -m pipelines.train, exited with 1\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        ("train: error: a.npy: missing\ntrain: error: b.npy: missing\nmore\n" + DVC, ": train: error: b.npy: missing"),
+        (
+            "Traceback (most recent call last):\n  File a\ntorch.OutOfMemoryError: 3 GiB\n" + DVC,
+            ": torch.OutOfMemoryError: 3 GiB",
+        ),
+        (DVC, f": {DVC.strip()}"),
+        ("cat: missing\n", ""),
+    ],
+)
+def test_a_failure_names_the_line_that_says_why(output, cause):
+    assert failure("stage train", 255, OUTPUT + output) == f"stage train failed (exit code 255){cause}"

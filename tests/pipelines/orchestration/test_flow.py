@@ -2,6 +2,7 @@ import filecmp
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 from dvc.api import DVCFileSystem
 
 from gee_core.errors import InputError
+from pipelines.orchestration import flow
 from pipelines.orchestration.dvc_tasks import stage_dependencies, stage_names
 from pipelines.orchestration.flow import pipeline_flow, run_flow
+from pipelines.orchestration.request import Request
 from pipelines.orchestration.serve import serve_flows
 from pipelines.orchestration.server import old_flow_runs
 from pipelines.orchestration.study_flow import study_flow
@@ -109,6 +112,38 @@ def test_a_schedule_without_a_server_says_how_to_start_one():
         serve_flows("0 2 * * *")
 
 
+@pytest.fixture
+def unhandled():
+    """SIGTERM has its default handler."""
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("unhandled")
+def test_a_flow_leaves_sigterm_to_prefect_which_tells_a_cancellation_from_a_crash():
+    assert pipeline_flow.fn({"train.epoch": 3}).is_failed()
+    assert study_flow.fn("nothing").is_failed()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("results", "failure", "message"),
+    [
+        ({"check": "skipped", "train": "ran", "report": "ran"}, "", "train, report ran"),
+        ({"check": "skipped", "train": "cached"}, "", "everything was up to date"),
+        ({"train": "failed"}, "stage train failed (exit code 1): train: error: a.npy: missing\nmore", None),
+    ],
+)
+def test_the_state_of_a_flow_says_which_stages_ran_or_why_one_failed(results, failure, message, monkeypatch, project):
+    monkeypatch.setattr(flow, "_run_stages", lambda dependencies, force: (results, failure))
+    for name in ("_publish", "_track", "publish"):
+        monkeypatch.setattr(flow, name, lambda *_: None)
+    state = flow._run(project, Request(), "name")
+    assert state.message == (message or "stage train failed (exit code 1): train: error: a.npy: missing")
+    assert state.is_completed() == (message is not None)
+
+
 def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another():
     state = pipeline_flow.fn({"train.epoch": 3})
     assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
@@ -181,7 +216,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once(project):
         return subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True).stdout
 
     failed = run()
-    assert failed.startswith("error: stage third failed (exit code 255):")
+    assert failed.startswith("error: stage third failed (exit code 255): ERROR: ")
     assert "cat: missing" in failed
     assert [(project / name).exists() for name in "abd"] == [True, True, True]
     (project / "missing").touch()

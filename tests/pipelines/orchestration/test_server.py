@@ -1,5 +1,6 @@
 import contextlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -9,8 +10,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
 from pipelines.orchestration.crashed_flows import TAG
-from pipelines.orchestration.server import delete_flow_runs, old_flow_runs, settle_abandoned
+from pipelines.orchestration.server import claim, delete_flow_runs, old_flow_runs, settle_abandoned
 from pipelines.runtime.process_tree import process_key
+from pipelines.tracking.pipeline_run import origin_tags
 
 
 class Prefect:
@@ -26,6 +28,9 @@ class Prefect:
         assert flow_filter.name.any_ == ["gee", "gee-study"]
         self.asked = flow_run_filter
         return list(self.flow_runs.values())[offset:][: self.page]
+
+    def update_flow_run(self, run_id, tags):
+        self.flow_runs[run_id].tags = tags
 
     def read_task_runs(self, flow_run_filter):
         return [run for run in self.task_runs.values() if run.flow_run_id in flow_run_filter.id.any_]
@@ -79,6 +84,20 @@ def test_runs_whose_process_is_gone_are_crashed_with_their_tasks_and_no_others(p
     assert heard[1].startswith(f"flow run run-{gone} is set to CRASHED: its process ")
     assert len(heard) == 2
     assert [text.startswith(f"flow run run-{gone} crashed: its process ") for text in told] == [True]
+
+
+def test_an_attempt_that_repeats_another_has_the_tag_of_its_own_process_alone(prefect, monkeypatch):
+    monkeypatch.setenv("GEE_FLOW_RUN", "")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    run = SimpleNamespace(id=uuid4(), name="lazy-owl", tags=["mine", TAG + "elsewhere/999999999/1"])
+    server = prefect({run.id: run})
+    claim(run, ["digits"])
+    assert server.flow_runs[run.id].tags == ["digits", TAG + process_key(psutil.Process()), "mine"]
+    assert {tag: value for tag, value in origin_tags(Path.cwd()).items() if tag.startswith("prefect.")} == {
+        "prefect.flow_run": "lazy-owl",
+        "prefect.flow_run_id": str(run.id),
+        "prefect.url": f"http://127.0.0.1:4200/runs/flow-run/{run.id}",
+    }
 
 
 def test_old_flow_runs_are_found_page_by_page_and_deleted(prefect):
