@@ -238,7 +238,7 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
         found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
     write_outputs(found, params)
     track_winner(s.track, found.records, params)
-    s.track.metrics(found.metrics)
+    s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
     if sum(record.seconds for record in found.records) >= WORTH_DRAWING:
         _track_figures(s, scratch)
     s.track.artifact(OUT / "candidates.csv")

@@ -15,7 +15,7 @@ from gee_core.config import Params
 from gee_core.memory import keep_freed_memory
 from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
-from pipelines.runtime.input_errors import report_input_errors
+from pipelines.runtime.input_errors import known_message, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
@@ -60,13 +60,16 @@ def stage(name: str) -> Iterator[Stage]:
 
 @contextmanager
 def closing(tracker: Tracker) -> Iterator[None]:
-    """Close ``tracker`` after the body, with the status in which the body ended."""
-    status = "FAILED"
+    """Close ``tracker`` after the body, with the status in which the body ended and the message of its error."""
+    status, message = "FAILED", ""
     try:
         yield
         status = "FINISHED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
+    except Exception as error:
+        message = known_message(error) or f"{type(error).__name__}: {error}"
+        raise
     finally:
-        tracker.close(status)
+        tracker.close(status, message)

@@ -24,6 +24,7 @@ from pipelines.project.paths import find_project
 from pipelines.project.presets import preset_names
 from pipelines.runtime.process_tree import die_with_parent, kill_groups, run_in_group
 from pipelines.studies.definition import load_study, study_names
+from pipelines.studies.display import TRACKED
 from pipelines.studies.plan import Request, draft_cells
 from pipelines.studies.study import OUT
 
@@ -69,13 +70,13 @@ def study_flow(
         output = state.result(raise_on_failure=False)
         return Failed(message=state.message or f"study {study} failed", data=f"{state.message}\n{output}")
     table = (OUT / study / "table.md").read_text(encoding="utf-8")
-    publish(table, None, None, f"Tables and plots: {(OUT / study).absolute()}")
+    publish(table, None, state.result(), f"Tables and plots: {(OUT / study).absolute()}")
     return str(OUT / study)
 
 
 @task(task_run_name="{request.name}", cache_policy=NO_CACHE, retries=0)
-def run_study(request: Request, force: bool) -> State | None:
-    """Run `gee study run`; a failed state has the last lines of its output."""
+def run_study(request: Request, force: bool) -> str | State | None:
+    """Run `gee study run`; returns the page of its run in MLflow, or a failed state with the last lines of its output."""
     options = [("--preset", request.preset), ("--seeds", request.seeds)]
     words = [word for option, value in options if value is not None for word in (option, str(value))]
     words += [word for key, value in request.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
@@ -84,4 +85,4 @@ def run_study(request: Request, force: bool) -> State | None:
     if result.returncode:
         message = failure(f"study {request.name}", result.returncode, result.stdout)
         return Failed(message=message, data=last_lines(result.stdout))
-    return None
+    return next((line.removeprefix(TRACKED) for line in result.stdout.splitlines() if line.startswith(TRACKED)), None)

@@ -10,6 +10,9 @@ from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import Cell
 from pipelines.studies.watch import Watch
 
+TRACKED = "in MLflow  "
+"""Comes before the address of the study's run in MLflow."""
+
 
 class Display(Watch):
     """Prints to the console of ``bar``, shows the study and every running cell in it, and counts the cells in ``steps``.
@@ -43,6 +46,9 @@ class Display(Watch):
         if first := next((name for name in self._metrics if name in found), None):
             outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
         self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
+
+    def tracked(self, address: str) -> None:
+        self._print(f"{TRACKED}{address}")
 
     def kept(self, cell: Cell, folder: Path) -> None:
         self._ended(cell)

@@ -80,6 +80,9 @@ def run_study(
         tables = write_reports(request, study, cells, results)
         for path in sorted(out.glob("*.*")):
             tracker.artifact(path)
+        tracker.note((out / "table.md").read_text(encoding="utf-8"))
+    if address := tracker.address():
+        watch.tracked(address)
     if keep:
         from pipelines.studies.keep import keep_networks  # loads ONNX
 

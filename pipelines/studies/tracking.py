@@ -1,9 +1,12 @@
 """Tracks a study in MLflow: one run for the study, and below it one run per cell."""
 
+import time
+
 from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
+from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, tracking_is_off
-from pipelines.tracking.values import finite_metrics, texts
+from pipelines.tracking.values import finite_metrics, flattened, texts
 
 
 def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker | NullStudyTracker":
@@ -18,23 +21,31 @@ def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTrack
 class NullStudyTracker(NullTracker):
     """Tracks nothing."""
 
-    cell = NullTracker._nothing
+    cell = note = NullTracker._nothing
 
 
 class StudyTracker(MlflowTracker):
     """Tracks a study in the same store as the stages."""
 
     def cell(self, cell: Cell, result: dict) -> None:
-        """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one of this commit."""
-        sections = cell.params.model_dump(include={"base", "network", "prepare", "evolve", "train"})
-        params = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+        """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one of this commit.
+
+        It lasts as long as the evolution and the training of the cell did, also where other cells share these.
+        """
+        params = flattened(cell.params.model_dump()) | filter_keys(cell.params)
         metrics, tags = finite_metrics(result["metrics"])
+        seconds = sum(metrics.get(f"{step}_seconds", 0.0) for step in ("evolve", "train"))
         self._add(
             "cell",
             label=digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
             name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
             params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
+            start=round(1000 * (time.time() - seconds)),
             metrics=metrics,
             tags=tags | {"status": result["status"][:500], "commit": result["commit"] or ""},
             end="FINISHED" if result["status"] == "ok" else "FAILED",
         )
+
+    def note(self, text: str) -> None:
+        """Make ``text`` (Markdown) the description of the study's run."""
+        self._add("note", text=text)

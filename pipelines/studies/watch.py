@@ -17,5 +17,8 @@ class Watch:
     def done(self, cell: Cell, result: dict) -> None:
         """``cell`` has a result."""
 
+    def tracked(self, address: str) -> None:
+        """``address`` is the page of the study's run in MLflow."""
+
     def kept(self, cell: Cell, folder: Path) -> None:
         """``folder`` has the network of ``cell``."""

@@ -1,12 +1,13 @@
 """Tracks an evolution: its candidates, its generations, and who won."""
 
+import math
 from pathlib import Path
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
-from gee_core.evolution.winner import winner
+from gee_core.evolution.winner import final_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.tracking.tracker import Tracker
 
@@ -27,7 +28,7 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
     names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
     track.candidate(
         names | c.genotype.as_dict(),
-        candidate_metrics(record) | {"seconds": record.seconds},
+        candidate_metrics(record) | {"seconds": record.seconds, "generation": c.generation},
         candidate_name(c),
         record.score.status,
         {"genotype.json": genotype.model_dump_json(indent=2)},
@@ -36,10 +37,16 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
 
 
 def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
-    """Mark the winner; where it was scored again, what was scored again too."""
+    """Mark the winner, and where it was scored again what was scored again too; log what the search ranks its candidates by.
+
+    That is `final_fitness`, in which eliminated and failed candidates have none. Fresh draws are ranked apart and get none.
+    """
     best = winner(records, params.evolve).candidate
     repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]
-    track.winner(map(candidate_name, [*repeated, best]))
+    ranks = zip(records, final_fitness(records, params.evolve), strict=True)
+    ranked = {candidate_name(r.candidate): F for r, F in ranks if not r.candidate.rescored and not math.isnan(F)}
+    track.winner(map(candidate_name, [*repeated, best]), ranked)
+    track.tags({"gee.best": candidate_name(best)})
 
 
 def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:
@@ -51,7 +58,9 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     if not records[0].candidate.rescored:
         best = winner(records, params.evolve) if any(record.ok for record in records) else None
         of_search = search_state(records[0], params.searched_genes()) if records[0].state else {}
-        track.metrics(of_search | (candidate_metrics(best) if best else {}), step=generation)
+        measured = candidate_metrics(best) if best else {}
+        measured.pop("image_passes", None)  # the stage's metric of that name is the cost of the whole search
+        track.metrics(of_search | measured, step=generation)
     for record in records:
         path = checkpoints / checkpoint_name(record.candidate)
         for file in (path, path.with_suffix(".json")):

@@ -7,7 +7,11 @@ if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta
 
 
-def describe_dataset(meta: "Meta") -> dict[str, str]:
+TEST = "-test"
+"""Ends the digest of the images as those of a test: MLflow ignores a second input of the same name and digest."""
+
+
+def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
     """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
     image, label = (-1, meta.in_channels, meta.image_size, meta.image_size), (-1,)
     schema = {"features": _tensor("uint8", image), "targets": _tensor("int64", label)}
@@ -15,7 +19,7 @@ def describe_dataset(meta: "Meta") -> dict[str, str]:
     profile = meta.model_dump(include=counts | {"mean", "std", "stream"})
     return {
         "name": meta.dataset,
-        "digest": meta.digest,
+        "digest": meta.digest + (TEST if context == "testing" else ""),
         "source_type": "local",
         "source": json.dumps({"uri": meta.source}),
         "schema": json.dumps({"mlflow_tensorspec": schema}),

@@ -51,10 +51,13 @@ Filters for the search field:
 |---|---|
 | `tags."gee.level" = 'pipeline'` | executions, with parameters, results and the model |
 | `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'`: one of them |
-| `tags."gee.level" = 'candidate'` | candidates, with their genes; of `metrics.fitness`, less is better |
+| `tags."gee.level" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
 | `tags."gee.winner" = 'true'` | the candidates that won |
 | `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
 | `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
+
+`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last, so that all compare.
+Candidates get it at the end of a search, but for those that failed or were eliminated and for fresh draws (`rescored`).
 
 To see candidates in parallel coordinates, tick them and press *Compare*.
 """
@@ -80,11 +83,11 @@ EXPERIMENT_TAGS = {
     ),
     "mlflow.sharedViewState.candidates": _view(
         "candidate",
-        "metrics.`fitness`",
+        "metrics.`final_fitness`",
         ascending=True,
         attributes=("Duration",),
-        metrics=("fitness", "proxy_accuracy", "winner"),
-        params=("generation", "sigma_O", "sigma_0", "omega_O", "omega_X", "beta"),
+        metrics=("final_fitness", "fitness", "proxy_accuracy", "winner"),
+        params=("generation", "rescored", "sigma_O", "sigma_0", "omega_O", "omega_X", "beta"),
     ),
 }
 """Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs."""

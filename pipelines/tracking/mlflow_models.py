@@ -9,6 +9,7 @@ from typing import Any
 
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
+from pipelines.tracking.dataset import TEST
 from pipelines.tracking.exported_model import OTHERS
 from pipelines.tracking.redact import bare, redact
 
@@ -16,6 +17,9 @@ SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("serve
 
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 """All that a served model needs."""
+
+DESCRIPTION = "Exported spiking networks: `champion` is the best on its images, `challenger` the newest that is not better."
+"""Of a registered model."""
 
 MODEL_VERSIONS = "mlflow.modelVersions"
 """MLflow's own tag of a logged model: its registered versions, which the page of the model shows."""
@@ -85,7 +89,7 @@ def log_model_metrics(client, run_id: str, model_id: str, entry: dict) -> None:
     """Log the metrics of an entry as those of a model on the entry's images, so that searches can rank models."""
     from mlflow.entities import Metric
 
-    of = model_id, entry["dataset"], entry["digest"]
+    of = model_id, entry["dataset"], entry["digest"] + TEST
     client.log_batch(run_id, [Metric(name, value, entry["time"], 0, *of) for name, value in entry["metrics"].items()])
 
 
@@ -94,7 +98,7 @@ def holders(client, name: str) -> dict[str, Any]:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=DESCRIPTION)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

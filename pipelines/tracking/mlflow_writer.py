@@ -7,7 +7,7 @@ tags and files replace themselves. So an entry can be written again when it is u
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.model_writer import write_model
 from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
-from pipelines.tracking.pipeline_run import LEVEL, NAME, PROCESS, STAGE, WINNER
+from pipelines.tracking.pipeline_run import ERROR, LEVEL, NAME, PROCESS, STAGE, WINNER
 
 STUDY = "gee.study"
 """Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
@@ -54,8 +54,8 @@ class MlflowWriter:
             getattr(self, f"_write_{entry['kind']}")(entry)
 
     def address(self) -> str | None:
-        """Address of the pipeline's run in MLflow's pages; None while the run is not known."""
-        run_id = self.outbox.ids.get("pipeline")
+        """Address of the pipeline's or the study's run in MLflow's pages; None while the run is not known."""
+        run_id = self.outbox.ids.get("pipeline") or self.outbox.ids.get("study")
         return mlflow_client.page(self.uri, self._experiment_id, run_id) if run_id and self._experiment_id else None
 
     def refuses(self, error: Exception) -> bool:
@@ -90,6 +90,8 @@ class MlflowWriter:
                     self._client.update_run(run_id, status="RUNNING")
                 if is_study:
                     self._client.set_tag(run_id, PROCESS, opening["execution"])
+                    if ERROR in found[0].data.tags:  # of an earlier attempt
+                        self._client.delete_tag(run_id, ERROR)
         known = found[0].data.params if found else {}
         params = opening["keys"] | opening.get("params", {})
         if missing := {key: value for key, value in params.items() if key not in known}:
@@ -167,9 +169,12 @@ class MlflowWriter:
         self._client.set_terminated(run_id, entry["end"], ended)
 
     def _write_winner(self, entry: dict) -> None:
-        for n in entry["of"]:
-            if run_id := self.outbox.ids.get(str(n)):  # else MLflow refused the candidate
-                self._log(run_id, metrics={"winner": 1.0}, tags={WINNER: "true"}, timestamp=entry["time"])
+        won = set(map(str, entry["of"]))
+        metrics = {n: {"final_fitness": F} for n, F in entry.get("final_fitness", {}).items()}
+        for n in metrics | dict.fromkeys(won):
+            if run_id := self.outbox.ids.get(n):  # else MLflow refused the candidate
+                values, tags = ({"winner": 1.0}, {WINNER: "true"}) if n in won else ({}, {})
+                self._log(run_id, metrics=metrics.get(n, {}) | values, tags=tags, timestamp=entry["time"])
 
     def _write_cell(self, entry: dict) -> None:
         with self._alone():
@@ -192,6 +197,9 @@ class MlflowWriter:
     def _write_close(self, entry: dict) -> None:
         if self._doubtful:
             self._delete_doubles()
+        if error := entry.get("error"):
+            for run_id in dict.fromkeys((self.run_id, self._target({"pipeline": True}))):
+                self._client.set_tag(run_id, ERROR, error)
         self._client.set_terminated(self.run_id, entry["status"], entry["time"])
         if pipeline_id := self.outbox.ids.get("pipeline") if self._opening["level"] == "stage" else None:
             self._upload(pipeline_id, entry)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from gee_core.config import Params
 from pipelines.project.git import git, git_commit
 from pipelines.project.paths import LOCK, PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
@@ -36,6 +37,9 @@ NAME = "gee.pipeline"
 WINNER = "gee.winner"
 """Tag of candidates that won."""
 
+ERROR = "gee.error"
+"""Tag of a stage's run that failed, and of its pipeline's: the message."""
+
 PROCESS = "gee.process"
 """Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
 
@@ -43,6 +47,18 @@ PROCESS = "gee.process"
 def execution_key() -> str:
     """The process that runs the pipeline: the flow, or the `dvc` above this stage, or this process."""
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
+
+
+def filter_keys(params: Params) -> dict:
+    """The parameters that every run has, to filter by."""
+    return {
+        "dataset": params.prepare.data_name,
+        "network": params.network.name,
+        "n_genes": params.network.n_genes,
+        "variant": params.evolve.variant,
+        "width": params.network.width,
+        "seed": params.base.seed,
+    }
 
 
 def pipeline_name(keys: dict) -> str:
@@ -103,8 +119,15 @@ def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int
 
 
 def end_abandoned_runs(client, experiment_id: str) -> None:
-    """Set runs to KILLED that still count as running, but whose process on this machine is gone."""
+    """Set runs to KILLED that still count as running, but whose process on this machine is gone, from its last sign on."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):
-            client.set_terminated(run.info.run_id, "KILLED")
+            below = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+            client.set_terminated(run.info.run_id, "KILLED", max(map(_last_sign, [run, *below])))
+
+
+def _last_sign(run) -> int:
+    """The last time at which a run is known to have been at work, in ms."""
+    points = [metric.timestamp for metric in run.data.to_proto().metrics]
+    return max([run.info.start_time, run.info.end_time or 0, *points])

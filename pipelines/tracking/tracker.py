@@ -68,8 +68,8 @@ class Tracker(Protocol):
         ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970, by default now.
         """
 
-    def winner(self, names: Iterable[str]) -> None:
-        """Mark candidates that were logged before, under these names, as those that won."""
+    def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
+        """Mark candidates that were logged before, under these names, as those that won; log the F that ranks all, by name."""
 
     def dataset(self, meta: "Meta", context: str) -> None:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
@@ -83,14 +83,14 @@ class Tracker(Protocol):
     def address(self) -> str | None:
         """The page of the pipeline's run in MLflow. It is known after `close` too.
 
-        None while the run is not there, and in the stages of `gee run`, for which another process writes.
+        For a study, of its run. None while that is not there, and in the stages of `gee run`, for which another process writes.
         """
 
     def model(self, model: ExportedModel) -> None:
         """Log an exported model with its metrics; register it if it says so, as champion or challenger of its name."""
 
-    def close(self, status: str = "FINISHED") -> None:
-        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.
+    def close(self, status: str = "FINISHED", error: str = "") -> None:
+        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; a tag of it and of its pipeline's says why: ``error``.
 
         Waits until MLflow has everything, but not for a server that does not answer; warns of what is left. In the stages of
         `gee run`, another process writes: they end at once.
@@ -197,11 +197,12 @@ class MlflowTracker:
         )
         self._candidates[name] = entry["n"]
 
-    def winner(self, names: Iterable[str]) -> None:
-        self._add("winner", of=[self._candidates[name] for name in names])
+    def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
+        ranked = {str(self._candidates[name]): F for name, F in final_fitness.items()}
+        self._add("winner", of=[self._candidates[name] for name in names], final_fitness=ranked)
 
     def dataset(self, meta: "Meta", context: str) -> None:
-        self._add("dataset", dataset=describe_dataset(meta), context=context)
+        self._add("dataset", dataset=describe_dataset(meta, context), context=context)
 
     def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
         finite, lost = finite_metrics(metrics)
@@ -226,11 +227,11 @@ class MlflowTracker:
             about.pop("folder")
             self._add("model", files=kept, **about)
 
-    def close(self, status: str = "FINISHED") -> None:
+    def close(self, status: str = "FINISHED", error: str = "") -> None:
         if self._watch:
             self._watch.stop()
         versions = pipeline_run.versions(find_project()) if self._stage else []
-        self._add("close", status=status, files=self._kept(versions))
+        self._add("close", status=status, error=error[:500], files=self._kept(versions))
         if self._deliverer and is_gone(self._deliverer):
             self._take_over()
         if self._delivery:
@@ -284,16 +285,7 @@ def open_tracker(stage: str | None, params: Params, **opening) -> Tracker:
     """
     if tracking_is_off():
         return NullTracker()
-    network = params.network
-    keys = {
-        "dataset": params.prepare.data_name,
-        "network": network.name,
-        "n_genes": network.n_genes,
-        "variant": params.evolve.variant,
-        "width": network.width,
-        "seed": params.base.seed,
-    }
-    tracker = MlflowTracker(stage, keys, params=texts(flattened(params.model_dump())), **opening)
+    tracker = MlflowTracker(stage, pipeline_run.filter_keys(params), params=texts(flattened(params.model_dump())), **opening)
     if stage in WATCHED:
         tracker.watch()
     return tracker

@@ -35,9 +35,13 @@ class Tracked:
 
     def __init__(self):
         self.candidates, self.times, self.curves, self.files, self.won = [], [], [], [], None
+        self.ranked, self.tagged = {}, {}
 
     def params(self, values):
         pass
+
+    def tags(self, values):
+        self.tagged |= values
 
     def metrics(self, values, step=None):
         self.curves.append((step, values))
@@ -50,13 +54,13 @@ class Tracked:
         self.candidates.append((name, status, params, metrics, artifacts))
         self.times.append(times)
 
-    def winner(self, names):
-        self.won = list(names)
+    def winner(self, names, final_fitness):
+        self.won, self.ranked = list(names), final_fitness
 
     def artifact(self, path, folder=""):
         self.files.append((folder, path.name, path.read_bytes()))
 
-    def close(self, status="FINISHED"):
+    def close(self, status="FINISHED", error=""):
         self.status = status
 
 
@@ -120,7 +124,9 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert [name for name, *_ in tracked.candidates] == [f"gen{g}-cand{i}" for g in range(2) for i in range(3)]
     assert tracked.data == (load_meta(folder / "data/prepared").digest, "training")
     (won,) = rows[rows.winner].to_dict("records")
-    assert tracked.won == [f"gen{won['generation']}-cand{won['index']}"]
+    assert tracked.won == [f"gen{won['generation']}-cand{won['index']}"] == [tracked.tagged["gee.best"]]
+    assert list(tracked.ranked.values()) == list(rows.final_fitness) != list(rows.fitness)
+    assert [name for name, *_ in tracked.candidates] == list(tracked.ranked)
     records = journal.read(next((folder / ".scratch/evolve").glob("*/records.jsonl")))
     assert tracked.times == [(record["ended"] - 0.25, record["ended"]) for record in records]
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
@@ -135,6 +141,8 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
     curves = [(step, values) for step, values in tracked.curves if step is not None]
     assert [(step, values["fitness"]) for step, values in curves] == list(enumerate(best.fitness))
+    (costs,) = [values for _, values in tracked.curves if "image_passes" in values]  # one quantity under one name
+    assert costs["image_passes"] == rows.image_passes.sum()
     for name in ("step_size", "axis_ratio", "mean_sigma_3", "std_sigma_O"):
         assert [values[name] for _, values in curves] == list(best[name])
 
@@ -148,6 +156,7 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     assert list(rows.rescored[6:]) == [what, what, "mean", "mean"]
     names = [f"rescore-{name}-draw{draw}" for name in (what, "mean") for draw in (0, 1)]
     assert [name for name, *_ in tracked.candidates][6:] == names
+    assert [name for name, *_ in tracked.candidates][:6] == list(tracked.ranked)  # fresh draws are ranked apart
     assert [params["rescored"] for _, _, params, *_ in tracked.candidates[6:]] == list(rows.rescored[6:])
     (row,) = rows.index[rows.winner]
     repeated = [f"gen{first.generation}-cand{first['index']}"] if rows.rescored[row] == what else []

@@ -13,8 +13,8 @@ from pipelines.stage import stage
 
 
 class Tracked:
-    def close(self, status="FINISHED"):
-        self.status = status
+    def close(self, status="FINISHED", error=""):
+        self.status, self.error = status, error
 
 
 @pytest.fixture
@@ -33,20 +33,20 @@ def test_a_stage_that_ends_well_is_tracked_as_finished(tracked, make_params):
 
 
 @pytest.mark.parametrize(
-    ("error", "raised", "code", "status"),
+    ("error", "raised", "code", "status", "why"),
     [
-        (InputError("a file: is missing\nanother: too"), SystemExit, 2, "FAILED"),
-        (KeyboardInterrupt(), SystemExit, 130, "KILLED"),
-        (SystemExit(143), SystemExit, 143, "KILLED"),
-        (ZeroDivisionError("a bug"), ZeroDivisionError, None, "FAILED"),
+        (InputError("a file: is missing\nanother: too"), SystemExit, 2, "FAILED", "a file: is missing\nanother: too"),
+        (KeyboardInterrupt(), SystemExit, 130, "KILLED", ""),
+        (SystemExit(143), SystemExit, 143, "KILLED", ""),
+        (ZeroDivisionError("a bug"), ZeroDivisionError, None, "FAILED", "ZeroDivisionError: a bug"),
     ],
     ids=["bad input", "Ctrl-C", "SIGTERM", "bug"],
 )
-def test_a_stage_that_ends_badly_has_its_exit_code_and_its_status(error, raised, code, status, tracked, capsys):
+def test_a_stage_that_ends_badly_has_its_exit_code_and_its_status(error, raised, code, status, why, tracked, capsys):
     with pytest.raises(raised) as caught, stage("train"):
         raise error
     assert getattr(caught.value, "code", None) == code
-    assert tracked.status == status
+    assert (tracked.status, tracked.error) == (status, why)
     message = capsys.readouterr().err
     if code == 2:
         assert message == "train: error: a file: is missing\ntrain: error: another: too\n"

@@ -42,7 +42,7 @@ class Tracked:
         self.metrics, self.tags, self.note = metrics, tags, note
         self.files = {f"{folder}/{path.name}": path.read_bytes() for path, folder in files.items()}
 
-    def close(self, status="FINISHED"):
+    def close(self, status="FINISHED", error=""):
         pass
 
 

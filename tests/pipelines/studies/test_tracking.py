@@ -8,7 +8,8 @@ from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_stud
 from pipelines.tracking.replay import replay
 from pipelines.tracking.tracker import Tracker
 
-RESULT = {"status": "ok", "metrics": {"test_accuracy": 0.5, "parameters": 120}, "commit": "abc"}
+METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
+RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def cells(make_params):
 
 @pytest.fixture(scope="session")
 def client(cells, tmp_path_factory):
-    """A store in which a study of three cells was killed after two, then run to its end."""
+    """A store in which a study of three cells failed after two, then ran to its end."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("project")
@@ -31,13 +32,15 @@ def client(cells, tmp_path_factory):
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
-        first._delivery.wait()  # a killed run waits for 5 s only, the store is made in up to 10
-        first.close("KILLED")
+        first._delivery.wait()  # the store is made in up to 10 s
+        first.close("FAILED", "no space")
         second = open_study_tracker("tiny", "digits", cells)
         for cell in cells:
             second.cell(cell, RESULT)
         second.artifact(folder / "params.yaml")
+        second.note("| variant | accuracy |")
         second.close()
+        assert second.address().startswith("http://127.0.0.1:5000/#/experiments/")
     return MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
 
@@ -51,6 +54,8 @@ def test_a_study_that_was_started_again_has_one_run_that_ended_well(client):
     assert study.info.run_name == "study tiny"
     assert study.info.status == "FINISHED"
     assert study.data.params == {"study": "tiny", "preset": "digits"}
+    assert study.data.tags["mlflow.note.content"] == "| variant | accuracy |"
+    assert "gee.error" not in study.data.tags  # of the first attempt
     assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["params.yaml"]
 
 
@@ -60,10 +65,13 @@ def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     assert len(runs(client, "cell")) == len(found) == 3
     assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {study.info.run_id}
     run = found["0"]
-    assert run.data.metrics == {"test_accuracy": 0.5, "parameters": 120}
+    assert run.data.metrics == METRICS
+    assert run.info.end_time - run.info.start_time >= 7_499
     assert run.data.params["encoding"] == "genetic"
     assert run.data.params["network.n_genes"] == "6"
     assert run.data.params["train.epochs"] == "4"
+    assert (run.data.params["dataset"], run.data.params["n_genes"]) == ("digits", "6")
+    assert "export.opset" in run.data.params
     assert [found[seed].info.status for seed in "012"] == ["FINISHED", "FAILED", "FINISHED"]
     assert found["1"].data.tags["status"] == "failed: the loss is nan"
 

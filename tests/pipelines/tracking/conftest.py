@@ -96,9 +96,11 @@ class FakeClient:
 
     def do_create_run(self, experiment_id, start_time, tags, run_name):
         run_id = f"run{len(self.runs)}"
-        info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start=start_time, end=None)
-        data = Values(params={}, tags=dict(tags))
-        self.runs[run_id] = Values(info=info, data=data, points=set(), files={}, inputs=set())
+        info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start_time=start_time, end_time=None)
+        points: set = set()
+        proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
+        data = Values(params={}, tags=dict(tags), to_proto=proto)
+        self.runs[run_id] = Values(info=info, data=data, points=points, files={}, inputs=set())
         return self.runs[run_id]
 
     def do_search_runs(self, experiments, query, max_results=1000, page_token=None):
@@ -113,6 +115,9 @@ class FakeClient:
     def do_get_run(self, run_id):
         return self.runs[run_id]
 
+    def do_delete_tag(self, run_id, key):
+        del self.runs[run_id].data.tags[key]
+
     def do_update_run(self, run_id, status):
         self.runs[run_id].info.status = status
 
@@ -123,7 +128,7 @@ class FakeClient:
         self.runs[run_id].data.tags[key] = value
 
     def do_set_terminated(self, run_id, status, end_time=None):
-        self.runs[run_id].info.status, self.runs[run_id].info.end = status, end_time
+        self.runs[run_id].info.status, self.runs[run_id].info.end_time = status, end_time
 
     def do_log_batch(self, run_id, metrics, params, tags):
         run = self.runs[run_id]
@@ -212,7 +217,7 @@ def stage(folder):
             tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"})
             tracker.metrics({"best": 1.0 - step}, step=step)
         tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"})
-        tracker.winner(["cand0", "cand1"])
+        tracker.winner(["cand0", "cand1"], {"cand0": 0.4})
         tracker.artifact(folder / "plot.svg", "plots")
         tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "plot.svg": "figures"})
         tracker.close(status)

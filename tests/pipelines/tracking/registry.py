@@ -50,13 +50,13 @@ class FakeRegistry(FakeClient):
         for m in metrics:
             self.models[m.model_id].metrics.add((m.key, m.value, m.step, m.timestamp, m.dataset_name, m.dataset_digest))
 
-    def do_create_registered_model(self, name):
+    def do_create_registered_model(self, name, description):
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS
 
         if self.is_registered:
             raise MlflowException("it exists", RESOURCE_ALREADY_EXISTS)
-        self.is_registered = True
+        self.is_registered, self.description = True, description
 
     def do_get_registered_model(self, name):
         return Values(aliases=dict(self.aliases))

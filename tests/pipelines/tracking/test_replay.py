@@ -51,7 +51,7 @@ def test_runs_written_late_have_the_times_at_which_they_were(client, left):
     logged = {entry["time"] for entry in entries if entry["kind"] == "log"}
     replay(outbox_root())
     (run,) = [run for run in client.runs.values() if run.data.tags.get("gee.stage") == "evolve"]
-    assert (run.info.start, run.info.end) == (times["open"], times["close"])
+    assert (run.info.start_time, run.info.end_time) == (times["open"], times["close"])
     assert {time for _, _, time, _ in run.points} <= logged
 
 

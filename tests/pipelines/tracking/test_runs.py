@@ -1,12 +1,14 @@
 """The runs of a pipeline in MLflow: what they are called, how long they last, and how they are found."""
 
+import json
+
 import pytest
 
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import KEYS, PIPELINE, wait_open
+from tests.pipelines.tracking.conftest import KEYS, META, PIPELINE, wait_open
 
 
 def by_level(client, level: str) -> list:
@@ -42,7 +44,7 @@ def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
     tracker.candidate({}, {"fitness": 1.0}, "cand0", "ok", {}, (1_700_000_000.25, 1_700_000_009.5))
     tracker.close()
     (run,) = by_level(client, "candidate")
-    assert (run.info.start, run.info.end) == (1_700_000_000_250, 1_700_000_009_500)
+    assert (run.info.start_time, run.info.end_time) == (1_700_000_000_250, 1_700_000_009_500)
 
 
 def test_the_winner_is_marked_among_the_candidates(client, stage):
@@ -50,6 +52,31 @@ def test_the_winner_is_marked_among_the_candidates(client, stage):
     marked = [run for run in by_level(client, "candidate") if run.data.tags.get("gee.winner") == "true"]
     assert [run.info.run_name for run in marked] == ["cand0", "cand1"]
     assert all(("winner", 1.0) in {(name, value) for name, _, _, value in run.points} for run in marked)
+
+
+def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(client, stage):
+    stage()
+    ranked = [[value for name, _, _, value in run.points if name == "final_fitness"] for run in by_level(client, "candidate")]
+    assert ranked == [[0.4], [], []]
+    view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final_fitness`", True)
+    assert {"metrics.`final_fitness`", "params.`rescored`"} < set(view["selectedColumns"])
+
+
+def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
+    tracker = MlflowTracker("train", KEYS)
+    tracker.close("FAILED", "data/prepared: missing; " + 600 * "x")
+    tags = [run.data.tags["gee.error"] for level in ("stage", "pipeline") for run in by_level(client, level)]
+    assert tags == ["data/prepared: missing; " + 476 * "x"] * 2
+
+
+def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(client, folder):
+    tracker = MlflowTracker("evaluate", KEYS)
+    tracker.dataset(META, "training")
+    tracker.dataset(META, "testing")
+    tracker.close()
+    (run,) = by_level(client, "pipeline")
+    assert run.inputs == {("digits", META.digest), ("digits", f"{META.digest}-test")}
 
 
 def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_made(client, stage, monkeypatch):
@@ -63,7 +90,7 @@ def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_m
     flow.close("FAILED")
     assert by_level(client, "pipeline") == [run]
     assert (run.info.status, run.data.tags["stage.evolve"]) == ("FAILED", "ran")
-    assert run.info.end >= run.info.start
+    assert run.info.end_time >= run.info.start_time
 
 
 def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended_by_the_next(client, stage, monkeypatch):
@@ -76,6 +103,8 @@ def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended
     stage()
     assert run.info.status == "KILLED"
     assert len(by_level(client, "pipeline")) == 2
+    below = [child.info for child in client.runs.values() if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+    assert run.info.end_time == max(child.end_time for child in below)  # not the time at which it was found
 
 
 def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, folder):
