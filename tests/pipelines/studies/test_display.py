@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.runtime.progress import Bars, Steps
-from pipelines.studies.display import Display
+from pipelines.studies.display import TRACKED, Display
 
 CELLS = [SimpleNamespace(key=key, name=f"network = [{key}]") for key in "ab"]
 
@@ -59,4 +59,6 @@ def test_a_network_that_is_kept_is_a_line_and_shown_as_running_before():
         assert "network = [a]: export" in steps.line()
         display.kept(CELLS[0], "models/studies/tiny/a")
         assert "export" not in steps.line()
+        display.tracked("http://127.0.0.1:5000/#/experiments/1/runs/2")
+    assert f"{TRACKED}http://127.0.0.1:5000/#/experiments/1/runs/2" in console.file.getvalue().splitlines()
     assert "kept  models/studies/tiny/a" in console.file.getvalue()
