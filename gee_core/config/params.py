@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.formats import GeneFormat
-from gee_core.config.hardware import Hardware
+from gee_core.config.hardware import Hardware, rising
 from gee_core.config.network import NetworkConfig
 from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
@@ -138,9 +138,7 @@ class RobustnessConfig(Section):
     def _has_the_papers(cls, strengths: list[float]) -> list[float]:
         if 0.5 not in strengths:
             raise ValueError("must contain 0.5, the strength at which the paper and the summary compare")
-        if sorted(set(strengths)) != strengths:
-            raise ValueError("must rise, without repeats")
-        return strengths
+        return rising(strengths)
 
 
 class ExportConfig(Section):

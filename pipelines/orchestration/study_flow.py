@@ -1,6 +1,5 @@
 """A study as a Prefect flow: `gee study run` in a process of its own."""
 
-import json
 import os
 import sys
 from typing import Any
@@ -81,10 +80,8 @@ def study_flow(
 @task(task_run_name="{request.name}", cache_policy=NO_CACHE, retries=0)
 def run_study(request: Request, force: bool) -> State | None:
     """Run `gee study run`; a failed state has the last lines of its output."""
-    options = [("--preset", request.preset), ("--seeds", request.seeds)]
-    words = [word for option, value in options if value is not None for word in (option, str(value))]
-    words += [word for key, value in request.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *words, *(["--force"] if force else [])]
+    options = [*request.options(), *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *options]
     result = run_in_group(command, cwd=find_project(), env={"PYTHONUNBUFFERED": "1"}, on_line=Watcher())
     if result.returncode:
         message = f"study {request.name} failed (exit code {result.returncode})"

@@ -159,9 +159,9 @@ def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
     return values
 
 
-def _decimals(value: float | None, digits: int = 6) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, digits)
+def _decimals(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def _significant(value: float | None, digits: int = 6) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")
+def _significant(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

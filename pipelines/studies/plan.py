@@ -50,13 +50,16 @@ class Request:
     only: dict[str, set[str]] = field(default_factory=dict)
     """Labels of the cells to keep, by column."""
 
-    def command(self) -> str:
-        """The command that repeats the request."""
+    def options(self) -> list[str]:
+        """Those of `gee study run`, as words."""
         given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
         given += [("--set", f"{key}={json.dumps(value)}") for key, value in self.overrides.items()]
         given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
-        words = [str(word) for option, value in given if value is not None for word in (option, value)]
-        return shlex.join(["gee", "study", "run", self.name, *words])
+        return [str(word) for option, value in given if value is not None for word in (option, value)]
+
+    def command(self) -> str:
+        """The command that repeats the request."""
+        return shlex.join(["gee", "study", "run", self.name, *self.options()])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tracks a study in MLflow: one run for the study, and below it one run per cell."""
 
-from pipelines.studies.keys import digest
+from gee_core.storage.checksummed_json import json_digest
 from pipelines.studies.plan import Cell
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, tracking_is_off
 from pipelines.tracking.values import finite_metrics, texts
@@ -10,7 +10,7 @@ def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTrack
     """The tracker of a study with these cells. `GEE_TRACKING=off` turns tracking off."""
     if tracking_is_off():
         return NullStudyTracker()
-    study_key = digest({"study": name, "cells": sorted(cell.key for cell in cells)})
+    study_key = json_digest({"study": name, "cells": sorted(cell.key for cell in cells)})
     keys = {"study": name, "preset": preset}
     return StudyTracker(None, keys, level="study", name=f"study {name}", study=study_key, files=[])
 
@@ -31,7 +31,7 @@ class StudyTracker(MlflowTracker):
         metrics, tags = finite_metrics(result["metrics"])
         self._add(
             "cell",
-            label=digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
+            label=json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
             name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
             params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
             metrics=metrics,

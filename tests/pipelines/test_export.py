@@ -21,15 +21,9 @@ from gee_core.storage.atomic_files import write_json
 from pipelines import export
 from pipelines.export import model_card, registered_name
 from pipelines.inputs.evaluation import Evaluation
-from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import NIR
 from pipelines.tracking.exported_model import FILES
 from tests.pipelines.conftest import MEASURED
-
-
-@pytest.fixture(scope="module")
-def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 def test_onnx_runtime_agrees_with_the_network_with_its_genes(net, exported, digits, make_params, monkeypatch):

@@ -55,7 +55,7 @@ def energy(
         target = open_target(here, network, sizes, steps, classes)
         if images is not None:
             shown = inputs.folder_images(here, images, target.shape, n, batch_size)
-        elif shown is None and shape is None and network.endswith(".safetensors") and inputs.prepared_fit(target.shape):
+        elif shown is None and shape is None and network.endswith(".safetensors") and inputs.prepared_meta(target.shape):
             shown, _ = inputs.prepared_test_images(n, batch_size)
         shown = shown or inputs.random_images(target.shape, n, batch_size)
         seen = 0

@@ -73,7 +73,7 @@ def folder_images(here: Path, folder: Path, shape: tuple[int, ...], n: int, batc
             f"--images: a network for inputs of {_sizes(shape)}", "images have a --shape such as 1,28,28 or 3,32,32"
         )
     files = find_images(here, [folder])[:n]
-    meta = _meta_of(shape)
+    meta = prepared_meta(shape)
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(files), batch_size):
@@ -97,12 +97,8 @@ def prepared_test_images(n: int, batch_size: int) -> tuple[Images, tuple[int, ..
     return Images(f"{len(images):,} test images of {data.meta.source}, {_sizes(shape)}", batches), shape
 
 
-def prepared_fit(shape: tuple[int, ...]) -> bool:
-    """Whether there are prepared images of ``shape``."""
-    return _meta_of(shape) is not None
-
-
-def _meta_of(shape: tuple[int, ...]) -> Meta | None:
+def prepared_meta(shape: tuple[int, ...]) -> Meta | None:
+    """What the prepared images are, if they have this ``shape``."""
     if not (PREPARED / "meta.json").is_file():
         return None
     meta = load_meta(PREPARED)

@@ -191,12 +191,6 @@ def test_channels_last_currents_give_channels_last_spikes_and_gradients(settings
     assert torch.equal(spikes, LIF(T=4, **settings)(x.contiguous()))
 
 
-@FAST_AND_SLOW
-def test_a_batch_that_is_no_multiple_of_the_steps_is_refused(settings):
-    with pytest.raises((ValueError, RuntimeError)):
-        LIF(T=4, **settings)(torch.ones(7, 1))  # steps and images are folded together: a ragged batch mixes them up
-
-
 def test_a_deep_copy_and_every_surrogate_name_build_a_neuron_that_fires_alike():
     x = currents((4, 30))
     for name in SURROGATES:
