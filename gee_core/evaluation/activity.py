@@ -75,7 +75,7 @@ class Activity:
     layers: list[LayerCount] = field(default_factory=list)
     """In order of execution."""
     spikes_per_image: float = 0.0
-    """Spikes of all neurons, summed over the steps."""
+    """Spikes of all neurons, summed over the steps; an output of -1 is one too."""
     firing_rate: float = 0.0
     """Spikes per neuron and step."""
     sums: float = 0.0
@@ -97,7 +97,7 @@ class Activity:
     @property
     def silent(self) -> list[str]:
         """The layers whose inputs were all zero: no spike reaches them, and they count as free."""
-        return [layer.layer for layer in self.layers if layer.input_rate == 0]
+        return [layer.layer for layer in self.layers if layer.binary and layer.input_sum == 0]
 
     @property
     def effective_macs(self) -> float:
