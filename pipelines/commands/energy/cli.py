@@ -38,7 +38,7 @@ def energy(
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
     from gee_core.errors import InputError
     from gee_core.evaluation.energy import measure_energy
-    from gee_core.export.quiet import without_warnings
+    from gee_core.export.quiet import without_logs
     from pipelines.commands.energy import inputs
     from pipelines.commands.energy.counters import spikingjelly_counts
     from pipelines.commands.energy.display import as_dict, show
@@ -51,7 +51,7 @@ def energy(
     shown = None
     if prepared:
         shown, sizes = inputs.prepared_test_images(n, batch_size)
-    with without_warnings("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
+    with without_logs("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
         target = open_target(here, network, sizes, steps, classes)
         if images is not None:
             shown = inputs.folder_images(here, images, target.shape, n, batch_size)
