@@ -67,6 +67,20 @@ class LayerCount:
         """Energy of building the weight once, in mJ."""
         return e_mac * self.decode_macs * PICO_TO_MILLI
 
+    def row(self, e_mac: float, e_ac: float) -> dict:
+        """The row of this layer in layers.csv."""
+        return {
+            "layer": self.layer,
+            "kind": self.kind,
+            "input_rate": self.input_rate,
+            "binary": self.binary,
+            "macs": self.macs,
+            "energy_mj": self.energy_mj(e_mac, e_ac),
+            "decode_macs": self.decode_macs,
+            "decode_energy_mj": self.decode_energy_mj(e_mac),
+            "output_rate": self.output_rate,
+        }
+
 
 @dataclass
 class Activity:
