@@ -25,7 +25,7 @@ from gee_core.config import GeneFormat, Section
 from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, finite, with_tensors
+from gee_core.model.rebuilt import described_network, finite, first_problem, with_tensors
 from gee_core.model.wired import rebuildable
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import parse_json_object
@@ -154,9 +154,7 @@ def _header(path: Path) -> Header:
     except InputError:
         raise
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ascii(".".join(map(str, problem["loc"])))[1:-1][:80]
-        raise InputError(f"{path}: damaged ({where}: {problem['msg']})") from None
+        raise InputError(f"{path}: damaged ({first_problem(error)})") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 

@@ -58,16 +58,16 @@ def measure_energy(
 
     Raises:
         InputError: the network has no neurons, raises, or puts out values that are not finite; there are no images; or
-            ``steps`` < 1.
+            ``steps`` is no int >= 1, or given beside ``time_first``.
     """
     if not any(is_neuron(module) for module in net.modules()):
         raise InputError(
             "the network has no neurons", "build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF"
         )
-    if steps is not None and (steps < 1 or time_first):
-        raise InputError(
-            f"steps = {steps}, time_first = {time_first}", "steps must be >= 1, and batches that are (T, B, …) have theirs"
-        )
+    if steps is not None and time_first:
+        raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise InputError(f"steps = {steps!r}", "must be an int >= 1")
     plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad():
