@@ -244,10 +244,17 @@ def decode(net: nn.Module) -> nn.Module:
     """A copy of ``net`` in which every encoded convolution is plain again, with the weight that its genes decode to.
 
     A network without genes is copied as it is.
+
+    Raises:
+        ValueError: the network cannot be copied, or another parameter of an encoded convolution has a parametrization too.
     """
     plain = copied(net)
     for module in list(plain.modules()):
         if (genome := genome_of(module)) is not None:
+            others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
+            if others:
+                which = f"the {min(others)} of an encoded convolution has a parametrization"
+                raise ValueError(f"{which}: call torch's parametrize.remove_parametrizations before the genes are decoded")
             parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
             # not conv.weight: parametrize.cached() keeps one for a network and all its copies
             weights = [part().detach().clone() for part in parts]

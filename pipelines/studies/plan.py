@@ -175,7 +175,8 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
                 wanted = count_parameters(wired_network(params.network, meta, None, 0))
-                changes["network.width"] = narrowed_width(params.network.name, *size, wanted, block=params.network.block)
+                settings = {"block": params.network.block, "pool": params.network.pool, **params.network.lif()}
+                changes["network.width"] = narrowed_width(params.network.name, *size, wanted, **settings)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))

@@ -207,7 +207,6 @@ def test_a_damaged_json_file_is_refused(text, path):
         ({"network": structure(width=1e9)}, "width"),
         ({"network": structure(block="both")}, "block"),
         ({"network": structure(name="vgg16")}, "vgg16 has no residual blocks"),
-        ({"network": structure(init=None)}, "init"),
         ({"num_classes": 0}, "num_classes"),
         ({"num_classes": 2**40}, "num_classes"),
         ({"image_size": "8"}, "image_size"),
@@ -219,6 +218,12 @@ def test_a_json_file_that_describes_no_network_is_refused(changes, named, path):
     problem = refused(path)
     assert f"{path}: does not describe a network of build_network" in problem
     assert named in problem
+
+
+def test_a_card_with_a_key_of_a_later_version_is_refused_with_a_remedy(path):
+    with_old_checksum(path, network=structure(later=None))
+    with pytest.raises(InputError, match=r"\(network\.later: Extra inputs .* a newer gee may have written it: install"):
+        load(path)
 
 
 @pytest.mark.parametrize("changes", [{"num_classes": 2**31 - 1}, {"network": structure(n_genes=10_000)}])

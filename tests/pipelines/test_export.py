@@ -251,6 +251,12 @@ def test_the_readme_says_which_sizes_and_steps_training_saw(make_params, digits)
     assert "4 epochs, in turn of 6, 8 pixels, in turn of 1, 2 time steps with adamw" in text
 
 
+def test_the_readme_of_a_network_that_started_at_fitted_genes_names_no_evolved_wiring(make_params, digits):
+    params = make_params(train={"init_from": "inputs/plain.safetensors"})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
+    assert "Training started at genes fitted to" in text and "wiring" not in text
+
+
 def test_the_readme_says_how_fast_genes_learn_beside_the_rest(make_params, digits):
     def text(**train) -> str:
         return describe("net", make_params(train=train), load_prepared(digits).meta, MEASURED, "3")

@@ -225,6 +225,20 @@ def test_decoding_inside_parametrizes_cache_is_that_of_the_network_itself():
     assert torch.equal(plain.chain()[1].weight, expected)
 
 
+def test_another_parametrization_of_an_encoded_convolution_is_not_lost_in_silence():
+    class Positive(nn.Module):
+        def forward(self, bias):
+            return bias.abs()
+
+    net = encode(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 3)), G, example=torch.zeros(1, 2, 8, 8))
+    expected = net(torch.ones(1, 2, 8, 8))
+    parametrize.register_parametrization(net[1], "bias", Positive())
+    with pytest.raises(ValueError, match="the bias of an encoded convolution has a parametrization: call torch's parametrize"):
+        decode(net)
+    parametrize.remove_parametrizations(net[1], "bias", leave_parametrized=False)
+    torch.testing.assert_close(decode(net)(torch.ones(1, 2, 8, 8)), expected)
+
+
 def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again():
     net = branches(encoded=False)
     for conv in net.chain():

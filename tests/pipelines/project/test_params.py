@@ -65,6 +65,12 @@ BAD = {
     ),
     "missing key of a section": (edited("  T: 4\n", ""), "network.T is missing", None, "gee_core/config/network.py"),
     "strengths without 0.5": (edited("0.5, 0.6", "0.6"), "robustness.strengths", "0.4", "must contain 0.5"),
+    "strengths without 0": (
+        edited("[0.0, 0.1", "[0.1"),
+        "robustness.strengths",
+        "[0.1, 0.2",
+        "must contain 0.0, no noise: add it",
+    ),
     "strengths that fall": (edited("[0.0, 0.1", "[0.1, 0.0"), "robustness.strengths", "[0.1, 0.0", "must rise"),
     "negative strength": (edited("[0.0, 0.1", "[-1.0, 0.1"), "robustness.strengths.0", "-1.0", "or equal to 0"),
     "no strengths": (edited(STRENGTHS, "[]"), "robustness.strengths", "[]", "at least 1 item"),
