@@ -21,16 +21,33 @@ from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
 app = typer.Typer(
-    help="Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(data, name="data")
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")
 console = Console(markup=False)  # names of files and classes may contain brackets
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from gee_core import __version__
+
+        print(f"gee {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
 
 
 @app.command()

@@ -142,6 +142,7 @@ PREDICT += [
 ]
 
 COMPARE = [
+    command("a page over params.yaml", "gee compare a b --out params.yaml", says="--out params.yaml", remedy="ends in .html"),
     command("nothing to compare", "gee compare", says="Missing argument", remedy="--help"),
     command("one run to compare", "gee compare workspace", says="needs two runs or more", remedy="name folders that hold"),
     command("a run that is not there", "gee compare nowhere workspace", says="nowhere: no such run", remedy="name folders"),

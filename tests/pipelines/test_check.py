@@ -65,8 +65,8 @@ def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("/proc/x", "no such file or directory): set it to another folder"),
-        ("params.yaml/x", "not a directory): a file lies where a folder should be: remove it"),
+        ("/proc/x", "no such file or directory): its folder is gone, or takes no new files: choose another folder"),
+        ("params.yaml/x", "not a directory): a file lies where a folder should be: rename or move"),
     ],
 )
 def test_a_folder_for_torchvision_that_cannot_be_made_is_named_with_its_key(path, reason, in_project, make_params):

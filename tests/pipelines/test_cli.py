@@ -10,6 +10,7 @@ import typer
 from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
+import gee_core
 from gee_core.model.network import build_network, count_parameters
 from pipelines import cli
 from pipelines.orchestration.flow_lock import LOCK
@@ -132,6 +133,15 @@ def test_every_option_has_a_help_text_and_none_a_bracket_that_would_vanish():
     found = [(name, p) for name, p in parameters(typer.main.get_command(cli.app)) if p.name != "help"]
     assert len(found) > 30
     assert [(name, p.name) for name, p in found if not p.help or "[" in p.help] == []
+
+
+@pytest.mark.parametrize("command", [[], ["count"], ["study", "run"], ["data", "check"]])
+def test_h_is_short_for_help(command):
+    assert gee(*command, "-h").stdout == gee(*command, "--help").stdout != ""
+
+
+def test_version_is_that_of_the_library():
+    assert gee("--version").stdout == f"gee {gee_core.__version__}\n"
 
 
 def test_help_needs_no_heavy_import():

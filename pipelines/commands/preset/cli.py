@@ -41,7 +41,7 @@ def preset(
         return
     for change in write_preset(name, data):
         console.print(f"  {change}", highlight=False)
-    console.print(f"{PARAMS} is now the preset {name}; `dvc repro` runs it")
+    console.print(f"{PARAMS} is now the preset {name}; `gee run` runs it")
     try:
         check_raw_folder(load_params().prepare)
     except InputError as error:
