@@ -34,7 +34,9 @@ USAGE = [
     command(
         "an unknown preset to queue", "gee preset nothing --exp", says="unknown preset 'nothing'", remedy="choose one of digits"
     ),
-    command("no data for a preset", "gee preset digits --data \0", says="prepare.path", remedy="name another path"),
+    command("no data for a preset", "gee preset other --data \0", says="prepare.path", remedy="name another path"),
+    command("data for the digits", "gee preset digits --data x", says="reads scikit-learn's digits", remedy="leave --data out"),
+    command("data for no preset", "gee preset --data x", says="which preset", remedy="write gee preset NAME --data FOLDER"),
     command("no run to summarise", "gee summary", says="reports/summary.json: not found", remedy="`dvc repro` makes it"),
     command(
         "half a summary",
@@ -125,7 +127,11 @@ def genes(about=DIGITS) -> Change:
 
 
 AGAIN = "export the network again"
+NIR = "models/export/network.nir"
 PREDICT += [
+    command(
+        "a NIR graph", f"{BY_GENES[: -len(GENES)]}{NIR}", write(NIR, ""), says=f"{NIR}: neither an", remedy="name models/ex"
+    ),
     command("no genes", BY_GENES, says=f"{GENES}: not found", remedy="a genes.safetensors, a folder"),
     command("half the genes", BY_GENES, genes(), cut(GENES), says=f"{GENES}: damaged (", remedy=AGAIN),
     command("a bit of a gene", BY_GENES, genes(), flip(GENES, 0.9), says=f"{GENES}: damaged, its checksum", remedy=AGAIN),
@@ -136,8 +142,8 @@ PREDICT += [
     command(
         "a checkpoint for genes",
         f"gee predict {IMAGE} --model models/train/network.safetensors",
-        says="network.safetensors: not a file of gee_core.save_genes",
-        remedy=AGAIN,
+        says="network.safetensors: a checkpoint, not a file of genes",
+        remedy="name models/export, or the network.onnx or genes.safetensors in it",
     ),
 ]
 

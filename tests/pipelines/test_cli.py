@@ -155,6 +155,8 @@ def test_preset_writes_params_and_says_what_changed(main, project):
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "my/images"
     assert "prepare.path: data/raw → my/images" in out
+    assert "Warning: my/images is not there: cifar10 will be downloaded to it" in out
+    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]  # it was made, and may be empty
 
 
 def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):
