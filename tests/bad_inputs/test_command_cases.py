@@ -22,6 +22,12 @@ USAGE = [
     command("an unknown option", "gee run --fast", says="No such option: --fast", remedy="--help"),
     command("a missing option", "gee count", says="Missing option '--network'", remedy="--help"),
     command("an unknown network", "gee count --network resnet50", says="unknown network 'resnet50'", remedy=NETWORKS),
+    command(
+        "a file for a network",
+        "gee count --network networks/my_vgg.py",
+        says="unknown network 'networks/my_vgg.py'",
+        remedy="write networks.MODULE:NAME for the class NAME in networks/MODULE.py",
+    ),
     command("no genes", f"{COUNT} --genes 0", says="n_genes must be >= 1, got 0", remedy="must be >= 1"),
     command("a word for genes", f"{COUNT} --genes many", says="Invalid value for '--genes'", remedy="--help"),
     command("no classes", f"{COUNT} --classes 0", says="num_classes must be >= 1, got 0", remedy="must be >= 1"),

@@ -5,6 +5,7 @@ from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.errors import InputError
+from gee_core.model.network import build_network
 from gee_core.model.spec import NetworkSpec
 from gee_core.zoo import NETWORKS
 from pipelines import check, evolve
@@ -54,6 +55,25 @@ def test_a_size_that_is_too_large_or_too_small_is_named_with_its_key(section, si
         check_inputs(make_params(**{section: {"sizes": sizes}}))
     assert str(caught.value).startswith(f"{section}.sizes = {sizes}: {reason}")
     check_inputs(make_params(**{section: {"sizes": [8]}}))
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):
+    (in_project() / "data/raw").mkdir()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match=r"base\.device = cuda: torch sees 0 CUDA devices: set it to auto or cpu"):
+        check_inputs(make_params(base={"device": "cuda"}))
+
+
+def test_genes_that_make_the_network_larger_are_worth_a_warning(in_project, capsys):
+    (in_project(network={"n_genes": 200}) / "data/raw").mkdir()
+    check.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    params = load_params().network
+    encoded = build_network(params.name, 10, 1, 8, 200, params.width)
+    genes = sum(gene.numel() for gene in [encoded.genome.O, *encoded.genome.encodings()])
+    weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
+    assert line.startswith("check: warning: network.n_genes = 200: the genes are more numbers than")
+    assert line.endswith(f"{genes:,} and {weights:,}: lower n_genes, or raise network.width")
 
 
 def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
