@@ -48,8 +48,8 @@ def warning_of_size(network: NetworkConfig) -> str | None:
     if genes <= weights:
         return None
     return (
-        f"network.n_genes = {network.n_genes}: the genes are more numbers than the weights that they take the place of, {genes:,} and "
-        f"{weights:,}: lower n_genes, or raise network.width"
+        f"network.n_genes = {network.n_genes}: {genes:,} numbers of genes take the place of only {weights:,} weights: "
+        "lower n_genes, or raise network.width"
     )
 
 

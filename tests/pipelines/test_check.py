@@ -72,8 +72,8 @@ def test_genes_that_make_the_network_larger_are_worth_a_warning(in_project, caps
     encoded = build_network(params.name, 10, 1, 8, 200, params.width)
     genes = sum(gene.numel() for gene in [encoded.genome.O, *encoded.genome.encodings()])
     weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
-    assert line.startswith("check: warning: network.n_genes = 200: the genes are more numbers than")
-    assert line.endswith(f"{genes:,} and {weights:,}: lower n_genes, or raise network.width")
+    told = f"{genes:,} numbers of genes take the place of only {weights:,} weights: lower n_genes, or raise network.width"
+    assert line == f"check: warning: network.n_genes = 200: {told}"
 
 
 def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
