@@ -186,10 +186,12 @@ def test_a_damaged_checkpoint_is_refused(damage, path):
     assert f"{path}: damaged" in refused(path)
 
 
-@pytest.mark.parametrize("lost", [".safetensors", ".json"])
-def test_a_checkpoint_without_one_of_its_files_is_refused(lost, path):
+@pytest.mark.parametrize(("lost", "remedy"), [(".safetensors", "name a .safetensors file"), (".json", "put it there")])
+def test_a_checkpoint_without_one_of_its_files_is_refused(lost, remedy, path):
     path.with_suffix(lost).unlink()
-    assert refused(path) == f"{path.with_suffix(lost)}: not found"
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path.with_suffix(lost)}: not found: {remedy}")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"sha256": null}', "\udcff"], ids=repr)

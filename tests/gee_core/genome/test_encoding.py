@@ -179,7 +179,7 @@ def test_a_sequential_network_still_runs_after_encode_and_equals_its_decoded_one
 def test_an_encoded_network_is_not_encoded_twice():
     net = branches()
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError, match=r"of trunk\.a has a parametrization: decode the network if it is encoded already"):
+    with pytest.raises(ValueError, match=r"of module 'trunk\.a' has a parametrization: decode the network if it is"):
         encode(net, G, convs=net.chain())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
@@ -205,6 +205,21 @@ def test_the_example_and_the_chain_of_its_convolutions_give_the_same_network():
     net, x = branches(encoded=False), images()
     by_example, by_chain = encode(net, G, example=x, seed=3), encode(net, G, convs=conv_chain(net, x), seed=3)
     assert torch.equal(by_example(x), by_chain(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"example": images().numpy()}, "example must be a torch tensor, got ndarray: give an input of the network"),
+        (
+            {"example": images(), "wiring": {"omega_X": 0.5}},
+            "wiring must be a Genotype, a Shape or None, got dict: write",
+        ),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        encode(branches(encoded=False), G, **arguments)
 
 
 def test_encode_wants_exactly_one_of_example_and_convs():

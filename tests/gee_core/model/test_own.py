@@ -178,7 +178,7 @@ def averaged(net):
         (changed(averaged), r"for images \(2, 1, 8, 8\) it returns \(2, 5\); .* return the output of every step"),
         (lambda image_size, in_channels, **sizes: VGG(in_channels=3, image_size=8, **sizes), "raises RuntimeError: .*channels"),
         (changed(grouped), "a:bad: a chain needs the stem and at least one more convolution"),
-        (changed(mixed), "a:bad: net.features.7 has kernel .* a chain shares one kernel size"),
+        (changed(mixed), "a:bad: module 'net.features.7' has kernel .* a chain shares one kernel size"),
     ],
     ids=lambda value: "" if callable(value) else value[:30],
 )
