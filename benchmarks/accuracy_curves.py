@@ -155,7 +155,7 @@ def choose_lr(
     short = shortened(sections)
     factor = sections["train"]["lr"] if name == "unencoded" else 1.0
     waiting = [factor * lr for lr in LR_GRID[name]] if grid is None else list(grid)
-    images, holdout = data.proxy_train(None, 0), data.holdout_images()
+    images, holdout = data.proxy_train(), data.holdout_images()
     scores: dict[float, float] = {}
     further = 0
     while waiting:

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gee_core.checkpoint import load, save
+    from gee_core.config.evolve import EvolveConfig
     from gee_core.config.shape import Shape
     from gee_core.errors import DivergedError, ExportError, InputError
     from gee_core.evaluation.energy import measure_energy
+    from gee_core.evolution.candidate import Score
     from gee_core.evolution.loop import evolve
+    from gee_core.evolution.search_vector import SearchSpace
+    from gee_core.evolution.winner import winner
     from gee_core.export.nir_file import read_nir, write_nir
     from gee_core.export.to_nir import to_nir
     from gee_core.export.to_onnx import to_onnx
@@ -36,14 +40,19 @@ __version__ = "0.2.0"
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
 __all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
-__all__ += ["evolve", "measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
+__all__ += ["EvolveConfig", "Score", "SearchSpace", "evolve", "winner"]
+__all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
 
 _MODULES = {
     "checkpoint": "load save",
+    "config.evolve": "EvolveConfig",
     "config.shape": "Shape",
     "errors": "DivergedError ExportError InputError",
     "evaluation.energy": "measure_energy",
+    "evolution.candidate": "Score",
     "evolution.loop": "evolve",
+    "evolution.search_vector": "SearchSpace",
+    "evolution.winner": "winner",
     "export.nir_file": "read_nir write_nir",
     "export.to_nir": "to_nir",
     "export.to_onnx": "to_onnx",

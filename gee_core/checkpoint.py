@@ -52,8 +52,12 @@ def load(path: Path | str) -> SpikingNetwork:
         DivergedError: the weights are not finite.
     """
     path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     if is_gene_file(path):
         return load_genes(path)
+    if not path.with_suffix(".json").is_file():
+        raise InputError(f"{path.with_suffix('.json')}: not found", "put it there: gee_core.save wrote both files")
     tensors, saved = load_tensors(path)
     return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 

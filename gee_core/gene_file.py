@@ -25,7 +25,7 @@ from gee_core.config import GeneFormat, Section
 from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, finite, with_tensors
+from gee_core.model.rebuilt import described_network, finite, first_problem, with_tensors
 from gee_core.model.wired import rebuildable
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import parse_json_object
@@ -58,7 +58,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     """Write a network of ``build_network``, encoded or plain, to the one file ``path``, by convention ``….safetensors``.
 
     ``load`` reads it. int8 takes a quarter of the bytes of ``save``, int4 an eighth, and changes the network's outputs
-    accordingly; ``fp32`` changes none. The file is written atomically.
+    accordingly; ``fp32`` changes none of a float32 network. The file is written atomically.
 
     Args:
         path: the file.
@@ -75,12 +75,14 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     about = {"version": VERSION, "architecture": rebuildable(net).model_dump(), "format": format}
-    about |= {"card": None if card is None else dict(card)}
+    try:
+        about = parse_json_object(json.dumps(about | {"card": None if card is None else dict(card)}, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
     stored: dict[str, Tensor] = {}
     for name, tensor in finite(path, net.state_dict()).items():
         if not name.endswith(LEFT_OUT):
             stored |= _packed(name, tensor.detach().cpu().contiguous(), format)
-    about = parse_json_object(json.dumps(about, allow_nan=False))
     entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
     write_atomically(Path(path), to_bytes(stored, {ENTRY: entry}))
 
@@ -116,6 +118,11 @@ def read_card(path: Path | str) -> dict | None:
     return _header(Path(path)).card
 
 
+def read_architecture(path: Path) -> dict:
+    """The architecture in the file ``path`` of ``save_genes``, as JSON and not yet checked; raises as ``read_card`` does."""
+    return _header(path).architecture
+
+
 def is_gene_file(path: Path) -> bool:
     """Whether ``path`` is a file of ``save_genes``, or a damaged one that no JSON beside it marks as a checkpoint."""
     try:
@@ -147,9 +154,7 @@ def _header(path: Path) -> Header:
     except InputError:
         raise
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ascii(".".join(map(str, problem["loc"])))[1:-1][:80]
-        raise InputError(f"{path}: damaged ({where}: {problem['msg']})") from None
+        raise InputError(f"{path}: damaged ({first_problem(error)})") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 

@@ -4,9 +4,10 @@ Its outputs are a constant, and checksums of what `network.name`, `evolve.start`
 no later stage run again, unless such a file or the network's entry in the table has changed: then the stages that use it.
 """
 
+import sys
 from pathlib import Path
 
-from gee_core.config import Params
+from gee_core.config import NetworkConfig, Params
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
@@ -22,8 +23,12 @@ def check_inputs(params: Params) -> None:
     """Check all files and folders that ``params`` name; the folder is created if torchvision can download the images.
 
     Raises:
-        InputError: one is missing or unusable.
+        InputError: one is missing or unusable, or `base.device` names a GPU that is not there.
     """
+    if params.base.device.startswith("cuda"):
+        from gee_core.hardware import Compute  # loads torch
+
+        Compute.of(params.base.device)
     check_raw_folder(params.prepare)
     if params.prepare.dataset == "folder":
         from gee_core.data.folders import list_images
@@ -35,10 +40,25 @@ def check_inputs(params: Params) -> None:
     init_from_files(params)
 
 
+def warning_of_size(network: NetworkConfig) -> str | None:
+    """What to say where the genes of ``network`` are more numbers than the weights in whose place they are."""
+    if network.n_genes is None:
+        return None
+    genes, weights = network.genes_and_weights(network.n_genes)
+    if genes <= weights:
+        return None
+    return (
+        f"network.n_genes = {network.n_genes}: {genes:,} numbers of genes take the place of only {weights:,} weights: "
+        "lower n_genes, or raise network.width"
+    )
+
+
 def main() -> None:
     with report_input_errors("check"):
         params = load_params()
         check_inputs(params)
+        if warning := warning_of_size(params.network):
+            print(f"check: warning: {warning}", file=sys.stderr)
         for path, files in ((CHECKED_START, start_files(params)), (CHECKED_INIT_FROM, init_from_files(params))):
             write_atomically(path, "".join(f"{sha256(file)}\n" for file in files) or "no file\n")
         write_atomically(CHECKED_NETWORK, f"{network_digest(params.network.name)}\n")

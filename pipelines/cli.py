@@ -21,16 +21,33 @@ from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
 app = typer.Typer(
-    help="Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(data, name="data")
 app.add_typer(flow, name="flow")
 app.add_typer(study, name="study")
 app.add_typer(track, name="track")
 console = Console(markup=False)  # names of files and classes may contain brackets
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from gee_core import __version__
+
+        print(f"gee {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
 
 
 @app.command()
@@ -69,17 +86,22 @@ def count(
     network: Annotated[str, typer.Option(help="An entry of gee_core/zoo.py such as resnet19, or networks.MODULE:NAME.")],
     genes: Annotated[int | None, typer.Option(help="Number of genes g; leave out for the plain network.")] = None,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
-    channels: Annotated[int, typer.Option(help="Channels of the images, 1 or 3.")] = 3,
+    channels: Annotated[int, typer.Option(help="Channels of the images, 1 or more (the pipeline's have 1 or 3).")] = 3,
     size: Annotated[int | None, typer.Option(help="Side of the images in pixels (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(help="Multiplies every channel count.")] = 1.0,
     block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain."""
+    from gee_core.config.own import is_own
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters, count_plain_parameters
+    from gee_core.zoo import NETWORKS
     from pipelines.inputs.own_network import register_own_network
 
+    if network not in NETWORKS and not is_own(network):
+        known = f"choose one of {', '.join(NETWORKS)}, or write networks.MODULE:NAME for the class NAME in networks/MODULE.py"
+        raise InputError(f"unknown network {network!r}", known)
     register_own_network(network)
     if size is None:
         size = 224 if network == "resnet34" else 32
@@ -108,8 +130,12 @@ def count(
     }
     if as_json:
         print(json.dumps(result))
+    elif genes is None:
+        console.print(f"{network}, plain: {plain:,} parameters")
     else:
         console.print(f"{network}, g = {genes}: {parameters:,} of {plain:,} parameters ({parameters / plain:.1%})")
+    if parameters > plain:
+        print("gee: warning: larger than the plain network: take fewer --genes, or a greater --width", file=sys.stderr)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.energy import Activity, measure_energy
+from gee_core.evaluation.energy import measure_energy
 from gee_core.hardware import WORTH_SHARING, Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters
@@ -74,25 +74,8 @@ def run(
         "effective_acs": activity.effective_acs,
         "dense_synops": activity.dense,
     }
-    return metrics, layer_table(activity, cfg.e_mac, cfg.e_ac), confusion(labels, predicted, meta.class_names)
-
-
-def layer_table(activity: Activity, e_mac: float, e_ac: float) -> list[dict]:
-    """One row per convolution or fully connected layer, in order of execution."""
-    return [
-        {
-            "layer": layer.layer,
-            "kind": layer.kind,
-            "input_rate": layer.input_rate,
-            "binary": layer.binary,
-            "macs": layer.macs,
-            "energy_mj": layer.energy_mj(e_mac, e_ac),
-            "decode_macs": layer.decode_macs,
-            "decode_energy_mj": layer.decode_energy_mj(e_mac),
-            "output_rate": layer.output_rate,
-        }
-        for layer in activity.layers
-    ]
+    layers = [layer.row(cfg.e_mac, cfg.e_ac) for layer in activity.layers]
+    return metrics, layers, confusion(labels, predicted, meta.class_names)
 
 
 def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[str]) -> list[dict]:

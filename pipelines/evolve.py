@@ -21,13 +21,13 @@ from gee_core.evolution.values import candidate_metrics, candidate_params, searc
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
-from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Scorer, Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, remedy
-from pipelines.inputs.start_genotype import analytic_start, load_start, start_files, start_sha256
+from pipelines.inputs.start_genotype import analytic_start, load_start, start_files
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
@@ -159,7 +159,7 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
         generation=c.generation,
         index=c.index,
         fitness=record.fitness if record.ok else None,
-        start=start and StartOfSearch(path=start, sha256=start_sha256(params)),
+        start=start and StartOfSearch(path=start, sha256=sha256(Path(start))),
     )
 
 

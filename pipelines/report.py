@@ -62,7 +62,8 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     channels = encoded_channels(params.network.name, params.network.width)
     analytic = None if params.network.n_genes is None else analytic_start(params)
     wiring = wiring_table(genotype.genotype, analytic, tables["layers"])
-    shape = shape_table(genotype.shape, start_of_search(tables["candidates"]), searched_shape(params))
+    searched = params.searched_genes() if params.evolve.searches else ()
+    shape = shape_table(genotype.shape, start_of_search(tables["candidates"]), searched)
     values = table_values(tables, meta.class_names)
     svgs = draw(params, tables, wiring, shape, meta.class_names, robustness["clean_accuracy"])
     template = environment().get_template("report.html")
@@ -90,11 +91,6 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         svg=unescaped(svgs),
         **values,
     )
-
-
-def searched_shape(params: Params) -> tuple[str, ...]:
-    """The genes of shape that the search of ``params`` moved."""
-    return params.searched_genes() if params.evolve.searches else ()
 
 
 def draw(

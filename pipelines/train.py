@@ -91,7 +91,7 @@ def run(
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
     net = net.to(compute.device)
-    images = (data.train if cfg.include_holdout else data.proxy_train(None, 0)).to(compute.device)
+    images = (data.train if cfg.include_holdout else data.proxy_train()).to(compute.device)
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))

@@ -39,11 +39,6 @@ def test_a_stage_depends_on_its_own_section_and_on_sections_that_exist(stage):
     assert set(sections) <= set(Params.model_fields)
 
 
-def test_there_is_a_default_preset_that_is_complete():
-    assert "digits" in PRESETS
-    check_params(read("presets/digits.yaml"), "presets/digits.yaml")
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_laid_over_the_default_is_valid_and_changes_what_it_names(name):
     values, overlay = read("presets/digits.yaml"), read(f"presets/{name}.yaml")

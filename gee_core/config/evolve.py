@@ -39,7 +39,8 @@ class EvolveConfig(Section):
 
     variant: Variant
     """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on the loss alone, `baseline+R_T` and
-    `baseline+R_S` add one regulariser, `ste` both (Table 4). `random_search` scores as many candidates as `ste`, with its
+    `baseline+R_S` add one regulariser, `ste` both (Table 4). STE is the paper's Spatio-Temporal dynamical Evolution, not the
+    straight-through estimator. `random_search` scores as many candidates as `ste`, with its
     fitness, drawn evenly within its bounds, without CMA-ES."""
     genotype: Literal["per_layer", "shared", "shape"]
     """`per_layer`: {σ_O, σ_0 … σ_L}; `shared`: {σ_O, σ_X}; `shape`: genes of shape (`network.init` names them) and one factor

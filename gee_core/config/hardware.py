@@ -7,16 +7,17 @@ from pydantic import AfterValidator, Field, model_validator
 from gee_core.config.section import Fraction, Positive, Section, Weight
 
 
-def _rising(strengths: list) -> list:
+def rising(strengths: list) -> list:
+    """Validator: ``strengths`` rise, without repeats."""
     if sorted(set(strengths)) != strengths:
         raise ValueError("must rise, without repeats")
     return strengths
 
 
 _some = Field(min_length=1, max_length=100)
-Sigmas = Annotated[list[Weight], _some, AfterValidator(_rising)]
-Shares = Annotated[list[Fraction], _some, AfterValidator(_rising)]
-Steps = Annotated[list[Annotated[int, Field(ge=0, le=64)]], _some, AfterValidator(_rising)]
+Sigmas = Annotated[list[Weight], _some, AfterValidator(rising)]
+Shares = Annotated[list[Fraction], _some, AfterValidator(rising)]
+Steps = Annotated[list[Annotated[int, Field(ge=0, le=64)]], _some, AfterValidator(rising)]
 
 
 class Hardware(Section):

@@ -1,10 +1,11 @@
 """The section `network`."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gee_core.config.own import default_block, is_own
+from gee_core.config.own import default_block, encoded_channels, is_own, kernel_positions
 from gee_core.config.searched import BRANCH_GENES
 from gee_core.config.section import Scale, Section
 from gee_core.config.shape import Shape
@@ -68,6 +69,15 @@ class NetworkStructure(Section):
             reason = "is your own network, and block is for those of the table" if is_own(name) else "has no residual blocks"
             raise ValueError(f"{name} {reason}: set it to null")
         return value or default
+
+    def genes_and_weights(self, n_genes: int) -> tuple[int, int]:
+        """How many numbers O and all X_l are with ``n_genes`` genes, and the weights that they take the place of.
+
+        Raises:
+            ValueError: it is an own network that is not registered, or cannot be built.
+        """
+        channels, K = encoded_channels(self.name, self.width), kernel_positions(self.name)
+        return n_genes * (n_genes + K * sum(channels)), K * sum(I * J for I, J in pairwise(channels))
 
     def lif(self) -> dict:
         """The arguments of `gee_core.snn.lif.LIF`."""

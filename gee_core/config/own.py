@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gee_core.model.zoo import default_block as block_of_the_table
-from gee_core.model.zoo import encoded_channels as channels_of_the_table
-from gee_core.model.zoo import kernel_positions as positions_of_the_table
+from gee_core.model.zoo import scaled
+from gee_core.zoo import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ def encoded_channels(name: str, width: float = 1.0) -> list[int]:
         KeyError: the name is no key of ``NETWORKS``.
         ValueError: it is an own network that is not registered, or cannot be built.
     """
-    return registered(name).chain(width)[0] if is_own(name) else channels_of_the_table(name, width)
+    if is_own(name):
+        return registered(name).chain(width)[0]
+    return [scaled(channels, width) for channels in [NETWORKS[name].stem, *NETWORKS[name].convolutions()]]
 
 
 def kernel_positions(name: str) -> int:
     """k² of any network: the kernel positions of its encoded convolutions; raises as ``encoded_channels`` does."""
-    return registered(name).chain(None)[1] if is_own(name) else positions_of_the_table(name)
+    return registered(name).chain(None)[1] if is_own(name) else NETWORKS[name].kernel ** 2

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.formats import GeneFormat
-from gee_core.config.hardware import Hardware
+from gee_core.config.hardware import Hardware, rising
 from gee_core.config.network import NetworkConfig
 from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
@@ -125,7 +125,7 @@ class RobustnessConfig(Section):
     domain: Literal["normalised", "image"]
     """Where the noise is added: to the normalised tensor or to the image in [0, 1]."""
     strengths: Annotated[list[Weight], Field(min_length=1, max_length=1000)]
-    """r, the norm of the noise as a fraction of the image's."""
+    """r, the norm of the noise as a fraction of the image's; among them 0, without noise, and 0.5, the paper's."""
     n_seeds: Positive
     """Number of noise draws per strength."""
     batch_size: Positive
@@ -136,11 +136,10 @@ class RobustnessConfig(Section):
     @field_validator("strengths")
     @classmethod
     def _has_the_papers(cls, strengths: list[float]) -> list[float]:
-        if 0.5 not in strengths:
-            raise ValueError("must contain 0.5, the strength at which the paper and the summary compare")
-        if sorted(set(strengths)) != strengths:
-            raise ValueError("must rise, without repeats")
-        return strengths
+        for needed, use in ((0.0, "no noise"), (0.5, "the strength at which the paper and the summary compare")):
+            if needed not in strengths:
+                raise ValueError(f"must contain {needed}, {use}: add it")
+        return rising(strengths)
 
 
 class ExportConfig(Section):

@@ -37,7 +37,7 @@ class TrainConfig(Section):
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs, as `sizes`: [2, 4] trains the first half with two. Everything else
     has `network.T` steps. null: `network.T`."""
-    norm_images: Annotated[int, Field(ge=1, lt=2**31)] | None
+    norm_images: Positive | None
     """Training images over which batch norm's statistics are taken anew after the last epoch, as evaluation sees them: at full
     size, with `network.T` steps. What `sizes` and `T_schedule` leave are those of smaller images and fewer steps. Whole batches
     are used. null: the running averages of training."""

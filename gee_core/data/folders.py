@@ -23,6 +23,13 @@ from gee_core.errors import InputError
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What the folder of each split may be called."""
 
+OF_TORCHVISION = {
+    "FashionMNIST/raw": "fashion_mnist",
+    "cifar-10-batches-py": "cifar10",
+    "cifar-100-python": "cifar100",
+}
+"""Folders in which torchvision keeps files that are no images, and the `prepare.dataset` that reads them."""
+
 ByClass = dict[str, list[str]]
 """The image files of each class, relative to the root."""
 
@@ -90,7 +97,7 @@ def find_layout(root: Path) -> Layout:
     """Where the splits in ``root`` are, by the table at the head of this file.
 
     Raises:
-        InputError: there is no such folder, or one has test images alone, or two folders of one meaning.
+        InputError: there is no such folder, or one has test images alone, torchvision's files, or two folders of one meaning.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/, or one folder per class")
@@ -105,6 +112,11 @@ def find_layout(root: Path) -> Layout:
     if train is None and (other := test or val):
         remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
         raise InputError(f"{root / 'train'}: no such folder", remedy)
+    for base in (root, root.parent, root.parent.parent) if train is None else ():
+        for folder, dataset in OF_TORCHVISION.items():
+            if (base / folder).is_dir() and (base / folder).is_relative_to(root):
+                remedy = f"set prepare.dataset to {dataset} and prepare.path to {base}"
+                raise InputError(f"{root}: holds torchvision's files of {dataset}, no folders of images", remedy)
     if test is None:
         val, test = None, val
     return Layout(root, train or root, val, test)

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from gee_core.config import Section
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 
@@ -18,10 +19,8 @@ UNEVEN = 3
 """How many times as many training images the largest class may have as the smallest without being mentioned."""
 
 
-class Meta(BaseModel):
+class Meta(Section):
     """What meta.json says about the images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str
     """The name of the images: `prepare.data_name`."""

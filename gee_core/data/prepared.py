@@ -29,7 +29,7 @@ class Prepared:
     holdout: Tensor
     """int64, indices into ``train``."""
 
-    def proxy_train(self, n: int | None, seed: int) -> PackedImages | StreamedImages:
+    def proxy_train(self, n: int | None = None) -> PackedImages | StreamedImages:
         """The training images without the hold-out: all of them, or a stratified ``n``.
 
         Raises:
@@ -37,7 +37,7 @@ class Prepared:
         """
         rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, self.holdout, False).nonzero().flatten()
         if n is not None:
-            rest = rest[stratified_indices(self.train.labels[rest], n, seed, "evolve.proxy_images")]
+            rest = rest[stratified_indices(self.train.labels[rest], n, 0, "evolve.proxy_images")]
         return self.train.subset(rest)
 
     def holdout_images(self) -> PackedImages | StreamedImages:

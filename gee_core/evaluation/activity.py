@@ -67,6 +67,20 @@ class LayerCount:
         """Energy of building the weight once, in mJ."""
         return e_mac * self.decode_macs * PICO_TO_MILLI
 
+    def row(self, e_mac: float, e_ac: float) -> dict:
+        """The row of this layer in layers.csv."""
+        return {
+            "layer": self.layer,
+            "kind": self.kind,
+            "input_rate": self.input_rate,
+            "binary": self.binary,
+            "macs": self.macs,
+            "energy_mj": self.energy_mj(e_mac, e_ac),
+            "decode_macs": self.decode_macs,
+            "decode_energy_mj": self.decode_energy_mj(e_mac),
+            "output_rate": self.output_rate,
+        }
+
 
 @dataclass
 class Activity:
@@ -75,7 +89,7 @@ class Activity:
     layers: list[LayerCount] = field(default_factory=list)
     """In order of execution."""
     spikes_per_image: float = 0.0
-    """Spikes of all neurons, summed over the steps."""
+    """Spikes of all neurons, summed over the steps; an output of -1 is one too."""
     firing_rate: float = 0.0
     """Spikes per neuron and step."""
     sums: float = 0.0
@@ -97,7 +111,7 @@ class Activity:
     @property
     def silent(self) -> list[str]:
         """The layers whose inputs were all zero: no spike reaches them, and they count as free."""
-        return [layer.layer for layer in self.layers if layer.input_rate == 0]
+        return [layer.layer for layer in self.layers if layer.binary and layer.input_sum == 0]
 
     @property
     def effective_macs(self) -> float:

@@ -55,16 +55,14 @@ class _Seen:
 class _Fired:
     """What neurons did so far."""
 
-    spikes: float = 0.0
     active: int = 0
-    """Outputs that are not 0."""
+    """Spikes: outputs that are not 0, of ternary neurons those of -1 too."""
     total: int = 0
     """Neurons, times steps and images."""
     behind: set[str] = field(default_factory=set)
     """Layers before them."""
 
     def add(self, other: "_Fired") -> None:
-        self.spikes += other.spikes
         self.active += other.active
         self.total += other.total
         self.behind |= other.behind
@@ -124,7 +122,6 @@ class Counter:
         spikes = output if isinstance(output, Tensor) else output[0]
         entry = self.fired.setdefault(name, _Fired())
         entry.behind.update(self.since_neurons)
-        entry.spikes += spikes.sum(dtype=torch.float64).item()
         entry.active += int(torch.count_nonzero(spikes))
         entry.total += spikes.numel()
         self.since_neurons.clear()
@@ -161,15 +158,13 @@ class Counter:
             self._finish(seen)
         for fired in self.fired.values():
             for layer in fired.behind:
-                self.seen[layer].count.output_rate = fired.spikes / fired.total
-        spikes, active, total = (
-            sum(getattr(fired, key) for fired in self.fired.values()) for key in ("spikes", "active", "total")
-        )
+                self.seen[layer].count.output_rate = fired.active / fired.total
+        active, total = (sum(getattr(fired, key) for fired in self.fired.values()) for key in ("active", "total"))
         weights = [module.weight for module in self.net.modules() if isinstance(module, Layer)]
         return Activity(
             layers=[seen.count for seen in self.seen.values()],
-            spikes_per_image=spikes / self.n_images,
-            firing_rate=spikes / total if total else 0.0,
+            spikes_per_image=active / self.n_images,
+            firing_rate=active / total if total else 0.0,
             sums=self.sums / self.n_images,
             activation_sparsity=1 - active / total if total else 0.0,
             connection_sparsity=_share(sum(int((W == 0).sum()) for W in weights), sum(W.numel() for W in weights)),
@@ -181,8 +176,8 @@ class Counter:
         W = module.weight.detach()
         count.steps, count.macs = _whole(seen.runs, self.n_images), _whole(seen.macs, seen.runs)
         for own, (active, inputs) in seen.active.items():
-            connections = fan_out(module, own, torch.ones_like(W)).cpu()
-            weighty = fan_out(module, own, (W != 0).to(W.dtype)).cpu() if (W == 0).any() else connections
+            connections = fan_out(module, own, torch.ones_like(W, dtype=torch.float32)).cpu()
+            weighty = fan_out(module, own, (W != 0).float()).cpu() if (W == 0).any() else connections
             count.dense += inputs * connections.sum().item() / self.n_images
             count.synops += (active * connections).sum().item() / self.n_images
             count.effective += (active * weighty).sum().item() / self.n_images

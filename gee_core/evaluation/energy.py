@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 from spikingjelly.activation_based import functional
-from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
@@ -21,7 +20,7 @@ from gee_core.hardware import Compute
 from gee_core.memory import out_of_memory
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
-from gee_core.snn.neurons import is_neuron
+from gee_core.snn.neurons import is_neuron, takes_all_steps
 from gee_core.training.loop import for_inference
 from gee_core.training.processes import from_all
 
@@ -59,16 +58,16 @@ def measure_energy(
 
     Raises:
         InputError: the network has no neurons, raises, or puts out values that are not finite; there are no images; or
-            ``steps`` < 1.
+            ``steps`` is no int >= 1, or given beside ``time_first``.
     """
     if not any(is_neuron(module) for module in net.modules()):
         raise InputError(
             "the network has no neurons", "build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF"
         )
-    if steps is not None and (steps < 1 or time_first):
-        raise InputError(
-            f"steps = {steps}, time_first = {time_first}", "steps must be >= 1, and batches that are (T, B, …) have theirs"
-        )
+    if steps is not None and time_first:
+        raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise InputError(f"steps = {steps!r}", "must be an int >= 1")
     plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad():
@@ -100,13 +99,9 @@ def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: boo
         x = x.expand(steps, *x.shape)
     if steps is None and not time_first:
         return net(x)
-    if any(is_neuron(module) and _takes_all_steps(module) for module in net.modules()):
+    if any(is_neuron(module) and takes_all_steps(module) for module in net.modules()):
         return net(x)
     return torch.stack([net(step) for step in x])
-
-
-def _takes_all_steps(module: nn.Module) -> bool:
-    return getattr(module, "step_mode", "m" if isinstance(module, MultiStepModule) else "s") == "m"
 
 
 def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:

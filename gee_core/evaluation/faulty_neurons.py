@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gee_core.model.base import SpikingNetwork
 from gee_core.snn.lif import LIF, is_channels_last
-from gee_core.snn.neurons import is_neuron
+from gee_core.snn.neurons import is_neuron, takes_all_steps
 
 LINEAR = (LIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
 """The neurons whose membrane is linear in their current below the threshold."""
@@ -111,4 +111,4 @@ def _nodes(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _steps_apart(node: nn.Module) -> bool:
-    return getattr(node, "step_mode", "s") == "m" and not isinstance(node, LIF)
+    return takes_all_steps(node) and not isinstance(node, LIF)

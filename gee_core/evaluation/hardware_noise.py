@@ -38,6 +38,7 @@ from gee_core.training.loop import for_inference
 OF_GENES = ("genes", "gene_bits")
 OF_WEIGHTS = ("weights", "stuck", "weight_bits")
 OF_BITS = ("weight_bits", "gene_bits")
+OF_SIGMA = ("weights", "genes", "threshold")
 
 
 def unfit(net: SpikingNetwork, domain: str) -> str | None:
@@ -59,12 +60,17 @@ def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw
         draw: number of the draw.
 
     Raises:
-        ValueError: the domain is unknown, or there is none for ``net`` (see ``unfit``).
+        ValueError: the domain is unknown, or there is none for ``net`` (see ``unfit``); σ is not in 0 … 10⁶, p not in 0 … 1,
+            or n is no whole number in 0 … T.
     """
     if domain not in DOMAINS:
         raise ValueError(f"unknown domain {domain!r}: choose one of {', '.join(DOMAINS)}")
     if reason := unfit(net, domain):
         raise ValueError(f"{domain}: {reason}")
+    most = net.T if domain == "lost_step" else 1e6 if domain in OF_SIGMA else 1
+    if not 0 <= strength <= most or (domain == "lost_step" and strength % 1):
+        kind = "a whole number" if domain == "lost_step" else "a number"
+        raise ValueError(f"{domain}: strength must be {kind} from 0 to {most:g}, got {strength}")
 
     def generator(name: str) -> torch.Generator:
         return torch_generator(seed, "hardware", domain, draw, name)

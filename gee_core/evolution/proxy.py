@@ -141,5 +141,5 @@ def forget_images() -> None:
 @functools.lru_cache(maxsize=1)
 def _images(prepared: Path, proxy_images: int | None, device: torch.device) -> tuple[Meta, Images, Images]:
     data = load_prepared(prepared)
-    train = data.proxy_train(proxy_images, seed=0)
+    train = data.proxy_train(proxy_images)
     return data.meta, train.to(device), data.holdout_images().to(device)

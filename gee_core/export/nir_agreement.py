@@ -13,7 +13,7 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 from torch import Tensor, nn
 
 from gee_core.export.nir_nodes import DT
-from gee_core.export.quiet import without_warnings
+from gee_core.export.quiet import without_logs
 from gee_core.genome.encoding import decode
 from gee_core.snn.lif import LIF
 
@@ -51,7 +51,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgr
     for batch in images.split(BATCH):
         o_TBK = plain(batch)
         outputs, state = [], None
-        with without_warnings("torch._library.triton"):  # SpikingJelly's first step asks for Triton, which CPUs have no use for
+        with without_logs("torch._library.triton"):  # SpikingJelly's first step asks for Triton, which CPUs have no use for
             for _ in range(len(o_TBK)):
                 o_BK, state = simulator(batch, state)
                 outputs.append(o_BK)

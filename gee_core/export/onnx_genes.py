@@ -57,7 +57,7 @@ def with_genes(model: bytes, net: nn.Module, format: str) -> bytes:
         name = initializer.name.removeprefix(WEIGHTS)
         if name not in weights or (format == "fp32" and name not in sources):
             continue
-        factor = _factor(numpy_helper.to_array(initializer), weights[name].cpu().contiguous().numpy())
+        factor = _factor(numpy_helper.to_array(initializer), weights[name].float().cpu().contiguous().numpy())
         if factor is None:
             continue
         grown = graph.grow(*sources[name], weights[name].shape) if name in sources else graph.stored(name)

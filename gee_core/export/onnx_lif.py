@@ -64,9 +64,9 @@ class OneNodeLIF(nn.Module):
 
 
 def with_one_node_lif(net: nn.Module) -> nn.Module:
-    """``net``, with every standard ``LIF`` replaced in place."""
+    """``net``, with every standard ``LIF`` replaced in place, but for subclasses and those with hooks: they are traced."""
     for module in list(net.modules()):
         for name, child in module.named_children():
-            if isinstance(child, LIF) and child.is_standard:
+            if type(child) is LIF and child.is_standard and not (child._forward_hooks or child._forward_pre_hooks):
                 setattr(module, name, OneNodeLIF(child))
     return net

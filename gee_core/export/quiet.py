@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_warnings(logger: str) -> Iterator[None]:
-    """The logger of this name, and those below it, log errors alone while the body runs."""
+def without_logs(logger: str, below: int = logging.ERROR) -> Iterator[None]:
+    """The logger of this name, and those under it, log nothing below the level ``below`` while the body runs."""
     log = logging.getLogger(logger)
     level = log.level
-    log.setLevel(logging.ERROR)
+    log.setLevel(below)
     try:
         yield
     finally:

@@ -163,6 +163,8 @@ def _wiring(params: Params) -> str:
     evolve = params.evolve
     if params.network.n_genes is None:
         return "Ordinary initial weights."
+    if params.train.init_from is not None:
+        return "Training started at genes fitted to the weights of a trained plain network."
     if not evolve.searches:
         return f"The initial wiring is `{evolve.variant}`, without a search."
     n = evolve.population(len(params.searched_genes()))

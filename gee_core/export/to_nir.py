@@ -39,7 +39,7 @@ def to_nir(net: nn.Module, in_channels: int, image_size: int, pool: str = "sum")
 
     Raises:
         ExportError: NIR cannot express the network: one of the user's own, soft reset, a max pool of values that are no spikes.
-        ValueError: ``pool`` is unknown.
+        ValueError: ``pool`` is unknown, or the network takes images of other channels.
     """
     if pool not in POOLS:
         raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
@@ -48,6 +48,8 @@ def to_nir(net: nn.Module, in_channels: int, image_size: int, pool: str = "sum")
         name = getattr(net, "built_with", {}).get("name") or type(net).__name__
         reason = "only the layers of the table's networks can be told from their modules"
         raise ExportError(f"{name} cannot be expressed in NIR: {reason}", "add it to gee_core/zoo.py if it fits there")
+    if in_channels != plain.stem.conv.in_channels:
+        raise ValueError(f"in_channels = {in_channels}, but the network takes images of {plain.stem.conv.in_channels}")
     graph = GraphBuilder((in_channels, image_size, image_size), pool)
     x, tau = _stem(graph, plain), _tau(plain)
     if isinstance(plain.body, ResidualStream):

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H W space, K classes.
 
 import contextlib
 import io
+import logging
 import warnings
 
 import onnx
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
-from gee_core.export.quiet import without_warnings
+from gee_core.export.quiet import without_logs
 from gee_core.genome.encoding import decode
 
 OLDEST = 18
@@ -50,7 +51,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int = OLDE
 
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``.
-        ExportError: torch's exporter gives up on the network, or its output has another shape.
+        ExportError: torch's exporter gives up on the network, its output has another shape, or a weight is not finite.
     """
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
@@ -60,11 +61,14 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int = OLDE
     example = torch.zeros(2, in_channels, image_size, image_size)
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for layer, module in model.net.named_modules():
+        if not all(weight.isfinite().all() for weight in module.parameters(recurse=False)):
+            raise ExportError(f"{layer or type(module).__name__} has weights that are not finite")
     try:
         with (  # the exporter's notices about itself, and the whole graph that it prints when it gives up
             warnings.catch_warnings(action="ignore"),
             contextlib.redirect_stderr(io.StringIO()),
-            without_warnings("torch.onnx"),
+            without_logs("torch", logging.CRITICAL),
         ):
             program = torch.onnx.export(
                 model,

@@ -66,28 +66,28 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others
         if not isinstance(conv, nn.Conv2d):
             raise ValueError(f"{conv} is not a Conv2d: only ordinary 2-d convolutions can be encoded")
         if conv in convs[:position]:
-            raise ValueError(f"{names.get(conv, conv)} is in the chain twice: each convolution is encoded once")
+            raise ValueError(f"module {names.get(conv, conv)!r} is in the chain twice: each convolution is encoded once")
         if conv not in names:
             raise ValueError(f"{conv} is not part of the network that is to be encoded")
         if parametrize.is_parametrized(conv, "weight"):
             remedy = "decode the network if it is encoded already, else call torch's parametrize.remove_parametrizations"
-            raise ValueError(f"the weight of {names[conv]} has a parametrization: {remedy}")
+            raise ValueError(f"the weight of module {names[conv]!r} has a parametrization: {remedy}")
         if nn.parameter.is_lazy(conv.weight):
-            raise ValueError(f"{names[conv]} has no size before its first call: call the network once before it is encoded")
+            raise ValueError(f"module {names[conv]!r} has no size before its first call: call the network once, then encode it")
         if len(shared := owners[id(conv.weight)]) > 1:
             raise ValueError(f"{' and '.join(shared)} are one tensor: a weight that is shared cannot be encoded")
         if conv.groups != 1:
-            raise ValueError(f"{names[conv]} has groups={conv.groups}: only ungrouped convolutions can be encoded")
+            raise ValueError(f"module {names[conv]!r} has groups={conv.groups}: only ungrouped convolutions can be encoded")
     if hasattr(net, "genome"):
         raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
     for previous, conv in itertools.pairwise(convs):
         if conv.in_channels != previous.out_channels:
             raise ValueError(
-                f"the chain breaks at {names[conv]}: it takes {conv.in_channels} channels, "
-                f"{names[previous]} before it puts out {previous.out_channels}{aside}"
+                f"the chain breaks at {names[conv]!r}: it takes {conv.in_channels} channels, "
+                f"{names[previous]!r} before it puts out {previous.out_channels}{aside}"
             )
         if conv.kernel_size != convs[1].kernel_size:
             raise ValueError(
-                f"{names[conv]} has kernel {conv.kernel_size}, {names[convs[1]]} has {convs[1].kernel_size}: "
+                f"module {names[conv]!r} has kernel {conv.kernel_size}, {names[convs[1]]!r} has {convs[1].kernel_size}: "
                 "a chain shares one kernel size, since each encoding serves two layers"
             )

@@ -64,8 +64,10 @@ def compress(
         The copy, and the relative error ‖W_l - Ŵ_l‖ / ‖W_l‖ of every encoded layer, l = 1 … L.
 
     Raises:
-        ValueError: the chain cannot be encoded (see ``encode``), or its weights are not finite.
+        ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, or sweeps < 0.
     """
+    if sweeps < 0:
+        raise ValueError(f"sweeps must be >= 0, got {sweeps}")
     encoded, genome, chain = encoded_copy(net, n_genes, example, convs)
     weights = [conv.weight.detach() for conv in chain[1:]]
     if not all(W.isfinite().all() for W in weights):

@@ -151,6 +151,11 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
 
 
 def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
+    if not isinstance(example, Tensor):
+        kind = type(example).__name__
+        raise TypeError(
+            f"example must be a torch tensor, got {kind}: give an input of the network, such as torch.zeros(1, 3, 32, 32)"
+        )
     with private_torch_rng(0, example.device):  # an encoder of images may draw
         names, others = explore(copied(net).eval(), example)  # a copy, so that stateful neurons of ``net`` keep their charge
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
@@ -187,7 +192,10 @@ def encode(
     Raises:
         ValueError: not exactly one of ``example`` and ``convs`` is given; the chain is too short, grouped, of mixed kernel
             sizes, or does not connect; n_genes < 1; or the wiring does not fit the network.
+        TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
     """
+    if not isinstance(wiring, Genotype | Shape | None):
+        raise TypeError(f"wiring must be a Genotype, a Shape or None, got {type(wiring).__name__}: write Shape(omega_X=0.5)")
     encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
@@ -244,10 +252,17 @@ def decode(net: nn.Module) -> nn.Module:
     """A copy of ``net`` in which every encoded convolution is plain again, with the weight that its genes decode to.
 
     A network without genes is copied as it is.
+
+    Raises:
+        ValueError: the network cannot be copied, or another parameter of an encoded convolution has a parametrization too.
     """
     plain = copied(net)
     for module in list(plain.modules()):
         if (genome := genome_of(module)) is not None:
+            others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
+            if others:
+                which = f"the {min(others)} of an encoded convolution has a parametrization"
+                raise ValueError(f"{which}: call torch's parametrize.remove_parametrizations before the genes are decoded")
             parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
             # not conv.weight: parametrize.cached() keeps one for a network and all its copies
             weights = [part().detach().clone() for part in parts]

@@ -24,6 +24,12 @@ class Genotype:
     shape: Shape = field(default_factory=Shape)
     """Paper: σ's alone. Here: genes of shape too, because batch norm removes most of what a σ does."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a σ is not positive."""
+        for name, sigma in [("sigma_O", self.sigma_O), *((f"sigma_X[{l}]", sigma) for l, sigma in enumerate(self.sigma_X))]:
+            if not 0 < sigma < math.inf:
+                raise ValueError(f"{name} must be > 0 and finite: it is a standard deviation, got {sigma}")
+
     def as_dict(self) -> dict[str, float]:
         """{"sigma_O": …, "sigma_0": …, …, "omega_O": …, …}."""
         sigmas = {"sigma_O": self.sigma_O} | {f"sigma_{layer}": sigma for layer, sigma in enumerate(self.sigma_X)}

@@ -119,10 +119,11 @@ class PreActivationBlock(nn.Module):
             spikes = self.norm_lif1.repeated(stream)
         else:
             stream, spikes = self.norm_lif1.summed(branch, stream)
+        spikes = self.norm_lif2(self.conv1(spikes))  # before the shortcut: a counter takes these neurons for those behind conv1
         if self.shortcut is not None:
             norm_lif = self.shortcut.norm_lif
             stream = self.shortcut.conv(norm_lif.repeated(stream) if branch is None else norm_lif(stream))
-        return stream, self.conv2(self.norm_lif2(self.conv1(spikes)))
+        return stream, self.conv2(spikes)
 
 
 class ResidualStream(nn.Module):

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from typing import Any
 
 from gee_core.config.own import is_own, registered
 from gee_core.errors import InputError
@@ -24,6 +25,8 @@ def narrowed_width(
     target: int,
     tolerance: float = 0.02,
     block: str | None = None,
+    pool: str = "max",
+    **lif: Any,
 ) -> float:
     """The width at which the plain network ``name`` comes closest to ``target`` parameters, counted on the built network.
 
@@ -41,7 +44,7 @@ def narrowed_width(
 
     def count(step: int) -> int:
         width = _short_number(*edges[step : step + 2])
-        return count_plain_parameters(name, num_classes, in_channels, image_size, width, block)
+        return count_plain_parameters(name, num_classes, in_channels, image_size, width, block, pool, **lif)
 
     low, high = 0, len(edges) - 2  # steps whose counts enclose the target
     while high - low > 1:

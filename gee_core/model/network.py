@@ -171,13 +171,20 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def count_plain_parameters(
-    name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, block: str | None = None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    width: float = 1.0,
+    block: str | None = None,
+    pool: str = "max",
+    **lif: Any,
 ) -> int:
     """Parameters of ``build_network``'s network with ordinary weights; one of ``NETWORKS`` takes no memory for them."""
     if is_own(name):
         with private_torch_rng(0):
-            return count_parameters(own_module(name, num_classes, in_channels, image_size, width, "max", LIF_DEFAULTS))
-    with torch.device("meta"):
+            return count_parameters(own_module(name, num_classes, in_channels, image_size, width, pool, LIF_DEFAULTS | lif))
+    with torch.device("meta"):  # neither pool nor neurons have parameters
         return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width, block=block))
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from gee_core.config.own import OWN, is_own
@@ -27,8 +28,21 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
         return empty_network(architecture)
     except InputError:
         raise
+    except ValidationError as error:
+        newer = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+        raise InputError(
+            f"{path}: does not describe a network of build_network ({first_problem(error)})",
+            "a newer gee may have written it: install that version" if newer else None,
+        ) from None
     except ValueError as error:
         raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with the JSON of a file, and where in it."""
+    problem = error.errors()[0]
+    where = ascii(".".join(map(str, problem["loc"])))[1:-1][:80]
+    return f"{where}: {in_short(ValueError(problem['msg']))}"
 
 
 def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:

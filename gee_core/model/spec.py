@@ -65,10 +65,10 @@ class NetworkSpec:
         ]
 
 
-def stages(blocks: tuple[int, ...], channels: tuple[int, ...], first_stride: int = 1) -> tuple[Block, ...]:
+def stages(blocks: tuple[int, ...], channels: tuple[int, ...]) -> tuple[Block, ...]:
     """Residual stages; every stage but the first starts with stride 2."""
     return tuple(
-        Block(C, stride=(2 if stage else first_stride) if position == 0 else 1)
+        Block(C, stride=2 if stage and position == 0 else 1)
         for stage, (n_blocks, C) in enumerate(zip(blocks, channels, strict=True))
         for position in range(n_blocks)
     )

@@ -12,14 +12,3 @@ def default_block(name: str) -> str | None:
 def scaled(channels: int, width: float) -> int:
     """A channel count of the table at a width."""
     return max(1, round(channels * width))
-
-
-def encoded_channels(name: str, width: float = 1.0) -> list[int]:
-    """[C_0 … C_L]: outputs of the stem and of every encoded convolution, whose neurons have encodings."""
-    spec = NETWORKS[name]
-    return [scaled(channels, width) for channels in [spec.stem, *spec.convolutions()]]
-
-
-def kernel_positions(name: str) -> int:
-    """k², the kernel positions of the encoded convolutions."""
-    return NETWORKS[name].kernel ** 2

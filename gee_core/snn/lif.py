@@ -20,6 +20,9 @@ from gee_core.snn import kernels
 
 SURROGATES = {"piecewise_quadratic": surrogate.PiecewiseQuadratic, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 
+RANGES = {"v_threshold": (1e-6, 1e6), "v_reset": (-1e6, 1e6), "surrogate_alpha": (1e-6, 1e6)}
+"""Bounds of the arguments of ``LIF``, as in the section `network`."""
+
 
 def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
     """Spikes (T*B, ...) of currents ``x`` (T*B, ...), membrane at rest before the first step; no surrogate gradient.
@@ -89,6 +92,9 @@ class LIF(neuron.LIFNode):
         detach_reset: no gradient through the reset.
         surrogate_name: one of ``SURROGATES``.
         surrogate_alpha: α, the slope of the surrogate.
+
+    Raises:
+        ValueError: an argument is out of range, or the surrogate is unknown.
     """
 
     def __init__(
@@ -102,11 +108,21 @@ class LIF(neuron.LIFNode):
         surrogate_name: str = "piecewise_quadratic",
         surrogate_alpha: float = 2.0,
     ):
+        if T < 1:
+            raise ValueError(f"T must be >= 1, got {T}")
+        if not 1 < tau <= 1e6:
+            raise ValueError(f"tau must be > 1 and at most 1e6, got {tau}")
+        for name, value in {"v_threshold": v_threshold, "v_reset": v_reset, "surrogate_alpha": surrogate_alpha}.items():
+            low, high = RANGES[name]
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
+        if surrogate_name not in SURROGATES:
+            raise ValueError(f"surrogate_name must be one of {', '.join(SURROGATES)}, got {surrogate_name!r}")
         super().__init__(
-            tau=tau,
+            tau=float(tau),
             decay_input=decay_input,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
+            v_threshold=float(v_threshold),
+            v_reset=None if v_reset is None else float(v_reset),
             detach_reset=detach_reset,
             surrogate_function=SURROGATES[surrogate_name](alpha=surrogate_alpha),
             step_mode="m",
@@ -125,7 +141,13 @@ class LIF(neuron.LIFNode):
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
+        """Spikes (T*B, ...) of currents ``x`` (T*B, ...).
+
+        Raises:
+            ValueError: the rows of ``x`` are no multiple of T.
+        """
+        if x.shape[0] % self.T:
+            raise ValueError(f"LIF(T={self.T}) takes T*B rows, all samples of one step after another, got {x.shape[0]} rows")
         if not self.is_standard:
             self.reset()
             spikes = self.multi_step_forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)

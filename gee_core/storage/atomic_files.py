@@ -21,11 +21,12 @@ REMEDIES = {
     errno.EACCES: "make it writable for this user, or work in another folder",
     errno.EPERM: "make it writable for this user, or work in another folder",
     errno.EIO: "the disk reports a fault: check it, or work on another one",
-    errno.EEXIST: "a file lies where a folder should be: remove it",
-    errno.ENOTDIR: "a file lies where a folder should be: remove it",
-    errno.EISDIR: "a folder lies in its place: remove it",
+    errno.EEXIST: "a file lies where a folder should be: rename or move that file, or name another folder",
+    errno.ENOTDIR: "a file lies where a folder should be: rename or move that file, or name another folder",
+    errno.EISDIR: "a folder of this name lies there: rename or move that folder, or name another file",
+    errno.ENOENT: "its folder is gone, or takes no new files: choose another folder",
 }
-"""What the user can do about an error of the operating system, by its number."""
+"""What the user can do about an error of the operating system in writing a file, by its number."""
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ CHECK = "check"
 
 def seal(values: dict) -> dict:
     """``values`` with their checksum as the last entry; keys must be strings other than ``CHECK``."""
-    return values | {CHECK: _checksum(values)}
+    return values | {CHECK: json_digest(values)}
 
 
 def unseal(values: dict) -> dict:
@@ -27,7 +27,7 @@ def unseal(values: dict) -> dict:
     if not isinstance(values, dict) or CHECK not in values:
         raise ValueError("it has no checksum")
     content = {key: value for key, value in values.items() if key != CHECK}
-    if values[CHECK] != _checksum(content):
+    if values[CHECK] != json_digest(content):
         raise ValueError("its checksum is another")
     return content
 
@@ -40,12 +40,10 @@ def write_sealed(path: Path, values: dict) -> None:
 def read_sealed(path: Path, *keys: str) -> dict | None:
     """What ``write_sealed`` wrote, with at least ``keys``; None if there is no such file.
 
-    A damaged file is deleted with a warning. One without a checksum, from before there were any, is accepted.
+    A damaged file is deleted with a warning.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or CHECK in values:
-            values = unseal(values)
+        values = unseal(json.loads(path.read_text(encoding="utf-8")))
         if missing := [key for key in keys if key not in values]:
             raise ValueError(f"it lacks {', '.join(missing)}")
         return values
@@ -57,5 +55,6 @@ def read_sealed(path: Path, *keys: str) -> dict | None:
         return None
 
 
-def _checksum(values: dict) -> str:
+def json_digest(values: dict) -> str:
+    """16 hexadecimal digits of ``values``, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -83,7 +83,7 @@ class Resumable:
         if found is None:
             return 0, [], None
         tensors, meta = found
-        if (processes := meta.get("processes", 1)) != self._rank.of:
+        if (processes := meta["processes"]) != self._rank.of:
             raise InputError(
                 f"{self._folder}: {processes} process{'es' if processes > 1 else ''} began this training run, which "
                 f"{self._rank.of} cannot continue: their rounding differs",

@@ -47,13 +47,10 @@ def newest_state(folder: Path, series: str, at_most: int | None = None) -> tuple
         if at_most is not None and state_number(path) > at_most:
             continue
         try:
-            tensors, meta = load_tensors(path)
+            return load_tensors(path)
         except InputError as error:
             log.warning("%s; resuming from the state before it", error)
             remove_state(path)
-        else:
-            meta.pop("check", None)  # a second checksum, in states of version 0.1
-            return tensors, meta
     return None
 
 

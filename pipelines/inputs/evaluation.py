@@ -1,9 +1,6 @@
 """Reads what evaluate measured, for export."""
 
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
-
+from gee_core.config import Section
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 from pipelines.project.paths import REPORTS
@@ -12,10 +9,8 @@ EVALUATION = REPORTS / "evaluate/metrics.json"
 REMEDY = "`dvc repro -f evaluate` makes it, `dvc pull` fetches it"
 
 
-class Evaluation(BaseModel):
+class Evaluation(Section):
     """The content of reports/evaluate/metrics.json; units as in `pipelines.evaluate`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     test_accuracy: float
     test_loss: float
@@ -35,15 +30,15 @@ class Evaluation(BaseModel):
     dense_synops: float
 
 
-def read_evaluation(path: Path = EVALUATION) -> Evaluation:
+def read_evaluation() -> Evaluation:
     """What evaluate measured on the test images.
 
     Raises:
         InputError: the file is missing or damaged.
     """
     try:
-        return read_json_model(path, Evaluation)
+        return read_json_model(EVALUATION, Evaluation)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found", REMEDY) from None
+        raise InputError(f"{EVALUATION}: not found", REMEDY) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error})", REMEDY) from None
+        raise InputError(f"{EVALUATION}: damaged ({error})", REMEDY) from None

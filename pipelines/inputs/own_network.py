@@ -169,13 +169,18 @@ def check_own_network(params: Params) -> None:
 
 
 def register_if_configured(checkpoint: Path) -> None:
-    """Register the own network of a checkpoint if params.yaml names it; the name in the checkpoint alone imports no code.
+    """Register the own network of a checkpoint, or of a file of genes, if params.yaml names it.
+
+    The name in the file alone imports no code.
 
     Raises:
         InputError: it is an own network, and params.yaml names another.
     """
+    from gee_core.gene_file import is_gene_file, read_architecture
+
     try:
-        network = read_json_object(checkpoint.with_suffix(".json"))["network"]
+        genes = is_gene_file(checkpoint)
+        network = (read_architecture(checkpoint) if genes else read_json_object(checkpoint.with_suffix(".json")))["network"]
         name = network["name"] if isinstance(network, dict) else ""
     except (OSError, ValueError, KeyError):  # whoever loads it says so
         return

@@ -8,7 +8,6 @@ from gee_core.config import Params
 from gee_core.config.own import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.storage.atomic_files import sha256
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.params import check_in_inputs
@@ -79,8 +78,3 @@ def _check_reach(params: Params) -> None:
 def start_files(params: Params) -> list[Path]:
     """The file in `evolve.start`, if any, that a search depends on."""
     return [] if params.evolve.start_file is None else [Path(params.evolve.start_file)]
-
-
-def start_sha256(params: Params) -> str | None:
-    """The checksum of the file in `evolve.start`, or None where it names none."""
-    return None if params.evolve.start_file is None else sha256(Path(params.evolve.start_file))

@@ -6,6 +6,7 @@ from gee_core.checkpoint import load
 from gee_core.config import NetworkConfig, Params
 from gee_core.data.meta import Meta
 from gee_core.errors import DivergedError, InputError
+from gee_core.gene_file import is_gene_file
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import architecture_of
 from pipelines.inputs.remedies import remedy
@@ -36,9 +37,11 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
 
 def load_checkpoint(path: Path) -> SpikingNetwork:
     """``checkpoint.load``, with this project's remedies in its errors."""
-    there = path.is_file() and path.with_suffix(".json").is_file()
+    for file in (path, *([] if is_gene_file(path) else [path.with_suffix(".json")])):
+        if not file.is_file():
+            raise InputError(f"{file}: not found", "`dvc repro` makes it, `dvc pull` fetches it")
     try:
-        with remedy("delete both, then `dvc repro`" if there else "`dvc repro` makes it, `dvc pull` fetches it"):
+        with remedy("delete both, then `dvc repro`"):
             return load(path)
     except DivergedError as error:
         error.remedy = "lower train.lr, then `dvc repro train`"

@@ -47,7 +47,7 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
 
 
 def say(line: str) -> None:
-    """The ``on_wait`` of a command."""
+    """Tell the user of a command."""
     print(f"gee: {line}", file=sys.stderr, flush=True)
 
 

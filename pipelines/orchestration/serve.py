@@ -1,7 +1,6 @@
 """Schedules: the flows as deployments that this process runs, one run at a time."""
 
 import os
-import sys
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
@@ -14,6 +13,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.schedules import Cron
 
 from pipelines.orchestration.flow import pipeline_flow
+from pipelines.orchestration.flow_lock import say
 from pipelines.orchestration.server import check_server, settle_abandoned
 from pipelines.orchestration.study_flow import study_flow
 from pipelines.project.paths import find_project
@@ -43,7 +43,7 @@ def serve_flows(
         load_study(study)
     check_server("a schedule")
     os.chdir(find_project())
-    settle_abandoned(lambda line: print(f"gee: {line}", file=sys.stderr, flush=True))
+    settle_abandoned(say)
     deployments = [pipeline_flow.to_deployment(name, schedule=Cron(cron, timezone=timezone), tags=["gee"])]
     for study in studies:
         schedule = Cron(study_cron, timezone=timezone)

@@ -1,6 +1,5 @@
 """A study as a Prefect flow: `gee study run` in a process of its own."""
 
-import json
 import os
 import sys
 from typing import Any
@@ -77,10 +76,8 @@ def study_flow(
 @task(task_run_name="{request.name}", cache_policy=NO_CACHE, retries=0)
 def run_study(request: Request, force: bool) -> str | State | None:
     """Run `gee study run`; returns the page of its run in MLflow, or a failed state with the last lines of its output."""
-    options = [("--preset", request.preset), ("--seeds", request.seeds)]
-    words = [word for option, value in options if value is not None for word in (option, str(value))]
-    words += [word for key, value in request.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *words, *(["--force"] if force else [])]
+    options = [*request.options(), *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *options]
     result = run_in_group(command, cwd=find_project(), env={"PYTHONUNBUFFERED": "1"}, on_line=Watcher())
     if result.returncode:
         message = failure(f"study {request.name}", result.returncode, result.stdout)

@@ -72,7 +72,8 @@ def write_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
     except (OSError, ValueError, AttributeError):  # missing, or damaged, which the preset fixes
         old = {}
     write_atomically(params, text)
-    return [f"{key}: {old.get(key)} → {value}" for key, value in _by_key(parse_yaml(text)).items() if old.get(key) != value]
+    new = _by_key(parse_yaml(text)).items()
+    return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]
 
 
 def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
@@ -105,6 +106,10 @@ def overrides(old: dict, new: dict) -> list[str]:
             merges = isinstance(before[key], dict) and isinstance(value, dict)  # Hydra would keep keys of the old one
             found += [f"~{key}", f"+{key}={_in_hydra(value)}"] if merges else [f"{key}={_in_hydra(value)}"]
     return found
+
+
+def _in_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _in_hydra(value: Any) -> str:

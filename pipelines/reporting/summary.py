@@ -71,6 +71,8 @@ def format_summary(s: dict) -> Table:
     genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
     searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
     size = f"{s['parameters']:,} of {s['plain_parameters']:,} unencoded = {percent(s['parameter_ratio'], 1)}"
+    if s["parameter_ratio"] > 1:
+        size += ", larger than unencoded: lower network.n_genes, or raise network.width"
     sums = f", {energy(s['energy_of_sums_mj'])} more for the residual sums" if s["energy_of_sums_mj"] else ""
     lines = {
         "run": f"{s['network']} × {s['width']:g} on {s['dataset']}, {genes}, seed {s['seed']}",
@@ -159,9 +161,9 @@ def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
     return values
 
 
-def _decimals(value: float | None, digits: int = 6) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, digits)
+def _decimals(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def _significant(value: float | None, digits: int = 6) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")
+def _significant(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

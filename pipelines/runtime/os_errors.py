@@ -9,7 +9,10 @@ from gee_core.storage import atomic_files as files
 
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
 
-REMEDIES = files.REMEDIES | {
+_WRITING = {number: remedy for number, remedy in files.REMEDIES.items() if number != errno.ENOENT}
+"""Elsewhere than in writing a file, a file that is not there is a bug: what the user names is looked for first."""
+
+REMEDIES = _WRITING | {
     errno.ENAMETOOLONG: "the path is too long: shorten it",
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,

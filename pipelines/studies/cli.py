@@ -60,11 +60,18 @@ def run_command(
 
 @study.command("list")
 def list_command() -> None:
-    """List the studies of this project."""
+    """List the studies of this project, each with its title or with what is wrong in its file."""
     from pipelines.studies.definition import load_study, study_names
 
+    broken = False
     for name in study_names():
-        console.print(f"{name:<16} {load_study(name).title}", highlight=False, markup=False, soft_wrap=True)
+        try:
+            shown = load_study(name).title
+        except InputError as error:
+            broken, shown = True, "\n".join(f"error: {line}" for line in str(error).splitlines())
+        console.print(f"{name:<16} {shown}", highlight=False, markup=False, soft_wrap=True)
+    if broken:
+        raise typer.Exit(2)
 
 
 @study.command("show")

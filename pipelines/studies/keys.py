@@ -1,11 +1,9 @@
 """Computes the key of a cell's result: a hash of everything that influences it, and of nothing else."""
 
-import hashlib
-import json
-
 from gee_core.config import Params
 from gee_core.data.meta import Meta
 from gee_core.storage.atomic_files import sha256
+from gee_core.storage.checksummed_json import json_digest
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_files
 from pipelines.inputs.start_genotype import start_files
@@ -35,9 +33,4 @@ def cell_key(
     own = network_files(params.network.name)
     if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
         values["files"] = [sha256(path) for path in named]
-    return digest(values)
-
-
-def digest(values: dict) -> str:
-    """16 hexadecimal digits of ``values``, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(values)

@@ -46,7 +46,7 @@ METRICS: dict[str, Metric] = {
     "spikes_per_image": Metric("spikes per image", decimals=0, stage="evaluate"),
     "firing_rate": Metric("firing rate (%)", 100, 2, stage="evaluate"),
     "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100, stage="robustness"),
-    "clean_accuracy": Metric("accuracy at least r (%)", 100, stage="robustness"),
+    "clean_accuracy": Metric("accuracy without noise (%)", 100, stage="robustness"),
     "noise_drop": Metric("loss by noise (points)", 100, stage="robustness"),
     "genes_bytes": Metric("file (kB)", 1e-3, 1, stage="export"),
     "genes_accuracy": Metric("accuracy in its format (%)", 100, stage="export"),

@@ -50,13 +50,16 @@ class Request:
     only: dict[str, set[str]] = field(default_factory=dict)
     """Labels of the cells to keep, by column."""
 
-    def command(self) -> str:
-        """The command that repeats the request."""
+    def options(self) -> list[str]:
+        """Those of `gee study run`, as words."""
         given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
         given += [("--set", f"{key}={json.dumps(value)}") for key, value in self.overrides.items()]
         given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
-        words = [str(word) for option, value in given if value is not None for word in (option, value)]
-        return shlex.join(["gee", "study", "run", self.name, *words])
+        return [str(word) for option, value in given if value is not None for word in (option, value)]
+
+    def command(self) -> str:
+        """The command that repeats the request."""
+        return shlex.join(["gee", "study", "run", self.name, *self.options()])
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
                 wanted = count_parameters(wired_network(params.network, meta, None, 0))
-                changes["network.width"] = narrowed_width(params.network.name, *size, wanted, block=params.network.block)
+                settings = {"block": params.network.block, "pool": params.network.pool, **params.network.lif()}
+                changes["network.width"] = narrowed_width(params.network.name, *size, wanted, **settings)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gee_core.errors import InputError
-from gee_core.storage.checksummed_json import read_sealed, write_sealed
+from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
 from pipelines.engines.engine import Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine
-from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 from pipelines.studies.steps import run_cell
 
@@ -74,7 +73,7 @@ def _units(cells: list[Cell]) -> list[list[Cell]]:
 
 def _step_key(cell: Cell, *more: str, **extra) -> str:
     sections = {name: getattr(cell.params, name).model_dump() for name in ("base", "network", "evolve", *more)}
-    return digest(sections | extra | {"images": str(cell.prepared)})
+    return json_digest(sections | extra | {"images": str(cell.prepared)})
 
 
 def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, dict]:

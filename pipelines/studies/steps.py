@@ -27,7 +27,7 @@ from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import derive_seed
-from gee_core.storage.checksummed_json import read_sealed, write_sealed
+from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
@@ -41,7 +41,6 @@ from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder
 from pipelines.studies.kendall import MEASURED
-from pipelines.studies.keys import digest
 from pipelines.studies.plan import Cell
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ Notify = Callable[[str], None]
 
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, which are prepared unless they are there."""
-    folder = STEPS / "prepare" / digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
+    folder = STEPS / "prepare" / json_digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
     with file_lock(folder / HELD):
         images = folder / "images"
         if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
@@ -124,7 +123,7 @@ def trained_network(cell: Cell, notify: Notify = lambda note: None) -> SpikingNe
 def forget(cell: Cell) -> None:
     """Delete the cell's evolution and training run, so that `run_cell` recomputes them."""
     if cell.params.network.n_genes is None:
-        delete_folder(_train_folder(cell, evolve.run(cell.params, cell.prepared, Path()).genotype.model_dump()))
+        delete_folder(_train_folder(cell, evolve.genotype_file(cell.params, None).model_dump()))
         return
     folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
     if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
@@ -155,7 +154,7 @@ def _first(cell: Cell) -> tuple[Cell, Path, dict]:
     """The unencoded network whose weights the cell starts at: as a cell, its folder, and its genotype."""
     assert cell.encoded is not None
     first = replace(cell, params=cell.encoded, encoded=None)
-    genotype = evolve.run(first.params, first.prepared, Path()).genotype.model_dump()
+    genotype = evolve.genotype_file(first.params, None).model_dump()
     return first, _train_folder(first, genotype), genotype
 
 
@@ -163,8 +162,7 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
     """``genotype``, ``metrics`` and ``records`` of the cell's evolution; the records are those of the search alone."""
     params = cell.params
     if params.network.n_genes is None:
-        plain = evolve.run(params, cell.prepared, Path())
-        return {"genotype": plain.genotype.model_dump(), "metrics": {}, "records": []}
+        return {"genotype": evolve.genotype_file(params, None).model_dump(), "metrics": {}, "records": []}
     folder = evolve.resume_folder(params, cell.prepared, STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
@@ -185,9 +183,8 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
             "evolve_passes": sum(record.score.image_passes for record in found.records),
             "evolve_seconds": sum(record.seconds for record in found.records),
         }
-        genotype = found.genotype.model_dump()
-        records = [_record(record, genotype) for record in found.records if not record.candidate.rescored]
-        result = {"genotype": genotype, "metrics": found.metrics | cost, "records": records}
+        records = [_record(record, params) for record in found.records if not record.candidate.rescored]
+        result = {"genotype": found.genotype.model_dump(), "metrics": found.metrics | cost, "records": records}
         write_sealed(folder / EVOLVED, result)
         delete_folder(folder / "work")
         return result
@@ -215,7 +212,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
             start = time.perf_counter()
             wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
             net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
-            n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train(None, 0))
+            n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train())
             passes = passes_before + params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
             numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
             save(folder / NETWORK, net)
@@ -234,13 +231,10 @@ def _is_damaged(read: Callable[[], object]) -> bool:
     return False
 
 
-def _record(record: Record, winner: dict) -> dict:
+def _record(record: Record, params: Params) -> dict:
     """A candidate's score (None where it failed), and its genotype as train reads it."""
     score = {name: None if value != value else value for name, value in asdict(record.score).items()}
-    c = record.candidate
-    own = {"sigma_O": c.genotype.sigma_O, "sigma_X": list(c.genotype.sigma_X), "seed": c.seed}
-    own |= {"shape": c.genotype.shape.model_dump()}
-    return score | {"genotype": winner | own | {"generation": c.generation, "index": c.index, "fitness": None}}
+    return score | {"genotype": evolve.genotype_file(params, record).model_dump() | {"fitness": None}}
 
 
 def _rows(rows: list[dict]) -> list[dict]:

@@ -2,7 +2,7 @@
 
 import time
 
-from pipelines.studies.keys import digest
+from gee_core.storage.checksummed_json import json_digest
 from pipelines.studies.plan import Cell
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, tracking_is_off
@@ -13,7 +13,7 @@ def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTrack
     """The tracker of a study with these cells. `GEE_TRACKING=off` turns tracking off."""
     if tracking_is_off():
         return NullStudyTracker()
-    study_key = digest({"study": name, "cells": sorted(cell.key for cell in cells)})
+    study_key = json_digest({"study": name, "cells": sorted(cell.key for cell in cells)})
     keys = {"study": name, "preset": preset}
     return StudyTracker(None, keys, level="study", name=f"study {name}", study=study_key, files=[])
 
@@ -37,7 +37,7 @@ class StudyTracker(MlflowTracker):
         seconds = sum(metrics.get(f"{step}_seconds", 0.0) for step in ("evolve", "train"))
         self._add(
             "cell",
-            label=digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
+            label=json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
             name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
             params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
             start=round(1000 * (time.time() - seconds)),

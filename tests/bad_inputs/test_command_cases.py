@@ -22,6 +22,12 @@ USAGE = [
     command("an unknown option", "gee run --fast", says="No such option: --fast", remedy="--help"),
     command("a missing option", "gee count", says="Missing option '--network'", remedy="--help"),
     command("an unknown network", "gee count --network resnet50", says="unknown network 'resnet50'", remedy=NETWORKS),
+    command(
+        "a file for a network",
+        "gee count --network networks/my_vgg.py",
+        says="unknown network 'networks/my_vgg.py'",
+        remedy="write networks.MODULE:NAME for the class NAME in networks/MODULE.py",
+    ),
     command("no genes", f"{COUNT} --genes 0", says="n_genes must be >= 1, got 0", remedy="must be >= 1"),
     command("a word for genes", f"{COUNT} --genes many", says="Invalid value for '--genes'", remedy="--help"),
     command("no classes", f"{COUNT} --classes 0", says="num_classes must be >= 1, got 0", remedy="must be >= 1"),
@@ -34,7 +40,9 @@ USAGE = [
     command(
         "an unknown preset to queue", "gee preset nothing --exp", says="unknown preset 'nothing'", remedy="choose one of digits"
     ),
-    command("no data for a preset", "gee preset digits --data \0", says="prepare.path", remedy="name another path"),
+    command("no data for a preset", "gee preset other --data \0", says="prepare.path", remedy="name another path"),
+    command("data for the digits", "gee preset digits --data x", says="reads scikit-learn's digits", remedy="leave --data out"),
+    command("data for no preset", "gee preset --data x", says="which preset", remedy="write gee preset NAME --data FOLDER"),
     command("no run to summarise", "gee summary", says="reports/summary.json: not found", remedy="`dvc repro` makes it"),
     command(
         "half a summary",
@@ -125,7 +133,11 @@ def genes(about=DIGITS) -> Change:
 
 
 AGAIN = "export the network again"
+NIR = "models/export/network.nir"
 PREDICT += [
+    command(
+        "a NIR graph", f"{BY_GENES[: -len(GENES)]}{NIR}", write(NIR, ""), says=f"{NIR}: neither an", remedy="name models/ex"
+    ),
     command("no genes", BY_GENES, says=f"{GENES}: not found", remedy="a genes.safetensors, a folder"),
     command("half the genes", BY_GENES, genes(), cut(GENES), says=f"{GENES}: damaged (", remedy=AGAIN),
     command("a bit of a gene", BY_GENES, genes(), flip(GENES, 0.9), says=f"{GENES}: damaged, its checksum", remedy=AGAIN),
@@ -136,12 +148,13 @@ PREDICT += [
     command(
         "a checkpoint for genes",
         f"gee predict {IMAGE} --model models/train/network.safetensors",
-        says="network.safetensors: not a file of gee_core.save_genes",
-        remedy=AGAIN,
+        says="network.safetensors: a checkpoint, not a file of genes",
+        remedy="name models/export, or the network.onnx or genes.safetensors in it",
     ),
 ]
 
 COMPARE = [
+    command("a page over params.yaml", "gee compare a b --out params.yaml", says="--out params.yaml", remedy="ends in .html"),
     command("nothing to compare", "gee compare", says="Missing argument", remedy="--help"),
     command("one run to compare", "gee compare workspace", says="needs two runs or more", remedy="name folders that hold"),
     command("a run that is not there", "gee compare nowhere workspace", says="nowhere: no such run", remedy="name folders"),

@@ -19,5 +19,6 @@ def test_the_code_of_the_page_counts_every_layer(capsys):
         ["8", "fc", "1280", "4"],
     ]
     assert (first.split()[4], second.split()[4]) == ("False", "True")
+    assert 0.02 < float(second.split()[5]) < 0.5 and float(last.split()[5]) > 0.005  # no layer is silent
     assert terms == str(activity.neurobench())
     assert not_counted == "{}"

@@ -140,6 +140,11 @@ def test_the_example_is_copied_and_counted_as_the_page_says(tmp_path, monkeypatc
     copied, target = re.search(r"^    cp (\S+) (networks/\S+)$", TEXT, flags=re.MULTILINE).groups()
     shutil.copy(ROOT / copied, target)
     command = re.search(r"^    gee (count .*)$", TEXT, flags=re.MULTILINE)[1]
-    counted = json.loads(CliRunner().invoke(cli.app, [*command.split(), "--json"], catch_exceptions=False).stdout)
+    run = [
+        CliRunner().invoke(cli.app, [*command.split(), "--json", "--width", w], catch_exceptions=False) for w in ("1", "0.125")
+    ]
+    counted, narrow = (json.loads(result.stdout) for result in run)
+    assert f"{100 * counted['ratio']:.1f} % of the plain" in TEXT and f"{100 * narrow['ratio']:.1f} % of its" in TEXT
+    assert "width: 1.0" in TEXT and "--width" not in command
     assert counted["network"] == re.search(r"name: (networks\.\S+)", TEXT)[1]
     assert 0 < counted["ratio"] < 1

@@ -186,10 +186,12 @@ def test_a_damaged_checkpoint_is_refused(damage, path):
     assert f"{path}: damaged" in refused(path)
 
 
-@pytest.mark.parametrize("lost", [".safetensors", ".json"])
-def test_a_checkpoint_without_one_of_its_files_is_refused(lost, path):
+@pytest.mark.parametrize(("lost", "remedy"), [(".safetensors", "name a .safetensors file"), (".json", "put it there")])
+def test_a_checkpoint_without_one_of_its_files_is_refused(lost, remedy, path):
     path.with_suffix(lost).unlink()
-    assert refused(path) == f"{path.with_suffix(lost)}: not found"
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path.with_suffix(lost)}: not found: {remedy}")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"sha256": null}', "\udcff"], ids=repr)
@@ -207,7 +209,6 @@ def test_a_damaged_json_file_is_refused(text, path):
         ({"network": structure(width=1e9)}, "width"),
         ({"network": structure(block="both")}, "block"),
         ({"network": structure(name="vgg16")}, "vgg16 has no residual blocks"),
-        ({"network": structure(init=None)}, "init"),
         ({"num_classes": 0}, "num_classes"),
         ({"num_classes": 2**40}, "num_classes"),
         ({"image_size": "8"}, "image_size"),
@@ -219,6 +220,12 @@ def test_a_json_file_that_describes_no_network_is_refused(changes, named, path):
     problem = refused(path)
     assert f"{path}: does not describe a network of build_network" in problem
     assert named in problem
+
+
+def test_a_card_with_a_key_of_a_later_version_is_refused_with_a_remedy(path):
+    with_old_checksum(path, network=structure(later=None))
+    with pytest.raises(InputError, match=r"\(network\.later: Extra inputs .* a newer gee may have written it: install"):
+        load(path)
 
 
 @pytest.mark.parametrize("changes", [{"num_classes": 2**31 - 1}, {"network": structure(n_genes=10_000)}])

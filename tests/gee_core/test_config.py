@@ -108,7 +108,10 @@ EDGES = {
     "train.erasing": ([0, 1], [-0.1, 1.1]),
     "train.wiring_seed": (["candidate", "fresh"], ["other"]),
     "train.init_from": ([None, "a/network.safetensors"], ["", 3]),
-    "robustness.strengths": ([[0.5], [0.0, 0.5, 2.0]], [[], [0.4], [0.5, 0.5], [0.6, 0.5], [-0.1, 0.5], ["0.5"]]),
+    "robustness.strengths": (
+        [[0.0, 0.5], [0.0, 0.5, 2.0]],
+        [[], [0.0, 0.4], [0.5], [0.0, 0.5, 0.5], [0.0, 0.6, 0.5], [-0.1, 0.0, 0.5], [0.0, "0.5"]],
+    ),
     "robustness.hardware": (
         [None],
         [3, {"n_draws": 1, "max_images": None}, {"max_images": None, "weights": [0.1]}, {"n_draws": 0, "max_images": None}],

@@ -156,6 +156,12 @@ def trained(digits, make_params, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def net(digits, make_params, trained):
+    """That network, in evaluation mode."""
+    return load_trained(make_params(), load_prepared(digits).meta, trained)
+
+
 MEASURED = {
     "test_accuracy": 0.75,
     "test_loss": 0.8,

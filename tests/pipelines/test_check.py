@@ -5,6 +5,7 @@ from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.errors import InputError
+from gee_core.model.network import build_network
 from gee_core.model.spec import NetworkSpec
 from gee_core.zoo import NETWORKS
 from pipelines import check, evolve
@@ -56,6 +57,25 @@ def test_a_size_that_is_too_large_or_too_small_is_named_with_its_key(section, si
     check_inputs(make_params(**{section: {"sizes": [8]}}))
 
 
+def test_a_gpu_that_is_not_there_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):
+    (in_project() / "data/raw").mkdir()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match=r"base\.device = cuda: torch sees 0 CUDA devices: set it to auto or cpu"):
+        check_inputs(make_params(base={"device": "cuda"}))
+
+
+def test_genes_that_make_the_network_larger_are_worth_a_warning(in_project, capsys):
+    (in_project(network={"n_genes": 200}) / "data/raw").mkdir()
+    check.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    params = load_params().network
+    encoded = build_network(params.name, 10, 1, 8, 200, params.width)
+    genes = sum(gene.numel() for gene in [encoded.genome.O, *encoded.genome.encodings()])
+    weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
+    told = f"{genes:,} numbers of genes take the place of only {weights:,} weights: lower n_genes, or raise network.width"
+    assert line == f"check: warning: network.n_genes = 200: {told}"
+
+
 def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
     in_project()
     check_inputs(make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"}))
@@ -65,8 +85,8 @@ def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("/proc/x", "no such file or directory): set it to another folder"),
-        ("params.yaml/x", "not a directory): a file lies where a folder should be: remove it"),
+        ("/proc/x", "no such file or directory): its folder is gone, or takes no new files: choose another folder"),
+        ("params.yaml/x", "not a directory): a file lies where a folder should be: rename or move"),
     ],
 )
 def test_a_folder_for_torchvision_that_cannot_be_made_is_named_with_its_key(path, reason, in_project, make_params):

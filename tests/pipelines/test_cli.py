@@ -10,6 +10,7 @@ import typer
 from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
+import gee_core
 from gee_core.model.network import build_network, count_parameters
 from pipelines import cli
 from pipelines.orchestration.flow_lock import LOCK
@@ -88,6 +89,14 @@ def test_count_of_a_plain_network_is_its_own_comparison():
     assert values["n_genes"] is None
     assert values["parameters"] == values["plain_parameters"]
     assert values["ratio"] == 1
+    text = gee("count", "--network", "vgg16", "--width", "0.1").stdout
+    assert text == f"vgg16, plain: {values['parameters']:,} parameters\n"
+
+
+def test_count_warns_of_a_network_that_its_genes_make_larger():
+    small = gee("count", "--network", "vgg16", "--genes", "100", "--width", "0.1")
+    assert "gee: warning: larger than the plain network: take fewer --genes, or a greater --width" in small.stderr
+    assert "warning" not in gee("count", "--network", "vgg16", "--genes", "100").stderr
 
 
 @pytest.mark.parametrize(
@@ -134,6 +143,15 @@ def test_every_option_has_a_help_text_and_none_a_bracket_that_would_vanish():
     assert [(name, p.name) for name, p in found if not p.help or "[" in p.help] == []
 
 
+@pytest.mark.parametrize("command", [[], ["count"], ["study", "run"], ["data", "check"]])
+def test_h_is_short_for_help(command):
+    assert gee(*command, "-h").stdout == gee(*command, "--help").stdout != ""
+
+
+def test_version_is_that_of_the_library():
+    assert gee("--version").stdout == f"gee {gee_core.__version__}\n"
+
+
 def test_help_needs_no_heavy_import():
     code = "import sys, pipelines.cli; print(sorted({'torch', 'mlflow', 'prefect', 'dvc', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -145,6 +163,8 @@ def test_preset_writes_params_and_says_what_changed(main, project):
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "my/images"
     assert "prepare.path: data/raw → my/images" in out
+    assert "Warning: my/images is not there: cifar10 will be downloaded to it" in out
+    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]  # it was made, and may be empty
 
 
 def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):

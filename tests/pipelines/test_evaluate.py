@@ -11,17 +11,11 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
-from pipelines.inputs.trained_network import load_trained
 
 METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj energy_of_sums_mj"
 METRICS += " spikes_per_image firing_rate footprint footprint_decoded connection_sparsity activation_sparsity effective_macs"
 METRICS += " effective_acs dense_synops"
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
-
-
-@pytest.fixture(scope="module")
-def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 @pytest.fixture(scope="module")

@@ -21,15 +21,9 @@ from gee_core.storage.atomic_files import write_json
 from pipelines import export
 from pipelines.export import model_card, registered_name
 from pipelines.inputs.evaluation import Evaluation
-from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import NIR
 from pipelines.tracking.exported_model import FILES
 from tests.pipelines.conftest import MEASURED
-
-
-@pytest.fixture(scope="module")
-def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 def test_onnx_runtime_agrees_with_the_network_with_its_genes(net, exported, digits, make_params, monkeypatch):
@@ -255,6 +249,12 @@ def test_the_readme_says_which_sizes_and_steps_training_saw(make_params, digits)
     params = make_params(train={"sizes": [6, 8], "T_schedule": [1, 2]})
     text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
     assert "4 epochs, in turn of 6, 8 pixels, in turn of 1, 2 time steps with adamw" in text
+
+
+def test_the_readme_of_a_network_that_started_at_fitted_genes_names_no_evolved_wiring(make_params, digits):
+    params = make_params(train={"init_from": "inputs/plain.safetensors"})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED, "1")
+    assert "Training started at genes fitted to" in text and "wiring" not in text
 
 
 def test_the_readme_says_how_fast_genes_learn_beside_the_rest(make_params, digits):

@@ -41,7 +41,7 @@ def test_every_class_is_in_every_part_in_the_order_of_its_name(prepared):
     data = load_prepared(prepared)
     assert data.meta.num_classes == N_CLASSES
     assert list(data.meta.class_names) == [f"class_{k:03}" for k in range(N_CLASSES)]
-    parts = (data.train.labels, data.test.labels, data.holdout_images().labels, data.proxy_train(None, 0).labels)
+    parts = (data.train.labels, data.test.labels, data.holdout_images().labels, data.proxy_train().labels)
     assert [torch.bincount(labels, minlength=N_CLASSES).tolist() for labels in parts] == [[n] * N_CLASSES for n in (3, 1, 1, 2)]
     red, green, _ = data.test.images.double().mean((2, 3)).T
     assert (red[9] - red[8], green[90] - green[80]) == (pytest.approx(25, abs=3), pytest.approx(25, abs=3))

@@ -10,7 +10,7 @@ TINY = {
     "prepare": {"max_train_images": 200, "max_test_images": 60},
     "evolve": {"n_generations": 1, "population_size": 2, "proxy_epochs": 1, "genotype": "per_layer", "rescore": None},
     "train": {"epochs": 2, "warmup_epochs": 1},
-    "robustness": {"strengths": [0.5], "n_seeds": 1},
+    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
 }
 NAMES = {"spiking_vgg": "SpikingVGG", "spiking_resnet": "SpikingResNet"}
 

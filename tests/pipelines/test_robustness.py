@@ -10,14 +10,8 @@ from gee_core.evaluation.noise import noisy_input
 from gee_core.seeding import torch_generator
 from pipelines import robustness
 from pipelines.evaluate import run as evaluate
-from pipelines.inputs.trained_network import load_trained
 
 STRENGTHS = [0.0, 0.25, 0.5, 2.0]
-
-
-@pytest.fixture(scope="module")
-def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def energy(
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
     from gee_core.errors import InputError
     from gee_core.evaluation.energy import measure_energy
-    from gee_core.export.quiet import without_warnings
+    from gee_core.export.quiet import without_logs
     from pipelines.commands.energy import inputs
     from pipelines.commands.energy.counters import spikingjelly_counts
     from pipelines.commands.energy.display import as_dict, show
@@ -51,11 +51,11 @@ def energy(
     shown = None
     if prepared:
         shown, sizes = inputs.prepared_test_images(n, batch_size)
-    with without_warnings("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
+    with without_logs("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
         target = open_target(here, network, sizes, steps, classes)
         if images is not None:
-            shown = inputs.folder_images(here, images, target.shape, n, batch_size)
-        elif shown is None and shape is None and network.endswith(".safetensors") and inputs.prepared_fit(target.shape):
+            shown = inputs.folder_images(here, images, target.shape, n, batch_size, target.normalise)
+        elif shown is None and shape is None and network.endswith(".safetensors") and inputs.prepared_meta(target.shape):
             shown, _ = inputs.prepared_test_images(n, batch_size)
         shown = shown or inputs.random_images(target.shape, n, batch_size)
         seen = 0
@@ -70,6 +70,12 @@ def energy(
         macs, synops = spikingjelly_counts(target.net, shown.batches(), target.steps)
     if steps is None and all(layer.steps == 1 for layer in activity.layers):
         print("gee: warning: every layer ran once: a network that makes no steps itself needs --steps T", file=sys.stderr)
+    if silent := activity.silent:
+        print(
+            f"gee: warning: {len(silent)} of {len(activity.layers)} layers get no spikes ({', '.join(silent[:3])}"
+            f"{', …' if silent[3:] else ''}): train the network first, or let its batch norms see images in training mode",
+            file=sys.stderr,
+        )
     if shown.random:
         print("gee: warning: random input: rates and energies on your own --images will differ", file=sys.stderr)
     jelly = {"macs": macs / seen, "synops": synops / seen}

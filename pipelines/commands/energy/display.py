@@ -10,20 +10,7 @@ from pipelines.reporting.summary import energy, percent
 def as_dict(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict:
     """All numbers, per image: energies in mJ, rates and sparsities as fractions, footprints in bytes."""
     layers = [
-        {
-            "layer": layer.layer,
-            "kind": layer.kind,
-            "steps": layer.steps,
-            "macs": layer.macs,
-            "input_rate": layer.input_rate,
-            "binary": layer.binary,
-            "output_rate": layer.output_rate,
-            "energy_mj": layer.energy_mj(e_mac, e_ac),
-            "decode_macs": layer.decode_macs,
-            "synops": layer.synops,
-            "effective": layer.effective,
-            "dense": layer.dense,
-        }
+        layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in ("steps", "synops", "effective", "dense")}
         for layer in activity.layers
     ]
     return {

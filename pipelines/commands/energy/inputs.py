@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError
 from pipelines.commands.predict.images import find_images, read_image
@@ -60,10 +61,13 @@ def random_images(shape: tuple[int, ...], n: int, batch_size: int) -> Images:
     return Images(f"{n:,} random inputs of {_sizes(shape)}", batches, random=True)
 
 
-def folder_images(here: Path, folder: Path, shape: tuple[int, ...], n: int, batch_size: int) -> Images:
+def folder_images(
+    here: Path, folder: Path, shape: tuple[int, ...], n: int, batch_size: int, normalise: Normalise | None = None
+) -> Images:
     """The first ``n`` images of ``folder``, brought to ``shape``.
 
-    They are normalised as the prepared images if these have the same shape, else scaled to values from 0 to 1.
+    They are normalised by ``normalise``; without it as the prepared images if these have the same shape, else scaled to values
+    from 0 to 1.
 
     Raises:
         InputError: there are none, one cannot be read, or ``shape`` is not that of square images in grey or colour.
@@ -73,15 +77,16 @@ def folder_images(here: Path, folder: Path, shape: tuple[int, ...], n: int, batc
             f"--images: a network for inputs of {_sizes(shape)}", "images have a --shape such as 1,28,28 or 3,32,32"
         )
     files = find_images(here, [folder])[:n]
-    meta = _meta_of(shape)
+    meta = None if normalise else prepared_meta(shape)
+    scaled = f"normalised as {PREPARED}" if meta else "normalised as its file says" if normalise else "values 0 to 1"
+    to_input = meta.normalise if meta else normalise
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(files), batch_size):
             pixels = np.stack([read_image(here, path, shape[0], shape[1]) for path in files[start : start + batch_size]])
             images = torch.from_numpy(pixels)
-            yield images / 255 if meta is None else meta.normalise(images)
+            yield to_input(images) if to_input else images / 255
 
-    scaled = "values 0 to 1" if meta is None else f"normalised as {PREPARED}"
     return Images(f"{len(files):,} images of {folder}, {_sizes(shape)}, {scaled}", batches)
 
 
@@ -97,12 +102,8 @@ def prepared_test_images(n: int, batch_size: int) -> tuple[Images, tuple[int, ..
     return Images(f"{len(images):,} test images of {data.meta.source}, {_sizes(shape)}", batches), shape
 
 
-def prepared_fit(shape: tuple[int, ...]) -> bool:
-    """Whether there are prepared images of ``shape``."""
-    return _meta_of(shape) is not None
-
-
-def _meta_of(shape: tuple[int, ...]) -> Meta | None:
+def prepared_meta(shape: tuple[int, ...]) -> Meta | None:
+    """What the prepared images are, if they have this ``shape``."""
     if not (PREPARED / "meta.json").is_file():
         return None
     meta = load_meta(PREPARED)

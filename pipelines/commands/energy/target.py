@@ -5,6 +5,7 @@ Importing a module runs its code. Only the one that stands on the command line i
 
 import importlib
 import inspect
+import json
 import re
 import sys
 import traceback
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
+from gee_core.data.augment import Normalise
 from gee_core.errors import InputError, did_you_mean, in_short
+from gee_core.export.model_card import ModelCard
+from gee_core.gene_file import is_gene_file, read_card
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
 from pipelines.inputs.own_network import register_if_configured
@@ -35,6 +40,8 @@ class Target:
     """Of one image."""
     steps: int | None
     """How often every image is presented; None for a network that makes its steps itself."""
+    normalise: Normalise | None = None
+    """What a file of genes says about its images."""
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
         register_if_configured(path)
         net = load_checkpoint(path)
         found = architecture_of(net)
-        return Target(net, shape or (found.in_channels, found.image_size, found.image_size), steps)
+        return Target(net, shape or (found.in_channels, found.image_size, found.image_size), steps, _normalise(path))
     if not NAME.fullmatch(target):
         raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", FORMS)
     value = _named(here, target)
@@ -92,6 +99,14 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     if not isinstance(net, nn.Module):
         raise InputError(f"{target} returns a {type(net).__name__}, not a torch.nn.Module", "return the network")
     return Target(net, shape, None if "T" in given else steps)
+
+
+def _normalise(path: Path) -> Normalise | None:
+    try:
+        card = ModelCard.model_validate_json(json.dumps(read_card(path) if is_gene_file(path) else None))
+    except ValidationError:
+        return None
+    return Normalise(card.mean, card.std)
 
 
 def _named(here: Path, target: str) -> Any:

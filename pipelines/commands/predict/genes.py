@@ -14,18 +14,21 @@ from gee_core.export.model_card import ModelCard
 from gee_core.gene_file import load_genes, read_card
 from gee_core.model.wired import architecture_of
 from gee_core.training.loop import for_inference
+from pipelines.inputs.own_network import register_if_configured
 
 
 def open_genes(path: Path) -> tuple[ModelCard, Callable[[np.ndarray], np.ndarray]]:
     """The description in the file, and a function like `Classifier`: uint8 images (B, C, H, W) → probabilities (B, K).
 
     Raises:
-        InputError: the file is damaged, holds no description of its images and classes, or one of another network.
+        InputError: the file is damaged, holds no description of its images and classes, or one of another network; or it is an
+            own network that params.yaml does not name.
     """
     try:
         card = ModelCard.model_validate_json(json.dumps(read_card(path)))
     except ValidationError:
         raise InputError(f"{path}: does not say which images it takes and which classes it knows") from None
+    register_if_configured(path)
     network = load_genes(path)
     shape = architecture_of(network)
     if (card.in_channels, card.image_size, len(card.class_names)) != (shape.in_channels, shape.image_size, shape.num_classes):

@@ -21,6 +21,9 @@ IN_MLFLOW = ("models:/", "runs:/")
 
 NETWORK, CARD = ONNX.name, "meta.json"
 
+EXPORTED = f"name {ONNX.parent}, or the {ONNX.name} or {GENES.name} in it; `dvc repro export` makes them"
+"""What to do about a file of another kind."""
+
 IN_GENES = GENES.suffix
 """How the names of files end that are self-contained and hold genes."""
 
@@ -78,6 +81,8 @@ def open_model(source: Path | str) -> Model:
                 f"name an ONNX file with its {CARD} beside it, a {GENES.name}, a folder with these, or models:/NAME@champion"
             )
             raise InputError(f"{file}: not found", "`dvc repro export` makes it, `dvc pull` fetches it" if ours else beside)
+    if network.suffix not in (ONNX.suffix, IN_GENES):
+        raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
     remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
     return _read_genes(network, remedy) if genes else _read(network, str(network), remedy)
 
@@ -91,8 +96,11 @@ def _network(path: Path) -> Path:
 
 
 def _read_genes(path: Path, remedy: str) -> Model:
+    from gee_core.gene_file import is_gene_file
     from pipelines.commands.predict.genes import open_genes
 
+    if not is_gene_file(path):
+        raise InputError(f"{path}: a checkpoint, not a file of genes", EXPORTED)
     try:
         card, classify = open_genes(path)
     except InputError as error:

@@ -1,5 +1,6 @@
 """The command `gee preset`. Heavy imports wait until it runs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,9 +31,13 @@ def preset(
     from pipelines.project.presets import queue_preset, write_preset
 
     if name is None:
+        if data is not None:
+            raise InputError(f"--data {data}: which preset is to read these images?", "write gee preset NAME --data FOLDER")
         _list()
         return
     data = in_project(data, context.obj)
+    if data is not None:
+        _check_data(name, data)
     if exp:
         for change in queue_preset(name, data):
             console.print(f"  {change}", highlight=False)
@@ -41,11 +46,25 @@ def preset(
         return
     for change in write_preset(name, data):
         console.print(f"  {change}", highlight=False)
-    console.print(f"{PARAMS} is now the preset {name}; `dvc repro` runs it")
+    console.print(f"{PARAMS} is now the preset {name}; `gee run` runs it")
     try:
         check_raw_folder(load_params().prepare)
     except InputError as error:
         console.print(f"Before that: {error}", highlight=False)
+
+
+def _check_data(name: str, data: str) -> None:
+    """Refuse a folder of images for a preset that reads none; warn of one that is missing where images can be downloaded."""
+    from gee_core.errors import InputError
+    from pipelines.project.params import DOWNLOADED, check_params
+    from pipelines.project.presets import preset_text
+    from pipelines.project.safe_yaml import parse_yaml
+
+    dataset = check_params(parse_yaml(preset_text(name, data)), f"presets/{name}.yaml").prepare.dataset
+    if dataset == "digits":
+        raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
+    if dataset in DOWNLOADED and not Path(data).is_dir():
+        console.print(f"Warning: {data} is not there: {dataset} will be downloaded to it", highlight=False, soft_wrap=True)
 
 
 def _list() -> None:

@@ -61,6 +61,20 @@ def test_a_folder_around_the_class_folders_is_found(make_folder):
         list_images(root)
 
 
+@pytest.mark.parametrize(
+    ("kept", "dataset"),
+    [("FashionMNIST/raw", "fashion_mnist"), ("cifar-10-batches-py", "cifar10"), ("cifar-100-python", "cifar100")],
+)
+def test_torchvisions_files_are_recognised_from_any_of_their_folders(kept, dataset, tmp_path):
+    (tmp_path / kept).mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / kept, tmp_path / kept.split("/")[0]):
+        with pytest.raises(InputError, match=f"set prepare.dataset to {dataset} and prepare.path to {tmp_path}$"):
+            list_images(folder)
+    with pytest.raises(InputError, match="holds no class folders"):
+        list_images(tmp_path / "other")
+
+
 def test_a_list_without_some_files_is_what_is_left():
     files = FileList(["a", "b", "c"], [0, 0, 1])
     assert (files.subset([2, 0]), files.without([1])) == (FileList(["c", "a"], [1, 0]), FileList(["a", "c"], [0, 1]))

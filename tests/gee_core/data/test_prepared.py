@@ -186,20 +186,19 @@ def test_candidates_train_on_none_of_the_images_they_are_scored_on(tmp_path):
     numbered = replace(packed(30, 0), images=torch.arange(30, dtype=torch.uint8).view(30, 1, 1, 1).repeat(1, 2, 5, 5))
     write(tmp_path / "out", train=numbered)
     data = load_prepared(tmp_path / "out")
-    everything, part = data.proxy_train(None, 0), data.proxy_train(12, 0)
+    everything, part = data.proxy_train(), data.proxy_train(12)
     which = {name: set(x.images[:, 0, 0, 0].tolist()) for name, x in [("all", everything), ("part", part)]}
     assert which["all"] == set(range(30)) - set(HOLDOUT.tolist())
     assert which["part"] < which["all"]
     assert torch.bincount(part.labels).tolist() == [4, 4, 4]
     assert data.holdout_images().images[:, 0, 0, 0].tolist() == HOLDOUT.tolist()
-    assert torch.equal(part.images, data.proxy_train(12, 0).images)
-    assert not torch.equal(part.images, data.proxy_train(12, 1).images)
+    assert torch.equal(part.images, data.proxy_train(12).images)
 
 
 def test_more_proxy_images_than_there_are_is_an_input_error_that_names_the_knob(tmp_path):
     write(tmp_path / "out")
     with pytest.raises(InputError, match=r"^evolve\.proxy_images: 25 images are wanted, but there are only 24"):
-        load_prepared(tmp_path / "out").proxy_train(25, 0)
+        load_prepared(tmp_path / "out").proxy_train(25)
 
 
 def write_streamed(folder, streamed):

@@ -235,6 +235,21 @@ def test_rates_equal_those_of_the_spikes_themselves():
     assert list(layers.values())[-1].output_rate is None
 
 
+def test_rates_behind_the_layers_of_pre_activation_blocks_are_those_of_the_neurons_they_drive():
+    net, x = inference("resnet19", block="pre")
+    rates = {}
+    for name, module in net.named_modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(lambda m, args, y, name=name: rates.update({name: y.double().mean().item()}))
+    behind = {layer.layer: layer.output_rate for layer in measure_energy(net, [x]).layers}
+    blocks = {f"body.blocks.{index}": block for index, block in enumerate(net.body.blocks)}
+    for name, after in pairwise(blocks):
+        assert behind[f"{name}.conv1"] == pytest.approx(rates[f"{name}.norm_lif2.lif"])
+        assert behind[f"{name}.conv2"] == pytest.approx(rates[f"{after}.norm_lif1.lif"])
+        if blocks[name].shortcut is not None:  # its sum with conv2 drives the same neurons
+            assert behind[f"{name}.shortcut.conv"] == behind[f"{name}.conv2"]
+
+
 def test_building_weights_costs_what_its_two_products_cost_written_as_loops():
     net, x = inference("resnet18", n_genes=5)
     genome, g = genome_of(net), 5

@@ -122,6 +122,28 @@ def test_neurons_of_every_base_class_count_and_those_that_never_fire_do_not():
     assert activity.not_counted == {}
 
 
+def test_a_spike_of_minus_one_is_a_spike():
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), neuron.TernaryIFNode(), nn.Linear(2, 3, bias=False))
+    net[0].weight.data = torch.eye(2)
+    activity = measure_energy(net, torch.tensor([[2.0, -2.0]]))  # fires 1 and -1
+    assert (activity.spikes_per_image, activity.firing_rate, activity.activation_sparsity) == (2, 1, 0)
+    assert [layer.output_rate for layer in activity.layers] == [1, None]
+    assert activity.silent == []
+
+
+def test_a_layer_that_no_spike_reaches_is_silent():
+    assert measure_energy(*fires(1.0, 9.0)).silent == ["2"]
+    assert measure_energy(*fires(0.0, 3.0)).silent == ["0", "2"]
+    assert measure_energy(*fires(1.0, 3.0)).silent == []
+
+
+def test_connections_of_a_network_in_bfloat16_are_counted_exactly():
+    net = nn.Sequential(nn.Linear(2, 301), LIF(T=1)).bfloat16()  # 301 is no number of bfloat16
+    net[0].weight.data[0, 0] = 0.0
+    (layer,) = measure_energy(net, torch.ones(1, 2, dtype=torch.bfloat16), torch.bfloat16).layers
+    assert (layer.dense, layer.synops, layer.effective) == (602, 602, 601)
+
+
 class Mixed(nn.Module):
     """Layers of kinds that are not counted."""
 
@@ -179,8 +201,9 @@ X = torch.ones(3, 2)
         (with_weight(1.0, last=True), torch.full((3, 2), torch.inf), {}, "the input of 0 holds values that are not finite"),
         (with_weight(1.0, last=True), [], {}, "there are no images to count on"),
         (with_weight(1.0, last=True), X[:0], {}, "there are no images to count on"),
-        (with_weight(1.0, last=True), X, {"steps": 0}, "steps = 0"),
-        (with_weight(1.0, last=True), X, {"steps": 2, "time_first": True}, "steps = 2, time_first = True"),
+        (with_weight(1.0, last=True), X, {"steps": 0}, "steps = 0: must be an int >= 1"),
+        (with_weight(1.0, last=True), X, {"steps": 2.5}, "steps = 2.5: must be an int >= 1"),
+        (with_weight(1.0, last=True), X, {"steps": 2, "time_first": True}, "steps = 2, time_first = True: give one of the two"),
     ],
     ids=str,
 )

@@ -111,6 +111,15 @@ def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
     assert all(torch.equal(after[t], before[t]) for t in range(T) if t not in lost)
 
 
+def test_neurons_that_know_no_single_steps_lose_some_of_them_too():
+    net = One(neuron.PSN(T))
+    x = torch.ones(T, B, *SHAPE)
+    torch.nn.init.constant_(net.node.weight, 1.0)
+    assert net(x).all()
+    lose_steps(net, 2, generators("steps"))
+    assert sorted(net(x).flatten(1).mean(1).tolist()) == [0.0, 0.0, *[1.0] * (T - 2)]
+
+
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(("domain", "strength"), [("threshold", 0.4), ("lost_step", 1), ("lost_step", 2)])
 @torch.no_grad()

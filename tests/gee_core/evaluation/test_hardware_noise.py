@@ -1,5 +1,7 @@
 """The defects of hardware do to weights, genes and spikes what their definitions say, to a copy, by the seed alone."""
 
+import re
+
 import pytest
 import torch
 
@@ -173,6 +175,22 @@ def test_a_plain_network_has_no_domain_of_genes(domain):
 def test_an_unknown_domain_is_refused():
     with pytest.raises(ValueError, match="unknown domain 'heat': choose one of weights, genes"):
         disturbed(net(), "heat", 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("domain", "strength", "says"),
+    [
+        ("weights", float("inf"), "a number from 0 to 1e+06, got inf"),
+        ("threshold", -0.1, "a number from 0 to 1e+06, got -0.1"),
+        ("dropped", 1.1, "a number from 0 to 1, got 1.1"),
+        ("gene_bits", float("nan"), "a number from 0 to 1, got nan"),
+        ("lost_step", 1.5, "a whole number from 0 to 3, got 1.5"),
+        ("lost_step", 4, "a whole number from 0 to 3, got 4"),
+    ],
+)
+def test_a_strength_out_of_range_is_refused(domain, strength, says):
+    with pytest.raises(ValueError, match=re.escape(f"{domain}: strength must be {says}")):
+        disturbed(net(), domain, strength, 0)
 
 
 @pytest.mark.usefixtures("own")

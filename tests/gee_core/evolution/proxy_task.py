@@ -69,4 +69,4 @@ def changed(task: ProxyTask, **evolve) -> ProxyTask:
 
 def train_images(task: ProxyTask) -> PackedImages:
     """The images that candidates are trained on."""
-    return load_prepared(task.prepared).proxy_train(task.evolve.proxy_images, 0)
+    return load_prepared(task.prepared).proxy_train(task.evolve.proxy_images)

@@ -1,5 +1,7 @@
 """ONNX with genes against the network that is read from the file of genes, by ONNX Runtime."""
 
+import copy
+
 import onnx
 import onnxruntime
 import pytest
@@ -31,6 +33,14 @@ def case(request, tmp_path_factory):
     net = load(path).eval()
     plain = to_onnx(net, 3, 8, OPSET)
     return net, plain, with_genes(plain, net, format), format
+
+
+def test_a_network_in_bfloat16_is_taken_as_float32():
+    net = copy.deepcopy(lively("vgg16", None)).bfloat16()
+    plain = to_onnx(net, 3, 8)
+    stored = with_genes(plain, net, "bf16")
+    assert len(stored) < 0.7 * len(plain)
+    torch.testing.assert_close(logits(stored, images(3)), logits(plain, images(3)), rtol=1e-4, atol=1e-4)
 
 
 def session(model: bytes, optimised=None) -> onnxruntime.InferenceSession:

@@ -261,6 +261,11 @@ def test_networks_that_are_not_of_the_table_are_refused_by_name(build, own):
         to_nir(build(), 1, 8)
 
 
+def test_images_of_other_channels_are_refused():
+    with pytest.raises(ValueError, match="in_channels = 3, but the network takes images of 1"):
+        to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32), 3, 8)
+
+
 def test_weights_that_are_not_finite_and_an_unknown_form_are_refused():
     net = build_network("cifarnet", 5, 1, 8, width=1 / 32)
     with pytest.raises(ValueError, match="pool must be one of sum, avg, got 'max'"):

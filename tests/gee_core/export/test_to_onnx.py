@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,7 @@ from gee_core.errors import ExportError
 from gee_core.export.to_onnx import to_onnx
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from gee_core.snn.lif import LIF
 from tests.gee_core.lively import awake
 
 NAMES = pytest.mark.parametrize("name", ["resnet19", "cifarnet", "vgg16"])
@@ -134,6 +136,39 @@ def test_an_output_without_steps_is_the_logits_and_one_of_another_form_is_refuse
     torch.testing.assert_close(run(to_onnx(net, 3, 8), images(3)), net(images(3)).detach(), rtol=0, atol=1e-5)
     with pytest.raises(ExportError, match=r"cannot export Sequential .*its output has 4 dimensions, not those of \(T, B, K\)"):
         to_onnx(net[:2], 3, 8)
+
+
+def test_neurons_with_a_hook_or_a_method_of_their_own_are_exported_as_they_are():
+    class Inverted(LIF):
+        def forward(self, x):
+            return 1.0 - super().forward(x)
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 9), LIF(1), nn.Linear(9, 8), Inverted(1), nn.Linear(8, 5))
+    net[2].register_forward_hook(lambda module, args, spikes: 2.0 * spikes)
+    torch.testing.assert_close(run(to_onnx(net, 3, 8), images(3)), net(images(3)).detach(), rtol=0, atol=1e-5)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    net = copy.deepcopy(lively("vgg16", 4))
+    net.body[0].conv.parametrizations.weight.original.data[0, 0, 0] = torch.nan
+    with pytest.raises(ExportError, match=r"^body\.0\.conv has weights that are not finite$"):
+        to_onnx(net, 3, 8)
+
+
+def test_what_torch_logs_about_an_export_is_not_shown(monkeypatch):
+    log, shown = logging.getLogger("torch._subclasses.fake_tensor"), []
+
+    def gives_up(*args, **settings):
+        log.error("a page of stack traces")
+        raise RuntimeError("no way")
+
+    monkeypatch.setattr(torch.onnx, "export", gives_up)
+    monkeypatch.setattr(log, "handle", shown.append)
+    with pytest.raises(ExportError, match="no way"):
+        to_onnx(lively("vgg16", 4), 3, 8)
+    assert not shown
+    log.error("later")
+    assert len(shown) == 1
 
 
 def test_genes_are_decoded_so_that_the_file_holds_plain_weights():

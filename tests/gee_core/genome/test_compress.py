@@ -178,6 +178,8 @@ def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
     net = chain([6, 8, 8])
     with pytest.raises(ValueError, match="n_genes must be >= 1"):
         compress(net, 0, convs=list(net))
+    with pytest.raises(ValueError, match="sweeps must be >= 0, got -1"):
+        compress(net, 3, convs=list(net), sweeps=-1)
     with pytest.raises(ValueError, match="a chain needs the stem"):
         compress(net, 3, convs=[net[0]])
     net[2].weight.data[0, 0, 0, 0] = float("nan")

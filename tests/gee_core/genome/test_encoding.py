@@ -179,7 +179,7 @@ def test_a_sequential_network_still_runs_after_encode_and_equals_its_decoded_one
 def test_an_encoded_network_is_not_encoded_twice():
     net = branches()
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError, match=r"of trunk\.a has a parametrization: decode the network if it is encoded already"):
+    with pytest.raises(ValueError, match=r"of module 'trunk\.a' has a parametrization: decode the network if it is"):
         encode(net, G, convs=net.chain())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
@@ -207,6 +207,21 @@ def test_the_example_and_the_chain_of_its_convolutions_give_the_same_network():
     assert torch.equal(by_example(x), by_chain(x))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"example": images().numpy()}, "example must be a torch tensor, got ndarray: give an input of the network"),
+        (
+            {"example": images(), "wiring": {"omega_X": 0.5}},
+            "wiring must be a Genotype, a Shape or None, got dict: write",
+        ),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        encode(branches(encoded=False), G, **arguments)
+
+
 def test_encode_wants_exactly_one_of_example_and_convs():
     net = branches(encoded=False)
     for arguments in ({}, {"example": images(), "convs": net.chain()}):
@@ -223,6 +238,20 @@ def test_decoding_inside_parametrizes_cache_is_that_of_the_network_itself():
         plain = decode(other)
     expected = decode_conv(other.genome.X_0, other.genome.O, other.genome.encodings()[1], (3, 3))
     assert torch.equal(plain.chain()[1].weight, expected)
+
+
+def test_another_parametrization_of_an_encoded_convolution_is_not_lost_in_silence():
+    class Positive(nn.Module):
+        def forward(self, bias):
+            return bias.abs()
+
+    net = encode(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 3)), G, example=torch.zeros(1, 2, 8, 8))
+    expected = net(torch.ones(1, 2, 8, 8))
+    parametrize.register_parametrization(net[1], "bias", Positive())
+    with pytest.raises(ValueError, match="the bias of an encoded convolution has a parametrization: call torch's parametrize"):
+        decode(net)
+    parametrize.remove_parametrizations(net[1], "bias", leave_parametrized=False)
+    torch.testing.assert_close(decode(net)(torch.ones(1, 2, 8, 8)), expected)
 
 
 def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again():

@@ -122,7 +122,7 @@ def test_a_chain_that_is_too_short_names_what_was_left_out(find):
 
 def test_a_chain_that_breaks_names_what_was_left_out():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 6, 3))
-    with pytest.raises(ValueError, match=r"0 before it puts out 4; left out: 1 of kernel 1x1 \(1\)$"):
+    with pytest.raises(ValueError, match=r"'0' before it puts out 4; left out: 1 of kernel 1x1 \(1\)$"):
         encode(net, G, example=torch.zeros(1, 3, 8, 8))
 
 
@@ -130,16 +130,16 @@ ERRORS = {
     "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, and an int, got 0"),
     "no chain": (chain_of(), 2, r"at least one more convolution, got 0"),
     "stem alone": (chain_of(nn.Conv2d(3, 4, 3)), 2, r"at least one more convolution, got 1"),
-    "grouped": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), 2, r"0\.1 has groups=2"),
+    "grouped": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), 2, r"module '0\.1' has groups=2"),
     "channels": (
         chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Conv2d(6, 8, 3)),
         2,
-        r"breaks at 0\.2: it takes 6 channels, 0\.1 before it puts out 8",
+        r"breaks at '0\.2': it takes 6 channels, '0\.1' before it puts out 8",
     ),
     "kernels": (
         chain_of(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5)),
         2,
-        r"0\.2 has kernel \(5, 5\), 0\.1 has \(3, 3\)",
+        r"module '0\.2' has kernel \(5, 5\), '0\.1' has \(3, 3\)",
     ),
 }
 
@@ -188,7 +188,7 @@ def test_a_submodule_called_genome_is_not_thrown_away():
 
 def test_a_convolution_named_twice_in_the_chain_is_refused():
     net, convs = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match=r"module '0\.1' is in the chain twice"):
         encode(net, 2, convs=[*convs, convs[1]])
 
 
@@ -227,7 +227,7 @@ def test_a_weight_that_two_layers_share_is_refused():
 
 def test_a_lazy_convolution_is_refused_until_it_has_a_size():
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.LazyConv2d(4, 3))
-    with pytest.raises(ValueError, match="1 has no size before its first call: call the network once"):
+    with pytest.raises(ValueError, match="module '1' has no size before its first call: call the network once"):
         encode(net, G, convs=list(net))
     net(torch.zeros(1, 2, 8, 8))
     assert genome_of(encode(net, G, convs=list(net))) is not None

@@ -1,7 +1,10 @@
 """The genotype as the currency between evolution, wiring and files."""
 
+import math
 import subprocess
 import sys
+
+import pytest
 
 from gee_core.config import Shape
 from gee_core.genome.genotype import Genotype
@@ -13,6 +16,15 @@ def test_the_names_of_the_genes_are_those_of_the_files():
     neutral = {"omega_O": 0.0, "beta": 0.0, "alpha": 0.0, "kappa": 0.0, "rho": 0.0, "gamma_end": 1.0, "slope": 0.0}
     assert genotype.as_dict() == sigmas | neutral | {"omega_X": 0.5, "gamma_0": 2.0}
     assert list(genotype.as_dict())[:4] == list(sigmas)
+
+
+@pytest.mark.parametrize(
+    ("sigma_O", "sigma_X", "message"),
+    [(-1, (1.0,), "sigma_O must be > 0 and finite"), (1.0, (1.0, math.nan), r"sigma_X\[1\] must be > 0 and finite.* got nan")],
+)
+def test_a_sigma_that_is_no_standard_deviation_is_refused(sigma_O, sigma_X, message):
+    with pytest.raises(ValueError, match=message):
+        Genotype(sigma_O, sigma_X)
 
 
 def test_importing_it_loads_neither_torch_nor_numpy():

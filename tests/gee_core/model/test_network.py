@@ -221,6 +221,8 @@ def test_counting_sees_a_shared_parameter_once_and_no_buffers():
         ({"width": 0.0}, "width"),
         ({"width": -1.0}, "width"),
         ({"T": 0}, "T"),
+        ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
+        ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic"),
         ({"block": "post-activation"}, "block must be pre or post for resnet18, got 'post-activation'"),
         ({"name": "vgg16", "block": "pre"}, "block must be None for vgg16, got 'pre'"),
         ({"pool": "sum"}, "pool must be max or avg, got 'sum'"),

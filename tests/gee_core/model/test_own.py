@@ -178,7 +178,7 @@ def averaged(net):
         (changed(averaged), r"for images \(2, 1, 8, 8\) it returns \(2, 5\); .* return the output of every step"),
         (lambda image_size, in_channels, **sizes: VGG(in_channels=3, image_size=8, **sizes), "raises RuntimeError: .*channels"),
         (changed(grouped), "a:bad: a chain needs the stem and at least one more convolution"),
-        (changed(mixed), "a:bad: net.features.7 has kernel .* a chain shares one kernel size"),
+        (changed(mixed), "a:bad: module 'net.features.7' has kernel .* a chain shares one kernel size"),
     ],
     ids=lambda value: "" if callable(value) else value[:30],
 )
@@ -233,6 +233,19 @@ def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
     assert abs(count_plain_parameters(NAME, 5, 1, 8, width) - genetic) <= 0.2 * genetic
     with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take `width`"):
         narrowed_width("networks.my:ResNet", 5, 1, 8, genetic)
+
+
+def test_parameters_that_depend_on_pool_and_steps_are_counted_as_configured():
+    class Depends(VGG):
+        def __init__(self, num_classes, in_channels, image_size, width, T, pool):
+            super().__init__(num_classes, in_channels, image_size, width)
+            self.extra = nn.Parameter(torch.zeros(100 * T if pool == "avg" else 1))
+
+    gee_core.register_network("a:depends", Depends)
+    settings = config("a:depends", T=2, pool="avg", n_genes=None)
+    wanted = count_parameters(wired_network(settings, Images, None, 0))
+    assert plain_parameters(settings, Images) == wanted
+    assert narrowed_width("a:depends", 5, 1, 8, wanted, pool="avg", **settings.lif()) == pytest.approx(1, abs=0.07)
 
 
 def test_a_stochastic_network_answers_the_same_in_evaluation_and_draws_anew_in_training():

@@ -6,7 +6,8 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 
-from gee_core.snn.lif import LIF, SURROGATES, lif_steps
+from gee_core.config import NetworkStructure
+from gee_core.snn.lif import LIF, RANGES, SURROGATES, lif_steps
 
 SPIKINGJELLY_SURROGATES = {
     "piecewise_quadratic": surrogate.PiecewiseQuadratic,
@@ -193,7 +194,7 @@ def test_channels_last_currents_give_channels_last_spikes_and_gradients(settings
 
 @FAST_AND_SLOW
 def test_a_batch_that_is_no_multiple_of_the_steps_is_refused(settings):
-    with pytest.raises((ValueError, RuntimeError)):
+    with pytest.raises(ValueError, match=r"LIF\(T=4\) takes T\*B rows, .* got 7 rows"):
         LIF(T=4, **settings)(torch.ones(7, 1))  # steps and images are folded together: a ragged batch mixes them up
 
 
@@ -205,10 +206,30 @@ def test_a_deep_copy_and_every_surrogate_name_build_a_neuron_that_fires_alike():
         assert torch.equal(lif(x), LIF(T=4)(x))  # the surrogate shapes the gradient alone
 
 
-@pytest.mark.parametrize("v_reset", [0.0, None])
-def test_a_batch_that_is_not_whole_steps_is_refused(v_reset):
-    with pytest.raises(RuntimeError, match="unflatten"):
-        LIF(T=4, v_reset=v_reset)(torch.rand(6, 8))
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"T": 0}, "T must be >= 1, got 0"),
+        ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
+        ({"v_threshold": -1}, r"v_threshold must be from 1e-06 to 1e\+06, got -1"),
+        ({"v_reset": float("nan")}, "v_reset must be from .* got nan"),
+        ({"surrogate_alpha": 0}, "surrogate_alpha must be from .* got 0"),
+        ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic, atan, sigmoid, got 'atann'"),
+    ],
+    ids=str,
+)
+def test_a_setting_out_of_range_is_refused_with_its_value(setting, message):
+    with pytest.raises(ValueError, match=message):
+        LIF(**setting)
+
+
+def test_the_ranges_are_those_of_params_yaml():
+    values = {"tau": 2, "v_threshold": 1, "v_reset": 0, "surrogate_alpha": 2}
+    assert LIF(**values).settings() == LIF(**{name: float(value) for name, value in values.items()}).settings()
+    for name, bounds in RANGES.items():
+        limits = NetworkStructure.model_json_schema()["properties"][name]
+        limits = next((kind for kind in limits.get("anyOf", []) if "minimum" in kind), limits)
+        assert (limits["minimum"], limits["maximum"]) == bounds
 
 
 LATER = [("v_reset", None), ("detach_reset", False), ("v_threshold", 0.2), ("surrogate_function", surrogate.ATan(2.0))]

@@ -64,6 +64,7 @@ def test_a_file_appears_only_once_its_content_is_on_disk_and_then_so_is_its_name
         (errno.EROFS, "(read-only file system): mount it writable"),
         (errno.EACCES, "(permission denied): make it writable"),
         (errno.EDQUOT, "): free some of your quota"),
+        (errno.ENOENT, "(no such file or directory): its folder is gone, or takes no new files: choose another folder"),
         (errno.EIO, "(input/output error): the disk reports a fault"),
     ],
 )
@@ -114,6 +115,13 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     (tmp_path / "models").write_text("")
     with pytest.raises(InputError, match=r"models/network: cannot be written \(file exists\): a file lies where a"):
         write_atomically(tmp_path / "models/network", "new")
+
+
+def test_a_folder_in_the_place_of_a_file_is_not_to_be_removed(tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(InputError, match=r"\(is a directory\): a folder of this name lies there: rename or move that folder"):
+        write_atomically(tmp_path / "page.html", "new")
+    assert names(tmp_path) == ["page.html"]
 
 
 def test_an_error_that_is_nobodys_to_mend_stays_what_it_is(tmp_path, monkeypatch):

@@ -5,8 +5,6 @@ import json
 import pytest
 import torch
 
-from gee_core.checkpoint import save_tensors
-from gee_core.storage.checksummed_json import seal
 from gee_core.storage.state_files import forget_states
 from gee_core.training import saved_states as states
 from gee_core.training.saved_states import keep_state, newest_state
@@ -130,8 +128,3 @@ def test_series_do_not_mix_and_are_forgotten_by_pattern(tmp_path):
 def test_the_json_of_a_state_holds_one_checksum_of_both_files(tmp_path):
     keep(tmp_path, 1)
     assert list(json.loads((tmp_path / "step-00000001.json").read_text())) == ["rows", "sha256"]
-
-
-def test_a_state_of_version_0_1_is_read_without_its_second_checksum(tmp_path):
-    save_tensors(tmp_path / "step-00000001.safetensors", {"x": torch.ones(1)}, seal({"rows": [1, 0.1]}))
-    assert newest_state(tmp_path, "step")[1] == {"rows": [1, 0.1]}

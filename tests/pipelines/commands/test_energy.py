@@ -5,10 +5,13 @@ import os
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
+from gee_core.gene_file import save_genes
+from gee_core.model.network import build_network
 from pipelines import cli
 from pipelines.inputs.trained_network import load_trained
 
@@ -133,6 +136,26 @@ def test_the_table_has_every_layer_and_what_is_not_counted_and_warnings_go_elsew
     assert "not counted norm (GroupNorm)" in text
     assert [line.split(":")[1] for line in err.splitlines()] == [" warning", " warning"]
     assert "every layer ran once" in err and "random input" in err
+
+
+def test_layers_that_no_spike_reaches_are_named_in_a_warning(gee, tmp_path):
+    write_images(tmp_path / "photos", [0, 20])  # a sum of 16 · 20/255, below the threshold
+    _, err = gee("energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--steps", 1)
+    assert "gee: warning: 1 of 2 layers get no spikes (3): train the network first, or let" in err
+
+
+def test_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, tmp_path):
+    write_images(tmp_path / "photos", [51, 204])
+    net = build_network("vgg16", 3, 1, 4, n_genes=2, width=1 / 32, v_threshold=0.01)
+    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [0.5], "std": [0.1]}
+    save_genes("genes.safetensors", net, "fp32", card)
+    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json").out)
+    assert found["input"] == "2 images of photos, 1 × 4 × 4, normalised as its file says"
+    expected = measure_energy(net, torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
+    assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate, abs=1e-6)
+    assert found["spikes_per_image"] == expected.spikes_per_image > 0
+    save_genes("genes.safetensors", net, "fp32")
+    assert "values 0 to 1" in gee("genes.safetensors", "--images", "photos", "--json").out
 
 
 @pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])

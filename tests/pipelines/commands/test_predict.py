@@ -20,14 +20,8 @@ from pipelines.commands.predict import classify, cli
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.images import find_images
 from pipelines.commands.predict.model import open_model
-from pipelines.inputs.trained_network import load_trained
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def net(digits, make_params, trained):
-    return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
 @pytest.fixture

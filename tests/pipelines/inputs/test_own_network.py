@@ -3,12 +3,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from gee_core.config.own import OWN, encoded_channels, kernel_positions
 from gee_core.errors import InputError
+from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
+from pipelines.commands.predict.model import open_model
 from pipelines.inputs.network_files import network_digest, network_files
 from pipelines.inputs.own_network import check_own_network, register_if_configured, register_own_network
 from pipelines.orchestration.request import Request, checked
@@ -98,6 +101,24 @@ def test_a_checkpoint_imports_no_code_unless_params_name_it(in_project, make_par
     with pytest.raises(InputError, match=rf"no code is imported because a file names it: set network.name to {NAME}"):
         register_if_configured(Path("net.safetensors"))
     assert NAME not in OWN
+
+
+def test_a_file_of_genes_predicts_where_params_name_its_network_and_imports_no_code_elsewhere(in_project):
+    folder = in_project(network={"name": NAME})
+    (folder / "networks").mkdir()
+    (folder / FILE).write_text(GOOD)
+    card = {"network": NAME, "n_genes": 3, "mean": [0.5], "std": [0.2], "image_size": 8, "in_channels": 1}
+    register_own_network(NAME)
+    net = build_network(NAME, 2, 1, 8, n_genes=3, T=2)
+    save_genes("genes.safetensors", net, card=card | {"class_names": ["a", "b"]})
+    OWN.clear()
+    images = np.zeros((1, 1, 8, 8), np.uint8)
+    assert open_model(Path("genes.safetensors")).probabilities(images).shape == (1, 2)
+    OWN.clear()
+    (folder / "params.yaml").write_text((folder / "params.yaml").read_text().replace(NAME, "cifarnet"))
+    (folder / FILE).write_text("raise SystemExit('imported')\n")
+    with pytest.raises(InputError, match=rf"no code is imported because a file names it: set network.name to {NAME}"):
+        open_model(Path("genes.safetensors"))
 
 
 def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_params):

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from gee_core.config import Shape
+from gee_core.config.own import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.model.network import build_network
-from gee_core.model.zoo import encoded_channels, kernel_positions
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS
 from pipelines import evolve
-from pipelines.inputs.start_genotype import load_start, start_sha256
+from pipelines.inputs.start_genotype import load_start
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
@@ -56,7 +56,6 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
 def test_without_a_start_the_search_begins_at_the_analytic_wiring(make_params):
     params = make_params()
     assert load_start(params) is None
-    assert start_sha256(params) is None
     assert evolve.start_genotype(params) == evolve.analytic_start(params)
 
 

@@ -79,6 +79,8 @@ def test_the_changes_are_named_with_old_and_new_value(params):
     assert write_preset("digits", params=params) == []
     changes = write_preset("digits", "elsewhere", params)
     assert changes == ["prepare.path: data/raw → elsewhere"]
+    params.write_text(params.read_text().replace("detach_reset: true", "detach_reset: false"))
+    assert "network.detach_reset: false → true" in write_preset("digits", params=params)
 
 
 @pytest.mark.parametrize(("name", "did"), [("nothing", ""), ("cifar10small", "; did you mean cifar10-small?")])

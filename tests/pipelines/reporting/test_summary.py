@@ -88,6 +88,12 @@ def test_numbers_are_those_of_the_stages_rounded(reports):
     assert (summary["n_candidates"], summary["onnx_bytes"], summary["noise_domain"]) == (36, 3_212_345, "normalised")
 
 
+def test_a_network_that_its_genes_make_larger_is_told_so(reports):
+    summary = build_summary(PARAMS, reports)
+    assert "larger" not in printed(summary)
+    assert "larger than unencoded: lower network.n_genes" in " ".join(printed(summary | {"parameter_ratio": 1.2}).split())
+
+
 @pytest.mark.parametrize("evolve", [{"n_candidates": 0}, {"n_candidates": 1, "best_fitness": None}])
 def test_a_fitness_that_does_not_exist_is_null(reports, evolve):
     (reports / "evolve/metrics.json").write_text(json.dumps(evolve))

@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -43,6 +44,15 @@ def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
 def test_list_names_every_study_with_its_title(write_study):
     write_study()
     assert gee("study", "list").stdout.split() == ["tiny", "A", "tiny", "study"]
+
+
+def test_list_goes_on_behind_a_broken_study(write_study):
+    write_study()
+    Path("studies/broken.yaml").write_text("title: Broken\n")
+    listed = gee("study", "list")
+    assert listed.exit_code == 2
+    assert "broken           error: studies/broken.yaml: preset is missing" in listed.stdout
+    assert listed.stdout.splitlines()[-1].split() == ["tiny", "A", "tiny", "study"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 import pytest
 
 from gee_core.data.prepared import load_prepared
-from pipelines.studies.keys import cell_key, digest
+from gee_core.storage.checksummed_json import json_digest
+from pipelines.studies.keys import cell_key
 
 PLAIN = {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}
 
@@ -68,4 +69,4 @@ def test_the_images_count_and_where_they_lay_does_not(make_params, digits):
 
 
 def test_the_order_of_keys_does_not_count():
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+    assert json_digest({"a": 1, "b": 2}) == json_digest({"b": 2, "a": 1}) != json_digest({"a": 2, "b": 1})

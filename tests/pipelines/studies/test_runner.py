@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import time
@@ -8,13 +9,14 @@ import pytest
 from distributed import LocalCluster
 
 from gee_core.errors import InputError
+from gee_core.storage.checksummed_json import seal
 from pipelines.engines import process_pool as processes
 from pipelines.studies import runner
 from pipelines.studies.plan import Cell
 from pipelines.studies.runner import DONE, read_result, run_cells
 
-EARLIER = '{"status": "ok", "metrics": {}, "commit": null}'
-"""A result of the time before results had checksums."""
+EARLIER = json.dumps(seal({"status": "ok", "metrics": {}, "commit": None}))
+"""A result of an earlier run."""
 
 
 @pytest.fixture
