@@ -85,6 +85,8 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
 
 
 def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
+    log = folder / "log"
+    log.touch()  # the shell may name the process before that opens it
     shell = subprocess.Popen(
         ["sh", "-c", f"{sys.executable} stage.py > log 2>&1 & echo $!; read _"],
         cwd=folder,
@@ -94,7 +96,7 @@ def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
         text=True,
     )
     stage = psutil.Process(int(shell.stdout.readline()))
-    assert wait_until(lambda: (folder / "log").read_text() == "up\n", 60)
+    assert wait_until(lambda: log.read_text() == "up\n", 60)
     shell.communicate("")
     time.sleep(1)
     assert stage.is_running() and not (folder / "ended").exists()
