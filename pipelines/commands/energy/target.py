@@ -5,7 +5,6 @@ Importing a module runs its code. Only the one that stands on the command line i
 
 import importlib
 import inspect
-import json
 import re
 import sys
 import traceback
@@ -15,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import nn
 
 from gee_core.data.augment import Normalise
 from gee_core.errors import InputError, did_you_mean, in_short
-from gee_core.export.model_card import ModelCard
-from gee_core.gene_file import is_gene_file, read_card
+from gee_core.gene_file import is_gene_file
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
+from pipelines.commands.predict.genes import model_card
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.inputs.trained_network import load_checkpoint
 
@@ -102,9 +100,11 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
 
 
 def _normalise(path: Path) -> Normalise | None:
+    if not is_gene_file(path):
+        return None
     try:
-        card = ModelCard.model_validate_json(json.dumps(read_card(path) if is_gene_file(path) else None))
-    except ValidationError:
+        card = model_card(path)
+    except InputError:  # it was loaded, so it is not damaged: the library writes files without a description
         return None
     return Normalise(card.mean, card.std)
 

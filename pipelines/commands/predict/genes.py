@@ -17,6 +17,18 @@ from gee_core.training.loop import for_inference
 from pipelines.inputs.own_network import register_if_configured
 
 
+def model_card(path: Path) -> ModelCard:
+    """The description in the file.
+
+    Raises:
+        InputError: the file is damaged, or holds no description of its images and classes.
+    """
+    try:
+        return ModelCard.model_validate_json(json.dumps(read_card(path)))
+    except ValidationError:
+        raise InputError(f"{path}: does not say which images it takes and which classes it knows") from None
+
+
 def open_genes(path: Path) -> tuple[ModelCard, Callable[[np.ndarray], np.ndarray]]:
     """The description in the file, and a function like `Classifier`: uint8 images (B, C, H, W) → probabilities (B, K).
 
@@ -24,10 +36,7 @@ def open_genes(path: Path) -> tuple[ModelCard, Callable[[np.ndarray], np.ndarray
         InputError: the file is damaged, holds no description of its images and classes, or one of another network; or it is an
             own network that params.yaml does not name.
     """
-    try:
-        card = ModelCard.model_validate_json(json.dumps(read_card(path)))
-    except ValidationError:
-        raise InputError(f"{path}: does not say which images it takes and which classes it knows") from None
+    card = model_card(path)
     register_if_configured(path)
     network = load_genes(path)
     shape = architecture_of(network)
