@@ -64,6 +64,17 @@ CASES = [
         "images for no images", f"{SNN} --shape 4 --images images", says="--images: a network for inputs of 4", remedy="1,28,28"
     ),
     energy("no images to measure on", f"{SNN} --images nowhere", says="nowhere: not found", remedy="name image files"),
+    energy("a mean of no images", f"{SNN} --mean 0.5 --std 0.5", says="no --images to normalise", remedy="name a folder"),
+    energy("a mean alone", f"{SNN} --images images --mean 0.5", says="--mean alone", remedy="give --mean and --std"),
+    energy("a word for a mean", f"{SNN} --images images --mean x --std 1", says="--mean 'x': not numbers", remedy="0.5,0.5"),
+    energy(
+        "means of other channels",
+        f"{SNN} --shape 3,8,8 --images images --mean 0.5 --std 0.5",
+        says="1 numbers for images of 3 × 8 × 8",
+        remedy="give 3 each",
+    ),
+    energy("two lengths", f"{SNN} --images images --mean 0,0 --std 1", says="2 and 1 numbers", remedy="give one per channel"),
+    energy("a deviation of 0", f"{SNN} --images images --mean 0 --std 0", says="must be above 0", remedy="from 0 to 1"),
     energy("two shapes", f"{SNN} --prepared --shape 4", says="--prepared: has images", remedy="leave out --images"),
     energy("nothing prepared", f"{SNN} --prepared", remove("data/prepared"), says="data/prepared", remedy="dvc repro"),
     energy("no steps", f"{SNN} --steps 0", says="Invalid value for '--steps'", remedy="--help"),

@@ -13,6 +13,8 @@ def energy(
     context: typer.Context,
     network: Annotated[str, typer.Argument(help="MODULE:NETWORK, or the .safetensors file of a trained network.")],
     images: Annotated[Path | None, typer.Option(help="A folder with images, at any depth.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Of each channel, to normalise images: 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="The standard deviations to it.")] = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
     shape: Annotated[str | None, typer.Option(help="Sizes of one input (default: 3,32,32, or the checkpoint's).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Most images to measure on.")] = 64,
@@ -48,13 +50,16 @@ def energy(
     if prepared and (images is not None or shape is not None):
         raise InputError("--prepared: has images and a shape of its own", "leave out --images and --shape, or --prepared")
     sizes = None if shape is None else inputs.parse_shape(shape, batch_size)
+    normalise = inputs.parse_normalise(mean, std)
+    if normalise is not None and images is None:
+        raise InputError("--mean, --std: no --images to normalise", "name a folder with --images, or leave them out")
     shown = None
     if prepared:
         shown, sizes = inputs.prepared_test_images(n, batch_size)
     with without_logs("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
         target = open_target(here, network, sizes, steps, classes)
         if images is not None:
-            shown = inputs.folder_images(here, images, target.shape, n, batch_size, target.normalise)
+            shown = inputs.folder_images(here, images, target.shape, n, batch_size, target.normalise, normalise)
         elif shown is None and shape is None and network.endswith(".safetensors") and inputs.prepared_meta(target.shape):
             shown, _ = inputs.prepared_test_images(n, batch_size)
         shown = shown or inputs.random_images(target.shape, n, batch_size)

@@ -50,6 +50,34 @@ def parse_shape(text: str, batch_size: int) -> tuple[int, ...]:
     return shape
 
 
+def parse_normalise(mean: str | None, std: str | None) -> Normalise | None:
+    """``0.485,0.456,0.406`` and ``0.229,0.224,0.225``; None without either.
+
+    Raises:
+        InputError: one is missing, is no list of numbers, has another length, or a standard deviation is not above 0.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise InputError(f"--{'std' if mean is None else 'mean'} alone", "give --mean and --std, one number per channel each")
+    means, stds = _numbers("--mean", mean), _numbers("--std", std)
+    if len(means) != len(stds):
+        raise InputError(f"--mean {mean} --std {std}: {len(means)} and {len(stds)} numbers", "give one per channel each")
+    if min(stds) <= 0:
+        raise InputError(f"--std {std}: a standard deviation must be above 0", "give those of images with values from 0 to 1")
+    return Normalise(means, stds)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        values = (math.nan,)
+    if not all(map(math.isfinite, values)):
+        raise InputError(f"{option} {text!r}: not numbers with commas between them", f"write for instance {option} 0.5,0.5,0.5")
+    return values
+
+
 def random_images(shape: tuple[int, ...], n: int, batch_size: int) -> Images:
     """``n`` images with values from 0 to 1, drawn evenly."""
 
@@ -62,24 +90,35 @@ def random_images(shape: tuple[int, ...], n: int, batch_size: int) -> Images:
 
 
 def folder_images(
-    here: Path, folder: Path, shape: tuple[int, ...], n: int, batch_size: int, normalise: Normalise | None = None
+    here: Path,
+    folder: Path,
+    shape: tuple[int, ...],
+    n: int,
+    batch_size: int,
+    own: Normalise | None = None,
+    given: Normalise | None = None,
 ) -> Images:
     """The first ``n`` images of ``folder``, brought to ``shape``.
 
-    They are normalised by ``normalise``; without it as the prepared images if these have the same shape, else scaled to values
-    from 0 to 1.
+    They are normalised by ``given``, the options; without them by ``own``, the network's; without either as the prepared images
+    if these have the same shape, else scaled to values from 0 to 1.
 
     Raises:
-        InputError: there are none, one cannot be read, or ``shape`` is not that of square images in grey or colour.
+        InputError: there are none, one cannot be read, or ``shape`` is not that of square images in grey or colour, or has
+            another number of channels than ``given``.
     """
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
         raise InputError(
             f"--images: a network for inputs of {_sizes(shape)}", "images have a --shape such as 1,28,28 or 3,32,32"
         )
+    if given and len(given.mean) != shape[0]:
+        raise InputError(
+            f"--mean, --std: {len(given.mean)} numbers for images of {_sizes(shape)}", f"give {shape[0]} each, one per channel"
+        )
     files = find_images(here, [folder])[:n]
-    meta = None if normalise else prepared_meta(shape)
-    scaled = f"normalised as {PREPARED}" if meta else "normalised as its file says" if normalise else "values 0 to 1"
-    to_input = meta.normalise if meta else normalise
+    meta = prepared_meta(shape)
+    ways = [(given, "as given"), (own, "as its file says"), (meta and meta.normalise, f"as {PREPARED}")]
+    to_input, scaled = next(((way, f"normalised {name}") for way, name in ways if way), (None, "values 0 to 1"))
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(files), batch_size):

@@ -144,13 +144,18 @@ def test_layers_that_no_spike_reaches_are_named_in_a_warning(gee, tmp_path):
     assert "gee: warning: 1 of 2 layers get no spikes (3): train the network first, or let" in err
 
 
-def test_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "card_mean", "said"),
+    [([], 0.5, "as its file says"), (["--mean", "0.5", "--std", "0.1"], 0.3, "as given")],
+    ids=["card", "options"],
+)
+def test_images_for_a_file_of_genes_are_normalised_as_its_card_or_the_options_say(gee, tmp_path, options, card_mean, said):
     write_images(tmp_path / "photos", [51, 204])
     net = build_network("vgg16", 3, 1, 4, n_genes=2, width=1 / 32, v_threshold=0.01)
-    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [0.5], "std": [0.1]}
+    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [card_mean], "std": [0.1]}
     save_genes("genes.safetensors", net, "fp32", card)
-    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json").out)
-    assert found["input"] == "2 images of photos, 1 × 4 × 4, normalised as its file says"
+    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json", *options).out)
+    assert found["input"] == f"2 images of photos, 1 × 4 × 4, normalised {said}"
     expected = measure_energy(net, torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
     assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate, abs=1e-6)
     assert found["spikes_per_image"] == expected.spikes_per_image > 0
