@@ -214,6 +214,7 @@ def _evolve(s: Stage) -> None:
     s.track.dataset(meta, "training")
     scratch = resume_folder(params, PREPARED)
     with at_work_in(scratch):
+        s.track.continues(scratch)
         _evolve_in(scratch, s, total)
 
 

@@ -20,7 +20,8 @@ from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
 from pipelines.runtime.settings import Settings
-from pipelines.tracking.tracker import NullTracker, Tracker, open_tracker
+from pipelines.tracking.protocol import NullTracker, Tracker
+from pipelines.tracking.tracker import open_tracker
 
 
 @dataclass(frozen=True)

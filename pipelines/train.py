@@ -215,6 +215,7 @@ def _train(s: Stage, compute: Compute) -> None:
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
     encoding: dict[str, float] = {}
     with nullcontext() if s.follows else at_work_in(scratch):
+        s.track.continues(scratch)
         with s.progress("train", params.train.epochs) as steps:
 
             def on_epoch(row: dict) -> None:

@@ -9,7 +9,7 @@ from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.tracking.tracker import Tracker
+from pipelines.tracking.protocol import Tracker
 
 
 def candidate_name(candidate: Candidate) -> str:

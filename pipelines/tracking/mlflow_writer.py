@@ -7,7 +7,7 @@ tags and files replace themselves. So an entry can be written again when it is u
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.model_writer import write_model
 from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
-from pipelines.tracking.pipeline_run import ERROR, LEVEL, NAME, PROCESS, STAGE, WINNER
+from pipelines.tracking.pipeline_run import CONTINUED_BY, CONTINUES, ERROR, LEVEL, NAME, PROCESS, STAGE, WINNER
 
 STUDY = "gee.study"
 """Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
@@ -17,6 +17,11 @@ CELL = "gee.cell"
 
 RUN_ID = "{run_id}"
 """Stands in notes for the id of their run, which is not known when they are written."""
+
+
+def _taken(name: str) -> str:
+    """The key of a candidate's run that was taken over from an earlier run of the stage."""
+    return f"taken/{name}"
 
 
 class MlflowWriter:
@@ -35,6 +40,7 @@ class MlflowWriter:
         self._client = self._experiment_id = None
         self._found: dict[str, str] | None = {} if fresh else None
         self._doubtful = not fresh
+        self._continued = False
 
     def write(self, entry: dict) -> None:
         """Write one entry; the ids of the runs that are made for it are stored in the outbox at once.
@@ -45,8 +51,8 @@ class MlflowWriter:
         if self._experiment_id is None:
             with self._alone():
                 self._client = mlflow_client.connect(self.uri)
-                if self.run_id:
-                    self._client.get_run(self.run_id)  # else a part of the outbox is in another store
+                if self.run_id:  # if it is not there, a part of the outbox is in another store
+                    self._continued = CONTINUED_BY in self._client.get_run(self.run_id).data.tags
                 self._experiment_id = mlflow_client.find_experiment(self._client, self._opening["experiment"], self.uri)
         if self.run_id is None:
             self._open()
@@ -155,8 +161,29 @@ class MlflowWriter:
         """Id of the run that an entry is for: that of the whole pipeline, or the tracker's own."""
         return self.outbox.ids.get("pipeline", self.run_id) if entry.get("pipeline") else self.run_id
 
+    def _write_continues(self, entry: dict) -> None:
+        """Take over the candidates of earlier runs, and link this run and the last of them."""
+        found = [run.info.run_id for outbox in entry["earlier"] for run in self._search(f"tags.`{ENTRY}` = '{outbox}/stage'")]
+        for earlier in found:
+            for candidate in self._search(f"tags.`mlflow.parentRunId` = '{earlier}' and tags.`{LEVEL}` = 'candidate'"):
+                self.outbox.note_id(_taken(candidate.info.run_name), candidate.info.run_id)
+                self._log(candidate.info.run_id, tags={"mlflow.parentRunId": self.run_id} | self._name())
+        if found:
+            self._link(found[-1], CONTINUED_BY, self.run_id, "Continued by")
+            self._link(self.run_id, CONTINUES, found[-1], "Continues")
+
+    def _link(self, run_id: str, tag: str, other: str, verb: str) -> None:
+        page = f"#/experiments/{self._experiment_id}/runs/{other}"
+        note = f"{verb} [{self._opening['stage']} of an interrupted execution]({page})."
+        self._log(run_id, tags={tag: other, mlflow_client.NOTE: note})
+
     def _write_candidate(self, entry: dict) -> None:
-        run_id = self._run(str(entry["n"]), "candidate", entry["name"], entry, self.run_id, entry["tags"] | self._name())
+        key = str(entry["n"])
+        if self._continued:  # the run that continues this one has all its candidates
+            return
+        if taken := self.outbox.ids.get(_taken(entry["name"])):
+            self.outbox.note_id(key, taken)
+        run_id = self._run(key, "candidate", entry["name"], entry, self.run_id, entry["tags"] | self._name())
         ended = entry.get("ended", entry["time"])
         try:
             self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=ended)

@@ -40,6 +40,9 @@ WINNER = "gee.winner"
 ERROR = "gee.error"
 """Tag of a stage's run that failed, and of its pipeline's: the message."""
 
+CONTINUES, CONTINUED_BY = "gee.continues", "gee.continued_by"
+"""Tags of a stage's run: the runs whose work it goes on with, and that goes on with its own."""
+
 PROCESS = "gee.process"
 """Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
 

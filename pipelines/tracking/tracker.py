@@ -4,19 +4,22 @@ Every call writes to disk and returns; `delivery` writes to MLflow in the backgr
 No error of MLflow or of the disk reaches the stage, and only at its end does the stage wait for MLflow.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import psutil
 
 from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project
+from pipelines.runtime import journal
 from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.runtime.resume_folder import DONE
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
 from pipelines.tracking.dataset import describe_dataset
@@ -26,6 +29,7 @@ from pipelines.tracking.exported_model import ExportedModel
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, outbox_root
+from pipelines.tracking.protocol import NullTracker, Tracker
 from pipelines.tracking.redact import bare, redact
 from pipelines.tracking.system_metrics import SystemMetrics
 from pipelines.tracking.values import finite_metrics, flattened, texts
@@ -39,71 +43,8 @@ WATCHED = ("evolve", "train")
 """Stages that last: the load of the machine is logged while they work."""
 
 
-class Tracker(Protocol):
-    """Where a stage's parameters, metrics and artifacts go."""
-
-    def params(self, values: dict) -> None:
-        """Log parameters; each key once per run."""
-
-    def metrics(self, values: dict, step: int | None = None) -> None:
-        """Log metrics, with ``step`` as points of curves. A tag names those that are not finite."""
-
-    def tags(self, values: dict) -> None:
-        """Set tags."""
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Upload a file in its present state into ``folder``."""
-
-    def candidate(
-        self,
-        params: dict,
-        metrics: dict,
-        name: str,
-        status: str,
-        artifacts: dict[str, str],
-        times: tuple[float, float] | None = None,
-    ) -> None:
-        """Log a finished run below the stage's; it counts as failed unless ``status`` is ``ok``.
-
-        ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970, by default now.
-        """
-
-    def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
-        """Mark candidates that were logged before, under these names, as those that won; log the F that ranks all, by name."""
-
-    def dataset(self, meta: "Meta", context: str) -> None:
-        """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
-
-    def result(self, metrics: dict, tags: dict, note: str, files: dict[Path, str]) -> None:
-        """Log what a whole pipeline arrived at, on the run of the pipeline.
-
-        ``note``: its description, as Markdown, in which ``RUN_ID`` stands for the run's id. ``files`` maps paths to folders.
-        """
-
-    def address(self) -> str | None:
-        """The page of the pipeline's run in MLflow. It is known after `close` too.
-
-        For a study, of its run. None while that is not there, and in the stages of `gee run`, for which another process writes.
-        """
-
-    def model(self, model: ExportedModel) -> None:
-        """Log an exported model with its metrics; register it if it says so, as champion or challenger of its name."""
-
-    def close(self, status: str = "FINISHED", error: str = "") -> None:
-        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; a tag of it and of its pipeline's says why: ``error``.
-
-        Waits until MLflow has everything, but not for a server that does not answer; warns of what is left. In the stages of
-        `gee run`, another process writes: they end at once.
-        """
-
-
-class NullTracker:
-    """Tracks nothing."""
-
-    def _nothing(self, *_args, **_kwargs) -> None:
-        pass
-
-    params = metrics = tags = artifact = candidate = winner = dataset = result = address = model = close = _nothing
+TRACKERS = "trackers.jsonl"
+"""File in a folder from which work is resumed: the outboxes of those that tracked it."""
 
 
 class MlflowTracker:
@@ -200,6 +141,14 @@ class MlflowTracker:
     def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
         ranked = {str(self._candidates[name]): F for name, F in final_fitness.items()}
         self._add("winner", of=[self._candidates[name] for name in names], final_fitness=ranked)
+
+    def continues(self, folder: Path) -> None:
+        trackers = folder / TRACKERS
+        earlier = [note["outbox"] for note in journal.read(trackers)]
+        with contextlib.suppress(InputError):  # no space: the next run does not know this one
+            journal.append(trackers, {"outbox": self._outbox.name}, durable=False)
+        if earlier and not (folder / DONE).is_file():
+            self._add("continues", earlier=earlier)
 
     def dataset(self, meta: "Meta", context: str) -> None:
         self._add("dataset", dataset=describe_dataset(meta, context), context=context)

@@ -5,8 +5,8 @@ import pytest
 
 from pipelines.studies.plan import Cell
 from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_study_tracker
+from pipelines.tracking.protocol import Tracker
 from pipelines.tracking.replay import replay
-from pipelines.tracking.tracker import Tracker
 
 METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
 RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking import mlflow_client, pipeline_run
+from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
 from pipelines.tracking.tracker import MlflowTracker
 from tests.pipelines.tracking.conftest import KEYS, META, PIPELINE, wait_open
@@ -52,6 +53,48 @@ def test_the_winner_is_marked_among_the_candidates(client, stage):
     marked = [run for run in by_level(client, "candidate") if run.data.tags.get("gee.winner") == "true"]
     assert [run.info.run_name for run in marked] == ["cand0", "cand1"]
     assert all(("winner", 1.0) in {(name, value) for name, _, _, value in run.points} for run in marked)
+
+
+def track_search(folder, status: str, names: list[str]) -> MlflowTracker:
+    """Track a search that knows or scores the candidates ``names`` and then ends."""
+    tracker = MlflowTracker("evolve", KEYS)
+    tracker.continues(folder)
+    for name in names:
+        tracker.candidate({"index": name}, {"fitness": 1.0}, name, "ok", {}, (1_700_000_000, 1_700_000_009))
+    if status == "FINISHED":
+        tracker.winner(names[:1], {name: 0.5 for name in names})
+    tracker.close(status)
+    return tracker
+
+
+def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each_is_there_once(client, folder):
+    for status, names in {"KILLED": ["a", "b"], "FAILED": ["a", "b", "c"], "FINISHED": ["a", "b", "c", "d"]}.items():
+        track_search(folder, status, names)
+    first, second, third = by_level(client, "stage")
+    candidates = by_level(client, "candidate")
+    assert sorted(run.info.run_name for run in candidates) == ["a", "b", "c", "d"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in candidates} == {third.info.run_id}
+    assert {value for run in candidates for name, _, _, value in run.points if name == "final_fitness"} == {0.5}
+    links = [(run.data.tags.get("gee.continues"), run.data.tags.get("gee.continued_by")) for run in (first, second, third)]
+    ids = [run.info.run_id for run in (first, second, third)]
+    assert links == [(None, ids[1]), (ids[0], ids[2]), (ids[1], None)]
+    assert f"Continues [evolve of an interrupted execution](#/experiments/0/runs/{ids[1]})." in third.data.tags.values()
+
+
+def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_it(client, folder):
+    track_search(folder, "FINISHED", ["a"])
+    (folder / "done").touch()
+    track_search(folder, "FINISHED", ["a"])
+    assert len({run.data.tags["mlflow.parentRunId"] for run in by_level(client, "candidate")}) == 2
+    assert not [tag for run in by_level(client, "stage") for tag in run.data.tags if tag.startswith("gee.contin")]
+
+
+def test_what_is_left_of_a_killed_search_makes_no_second_candidate_once_another_has_continued_it(client, folder):
+    killed = track_search(folder, "KILLED", ["a"])
+    late = killed._outbox.entry("candidate", name="b", params={}, metrics={}, tags={}, texts={}, end="FINISHED")
+    track_search(folder, "FINISHED", ["a", "b"])
+    MlflowWriter(killed._outbox, killed._writer._opening, "http://tracking.example:5000", fresh=False).write(late)
+    assert sorted(run.info.run_name for run in by_level(client, "candidate")) == ["a", "b"]
 
 
 def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(client, stage):
