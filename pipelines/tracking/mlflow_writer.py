@@ -169,12 +169,12 @@ class MlflowWriter:
                 self.outbox.note_id(_taken(candidate.info.run_name), candidate.info.run_id)
                 self._log(candidate.info.run_id, tags={"mlflow.parentRunId": self.run_id} | self._name())
         if found:
-            self._link(found[-1], CONTINUED_BY, self.run_id, "Continued by")
-            self._link(self.run_id, CONTINUES, found[-1], "Continues")
+            self._link(found[-1], CONTINUED_BY, self.run_id, "Interrupted, and continued by [another run of {}]({}).")
+            self._link(self.run_id, CONTINUES, found[-1], "Continues [an interrupted run of {}]({}).")
 
-    def _link(self, run_id: str, tag: str, other: str, verb: str) -> None:
+    def _link(self, run_id: str, tag: str, other: str, text: str) -> None:
         page = f"#/experiments/{self._experiment_id}/runs/{other}"
-        note = f"{verb} [{self._opening['stage']} of an interrupted execution]({page})."
+        note = text.format(self._opening["stage"], page)
         self._log(run_id, tags={tag: other, mlflow_client.NOTE: note})
 
     def _write_candidate(self, entry: dict) -> None:

@@ -78,7 +78,7 @@ def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each
     links = [(run.data.tags.get("gee.continues"), run.data.tags.get("gee.continued_by")) for run in (first, second, third)]
     ids = [run.info.run_id for run in (first, second, third)]
     assert links == [(None, ids[1]), (ids[0], ids[2]), (ids[1], None)]
-    assert f"Continues [evolve of an interrupted execution](#/experiments/0/runs/{ids[1]})." in third.data.tags.values()
+    assert third.data.tags["mlflow.note.content"] == f"Continues [an interrupted run of evolve](#/experiments/0/runs/{ids[1]})."
 
 
 def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_it(client, folder):
