@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError, in_short
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
-from gee_core.genome.encoding import genomes
+from gee_core.genome.encoding import as_written, genomes
 from gee_core.hardware import Compute
 from gee_core.memory import out_of_memory
 from gee_core.rank import ALONE, Rank
@@ -70,7 +70,7 @@ def measure_energy(
         raise InputError(f"steps = {steps!r}", "must be an int >= 1")
     plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
-    with torch.no_grad():
+    with torch.no_grad(), as_written(plain):
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
             x = batch[0] if isinstance(batch, tuple | list) else batch
             counter.batch = x.shape[1] if time_first else len(x)
@@ -99,7 +99,7 @@ def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: boo
         x = x.expand(steps, *x.shape)
     if steps is None and not time_first:
         return net(x)
-    if any(is_neuron(module) and takes_all_steps(module) for module in net.modules()):
+    if any(map(takes_all_steps, net.modules())):
         return net(x)
     return torch.stack([net(step) for step in x])
 

@@ -10,6 +10,7 @@ import warnings
 
 import onnx
 import torch
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
@@ -29,6 +30,7 @@ class Logits(nn.Module):
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = with_one_node_lif(decode(net))
+        functional.reset_net(self.net)  # else the exporter writes down what the neurons hold from their last run
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → logits (B, K)."""

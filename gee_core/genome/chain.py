@@ -74,6 +74,9 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others
             raise ValueError(f"the weight of module {names[conv]!r} has a parametrization: {remedy}")
         if nn.parameter.is_lazy(conv.weight):
             raise ValueError(f"module {names[conv]!r} has no size before its first call: call the network once, then encode it")
+        if id(conv.weight) not in owners:
+            remedy = "make it one (prune.remove, remove_weight_norm, remove_spectral_norm; of a buffer, an nn.Parameter)"
+            raise ValueError(f"the weight of module {names[conv]!r} is no parameter: {remedy}")
         if len(shared := owners[id(conv.weight)]) > 1:
             raise ValueError(f"{' and '.join(shared)} are one tensor: a weight that is shared cannot be encoded")
         if conv.groups != 1:

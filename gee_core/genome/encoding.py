@@ -12,6 +12,7 @@ Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 import copy
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -37,6 +38,11 @@ class GeneticWeight(nn.Module):
         self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
 
+    @property
+    def genome(self) -> "Genome":
+        """The genes that all layers share."""
+        return self._sources[0]
+
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w)."""
         genome, previous = self._sources
@@ -45,7 +51,7 @@ class GeneticWeight(nn.Module):
 
     def right_inverse(self, W: Tensor) -> Tensor:
         """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it."""
-        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self._sources[0].n_genes)
+        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
 
 
 class Genome(nn.Module):
@@ -156,7 +162,7 @@ def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[st
         raise TypeError(
             f"example must be a torch tensor, got {kind}: give an input of the network, such as torch.zeros(1, 3, 32, 32)"
         )
-    with private_torch_rng(0, example.device):  # an encoder of images may draw
+    with private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
         names, others = explore(copied(net).eval(), example)  # a copy, so that stateful neurons of ``net`` keep their charge
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
 
@@ -248,14 +254,26 @@ def copied(net: nn.Module) -> nn.Module:
         raise ValueError(f"the network cannot be copied ({in_short(error)}): {remedy}") from error
 
 
+def as_written(net: nn.Module) -> AbstractContextManager:
+    """Inside, a network that `torch.compile` wraps runs as it is written, since compiled code calls no hooks of later."""
+    compiled = any(type(module).__name__ == "OptimizedModule" for module in net.modules())  # importing it takes a second
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 def decode(net: nn.Module) -> nn.Module:
     """A copy of ``net`` in which every encoded convolution is plain again, with the weight that its genes decode to.
 
     A network without genes is copied as it is.
 
     Raises:
-        ValueError: the network cannot be copied, or another parameter of an encoded convolution has a parametrization too.
+        ValueError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
+            is a part of an encoded network, which does not hold all the genes that its weights need.
     """
+    held = set(genomes(net))
+    for name, module in net.named_modules():
+        if isinstance(module, GeneticWeight) and module.genome not in held:
+            conv = name.removesuffix(".parametrizations.weight.0")
+            raise ValueError(f"the genes of {conv} belong to a larger network: decode that one, then take its part")
     plain = copied(net)
     for module in list(plain.modules()):
         if (genome := genome_of(module)) is not None:

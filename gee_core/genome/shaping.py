@@ -5,6 +5,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
@@ -30,7 +31,7 @@ def shape_network(net: nn.Module, shape: Shape) -> None:
     if not ends and (shape.gamma_end, shape.slope) != (1.0, 0.0):
         raise ValueError("gamma_end and slope act on residual branches, which the network does not name: leave them out")
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.affine:
+        if isinstance(module, _BatchNorm) and module.affine:
             module.weight.mul_(shape.gamma_0)
     for norm, _ in ends:
         norm.weight.mul_(shape.gamma_end)

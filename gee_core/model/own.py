@@ -8,7 +8,7 @@ Shapes: T steps, B batch, C channels, H W space, K classes. A trial on two image
 
     images  takes (B, C, H, W), the same image at every step, and returns (T, B, K)
     steps   takes (T, B, C, H, W) and returns (T, B, K), as SpikingJelly's networks in step_mode 'm'
-    single  takes (B, C, H, W) and returns (B, K), all neurons in step_mode 's': it runs T times
+    single  takes (B, C, H, W) and returns (B, K), all its modules in step_mode 's': it runs T times
 """
 
 import inspect
@@ -30,7 +30,7 @@ from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
 from gee_core.snn.lif import LIF
-from gee_core.snn.neurons import is_neuron
+from gee_core.snn.neurons import is_neuron, takes_all_steps
 
 Form = Literal["images", "steps", "single"]
 
@@ -205,11 +205,13 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
     """The form of ``net`` and the number of its steps, without the chain, by a trial of a copy."""
     try:
         probe = copied(net).eval()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     except Exception as error:
         raise ValueError(f"{name} cannot be copied ({type(error).__name__}: {in_short(error)})") from error
-    modes = {getattr(module, "step_mode", "m") for module in probe.modules() if is_neuron(module)}
-    if not modes:
+    if not any(map(is_neuron, probe.modules())):
         raise ValueError(f"{name} has no neurons: build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF")
+    one_step = not any(map(takes_all_steps, probe.modules()))
     answer = (len(example), num_classes)
     tried: list[str] = []
     inputs: list[tuple[Form, Tensor]] = [("images", example), ("steps", example.repeat(T, 1, 1, 1, 1))]
@@ -222,7 +224,7 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
             continue
         if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:
             return Trial(form, len(o))
-        if isinstance(o, Tensor) and form == "images" and o.shape == answer and modes == {"s"}:
+        if isinstance(o, Tensor) and form == "images" and o.shape == answer and one_step:
             return Trial("single", T)
         tried.append(f"for {form} {tuple(x.shape)} it returns {tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__}")
     hint = "; return the output of every step, not their mean" if f"returns {answer}" in " ".join(tried) else ""

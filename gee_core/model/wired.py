@@ -1,5 +1,6 @@
 """Configured networks: built from the section `network`, wired with a genotype, described so that a file can rebuild them."""
 
+import re
 from dataclasses import replace
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
 from gee_core.config.own import encoded_channels
-from gee_core.genome.encoding import attach_genome, genome_of
+from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.wiring import shaped_weight
@@ -18,6 +19,9 @@ from gee_core.model.zoo import default_block
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
+
+HARMLESS = re.compile(r"\b(backend|momentum)=[\w.]+")
+"""Settings that modules show and that change no output: what computes SpikingJelly's neurons, how fast batch norm averages."""
 
 
 class ImageShape(Protocol):
@@ -128,9 +132,14 @@ def rebuildable(net: nn.Module) -> Architecture:
 
 
 def _structure(net: nn.Module) -> dict[str, tuple]:
-    """The shape of every tensor and the settings of every ``LIF``, by name."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    return shapes | {name: module.settings() for name, module in net.named_modules() if isinstance(module, LIF)}
+    """The shape of every tensor, the kind of every module and the settings that it shows, by name."""
+    found: dict[str, tuple] = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    for name, module in net.named_modules():
+        if isinstance(module, LIF):
+            found[name] = module.settings()
+        elif not isinstance(module, Genome):  # it shows what `encode` left out
+            found[name] = type(module).__name__, HARMLESS.sub("", module.extra_repr())
+    return found
 
 
 def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int) -> int:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
 
 from gee_core.checkpoint import save
 from gee_core.errors import DivergedError, InputError
@@ -24,9 +25,9 @@ def wider(net):
 
 
 CHANGED = [
-    (lambda net: encode(net, 4, convs=net.conv_chain()[:3]), "conv.parametrizations.weight.original is not as build_network"),
+    (lambda net: encode(net, 4, convs=net.conv_chain()[:3]), "body.3.conv is not as build_network"),
     (raised_threshold, "norm_lif.lif is not as build_network makes it, so a file of this kind would not rebuild the network"),
-    (wider, r"head\.\d\.bias is not as"),
+    (wider, r"head\.1 is not as"),
 ]
 
 
@@ -59,3 +60,26 @@ def test_a_card_that_is_no_json_is_not_saved(card, tmp_path):
     with pytest.raises(ValueError, match=r"^card must be a dict of values that JSON knows \("):
         save_genes(tmp_path / "genes.safetensors", build_network("vgg16", 5, 3, 8, width=1 / 32), card=card)
     assert not list(tmp_path.iterdir())
+
+
+def other_neurons(net):
+    net.net.features[2] = neuron.IFNode()
+
+
+def other_threshold(net):
+    net.net.features[2].v_threshold = 0.1
+
+
+def other_padding(net):
+    net.net.features[3].padding_mode = "circular"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("change", [other_neurons, other_threshold, other_padding])
+def test_an_own_network_whose_modules_were_changed_is_not_saved_and_another_backend_is_no_change(change, tmp_path):
+    net = build_network("networks.my:VGG", 5, 1, 8)
+    net.net.features[2].backend = "torch"
+    save(tmp_path / "network.safetensors", net)
+    change(net)
+    with pytest.raises(ValueError, match=r"net\.features\.[23] is not as build_network makes it"):
+        save(tmp_path / "changed.safetensors", net)

@@ -3,6 +3,7 @@
 import onnxruntime
 import pytest
 import torch
+from spikingjelly.activation_based import functional
 
 import gee_core
 from gee_core.errors import ExportError
@@ -43,3 +44,19 @@ def test_a_network_that_torch_cannot_export_is_refused_in_one_line_and_left_as_i
     assert "\n" not in str(refused.value)
     assert "def forward" not in capsys.readouterr().err
     assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 2, 5)
+
+
+def test_what_neurons_hold_of_an_earlier_run_is_not_exported():
+    class Loops(VGG):
+        def forward(self, x):
+            return torch.stack([super(Loops, self).forward(x) for _ in range(2)])
+
+    torch.manual_seed(0)
+    net, x = Loops(5, 1, 8).eval(), torch.rand(3, 1, 8, 8) * 4
+    with torch.no_grad():
+        expected = net(x).mean(0)
+        functional.reset_net(net)
+        net(x[:2])
+    session = onnxruntime.InferenceSession(to_onnx(net, 1, 8), providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

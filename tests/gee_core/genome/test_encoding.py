@@ -170,6 +170,14 @@ def test_a_network_inside_another_is_decoded_with_it():
     assert genome_of(outer[0]) is not None
 
 
+def test_a_part_of_an_encoded_network_is_not_decoded_without_the_genes_that_its_weights_need():
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    outer = encode(nn.Sequential(inner, nn.Tanh()), G, convs=list(inner))
+    with pytest.raises(ValueError, match="the genes of 1 belong to a larger network: decode that one, then take its part"):
+        decode(outer[0])
+    assert not parametrize.is_parametrized(decode(outer)[0][1])
+
+
 def test_a_sequential_network_still_runs_after_encode_and_equals_its_decoded_one():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3)).double()
     net = encode(net, G, example=images())

@@ -9,6 +9,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
 from gee_core.genome.weight import decode_conv
@@ -240,3 +241,26 @@ def test_a_network_whose_weight_is_computed_by_a_hook_says_how_to_make_it_perman
         encode(net, G, example=torch.zeros(1, 2, 8, 8))
     prune.remove(net[1], "weight")
     assert genome_of(encode(net, G, example=torch.zeros(1, 2, 8, 8))) is not None
+
+
+def test_a_stem_of_fixed_filters_is_refused_by_name():
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    weight = net[0].weight.detach()
+    del net[0].weight
+    net[0].register_buffer("weight", weight)
+    with pytest.raises(ValueError, match="the weight of module '0' is no parameter: make it one"):
+        encode(net, G, example=torch.zeros(1, 2, 8, 8))
+
+
+@torch.no_grad()
+def test_the_chain_and_the_operations_of_a_compiled_network_that_has_run_are_those_of_the_network():
+    net = spiking("s").eval().to(memory_format=torch.channels_last)
+    x = spiking_images("s").to(memory_format=torch.channels_last)
+    expected = measure_energy(net, x)
+    compiled = torch.compile(net, backend="eager")
+    compiled(x)
+    functional.reset_net(net)
+    assert len(conv_chain(compiled, x)) == 3
+    found = measure_energy(compiled, x)
+    assert [layer.synops for layer in found.layers] == [layer.synops for layer in expected.layers]
+    assert found.spikes_per_image == expected.spikes_per_image > 0

@@ -120,6 +120,11 @@ def test_batch_norms_without_weights_are_passed_over():
     }
 
 
+def test_gamma_0_multiplies_batch_norms_of_every_kind():
+    kinds = [nn.BatchNorm1d(3), nn.BatchNorm3d(3), nn.SyncBatchNorm(3), layer.TemporalEffectiveBatchNorm2d(2, 3)]
+    assert changed(Shape(gamma_0=2.0), nn.Sequential(*kinds)) == {f"{i}.weight": pytest.approx(2.0) for i in range(4)}
+
+
 def spikingjelly():
     def lif():
         return neuron.LIFNode(tau=2.0, v_threshold=0.5, detach_reset=True)
