@@ -54,6 +54,9 @@ class Tracked:
         self.candidates.append((name, status, params, metrics, artifacts))
         self.times.append(times)
 
+    def continues(self, folder):
+        pass
+
     def winner(self, names, final_fitness):
         self.won, self.ranked = list(names), final_fitness
 
