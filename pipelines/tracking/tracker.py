@@ -171,7 +171,9 @@ class MlflowTracker:
     def model(self, model: ExportedModel) -> None:
         kept = self._kept(files := model.files())
         if len(kept) == len(files):
-            finite, _ = finite_metrics(model.metrics)
+            finite, lost = finite_metrics(model.metrics)
+            if lost:
+                self.tags(lost)
             about = asdict(model) | {"params": texts(model.params), "metrics": finite}
             about.pop("folder")
             self._add("model", files=kept, **about)
