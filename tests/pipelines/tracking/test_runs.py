@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking import mlflow_client, pipeline_run
+from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
 from pipelines.tracking.tracker import MlflowTracker
@@ -120,6 +121,8 @@ def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(cli
     tracker.close()
     (run,) = by_level(client, "pipeline")
     assert run.inputs == {("digits", META.digest), ("digits", f"{META.digest}-test")}
+    profiles = [json.loads(describe_dataset(META, context)["profile"]) for context in ("training", "testing")]
+    assert [profile.get("class_counts") for profile in profiles] == [[30, 34], None]  # they are those of the training images
 
 
 def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_made(client, stage, monkeypatch):
