@@ -52,6 +52,7 @@ Filters for the search field:
 | `tags."gee.level" = 'pipeline'` | executions, with parameters, results and the model |
 | `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'`: one of them |
 | `tags."gee.level" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
+| `metrics."gene.omega_X" > 0.5` | those with such a gene |
 | `tags."gee.winner" = 'true'` | the candidates that won |
 | `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
 | `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
@@ -86,8 +87,11 @@ EXPERIMENT_TAGS = {
         "metrics.`final_fitness`",
         ascending=True,
         attributes=("Duration",),
-        metrics=("final_fitness", "fitness", "proxy_accuracy", "winner"),
-        params=("generation", "rescored", "sigma_O", "sigma_0", "omega_O", "omega_X", "beta"),
+        metrics=(
+            *("final_fitness", "fitness", "proxy_accuracy", "winner"),
+            *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
+        ),
+        params=("generation", "rescored"),
     ),
 }
 """Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs."""

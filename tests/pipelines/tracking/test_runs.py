@@ -104,7 +104,7 @@ def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(cli
     assert ranked == [[0.4], [], []]
     view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final_fitness`", True)
-    assert {"metrics.`final_fitness`", "params.`rescored`"} < set(view["selectedColumns"])
+    assert {"metrics.`final_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"} < set(view["selectedColumns"])
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
