@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gee_core.errors import InputError
 from pipelines.project.paths import find_project, original_project
 from pipelines.tracking.redact import URI, bare, redact
 
@@ -162,12 +163,23 @@ def is_refusal(error: Exception) -> bool:
         return error.response is not None and error.response.status_code in (400, 413)
     if isinstance(error, MlflowException):  # "API request to …": a proxy answered, not MLflow
         return error.error_code in REFUSALS and not str(error).startswith("API request to")
-    return isinstance(error, FileNotFoundError | ValueError | TypeError | LookupError | AttributeError)
+    refused = FileNotFoundError | ValueError | TypeError | LookupError | AttributeError
+    return isinstance(error, refused) and not isinstance(error, InputError)
 
 
 def find_experiment(client, name: str, uri: str) -> str:
-    """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set."""
+    """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set.
+
+    Raises:
+        InputError: it was deleted, which only the user can undo.
+    """
     experiment = client.get_experiment_by_name(name)
+    if experiment and experiment.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the experiment {name} is deleted in MLflow",
+            f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`, "
+            f"or set MLFLOW_EXPERIMENT_NAME to another for later runs",
+        )
     found = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(uri))
     known = experiment.tags if experiment else {}
     for tag, value in EXPERIMENT_TAGS.items():

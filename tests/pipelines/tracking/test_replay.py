@@ -218,6 +218,20 @@ def test_stages_of_a_flow_join_its_run_in_whatever_order_they_are_written(client
     assert levels == [*ended, ("pipeline", "FAILED"), ("stage", "FINISHED")]
 
 
+def test_a_deleted_experiment_is_named_with_its_remedy_and_what_waits_is_written_once_it_is_restored(
+    client, expected, left, gee
+):
+    client.do_create_experiment("gee", None)
+    client.experiments["gee"].lifecycle_stage = "deleted"
+    left()
+    said = "the experiment gee is deleted in MLflow: restore it with `mlflow experiments restore -x 0`, or set MLFLOW_EXP"
+    code, out, _ = gee("track", "replay")
+    assert (code, client.runs) == (0, {}) and f"nothing; {ENTRIES} left: {said}" in out
+    client.experiments["gee"].lifecycle_stage = "active"
+    replay(outbox_root())
+    assert client.state() == expected
+
+
 def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(client, left, gee):
     left()
     code, out, _ = gee("track", "status")
