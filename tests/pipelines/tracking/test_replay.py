@@ -2,7 +2,9 @@ import os
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace as Values
 
 import pytest
 
@@ -53,6 +55,27 @@ def test_runs_written_late_have_the_times_at_which_they_were(client, left):
     (run,) = [run for run in client.runs.values() if run.data.tags.get("gee.stage") == "evolve"]
     assert (run.info.start_time, run.info.end_time) == (times["open"], times["close"])
     assert {time for _, _, time, _ in run.points} <= logged
+
+
+def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(
+    client, folder, monkeypatch, impatient
+):
+    client.is_down = True
+    (folder / "dvc.lock").write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.outbox.time", Values(time=lambda: 1.7e9, strftime=time.strftime))
+        patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
+        late = MlflowTracker("prepare", KEYS)
+        late.close()
+    late._delivery._thread.join(60)
+    client.is_down = False
+    (folder / "dvc.lock").write_text("new")
+    MlflowTracker("evolve", KEYS).close()
+    (pipeline,) = [run for run in client.runs.values() if run.info.run_name == PIPELINE]
+    end = pipeline.info.end_time
+    replay(outbox_root())
+    assert (pipeline.info.end_time, pipeline.files["/dvc.lock"]) == (end, "new") and end >= pipeline.info.start_time
+    assert {"stage.prepare", "stage.evolve"} < set(pipeline.data.tags)
 
 
 @pytest.mark.parametrize("fault", ["lose", "drop"])
