@@ -56,6 +56,7 @@ def delivering() -> Iterator[None]:
     if Settings.read().tracking == "off":
         yield
         return
+    tracking_uri()  # one that cannot be used is refused before anything runs
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process inherits that
     try:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.tracking.deliverer"], stdin=subprocess.PIPE)

@@ -102,9 +102,25 @@ def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, by default that of mlflow.db; a relative path of a sqlite file is one in the project folder.
 
     In one of DVC's temporary copies, which DVC deletes, it is one in the original project.
+
+    Raises:
+        InputError: it is a folder, and the installed MLflow refuses those.
     """
     uri = os.environ.get(URI) or f"{SQLITE}mlflow.db"
+    if ":" not in uri or uri.startswith("file:"):
+        _check_folder(uri)
     return f"{SQLITE}{_home() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
+
+
+def _check_folder(uri: str) -> None:
+    load()
+    import mlflow
+    from mlflow import environment_variables
+    from mlflow.utils.uri import is_local_uri
+
+    allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)  # older versions take folders
+    if is_local_uri(uri) and allowed is not None and not allowed.get():
+        raise InputError(f"{URI} = {bare(uri)}: a folder, which MLflow {mlflow.__version__} refuses", "write sqlite:///FILE")
 
 
 def is_local(uri: str) -> bool:
