@@ -97,7 +97,9 @@ def run(
     try:
         best = winner(found, params.evolve)
     except ValueError as error:
-        raise DivergedError(f"evolve: {error}", "lower evolve.lr or narrow evolve.bound, then `dvc repro evolve`") from None
+        screened = all(record.score.status.startswith("failed: screened") for record in found)
+        knobs = f"widen evolve.screen = {params.evolve.screen}" if screened else "lower evolve.lr or narrow evolve.bound"
+        raise DivergedError(f"evolve: {error}", f"{knobs}, then `dvc repro evolve`") from None
     return Evolved(found, genotype_file(params, best), metrics(found, best, params))
 
 

@@ -212,7 +212,6 @@ def main() -> None:
             console.print(f"export: no ONNX, and no model in MLflow: {found['problem']}", soft_wrap=True)
             return
         metrics = {name: value for name, value in found.items() if name != "nir_problem"}
-        s.track.metrics(metrics)
         exported = ExportedModel(
             folder=ONNX.parent,
             name=name,

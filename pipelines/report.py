@@ -153,6 +153,9 @@ def main() -> None:
     with stage("report") as s, TemporaryDirectory() as folder:
         with pictures(Path(folder)) as drawn:
             summary = run(s.params, REPORTS, MODELS, PREPARED)
+        meta = load_meta(PREPARED)
+        for context in ("training", "testing"):  # on the run of the pipeline also where the stages that used them were skipped
+            s.track.dataset(meta, context)
         track_result(s.track, summary, PAGE, SUMMARY, drawn)
 
 

@@ -25,10 +25,13 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
     The run lasts as long as the scoring did, and ends when that ended: ``ended``, in seconds since 1970.
     """
     c, names = record.candidate, candidate_params(record)
+    genes = c.genotype.as_dict()
     names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
     track.candidate(
-        names | c.genotype.as_dict(),
-        candidate_metrics(record) | {"seconds": record.seconds, "generation": c.generation},
+        names | genes,
+        candidate_metrics(record)
+        | {"seconds": record.seconds, "generation": c.generation}
+        | {f"gene.{name}": value for name, value in genes.items()},  # parameters are texts, which do not compare as numbers
         candidate_name(c),
         record.score.status,
         {"genotype.json": genotype.model_dump_json(indent=2)},

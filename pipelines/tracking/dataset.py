@@ -15,7 +15,8 @@ def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
     """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
     image, label = (-1, meta.in_channels, meta.image_size, meta.image_size), (-1,)
     schema = {"features": _tensor("uint8", image), "targets": _tensor("int64", label)}
-    counts = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "class_counts"}
+    of_training = {"class_counts"} if context == "training" else set()
+    counts = {"n_train", "n_test", "n_holdout", "num_classes", "class_names"} | of_training
     profile = meta.model_dump(include=counts | {"mean", "std", "stream"})
     return {
         "name": meta.dataset,

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from gee_core.errors import InputError
+from pipelines.project.paths import find_project
 from pipelines.runtime.journal import read_on
 from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.runtime.settings import Settings
@@ -26,6 +27,7 @@ from pipelines.tracking.delivery import Delivery, limit
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, outbox_root
+from pipelines.tracking.pipeline_run import versions
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -54,6 +56,7 @@ def delivering() -> Iterator[None]:
     if Settings.read().tracking == "off":
         yield
         return
+    tracking_uri()  # one that cannot be used is refused before anything runs
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process inherits that
     try:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.tracking.deliverer"], stdin=subprocess.PIPE)
@@ -138,14 +141,29 @@ class Deliverer:
         self._seen: set[Path] = set()
 
     def run(self, ended: threading.Event, grace: float = GRACE) -> None:
-        """Write until ``ended`` is set and the trackers are closed, at most ``grace`` seconds later; then `Delivery.finish`."""
+        """Write until ``ended`` is set and the trackers are closed, at most ``grace`` seconds later; then `Delivery.finish`.
+
+        Then dvc.lock holds what DVC wrote of the last stage once that was closed: it is uploaded again, with params.yaml.
+        """
         while not ended.wait(INTERVAL):
             self.pass_on()
         deadline = time.monotonic() + grace
         while self.pass_on() and time.monotonic() < deadline:
             time.sleep(INTERVAL)
         status = self._followed[-1].status if self._followed else None
+        if status:
+            self._track_versions()
+            self.pass_on()
         self._delivery.finish(limit(status or "KILLED"), self._root)
+
+    def _track_versions(self) -> None:
+        """Open and close a tracker's outbox for the run of the execution, as a flow does, with the last state of the files."""
+        outbox, ends = Outbox.new(self._root, "pipeline"), {followed.status for followed in self._followed}
+        with contextlib.suppress(InputError, OSError):  # no space: those that the last stage saw remain
+            files = [outbox.keep(path) for path in versions(find_project())]
+            opening = self._followed[-1].opening | {"level": "pipeline", "stage": None, "process": self._key, "files": files}
+            outbox.append(opening | outbox.entry("open"))
+            outbox.append(outbox.entry("close", status=next((end for end in ("FAILED", "KILLED") if end in ends), "FINISHED")))
 
     def pass_on(self) -> bool:
         """Queue what is new; returns whether a tracker is at work."""

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from gee_core.errors import InputError
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.redact import redact
@@ -40,8 +41,10 @@ def limit(status: str) -> float:
 
 
 def reason(error: Exception) -> str:
-    """``error`` on one line, without secrets."""
+    """``error`` on one line, without secrets; of what the user can mend, the whole message alone."""
     text = redact(" ".join(str(error).split()))
+    if isinstance(error, InputError):
+        return text
     return f"{type(error).__name__}: {text if len(text) <= 160 else text[:159] + '…'}"
 
 
@@ -149,7 +152,7 @@ class Delivery:
     def _pause(self, error: Exception, folder: Path) -> None:
         with self._changed:
             if not self.trouble:
-                log.info("MLflow does not answer: %s; entries wait in %s", reason(error), folder)
+                log.info("MLflow: %s; entries wait in %s", reason(error), folder)
             self.trouble, self._was_away = reason(error), True
             self._changed.wait_for(lambda: self._stopped or self._hurry, self._pause_seconds)
             self._pause_seconds = FIRST_PAUSE if self._hurry else min(2 * self._pause_seconds, LONGEST_PAUSE)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gee_core.errors import InputError
 from pipelines.project.paths import find_project, original_project
 from pipelines.tracking.redact import URI, bare, redact
 
@@ -52,6 +53,7 @@ Filters for the search field:
 | `tags."gee.level" = 'pipeline'` | executions, with parameters, results and the model |
 | `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'`: one of them |
 | `tags."gee.level" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
+| `metrics."gene.omega_X" > 0.5` | those with such a gene |
 | `tags."gee.winner" = 'true'` | the candidates that won |
 | `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
 | `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
@@ -86,8 +88,11 @@ EXPERIMENT_TAGS = {
         "metrics.`final_fitness`",
         ascending=True,
         attributes=("Duration",),
-        metrics=("final_fitness", "fitness", "proxy_accuracy", "winner"),
-        params=("generation", "rescored", "sigma_O", "sigma_0", "omega_O", "omega_X", "beta"),
+        metrics=(
+            *("final_fitness", "fitness", "proxy_accuracy", "winner"),
+            *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
+        ),
+        params=("generation", "rescored"),
     ),
 }
 """Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs."""
@@ -97,9 +102,25 @@ def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, by default that of mlflow.db; a relative path of a sqlite file is one in the project folder.
 
     In one of DVC's temporary copies, which DVC deletes, it is one in the original project.
+
+    Raises:
+        InputError: it is a folder, and the installed MLflow refuses those.
     """
     uri = os.environ.get(URI) or f"{SQLITE}mlflow.db"
+    if ":" not in uri or uri.startswith("file:"):
+        _check_folder(uri)
     return f"{SQLITE}{_home() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
+
+
+def _check_folder(uri: str) -> None:
+    load()
+    import mlflow
+    from mlflow import environment_variables
+    from mlflow.utils.uri import is_local_uri
+
+    allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)  # older versions take folders
+    if is_local_uri(uri) and allowed is not None and not allowed.get():
+        raise InputError(f"{URI} = {bare(uri)}: a folder, which MLflow {mlflow.__version__} refuses", "write sqlite:///FILE")
 
 
 def is_local(uri: str) -> bool:
@@ -158,12 +179,23 @@ def is_refusal(error: Exception) -> bool:
         return error.response is not None and error.response.status_code in (400, 413)
     if isinstance(error, MlflowException):  # "API request to …": a proxy answered, not MLflow
         return error.error_code in REFUSALS and not str(error).startswith("API request to")
-    return isinstance(error, FileNotFoundError | ValueError | TypeError | LookupError | AttributeError)
+    refused = FileNotFoundError | ValueError | TypeError | LookupError | AttributeError
+    return isinstance(error, refused) and not isinstance(error, InputError)
 
 
 def find_experiment(client, name: str, uri: str) -> str:
-    """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set."""
+    """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set.
+
+    Raises:
+        InputError: it was deleted, which only the user can undo.
+    """
     experiment = client.get_experiment_by_name(name)
+    if experiment and experiment.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the experiment {name} is deleted in MLflow",
+            f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`, "
+            f"or set MLFLOW_EXPERIMENT_NAME to another for later runs",
+        )
     found = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(uri))
     known = experiment.tags if experiment else {}
     for tag, value in EXPERIMENT_TAGS.items():

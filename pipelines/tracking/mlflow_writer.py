@@ -102,7 +102,8 @@ class MlflowWriter:
         params = opening["keys"] | opening.get("params", {})
         if missing := {key: value for key, value in params.items() if key not in known}:
             self._log(run_id, params=missing)
-        self._upload(run_id, opening)
+        if not found or opening["time"] >= pipeline_run.last_change(found[0]):  # else a later stage has uploaded newer ones
+            self._upload(run_id, opening)
         self.outbox.note_id(level, run_id)
         return run_id
 
@@ -229,7 +230,8 @@ class MlflowWriter:
                 self._client.set_tag(run_id, ERROR, error)
         self._client.set_terminated(self.run_id, entry["status"], entry["time"])
         if pipeline_id := self.outbox.ids.get("pipeline") if self._opening["level"] == "stage" else None:
-            self._upload(pipeline_id, entry)
+            if entry["time"] >= pipeline_run.last_change(self._client.get_run(pipeline_id)):
+                self._upload(pipeline_id, entry)
             if not self._opening["in_flow"]:
                 stage, status = self._opening["stage"], entry["status"]
                 pipeline_run.end_pipeline_run(self._client, pipeline_id, stage, status, entry["time"])

@@ -18,7 +18,7 @@ TRACKED = "gee.tracked"
 DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"
 """Tags of a registered version: what it was measured on, and the numbers as JSON."""
 
-ALIAS, REASON = "gee.alias", "gee.reason"
+ALIAS, REASON = "gee.first_alias", "gee.reason"
 """Tags of a registered version: the alias that it got when it was registered, and why."""
 
 

@@ -7,6 +7,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 from pathlib import Path
 
 import psutil
@@ -110,20 +111,38 @@ def versions(project: Path) -> list[Path]:
     return [path for path in (project / PARAMS, project / LOCK) if path.is_file()]
 
 
+def leave_out(stage: str, lock: Path) -> None:
+    """Take the section of ``stage`` out of a copy of dvc.lock: while a stage is at work, it is that of an earlier run.
+
+    Raises:
+        OSError: there is no space; the copy is then gone.
+    """
+    content = lock.read_bytes()
+    lock.unlink()  # it may be a link to the file itself
+    lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", content, flags=re.MULTILINE))
+
+
 def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int) -> None:
     """Tag how ``stage`` ended, and end the pipeline run; the next stage of the execution reopens it.
 
-    A run in which one stage failed remains failed. ``end_time`` is in ms.
+    A run in which one stage failed remains failed. ``end_time`` is in ms; a later end that the run has remains.
     """
     client.set_tag(run_id, f"stage.{stage}", "ran" if status == "FINISHED" else status.lower())
-    ends = {value for tag, value in client.get_run(run_id).data.tags.items() if tag.startswith("stage.")}
+    run = client.get_run(run_id)
+    ends = {value for tag, value in run.data.tags.items() if tag.startswith("stage.")}
     status = next((end.upper() for end in ("failed", "killed") if end in ends), "FINISHED")
-    client.set_terminated(run_id, status, end_time)
+    client.set_terminated(run_id, status, max(end_time, last_change(run)))
+
+
+def last_change(run) -> int:
+    """When ``run`` ended, or began if it has not ended before, in ms; a run that is reopened keeps its end."""
+    return max(run.info.start_time, run.info.end_time or 0)
 
 
 def end_abandoned_runs(client, experiment_id: str) -> None:
     """Set runs to KILLED that still count as running, but whose process on this machine is gone, from its last sign on."""
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    for run in sorted(running, key=lambda run: "mlflow.parentRunId" not in run.data.tags):  # a run ends after those below it
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):
             below = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
@@ -133,4 +152,4 @@ def end_abandoned_runs(client, experiment_id: str) -> None:
 def _last_sign(run) -> int:
     """The last time at which a run is known to have been at work, in ms."""
     points = [metric.timestamp for metric in run.data.to_proto().metrics]
-    return max([run.info.start_time, run.info.end_time or 0, *points])
+    return max([last_change(run), *points])

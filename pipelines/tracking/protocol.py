@@ -64,7 +64,7 @@ class Tracker(Protocol):
         """
 
     def model(self, model: ExportedModel) -> None:
-        """Log an exported model with its metrics; register it if it says so, as champion or challenger of its name."""
+        """Log an exported model, and its metrics on the run too; register it if it says so, as champion or challenger."""
 
     def close(self, status: str = "FINISHED", error: str = "") -> None:
         """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``; a tag of it and of its pipeline's says why: ``error``.

@@ -119,7 +119,8 @@ def _write(waiting: Waiting, on_entry: Callable[[], None]) -> None:
             outbox.note_refused(entry, reason(error))
             left.append(entry)
         else:
-            waiting.is_away, waiting.hindrance = True, f"MLflow does not answer: {reason(error)}"
+            waiting.is_away = not isinstance(error, InputError)
+            waiting.hindrance = f"MLflow does not answer: {reason(error)}" if waiting.is_away else reason(error)
             waiting.entries = left + waiting.entries[i:]
             return
         on_entry()
@@ -136,7 +137,7 @@ def _try(writer: MlflowWriter, entry: dict) -> Exception | None:
             writer.write(entry)
             return None
         except Exception as error:
-            if writer.refuses(error) or attempt == TRIES - 1:
+            if writer.refuses(error) or isinstance(error, InputError) or attempt == TRIES - 1:
                 return error
             time.sleep(FIRST_PAUSE)
     return None

@@ -16,7 +16,7 @@ import psutil
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines.project.paths import find_project
+from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.runtime.resume_folder import DONE
@@ -77,7 +77,7 @@ class MlflowTracker:
             "execution": pipeline_run.execution_key(),
             "in_flow": pipeline_run.EXECUTION in os.environ,
             "tags": pipeline_run.origin_tags(project),
-            "files": self._kept(pipeline_run.versions(project) if files is None else files),
+            "files": self._versions() if files is None else self._kept(files),
         }
         self._writer: MlflowWriter | None = None
         self._delivery: Delivery | None = None
@@ -171,7 +171,9 @@ class MlflowTracker:
     def model(self, model: ExportedModel) -> None:
         kept = self._kept(files := model.files())
         if len(kept) == len(files):
-            finite, _ = finite_metrics(model.metrics)
+            finite, lost = finite_metrics(model.metrics)
+            if lost:
+                self.tags(lost)
             about = asdict(model) | {"params": texts(model.params), "metrics": finite}
             about.pop("folder")
             self._add("model", files=kept, **about)
@@ -179,8 +181,7 @@ class MlflowTracker:
     def close(self, status: str = "FINISHED", error: str = "") -> None:
         if self._watch:
             self._watch.stop()
-        versions = pipeline_run.versions(find_project()) if self._stage else []
-        self._add("close", status=status, error=error[:500], files=self._kept(versions))
+        self._add("close", status=status, error=error[:500], files=self._versions() if self._stage else [])
         if self._deliverer and is_gone(self._deliverer):
             self._take_over()
         if self._delivery:
@@ -201,6 +202,15 @@ class MlflowTracker:
             self._warn(f"{error}; what MLflow does not receive during this run is lost")
             return False
         return True
+
+    def _versions(self) -> list[str]:
+        """Copies of params.yaml and of dvc.lock, to which DVC adds the stage at work only after its end."""
+        kept = self._kept(pipeline_run.versions(find_project()))
+        for file in kept:
+            if self._stage and file.endswith(LOCK.name) and not Path(file).is_absolute():
+                with contextlib.suppress(OSError):
+                    pipeline_run.leave_out(self._stage, self._outbox.folder / file)
+        return kept
 
     def _kept(self, paths: list[Path]) -> list[str]:
         """Paths of copies in the outbox; without space for copies, of the files themselves."""

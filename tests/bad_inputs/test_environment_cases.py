@@ -46,7 +46,17 @@ TOO_MANY = [
     )
     for stage in ("train", "evaluate", "robustness")
 ]
-CASES = COUNTS + SWITCHES + ELSEWHERE + TOO_MANY
+STORES = [
+    Case(
+        name=f"MLFLOW_TRACKING_URI = mlruns in {run}",
+        run=run,
+        env={"MLFLOW_TRACKING_URI": "mlruns", "GEE_TRACKING": "on"},
+        says="MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ",
+        remedy="write sqlite:///FILE",
+    )
+    for run in ("prepare", "gee run")
+]
+CASES = COUNTS + SWITCHES + ELSEWHERE + TOO_MANY + STORES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

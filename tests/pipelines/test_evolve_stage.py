@@ -54,6 +54,9 @@ class Tracked:
         self.candidates.append((name, status, params, metrics, artifacts))
         self.times.append(times)
 
+    def continues(self, folder):
+        pass
+
     def winner(self, names, final_fitness):
         self.won, self.ranked = list(names), final_fitness
 
@@ -131,6 +134,7 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert tracked.times == [(record["ended"] - 0.25, record["ended"]) for record in records]
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
         assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
+        assert {gene: metrics[f"gene.{gene}"] for gene in (*GENES, "kappa")} == dict(row[[*GENES, "kappa"]])
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
         write_atomically(folder / "inputs/saved.json", artifacts["genotype.json"])
         start = load_start(make_params(evolve={"start": "inputs/saved.json"}))

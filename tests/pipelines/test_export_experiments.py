@@ -52,7 +52,7 @@ def test_models_of_experiments_in_temporary_copies_and_of_the_queue_are_register
         dvc(project, "queue", "stop", "--kill")
     client = connect(f"sqlite:///{project}/mlflow.db")
     versions = client.search_model_versions("name = 'gee-digits-vgg16-g6'")
-    assert {version.tags["gee.alias"] for version in versions} == {"champion", "challenger"}
+    assert {version.tags["gee.first_alias"] for version in versions} == {"champion", "challenger"}
     for version in versions:
         assert (Path(version.source.removeprefix("file://")) / "MLmodel").is_file()
     assert list(project.glob(".scratch/tracking/2*")) == []

@@ -1,6 +1,7 @@
 """The command `gee gc`. Heavy imports wait until it runs."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,11 +54,10 @@ def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> list[Left
     from pipelines.commands.gc.scratch import scratch_leftovers
     from pipelines.commands.gc.stores import dvc_leftovers, mlflow_leftovers, prefect_leftovers
 
-    found = mlflow_leftovers(project, days) if mlflow else []
+    say = partial(console.print, highlight=False, markup=False)
+    found = mlflow_leftovers(project, days, say) if mlflow else []
     if working := at_work(psutil.process_iter(), project):
-        console.print(
-            f".scratch and DVC's cache are kept, because these are running: {'; '.join(working)}", highlight=False, markup=False
-        )
+        say(f".scratch and DVC's cache are kept, because these are running: {'; '.join(working)}")
     else:
         found += scratch_leftovers(project, days)
         found += dvc_leftovers(project) if dvc else []

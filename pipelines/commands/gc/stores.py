@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -34,8 +35,10 @@ def dvc_leftovers(project: Path) -> list[Leftover]:
     return [Leftover("results that the workspace does not use", "DVC's cache", len(paths), size, remove)]
 
 
-def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
+def mlflow_leftovers(project: Path, days: float, say: Callable[[str], None] = lambda text: None) -> list[Leftover]:
     """Runs in the project's own database that were deleted in MLflow more than ``days`` days ago, with their artifacts.
+
+    ``say`` is told how many were deleted since.
 
     Raises:
         InputError: another store is configured, or the database cannot be read.
@@ -47,13 +50,16 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     if not database.is_file():
         return []
     before = int((time.time() - days * 86400) * 1000)
-    query = "select artifact_uri from runs where lifecycle_stage = 'deleted' and coalesce(deleted_time, 0) < ?"
+    query = "select artifact_uri, coalesce(deleted_time, 0) < ? from runs where lifecycle_stage = 'deleted'"
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            places = [uri for (uri,) in connection.execute(query, (before,))]
+            deleted = connection.execute(query, (before,)).fetchall()
     except sqlite3.Error as error:
         remedy = "if it is damaged, move it away, and the next run makes a new one; or leave out --mlflow"
         raise InputError(f"{database}: cannot be read ({error})", remedy) from None
+    places = [uri for uri, is_old in deleted if is_old]
+    if kept := len(deleted) - len(places):
+        say(f"Kept: {kept} deleted in MLflow within the last {days:g} days; `gee gc --mlflow --days 0` lists all of any age")
     if not places:
         return []
     size = sum(tree_size(path) for place in places if (path := Path(unquote(urlparse(place or "").path))).is_dir())

@@ -38,6 +38,12 @@ SUMMARY = {
 class Tracked:
     """A tracker that keeps the result that it is told, and what its files held then."""
 
+    def __init__(self):
+        self.data = []
+
+    def dataset(self, meta, context):
+        self.data.append((meta.dataset, context))
+
     def result(self, metrics, tags, note, files):
         self.metrics, self.tags, self.note = metrics, tags, note
         self.files = {f"{folder}/{path.name}": path.read_bytes() for path, folder in files.items()}
@@ -87,7 +93,7 @@ def test_the_result_has_the_numbers_and_a_tag_by_which_the_report_finds_its_run(
     assert tracked.files == {"/summary.json": content, "/index.html": b"<html>"}
 
 
-def test_the_stage_tracks_page_summary_and_pictures(in_project, monkeypatch):
+def test_the_stage_tracks_page_summary_pictures_and_both_data_sets(in_project, monkeypatch):
     folder, tracked = in_project(), Tracked()
 
     def run(params, reports, models, prepared):
@@ -103,3 +109,4 @@ def test_the_stage_tracks_page_summary_and_pictures(in_project, monkeypatch):
     monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: tracked)
     report.main()
     assert set(tracked.files) == {"/index.html", "/summary.json", "figures/training_curve.png"}
+    assert tracked.data == [("digits", "training"), ("digits", "testing")]  # no other stage need have run

@@ -88,7 +88,7 @@ class FakeClient:
     def do_create_experiment(self, name, artifact_location):
         if name in self.experiments:
             raise ValueError("there is one")
-        self.experiments[name] = Values(experiment_id=str(len(self.experiments)), tags={})
+        self.experiments[name] = Values(experiment_id=str(len(self.experiments)), tags={}, lifecycle_stage="active")
         return self.experiments[name].experiment_id
 
     def do_set_experiment_tag(self, experiment_id, key, value):

@@ -84,6 +84,16 @@ def test_the_stages_of_one_execution_are_written_in_their_order(client, named, f
     assert pipeline.info.status == "FAILED"
 
 
+def test_the_run_of_an_execution_gets_the_lock_that_dvc_has_written_after_the_last_stage(client, named, folder):
+    MlflowTracker("evolve", KEYS).close()
+    MlflowTracker("train", KEYS).close("FAILED")
+    (folder / "dvc.lock").write_text("the last state")
+    deliver()
+    (pipeline,) = [run for run in client.runs.values() if run.info.run_name == PIPELINE]
+    assert (pipeline.files["/dvc.lock"], pipeline.info.status) == ("the last state", "FAILED")
+    assert outboxes() == []
+
+
 def test_a_stage_that_was_killed_is_ended_as_killed(client, named, stage, monkeypatch):
     monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
     stage()
@@ -129,8 +139,8 @@ def test_a_server_that_is_away_costs_one_warning_for_all_stages(client, named, s
     with caplog.at_level(logging.WARNING):
         deliver()
     (record,) = caplog.records
-    assert f"{2 * ENTRIES} entries are not written yet" in record.message and "no route" in record.message
-    assert str(outbox_root()) in record.message and len(outboxes()) == 2
+    assert f"{2 * ENTRIES + 2} entries are not written yet" in record.message and "no route" in record.message
+    assert str(outbox_root()) in record.message and len(outboxes()) == 3
 
 
 def test_what_others_track_is_left_alone(client, stage, monkeypatch, impatient):

@@ -48,6 +48,16 @@ def test_a_server_that_is_down_costs_one_warning_with_its_reason(client, stage, 
     assert f"{ENTRIES} entries" in record.message and "no route" in record.message
 
 
+def test_an_experiment_that_was_deleted_costs_one_warning_with_its_remedy(client, stage, caplog, impatient):
+    client.do_create_experiment("gee", None)
+    client.experiments["gee"].lifecycle_stage = "deleted"
+    with caplog.at_level(logging.WARNING):
+        stage()
+    (record,) = caplog.records
+    remedy = "restore it with `mlflow experiments restore -x 0`, or set MLFLOW_EXPERIMENT_NAME to another for later runs"
+    assert f"not written yet (the experiment gee is deleted in MLflow: {remedy}); they wait in" in record.message
+
+
 def test_a_server_that_comes_back_is_used_again_in_the_same_run(client, folder):
     client.is_down = True
     tracker = MlflowTracker("evaluate", dict.fromkeys(["dataset", "network", "n_genes"], "x"))

@@ -1,5 +1,6 @@
 import pytest
 
+from gee_core.errors import InputError
 from pipelines.project.paths import COPIES
 from pipelines.tracking.mlflow_client import tracking_uri
 
@@ -23,3 +24,12 @@ def test_a_relative_sqlite_file_lies_in_the_project_and_in_no_copy_of_it(place, 
     monkeypatch.chdir(here)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", setting)
     assert tracking_uri() == uri.format(project=tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["mlruns", "./mlruns", "file:///srv/mlruns"])
+def test_a_folder_is_refused_where_mlflow_refuses_it(folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", folder)
+    with pytest.raises(InputError, match=rf"^MLFLOW_TRACKING_URI = {folder}: a folder, which MLflow \S+ refuses: write sql"):
+        tracking_uri()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert tracking_uri() == folder

@@ -112,6 +112,8 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
     for time, accuracy in ACCURACIES.items():
         write(expected, accuracy, time)
     assert expected.aliases == {"champion": 3, "challenger": 4}
+    first = [version.tags["gee.first_alias"] for version in expected.versions]
+    assert first == ["champion", "challenger", "champion", "challenger"]
     assert expected.description.startswith("Exported spiking networks: `champion` is ")
     for number in range(len(expected.calls)):
         registry = FakeRegistry()

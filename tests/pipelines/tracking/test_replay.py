@@ -2,7 +2,9 @@ import os
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace as Values
 
 import pytest
 
@@ -53,6 +55,27 @@ def test_runs_written_late_have_the_times_at_which_they_were(client, left):
     (run,) = [run for run in client.runs.values() if run.data.tags.get("gee.stage") == "evolve"]
     assert (run.info.start_time, run.info.end_time) == (times["open"], times["close"])
     assert {time for _, _, time, _ in run.points} <= logged
+
+
+def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(
+    client, folder, monkeypatch, impatient
+):
+    client.is_down = True
+    (folder / "dvc.lock").write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.outbox.time", Values(time=lambda: 1.7e9, strftime=time.strftime))
+        patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
+        late = MlflowTracker("prepare", KEYS)
+        late.close()
+    late._delivery._thread.join(60)
+    client.is_down = False
+    (folder / "dvc.lock").write_text("new")
+    MlflowTracker("evolve", KEYS).close()
+    (pipeline,) = [run for run in client.runs.values() if run.info.run_name == PIPELINE]
+    end = pipeline.info.end_time
+    replay(outbox_root())
+    assert (pipeline.info.end_time, pipeline.files["/dvc.lock"]) == (end, "new") and end >= pipeline.info.start_time
+    assert {"stage.prepare", "stage.evolve"} < set(pipeline.data.tags)
 
 
 @pytest.mark.parametrize("fault", ["lose", "drop"])
@@ -216,6 +239,20 @@ def test_stages_of_a_flow_join_its_run_in_whatever_order_they_are_written(client
     levels = sorted((run.data.tags["gee.level"], run.info.status) for run in client.runs.values())
     ended = [("candidate", "FAILED"), ("candidate", "FINISHED"), ("candidate", "FINISHED")]
     assert levels == [*ended, ("pipeline", "FAILED"), ("stage", "FINISHED")]
+
+
+def test_a_deleted_experiment_is_named_with_its_remedy_and_what_waits_is_written_once_it_is_restored(
+    client, expected, left, gee
+):
+    client.do_create_experiment("gee", None)
+    client.experiments["gee"].lifecycle_stage = "deleted"
+    left()
+    said = "the experiment gee is deleted in MLflow: restore it with `mlflow experiments restore -x 0`, or set MLFLOW_EXP"
+    code, out, _ = gee("track", "replay")
+    assert (code, client.runs) == (0, {}) and f"nothing; {ENTRIES} left: {said}" in out
+    client.experiments["gee"].lifecycle_stage = "active"
+    replay(outbox_root())
+    assert client.state() == expected
 
 
 def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(client, left, gee):

@@ -1,15 +1,17 @@
 """The runs of a pipeline in MLflow: what they are called, how long they last, and how they are found."""
 
 import json
+import socket
 
 import pytest
 
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking import mlflow_client, pipeline_run
+from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import KEYS, META, PIPELINE, wait_open
+from tests.pipelines.tracking.conftest import GONE, KEYS, META, PIPELINE, wait_open
 
 
 def by_level(client, level: str) -> list:
@@ -103,7 +105,7 @@ def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(cli
     assert ranked == [[0.4], [], []]
     view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final_fitness`", True)
-    assert {"metrics.`final_fitness`", "params.`rescored`"} < set(view["selectedColumns"])
+    assert {"metrics.`final_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"} < set(view["selectedColumns"])
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
@@ -120,6 +122,8 @@ def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(cli
     tracker.close()
     (run,) = by_level(client, "pipeline")
     assert run.inputs == {("digits", META.digest), ("digits", f"{META.digest}-test")}
+    profiles = [json.loads(describe_dataset(META, context)["profile"]) for context in ("training", "testing")]
+    assert [profile.get("class_counts") for profile in profiles] == [[30, 34], None]  # they are those of the training images
 
 
 def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_made(client, stage, monkeypatch):
@@ -148,6 +152,30 @@ def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended
     assert len(by_level(client, "pipeline")) == 2
     below = [child.info for child in client.runs.values() if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
     assert run.info.end_time == max(child.end_time for child in below)  # not the time at which it was found
+
+
+def test_a_killed_evolution_and_its_execution_end_with_the_last_of_its_candidates(client, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
+        patch.setattr(pipeline_run, "execution_key", lambda: GONE.format(host=socket.gethostname()))
+        killed = MlflowTracker("evolve", KEYS)
+        killed.candidate({}, {}, "cand0", "ok", {}, (4_000_000_000, 4_000_000_009))
+        killed._delivery.wait()
+    MlflowTracker("train", KEYS).close()
+    ended = [run for run in client.runs.values() if run.info.end_time == 4_000_000_009_000]
+    assert [run.data.tags["gee.level"] for run in ended] == ["pipeline", "stage", "candidate"]
+    assert [run.info.status for run in ended] == ["KILLED", "KILLED", "FINISHED"]
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["copied", "linked"])
+def test_the_lock_of_a_run_has_no_entry_of_a_stage_that_is_at_work(client, folder, monkeypatch, linked):
+    lock = "stages:\n  prepare:\n    cmd: a\n  train:\n    cmd: b\n    outs:\n    - path: c\n"
+    (folder / "dvc.lock").write_text(lock)
+    monkeypatch.setattr("pipelines.tracking.outbox.COPIED", 0 if linked else 1000)
+    MlflowTracker("train", KEYS).close()
+    (pipeline,) = by_level(client, "pipeline")
+    assert pipeline.files["/dvc.lock"] == "stages:\n  prepare:\n    cmd: a\n"
+    assert (folder / "dvc.lock").read_text() == lock
 
 
 def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, folder):

@@ -91,7 +91,7 @@ def test_it_does_not_wait_for_a_flow_run_that_is_at_work(gc, project, monkeypatc
 def test_dvc_and_mlflow_are_asked_only_on_request(gc, project, monkeypatch):
     asked = []
     monkeypatch.setattr("pipelines.commands.gc.stores.dvc_leftovers", lambda project: asked.append("dvc") or [])
-    monkeypatch.setattr("pipelines.commands.gc.stores.mlflow_leftovers", lambda project, days: asked.append("mlflow") or [])
+    monkeypatch.setattr("pipelines.commands.gc.stores.mlflow_leftovers", lambda *_: asked.append("mlflow") or [])
     gc()
     assert asked == []
     gc("--dvc", "--mlflow")

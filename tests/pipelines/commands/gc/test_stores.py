@@ -41,8 +41,10 @@ def database(project, *deleted_days_ago: float | None):
 
 def test_only_what_was_deleted_in_mlflow_long_ago_goes_and_mlflow_does_it(asked, tmp_path):
     database(tmp_path, None, 5, 31, 400)
-    [found] = mlflow_leftovers(tmp_path, 30)
+    said: list[str] = []
+    [found] = mlflow_leftovers(tmp_path, 30, said.append)
     assert (found.count, found.size) == (2, 1000)
+    assert said == ["Kept: 1 deleted in MLflow within the last 30 days; `gee gc --mlflow --days 0` lists all of any age"]
     assert asked == []
     found.remove()
     [command] = asked
