@@ -162,7 +162,8 @@ def compare_records(records: dict[Path, list[list[dict]]], expected: dict[Path, 
 
 def chaos(works: Sequence[Work], kills: int, seed: int, damage: bool, folder: Path) -> Count:
     """Run ``works`` undisturbed, then in turn with ``kills``; returns the totals."""
-    draw, count, undisturbed = random.Random(seed), Count(), []
+    draw, count = random.Random(seed), Count()
+    undisturbed: list[tuple[dict[str, bytes], dict[Path, list[list[dict]]]]] = []
     reference = make_project(folder / "reference")
     for work in works:
         with Journals(reference, folder / f"journals-{len(undisturbed)}") as journals:

@@ -40,7 +40,7 @@ def spiking_net(x: Tensor) -> nn.Sequential:
         net.train()(x.repeat(T, 1, 1, 1, 1))
         for norm in norms:
             norm.weight.fill_(2.0)
-        W = net[3].weight
+        W = net[3].get_parameter("weight")
         W[W.abs() < W.abs().quantile(0.3)] = 0
     functional.reset_net(net)
     return net.eval()

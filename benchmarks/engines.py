@@ -63,6 +63,7 @@ class Killer(threading.Thread):
 
 def evolution(params: Params, engine: str, workers: int, killer: Killer | None = None) -> tuple[CONTENT, dict, float]:
     """The files that evolve writes, its metrics, and its seconds."""
+    from gee_core.storage.csv_rows import csv_text
     from pipelines.engines.candidates import Workers
     from pipelines.engines.select import choose_engine
     from pipelines.evolve import run, table
@@ -76,7 +77,7 @@ def evolution(params: Params, engine: str, workers: int, killer: Killer | None =
             killer.engine = chosen
         evolved = run(params, PREPARED, Path(scratch), open_scorer=lambda task: Workers(task, chosen))
     seconds = time.perf_counter() - start
-    return (table(evolved.records).to_csv(index=False), evolved.genotype.model_dump_json()), evolved.metrics, seconds
+    return (csv_text(table(evolved.records, params)), evolved.genotype.model_dump_json()), evolved.metrics, seconds
 
 
 def measure(params: Params, workers: int, every: float) -> dict:

@@ -26,7 +26,7 @@ import torch._dynamo.utils as dynamo
 
 from benchmarks.machine import cpu_name
 from gee_core.config import Params
-from gee_core.evolution.candidate import Candidate
+from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.memory import keep_freed_memory
@@ -61,7 +61,7 @@ def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, floa
     ends: dict[int, list[float]] = {}
     busy = 0.0
 
-    def on_record(record) -> None:
+    def on_record(record: Record) -> None:
         nonlocal busy
         starts.append(time.perf_counter() - record.seconds)
         ends.setdefault(record.candidate.generation, []).append(time.perf_counter())

@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -48,9 +49,9 @@ def session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def in_turn(kind: str, steps: dict[str, Callable[[], object]]) -> dict[object, Callable[[], object]]:
+def in_turn(kind: str, steps: dict[str, Callable[[], object]]) -> dict[tuple[str, str | None], Callable[[], object]]:
     """``steps`` by kind and name, behind one that is not reported: the first after steps of another kind finds cold caches."""
-    return {(kind, None): steps[WEIGHTS]} | {(kind, key): step for key, step in steps.items()}
+    return {(kind, key): steps[key or WEIGHTS] for key in (None, *steps)}
 
 
 def measure(
@@ -65,14 +66,18 @@ def measure(
         save_genes(folder / f"{format}.safetensors", net, format)
         rounded = load(folder / f"{format}.safetensors").eval()
         models[format] = with_genes(to_onnx(rounded, 3, size, OPSET), rounded, format)
+
+    def loaded(key: str) -> nn.Module:
+        return for_inference(load(folder / f"{key}.safetensors"))
+
     x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
     sessions = {key: session(model, threads) for key, model in models.items()}
-    nets = {key: for_inference(load(folder / f"{key}.safetensors")) for key in models}
+    nets = {key: loaded(key) for key in models}
     images = {"images": x.numpy()}
-    steps = in_turn("start", {key: lambda model=model: session(model, threads) for key, model in models.items()})
-    steps |= in_turn("run", {key: lambda s=s: s.run(None, images) for key, s in sessions.items()})
-    steps |= in_turn("load", {key: lambda key=key: for_inference(load(folder / f"{key}.safetensors")) for key in models})
-    steps |= in_turn("torch", {key: lambda decoded=decoded: decoded(x) for key, decoded in nets.items()})
+    steps = in_turn("start", {key: partial(session, model, threads) for key, model in models.items()})
+    steps |= in_turn("run", {key: partial(s.run, None, images) for key, s in sessions.items()})
+    steps |= in_turn("load", {key: partial(loaded, key) for key in models})
+    steps |= in_turn("torch", {key: partial(decoded, x) for key, decoded in nets.items()})
     with torch.no_grad():
         seconds = medians(steps, rounds)
     return [

@@ -41,9 +41,13 @@ from pipelines import prepare
 
 def prepared(data: Path, size: int, folder: Path) -> tuple[Meta, StreamedImages]:
     """The training images, streamed at ``size`` pixels."""
-    values = {"dataset": "folder", "path": str(data), "image_size": size, "stream": True, "holdout": 0.1, "split_seed": 0}
-    prepare.run(PrepareConfig(**values, name=None, test_share=0.2, max_train_images=None, max_test_images=None), folder)
+    cfg = PrepareConfig(
+        dataset="folder", path=str(data), image_size=size, stream=True, holdout=0.1, split_seed=0, name=None, test_share=0.2,
+        max_train_images=None, max_test_images=None,
+    )  # fmt: skip
+    prepare.run(cfg, folder)
     found = load_prepared(folder)
+    assert isinstance(found.train, StreamedImages)
     return found.meta, found.train
 
 
@@ -60,7 +64,7 @@ def decoders(images: StreamedImages, n_files: int = 256, rounds: int = 5) -> dic
         return {"decoder_images_per_second": None, "decoder_over_torchvision": None}
     form = Form(images.image_size, images.in_channels, resize=True)
     mode = ImageReadMode.RGB if images.in_channels == 3 else ImageReadMode.GRAY
-    steps: dict[object, Callable[[], object]] = {
+    steps: dict[str, Callable[[], object]] = {
         "ours": lambda: [decode(path, form) for path in files],
         "torchvision": lambda: [decode_jpeg(read_file(str(path)), mode) for path in files],
     }

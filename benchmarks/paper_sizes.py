@@ -12,6 +12,7 @@ sends and receives per step in a ring. ``gb_per_s`` is the rate per direction at
 import argparse
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def cost(preset: str, flops: float) -> dict:
     proxy_passes = n_candidates(params) * evolve.proxy_epochs * proxy_images
     operations = 2 * BACKWARD * macs
     parameters = count_parameters(net)
-    row = {
+    row: dict[str, Any] = {
         "preset": preset,
         "parameters": parameters,
         "macs_per_image": round(macs),

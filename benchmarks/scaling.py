@@ -51,7 +51,8 @@ def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], N
 
 def generation(population: int) -> Callable[[], None]:
     """One generation of CMA-ES without the candidates' training: ask and tell."""
-    search = Search(np.zeros(SIGMAS), 0.2, 1.4, population, 0)
+    bounds = (np.full(SIGMAS, -1.4), np.full(SIGMAS, 1.4))
+    search = Search(np.zeros(SIGMAS), 0.2, bounds, population, 0)
     return lambda: search.tell([float(x @ x) for x in search.ask()])
 
 

@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 from benchmarks.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
+SMALL: dict[str, dict] = {
     "evolve": {"n_generations": 1, "population_size": 4, "proxy_epochs": 2, "rescore": None},
     "train": {"epochs": 3, "warmup_epochs": 1},
 }
@@ -63,10 +63,12 @@ def run(project: Path) -> tuple[float, float, dict[str, float]]:
     env = {key: value for key, value in os.environ.items() if key not in UNSET}
     env |= {"GEE_TRACKING": "on", "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command, starts, lines = [sys.executable, "-m", "pipelines.cli", "run"], {}, []
+    command, lines = [sys.executable, "-m", "pipelines.cli", "run"], []
+    starts: dict[str, float] = {}
     with subprocess.Popen(
         command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
+        assert process.stdout
         for line in process.stdout:
             lines.append(line)
             if line.startswith(STARTS):

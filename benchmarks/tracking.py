@@ -31,6 +31,8 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.queues import Queue
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from pipelines.project.params import load_params
@@ -43,7 +45,8 @@ class Server:
     """`mlflow server` in ``folder``, on its own port."""
 
     def __init__(self, folder: Path, port: int | None = None):
-        self._folder, self._process = folder, None
+        self._folder = folder
+        self._process: subprocess.Popen | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", port or 0))
             self._port = free.getsockname()[1]
@@ -74,7 +77,8 @@ class Server:
 
     def candidates(self) -> list[dict]:
         """All runs of candidates, by REST."""
-        found, token = [], ""
+        found: list[dict] = []
+        token = None
         while True:
             query = {"experiment_ids": self._experiments(), "filter": "tags.`gee.level` = 'candidate'", "max_results": 1000}
             page = self._post("runs/search", query | ({"page_token": token} if token else {}))
@@ -107,7 +111,7 @@ def project() -> Iterator[Path]:
             os.chdir(here)
 
 
-def simulate(n: int, seconds: float, uri: str, done, results) -> None:
+def simulate(n: int, seconds: float, uri: str, done: Synchronized, results: Queue) -> None:
     """Track ``n`` candidates, ``seconds`` apart, as the stage evolve does."""
     os.environ.update({"MLFLOW_TRACKING_URI": uri, "GEE_TRACKING": "on"})
     params = load_params()
@@ -146,7 +150,7 @@ def replay(uri: str) -> int:
     command = [sys.executable, "-m", "pipelines.cli", "track", "replay"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
     output = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
-    return int(re.search(r"(\d+) entries written", output)[1])
+    return int(re.findall(r"(\d+) entries written", output)[0])
 
 
 def disturbed(n: int, seconds: float, back: bool) -> dict:

@@ -17,8 +17,8 @@ from dataclasses import replace
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torch.multiprocessing.spawn import start_processes
 
 from benchmarks.machine import cpu_name
 from gee_core.data.augment import Augment, Normalise
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(process, (arguments, folder), nprocs=arguments.processes, start_method="spawn")
+        start_processes(process, (arguments, folder), nprocs=arguments.processes, start_method="spawn")
 
 
 if __name__ == "__main__":
