@@ -161,10 +161,10 @@ class Dask(Engine):
             raise self._loss() from None
 
     def _loss(self) -> InputError:
-        return InputError(
-            f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs",
-            "start it again, then the same command: it continues where it stopped",
-        )
+        remedy = "start the same command again: it continues where it stopped"
+        if self._address:
+            remedy = "start the scheduler and its workers again, then the same command: it continues where it stopped"
+        return InputError(f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs", remedy)
 
 
 def connect(address: str) -> Client:

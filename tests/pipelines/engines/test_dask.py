@@ -275,6 +275,7 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, req
                     process.kill()
                     process.wait()
 
-    with pytest.raises(InputError, match=rf"^GEE_DASK = {file}: the scheduler is gone .*: start it again, then the same"):
+    remedy = "start the scheduler and its workers again, then the same command"
+    with pytest.raises(InputError, match=rf"^GEE_DASK = {file}: the scheduler is gone .*: {remedy}"):
         run_until_it_dies()
     assert done == [0, 1, 2]
