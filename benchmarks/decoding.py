@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 
+from benchmarks.arguments import positive_int
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.memory import keep_freed_memory
 
@@ -85,9 +86,9 @@ def measure(size: int, batch: int, rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=16, help="side of the feature maps, in pixels")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=positive_int, default=16, help="side of the feature maps, in pixels")
+    parser.add_argument("--batch", type=positive_int, default=32)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

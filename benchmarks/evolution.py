@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 import torch._dynamo.utils as dynamo
 
+from benchmarks.arguments import positive_int
 from benchmarks.machine import cpu_name
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
@@ -109,8 +110,8 @@ def _compile_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=200, help="candidates of the evolution whose overhead is measured")
-    parser.add_argument("--compare", type=int, default=40, help="candidates of the evolutions with one and with two workers")
+    parser.add_argument("--candidates", type=positive_int, default=200, help="of the evolution whose overhead is measured")
+    parser.add_argument("--compare", type=positive_int, default=40, help="of the evolutions with one and with two workers")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.decoding import medians
 from gee_core.checkpoint import load, save
 from gee_core.export.onnx_genes import with_genes
@@ -26,6 +27,7 @@ from gee_core.export.to_onnx import to_onnx
 from gee_core.gene_file import FORMATS, save_genes
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
 from gee_core.training.loop import for_inference
+from gee_core.zoo import NETWORKS
 
 OPSET = 18
 WEIGHTS = "weights"
@@ -96,13 +98,13 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="cifarnet")
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--genes", type=int, default=28)
-    parser.add_argument("--size", type=int, default=32, help="side of the images, in pixels")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--network", choices=NETWORKS, default="cifarnet")
+    parser.add_argument("--width", type=positive, default=0.25)
+    parser.add_argument("--genes", type=positive_int, default=28)
+    parser.add_argument("--size", type=positive_int, default=32, help="side of the images, in pixels")
+    parser.add_argument("--batch", type=positive_int, default=32)
+    parser.add_argument("--rounds", type=positive_int, default=15)
+    parser.add_argument("--threads", type=positive_int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -28,8 +28,8 @@ and for the test of exported networks, which is skipped without them, onnx onnxs
 where there is one, with the same Python and platform, and install them from the folder. `--no-deps` for SpikingJelly, which
 would fetch torch again and much that is not used here:
 
-    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis \
-        loguru tqdm
+    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich
+    pip download --dest wheels pytest hypothesis loguru tqdm
     pip download --dest wheels --no-deps "spikingjelly>=2.0"
     pip install --no-index --find-links wheels numpy pillow ... tqdm
     pip install --no-index --find-links wheels --no-deps spikingjelly

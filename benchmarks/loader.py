@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.decoding import medians
 from gee_core.config import PrepareConfig
 from gee_core.data.image_files import Form, decode
@@ -36,6 +37,7 @@ from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.seeding import torch_generator
 from gee_core.training.optimizers import adamw
+from gee_core.zoo import NETWORKS
 from pipelines import prepare
 
 
@@ -133,12 +135,12 @@ def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of images")
-    parser.add_argument("--network", default="resnet34")
-    parser.add_argument("--genes", type=int, default=146)
-    parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--network", choices=NETWORKS, default="resnet34")
+    parser.add_argument("--genes", type=positive_int, default=146)
+    parser.add_argument("--width", type=positive, default=1.0)
+    parser.add_argument("--size", type=positive_int, default=224)
+    parser.add_argument("--batch", type=positive_int, default=16)
+    parser.add_argument("--steps", type=positive_int, default=12)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

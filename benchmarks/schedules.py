@@ -32,6 +32,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.project_copy import change_params, copy_files, leave_git
 from pipelines.commands.gc.leftover import tree_size
 from pipelines.runtime.process_tree import exit_on_sigterm
@@ -225,9 +226,9 @@ def summarise(rows: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=positive_int, default=200)
     parser.add_argument("--change-every", type=int, default=10, help="0: never")
-    parser.add_argument("--minutes", type=float, default=60, help="no new run starts after this time")
+    parser.add_argument("--minutes", type=positive, default=60, help="no new run starts after this time")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     exit_on_sigterm()

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from benchmarks.arguments import positive_int
 from benchmarks.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,10 +108,10 @@ def measure(commit: str, rounds: int, folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long a run takes that has little to compute.")
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON object in place of the table")
     parser.add_argument("--commit", default="0d4f66f", help="the commit to compare with")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive_int, default=3, help="runs of each commit that are counted")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(arguments.commit, arguments.rounds, Path(folder))

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from gee_core.data.augment import Augment, Normalise, to_input
 from gee_core.data.folders import FileList, list_images
@@ -111,10 +112,10 @@ def kept_bytes(net: nn.Module, x: Tensor, labels: Tensor) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of images; default: synthetic ones")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--size", type=int, default=16, help="pixels")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=positive_int, default=300)
+    parser.add_argument("--seeds", type=positive_int, default=2)
+    parser.add_argument("--size", type=positive_int, default=16, help="pixels")
+    parser.add_argument("--rounds", type=positive_int, default=9)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

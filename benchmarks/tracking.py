@@ -35,6 +35,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
+from benchmarks.arguments import positive, positive_int
 from pipelines.project.params import load_params
 from pipelines.tracking.tracker import open_tracker
 
@@ -244,11 +245,11 @@ def many(n: int, seconds: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=240, help="candidates of a disturbed evolution")
-    parser.add_argument("--seconds", type=float, default=0.5, help="seconds per candidate")
-    parser.add_argument("--pairs", type=int, default=2, help="pairs of evolutions to compare")
-    parser.add_argument("--many", type=int, default=2000, help="candidates in the default store")
-    parser.add_argument("--many-seconds", type=float, default=0.06, help="seconds per candidate of --many")
+    parser.add_argument("--candidates", type=positive_int, default=240, help="candidates of a disturbed evolution")
+    parser.add_argument("--seconds", type=positive, default=0.5, help="seconds per candidate")
+    parser.add_argument("--pairs", type=positive_int, default=2, help="pairs of evolutions to compare")
+    parser.add_argument("--many", type=positive_int, default=2000, help="candidates in the default store")
+    parser.add_argument("--many-seconds", type=positive, default=0.06, help="seconds per candidate of --many")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     results = {

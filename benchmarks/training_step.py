@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.accuracy_contenders import use_spikingjelly
+from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from benchmarks.machine import cpu_name
 from gee_core.memory import keep_freed_memory
@@ -162,7 +163,7 @@ def measure(case_name: str, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, action="append", help="default: all")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--memory-of", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
