@@ -113,7 +113,8 @@ def use_spikingjelly(net: nn.Module, contiguous: bool) -> None:
         if isinstance(module, LIF):
             module.__class__ = SpikingJellyLIF
     if contiguous:
-        net.to(memory_format=torch.contiguous_format)
+        for tensor in [*net.parameters(), *net.buffers()]:
+            tensor.data = tensor.data.contiguous()
         net.register_forward_pre_hook(lambda net, args: (args[0].contiguous(),))
 
 

@@ -3,16 +3,20 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from benchmarks.accuracy_contenders import CONTENDERS, contender, own_layers
 from benchmarks.decoding import medians
 from gee_core.data.prepared import Prepared
 from gee_core.model.wired import largest_activation
 from gee_core.snn.kernels import long_run
-from gee_core.training.loop import train_epoch
+from gee_core.training.loop import Images, train_epoch
 from gee_core.training.norm_statistics import renew_statistics
+from gee_core.training.recipe import Recipe
 
 Times = dict[tuple, float]
 """Seconds per image of a step of (contender, size, T), and of the statistics of batch norm, (contender, "norm")."""
@@ -33,21 +37,23 @@ def step_times(sections: dict[str, dict], data: Prepared, rounds: int) -> list[d
         parts = [(recipe.size_of(epoch), recipe.T_of(epoch)) for epoch in range(recipe.epochs)]
         for size, T in dict.fromkeys((size or data.meta.image_size, T or side.params.network.T) for size, T in parts):
             part = replace(recipe, epochs=1, warmup_steps=0, lr=1e-5, lr_min=0.0, sizes=(size,), T_schedule=(T,), norm_images=0)
-
-            def step(net=net, optimizer=optimizer, images=images, part=part, n_values=n_values) -> None:
-                with long_run(n_values):
-                    train_epoch(net, optimizer, images, part, 0)
-
-            steps[name, size, T], n_images[name, size, T] = step, len(images)
+            steps[name, size, T] = partial(one_epoch, net, optimizer, images, part, n_values)
+            n_images[name, size, T] = len(images)
         if recipe.norm_images:
-
-            def renew(net=net, recipe=recipe, n_values=n_values) -> None:
-                with long_run(n_values):
-                    renew_statistics(net, data.train, recipe)
-
-            steps[name, "norm"], n_images[name, "norm"] = renew, recipe.norm_images
+            steps[name, "norm"] = partial(new_statistics, net, data.train, recipe, n_values)
+            n_images[name, "norm"] = recipe.norm_images
     seconds = medians(steps, rounds)
     return [named(key) | {"seconds_per_image": value / n_images[key]} for key, value in seconds.items()]
+
+
+def one_epoch(net: nn.Module, optimizer: Optimizer, images: Images, recipe: Recipe, n_values: int) -> None:
+    with long_run(n_values):
+        train_epoch(net, optimizer, images, recipe, 0)
+
+
+def new_statistics(net: nn.Module, images: Images, recipe: Recipe, n_values: int) -> None:
+    with long_run(n_values):
+        renew_statistics(net, images, recipe)
 
 
 def named(key: tuple) -> dict:

@@ -36,6 +36,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.arguments import positive_int
 from benchmarks.chaos_project import (
     PIPELINE,
     SMALL_STUDY,
@@ -162,7 +163,8 @@ def compare_records(records: dict[Path, list[list[dict]]], expected: dict[Path, 
 
 def chaos(works: Sequence[Work], kills: int, seed: int, damage: bool, folder: Path) -> Count:
     """Run ``works`` undisturbed, then in turn with ``kills``; returns the totals."""
-    draw, count, undisturbed = random.Random(seed), Count(), []
+    draw, count = random.Random(seed), Count()
+    undisturbed: list[tuple[dict[str, bytes], dict[Path, list[list[dict]]]]] = []
     reference = make_project(folder / "reference")
     for work in works:
         with Journals(reference, folder / f"journals-{len(undisturbed)}") as journals:
@@ -186,7 +188,7 @@ def chaos(works: Sequence[Work], kills: int, seed: int, damage: bool, folder: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--kills", type=positive_int, default=40)
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments, signals and damage")
     parser.add_argument("--damage", action="store_true", help="damage files after every third kill")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")

@@ -10,15 +10,15 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ruamel.yaml import YAML
 
+from benchmarks.project_copy import copy_files, leave_git
 from pipelines.commands.gc.leftover import below
 from pipelines.runtime import journal
 
 RECORDS = "records.jsonl"
-ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("gee_core", "pipelines", "presets", "data/raw", "inputs", "dvc.yaml", ".dvcignore", ".dvc/config")
 ENVIRONMENT = {
     "GEE_TRACKING": "off",
     "GEE_COMPILE": "0",
@@ -27,26 +27,19 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "DVC_NO_ANALYTICS": "1",
 }
-TINY = {
-    "network.width": 0.0625,
-    "network.n_genes": 6,
-    "network.T": 2,
-    "prepare.max_train_images": 400,
-    "prepare.max_test_images": 100,
-    "evolve.n_generations": 2,
-    "evolve.population_size": 4,
-    "train.epochs": 10,
-    "train.warmup_epochs": 1,
-    "robustness.strengths": [0.0, 0.5],
-    "robustness.n_seeds": 1,
-    "export.verify_images": 16,
-    "export.register_model": False,
+TINY: dict[str, dict] = {
+    "network": {"width": 0.0625, "n_genes": 6, "T": 2},
+    "prepare": {"max_train_images": 400, "max_test_images": 100},
+    "evolve": {"n_generations": 2, "population_size": 4},
+    "train": {"epochs": 10, "warmup_epochs": 1},
+    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
+    "export": {"verify_images": 16, "register_model": False},
 }
 STUDY = {
     "title": "A small study",
     "preset": "digits",
     "seeds": 2,
-    "presets": {"digits": TINY},
+    "presets": {"digits": {f"{section}.{key}": value for section, keys in TINY.items() for key, value in keys.items()}},
     "grid": {"encoding": [{"label": "genetic"}, {"label": "unencoded", "control": "plain"}]},
     "metrics": ["test_accuracy", "best_fitness", "parameters"],
 }
@@ -92,23 +85,10 @@ SMALL_STUDY = Work(
 
 def make_project(folder: Path) -> Path:
     """A copy of the code with small parameters and a small study, without git."""
-    for name in COPIED:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, target)
-    yaml = YAML()
-    values = yaml.load((ROOT / "presets/digits.yaml").read_text(encoding="utf-8"))
-    for key, value in (TINY | {"evolve.halving": 2, "evolve.proxy_epochs": 3}).items():
-        section, _, name = key.partition(".")
-        values[section][name] = value
-    (folder / "studies").mkdir()
-    for path, content in (("params.yaml", values), ("studies/chaos.yaml", STUDY)):
-        with (folder / path).open("w", encoding="utf-8") as file:
-            yaml.dump(content, file)
-    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    copy_files(folder, TINY | {"evolve": TINY["evolve"] | {"halving": 2, "proxy_epochs": 3}})
+    with (folder / "studies/chaos.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(STUDY, file)
+    leave_git(folder)
     return folder
 
 
@@ -130,7 +110,7 @@ def copy_project(done: Path, work: Work, folder: Path) -> Path:
     return folder
 
 
-def start(work: Work, project: Path, log) -> subprocess.Popen:
+def start(work: Work, project: Path, log: IO[bytes]) -> subprocess.Popen:
     """Start the command of ``work`` in its own process group."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ENVIRONMENT
     command = [sys.executable, "-m", "pipelines.cli", *work.arguments]
@@ -186,7 +166,7 @@ class Journals:
         self._thread.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._end.set()
         self._thread.join()
 

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import positive_int
 from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
@@ -82,12 +83,14 @@ def compare(params: Params, data: Prepared, prepared: Path, folder: Path, epochs
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("epochs", 10), ("fine-tune", 10), ("seeds", 3), ("genes", 28)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+        parser.add_argument(f"--{name}", type=positive_int, default=default)
     parser.add_argument("--evolve", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     base = changed(load_params(PRESET), network={"n_genes": arguments.genes})
+    if arguments.epochs <= (warmup := base.train.warmup_epochs):
+        parser.error(f"--epochs {arguments.epochs} is not allowed: give more than the {warmup:g} epochs of warm-up")
+    torch.set_num_threads(1)
     rows: dict[str, list] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,15 +13,17 @@ Also printed:
 
 import argparse
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from benchmarks.training_step import CASES, convolutions
 from gee_core.memory import keep_freed_memory
@@ -45,7 +47,7 @@ class Layer:
 def layers_of(case: dict) -> Counter[Layer]:
     """Every convolution of a case's network behind the stem, and how often it occurs."""
     return Counter(
-        Layer(tuple(shape), tuple(conv.weight.shape), conv.stride[0], conv.padding[0])
+        Layer(tuple(shape), tuple(conv.weight.shape), conv.stride[0], int(conv.padding[0]))
         for conv, shape in convolutions(case)
         if conv.in_channels > 3  # the stem gives its input no gradient
     )
@@ -88,7 +90,8 @@ def gradient_by_patches(x: Tensor, grad: Tensor, layer: Layer) -> Tensor:
 def measure(case: dict, rounds: int) -> dict:
     """Rows by layer and the totals."""
     a, b = torch.randn(2, SQUARE, SQUARE).bfloat16().unbind()
-    rows, total = [], Counter()
+    rows: list[dict] = []
+    total: dict[str, float] = defaultdict(float)
     for layer, count in layers_of(case).items():
         n_operations, steps = passes(layer)
         steps["product"] = lambda: a @ b
@@ -112,11 +115,11 @@ def measure(case: dict, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, action="append", help="default: small and full")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()
-    results = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     for name in arguments.case or ("small", "full"):
         results[name] = measure(CASES[name], arguments.rounds)
         print(f"\n{name}: share of the matrix product's rate")

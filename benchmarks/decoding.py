@@ -11,17 +11,20 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.arguments import positive_int
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.memory import keep_freed_memory
 
 CHANNELS = (32, 64, 128, 256, 512)
 GENES = (16, 32, 64, 128, 256)
 T = 4
+Key = TypeVar("Key", bound=Hashable)
 
 
 def convolution(channels: int, size: int, batch: int) -> Callable[[], object]:
@@ -47,9 +50,9 @@ def growth(channels: int, n_genes: int) -> Callable[[], object]:
     return grow
 
 
-def medians(steps: dict[object, Callable[[], object]], rounds: int) -> dict[object, float]:
+def medians(steps: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, float]:
     """Seconds of each step: the median of interleaved rounds after a warm-up."""
-    seconds = {name: [] for name in steps}
+    seconds: dict[Key, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
         for name, step in steps.items():
             start = time.perf_counter()
@@ -63,7 +66,8 @@ def measure(size: int, batch: int, rounds: int) -> list[dict]:
     """One row per pair of channels and genes."""
     rows = []
     for channels in CHANNELS:
-        steps = {"conv": convolution(channels, size, batch)} | {g: growth(channels, g) for g in GENES}
+        steps: dict[str | int, Callable[[], object]] = {g: growth(channels, g) for g in GENES}
+        steps["conv"] = convolution(channels, size, batch)
         seconds = medians(steps, rounds)
         macs = T * 9 * channels**2 * size**2
         for n_genes in GENES:
@@ -82,9 +86,9 @@ def measure(size: int, batch: int, rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=16, help="side of the feature maps, in pixels")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=positive_int, default=16, help="side of the feature maps, in pixels")
+    parser.add_argument("--batch", type=positive_int, default=32)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

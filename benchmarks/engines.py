@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.machine import cpu_name
 from gee_core.config import Params
 
@@ -63,6 +64,7 @@ class Killer(threading.Thread):
 
 def evolution(params: Params, engine: str, workers: int, killer: Killer | None = None) -> tuple[CONTENT, dict, float]:
     """The files that evolve writes, its metrics, and its seconds."""
+    from gee_core.storage.csv_rows import csv_text
     from pipelines.engines.candidates import Workers
     from pipelines.engines.select import choose_engine
     from pipelines.evolve import run, table
@@ -76,7 +78,7 @@ def evolution(params: Params, engine: str, workers: int, killer: Killer | None =
             killer.engine = chosen
         evolved = run(params, PREPARED, Path(scratch), open_scorer=lambda task: Workers(task, chosen))
     seconds = time.perf_counter() - start
-    return (table(evolved.records).to_csv(index=False), evolved.genotype.model_dump_json()), evolved.metrics, seconds
+    return (csv_text(table(evolved.records, params)), evolved.genotype.model_dump_json()), evolved.metrics, seconds
 
 
 def measure(params: Params, workers: int, every: float) -> dict:
@@ -101,10 +103,10 @@ def measure(params: Params, workers: int, every: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=float, default=20, help="seconds between two kills")
-    parser.add_argument("--workers", type=int, default=3, help="worker processes")
-    parser.add_argument("--candidates", type=int, default=120, help="candidates of the evolution, ten per generation")
-    parser.add_argument("--images", type=int, help="images that a candidate trains on [default: all]")
+    parser.add_argument("--every", type=positive, default=20, help="seconds between two kills")
+    parser.add_argument("--workers", type=positive_int, default=3, help="worker processes")
+    parser.add_argument("--candidates", type=positive_int, default=120, help="candidates of the evolution, ten per generation")
+    parser.add_argument("--images", type=positive_int, help="images that a candidate trains on [default: all]")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     import torch

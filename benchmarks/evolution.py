@@ -24,9 +24,10 @@ from pathlib import Path
 import torch
 import torch._dynamo.utils as dynamo
 
+from benchmarks.arguments import positive_int
 from benchmarks.machine import cpu_name
 from gee_core.config import Params
-from gee_core.evolution.candidate import Candidate
+from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.memory import keep_freed_memory
@@ -61,7 +62,7 @@ def evolution(params: Params, n_candidates: int, workers: int) -> dict[str, floa
     ends: dict[int, list[float]] = {}
     busy = 0.0
 
-    def on_record(record) -> None:
+    def on_record(record: Record) -> None:
         nonlocal busy
         starts.append(time.perf_counter() - record.seconds)
         ends.setdefault(record.candidate.generation, []).append(time.perf_counter())
@@ -109,8 +110,8 @@ def _compile_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=200, help="candidates of the evolution whose overhead is measured")
-    parser.add_argument("--compare", type=int, default=40, help="candidates of the evolutions with one and with two workers")
+    parser.add_argument("--candidates", type=positive_int, default=200, help="of the evolution whose overhead is measured")
+    parser.add_argument("--compare", type=positive_int, default=40, help="of the evolutions with one and with two workers")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

@@ -12,12 +12,14 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
 import torch
 from torch import nn
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.decoding import medians
 from gee_core.checkpoint import load, save
 from gee_core.export.onnx_genes import with_genes
@@ -25,6 +27,7 @@ from gee_core.export.to_onnx import to_onnx
 from gee_core.gene_file import FORMATS, save_genes
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
 from gee_core.training.loop import for_inference
+from gee_core.zoo import NETWORKS
 
 OPSET = 18
 WEIGHTS = "weights"
@@ -48,9 +51,9 @@ def session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def in_turn(kind: str, steps: dict[str, Callable[[], object]]) -> dict[object, Callable[[], object]]:
+def in_turn(kind: str, steps: dict[str, Callable[[], object]]) -> dict[tuple[str, str | None], Callable[[], object]]:
     """``steps`` by kind and name, behind one that is not reported: the first after steps of another kind finds cold caches."""
-    return {(kind, None): steps[WEIGHTS]} | {(kind, key): step for key, step in steps.items()}
+    return {(kind, key): steps[key or WEIGHTS] for key in (None, *steps)}
 
 
 def measure(
@@ -65,14 +68,18 @@ def measure(
         save_genes(folder / f"{format}.safetensors", net, format)
         rounded = load(folder / f"{format}.safetensors").eval()
         models[format] = with_genes(to_onnx(rounded, 3, size, OPSET), rounded, format)
+
+    def loaded(key: str) -> nn.Module:
+        return for_inference(load(folder / f"{key}.safetensors"))
+
     x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
     sessions = {key: session(model, threads) for key, model in models.items()}
-    nets = {key: for_inference(load(folder / f"{key}.safetensors")) for key in models}
+    nets = {key: loaded(key) for key in models}
     images = {"images": x.numpy()}
-    steps = in_turn("start", {key: lambda model=model: session(model, threads) for key, model in models.items()})
-    steps |= in_turn("run", {key: lambda s=s: s.run(None, images) for key, s in sessions.items()})
-    steps |= in_turn("load", {key: lambda key=key: for_inference(load(folder / f"{key}.safetensors")) for key in models})
-    steps |= in_turn("torch", {key: lambda decoded=decoded: decoded(x) for key, decoded in nets.items()})
+    steps = in_turn("start", {key: partial(session, model, threads) for key, model in models.items()})
+    steps |= in_turn("run", {key: partial(s.run, None, images) for key, s in sessions.items()})
+    steps |= in_turn("load", {key: partial(loaded, key) for key in models})
+    steps |= in_turn("torch", {key: partial(decoded, x) for key, decoded in nets.items()})
     with torch.no_grad():
         seconds = medians(steps, rounds)
     return [
@@ -91,13 +98,13 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="cifarnet")
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--genes", type=int, default=28)
-    parser.add_argument("--size", type=int, default=32, help="side of the images, in pixels")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--network", choices=NETWORKS, default="cifarnet")
+    parser.add_argument("--width", type=positive, default=0.25)
+    parser.add_argument("--genes", type=positive_int, default=28)
+    parser.add_argument("--size", type=positive_int, default=32, help="side of the images, in pixels")
+    parser.add_argument("--batch", type=positive_int, default=32)
+    parser.add_argument("--rounds", type=positive_int, default=15)
+    parser.add_argument("--threads", type=positive_int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

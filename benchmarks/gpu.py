@@ -28,8 +28,8 @@ and for the test of exported networks, which is skipped without them, onnx onnxs
 where there is one, with the same Python and platform, and install them from the folder. `--no-deps` for SpikingJelly, which
 would fetch torch again and much that is not used here:
 
-    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis \
-        loguru tqdm
+    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich
+    pip download --dest wheels pytest hypothesis loguru tqdm
     pip download --dest wheels --no-deps "spikingjelly>=2.0"
     pip install --no-index --find-links wheels numpy pillow ... tqdm
     pip install --no-index --find-links wheels --no-deps spikingjelly
@@ -46,6 +46,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class Results:
 def about(device: str, data: str | None) -> dict[str, str | None]:
     """The device, driver and versions."""
     cuda = device == "cuda"
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in ("triton", "spikingjelly"):
         try:
             versions[name] = importlib.metadata.version(name)
@@ -187,7 +188,7 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
         results.put("tests", gpu_tests.run_tests(sizes.tests, device, results.found["tests"], state / "tests.txt", left))
     for name, case in sizes.cases.items():
         if not results.has("training_step", name) and time.monotonic() < deadlines["training_step"]:
-            measured = attempt(lambda case=case: gpu_steps.measure(case, device, sizes.rounds, sizes.repeats))
+            measured = attempt(partial(gpu_steps.measure, case, device, sizes.rounds, sizes.repeats))
             results.put("training_step", {name: measured})
             if device == "cuda":
                 torch.cuda.empty_cache()
@@ -197,7 +198,7 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
         now, end = time.monotonic(), deadlines["candidates"]
         if not results.has("candidates", str(count)) and now < end:
             until = now + (end - now) / sum(other >= count for other in sizes.counts)
-            measured = attempt(lambda n=count, t=until: candidates_per_hour(params, state / "prepared", n, t))
+            measured = attempt(partial(candidates_per_hour, params, state / "prepared", count, until))
             results.put("candidates", {str(count): measured})
     results.found["training"].pop("failed", None)
     results.put("training", attempt(lambda: train(params, prepared, state / "training", deadlines["training"])))

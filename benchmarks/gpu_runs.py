@@ -44,9 +44,10 @@ def prepared_images(folder: Path, params: Params, data: str | None, n_random: in
             pixels = torch.randint(0, 256, (n_random, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
             images = PackedImages(pixels, torch.arange(n_random) % 10)
             names = tuple(str(number) for number in range(10))
-            about = {"dataset": "cifar10", "source": "random", "class_names": names, "mean": (0.5,) * 3, "std": (0.3,) * 3}
-            parts = {"train": images, "test": images.subset(torch.arange(10)), "holdout": torch.arange(n_random // 10)}
-            write_prepared(folder, **about, **parts)
+            write_prepared(
+                folder, dataset="cifar10", source="random", class_names=names, mean=(0.5,) * 3, std=(0.3,) * 3,
+                train=images, test=images.subset(torch.arange(10)), holdout=torch.arange(n_random // 10),
+            )  # fmt: skip
         else:
             prepare.run(params.prepare.model_copy(update={"path": data}), folder)
     return load_prepared(folder)
@@ -145,6 +146,7 @@ def train(params: Params, data: Prepared, folder: Path, deadline: float) -> dict
                 record = train_epoch(model, optimizer, images, recipe, epoch, mid_epoch, clock.on_step)
             except _TimeUpError:
                 states.keep(epoch, rows, clock.mid_epoch)
+                assert clock.mid_epoch
                 part = clock.mid_epoch.step
                 break
             clock.on_epoch(last_batch)

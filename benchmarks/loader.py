@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.decoding import medians
 from gee_core.config import PrepareConfig
 from gee_core.data.image_files import Form, decode
@@ -36,14 +37,19 @@ from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.seeding import torch_generator
 from gee_core.training.optimizers import adamw
+from gee_core.zoo import NETWORKS
 from pipelines import prepare
 
 
 def prepared(data: Path, size: int, folder: Path) -> tuple[Meta, StreamedImages]:
     """The training images, streamed at ``size`` pixels."""
-    values = {"dataset": "folder", "path": str(data), "image_size": size, "stream": True, "holdout": 0.1, "split_seed": 0}
-    prepare.run(PrepareConfig(**values, name=None, test_share=0.2, max_train_images=None, max_test_images=None), folder)
+    cfg = PrepareConfig(
+        dataset="folder", path=str(data), image_size=size, stream=True, holdout=0.1, split_seed=0, name=None, test_share=0.2,
+        max_train_images=None, max_test_images=None,
+    )  # fmt: skip
+    prepare.run(cfg, folder)
     found = load_prepared(folder)
+    assert isinstance(found.train, StreamedImages)
     return found.meta, found.train
 
 
@@ -60,7 +66,7 @@ def decoders(images: StreamedImages, n_files: int = 256, rounds: int = 5) -> dic
         return {"decoder_images_per_second": None, "decoder_over_torchvision": None}
     form = Form(images.image_size, images.in_channels, resize=True)
     mode = ImageReadMode.RGB if images.in_channels == 3 else ImageReadMode.GRAY
-    steps: dict[object, Callable[[], object]] = {
+    steps: dict[str, Callable[[], object]] = {
         "ours": lambda: [decode(path, form) for path in files],
         "torchvision": lambda: [decode_jpeg(read_file(str(path)), mode) for path in files],
     }
@@ -129,12 +135,12 @@ def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of images")
-    parser.add_argument("--network", default="resnet34")
-    parser.add_argument("--genes", type=int, default=146)
-    parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--network", choices=NETWORKS, default="resnet34")
+    parser.add_argument("--genes", type=positive_int, default=146)
+    parser.add_argument("--width", type=positive, default=1.0)
+    parser.add_argument("--size", type=positive_int, default=224)
+    parser.add_argument("--batch", type=positive_int, default=16)
+    parser.add_argument("--steps", type=positive_int, default=12)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

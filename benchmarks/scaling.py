@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from gee_core.evolution.cma_es import Search
 from gee_core.genome.encoding import encode
@@ -51,7 +52,8 @@ def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], N
 
 def generation(population: int) -> Callable[[], None]:
     """One generation of CMA-ES without the candidates' training: ask and tell."""
-    search = Search(np.zeros(SIGMAS), 0.2, 1.4, population, 0)
+    bounds = (np.full(SIGMAS, -1.4), np.full(SIGMAS, 1.4))
+    search = Search(np.zeros(SIGMAS), 0.2, bounds, population, 0)
     return lambda: search.tell([float(x @ x) for x in search.ask()])
 
 
@@ -68,7 +70,7 @@ def measure(axis: str, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--axis", choices=AXES, action="append", help="default: all")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()

@@ -17,7 +17,6 @@ import fcntl
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -27,34 +26,31 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
-from ruamel.yaml import YAML
 
+from benchmarks.arguments import positive, positive_int
+from benchmarks.project_copy import change_params, copy_files, leave_git
 from pipelines.commands.gc.leftover import tree_size
 from pipelines.runtime.process_tree import exit_on_sigterm
 
-ROOT = Path(__file__).resolve().parents[1]
-TINY = {
+TINY: dict[str, dict] = {
     "evolve": {"n_generations": 1, "population_size": 2, "proxy_epochs": 1, "proxy_images": 64},
     "train": {"epochs": 1, "warmup_epochs": 0},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
     "export": {"register_model": False},
 }
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 FOLDERS = (".prefect", ".dvc", ".scratch", "mlflow.db", "mlartifacts", "data", "models", "reports")
 
 
 def make_project(folder: Path) -> dict[str, str]:
     """A copy of the project with `TINY` params; the environment of its processes."""
-    for name in ("gee_core", "pipelines", "presets", "inputs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", "prefect.toml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "data/raw").mkdir(parents=True)
-    change_params(folder, TINY)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    copy_files(folder, TINY)
+    leave_git(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,15 +65,6 @@ def make_project(folder: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "true",
     }
     return os.environ | own
-
-
-def change_params(folder: Path, changes: dict[str, dict]) -> None:
-    yaml = YAML()
-    values = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
-    for section, keys in changes.items():
-        values[section].update(keys)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(values, file)
 
 
 @contextlib.contextmanager
@@ -100,7 +87,7 @@ def started(command: list[str], folder: Path, environment: dict[str, str]) -> It
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(condition, seconds: float = 180) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -108,7 +95,7 @@ def wait_for(condition, seconds: float = 180) -> None:
         time.sleep(0.5)
 
 
-def api(environment: dict[str, str], path: str, body: dict | None = None) -> dict | list:
+def api(environment: dict[str, str], path: str, body: dict | None = None) -> Any:
     """The answer of the Prefect server; POST where there is a ``body``."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(environment["PREFECT_API_URL"] + path, data, {"Content-Type": "application/json"})
@@ -150,26 +137,32 @@ def at_work(serve: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def one_run(environment: dict[str, str]) -> tuple[str, float]:
-    """Trigger the deployment and wait for the end of its run; returns state and seconds."""
+def one_run(environment: dict[str, str]) -> tuple[dict, float]:
+    """Trigger the deployment and wait for the end of its run; returns its state and the seconds."""
     start = time.perf_counter()
     deployment = api(environment, "/deployments/name/gee/nightly")["id"]
     run = api(environment, f"/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
-    while (state := api(environment, f"/flow_runs/{run}")["state_type"]) not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+    while (state := api(environment, f"/flow_runs/{run}")["state"])["type"] not in ENDS:
         time.sleep(0.25)
     return state, time.perf_counter() - start
 
 
-def all_runs(folder: Path, environment: dict[str, str], server, serve, arguments) -> list[dict]:
+def all_runs(
+    folder: Path, environment: dict[str, str], server: psutil.Process, serve: psutil.Process, arguments: argparse.Namespace
+) -> list[dict]:
     """The measurements of each run."""
-    rows, end = [], time.monotonic() + arguments.minutes * 60
+    rows: list[dict] = []
+    end = time.monotonic() + arguments.minutes * 60
     before = sum(sizes(folder).values())
     while len(rows) < arguments.runs and time.monotonic() < end:
         number = len(rows) + 1
         changed = number > 1 and arguments.change_every and number % arguments.change_every == 0
         if changed:
             change_params(folder, {"report": {"title": f"Run {number}"}})
-        state, seconds = one_run(environment)
+        ended, seconds = one_run(environment)
+        state = ended["type"]
+        if not rows and state != "COMPLETED":
+            raise SystemExit(f"the first run ended as {state}: {ended['message']}")
         wait_for(lambda: not at_work(serve), 60)
         after = sum(sizes(folder).values())
         row = {"state": state, "seconds": seconds, "changed": bool(changed), "grown": after - before}
@@ -233,9 +226,9 @@ def summarise(rows: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=positive_int, default=200)
     parser.add_argument("--change-every", type=int, default=10, help="0: never")
-    parser.add_argument("--minutes", type=float, default=60, help="no new run starts after this time")
+    parser.add_argument("--minutes", type=positive, default=60, help="no new run starts after this time")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     exit_on_sigterm()

@@ -28,10 +28,11 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from benchmarks.arguments import positive_int
 from benchmarks.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
+SMALL: dict[str, dict] = {
     "evolve": {"n_generations": 1, "population_size": 4, "proxy_epochs": 2, "rescore": None},
     "train": {"epochs": 3, "warmup_epochs": 1},
 }
@@ -63,10 +64,12 @@ def run(project: Path) -> tuple[float, float, dict[str, float]]:
     env = {key: value for key, value in os.environ.items() if key not in UNSET}
     env |= {"GEE_TRACKING": "on", "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command, starts, lines = [sys.executable, "-m", "pipelines.cli", "run"], {}, []
+    command, lines = [sys.executable, "-m", "pipelines.cli", "run"], []
+    starts: dict[str, float] = {}
     with subprocess.Popen(
         command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
+        assert process.stdout
         for line in process.stdout:
             lines.append(line)
             if line.startswith(STARTS):
@@ -105,10 +108,10 @@ def measure(commit: str, rounds: int, folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long a run takes that has little to compute.")
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON object in place of the table")
     parser.add_argument("--commit", default="0d4f66f", help="the commit to compare with")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive_int, default=3, help="runs of each commit that are counted")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(arguments.commit, arguments.rounds, Path(folder))

@@ -11,12 +11,14 @@ another program on the machine does disturb) and bytes kept for the backward pas
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from gee_core.data.augment import Augment, Normalise, to_input
 from gee_core.data.folders import FileList, list_images
@@ -35,7 +37,7 @@ AUGMENT = Augment(crop_padding=2, flip=True, randaugment=0, erasing=0.0)
 def some_images(part: FileList, root: Path, n: int, size: int) -> PackedImages:
     """At most ``n`` images of ``part``, drawn at random, in memory."""
     order = torch.randperm(len(part.files), generator=torch.Generator().manual_seed(0))[:n]
-    files = StreamedImages(part.files, part.labels, root, size, 3).subset(order)
+    files = StreamedImages(part.files, torch.tensor(part.labels), root, size, 3).subset(order)
     images, labels = zip(*files.batches(256), strict=True)
     return PackedImages(torch.cat(images), torch.cat(labels))
 
@@ -53,7 +55,8 @@ def network(number_format: str, num_classes: int, size: int, seed: int) -> Spiki
     """The network with its stream in ``number_format``: what enters the stream decides in which type the sums are written."""
     net = to_channels_last(build_network("resnet19", num_classes, 3, size, None, 0.25, seed, "pre")).train()
     if number_format == "float32":
-        for entrance in [net.stem.conv, *(module.conv for module in net.modules() if isinstance(module, Shortcut))]:
+        shortcuts = [module.conv for module in net.modules() if isinstance(module, Shortcut)]
+        for entrance in (net.get_submodule("stem.conv"), *shortcuts):
             entrance.register_forward_hook(lambda conv, args, y: y.float())
     return net
 
@@ -62,6 +65,10 @@ def loss_of(net: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = net(x).mean(0).float()
     return F.cross_entropy(logits, labels)
+
+
+def step(net: nn.Module, x: Tensor, labels: Tensor) -> None:
+    loss_of(net, x, labels).backward()
 
 
 def train(number_format: str, train_images: PackedImages, test: PackedImages, steps: int, seed: int) -> tuple[float, float]:
@@ -105,28 +112,30 @@ def kept_bytes(net: nn.Module, x: Tensor, labels: Tensor) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of images; default: synthetic ones")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--size", type=int, default=16, help="pixels")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=positive_int, default=300)
+    parser.add_argument("--seeds", type=positive_int, default=2)
+    parser.add_argument("--size", type=positive_int, default=16, help="pixels")
+    parser.add_argument("--rounds", type=positive_int, default=9)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     keep_freed_memory()
     n, size = arguments.steps * BATCH, arguments.size
     if arguments.data:
         listing = list_images(arguments.data)
-        data = [some_images(part, arguments.data, m, size) for part, m in ((listing.train, n), (listing.test, TEST_IMAGES))]
+        if listing.test is None:
+            parser.error(f"--data {arguments.data}: has no test images: put them into test/, a folder per class")
+        images, test = (some_images(p, arguments.data, m, size) for p, m in ((listing.train, n), (listing.test, TEST_IMAGES)))
     else:
-        data = [synthetic(n, size, seed=1), synthetic(TEST_IMAGES, size, seed=2)]
+        images, test = synthetic(n, size, seed=1), synthetic(TEST_IMAGES, size, seed=2)
     results: dict[str, object] = {}
     for seed in range(arguments.seeds):
         for number_format in FORMATS:
-            loss, accuracy = train(number_format, *data, arguments.steps, seed)
+            loss, accuracy = train(number_format, images, test, arguments.steps, seed)
             results[f"{number_format}, seed {seed}"] = {"loss": round(loss, 4), "test_accuracy": round(accuracy, 4)}
             print(f"{number_format:8} seed {seed}: loss {loss:.4f}, test accuracy {100 * accuracy:.2f} %", flush=True)
-    x, labels = NORMALISE(data[0].images[:BATCH]), data[0].labels[:BATCH]
+    x, labels = NORMALISE(images.images[:BATCH]), images.labels[:BATCH]
     nets = {number_format: network(number_format, 10, size, 0) for number_format in FORMATS}
-    seconds = medians({f: (lambda net=net: loss_of(net, x, labels).backward()) for f, net in nets.items()}, arguments.rounds)
+    seconds = medians({f: partial(step, net, x, labels) for f, net in nets.items()}, arguments.rounds)
     kept = {number_format: kept_bytes(net, x, labels) for number_format, net in nets.items()}
     for name, values in (("time", seconds), ("memory", kept)):
         results[f"{name}, float32 over bf16"] = round(values["float32"] / values["bf16"], 3)

@@ -28,6 +28,7 @@ import argparse
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def prepared(cfg: PrepareConfig, state: Path) -> Prepared:
     return load_prepared(folder)
 
 
-def median_or_none(values: list[float | None]) -> float | None:
+def median_or_none(values: Sequence[float | None]) -> float | None:
     """The median, where None is more than any number; None if it is not a number, and of an empty list."""
     median = statistics.median(math.inf if value is None else value for value in values) if values else math.inf
     return None if math.isinf(median) else median

@@ -31,8 +31,11 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.queues import Queue
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
+from benchmarks.arguments import positive, positive_int
 from pipelines.project.params import load_params
 from pipelines.tracking.tracker import open_tracker
 
@@ -43,7 +46,8 @@ class Server:
     """`mlflow server` in ``folder``, on its own port."""
 
     def __init__(self, folder: Path, port: int | None = None):
-        self._folder, self._process = folder, None
+        self._folder = folder
+        self._process: subprocess.Popen | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", port or 0))
             self._port = free.getsockname()[1]
@@ -74,7 +78,8 @@ class Server:
 
     def candidates(self) -> list[dict]:
         """All runs of candidates, by REST."""
-        found, token = [], ""
+        found: list[dict] = []
+        token = None
         while True:
             query = {"experiment_ids": self._experiments(), "filter": "tags.`gee.level` = 'candidate'", "max_results": 1000}
             page = self._post("runs/search", query | ({"page_token": token} if token else {}))
@@ -107,7 +112,7 @@ def project() -> Iterator[Path]:
             os.chdir(here)
 
 
-def simulate(n: int, seconds: float, uri: str, done, results) -> None:
+def simulate(n: int, seconds: float, uri: str, done: Synchronized, results: Queue) -> None:
     """Track ``n`` candidates, ``seconds`` apart, as the stage evolve does."""
     os.environ.update({"MLFLOW_TRACKING_URI": uri, "GEE_TRACKING": "on"})
     params = load_params()
@@ -146,7 +151,7 @@ def replay(uri: str) -> int:
     command = [sys.executable, "-m", "pipelines.cli", "track", "replay"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
     output = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
-    return int(re.search(r"(\d+) entries written", output)[1])
+    return int(re.findall(r"(\d+) entries written", output)[0])
 
 
 def disturbed(n: int, seconds: float, back: bool) -> dict:
@@ -240,11 +245,11 @@ def many(n: int, seconds: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=240, help="candidates of a disturbed evolution")
-    parser.add_argument("--seconds", type=float, default=0.5, help="seconds per candidate")
-    parser.add_argument("--pairs", type=int, default=2, help="pairs of evolutions to compare")
-    parser.add_argument("--many", type=int, default=2000, help="candidates in the default store")
-    parser.add_argument("--many-seconds", type=float, default=0.06, help="seconds per candidate of --many")
+    parser.add_argument("--candidates", type=positive_int, default=240, help="candidates of a disturbed evolution")
+    parser.add_argument("--seconds", type=positive, default=0.5, help="seconds per candidate")
+    parser.add_argument("--pairs", type=positive_int, default=2, help="pairs of evolutions to compare")
+    parser.add_argument("--many", type=positive_int, default=2000, help="candidates in the default store")
+    parser.add_argument("--many-seconds", type=positive, default=0.06, help="seconds per candidate of --many")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     results = {

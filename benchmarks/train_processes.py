@@ -17,9 +17,10 @@ from dataclasses import replace
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torch.multiprocessing.spawn import start_processes
 
+from benchmarks.arguments import positive, positive_int
 from benchmarks.machine import cpu_name
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
@@ -32,6 +33,7 @@ from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import adamw
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe
+from gee_core.zoo import NETWORKS
 
 
 def epoch(net: nn.Module, images: PackedImages, compute: Compute, arguments: argparse.Namespace) -> float:
@@ -98,19 +100,19 @@ def report(arguments: argparse.Namespace, compute: Compute, seconds: dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--network", default="cifarnet")
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--genes", type=int, default=50)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=positive_int, default=2)
+    parser.add_argument("--network", choices=NETWORKS, default="cifarnet")
+    parser.add_argument("--width", type=positive, default=0.25)
+    parser.add_argument("--genes", type=positive_int, default=50)
+    parser.add_argument("--size", type=positive_int, default=32)
+    parser.add_argument("--batch", type=positive_int, default=128)
+    parser.add_argument("--steps", type=positive_int, default=6)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--sync", action="store_true", help="synchronised batch norm")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(process, (arguments, folder), nprocs=arguments.processes, start_method="spawn")
+        start_processes(process, (arguments, folder), nprocs=arguments.processes, start_method="spawn")
 
 
 if __name__ == "__main__":

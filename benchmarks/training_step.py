@@ -18,19 +18,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.accuracy_contenders import use_spikingjelly
+from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from benchmarks.machine import cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.cuda_graphs import GraphedNetwork
 
-CASES = {
+CASES: dict[str, dict] = {
     "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
     "full": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32},
     "small_post": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64, "block": "post"},
@@ -42,7 +44,12 @@ CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "
 
 def synchronised(step: Callable[[], object], device: str) -> Callable[[], object]:
     """``step``, which returns when the device has done its work."""
-    return step if device == "cpu" else lambda: (step(), torch.cuda.synchronize())
+
+    def synchronised_step() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return step if device == "cpu" else synchronised_step
 
 
 def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
@@ -79,7 +86,7 @@ def convolutions(case: dict, device: str = "cpu") -> list[tuple[nn.Conv2d, torch
     return shapes
 
 
-def conv_floor_step(case: dict, device: str = "cpu") -> Callable[[], None]:
+def conv_floor_step(case: dict, device: str = "cpu") -> Callable[[], object]:
     """Every convolution of the network, forward and backward, on tensors of its own."""
     steps = [_fastest_conv(conv, shape, device) for conv, shape in convolutions(case, device)]
     return lambda: [step() for step in steps]
@@ -92,7 +99,7 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[
         W = conv.weight.detach().bfloat16().contiguous(memory_format=layout).requires_grad_()
         grad = torch.randn_like(F.conv2d(x, W, None, conv.stride, conv.padding))
 
-        def step(x=x, W=W, grad=grad) -> None:
+        def step(x: Tensor = x, W: Tensor = W, grad: Tensor = grad) -> None:
             y = F.conv2d(x, W, None, conv.stride, conv.padding)
             torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
 
@@ -102,7 +109,7 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[
     return min(candidates, key=lambda pair: pair[0])[1]
 
 
-def make_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
+def make_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], object]:
     """The step of any contender, which on a GPU returns before the work is done."""
     return conv_floor_step(case, device) if contender == "conv_floor" else network_step(case, contender, device)
 
@@ -156,7 +163,7 @@ def measure(case_name: str, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, action="append", help="default: all")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--memory-of", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -164,7 +171,7 @@ def main() -> None:
     if arguments.memory_of:
         print(_own_peak_memory(CASES[arguments.case[0]], arguments.memory_of))
         return
-    results = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
+    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
     for name in arguments.case or CASES:
         results[name] = measure(name, arguments.rounds)
         print(f"\n{name}: {CASES[name]}")

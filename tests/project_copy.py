@@ -1,12 +1,11 @@
 """A copy of the committed project with small parameters, and commands run in it as a user does."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML
+from benchmarks.project_copy import copy_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,16 +31,7 @@ def commit(folder: Path, message: str) -> None:
 
 def copy_project(folder: Path, changes: dict[str, dict]) -> None:
     """Copy the committed files to ``folder``, a git repository of its own, with ``changes`` to the preset digits by section."""
-    for name in run(ROOT, "git", "ls-files").splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    yaml = YAML()
-    values = yaml.load((ROOT / "presets/digits.yaml").read_text(encoding="utf-8"))
-    for section, keys in changes.items():
-        values[section].update(keys)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(values, file)
+    copy_files(folder, changes)
     make_repository(folder)
     commit(folder, "project")
 

@@ -29,6 +29,7 @@ from gee_core.evolution.proxy import forget_images
 from gee_core.memory import keep_freed_memory
 from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
 from pipelines.engines.worker_check import WorkerRequirements, check_worker
+from pipelines.project.paths import original_project
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
@@ -160,14 +161,14 @@ class Dask(Engine):
             raise self._loss() from None
 
     def _loss(self) -> InputError:
-        return InputError(
-            f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs",
-            "start it again, then the same command: it continues where it stopped",
-        )
+        remedy = "start the same command again: it continues where it stopped"
+        if self._address:
+            remedy = "start the scheduler and its workers again, then the same command: it continues where it stopped"
+        return InputError(f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs", remedy)
 
 
 def connect(address: str) -> Client:
-    """A client of the scheduler at ``address``, which may be the path of its scheduler file.
+    """A client of the scheduler at ``address``, which may be the path of its scheduler file, as seen from the project folder.
 
     Raises:
         InputError: there is no scheduler, or it does not answer.
@@ -175,7 +176,8 @@ def connect(address: str) -> Client:
     remedy = "start one (`dask scheduler`, docs/CLUSTER.md), or unset GEE_DASK for workers on this machine"
     try:
         is_file = "://" not in address and not address.rpartition(":")[2].isdecimal()  # no url, no host:port
-        found = json.loads(Path(address).read_text(encoding="utf-8"))["address"] if is_file else address
+        path = original_project(Path.cwd()) / address
+        found = json.loads(path.read_text(encoding="utf-8"))["address"] if is_file else address
     except OSError as error:
         raise InputError(f"GEE_DASK = {address}: no scheduler file there ({error.strerror})", remedy) from None
     except (ValueError, KeyError, TypeError):

@@ -1,5 +1,6 @@
 """Workers in threads of this process where that is enough; in processes where they, or their scheduler, are to die."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pipelines.engines import dask as engine_file
 from pipelines.engines.dask import Dask
 from pipelines.engines.engine import WorkerDied, run_each
 from pipelines.engines.worker_check import own_requirements
+from pipelines.project.paths import COPIES
 from tests.free_port import free_port
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -231,6 +233,15 @@ def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reas
         run_all(Dask(None, 1, requirements, value), squares, [1])
 
 
+def test_a_scheduler_file_is_found_from_a_copy_of_the_project_for_an_experiment(threads, tmp_path, monkeypatch):
+    (tmp_path / "scheduler.json").write_text(json.dumps({"address": threads.scheduler_address}))
+    copy = tmp_path / COPIES / "tmp1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with engine_file.connect("scheduler.json") as client:
+        assert client.scheduler.address == threads.scheduler_address
+
+
 @pytest.fixture
 def scheduler(tmp_path):
     """A scheduler process with one worker process; the scheduler's file and process."""
@@ -264,6 +275,7 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, req
                     process.kill()
                     process.wait()
 
-    with pytest.raises(InputError, match=rf"^GEE_DASK = {file}: the scheduler is gone .*: start it again, then the same"):
+    remedy = "start the scheduler and its workers again, then the same command"
+    with pytest.raises(InputError, match=rf"^GEE_DASK = {file}: the scheduler is gone .*: {remedy}"):
         run_until_it_dies()
     assert done == [0, 1, 2]
