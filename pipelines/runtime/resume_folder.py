@@ -1,8 +1,8 @@
 """Folders from which an interrupted evolve or train resumes, outside DVC's outputs: .scratch/<stage>/<key>/.
 
 The key is a hash of everything that the stage's result depends on, so a resumed run never mixes two configurations, and an
-experiment in a copy of the project resumes what another copy of it began. The folder of a finished run is kept until dvc.lock
-records its result: if `dvc` is killed before that, it repeats the stage.
+experiment in a copy of the project resumes what another copy of it began. The folder of a finished run is kept until the stage
+next runs: if `dvc` is killed before dvc.lock has the result, it repeats the stage from there.
 """
 
 import hashlib
