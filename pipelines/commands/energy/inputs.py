@@ -116,9 +116,10 @@ def folder_images(
             f"--mean, --std: {len(given.mean)} numbers for images of {_sizes(shape)}", f"give {shape[0]} each, one per channel"
         )
     files = find_images(here, [folder])[:n]
-    meta = prepared_meta(shape)
-    ways = [(given, "as given"), (own, "as its file says"), (meta and meta.normalise, f"as {PREPARED}")]
-    to_input, scaled = next(((way, f"normalised {name}") for way, name in ways if way), (None, "values 0 to 1"))
+    to_input, way = given or own, "as given" if given else "as its file says"
+    if to_input is None and (meta := prepared_meta(shape)):
+        to_input, way = meta.normalise, f"as {PREPARED}"
+    scaled = f"normalised {way}" if to_input else "values 0 to 1"
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(files), batch_size):
