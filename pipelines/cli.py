@@ -59,7 +59,7 @@ def run(
     Another run in this project is waited for.
     """
     from pipelines.check import check_inputs
-    from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
+    from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
     from pipelines.orchestration.flow_lock import flow_lock, say
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -70,7 +70,7 @@ def run(
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     with flow_lock(Path(), say), delivering():
-        set_aside_damaged_lock()
+        set_aside_damaged_dvc_files()
         code = run_in_foreground(command)
     if code:
         raise typer.Exit(code)

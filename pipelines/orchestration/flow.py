@@ -18,7 +18,7 @@ from prefect.context import get_run_context
 from prefect.states import Completed, Failed, State
 
 from pipelines.orchestration.artifacts import harmless, publish, read_summary, results_markdown
-from pipelines.orchestration.damaged_dvc_lock import set_aside_damaged_lock
+from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
 from pipelines.orchestration.experiment import read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
@@ -78,7 +78,7 @@ def pipeline_flow(
 def _run(project: Path, request: Request, name: str) -> State:
     try:
         params, changes = checked(request, project)
-        set_aside_damaged_lock()
+        set_aside_damaged_dvc_files()
         dependencies = with_needed(stage_dependencies(project), request.stages)
     except InputError as error:
         return Failed(message=str(error))

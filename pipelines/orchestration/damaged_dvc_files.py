@@ -1,0 +1,66 @@
+"""Repairs what DVC cannot read: it writes dvc.lock and its rwlock in place, so a kill or a full disk can cut them off."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gee_core.storage.atomic_files import writing
+from pipelines.project.paths import LOCK, SCRATCH
+
+log = logging.getLogger(__name__)
+
+RWLOCK = Path(".dvc/tmp/rwlock")
+"""The files that running DVC processes read and write."""
+
+WRITING = 1.0
+"""Seconds after which another DVC process has finished writing the file."""
+
+
+def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
+    """Move a dvc.lock that DVC cannot read to .scratch, and delete such an rwlock; the results are still in DVC's cache."""
+    path, aside = project / LOCK, project / SCRATCH / f"{LOCK}.damaged"
+    if _is_damaged(path, _read_lock):
+        with writing(aside):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(aside)
+        log.warning("%s: damaged, moved to %s; `git checkout %s` restores the one of the last commit", LOCK, aside, LOCK)
+    if _is_damaged(project / RWLOCK, _read_rwlock):
+        (project / RWLOCK).unlink(missing_ok=True)
+        log.warning("%s: damaged, deleted; it is empty where no other `dvc` runs", RWLOCK)
+
+
+def _is_damaged(path: Path, read: Callable[[str], None]) -> bool:
+    """Whether ``read`` refuses what ``path`` holds, also a moment later."""
+    for pause in (0, WRITING):
+        time.sleep(pause)
+        if not path.is_file():
+            return False
+        try:
+            read(path.read_text(encoding="utf-8"))
+            return False
+        except ValueError:  # text that is no UTF-8 raises one too
+            pass
+    return True
+
+
+def _read_lock(text: str) -> None:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from ruamel.yaml import YAML, YAMLError
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text))
+    except (YAMLError, Invalid) as error:
+        raise ValueError from error
+
+
+def _read_rwlock(text: str) -> None:
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        SCHEMA(json.loads(text))
+    except Invalid as error:
+        raise ValueError from error
