@@ -41,7 +41,8 @@ def limit(status: str) -> float:
 
 
 def reason(error: Exception) -> str:
-    """``error`` on one line, without secrets; of what the user can mend, the whole message alone."""
+    """``error`` on one line, without secrets; of what the user can mend, and of a database, its words alone."""
+    error = getattr(error.__cause__, "orig", None) or error  # SQLAlchemy wraps these in the statement and its parameters
     text = redact(" ".join(str(error).split()))
     if isinstance(error, InputError):
         return text

@@ -149,6 +149,7 @@ def load() -> None:
         for handler in logger.handlers:
             if _redact_record not in handler.filters:
                 handler.addFilter(_redact_record)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs, with tracebacks, what it raises as well
 
 
 def connect(uri: str) -> Any:

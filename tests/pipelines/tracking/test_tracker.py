@@ -1,7 +1,9 @@
+import contextlib
 import json
 import logging
 import math
 import shutil
+import sqlite3
 from pathlib import Path
 
 import psutil
@@ -185,6 +187,23 @@ def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
     assert mlflow_client.connect(uri).get_experiment_by_name("gee") is None
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_path, caplog):
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.tracking.delivery import reason
+    from pipelines.tracking.mlflow_client import connect
+
+    shutil.copy(project / "mlflow.db", tmp_path)
+    client = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    run = client.create_run(client.create_experiment("another"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE metrics")
+    with pytest.raises(MlflowException) as raised:
+        client.log_metric(run.info.run_id, "accuracy", 0.5)
+    assert reason(raised.value) == "OperationalError: no such table: metrics"
+    assert caplog.messages == []
 
 
 def test_an_entry_that_the_store_refuses_does_not_stop_the_next(monkeypatch, client, project, caplog):
