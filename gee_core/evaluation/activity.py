@@ -22,6 +22,8 @@ is Eq. 17's FL, padding included.
 from dataclasses import dataclass, field
 
 PICO_TO_MILLI = 1e-9
+E_MAC, E_AC = 4.6, 0.9
+"""Energies of Eq. 17 in pJ, as in the paper: of a multiply-accumulate and of an accumulate in float32, in 45 nm CMOS."""
 
 
 @dataclass
@@ -58,12 +60,12 @@ class LayerCount:
         """fr: mean of the input over neurons, images and steps."""
         return self.input_sum / self.input_count
 
-    def energy_mj(self, e_mac: float, e_ac: float) -> float:
+    def energy_mj(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> float:
         """Energy of this layer per image in mJ, from pJ per operation."""
         per_step = e_ac * self.input_rate if self.binary else e_mac
         return per_step * self.macs * self.steps * PICO_TO_MILLI
 
-    def decode_energy_mj(self, e_mac: float) -> float:
+    def decode_energy_mj(self, e_mac: float = E_MAC) -> float:
         """Energy of building the weight once, in mJ."""
         return e_mac * self.decode_macs * PICO_TO_MILLI
 
@@ -81,10 +83,23 @@ class LayerCount:
             "output_rate": self.output_rate,
         }
 
+    def cells(self, e_mac: float, e_ac: float) -> tuple[str, ...]:
+        """The row of this layer in ``Activity.table``."""
+        return (
+            self.layer or "(the network)",
+            self.kind,
+            f"{self.macs:,.0f}",
+            f"{self.steps:g}",
+            "binary" if self.binary else "real",
+            f"{self.input_rate:.4g}",
+            f"{self.energy_mj(e_mac, e_ac) * 1e3:.3g}",
+            "–" if self.output_rate is None else f"{self.output_rate:.1%}",
+        )
+
 
 @dataclass
 class Activity:
-    """Counts of a whole network."""
+    """Counts of a whole network. ``print`` shows them as a table."""
 
     layers: list[LayerCount] = field(default_factory=list)
     """In order of execution."""
@@ -141,14 +156,36 @@ class Activity:
             "synaptic_operations": operations,
         }
 
-    def energy_mj(self, e_mac: float, e_ac: float) -> float:
+    def energy_mj(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> float:
         """Eq. 17, per image, in mJ, for weights that are stored decoded."""
         return sum(layer.energy_mj(e_mac, e_ac) for layer in self.layers)
 
-    def energy_with_decoding_mj(self, e_mac: float, e_ac: float) -> float:
+    def energy_with_decoding_mj(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> float:
         """``energy_mj``, plus the energy of building every W from its genes once per image."""
         return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
 
-    def energy_of_sums_mj(self, e_ac: float) -> float:
+    def energy_of_sums_mj(self, e_ac: float = E_AC) -> float:
         """Energy of the residual sums per image in mJ, one accumulate for each addition; ``energy_mj`` leaves it out."""
         return e_ac * self.sums * PICO_TO_MILLI
+
+    def table(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> str:
+        """The layers as text, one line each in order of execution, below a line of titles; energies are in µJ per image."""
+        titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy, µJ", "fires"
+        rows = [titles, *(layer.cells(e_mac, e_ac) for layer in self.layers)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        left = ("layer", "kind", "input")
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if title in left else cell.rjust(width)
+                for title, cell, width in zip(titles, row, widths, strict=True)
+            )
+            for row in rows
+        )
+
+    def __str__(self) -> str:
+        total = (
+            f"{self.energy_mj() * 1e3:.3g} µJ per image (Eq. 17: {E_MAC} pJ per MAC, {E_AC} pJ per AC), "
+            f"{self.spikes_per_image:,.1f} spikes, firing rate {self.firing_rate:.1%}"
+        )
+        left_out = [f"not counted: {name} ({what})" for name, what in self.not_counted.items()]
+        return "\n".join([self.table(), total, *left_out])

@@ -16,6 +16,7 @@ from torch import nn
 from gee_core.errors import ExportError
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
 from gee_core.genome.encoding import decode
+from gee_core.model.base import image_shape
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
 from gee_core.model.network import TableNetwork
 from gee_core.snn.lif import LIF
@@ -23,7 +24,7 @@ from gee_core.snn.lif import LIF
 POOLS = ("sum", "avg")
 
 
-def to_nir(net: nn.Module, in_channels: int, image_size: int, pool: str = "sum") -> nir.NIRGraph:
+def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | None = None, pool: str = "sum") -> nir.NIRGraph:
     """The NIR graph of ``net``, genes decoded and batch norm folded: (C, H, W) → (K,) at every step. ``net`` is not changed.
 
     Its metadata are ``T``, the number of steps, and ``dt``, the seconds of a step on which its time constants are based. It
@@ -31,8 +32,8 @@ def to_nir(net: nn.Module, in_channels: int, image_size: int, pool: str = "sum")
 
     Args:
         net: a network of ``build_network`` whose name is in ``NETWORKS``.
-        in_channels: C.
-        image_size: H and W.
+        in_channels: C; None for what the network was built for.
+        image_size: H and W; None likewise.
         pool: what pools become. ``sum``: ``SumPool2d``, the 1/k² of a mean in the next weights; SpikingJelly (single-step),
             norse and snnTorch read it. ``avg``: ``AvgPool2d``, which SpikingJelly's multi-step mode reads too, and norse does
             not. Pools with padding are ``AvgPool2d`` in either case, because no reader heeds that of a ``SumPool2d``.
@@ -48,9 +49,10 @@ def to_nir(net: nn.Module, in_channels: int, image_size: int, pool: str = "sum")
         name = getattr(net, "built_with", {}).get("name") or type(net).__name__
         reason = "only the layers of the table's networks can be told from their modules"
         raise ExportError(f"{name} cannot be expressed in NIR: {reason}", "add it to gee_core/zoo.py if it fits there")
-    if in_channels != plain.stem.conv.in_channels:
-        raise ValueError(f"in_channels = {in_channels}, but the network takes images of {plain.stem.conv.in_channels}")
-    graph = GraphBuilder((in_channels, image_size, image_size), pool)
+    shape = image_shape(net, in_channels, image_size)
+    if shape[0] != plain.stem.conv.in_channels:
+        raise ValueError(f"in_channels = {shape[0]}, but the network takes images of {plain.stem.conv.in_channels}")
+    graph = GraphBuilder(shape, pool)
     x, tau = _stem(graph, plain), _tau(plain)
     if isinstance(plain.body, ResidualStream):
         x = _residual_stream(graph, x, plain.body)

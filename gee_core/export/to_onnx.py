@@ -17,6 +17,7 @@ from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_logs
 from gee_core.genome.encoding import decode
+from gee_core.model.base import image_shape
 
 OLDEST = 18
 """The first opset that torch's exporter writes."""
@@ -40,19 +41,19 @@ class Logits(nn.Module):
         return output if output.ndim == 2 else output.mean(0)
 
 
-def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int = OLDEST) -> bytes:
+def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | None = None, opset: int = OLDEST) -> bytes:
     """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
 
     It consists of standard operators of ``opset`` and passes ONNX's own checker. ``net`` is not changed.
 
     Args:
         net: a network of ``build_network``, or any whose output is (T, B, K), whose mean over T are the logits, or (B, K).
-        in_channels: C.
-        image_size: H and W.
+        in_channels: C; None for what a network of ``build_network`` was built for.
+        image_size: H and W; None likewise.
         opset: version of the ONNX operator set, >= 18.
 
     Raises:
-        InputError: torch's exporter or the installed ``onnx`` does not know ``opset``.
+        InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
         ExportError: torch's exporter gives up on the network, its output has another shape, or a weight is not finite.
     """
     newest = onnx.defs.onnx_opset_version()
@@ -60,7 +61,7 @@ def to_onnx(net: nn.Module, in_channels: int, image_size: int, opset: int = OLDE
         raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     if opset < OLDEST:
         raise InputError(f"export.opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
-    example = torch.zeros(2, in_channels, image_size, image_size)
+    example = torch.zeros(2, *image_shape(net, in_channels, image_size))
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for layer, module in model.net.named_modules():

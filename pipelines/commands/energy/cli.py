@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from gee_core.evaluation.activity import E_AC, E_MAC
+
 
 def energy(
     context: typer.Context,
@@ -21,8 +23,8 @@ def energy(
     batch_size: Annotated[int, typer.Option(min=1, max=10**5, help="Images that the network sees at once.")] = 32,
     steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="T, if the network makes no steps itself.")] = None,
     classes: Annotated[int, typer.Option(min=1, max=10**6, help="num_classes, for a class that takes it.")] = 10,
-    e_mac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per multiply-accumulate.")] = 4.6,
-    e_ac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per accumulate.")] = 0.9,
+    e_mac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per multiply-accumulate.")] = E_MAC,
+    e_ac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per accumulate.")] = E_AC,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Count operations, spikes and theoretical energy of any SpikingJelly network.

@@ -1,8 +1,5 @@
 """What `gee energy` prints: a table of layers, and totals; or the same as JSON."""
 
-from rich.console import Console
-from rich.table import Column, Table
-
 from gee_core.evaluation.activity import Activity
 from pipelines.reporting.summary import energy, percent
 
@@ -36,23 +33,9 @@ def same_by_us(activity: Activity) -> dict[str, float]:
 
 def show(title: str, activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> None:
     """Print everything for people."""
-    console = Console(markup=False, highlight=False)
-    console = console if console.is_terminal else Console(width=160, markup=False, highlight=False)
-    console.print(title, soft_wrap=True)
-    console.print(_table(activity, e_mac, e_ac))
+    print(title, activity.table(e_mac, e_ac), "", sep="\n")
     for name, text in _facts(activity, jelly, e_mac, e_ac).items():
-        console.print(f"{name:<13} {text}", soft_wrap=True)
-
-
-def _table(activity: Activity, e_mac: float, e_ac: float) -> Table:
-    right = (Column(name, justify="right") for name in ("MACs per step", "steps", "input rate"))
-    table = Table("layer", "kind", *right, "input", Column("energy", justify="right"), Column("fires", justify="right"))
-    for layer in activity.layers:
-        sizes = f"{layer.macs:,.0f}", f"{layer.steps:g}", f"{layer.input_rate:.4g}"
-        rate = "–" if layer.output_rate is None else percent(layer.output_rate, 1)
-        binary = "binary" if layer.binary else "real"
-        table.add_row(layer.layer or "(the network)", layer.kind, *sizes, binary, energy(layer.energy_mj(e_mac, e_ac)), rate)
-    return table
+        print(f"{name:<13} {text}")
 
 
 def _facts(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, str]:

@@ -57,6 +57,24 @@ def test_eq_17_counts_padding_and_weights_of_zero(padded):
     assert padded.energy_mj(4.6, 0.9) == pytest.approx((4.6 * 36 + 0.9 * accumulates) * 1e-9)
 
 
+def test_printed_it_is_a_table_of_the_layers_and_the_totals_at_the_energies_of_the_paper(padded):
+    titles, *rows, total = str(padded).splitlines()
+    assert titles.split("  ")[0] == "layer" and titles.endswith("input rate  energy, µJ  fires")
+    assert [row.split() for row in rows] == [
+        ["conv1", "conv", "36", "1", "real", "0.1875", "0.000166", "25.0%"],
+        ["conv2", "conv", "72", "2", "binary", "0.25", "3.24e-05", "62.5%"],
+        ["fc", "fc", "24", "2", "binary", "0.625", "2.7e-05", "–"],
+    ]
+    assert len({len(line) for line in (titles, *rows)}) == 1
+    assert total == "0.000225 µJ per image (Eq. 17: 4.6 pJ per MAC, 0.9 pJ per AC), 12.0 spikes, firing rate 50.0%"
+    assert padded.energy_mj() == padded.energy_mj(4.6, 0.9)
+    assert padded.table(9.2, 0.0).splitlines()[1:] == [  # the widths are those of its own cells
+        "conv1  conv             36      1  real        0.1875    0.000331  25.0%",
+        "conv2  conv             72      2  binary        0.25           0  62.5%",
+        "fc     fc               24      2  binary       0.625           0      –",
+    ]
+
+
 def test_neurobench_counts_the_connections_of_active_inputs_with_a_weight(padded):
     assert [layer.dense for layer in padded.layers] == [4 * 4, 2 * 4 * 8, 2 * 8 * 3]
     assert [layer.effective for layer in padded.layers] == [2 * 1, 2 * (4 + 1), 10 * 3 - 2]

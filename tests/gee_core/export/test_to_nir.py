@@ -261,6 +261,11 @@ def test_networks_that_are_not_of_the_table_are_refused_by_name(build, own):
         to_nir(build(), 1, 8)
 
 
+def test_without_sizes_they_are_those_that_the_network_was_built_for():
+    graph = to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32))
+    assert graph.nodes["input"].input_type["input"].tolist() == [1, 8, 8]
+
+
 def test_images_of_other_channels_are_refused():
     with pytest.raises(ValueError, match="in_channels = 3, but the network takes images of 1"):
         to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32), 3, 8)

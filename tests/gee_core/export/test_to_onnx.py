@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.errors import ExportError
+from gee_core.errors import ExportError, InputError
 from gee_core.export.to_onnx import to_onnx
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
@@ -129,6 +129,14 @@ def test_the_model_has_one_input_and_one_output_of_named_sizes_and_standard_oper
     assert {(o.domain, o.version) for o in model.opset_import} == {("", OPSET)}
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
+
+
+def test_without_sizes_they_are_those_that_the_network_was_built_for():
+    assert to_onnx(lively("vgg16", 4), opset=OPSET) == exported("vgg16", 4)
+    with pytest.raises(InputError, match="in_channels: Sequential does not say which it is built for: give it as an argument"):
+        to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)), image_size=8)
+    with pytest.raises(InputError, match="image_size: Sequential does not say"):
+        to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)), 3)
 
 
 def test_an_output_without_steps_is_the_logits_and_one_of_another_form_is_refused():
