@@ -29,7 +29,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference
 from pipelines.inputs.evaluation import read_evaluation
-from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.runtime.process_tree import leave
@@ -59,16 +59,19 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
 
 
 def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) -> dict[str, float]:
-    """How far the ONNX ``model`` and ``net`` agree on the first test images: `max_abs_difference` of logits, `agreement`."""
-    images, _ = next(data.test.batches(n_images))
-    x = data.meta.normalise(images).contiguous()
+    """How far the ONNX ``model`` and ``net`` agree on some test images: `max_abs_difference` of logits, `agreement`."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": x.numpy()})
-    with torch.no_grad():
-        expected = for_inference(net)(x).mean(0).numpy()
+    there = for_inference(net)
+    found, expected = [], []
+    for images, _ in spaced(data.test, n_images).batches(BATCH):
+        x = data.meta.normalise(images).contiguous()
+        found += session.run(None, {"images": x.numpy()})
+        with torch.no_grad():
+            expected.append(there(x).mean(0).numpy())
+    found_NK, expected_NK = np.concatenate(found), np.concatenate(expected)
     return {
-        "max_abs_difference": float(np.abs(found - expected).max()),
-        "agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
+        "max_abs_difference": float(np.abs(found_NK - expected_NK).max()),
+        "agreement": float((found_NK.argmax(1) == expected_NK.argmax(1)).mean()),
     }
 
 
@@ -119,7 +122,7 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
         write_nir(file, to_nir(net, data.meta.in_channels, data.meta.image_size))
     except ExportError as error:
         return {"nir_problem": str(error)}
-    images, _ = next(data.test.batches(params.export.verify_images))
+    images, _ = next(spaced(data.test, params.export.verify_images).batches(params.export.verify_images))
     found = nir_agreement(net, read_nir(file), data.meta.normalise(images))
     return {
         "nir_agreement": found.predictions,

@@ -14,6 +14,7 @@ from gee_core.config import Params
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.own import encoded_channels, is_own
 from gee_core.data.meta import load_meta
+from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import read_genotype_file
 from pipelines.inputs.remedies import PREPARE, remedy
@@ -25,7 +26,7 @@ from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import TITLES, environment, mlflow_link, read_hardware, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
-from pipelines.reporting.summary import build_summary, energy_unit, nir, read_json, reading
+from pipelines.reporting.summary import build_summary, nir, read_json, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.runtime.process_tree import leave

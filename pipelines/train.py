@@ -35,7 +35,7 @@ from gee_core.training.resume import Resumable
 from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
@@ -144,9 +144,8 @@ def _plasticity(cfg: TrainConfig, net: SpikingNetwork, genotype: Genotype | None
 
 
 def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:
-    """``RATE_IMAGES`` hold-out images as network input (B, C, H, W), evenly spaced, since they may be sorted by class."""
-    spaced = torch.linspace(0, len(holdout) - 1, min(RATE_IMAGES, len(holdout))).long()
-    images, _ = next(holdout.subset(spaced).batches(RATE_IMAGES))
+    """``RATE_IMAGES`` hold-out images as network input (B, C, H, W)."""
+    images, _ = next(spaced(holdout, RATE_IMAGES).batches(RATE_IMAGES))
     return normalise(images)
 
 

@@ -24,6 +24,20 @@ from dataclasses import dataclass, field
 PICO_TO_MILLI = 1e-9
 E_MAC, E_AC = 4.6, 0.9
 """Energies of Eq. 17 in pJ, as in the paper: of a multiply-accumulate and of an accumulate in float32, in 45 nm CMOS."""
+ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
+"""(smallest value in mJ, unit, units per mJ)."""
+
+
+def energy_unit(mj: float) -> tuple[str, float]:
+    """The most readable unit for ``mj`` millijoules in three digits, and how many of it make 1 mJ."""
+    rounded = abs(float(f"{mj:.3g}"))
+    return next((unit, scale) for least, unit, scale in ENERGY_UNITS if rounded >= least)
+
+
+def energy_text(mj: float) -> str:
+    """0.00123 → "1.23 µJ", with a no-break space."""
+    unit, scale = energy_unit(mj)
+    return f"{mj * scale:.3g}\N{NO-BREAK SPACE}{unit}"
 
 
 @dataclass
@@ -92,8 +106,8 @@ class LayerCount:
             f"{self.steps:g}",
             "binary" if self.binary else "real",
             f"{self.input_rate:.4g}",
-            f"{self.energy_mj(e_mac, e_ac) * 1e3:.3g}",
-            "–" if self.output_rate is None else f"{self.output_rate:.1%}",
+            energy_text(self.energy_mj(e_mac, e_ac)),
+            "–" if self.output_rate is None else f"{100 * self.output_rate:.1f}\N{NO-BREAK SPACE}%",
         )
 
 
@@ -169,8 +183,8 @@ class Activity:
         return e_ac * self.sums * PICO_TO_MILLI
 
     def table(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> str:
-        """The layers as text, one line each in order of execution, below a line of titles; energies are in µJ per image."""
-        titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy, µJ", "fires"
+        """The layers as text, one line each in order of execution, below a line of titles; energies are per image."""
+        titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy", "fires"
         rows = [titles, *(layer.cells(e_mac, e_ac) for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         left = ("layer", "kind", "input")
@@ -182,10 +196,16 @@ class Activity:
             for row in rows
         )
 
+    def totals(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> dict[str, str]:
+        """What stands below the table: energy and spikes per image, and what is not counted if there is anything."""
+        energy = f"{energy_text(self.energy_mj(e_mac, e_ac))} per image (Eq. 17: {e_mac:g} pJ per MAC, {e_ac:g} pJ per AC)"
+        if decoding := sum(layer.decode_energy_mj(e_mac) for layer in self.layers):
+            energy += f"; {energy_text(decoding)} more with building W"
+        if sums := self.energy_of_sums_mj(e_ac):
+            energy += f"; {energy_text(sums)} more for the residual sums"
+        spikes = f"{self.spikes_per_image:,.1f} per image, firing rate {100 * self.firing_rate:.1f}\N{NO-BREAK SPACE}%"
+        left_out = ", ".join(f"{name} ({what})" for name, what in self.not_counted.items())
+        return {"energy": energy, "spikes": spikes} | ({"not counted": left_out} if left_out else {})
+
     def __str__(self) -> str:
-        total = (
-            f"{self.energy_mj() * 1e3:.3g} µJ per image (Eq. 17: {E_MAC} pJ per MAC, {E_AC} pJ per AC), "
-            f"{self.spikes_per_image:,.1f} spikes, firing rate {self.firing_rate:.1%}"
-        )
-        left_out = [f"not counted: {name} ({what})" for name, what in self.not_counted.items()]
-        return "\n".join([self.table(), total, *left_out])
+        return "\n".join([self.table(), *(f"{name}: {text}" for name, text in self.totals().items())])

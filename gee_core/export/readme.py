@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from gee_core.config import Params
 from gee_core.config.own import is_own
 from gee_core.data.meta import Meta
+from gee_core.evaluation.activity import energy_text
 
 SHOWN_CLASSES = 20
 
@@ -101,8 +102,8 @@ def describe(
         **measured,
         **meta.model_dump(include={"dataset", "n_train", "n_test", "n_holdout"}),
         **train.model_dump(include={"epochs", "optimizer", "lr", "batch_size"}),
-        energy=_energy(measured["energy_mj"]),
-        energy_with_decoding=_energy(measured["energy_with_decoding_mj"]),
+        energy=energy_text(measured["energy_mj"]),
+        energy_with_decoding=energy_text(measured["energy_with_decoding_mj"]),
         name=name,
         what="A spiking network with ordinary weights."
         if n_genes is None
@@ -142,10 +143,6 @@ def _parts(values: Sequence[int] | None, unit: str) -> str:
 def _factors(lr_X: float, lr_O: float) -> str:
     named = [f"{factor:g} times that for {name}" for name, factor in (("X", lr_X), ("O", lr_O)) if factor != 1]
     return f" ({' and '.join(named)})" if named else ""
-
-
-def _energy(mj: float) -> str:
-    return f"{mj:.3g} mJ" if mj >= 1 else f"{1000 * mj:.3g} µJ"
 
 
 def _listed(names: Sequence[str]) -> str:

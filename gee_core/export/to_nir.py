@@ -14,9 +14,9 @@ import numpy as np
 from torch import nn
 
 from gee_core.errors import ExportError
+from gee_core.export.image_shape import image_shape
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
 from gee_core.genome.encoding import decode
-from gee_core.model.base import image_shape
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
 from gee_core.model.network import TableNetwork
 from gee_core.snn.lif import LIF
@@ -40,6 +40,7 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
 
     Raises:
         ExportError: NIR cannot express the network: one of the user's own, soft reset, a max pool of values that are no spikes.
+        InputError: a size is neither given nor known.
         ValueError: ``pool`` is unknown, or the network takes images of other channels.
     """
     if pool not in POOLS:
@@ -133,6 +134,8 @@ def _head(graph: GraphBuilder, x: Signal, net: TableNetwork) -> Signal:
     side, size = int(net.pool.output_size), x.shape[1]  # type: ignore[arg-type]
     kernel, stride = math.ceil(size / side), size // side  # the windows of an adaptive pool are all alike where side is 1 or 2
     assert side <= 2
+    if size < side:
+        raise ExportError(f"the last feature maps have {size} pixels, which NIR cannot enlarge to {side}", "take larger images")
     if kernel > 1:
         x = graph.avg_pool("pool", x, kernel, stride)
     x = graph.flatten("flatten", x)

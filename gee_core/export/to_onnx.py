@@ -14,10 +14,10 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
+from gee_core.export.image_shape import image_shape
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_logs
 from gee_core.genome.encoding import decode
-from gee_core.model.base import image_shape
 
 OLDEST = 18
 """The first opset that torch's exporter writes."""

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gee_core.errors import InputError
-
 
 class SpikingNetwork(nn.Module):
     """A network for images (B, C, H, W) → o (T, B, K), without a state between two calls.
@@ -41,22 +39,6 @@ class SpikingNetwork(nn.Module):
     def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
         """The last batch norm and the last convolution of every residual branch, in order of execution."""
         return []
-
-
-def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of the images for ``net``: as given, else those that it was built for.
-
-    Raises:
-        InputError: a number is neither given nor known.
-    """
-    sizes: list[int] = []
-    for argument, given in (("in_channels", in_channels), ("image_size", image_size)):
-        size = given or getattr(net, "built_with", {}).get(argument)
-        if size is None:
-            raise InputError(f"{argument}: {type(net).__name__} does not say which it is built for", "give it as an argument")
-        sizes.append(size)
-    C, H = sizes
-    return C, H, H
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gee_core.evaluation.activity import energy_unit
 from pipelines.reporting.mistakes import confusion_counts
-from pipelines.reporting.summary import energy, energy_unit
+from pipelines.reporting.summary import energy
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
 WITH_NUMBERS = 20

@@ -10,11 +10,9 @@ from rich.text import Text
 
 from gee_core.config import Params
 from gee_core.errors import InputError
+from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_object
 from pipelines.project.git import git_commit
-
-ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
-"""(smallest value in mJ, unit, units per mJ)."""
 
 
 def build_summary(params: Params, reports: Path) -> dict:
@@ -123,17 +121,9 @@ def number(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
-def energy_unit(mj: float) -> tuple[str, float]:
-    """The most readable unit for ``mj`` millijoules, and how many of it make 1 mJ."""
-    return next((unit, scale) for least, unit, scale in ENERGY_UNITS if abs(mj) >= least)
-
-
 def energy(mj: float | None) -> str:
-    """0.00123 → "1.23 µJ", with a no-break space."""
-    if mj is None:
-        return "–"
-    unit, scale = energy_unit(mj)
-    return f"{mj * scale:.3g}\N{NO-BREAK SPACE}{unit}"
+    """0.00123 → "1.23 µJ", and a dash for None."""
+    return "–" if mj is None else energy_text(mj)
 
 
 @contextmanager

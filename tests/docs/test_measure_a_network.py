@@ -10,9 +10,9 @@ def test_the_code_of_the_page_counts_every_layer(capsys):
     (block,) = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
     names = {"__name__": "measure_a_network"}
     exec(compile(block, "measure-a-network.md", "exec"), names)
-    titles, first, second, last, total, energy, terms, not_counted = capsys.readouterr().out.splitlines()
+    titles, first, second, last, total, spikes, energy, terms, not_counted = capsys.readouterr().out.splitlines()
     activity = names["activity"]
-    assert "\n".join((titles, first, second, last, total)) == str(activity)
+    assert "\n".join((titles, first, second, last, total, spikes)) == str(activity)
     assert energy == f"{activity.energy_mj(3.2, 0.1):.3g} mJ per image in 32-bit integers"
     assert [line.split()[:5] for line in (first, second, last)] == [
         ["0", "conv", f"{16 * 3 * 9 * 32**2:,}", "4", "real"],

@@ -204,6 +204,11 @@ def test_predict_without_a_model_is_one_message(main, project):
     code, out, err = main("predict", "image.png")
     assert (code, out) == (2, "")
     assert err == "gee: error: models/export: not found: `dvc repro export` makes it, `dvc pull` fetches it\n"
+    (project / "models/export").mkdir(parents=True)
+    (project / "models/export/network.safetensors").touch()  # in place of an ONNX file that torch could not write
+    err = main("predict", "image.png")[2]
+    remedy = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
+    assert err == f"gee: error: models/export/network.onnx: not found: {remedy}\n"
 
 
 @pytest.fixture

@@ -46,8 +46,9 @@ def test_each_domain_that_was_run_has_a_panel_and_its_rows(tmp_path):
     assert "Dropped spikes" not in text
 
 
-def test_a_domain_that_a_plain_network_lacks_is_named_with_the_reason(tmp_path, no_figures):
-    make(tmp_path, PLAIN, plain=True, hardware=ROWS)
+@pytest.mark.parametrize("rows", [ROWS, []], ids=["beside others", "alone"])
+def test_a_domain_that_a_plain_network_lacks_is_named_with_the_reason(rows, tmp_path, no_figures):
+    make(tmp_path, PLAIN, plain=True, hardware=rows)
     path = tmp_path / "reports/robustness/metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hardware_left_out": {"genes": "the network is <plain>"}}))
     run(PLAIN, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")

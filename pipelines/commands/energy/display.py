@@ -1,7 +1,7 @@
 """What `gee energy` prints: a table of layers, and totals; or the same as JSON."""
 
 from gee_core.evaluation.activity import Activity
-from pipelines.reporting.summary import energy, percent
+from pipelines.reporting.summary import percent
 
 
 def as_dict(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict:
@@ -41,25 +41,18 @@ def show(title: str, activity: Activity, jelly: dict[str, float], e_mac: float, 
 def _facts(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, str]:
     terms, ours = activity.neurobench(), same_by_us(activity)
     macs, acs, dense = (f"{value:,.0f}" for value in terms["synaptic_operations"].values())
-    facts = {
-        "energy": f"{energy(activity.energy_mj(e_mac, e_ac))} per image (Eq. 17: {e_mac:g} pJ per MAC, {e_ac:g} pJ per AC)",
-        "spikes": f"{activity.spikes_per_image:,.1f} per image, firing rate {percent(activity.firing_rate, 1)}",
+    facts = activity.totals(e_mac, e_ac) | {
         "NeuroBench": f"effective MACs {macs}, effective ACs {acs}, dense {dense}; "
         f"activation sparsity {percent(activity.activation_sparsity, 1)}, "
         f"connection sparsity {percent(activity.connection_sparsity, 1)}; footprint {activity.footprint:,} bytes",
         "SpikingJelly": f"MACs {jelly['macs']:,.0f} (ours {ours['macs']:,.0f}), "
         f"synaptic operations {jelly['synops']:,.0f} (ours {ours['synops']:,.0f})",
     }
-    if decoding := activity.energy_with_decoding_mj(e_mac, e_ac) - activity.energy_mj(e_mac, e_ac):
-        facts["energy"] += f"; {energy(decoding)} more with building W"
+    if activity.footprint_decoded != activity.footprint:
         facts["NeuroBench"] += f", {activity.footprint_decoded:,} with W built"
-    if sums := activity.energy_of_sums_mj(e_ac):
-        facts["energy"] += f"; {energy(sums)} more for the residual sums"
     if any(abs(jelly[key] - ours[key]) > 1e-6 * max(1, ours[key]) for key in ours):
         facts["mind"] = (
             "the two differ where a network multiplies outside of its layers (attention, functions), "
             "or where a layer's input, or its weight, is binary in some calls alone"
         )
-    if activity.not_counted:
-        facts["not counted"] = ", ".join(f"{name} ({what})" for name, what in activity.not_counted.items())
     return facts

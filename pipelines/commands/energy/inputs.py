@@ -16,7 +16,7 @@ from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError
 from pipelines.commands.predict.images import find_images, read_image
-from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.project.paths import PREPARED
 
 MOST_VALUES = 2**28
@@ -98,7 +98,7 @@ def folder_images(
     own: Normalise | None = None,
     given: Normalise | None = None,
 ) -> Images:
-    """The first ``n`` images of ``folder``, brought to ``shape``.
+    """``n`` images of ``folder``, evenly spaced in the order of their names, brought to ``shape``.
 
     They are normalised by ``given``, the options; without them by ``own``, the network's; without either as the prepared images
     if these have the same shape, else scaled to values from 0 to 1.
@@ -115,7 +115,8 @@ def folder_images(
         raise InputError(
             f"--mean, --std: {len(given.mean)} numbers for images of {_sizes(shape)}", f"give {shape[0]} each, one per channel"
         )
-    files = find_images(here, [folder])[:n]
+    found = find_images(here, [folder])
+    files = [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
     to_input, way = given or own, "as given" if given else "as its file says"
     if to_input is None and (meta := prepared_meta(shape)):
         to_input, way = meta.normalise, f"as {PREPARED}"
@@ -131,9 +132,9 @@ def folder_images(
 
 
 def prepared_test_images(n: int, batch_size: int) -> tuple[Images, tuple[int, ...]]:
-    """The first ``n`` test images of this project, normalised, and their shape."""
+    """``n`` test images of this project, normalised, and their shape."""
     data = prepared_images()
-    images = data.test.subset(torch.arange(min(n, len(data.test))))
+    images = spaced(data.test, n)
     shape = (data.meta.in_channels, data.meta.image_size, data.meta.image_size)
 
     def batches() -> Iterator[Tensor]:

@@ -80,7 +80,10 @@ def open_model(source: Path | str) -> Model:
             beside = (
                 f"name an ONNX file with its {CARD} beside it, a {GENES.name}, a folder with these, or models:/NAME@champion"
             )
-            raise InputError(f"{file}: not found", "`dvc repro export` makes it, `dvc pull` fetches it" if ours else beside)
+            made = "`dvc repro export` makes it, `dvc pull` fetches it"
+            if ours and ONNX.with_name("network.safetensors").is_file():
+                made = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
+            raise InputError(f"{file}: not found", made if ours else beside)
     if network.suffix not in (ONNX.suffix, IN_GENES):
         raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
     remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"

@@ -58,21 +58,24 @@ def test_eq_17_counts_padding_and_weights_of_zero(padded):
 
 
 def test_printed_it_is_a_table_of_the_layers_and_the_totals_at_the_energies_of_the_paper(padded):
-    titles, *rows, total = str(padded).splitlines()
-    assert titles.split("  ")[0] == "layer" and titles.endswith("input rate  energy, µJ  fires")
-    assert [row.split() for row in rows] == [
-        ["conv1", "conv", "36", "1", "real", "0.1875", "0.000166", "25.0%"],
-        ["conv2", "conv", "72", "2", "binary", "0.25", "3.24e-05", "62.5%"],
-        ["fc", "fc", "24", "2", "binary", "0.625", "2.7e-05", "–"],
+    titles, *rows, energy, spikes = str(padded).replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    assert titles == "layer  kind  MACs per step  steps  input   input rate     energy   fires"
+    assert rows == [
+        "conv1  conv             36      1  real        0.1875   0.166 nJ  25.0 %",
+        "conv2  conv             72      2  binary        0.25  0.0324 nJ  62.5 %",
+        "fc     fc               24      2  binary       0.625   0.027 nJ       –",
     ]
-    assert len({len(line) for line in (titles, *rows)}) == 1
-    assert total == "0.000225 µJ per image (Eq. 17: 4.6 pJ per MAC, 0.9 pJ per AC), 12.0 spikes, firing rate 50.0%"
+    assert energy == "energy: 0.225 nJ per image (Eq. 17: 4.6 pJ per MAC, 0.9 pJ per AC)"
+    assert spikes == "spikes: 12.0 per image, firing rate 50.0 %"
     assert padded.energy_mj() == padded.energy_mj(4.6, 0.9)
-    assert padded.table(9.2, 0.0).splitlines()[1:] == [  # the widths are those of its own cells
-        "conv1  conv             36      1  real        0.1875    0.000331  25.0%",
-        "conv2  conv             72      2  binary        0.25           0  62.5%",
-        "fc     fc               24      2  binary       0.625           0      –",
-    ]
+    assert padded.table(4.6e6, 0.0).splitlines()[1].split()[6:8] == ["166", "µJ"]
+
+
+def test_what_building_w_and_the_sums_cost_and_what_is_not_counted_is_printed_too(padded):
+    padded.layers[0].decode_macs, padded.sums, padded.not_counted = 1000, 2000.0, {"norm": "GroupNorm"}
+    energy, _, not_counted = str(padded).replace("\N{NO-BREAK SPACE}", " ").splitlines()[-3:]
+    assert energy.endswith("; 4.6 nJ more with building W; 1.8 nJ more for the residual sums")
+    assert not_counted == "not counted: norm (GroupNorm)"
 
 
 def test_neurobench_counts_the_connections_of_active_inputs_with_a_weight(padded):

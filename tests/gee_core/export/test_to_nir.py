@@ -266,9 +266,16 @@ def test_without_sizes_they_are_those_that_the_network_was_built_for():
     assert graph.nodes["input"].input_type["input"].tolist() == [1, 8, 8]
 
 
+def test_images_that_leave_less_than_the_pool_before_the_head_puts_out_are_refused():
+    net = build_network("vgg16", 5, 1, 32, width=1 / 32)
+    with pytest.raises(ExportError, match="the last feature maps have 1 pixels, which NIR cannot enlarge to 2"):
+        to_nir(net, image_size=16)
+
+
 def test_images_of_other_channels_are_refused():
-    with pytest.raises(ValueError, match="in_channels = 3, but the network takes images of 1"):
-        to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32), 3, 8)
+    for wrong in (0, 3):
+        with pytest.raises(ValueError, match=f"in_channels = {wrong}, but the network takes images of 1"):
+            to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32), wrong, 8)
 
 
 def test_weights_that_are_not_finite_and_an_unknown_form_are_refused():

@@ -172,7 +172,8 @@ def test_terminal_table_shows_markup_as_it_is(reports):
 
 
 @pytest.mark.parametrize(
-    ("mj", "shown"), [(2500.0, "2.5 J"), (43.24, "43.2 mJ"), (0.00123, "1.23 µJ"), (4e-7, "0.4 nJ"), (0.0, "0 nJ")]
+    ("mj", "shown"),
+    [(2500.0, "2.5 J"), (43.24, "43.2 mJ"), (0.00123, "1.23 µJ"), (0.9996, "1 mJ"), (4e-7, "0.4 nJ"), (0.0, "0 nJ")],
 )
 def test_energy_takes_the_unit_that_reads_best(mj, shown):
     assert energy(mj).replace("\N{NO-BREAK SPACE}", " ") == shown
