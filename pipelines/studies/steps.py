@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,16 +120,24 @@ def trained_network(cell: Cell, notify: Notify = lambda note: None) -> SpikingNe
     return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0]
 
 
-def forget(cell: Cell) -> None:
-    """Delete the cell's evolution and training run, so that `run_cell` recomputes them."""
+def forget(cells: Iterable[Cell]) -> None:
+    """Delete the evolutions and training runs of ``cells``, so that `run_cell` recomputes them."""
+    for folder in [folder for cell in cells for folder in _folders(cell)]:  # all are found before the first evolution is gone
+        delete_folder(folder)
+
+
+def _folders(cell: Cell) -> Iterator[Path]:
+    """The folders of the cell's evolution and training runs, as far as it has any."""
+    if cell.encoded is not None:
+        yield _first(cell)[1]
     if cell.params.network.n_genes is None:
-        delete_folder(_train_folder(cell, evolve.genotype_file(cell.params, None).model_dump()))
+        yield _train_folder(cell, evolve.genotype_file(cell.params, None).model_dump())
         return
     folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
     if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
-        for genotype in [found["genotype"], *(record["genotype"] for record in found["records"])]:
-            delete_folder(_train_folder(_with_its_seed(cell), genotype))
-    delete_folder(folder)
+        trained = found if cell.candidate is None else found["records"][cell.candidate]
+        yield _train_folder(_with_its_seed(cell), trained["genotype"])
+    yield folder
 
 
 def _with_its_seed(cell: Cell) -> Cell:

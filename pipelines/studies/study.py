@@ -56,7 +56,7 @@ def run_study(
     if force:
         for cell in cells:
             (folder / f"{cell.key}.json").unlink(missing_ok=True)
-            forget(cell)
+        forget(cells)
     jobs = jobs or default_count(cell.params.base for cell in cells)
     results = {cell.key: found for cell in cells if (found := read_result(folder, cell.key))}
     watch.planned(cells, [cell for cell in _distinct(cells) if cell.key not in results], jobs)

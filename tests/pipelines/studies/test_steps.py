@@ -79,7 +79,7 @@ def test_a_cell_that_starts_at_weights_is_recomputed_as_a_whole(cell):
     plain = {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}
     encoded = replace(cell(train={"epochs": 2}), encoded=cell(**plain).params)
     before = run_cell(encoded)
-    steps.forget(encoded)
+    steps.forget([encoded])
     assert run_cell(encoded)["metrics"]["test_loss"] == before["metrics"]["test_loss"]
 
 
@@ -99,7 +99,7 @@ def test_a_candidates_trainings_differ_in_seed_and_draw_and_share_its_evolution(
     assert first["test_loss"] != second["test_loss"]
     assert len(list(steps.STEPS.glob("evolve/*/evolved.json"))) == 1
     again = replace(own, training=2)
-    steps.forget(again)
+    steps.forget([again])
     assert len(list(steps.STEPS.glob("train/*/trained.json"))) == 1  # the first's
     assert run_cell(again)["metrics"]["test_loss"] == second["test_loss"]
 
@@ -121,7 +121,7 @@ def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
 def test_a_training_that_was_killed_goes_on_at_its_last_epoch(cell, monkeypatch):
     wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
     expected = run_cell(wanted)["metrics"]
-    steps.forget(wanted)
+    steps.forget([wanted])
 
     def kill(note):
         if note.startswith("train 2/3"):
@@ -166,7 +166,7 @@ def test_a_damaged_evolution_does_not_stand_in_the_way_of_force(cell):
     run_cell(wanted)
     (path,) = steps.STEPS.glob("evolve/*/evolved.json")
     path.write_text("{")
-    steps.forget(wanted)
+    steps.forget([wanted])
     assert not path.parent.exists()
 
 

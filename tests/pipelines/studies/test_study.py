@@ -112,13 +112,24 @@ def test_a_finished_study_runs_nothing_and_a_further_seed_only_its_own_cells(run
     assert more.cells == ["encoding = genetic, seed 1", "encoding = unencoded, seed 1"]
 
 
-def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypatch):
-    run(seeds=1)
-    before, trained, run_train = reports(), [], train.run
+@pytest.mark.parametrize(
+    ("changes", "n_trained"),
+    [
+        ({}, 2),
+        ({"grid": {"train.lr": [0.002, 0.004]}}, 2),  # of one evolution
+        ({"grid": {"start": [{"label": "encoded", "encoded": {"train.epochs": 2}}]}}, 2),
+        ({"grid": PLAIN, "analysis": {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1], "trainings": 2}}, 7),
+    ],
+)
+def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypatch, changes, n_trained):
+    changes |= {"seeds": 1, "plots": [], "published": []}
+    run(**changes)
+    names = [name for name in REPORTS if not name.endswith(".svg")]
+    before, trained, run_train = reports(names), [], train.run
     monkeypatch.setattr(train, "run", lambda params, *rest: trained.append(params) or run_train(params, *rest))
-    run(again := Ran(), seeds=1, force=True)
-    assert len(again.cells) == len(trained) == 2
-    assert reports() == before
+    run(again := Ran(), force=True, **changes)
+    assert (len(again.cells), len(trained)) == (again.missing, n_trained)
+    assert reports(names) == before
 
 
 def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch):
