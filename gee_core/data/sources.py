@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import FileList, list_images
+from gee_core.data.folders import OF_TORCHVISION, FileList, list_images
 from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.splits import part_of, split_files, stratified_indices, test_part
@@ -55,7 +55,7 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     Raises:
         InputError: they are missing, damaged, or do not fit ``cfg``.
     """
-    in_files = cfg.dataset == "folder" or (cfg.dataset in CIFAR_CLASSES and (Path(cfg.path) / "train").is_dir())
+    in_files = _is_in_files(cfg)
     if cfg.stream and not in_files:
         raise InputError(f"prepare.stream: {cfg.dataset} does not come as image files", "set it to false")
     if cfg.stream and cfg.image_size is None:
@@ -63,6 +63,24 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     if in_files:
         return _from_files(cfg, on_progress)
     return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else _torchvision(cfg)))
+
+
+def raw_files(cfg: PrepareConfig) -> list[Path]:
+    """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet.
+
+    Raises:
+        InputError: as `list_images`.
+    """
+    root = Path(cfg.path)
+    if _is_in_files(cfg):
+        listing = list_images(root)
+        return [root / file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
+    folders = [root / folder for folder, dataset in OF_TORCHVISION.items() if dataset == cfg.dataset]
+    return sorted(path for folder in folders for path in folder.glob("*"))
+
+
+def _is_in_files(cfg: PrepareConfig) -> bool:
+    return cfg.dataset == "folder" or (cfg.dataset in CIFAR_CLASSES and (Path(cfg.path) / "train").is_dir())
 
 
 def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:

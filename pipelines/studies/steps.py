@@ -12,9 +12,9 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from gee_core.checkpoint import save
 from gee_core.config import Params, PrepareConfig
 from gee_core.data.prepared import Prepared
+from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
@@ -251,10 +252,13 @@ def _rows(rows: list[dict]) -> list[dict]:
 
 
 def _listing(cfg: PrepareConfig) -> str:
-    """A hash of the names and sizes of the raw files, so that changed images in the same folder are prepared again."""
+    """A hash of the names, sizes and times of the raw files, so that changed images in the same folder are prepared again.
+
+    Files with the same content and another time cost that alone: results are kept, since they depend on the prepared images.
+    """
     found = hashlib.sha256()
-    for folder, folders, files in os.walk(cfg.path if cfg.dataset != "digits" else os.devnull):
-        folders.sort()
-        for name in sorted(files):
-            found.update(f"{folder}/{name}\t{os.stat(os.path.join(folder, name)).st_size}\n".encode(errors="surrogateescape"))
+    for path in raw_files(cfg):
+        with suppress(OSError):  # a link to nowhere; prepare says so if it is to be an image
+            state = path.stat()
+            found.update(f"{path}\t{state.st_size}\t{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return found.hexdigest()

@@ -1,6 +1,8 @@
+import os
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from gee_core.checkpoint import load
 from gee_core.config import PrepareConfig
@@ -193,13 +195,42 @@ def test_images_are_prepared_once_and_anew_for_another_section(tmp_path, monkeyp
     assert len(calls) == 2
 
 
-def test_other_files_in_the_same_folder_are_other_images(tmp_path):
-    cfg = PREPARE.model_copy(update={"dataset": "folder", "path": str(tmp_path)})
-    (tmp_path / "a.png").write_bytes(b"1")
-    before = steps._listing(cfg)
-    assert steps._listing(cfg) == before
-    (tmp_path / "a.png").write_bytes(b"12")
-    assert steps._listing(cfg) != before
+@pytest.mark.parametrize(
+    ("dataset", "names"),
+    [("folder", ["cats", "dogs"]), ("cifar10", ["cifar-10-batches-py"]), ("fashion_mnist", ["FashionMNIST/raw"])],
+)
+def test_other_files_in_the_same_folder_are_other_images_also_where_it_is_made_of_links(dataset, names, tmp_path):
+    cfg = PREPARE.model_copy(update={"dataset": dataset, "path": str(tmp_path / "root")})
+    image = tmp_path / "elsewhere/a.png"
+    image.parent.mkdir()
+    image.write_bytes(b"1")
+    os.utime(image, (1, 1))
+    (tmp_path / "elsewhere/notes.png").symlink_to("/nonexistent")
+    for name in names:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).symlink_to(image.parent)
+    found = [steps._listing(cfg), steps._listing(cfg)]
+    assert found[0] == found[1]
+    os.utime(image, (2, 2))  # as one of the same size in its place
+    found.append(steps._listing(cfg))
+    image.write_bytes(b"12")
+    found.append(steps._listing(cfg))
+    (image.parent / "b.png").write_bytes(b"12")
+    found.append(steps._listing(cfg))
+    assert len(set(found)) == 4
+
+
+def test_images_with_another_time_are_prepared_again_into_the_same_meta_json(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for image in (tmp_path / f"images/{name}/{number}.png" for name in "ab" for number in range(8)):
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(image)
+    cfg = PREPARE.model_copy(update={"dataset": "folder", "path": "images", "max_train_images": None, "max_test_images": None})
+    first = prepare_images(cfg)
+    os.utime(image, (1, 1))
+    again = prepare_images(cfg)
+    assert first != again
+    assert (first / "meta.json").read_bytes() == (again / "meta.json").read_bytes()  # so results are kept
 
 
 def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):
