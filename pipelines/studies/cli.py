@@ -27,7 +27,7 @@ def run_command(
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
     from pipelines.project.paths import MODELS, in_project
-    from pipelines.runtime.process_tree import exit_on_sigterm
+    from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
     from pipelines.studies.definition import load_study
@@ -38,6 +38,7 @@ def run_command(
 
     Settings.read()
     exit_on_sigterm()
+    die_with_parent()
     data = in_project(data, context.obj)
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)

@@ -18,7 +18,8 @@ def gee(*arguments: str):
 
 @pytest.fixture(autouse=True)
 def own_handlers(monkeypatch):
-    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)
+    for name in ("exit_on_sigterm", "die_with_parent"):
+        monkeypatch.setattr(f"pipelines.runtime.process_tree.{name}", lambda: None)
 
 
 def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(write_study):
@@ -32,6 +33,15 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     assert "| unencoded |" in shown
     assert "`gee study run tiny --set train.epochs=3`" in shown
     assert "digits (64 train, 16 holdout, 24 test); seeds [0]" in shown
+
+
+def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
+    calls = []
+    monkeypatch.setattr("pipelines.runtime.process_tree.die_with_parent", lambda: calls.append("die_with_parent"))
+    monkeypatch.setattr(study, "run_study", lambda *_: calls.append("run_study") or [])
+    write_study()
+    gee("study", "run", "tiny")
+    assert calls == ["die_with_parent", "run_study"]
 
 
 def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
