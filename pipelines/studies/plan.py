@@ -126,6 +126,8 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         check_training_sizes(cell.params)
     for cell in cells:
         _check_files(cell, file)
+        if cell.control is not None:
+            _without_genes(cell, {})
     return cells
 
 
@@ -170,7 +172,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
     params, meta = cell.params, _meta(prepared)
     full = plain_parameters(params.network, meta)
     if cell.control is not None:
-        changes = dict(PLAIN)
+        changes: Overrides = {}
         if cell.control == "narrowed":
             size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
@@ -179,10 +181,14 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
                 changes["network.width"] = narrowed_width(params.network.name, *size, wanted, **settings)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
-        params = Params.model_validate(overridden(params.model_dump(), changes, cell.name))
+        params = _without_genes(cell, changes)
     key = cell_key(params, meta, cell.stages, cell.candidate, cell.encoded, cell.training)
     network = network_digest(params.network.name)
     return replace(cell, params=params, prepared=prepared, network=network, full_parameters=full, key=key)
+
+
+def _without_genes(cell: Cell, changes: Overrides) -> Params:
+    return check_params(overridden(cell.params.model_dump(), PLAIN | changes, cell.name), cell.name)
 
 
 _meta = lru_cache(maxsize=64)(load_meta)

@@ -124,6 +124,16 @@ def test_what_cannot_run_is_refused_before_anything_runs(drafts, project, argume
     assert message in str(caught.value)
 
 
+def test_a_checkpoint_to_encode_is_refused_before_anything_runs_unless_the_cells_without_genes_are_left_out(drafts, project):
+    (project / "inputs").mkdir()
+    for ending in ("safetensors", "json"):
+        (project / f"inputs/x.{ending}").touch()
+    checkpoint = {"train.init_from": "inputs/x.safetensors"}
+    with pytest.raises(InputError, match=r"unencoded, seed 0: train\.init_from = 'inputs/x\.safetensors' is to be encoded"):
+        drafts(overrides=checkpoint)
+    assert len(drafts(overrides=checkpoint, only={"encoding": {"genetic"}})) == 2
+
+
 def test_the_plain_control_is_the_same_network_without_genes(drafts, digits):
     genetic, _, plain, _ = resolve_cells(drafts(), lambda params: digits)
     assert plain.params.network.n_genes is None
