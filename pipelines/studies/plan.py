@@ -53,7 +53,7 @@ class Request:
     def options(self) -> list[str]:
         """Those of `gee study run`, as words."""
         given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
-        given += [("--set", f"{key}={json.dumps(value)}") for key, value in self.overrides.items()]
+        given += [("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in self.overrides.items()]
         given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
         return [str(word) for option, value in given if value is not None for word in (option, value)]
 

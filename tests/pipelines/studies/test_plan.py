@@ -67,7 +67,7 @@ def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(dra
 
 
 def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
-    overrides = {"network.init": {"alpha": 1}, "train.epochs": 5, "evolve.start": None}
+    overrides = {"network.init": {"alpha": 1}, "train.epochs": 5, "evolve.start": None, "prepare.path": "ä😀b"}
     request = Request("tiny", "digits", "/my images/x", 2, overrides, {"encoding": {"it's, 5E", "plain"}})
     words = shlex.split(request.command())
     assert words[:4] == ["gee", "study", "run", "tiny"]
