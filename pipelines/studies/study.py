@@ -10,6 +10,8 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.engines.select import default_count
 from pipelines.project.git import git_commit
 from pipelines.project.paths import REPORTS
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.resume_folder import HELD
 from pipelines.stage import closing
 from pipelines.studies import figures
 from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
@@ -17,7 +19,7 @@ from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, TRAINING, Cell, Request, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
-from pipelines.studies.steps import forget, prepare_images
+from pipelines.studies.steps import STEPS, forget, prepare_images
 from pipelines.studies.tables import (
     TextTable,
     aggregate,
@@ -77,10 +79,11 @@ def run_study(
             watch.done(cell, results[cell.key])
 
         run_cells(cells, folder, jobs, git_commit(Path.cwd()), on_note)
-        tables = write_reports(request, study, cells, results)
-        for path in sorted(out.glob("*.*")):
-            tracker.artifact(path)
-        tracker.note((out / "table.md").read_text(encoding="utf-8"))
+        with file_lock(STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
+            tables = write_reports(request, study, cells, results)
+            for path in sorted(out.glob("*.*")):
+                tracker.artifact(path)
+            tracker.note((out / "table.md").read_text(encoding="utf-8"))
     if address := tracker.address():
         watch.tracked(address)
     if keep:

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 
 from gee_core.errors import DivergedError
 from pipelines import evolve, train
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.resume_folder import HELD
 from pipelines.studies import steps, study
 from pipelines.studies.plan import Request
 from pipelines.studies.study import OUT, run_study
@@ -130,6 +132,19 @@ def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypat
     run(again := Ran(), force=True, **changes)
     assert (len(again.cells), len(trained)) == (again.missing, n_trained)
     assert reports(names) == before
+
+
+def test_two_runs_of_a_study_write_its_reports_one_after_the_other(run, monkeypatch):
+    free, write = [], study.write_reports
+
+    def write_reports(*arguments):
+        with file_lock(steps.STEPS / "reports/tiny" / HELD, wait=False) as is_free:
+            free.append(is_free)
+        return write(*arguments)
+
+    monkeypatch.setattr(study, "write_reports", write_reports)
+    run(seeds=1, grid=PLAIN, published=[])
+    assert free == [False]
 
 
 def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch):
