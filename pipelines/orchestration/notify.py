@@ -1,5 +1,6 @@
 """Tells people of flow runs that failed or crashed, by the command or webhook in GEE_NOTIFY."""
 
+import http.client
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ def notify(message: str) -> None:
             subprocess.run([*shlex.split(target), message], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
     except urllib.error.HTTPError as error:
         log.warning("GEE_NOTIFY: the webhook answered %d", error.code)  # its address is a secret
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         log.warning("GEE_NOTIFY: no notification was sent (%s)", type(error).__name__)
 
 

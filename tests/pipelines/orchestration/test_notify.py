@@ -60,8 +60,27 @@ def test_a_command_gets_the_message_as_its_last_argument(monkeypatch, tmp_path):
     assert eval((tmp_path / "told").read_text()) == ["--to", "me", "it's $HOME; failed"]
 
 
-@pytest.mark.parametrize("target", ["no-such-command", "http://127.0.0.1:9/", "a 'quote", f"{sys.executable} -c 1/0"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "no-such-command",
+        "http://127.0.0.1:9/",
+        "http://127.0.0.1:9/a secret",
+        "http://127.0.0.1:secret/",
+        "a 'quote",
+        f"{sys.executable} -c 1/0",
+    ],
+)
 def test_a_notification_that_fails_is_only_logged(target, monkeypatch, caplog):
     monkeypatch.setenv("GEE_NOTIFY", target)
     notify("a message")
     assert "GEE_NOTIFY: no notification was sent" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_webhook_that_does_not_speak_http_is_only_logged(webhook, monkeypatch, caplog):
+    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.send_response", lambda self, _: self.wfile.write(b"garbage\n"))
+    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.end_headers", lambda self: None)
+    monkeypatch.setenv("GEE_NOTIFY", webhook.url)
+    notify("a message")
+    assert caplog.messages == ["GEE_NOTIFY: no notification was sent (BadStatusLine)"]
