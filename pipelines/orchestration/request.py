@@ -53,11 +53,10 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     values = parse_yaml(preset_text(request.preset)) if request.preset is not None else old
     values = overridden(values, request.overrides, "overrides")
     params = check_params(values, "overrides")
-    path = project / params.prepare.path
-    if params.prepare.dataset != "digits" and git(project, "ls-files", "--others", "--directory", "--", str(path)):
-        values = overridden(values, {"prepare.path": str(path)}, "overrides")  # the experiment's copy lacks what git ignores
-        params = check_params(values, "overrides")
     check_inputs(params)
+    if params.prepare.dataset != "digits" and _lacks(project, path := project / params.prepare.path):
+        values = overridden(values, {"prepare.path": str(path)}, "overrides")
+        params = check_params(values, "overrides")
     for file in network_files(params.network.name):
         if git(project, "ls-files", "--others", "--", str(file)):
             raise InputError(f"network.name = {params.network.name}: the experiment's copy lacks {file}", f"`git add {file}`")
@@ -66,6 +65,12 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
         remedy = "`git init`, then commit the project; or change params.yaml and run without overrides"
         raise InputError("overrides: run as a DVC experiment, and that needs a git commit", remedy)
     return params, hydra_overrides(old, values)
+
+
+def _lacks(project: Path, images: Path) -> bool:
+    """Whether an experiment's copy of the project lacks some of ``images``: git does not track them, or only a link to them."""
+    untracked = git(project, "ls-files", "--others", "--directory", "--", str(images))
+    return images.is_symlink() or bool(untracked) or not git(project, "ls-files", "--", str(images))
 
 
 def with_needed(dependencies: dict[str, list[str]], stages: list[str]) -> dict[str, list[str]]:

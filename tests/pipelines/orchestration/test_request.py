@@ -15,14 +15,16 @@ GRAPH = {"first": [], "second": ["first"], "other": ["first"], "third": ["second
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project that git knows."""
-    shutil.copy(ROOT / "presets/digits.yaml", tmp_path / "params.yaml")
-    shutil.copytree(ROOT / "presets", tmp_path / "presets")
-    (tmp_path / "data/raw").mkdir(parents=True)
-    (tmp_path / "data/raw/README.md").touch()
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(ROOT / "presets/digits.yaml", project / "params.yaml")
+    shutil.copytree(ROOT / "presets", project / "presets")
+    (project / "data/raw").mkdir(parents=True)
+    (project / "data/raw/README.md").touch()
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        subprocess.run(["git", *command], cwd=project, check=True)
+    monkeypatch.chdir(project)
+    return project
 
 
 def test_nothing_special_is_params_yaml_as_it_is(project):
@@ -39,14 +41,38 @@ def test_overrides_of_a_preset_are_changes_to_params_yaml(project):
     assert changes == ["network.init={beta:0.5}", "evolve.n_generations=1"]
 
 
-def test_images_that_git_does_not_know_are_read_where_they_are(project):
+def make_images(folder):
     for split in ("train", "test"):
         for name in ("cat", "dog"):
-            (project / f"data/raw/{split}/{name}").mkdir(parents=True)
-            (project / f"data/raw/{split}/{name}/1.png").touch()
-    params, changes = checked(Request({"prepare.dataset": "folder", "prepare.image_size": 8}), project)
-    assert params.prepare.path == str(project / "data/raw")
-    assert f"prepare.path='{project}/data/raw'" in changes
+            (folder / split / name).mkdir(parents=True)
+            (folder / split / name / "1.png").touch()
+
+
+def path_of_images(project, path: str) -> str:
+    overrides = {"prepare.dataset": "folder", "prepare.image_size": 8, "prepare.path": path}
+    params, changes = checked(Request(overrides), project)
+    assert params.prepare.path == path or f"prepare.path='{params.prepare.path}'" in changes
+    return params.prepare.path
+
+
+def test_images_that_git_does_not_know_are_read_where_they_are(project):
+    make_images(project / "data/raw")
+    assert path_of_images(project, "data/raw") == str(project / "data/raw")
+
+
+@pytest.mark.parametrize("path", ["../imgs", "data/up/imgs", "data/imgs"])
+def test_images_outside_of_the_repository_are_read_where_they_are(path, project):
+    make_images(project.parent / "imgs")
+    (project / "data/up").symlink_to("../..")
+    (project / "data/imgs").symlink_to("../../imgs")
+    subprocess.run(["git", "add", "data"], cwd=project, check=True)
+    assert path_of_images(project, path) == f"{project}/{path}"
+
+
+def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
+    make_images(project / "data/imgs")
+    subprocess.run(["git", "add", "data"], cwd=project, check=True)
+    assert path_of_images(project, "data/imgs") == "data/imgs"
 
 
 @pytest.mark.parametrize(
