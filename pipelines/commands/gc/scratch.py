@@ -26,10 +26,11 @@ REMOVING = SCRATCH / "removing"
 def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
     """Folders of stages whose results DVC has, and all folders that were not written to for ``days`` days.
 
-    None that was written to within MIN_AGE is among them.
+    None that was written to within MIN_AGE is among them, and those that have come into use since are not removed.
     """
-    recent = time.time() - MIN_AGE
-    before = min(time.time() - days * 86400, recent)
+    now = time.time()
+    recent = now - MIN_AGE
+    before = min(now - days * 86400, recent)
     lock = project / "dvc.lock"
     known = lock.read_text(encoding="utf-8", errors="replace") if lock.is_file() else ""
     complete, old = [], []
@@ -59,7 +60,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
         ("left behind by an interrupted `gee gc`", REMOVING, interrupted),
     ]
-    return [_leftover(project, what, str(place), folders) for what, place, folders in found if folders]
+    return [_leftover(project, what, str(place), folders, now) for what, place, folders in found if folders]
 
 
 def _folders(project: Path, parents) -> Iterator[Path]:
@@ -81,9 +82,11 @@ def _is_locked(path: Path) -> bool:
         return not held
 
 
-def _leftover(project: Path, what: str, place: str, folders: list[Path]) -> Leftover:
+def _leftover(project: Path, what: str, place: str, folders: list[Path], found_at: float) -> Leftover:
     def remove() -> None:
         for folder in folders:
+            if newest_change(folder) > found_at or _is_locked(folder / HELD):
+                continue
             aside = project / REMOVING / uuid.uuid4().hex
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.replace(aside)

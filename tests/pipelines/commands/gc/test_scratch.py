@@ -1,5 +1,6 @@
 import fcntl
 import os
+import shutil
 import time
 
 import pytest
@@ -93,6 +94,29 @@ def test_a_step_of_a_study_that_a_process_is_in_stays(make, tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         remove(tmp_path, 30)
     assert (used.exists(), free.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("step", ["studies/prepare/a", "evolve/a"])
+def test_what_a_process_has_locked_since_it_was_found_stays(step, make, tmp_path):
+    used = make(step, days=99)
+    (found,) = scratch_leftovers(tmp_path, 30)
+    with (used / "lock").open("w") as file:
+        for path in (used / "lock", used):
+            os.utime(path, (1e9, 1e9))
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found.remove()
+    assert (used / "state").exists()
+    found.remove()
+    assert not used.exists()
+
+
+def test_what_was_written_or_deleted_since_it_was_found_stops_nothing(make, tmp_path):
+    folders = written, deleted, _ = [make(f"train/{name}", days=99) for name in "abc"]
+    (found,) = scratch_leftovers(tmp_path, 30)
+    os.utime(written / "state", (time.time() + 1,) * 2)
+    shutil.rmtree(deleted)
+    found.remove()
+    assert [folder.exists() for folder in folders] == [True, False, False]
 
 
 def test_nothing_else_in_scratch_is_ever_touched(make, tmp_path):
