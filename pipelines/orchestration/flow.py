@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed, State
 from pipelines.orchestration.artifacts import harmless, publish, read_summary, results_markdown
 from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
-from pipelines.orchestration.experiment import read_results
+from pipelines.orchestration.experiment import experiment_name, read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
 from pipelines.orchestration.notify import on_end
 from pipelines.orchestration.request import Request, checked, choice, with_needed
@@ -71,8 +71,7 @@ def pipeline_flow(
     claim(run, [params.prepare.data_name, params.network.name, *kind])
     with flow_lock(project, get_run_logger().info):
         settle_abandoned(get_run_logger().info)
-        name = f"{run.name}-{str(run.id)[:4]}" + (f"-{run.run_count}" if run.run_count > 1 else "")
-        return _run(project, request, name)
+        return _run(project, request, experiment_name(run))
 
 
 def _run(project: Path, request: Request, name: str) -> State:
