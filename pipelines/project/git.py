@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """The output of a git command in ``folder``; None if it fails, or git is not installed."""
+    """The output of a git command in ``folder``, with � for what is no text; None if it fails, or git is not installed."""
     done = _run(folder, *arguments)
     return done.stdout.strip() if done is not None and done.returncode == 0 else None
 
@@ -33,7 +33,8 @@ def check_git(folder: Path) -> None:
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     """A git command that has ended, its messages in English; None where git is not installed."""
     try:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+        env = os.environ | {"LC_ALL": "C"}
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", env=env)
     except OSError:
         return None
 

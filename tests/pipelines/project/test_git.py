@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -52,3 +53,14 @@ def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_
     assert git_commit(tmp_path) == head
     (tmp_path / "dvc.yaml").write_text("2")
     assert git_commit(tmp_path) == f"{head}-dirty"
+
+
+def test_a_file_whose_name_is_no_text_makes_the_commit_dirty_too(tmp_path):
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "config", "core.quotepath", "false")
+    file = tmp_path / os.fsdecode(b"caf\xe9.py")
+    file.write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "start")
+    file.write_text("2")
+    assert git_commit(tmp_path) == f"{git(tmp_path, 'rev-parse', '--short', 'HEAD')}-dirty"
