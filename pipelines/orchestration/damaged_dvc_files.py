@@ -4,7 +4,10 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from gee_core.storage.atomic_files import writing
 from pipelines.project.paths import LOCK, SCRATCH
@@ -18,8 +21,15 @@ WRITING = 1.0
 """Seconds after which another DVC process has finished writing the file."""
 
 
+MARGIN = 10.0
+"""Seconds by which the start of a process and the time of a file may be wrong against each other."""
+
+
 def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
-    """Move a dvc.lock that DVC cannot read to .scratch, and delete such an rwlock; the results are still in DVC's cache."""
+    """Move a dvc.lock that DVC cannot read to .scratch, and delete such an rwlock; the results are still in DVC's cache.
+
+    Entries of an rwlock whose PID is that of another process by now go too: DVC would wait for that process.
+    """
     path, aside = project / LOCK, project / SCRATCH / f"{LOCK}.damaged"
     if _is_damaged(path, _read_lock):
         with writing(aside):
@@ -29,6 +39,34 @@ def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
     if _is_damaged(project / RWLOCK, _read_rwlock):
         (project / RWLOCK).unlink(missing_ok=True)
         log.warning("%s: damaged, deleted; it is empty where no other `dvc` runs", RWLOCK)
+    elif (project / RWLOCK).is_file():
+        _remove_reused_pids(project / RWLOCK)
+
+
+def _remove_reused_pids(path: Path) -> None:
+    from dvc.fs import localfs
+    from dvc.lock import LockError
+    from dvc.rwlock import _edit_rwlock
+
+    written, found = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
+    infos = [*found.get("write", {}).values(), *(info for infos in found.get("read", {}).values() for info in infos)]
+    reused = {info["pid"] for info in infos if _is_reused(info["pid"], written)}
+    if not reused:
+        return
+    with suppress(LockError), _edit_rwlock(str(path.parent), localfs, False) as lock:
+        lock["write"] = {file: info for file, info in lock["write"].items() if info["pid"] not in reused}
+        readers = {file: [info for info in infos if info["pid"] not in reused] for file, infos in lock["read"].items()}
+        lock["read"] = {file: infos for file, infos in readers.items() if infos}
+        log.warning("%s: entries of a `dvc` that was killed are removed; its PID is another process's now", RWLOCK)
+
+
+def _is_reused(pid: int, written: float) -> bool:
+    """Whether ``pid`` is that of a process that is no `dvc` and started after the rwlock was ``written``."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() > written + MARGIN and not any("dvc" in word for word in process.cmdline())
+    except (psutil.Error, ValueError):
+        return False
 
 
 def _is_damaged(path: Path, read: Callable[[str], None]) -> bool:

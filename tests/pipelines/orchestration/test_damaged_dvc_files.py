@@ -1,3 +1,8 @@
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pipelines.orchestration import damaged_dvc_files as dvc_files
@@ -71,3 +76,37 @@ def test_an_rwlock_that_dvc_takes_stays(tmp_path, caplog):
     set_aside_damaged_dvc_files(tmp_path)
     assert path.exists()
     assert caplog.messages == []
+
+
+@pytest.fixture
+def living():
+    """Starts a process; its entry in the rwlock."""
+    processes = []
+
+    def start() -> dict:
+        processes.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        return {"pid": processes[-1].pid, "cmd": "dvc repro"}
+
+    yield start
+    for process in processes:
+        process.communicate()
+
+
+def test_entries_with_the_pid_of_a_process_that_is_younger_than_the_rwlock_and_no_dvc_are_removed(
+    living, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(dvc_files.psutil.Process, "cmdline", lambda self: [names[self.pid]])
+    foreign, dvc = living(), living()
+    names = {foreign["pid"]: "browser", dvc["pid"]: "dvc"}
+    path = tmp_path / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True)
+    content = {"write": {"/a": foreign, "/b": dvc}, "read": {"/c": [foreign, dvc], "/d": [foreign]}}
+    path.write_text(json.dumps(content))
+    set_aside_damaged_dvc_files(tmp_path)
+    assert json.loads(path.read_text()) == content
+    assert caplog.messages == []
+    os.utime(path, (1e9, 1e9))
+    set_aside_damaged_dvc_files(tmp_path)
+    assert json.loads(path.read_text()) == {"write": {"/b": dvc}, "read": {"/c": [dvc]}}
+    (message,) = caplog.messages
+    assert message.startswith(".dvc/tmp/rwlock: entries of a `dvc` that was killed are removed")
