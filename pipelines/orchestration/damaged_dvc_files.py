@@ -40,7 +40,8 @@ def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
         (project / RWLOCK).unlink(missing_ok=True)
         log.warning("%s: damaged, deleted; it is empty where no other `dvc` runs", RWLOCK)
     elif (project / RWLOCK).is_file():
-        _remove_reused_pids(project / RWLOCK)
+        with suppress(OSError, ValueError):  # another `dvc` may be writing it
+            _remove_reused_pids(project / RWLOCK)
 
 
 def _remove_reused_pids(path: Path) -> None:
