@@ -28,6 +28,7 @@ from gee_core.evolution.screen import untrained_firing_rate
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
+from gee_core.model.rebuilt import first_not_finite
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
@@ -85,6 +86,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
         states.keep(last, rows)
     if recipe.norm_images and last < recipe.epochs:  # after the last epoch, train_epoch has done it
         renew_statistics(net, train, recipe)
+    if lost := first_not_finite(net.state_dict()):
+        raise FloatingPointError(f"{lost} holds values that are not finite after the training")
     result = measure(net, holdout, recipe, task.evolve.entropy, fmean(row["train_loss"] for row in rows))
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)

@@ -136,7 +136,7 @@ def test_training_longer_gives_a_lower_loss_on_the_holdout(task, scores):
     ("settings", "reason"),
     [
         ({"lr": 1e30}, r"FloatingPointError: the training loss is \w+ in epoch \d"),
-        ({"lr": 1e38, "proxy_epochs": 1, "batch_size": 64}, r"L_ce = \w+, R_T = \w+, R_S = .* on the hold-out"),
+        ({"lr": 1e38, "proxy_epochs": 1, "batch_size": 64}, r"FloatingPointError: stem\.conv\.weight holds values"),
     ],
     ids=["in training", "in its last step"],
 )
@@ -145,6 +145,27 @@ def test_a_candidate_that_diverges_is_a_failed_score_and_no_exception(settings, 
     assert re.match(f"failed: {reason}", result.status)
     numbers = (result.L_ce, result.TSE, result.R_T, result.var_o, result.R_S, result.proxy_accuracy)
     assert all(math.isnan(x) for x in numbers)
+
+
+def test_a_loss_that_overflows_on_the_holdout_alone_is_a_failed_score(task, monkeypatch):
+    real = proxy.train_epoch
+
+    def and_then_certain(net, *arguments):
+        record = real(net, *arguments)
+        net.head[0].bias.data = torch.tensor([3e38, 0.0])
+        return record
+
+    monkeypatch.setattr(proxy, "train_epoch", and_then_certain)
+    result = score(changed(task, proxy_epochs=1), candidate(0))
+    assert re.match(r"failed: L_ce = nan, R_T = \S+, R_S = .* on the hold-out", result.status)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_candidate_whose_statistics_overflow_is_a_failed_score_whether_networks_are_saved_or_not(saved, task, tmp_path):
+    folder = tmp_path if saved else None
+    result = score(replace(changed(task, lr=1e3), checkpoints=folder), candidate(0, sigma=1e6))
+    assert re.match(r"failed: FloatingPointError: \S+running_var holds values that are not finite after the tr", result.status)
+    assert result.image_passes == score(task, candidate(0)).image_passes
 
 
 @pytest.mark.parametrize(
