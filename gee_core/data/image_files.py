@@ -108,6 +108,8 @@ def decode(path: Path, form: Form) -> np.ndarray:
             )
         try:
             return to_pixels(image, form.in_channels, form.image_size)
+        except TooManyPixelsError as error:  # resized
+            raise InputError(f"{path}: {error}", "crop or remove it") from None
         except DAMAGE as error:
             raise _damaged(path, error) from None
 

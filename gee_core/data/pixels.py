@@ -79,6 +79,7 @@ def to_pixels(image: Image.Image, in_channels: int, size: int) -> np.ndarray:
     """The image as uint8 (C, H, W), H and W being ``size``: turned upright, the shorter side resized, centre cropped.
 
     Raises:
+        TooManyPixelsError: it would have more than MAX_PIXELS before it is cropped, because it is so narrow.
         Exception: one of DAMAGE; it cannot be decoded.
     """
     turn = TURNS.get(orientation(image))
@@ -100,6 +101,9 @@ def _resize(image: Image.Image, size: int) -> Image.Image:
         return image
     short = min(image.size)
     width, height = (max(size, side * size // short) for side in image.size)
+    if width * height > MAX_PIXELS:
+        why = f"with a shorter side of {size} it would have more pixels than is safe, {MAX_PIXELS:,}"
+        raise TooManyPixelsError(f"is {image.width}x{image.height}, and {why}")
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))

@@ -132,6 +132,21 @@ def test_a_decompression_bomb_is_an_input_error_that_names_it(tmp_path, monkeypa
         decode(path, Form(8, 1, False))
 
 
+def test_a_narrow_image_that_would_grow_beyond_the_limit_is_an_input_error_that_names_it(tmp_path):
+    path = save(tmp_path / "line.png", Image.new("RGB", (60_000, 1)))
+    with pytest.raises(InputError, match=r"line\.png: is 60000x1, and with a shorter side of 224 it would have more pixels th"):
+        decode(path, Form(224, 3, True))
+
+
+def test_an_image_that_grows_up_to_the_limit_is_decoded(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", Image.fromarray(GREY[:4]))
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 12 * 24)
+    assert decode(path, Form(12, 1, True)).shape == (1, 12, 12)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 12 * 24 - 1)
+    with pytest.raises(InputError, match=r"a\.png: is 8x4, and"):
+        decode(path, Form(12, 1, True))
+
+
 def test_an_image_at_the_limit_is_none(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", Image.fromarray(GREY))
     monkeypatch.setattr(pixels, "MAX_PIXELS", 64)
