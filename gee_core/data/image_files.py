@@ -195,7 +195,10 @@ class _Work(Dataset):
 
 
 def _decoded(form: Form, paths: list[Path]) -> Tensor:
-    return torch.from_numpy(np.stack([decode(path, form) for path in paths]))
+    images = np.empty((len(paths), form.in_channels, form.image_size, form.image_size), np.uint8)
+    for image, path in zip(images, paths, strict=True):
+        image[:] = decode(path, form)
+    return torch.from_numpy(images)
 
 
 def _as_it_is(result: Any) -> Any:

@@ -8,6 +8,7 @@ from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
+from gee_core.rank import Rank
 
 
 @pytest.fixture
@@ -41,6 +42,17 @@ def test_streamed_batches_equal_packed_ones_whatever_the_number_of_workers(both,
     for (a, k), (b, m) in zip(left, right, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(k, m)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_share_without_images_is_an_empty_batch_of_both(both, monkeypatch, workers):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
+    rank = Rank(0, 2)  # of the last image, the second process has it
+    left, right = (list(images.batches(4, rank=rank)) for images in both)
+    assert [len(labels) for _, labels in left] == [2, 2, 2, 0]
+    for (a, k), (b, m) in zip(left, right, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b) and torch.equal(k, m)
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4])
