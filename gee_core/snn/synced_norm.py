@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gee_core.errors import InputError
+
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` whose statistics in training are those of all processes of the default group."""
@@ -29,7 +31,17 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_batch_norms(net: nn.Module) -> None:
-    """Turn every ``nn.BatchNorm2d`` of ``net`` into a ``SyncedBatchNorm2d``, in place; parameters and their names stay."""
+    """Turn every ``nn.BatchNorm2d`` of ``net`` into a ``SyncedBatchNorm2d``, in place; parameters and their names stay.
+
+    Raises:
+        InputError: a batch norm is of another class; ``net`` is as it was.
+    """
+    for name, module in net.named_modules():
+        known = type(module) is nn.BatchNorm2d or isinstance(module, SyncedBatchNorm2d | nn.SyncBatchNorm)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not known:
+            kind = f"{type(module).__module__}.{type(module).__qualname__}"
+            problem = f"train.sync_batch_norm: the batch norm {name} is a {kind}, which cannot be synchronised"
+            raise InputError(problem, "set it to false, or build the network with torch.nn.BatchNorm2d")
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncedBatchNorm2d

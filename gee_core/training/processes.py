@@ -24,6 +24,9 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
 
     Args:
         sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share.
+
+    Raises:
+        InputError: ``sync_batch_norm``, and a batch norm is none of ``nn.BatchNorm2d``.
     """
     if compute.rank.of == 1:
         graphs = compute.device.type == "cuda" and CoreSettings.read().cuda_graphs == "1"

@@ -1,10 +1,11 @@
 """Two processes with half of every batch each == one process with whole batches."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer
 from torch import nn
 
 from gee_core.data.augment import Augment, Normalise
@@ -184,6 +185,15 @@ def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
     sums = [a + b for a, b in zip(first["gradients"], second["gradients"], strict=True)]
     torch.testing.assert_close(sums, whole["gradients"], atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
+
+
+def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(layer.BatchNorm2d(1)))
+    several = replace(FP32, rank=Rank(0, 2))
+    told = r"^train\.sync_batch_norm: the batch norm 1\.0 is a spikingjelly\.\S+\.BatchNorm2d, which .*: set it to false, or"
+    with pytest.raises(InputError, match=told):
+        parallel(net, several, sync_batch_norm=True)
+    assert type(net[0]) is nn.BatchNorm2d
 
 
 @pytest.mark.parametrize(("name", "options"), [("synced", {}), ("muon", {"optimizer": "muon"}), ("rounded", {"bits": 8})])
