@@ -3,35 +3,40 @@
 from collections.abc import Iterator
 
 import torch
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.model.layers import StepDropout
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.processes import bare, mean_statistics
 from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe
+
+DROPOUT = (nn.modules.dropout._DropoutNd, StepDropout, layer.Dropout)
 
 
 def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, recipe: Recipe) -> None:
     """Take the running statistics of ``net``, which ``train_epoch`` has trained for all epochs, anew, in place.
 
     They become the means over whole batches, `recipe.norm_images` of ``images`` in all, drawn with the recipe's seed, as
-    evaluation sees them: at full size, with all T steps, not augmented. Of several processes, each takes its share of every
-    batch, and the means are those over all processes.
+    evaluation sees them: at full size, with all T steps, without augmentation and dropout. Of several processes, each
+    takes its share of every batch, and the means are those over all processes.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.norm_images])
     n_batches = max(1, len(drawn) // recipe.batch_size)
-    rank, bits = recipe.compute.rank, recipe.bits_of(recipe.epochs - 1)
+    network, rank, bits = bare(net), recipe.compute.rank, recipe.bits_of(recipe.epochs - 1)
 
     def inputs() -> Iterator[Tensor]:
+        for dropout in (module for module in network.modules() if isinstance(module, DROPOUT)):
+            dropout.eval()  # here, because update_bn puts all modules into training mode before it asks for the first batch
         batches = drawn.batches(recipe.batch_size, rank=rank)
         for _, (batch, _labels) in zip(range(n_batches), batches, strict=False):
             yield recipe.normalise(batch)
 
-    network = bare(net)
-    draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # dropout's
+    draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # of layers of one's own
     with recipe.compute.autocast(), draws:
         update_bn(inputs(), network if bits is None else _Rounded(network, bits))
     mean_statistics(network, rank)

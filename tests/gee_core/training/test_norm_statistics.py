@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer
 from torch import nn
 
+from gee_core.model.layers import StepDropout
 from gee_core.model.network import build_network, to_channels_last
 from gee_core.training.loop import train_epoch
 from gee_core.training.norm_statistics import renew_statistics
@@ -86,3 +88,13 @@ def test_the_same_seed_draws_the_same_images():
     first, same, other = ([mean for mean, _ in own(net).values()] for net in nets)
     assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
     assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout2d(), layer.Dropout(), StepDropout(0.5, T=1)], ids=lambda d: type(d).__module__)
+def test_dropout_is_off_while_they_are_taken_and_on_again_after(dropout):
+    images, how = numbered(8, size=8), recipe(batch_size=8, norm_images=8)
+    with_it, without = nn.Sequential(dropout, nn.BatchNorm2d(1)), nn.Sequential(nn.Identity(), nn.BatchNorm2d(1))
+    for net in (with_it, without):
+        renew_statistics(net, images, how)
+    assert torch.equal(with_it[1].running_var, without[1].running_var)
+    assert dropout.training
