@@ -18,7 +18,7 @@ from gee_core.config import PrepareConfig
 from gee_core.data.folders import OF_TORCHVISION, FileList, list_images
 from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.splits import part_of, split_files, stratified_indices, test_part
+from gee_core.data.splits import part_of, split_files, split_off, test_part
 from gee_core.errors import InputError, in_short
 
 if TYPE_CHECKING:  # takes more than a second
@@ -92,9 +92,10 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     labels = table[:, -1].long()
     values = table[:, :-1].reshape(-1, 1, 8, 8)  # 0 … 16
     digits = PackedImages((values * (255 / 16)).round().to(torch.uint8), labels)
-    test = stratified_indices(labels, round(cfg.test_share * len(labels)), cfg.split_seed, "digits", "test")
+    classes = tuple("0123456789")
+    test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "prepare.test_share", "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
-    return "scikit-learn digits", tuple("0123456789"), digits.subset(train), digits.subset(test)
+    return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
 
 
 def _torchvision(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:

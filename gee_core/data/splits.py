@@ -56,14 +56,18 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
     return quotas
 
 
-def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], knob: str) -> Tensor:
+def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], knob: str, *names: str) -> Tensor:
     """Ascending indices of a stratified ``fraction`` of the images, such as the hold-out, that leaves some of every class.
+
+    ``names`` are the purpose of the draw, for its seed; without them it is the ``knob``.
 
     Raises:
         InputError: a class would be missing from this part or from the images that are left; it names the ``knob``.
     """
-    part = stratified_indices(labels, round(fraction * len(labels)), seed, knob)
-    n_classes = len(class_names)
+    n, n_classes = round(fraction * len(labels)), len(class_names)
+    if n < n_classes:
+        raise InputError(f"{knob} = {fraction}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
+    part = stratified_indices(labels, n, seed, *names or (knob,))
     left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]

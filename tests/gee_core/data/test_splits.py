@@ -3,8 +3,10 @@ from fractions import Fraction
 import pytest
 import torch
 
+from gee_core.data.sources import load_source
 from gee_core.data.splits import class_quotas, split_off, stratified_indices
 from gee_core.errors import InputError
+from tests.gee_core.data.test_sources import config
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 17 + [4] * 3)[torch.randperm(100, generator=torch.manual_seed(0))]
 
@@ -85,3 +87,22 @@ def test_the_holdout_and_the_rest_both_show_every_class():
 def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
     with pytest.raises(InputError, match=r"prepare\.holdout = 0\.5: leaves class 'dog' no image to train on"):
         split_off(torch.tensor([0, 0, 0, 0, 1]), 0.5, 0, ["cat", "dog"], "prepare.holdout")
+
+
+def test_a_share_too_small_for_the_classes_is_an_input_error_that_names_the_knob():
+    with pytest.raises(InputError, match=r"^prepare\.holdout = 0\.01: 1 of 100 images cannot show all 4 classes: raise it"):
+        split_off(LABELS, 0.01, 0, "abcd", "prepare.holdout")
+
+
+@pytest.mark.parametrize(("share", "reason"), [(0.9999, "leaves class '0' no image"), (0.0001, "0 of 1797 images cannot show")])
+def test_a_test_share_that_digits_cannot_have_is_an_input_error_that_names_it(share, reason):
+    with pytest.raises(InputError, match=rf"^prepare\.test_share = {share}: {reason}"):
+        load_source(config(dataset="digits", test_share=share))
+
+
+def test_the_test_images_of_digits_are_those_of_every_version_before():
+    from sklearn.datasets import load_digits
+
+    labels = torch.from_numpy(load_digits().target)
+    test = stratified_indices(labels, 359, 0, "digits", "test")
+    assert load_source(config(dataset="digits")).test.labels.tolist() == labels[test].tolist()
