@@ -23,7 +23,7 @@ def check_inputs(params: Params) -> None:
     """Check all files and folders that ``params`` name; the folder is created if torchvision can download the images.
 
     Raises:
-        InputError: one is missing or unusable, or `base.device` names a GPU that is not there.
+        InputError: one is missing or unusable, `base.device` names a GPU that is not there, or onnx lacks `export.opset`.
     """
     if params.base.device.startswith("cuda"):
         from gee_core.hardware import Compute  # loads torch
@@ -38,6 +38,12 @@ def check_inputs(params: Params) -> None:
     check_training_sizes(params)
     load_start(params)
     init_from_files(params)
+    if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds
+        from torch import nn
+
+        from gee_core.export.to_onnx import to_onnx
+
+        to_onnx(nn.Flatten(), in_channels=1, image_size=1, opset=params.export.opset)
 
 
 def warning_of_size(network: NetworkConfig) -> str | None:

@@ -64,6 +64,18 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_output_is_removed(in_proj
         check_inputs(make_params(base={"device": "cuda"}))
 
 
+def test_an_operator_set_that_onnx_lacks_is_refused_and_the_default_loads_no_onnx(in_project, make_params, monkeypatch):
+    (in_project() / "data/raw").mkdir()
+    asked = []
+    monkeypatch.setattr("gee_core.export.to_onnx.to_onnx", lambda net, **values: asked.append(values["opset"]))
+    check_inputs(make_params())
+    check_inputs(make_params(export={"opset": 19}))
+    assert asked == [19]
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"^export\.opset = 99: the installed onnx knows none above \d+: set it to 18"):
+        check_inputs(make_params(export={"opset": 99}))
+
+
 def test_genes_that_make_the_network_larger_are_worth_a_warning(in_project, capsys):
     (in_project(network={"n_genes": 200}) / "data/raw").mkdir()
     check.main()
