@@ -56,11 +56,7 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
         ExportError: torch's exporter gives up on the network, its output has another shape, or a weight is not finite.
     """
-    newest = onnx.defs.onnx_opset_version()
-    if opset > newest:  # the exporter would take an older one
-        raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
-    if opset < OLDEST:
-        raise InputError(f"export.opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
+    check_opset(opset)
     example = torch.zeros(2, *image_shape(net, in_channels, image_size))
     model = Logits(net).cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -94,6 +90,15 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
     exported = _without_metadata(program.model_proto)
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString()
+
+
+def check_opset(opset: int) -> None:
+    """Raise an InputError if a model of this version cannot be written."""
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:  # the exporter would take an older one
+        raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
+    if opset < OLDEST:
+        raise InputError(f"export.opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
 
 
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
