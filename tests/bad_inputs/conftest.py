@@ -16,12 +16,13 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from gee_core.storage.atomic_files import write_json
-from pipelines import cli, evaluate, evolve, export, prepare, report, robustness, train
+from pipelines import check, cli, evaluate, evolve, export, prepare, report, robustness, train
 from tests.bad_inputs.case import Case
 from tests.pipelines.conftest import MEASURED, digits, make_params, own_sigterm, trained, write_params  # noqa: F401 - fixtures
 from tests.pipelines.studies.conftest import TINY_STUDY
 
 STAGES = {
+    "check": check,
     "prepare": prepare,
     "evolve": evolve,
     "train": train,

@@ -1,7 +1,7 @@
 """Training with rounded genes and weights."""
 
 import copy
-from statistics import fmean
+from statistics import median
 
 import pytest
 import torch
@@ -73,6 +73,7 @@ class Outlier(nn.Module):
         super().__init__()
         self.fc = nn.Linear(4, 2)
         nn.init.zeros_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
         with torch.no_grad():
             self.fc.weight[:, 0] = 30.0
 
@@ -99,5 +100,6 @@ def loss_after_rounding(quantise_epochs: int, bits: int, data_seed: int) -> floa
 
 
 def test_it_lowers_the_loss_after_rounding_to_four_bits():
-    prepared, unprepared = (fmean(loss_after_rounding(epochs, 4, seed) for seed in range(4)) for epochs in (15, 0))
+    # The median: about one training in a hundred ends where a weight hops between two steps, and has a large loss.
+    prepared, unprepared = (median(loss_after_rounding(epochs, 4, seed) for seed in range(5)) for epochs in (15, 0))
     assert prepared < 0.8 * unprepared
