@@ -45,15 +45,15 @@ def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
 
 
 def _remove_reused_pids(path: Path) -> None:
-    from dvc.fs import localfs
-    from dvc.lock import LockError
-    from dvc.rwlock import _edit_rwlock
-
     written, found = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
     infos = [*found.get("write", {}).values(), *(info for infos in found.get("read", {}).values() for info in infos)]
     reused = {info["pid"] for info in infos if _is_reused(info["pid"], written)}
     if not reused:
         return
+    from dvc.fs import localfs
+    from dvc.lock import LockError
+    from dvc.rwlock import _edit_rwlock
+
     with suppress(LockError), _edit_rwlock(str(path.parent), localfs, False) as lock:
         lock["write"] = {file: info for file, info in lock["write"].items() if info["pid"] not in reused}
         readers = {file: [info for info in infos if info["pid"] not in reused] for file, infos in lock["read"].items()}
