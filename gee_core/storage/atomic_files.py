@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
 
-    Temporary files of processes that were killed are deleted.
+    Temporary files of processes of this machine that were killed are deleted.
 
     Raises:
         InputError: the disk is full, or the folder is not writable; the old content of ``path`` is kept.
@@ -53,7 +54,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     with writing(path):
         make_folder(path.parent)
         _remove_left_over(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_temporary_prefix(path)}{os.getpid()}-")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -74,10 +75,16 @@ def make_folder(folder: Path) -> None:
         flush_folder(folder.parent)
 
 
+def _temporary_prefix(path: Path) -> str:
+    """How the names of this machine's temporary files for ``path`` begin, up to the PID."""
+    return f".{path.name}.{platform.node()}."
+
+
 def _remove_left_over(path: Path) -> None:
-    """Delete temporary files for ``path`` whose process no longer runs."""
-    for file in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
-        pid = file.name.removeprefix(f".{path.name}.").partition("-")[0]
+    """Delete temporary files for ``path`` whose process, of this machine, no longer runs."""
+    prefix = _temporary_prefix(path)
+    for file in path.parent.glob(f"{glob.escape(prefix)}*-*"):
+        pid = file.name.removeprefix(prefix).partition("-")[0]
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:

@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+import platform
 import resource
 import signal
 import stat
@@ -105,10 +106,18 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_what_others_are
     path = tmp_path / "[file]"
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
-    for name in (f".[file].{killed.pid}-abc", f".[file].{os.getpid()}-def", f".other.{killed.pid}-abc", ".[file].x-y"):
+    here = platform.node()
+    left = f".[file].{here}.{killed.pid}-abc"
+    others = [
+        f".[file].{here}.{os.getpid()}-def",
+        f".[file].not-{here}.{killed.pid}-abc",
+        f".other.{here}.{killed.pid}-abc",
+        ".[file].x-y",
+    ]
+    for name in (left, *others):
         (tmp_path / name).write_text("half a fi")
     write_atomically(path, "content")
-    assert names(tmp_path) == sorted([f".[file].{os.getpid()}-def", f".other.{killed.pid}-abc", ".[file].x-y", "[file]"])
+    assert names(tmp_path) == sorted([*others, "[file]"])
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path):
