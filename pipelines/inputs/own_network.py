@@ -158,14 +158,18 @@ def check_own_network(params: Params) -> None:
     """``register_configured``, and build the network once; nothing to do for one of the table.
 
     Raises:
-        InputError: as there, or it cannot be built, encoded or run.
+        InputError: as there, or it cannot be built, encoded or run, or has batch norms that `train.sync_batch_norm` cannot
+            synchronise.
     """
     if is_own(params.network.name):
         register_configured(params)
         from gee_core.model.wired import wired_network
+        from gee_core.snn.synced_norm import sync_batch_norms
 
         with building(params.network.name):
-            wired_network(params.network, ExpectedImages(params.prepare), None, 0)
+            net = wired_network(params.network, ExpectedImages(params.prepare), None, 0)
+        if params.train.sync_batch_norm:
+            sync_batch_norms(net)
 
 
 def register_if_configured(checkpoint: Path) -> None:

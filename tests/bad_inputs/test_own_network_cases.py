@@ -90,6 +90,17 @@ CASES = [
     spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "no output of the shape (steps, images, classes)"),
     spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
     spoilt("no chain", "nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
+    Case(
+        name="a batch norm that cannot be synchronised",
+        run="gee run",
+        change=(
+            write(FILE, GOOD.replace("self.head =", "self.norm = nn.BatchNorm3d(6)\n        self.head =")),
+            param("network.name", NAME),
+            param("train.sync_batch_norm", True),
+        ),
+        says="train.sync_batch_norm: the batch norm net.norm is a torch.nn.modules.batchnorm.BatchNorm3d",
+        remedy="set it to false",
+    ),
 ]
 
 
