@@ -1,1 +1,6 @@
 """Stages, flows and tracking around `gee_core`."""
+
+from pathlib import Path
+
+if not Path(__file__).with_name("commands").is_dir():
+    raise ImportError("gee-pipelines works in a clone only, and was installed without -e: pip install -e ./pipelines")

@@ -16,7 +16,7 @@ from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, SUMMARY, find_project
+from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -185,8 +185,7 @@ def main() -> None:
 
     here = Path.cwd()
     os.chdir(find_project())
-    # This Python comes first, since dvc.yaml calls `python`.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["PATH"] = python_first()
     with report_input_errors("gee"):
         app(obj=here)
 

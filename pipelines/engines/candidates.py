@@ -5,7 +5,6 @@ records with any number of workers.
 """
 
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
-from pipelines.engines.select import choose_engine, default_count, may_share_gpus
+from pipelines.engines.select import choose_engine, cpu_cores, default_count, may_share_gpus
 from pipelines.engines.serial import Serial
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
@@ -56,7 +55,7 @@ class Workers(AbstractContextManager):
             count = worker_count(task)
             engine = self._chosen_engine(count)
             if count is not None and Settings.read().workers is None and may_share_gpus(task.base):
-                self._sharing = GpuSharing(count, len(os.sched_getaffinity(0)))
+                self._sharing = GpuSharing(count, cpu_cores())
         self._engine, self._on_part = engine, on_part
         self._digest = network_digest(task.network.name)
 

@@ -35,7 +35,12 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
         return None
     if any(map(_is_gpu, {base.device for base in bases})):
         return max(1, len(gpus(bases))) if name == "processes" else 1
-    return len(os.sched_getaffinity(0))
+    return cpu_cores()
+
+
+def cpu_cores() -> int:
+    """CPU cores that this process may use; all of the machine where the system cannot say (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def may_share_gpus(base: BaseConfig) -> bool:

@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed, State
 from pipelines.orchestration.artifacts import Watcher
 from pipelines.orchestration.dvc_output import BUSY, failure, last_lines, outcomes
 from pipelines.project.params import read_sections
-from pipelines.project.paths import find_project
+from pipelines.project.paths import find_project, python_first
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.tracking.pipeline_run import EXECUTION
 
@@ -86,7 +86,7 @@ def _dvc(arguments: list[str], execution: str) -> tuple[str, int]:
         watcher(line)
 
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-    env = {"PYTHONUNBUFFERED": "1", EXECUTION: execution}
+    env = {"PATH": python_first(), "PYTHONUNBUFFERED": "1", EXECUTION: execution}
     while True:
         result = run_in_group(command, cwd=find_project(), env=env, on_line=on_line)
         if result.returncode == 0 or BUSY not in result.stdout:

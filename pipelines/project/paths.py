@@ -1,6 +1,7 @@
 """Paths of the files that stages exchange, relative to the project folder; docs/FILES.md describes their contents."""
 
 import os
+import sys
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -39,6 +40,11 @@ def find_project(start: Path | None = None) -> Path:
         if (folder / "dvc.yaml").is_file() and ((folder / PARAMS).is_file() or (folder / PRESETS).is_dir()):
             return folder
     return Path(__file__).resolve().parents[2]
+
+
+def python_first() -> str:
+    """A PATH on which this Python comes first, since dvc.yaml calls `python`."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def in_project(path: str | None, here: Path | None) -> str | None:

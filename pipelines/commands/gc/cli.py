@@ -29,7 +29,7 @@ def gc(
 
     These are finished and abandoned runs of stages, shared results of studies, and Prefect's old flow runs.
     While a stage, a study or a flow is running, nothing in .scratch and in DVC's cache is deleted.
-    Run `dvc push` before --dvc to keep old results in a remote.
+    Before --dvc, `dvc push --all-commits` keeps the results of all commits in a remote; `dvc exp push` those of experiments.
     """
     from gee_core.errors import InputError
     from pipelines.orchestration.flow_lock import flow_lock

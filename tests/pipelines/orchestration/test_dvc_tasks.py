@@ -1,3 +1,8 @@
+import os
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
 import pytest
 
 from pipelines.orchestration import dvc_tasks
@@ -20,3 +25,12 @@ def test_a_stage_that_failed_says_why_in_the_message_of_its_state(monkeypatch):
     state = run_stage.fn("train", "execution", force=False)
     assert (state.is_failed(), state.data) == (True, output.strip())
     assert state.message == "stage train failed (exit code 255): train: error: a.npy: missing"
+
+
+def test_python_of_dvc_yaml_is_this_one_also_where_its_environment_is_not_active(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    given = {}
+    monkeypatch.setattr(dvc_tasks, "Watcher", lambda: print)
+    monkeypatch.setattr(dvc_tasks, "run_in_group", lambda command, **how: given.update(how) or CompletedProcess([], 0, "", ""))
+    dvc_tasks._dvc(["repro"], "execution")
+    assert given["env"]["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
