@@ -25,7 +25,7 @@ from gee_core.checkpoint import load, save
 from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_onnx import to_onnx
 from gee_core.gene_file import FORMATS, save_genes
-from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.training.loop import for_inference
 from gee_core.zoo import NETWORKS
 
@@ -35,7 +35,7 @@ WEIGHTS = "weights"
 
 def firing(name: str, n_genes: int | None, width: float, size: int) -> SpikingNetwork:
     """A network whose batch norms are set on noise, so that its neurons fire."""
-    net = to_channels_last(build_network(name, 10, 3, size, n_genes, width))
+    net = build_network(name, 10, 3, size, n_genes, width)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0

@@ -34,7 +34,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.seeding import torch_generator
 from gee_core.training.optimizers import adamw
 from gee_core.zoo import NETWORKS
@@ -84,7 +84,7 @@ def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -
     net = build_network(
         arguments.network, meta.num_classes, meta.in_channels, meta.image_size, arguments.genes, arguments.width
     )
-    net = to_channels_last(net).to(device).train()
+    net = net.to(device).train()
     optimizer = adamw(net, 0.01)
     batch = arguments.batch
 

@@ -19,7 +19,8 @@ from benchmarks.decoding import medians
 from gee_core.evolution.cma_es import Search
 from gee_core.genome.encoding import encode
 from gee_core.memory import keep_freed_memory
-from gee_core.model.network import TableNetwork, to_channels_last
+from gee_core.model.base import to_channels_last
+from gee_core.model.network import TableNetwork
 from gee_core.model.spec import Block, NetworkSpec
 
 AXES = {
@@ -36,9 +37,8 @@ SIGMAS = 18
 def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], None]:
     """Forward and backward of a residual network of ``depth`` blocks of equal size."""
     spec = NetworkSpec(CHANNELS, (Block(CHANNELS),) * depth)
-    plain = TableNetwork(spec, 10, 3, SIZE, 1.0, "pre", "max", {"T": T})
-    net = encode(plain, genes, convs=plain.conv_chain())
-    to_channels_last(net.train())
+    plain = to_channels_last(TableNetwork(spec, 10, 3, SIZE, 1.0, "pre", "max", {"T": T}))
+    net = encode(plain, genes, convs=plain.conv_chain()).train()
     x, labels = torch.randn(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last), torch.arange(BATCH) % 10
 
     def step() -> None:

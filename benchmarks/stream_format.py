@@ -25,7 +25,7 @@ from gee_core.data.folders import FileList, list_images
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.memory import keep_freed_memory
 from gee_core.model.layers import Shortcut
-from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from gee_core.model.network import SpikingNetwork, build_network
 
 FORMATS = ("bf16", "float32")
 BATCH = 64
@@ -53,7 +53,7 @@ def synthetic(n: int, size: int, seed: int) -> PackedImages:
 
 def network(number_format: str, num_classes: int, size: int, seed: int) -> SpikingNetwork:
     """The network with its stream in ``number_format``: what enters the stream decides in which type the sums are written."""
-    net = to_channels_last(build_network("resnet19", num_classes, 3, size, None, 0.25, seed, "pre")).train()
+    net = build_network("resnet19", num_classes, 3, size, None, 0.25, seed, "pre").train()
     if number_format == "float32":
         shortcuts = [module.conv for module in net.modules() if isinstance(module, Shortcut)]
         for entrance in (net.get_submodule("stem.conv"), *shortcuts):

@@ -26,7 +26,7 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.rank import Rank
 from gee_core.snn.kernels import LONG_RUN, long_run
 from gee_core.training.loop import train_epoch
@@ -60,10 +60,7 @@ def process(number: int, arguments: argparse.Namespace, folder: str) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (arguments.batch * arguments.steps, 3, arguments.size, arguments.size)
     images = PackedImages(torch.randint(256, shape, dtype=torch.uint8, generator=generator), torch.arange(shape[0]) % 10)
-    nets = [
-        to_channels_last(build_network(arguments.network, 10, 3, arguments.size, arguments.genes, arguments.width))
-        for _ in range(2)
-    ]
+    nets = [build_network(arguments.network, 10, 3, arguments.size, arguments.genes, arguments.width) for _ in range(2)]
     single, shared = nets[0], parallel(nets[1], together, arguments.sync)
     seconds: dict[str, list[float]] = {"one": [], "independent": [], "together": []}
     for turn in range(arguments.rounds + 1):

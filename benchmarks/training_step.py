@@ -29,7 +29,7 @@ from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from benchmarks.machine import cpu_name
 from gee_core.memory import keep_freed_memory
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.cuda_graphs import GraphedNetwork
 
 CASES: dict[str, dict] = {
@@ -61,7 +61,6 @@ def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[]
         use_spikingjelly(net, contiguous=default)
     x, labels = torch.randn(case["batch"], 3, 32, 32).to(device), torch.randint(0, 10, (case["batch"],)).to(device)
     if not default:
-        to_channels_last(net)
         x = x.contiguous(memory_format=torch.channels_last)
     model = GraphedNetwork(net) if contender.endswith("_graphs") else net
 

@@ -37,6 +37,7 @@ class GeneticWeight(nn.Module):
         super().__init__()
         self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
+        self.channels_last = not conv.weight.is_contiguous()
 
     @property
     def genome(self) -> "Genome":
@@ -44,10 +45,11 @@ class GeneticWeight(nn.Module):
         return self._sources[0]
 
     def forward(self, X_out_KJG: Tensor) -> Tensor:
-        """W (J, I, k_h, k_w)."""
+        """W (J, I, k_h, k_w), in the memory layout of the weight in whose place it is."""
         genome, previous = self._sources
         X_in_KIG = genome.X_0 if previous is None else _encoding(previous)
-        return decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
+        W = decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
+        return W if self.channels_last else W.contiguous()
 
     def right_inverse(self, W: Tensor) -> Tensor:
         """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it."""

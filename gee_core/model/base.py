@@ -5,9 +5,12 @@ Shapes: T steps, B batch, C channels, H W space, K classes.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class SpikingNetwork(nn.Module):
@@ -18,10 +21,12 @@ class SpikingNetwork(nn.Module):
     Attributes:
         T: time steps.
         changes_T: whether T can be set to another number, as ``with_steps`` does.
+        channels_last: whether its convolution weights have channels-last layout, as ``to_channels_last`` gives it.
         built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
     """
 
     changes_T = False
+    channels_last = True
 
     def __init__(self, T: int):
         super().__init__()
@@ -62,3 +67,21 @@ def with_steps(net: nn.Module, T: int | None) -> Iterator[None]:
     finally:
         for module, steps in zip(timed, before, strict=True):
             module.T = steps
+
+
+def to_channels_last(net: Net) -> Net:
+    """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU.
+
+    Genes have none; what ``attach_genome`` has them decode to has the layout of the weight that it replaces.
+    """
+    for parameter in net.parameters():
+        if parameter.ndim == 4:
+            parameter.data = in_channels_last(parameter.data)
+    return net
+
+
+def in_channels_last(W: Tensor) -> Tensor:
+    """``W`` (J, I, k_h, k_w) in channels-last layout."""
+    if W.is_meta:  # torch would load its compiler for a copy
+        return torch.empty_like(W, memory_format=torch.channels_last)
+    return W.to(memory_format=torch.channels_last)

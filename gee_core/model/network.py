@@ -4,13 +4,14 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 """
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
+from gee_core.model.base import to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
 from gee_core.model.spec import Block, Dropout, NetworkSpec, P
@@ -18,8 +19,6 @@ from gee_core.model.zoo import default_block, scaled
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
-
-Net = TypeVar("Net", bound=nn.Module)
 
 
 def _draw(weight: Tensor) -> None:
@@ -157,7 +156,7 @@ def build_network(
         lif["T"] = net.T
     else:
         with private_torch_rng(seed):
-            net = TableNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif)
+            net = to_channels_last(TableNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif))
     net.built_with = {"name": name, "block": block, "pool": pool, "width": width, **sizes, "lif": lif}
     if n_genes is not None:
         genome = attach_genome(net, net.conv_chain(), n_genes)
@@ -186,11 +185,3 @@ def count_plain_parameters(
             return count_parameters(own_module(name, num_classes, in_channels, image_size, width, pool, LIF_DEFAULTS | lif))
     with torch.device("meta"):  # neither pool nor neurons have parameters
         return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width, block=block))
-
-
-def to_channels_last(net: Net) -> Net:
-    """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU. Genes have none."""
-    for tensor in [*net.parameters(), *net.buffers()]:
-        if tensor.ndim == 4:
-            tensor.data = tensor.data.to(memory_format=torch.channels_last)
-    return net

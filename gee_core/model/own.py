@@ -15,7 +15,7 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,7 +26,7 @@ from gee_core.config.own import OWN, Own, registered
 from gee_core.config.own import is_own as is_own
 from gee_core.errors import in_short
 from gee_core.genome.encoding import copied, encoded_copy
-from gee_core.model.base import SpikingNetwork
+from gee_core.model.base import SpikingNetwork, to_channels_last
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
 from gee_core.snn.lif import LIF
@@ -82,6 +82,8 @@ class Trial:
     """[C_0 … C_L]."""
     kernel_positions: int = 0
     """k²."""
+    channels_last: bool = True
+    """Whether it runs in channels-last layout, in which ``view`` of a convolution's output raises."""
 
 
 class OwnNetwork(SpikingNetwork):
@@ -94,11 +96,16 @@ class OwnNetwork(SpikingNetwork):
         super().__init__(found.T)
         self.net = net
         self.form = found.form
+        self.channels_last = found.channels_last
         self._chain = found.chain
+        if found.channels_last:
+            to_channels_last(net)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
+        if not self.channels_last:
+            x_BCHW = x_BCHW.contiguous()
         with nullcontext() if self.training or is_exporting() else private_torch_rng(0, x_BCHW.device):
             o_TBK = self._run(x_BCHW)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
@@ -190,14 +197,19 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
 
 def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
     """What ``net`` is, found out on images ``example``; it is not changed."""
-    wrapped = OwnNetwork(net, _form(name, net, example, num_classes, T))
+    found = _form(name, net, example, num_classes, T)
+    try:
+        OwnNetwork(copied(net), found).eval()(example.contiguous(memory_format=torch.channels_last))
+    except Exception:
+        found = replace(found, channels_last=False)
+    wrapped = OwnNetwork(copied(net), found)
     try:
         _, _, chain = encoded_copy(wrapped, 1, example, None)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     names = {module: name for name, module in wrapped.named_modules()}
     channels, kernel_positions = tuple(conv.out_channels for conv in chain), math.prod(chain[1].kernel_size)
-    return Trial(wrapped.form, wrapped.T, tuple(names[conv] for conv in chain), channels, kernel_positions)
+    return replace(found, chain=tuple(names[conv] for conv in chain), channels=channels, kernel_positions=kernel_positions)
 
 
 @torch.no_grad()

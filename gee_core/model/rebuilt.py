@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gee_core.config.own import OWN, is_own
 from gee_core.errors import DivergedError, InputError, in_short
-from gee_core.model.network import SpikingNetwork, to_channels_last
+from gee_core.model.base import SpikingNetwork, to_channels_last
 from gee_core.model.wired import Architecture, empty_network
 
 
@@ -59,7 +59,7 @@ def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) ->
         raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
     if lost:
         raise DivergedError(f"{path}: {lost} holds values that are not finite")
-    return to_channels_last(net)
+    return to_channels_last(net) if net.channels_last else net
 
 
 def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

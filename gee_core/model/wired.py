@@ -14,7 +14,7 @@ from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.wiring import shaped_weight
-from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters, to_channels_last
+from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.model.zoo import default_block
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.snn.lif import LIF
@@ -78,9 +78,9 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
     elif not shape.is_neutral():
         generator = torch_generator(seed, "shape")
         for conv in net.conv_chain()[1:]:
-            conv.weight.data = shaped_weight(conv.weight.detach(), shape, generator)
+            conv.weight.data.copy_(shaped_weight(conv.weight.detach(), shape, generator))
     shape_network(net, shape)
-    return to_channels_last(net)
+    return net
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:

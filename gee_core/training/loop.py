@@ -15,7 +15,6 @@ from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
-from gee_core.model.network import to_channels_last
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.cuda_graphs import ungraphed
 from gee_core.training.loss import cross_entropy, tet
@@ -135,8 +134,8 @@ def _set_lr(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps
 
 
 def for_inference(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` to evaluate: weights decoded once, channels-last, in evaluation mode."""
-    return to_channels_last(decode(net)).eval()
+    """A copy of ``net`` to evaluate: weights decoded once, in evaluation mode."""
+    return decode(net).eval()
 
 
 @torch.no_grad()

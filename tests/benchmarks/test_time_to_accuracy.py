@@ -14,7 +14,7 @@ from benchmarks.time_to_accuracy import add_measurement, compare, main, recipe_v
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.errors import InputError
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.snn import kernels
 from gee_core.storage.atomic_files import write_json
 from gee_core.training.resume import Resumable
@@ -147,7 +147,7 @@ def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_laye
     x, labels = torch.randn(8, 3, 16, 16, generator=generator), torch.arange(8) % 4
     results = []
     for theirs in (False, True):
-        net = to_channels_last(build_network("cifarnet", 4, 3, 16, None, 0.0625)).train()
+        net = build_network("cifarnet", 4, 3, 16, None, 0.0625).train()
         if theirs:
             use_spikingjelly(net, contiguous=True)
         loss = F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)).mean(0), labels, label_smoothing=0.1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
-from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.training.cuda_graphs import GraphedNetwork
 from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import training_tensors
@@ -27,7 +27,7 @@ NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
 
 def network(dropout: bool = False, name: str = "resnet18") -> SpikingNetwork:
     """A small genetic network, on the CPU; without pools, whose gradients CUDA sums in any order."""
-    net = to_channels_last(build_network(name, CLASSES, 3, SIZE, 4, 1 / 16, 0, T=2))
+    net = build_network(name, CLASSES, 3, SIZE, 4, 1 / 16, 0, T=2)
     if dropout:
         net.head.insert(0, nn.Dropout(0.5))
     return net

@@ -12,7 +12,7 @@ from safetensors.torch import save as to_bytes
 from gee_core.checkpoint import load, load_tensors, save, save_tensors
 from gee_core.config import NetworkConfig
 from gee_core.errors import DivergedError, InputError
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
 from gee_core.storage.atomic_files import sha256
 
@@ -32,8 +32,7 @@ def structure(**changes) -> dict:
 
 def built(network: NetworkConfig, seed: int = 0):
     form = {"block": network.block, "pool": network.pool}
-    net = build_network(network.name, 3, 3, 8, network.n_genes, network.width, seed, **form, **network.lif())
-    return to_channels_last(net)
+    return build_network(network.name, 3, 3, 8, network.n_genes, network.width, seed, **form, **network.lif())
 
 
 @pytest.fixture

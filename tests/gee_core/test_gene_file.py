@@ -16,7 +16,7 @@ from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import ENTRY, FORMATS, is_gene_file, read_card, save_genes
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
 from tests.gee_core.lively import awake
 
@@ -26,7 +26,7 @@ EVERY_FORMAT = pytest.mark.parametrize("format", FORMATS)
 
 
 def network(n_genes=4, name="cifarnet", **settings):
-    net = to_channels_last(build_network(name, 3, 3, 16, n_genes, 1 / 16, T=2, **settings))
+    net = build_network(name, 3, 3, 16, n_genes, 1 / 16, T=2, **settings)
     return awake(net, torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from gee_core.errors import ExportError, InputError
 from gee_core.export.to_onnx import to_onnx
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork, build_network, to_channels_last
+from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.snn.lif import LIF
 from tests.gee_core.lively import awake
 
@@ -41,7 +41,7 @@ def images(n, seed=1):
 @functools.cache
 def lively(name, n_genes, **settings) -> SpikingNetwork:
     """A network whose neurons fire, though not all of them."""
-    net = to_channels_last(build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings))
+    net = build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings)
     if len(net.head) > 1:
         net.head[0].weight.data.mul_(10)  # the hidden neurons see averages and would stay silent
     return awake(net, images(16))

@@ -8,7 +8,7 @@ from torch import nn
 
 from gee_core.genome.compress import _balanced, _start, _sweep, compress
 from gee_core.genome.encoding import decode, encode, genome_of
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 
 EXACT = 1e-4
 
@@ -52,7 +52,7 @@ def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channe
 
 @pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("resnet18", "pre"), ("resnet18", "post")])
 def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, block):
-    plain = to_channels_last(decode(build_network(name, 10, 3, 32, 12, 1 / 16, seed=3, block=block, T=2))).eval()
+    plain = decode(build_network(name, 10, 3, 32, 12, 1 / 16, seed=3, block=block, T=2)).eval()
     again, errors = compress(plain, 12, convs=plain.conv_chain())
     assert max(errors) < EXACT
     kept = set(again.state_dict()) & set(plain.state_dict())
@@ -120,7 +120,7 @@ def test_every_layer_counts_alike_whatever_the_size_of_its_weights(low_rank):
 
 
 def test_genes_have_about_the_size_of_those_that_are_drawn():
-    net = to_channels_last(build_network("cifarnet", 5, 3, 16, None, 1 / 8, seed=3))
+    net = build_network("cifarnet", 5, 3, 16, None, 1 / 8, seed=3)
     genome = genome_of(compress(net, 16, convs=net.conv_chain())[0])
     analytic = genome.analytic_genotype()
     for gene, sigma in zip([genome.O, *genome.encodings()], [analytic.sigma_O, *analytic.sigma_X], strict=True):

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
-from gee_core.model.network import build_network, count_parameters, to_channels_last
+from gee_core.model.network import build_network, count_parameters
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
 
@@ -189,12 +189,15 @@ def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_s
     assert {key: value.shape for key, value in plain.state_dict().items()} == {k: v.shape for k, v in fresh.items()}
 
 
-def test_channels_last_changes_layout_and_no_result():
+def test_its_weights_are_channels_last_decoded_or_not_and_the_layout_changes_no_result():
     net, x = lively("resnet18"), images()
-    out = net(x).detach()
-    moved = to_channels_last(net)
-    assert moved.body.blocks[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(moved(x).detach(), out, rtol=1e-4, atol=1e-5)
+    plain = decode(net)
+    for network in (net, plain, build_network("resnet18", **TINY)):
+        assert network.body.blocks[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    out = plain(x).detach()
+    for parameter in plain.parameters():
+        parameter.data = parameter.data.contiguous()
+    torch.testing.assert_close(plain(x).detach(), out, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("block", "others"), [("pre", 2), ("post", 1)])

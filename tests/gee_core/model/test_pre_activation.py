@@ -9,7 +9,7 @@ from torch import nn
 
 from gee_core.checkpoint import load, save
 from gee_core.genome.encoding import conv_chain
-from gee_core.model.network import PreActivationBlock, build_network, to_channels_last
+from gee_core.model.network import PreActivationBlock, build_network
 from gee_core.snn import kernels
 
 NAMES = pytest.mark.parametrize("name", ["resnet19", "resnet34"])
@@ -19,7 +19,7 @@ T, TAU, V_TH = 4, 2.0, 0.5
 def lively(name, **settings):
     """A network in training mode whose norms shift and scale, so that its neurons fire at different rates; and images."""
     x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
-    net = to_channels_last(build_network(name, 5, 3, 16, width=1 / 16, block="pre", **settings)).train()
+    net = build_network(name, 5, 3, 16, width=1 / 16, block="pre", **settings).train()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in net.modules():
@@ -162,7 +162,7 @@ def test_a_saved_network_comes_back_with_its_blocks(block, n_genes, tmp_path):
     back, x = load(tmp_path / "network.safetensors").eval(), torch.randn(2, 3, 16, 16)
     assert back.built_with == net.built_with
     with torch.no_grad():
-        assert torch.equal(back(x), to_channels_last(net)(x))
+        assert torch.equal(back(x), net(x))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet19", "resnet34"])

@@ -7,7 +7,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.snn import kernels, norm_kernels
 from gee_core.snn.norm_lif import NormLIF
 
@@ -256,7 +256,7 @@ def test_training_takes_the_same_course_fused_and_separate(fused, monkeypatch):
     curves = []
     for compiles in (True, False):
         monkeypatch.setattr(kernels, "_compiles", [compiles])
-        net = to_channels_last(build_network("cifarnet", 3, 3, 16, n_genes=12, width=1 / 8)).train()
+        net = build_network("cifarnet", 3, 3, 16, n_genes=12, width=1 / 8).train()
         optimizer = torch.optim.AdamW(net.parameters(), lr=0.004)
         losses = []
         for _ in range(25):

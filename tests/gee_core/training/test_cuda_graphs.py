@@ -12,7 +12,7 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.rank import Rank
 from gee_core.training import processes
 from gee_core.training.cuda_graphs import GraphedNetwork, ungraphed
@@ -47,7 +47,7 @@ def captures(monkeypatch):
 
 
 def network(dropout: float = 0.0) -> nn.Module:
-    net = to_channels_last(build_network("cifarnet", 3, 3, 16, 4, 1 / 32, 0, T=2))
+    net = build_network("cifarnet", 3, 3, 16, 4, 1 / 32, 0, T=2)
     if dropout:
         net.head.insert(0, nn.Dropout(dropout))
     return net

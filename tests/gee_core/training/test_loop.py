@@ -13,7 +13,7 @@ from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import for_inference, outputs, train_epoch
 from gee_core.training.optimizers import adamw
 from gee_core.training.recipe import Recipe, steps_per_epoch
@@ -140,7 +140,7 @@ def test_training_leaves_the_global_generator_alone():
 def test_the_loss_falls_on_a_few_images(n_genes):
     generator = torch.Generator().manual_seed(0)
     images = PackedImages(torch.randint(0, 256, (16, 1, 8, 8), generator=generator).to(torch.uint8), torch.arange(16) % 4)
-    net = to_channels_last(build_network("cifarnet", 4, 1, 8, n_genes, 1 / 16, T=2))
+    net = build_network("cifarnet", 4, 1, 8, n_genes, 1 / 16, T=2)
     settings = recipe(epochs=20, batch_size=8, lr=0.02, normalise=Normalise((0.5,), (0.3,)))
     optimizer = adamw(net, 0.0)
     records = [train_epoch(net, optimizer, images, settings, epoch) for epoch in range(20)]
@@ -170,7 +170,7 @@ def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
 
 
 def test_a_network_for_inference_is_a_copy_that_computes_the_same_without_genes():
-    net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, T=2)).train()
+    net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, T=2).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     plain = for_inference(net)
     assert genome_of(plain) is None
@@ -249,7 +249,7 @@ def test_sizes_and_steps_follow_the_parts_of_the_epochs(values, epochs, expected
 
 
 def test_an_epoch_trains_at_its_size_and_steps_and_the_network_keeps_its_own():
-    net = to_channels_last(build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=4))
+    net = build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=4)
     seen = []
     net.register_forward_hook(lambda net, args, o: seen.append((args[0].shape[-1], len(o))))
     how = recipe(sizes=(4, 6, 8), T_schedule=(1, 2, 3))
@@ -262,7 +262,7 @@ def test_an_epoch_trains_at_its_size_and_steps_and_the_network_keeps_its_own():
 def test_an_epoch_of_the_networks_own_size_and_steps_changes_nothing():
     ends = []
     for changes in ({}, {"sizes": (8,), "T_schedule": (2,)}):
-        net = to_channels_last(build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=2))
+        net = build_network("resnet18", 2, 1, 8, 2, 1 / 64, T=2)
         train_epoch(net, adamw(net, 0.0), numbered(8, size=8), recipe(**changes), 0)
         ends.append(list(net.parameters()))
     assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))

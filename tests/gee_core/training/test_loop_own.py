@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import for_inference, outputs, train_epoch
 from gee_core.training.optimizers import adamw
 from tests.gee_core.own_networks import OWN
@@ -17,7 +17,7 @@ IMAGES = numbered(16, size=8)
 
 def trained(name, compute=FP32, n_genes=4, stop=None):
     """The network after an epoch; with ``stop``, after as many steps, in another process as it were, and the rest."""
-    net = to_channels_last(build_network(name, 2, 1, 8, n_genes, T=2))
+    net = build_network(name, 2, 1, 8, n_genes, T=2)
     optimizer, states = adamw(net, 0.01), []
 
     def on_step(state):

@@ -7,7 +7,7 @@ from gee_core.checkpoint import load_tensors, save_tensors
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import restore_training, training_tensors
 from gee_core.training.optimizers import adamw, sgd
@@ -28,7 +28,7 @@ OPTIMIZERS = {
 
 
 def built(n_genes, channels, seed=0, optimizer="adamw"):
-    net = to_channels_last(build_network("resnet18", 3, channels, 8, n_genes, 1 / 32, seed, T=2))
+    net = build_network("resnet18", 3, channels, 8, n_genes, 1 / 32, seed, T=2)
     return net, OPTIMIZERS[optimizer](net)
 
 

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import layer
 from torch import nn
 
 from gee_core.model.layers import StepDropout
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import adamw
@@ -19,7 +19,7 @@ SCHEDULE = {"sizes": (4,), "T_schedule": (1,)}
 
 
 def network(T: int = 3) -> nn.Module:
-    return to_channels_last(build_network("resnet18", 2, 1, 8, n_genes=3, width=1 / 32, T=T))
+    return build_network("resnet18", 2, 1, 8, n_genes=3, width=1 / 32, T=T)
 
 
 def statistics_of(net: nn.Module, call, x: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -12,7 +12,7 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
@@ -91,7 +91,7 @@ def trained(
     images = PackedImages(
         torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=generator), torch.arange(IMAGES) % 10
     )
-    net = to_channels_last(build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2)).double()
+    net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
     net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
     optim = make_optimizer(optimizer, net, 0.01, 0.9)
     net = parallel(net, compute, sync)

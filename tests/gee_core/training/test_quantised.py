@@ -10,7 +10,7 @@ from torch import nn
 
 from gee_core.data.images import PackedImages
 from gee_core.genome.quantise import dequantise, quantise, scaled_dim
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import adamw
 from gee_core.training.quantised import quantised_call
@@ -21,7 +21,7 @@ ENCODINGS = pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain
 
 
 def network(n_genes=4, name="vgg16", seed=0):
-    return to_channels_last(build_network(name, 10, 1, 8, n_genes, 1 / 16, seed, T=2))
+    return build_network(name, 10, 1, 8, n_genes, 1 / 16, seed, T=2)
 
 
 def rounded(net, bits):

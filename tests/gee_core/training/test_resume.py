@@ -9,7 +9,7 @@ from torch import nn
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import training_tensors
 from gee_core.training.optimizers import Plasticity, adamw, make_optimizer
@@ -39,7 +39,7 @@ N_STEPS = 6  # the last batch is half full
 
 
 def built(optimizer):
-    net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2))
+    net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2)
     if optimizer == "dropout":
         net.head.insert(0, nn.Dropout(0.5))
     if optimizer in ("sgd", "muon"):

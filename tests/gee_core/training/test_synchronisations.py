@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from gee_core.data.augment import Augment, Normalise, rand_augment
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
-from gee_core.model.network import build_network, to_channels_last
+from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.recipe import Recipe
 
@@ -81,7 +81,7 @@ def streamed(tmp_path):
 def test_no_step_waits_for_the_device(images, loss, tmp_path, monkeypatch):
     monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
     monkeypatch.setattr(Compute, "autocast", lambda self: contextlib.nullcontext())  # there is none for meta
-    net = to_channels_last(build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2)).to(META)
+    net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2).to(META)
     optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr_factor": 1.0}], lr=0.1, foreach=False)
     recipe = Recipe(
         epochs=1,
