@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity, LayerCount
@@ -69,11 +70,13 @@ class _Fired:
 
 
 class Counter:
-    """Counts on ``net``, a copy that nobody else uses: set ``batch`` to B, run the network, read ``result``."""
+    """Counts on ``net``, a copy that nobody else uses: ``begin`` a batch, run the network on it, read ``result``."""
 
     def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
         self.net = net
         self.batch = self.n_images = self.sums = 0
+        self.once = torch.empty(0)
+        self.as_it_is = False
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
         self.seen: dict[str, _Seen] = {}
         self.fired: dict[str, _Fired] = {}
@@ -86,6 +89,16 @@ class Counter:
             elif isinstance(module, BasicBlock | PreActivationBlock):
                 module.conv2.register_forward_hook(self._count_sum)
 
+    def begin(self, x: Tensor, steps: int | None = None, time_first: bool = False) -> None:
+        """What runs next runs on the batch ``x``, given to the network as ``measure_energy`` gives it.
+
+        Layers raise ``InputError`` if dimension 0 of it is not that of the images.
+        """
+        self.once = x[0] if time_first else x
+        self.as_it_is = steps is None and not time_first
+        self.batch = len(self.once)
+        self.n_images += self.batch
+
     def _count_layer(self, name: str, decode_macs: int, module: Layer, args: tuple, kwargs: dict, y: Tensor) -> None:
         x: Tensor = args[0] if args else kwargs["input"]
         if name not in self.seen:
@@ -93,6 +106,14 @@ class Counter:
             self.seen[name] = _Seen(LayerCount(name, kind, decode_macs=decode_macs))
         seen, own_ndim = self.seen[name], max(1, module.weight.ndim - 1)  # of one image: (features,) or (C, …)
         lead, own = x.shape[: x.ndim - own_ndim], x.shape[x.ndim - own_ndim :]
+        if not lead and own == self.once.shape:
+            problem = f"an input of shape {tuple(own)} is one image without a batch dimension"
+            raise InputError(problem, "give it as x[None], and a DataLoader in place of a data set")
+        steps_first = getattr(module, "step_mode", "s") == "m" and len(lead) > 1
+        if self.as_it_is and steps_first and x.shape == self.once.shape and torch.equal(x, self.once):
+            raise InputError(
+                f"a batch of shape {tuple(x.shape)} is (T, B, …) to a network in step mode m", "give time_first=True"
+            )
         seen.runs += self._runs(module, lead)
         seen.macs += (x if isinstance(module, Transposed) else y).numel() * module.weight[0].numel()
         count, binary = seen.count, bool(((x == 0) | (x == 1)).all())
@@ -187,6 +208,8 @@ class Counter:
         for name, module in self.net.named_modules():
             if is_neuron(module) or isinstance(module, _BatchNorm):
                 inside.update(module.modules())
+            elif name in self.seen and parametrize.is_parametrized(module):
+                inside.update(cast(Any, module).parametrizations.modules())
             if name not in self.seen and module not in inside and next(module.parameters(recurse=False), None) is not None:
                 found[name] = type(module).__name__ + (", never called" if isinstance(module, Layer) else "")
         return found

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from gee_core.errors import InputError, in_short
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
-from gee_core.genome.encoding import as_written, genomes
+from gee_core.genome.copying import as_written
+from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
 from gee_core.memory import out_of_memory
 from gee_core.rank import ALONE, Rank
@@ -42,8 +43,8 @@ def measure_energy(
     fully connected layers; ``Activity.not_counted`` names all other modules that have parameters. What functions compute
     outside of such layers (``torch.matmul`` in attention, say) is not seen.
 
-    Runs a copy of ``net`` in evaluation mode, with its weights decoded once. Its neurons are reset before every batch, and what
-    it draws from torch's global generators is the same in every call.
+    Runs a copy of ``net``, its hooks included, in evaluation mode, with its weights decoded once. Its neurons are reset before
+    every batch, and what it draws from torch's global generators is the same in every call.
 
     Args:
         net: the network; it is not changed.
@@ -57,8 +58,9 @@ def measure_energy(
         rank: of several processes, each gives its own images, and all get the counts on all images.
 
     Raises:
-        InputError: the network has no neurons, raises, or puts out values that are not finite; there are no images; or
-            ``steps`` is no int >= 1, or given beside ``time_first``.
+        InputError: the network has no neurons, cannot be copied, raises, or puts out values that are not finite; there are no
+            images; a batch is no tensor, lacks its dimension B, or is (T, B, …) without ``time_first``; ``dtype`` is neither
+            of the two; or ``steps`` is no int >= 1, or given beside ``time_first``.
     """
     if not any(is_neuron(module) for module in net.modules()):
         raise InputError(
@@ -68,13 +70,21 @@ def measure_energy(
         raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
     if steps is not None and (type(steps) is not int or steps < 1):
         raise InputError(f"steps = {steps!r}", "must be an int >= 1")
-    plain = for_inference(net)
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise InputError(f"dtype = {dtype}", "must be torch.float32 or torch.bfloat16")
+    try:
+        plain = for_inference(net)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad(), as_written(plain):
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
             x = batch[0] if isinstance(batch, tuple | list) else batch
-            counter.batch = x.shape[1] if time_first else len(x)
-            counter.n_images += counter.batch
+            if not isinstance(x, Tensor):
+                raise InputError(
+                    f"a batch is a {type(x).__name__}", "give tensors, or tuples such as (images, labels) that begin with one"
+                )
+            counter.begin(x, steps, time_first)
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
                 on_output(_run(plain, x, steps, time_first))
     for number, counted in enumerate(from_all(counter.counted(), rank)):

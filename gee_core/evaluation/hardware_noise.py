@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from gee_core.config.hardware import DOMAINS
 from gee_core.evaluation.faulty_neurons import add_mismatch, chosen, lose_steps, set_spikes, unlike_neurons
-from gee_core.genome.encoding import copied, genome_of
+from gee_core.genome.copying import copied
+from gee_core.genome.encoding import genome_of
 from gee_core.genome.quantise import dequantise, quantise
 from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import torch_generator

@@ -47,7 +47,8 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
     It consists of standard operators of ``opset`` and passes ONNX's own checker. ``net`` is not changed.
 
     Args:
-        net: a network of ``build_network``, or any whose output is (T, B, K), whose mean over T are the logits, or (B, K).
+        net: a network of ``build_network``, or any whose output is (T, B, K), whose mean over T are the logits, or (B, K). One
+            in step mode ``s`` leaves as one step from rest; ``register_network`` makes it one that runs T times.
         in_channels: C; None for what a network of ``build_network`` was built for.
         image_size: H and W; None likewise.
         opset: version of the ONNX operator set, >= 18.
@@ -68,6 +69,7 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
             warnings.catch_warnings(action="ignore"),
             contextlib.redirect_stderr(io.StringIO()),
             without_logs("torch", logging.CRITICAL),
+            torch.autocast("cpu", enabled=False),
         ):
             program = torch.onnx.export(
                 model,

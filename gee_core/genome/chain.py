@@ -78,7 +78,7 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others
             remedy = "make it one (prune.remove, remove_weight_norm, remove_spectral_norm; of a buffer, an nn.Parameter)"
             raise ValueError(f"the weight of module {names[conv]!r} is no parameter: {remedy}")
         if len(shared := owners[id(conv.weight)]) > 1:
-            raise ValueError(f"{' and '.join(shared)} are one tensor: a weight that is shared cannot be encoded")
+            raise ValueError(f"{' and '.join(shared)} are one tensor and cannot be encoded: pass the others as convs")
         if conv.groups != 1:
             raise ValueError(f"module {names[conv]!r} has groups={conv.groups}: only ungrouped convolutions can be encoded")
     if hasattr(net, "genome"):

@@ -81,7 +81,8 @@ def compress(
     with torch.no_grad():
         for gene, value in zip([genome.O, *genome.encodings()], _scaled(X, O, norms, genome), strict=True):
             gene.copy_(value)
-        decoded = [conv.weight for conv in genome.encoded_convs()]
+        with torch.autocast(O.device.type, enabled=False):
+            decoded = [conv.weight for conv in genome.encoded_convs()]
         return encoded, [_relative(W_hat - W_l, W_l) for W_hat, W_l in zip(decoded, weights, strict=True)]
 
 

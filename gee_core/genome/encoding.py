@@ -9,10 +9,8 @@ place of a weight. The rest of the genes is ``genome.O`` (g, g) and ``genome.X_0
 Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 """
 
-import copy
 import itertools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,10 +21,12 @@ from torch.nn.utils import parametrize
 from gee_core.config import Shape
 from gee_core.errors import in_short
 from gee_core.genome.chain import check_chain, explore, summary
+from gee_core.genome.copying import as_written, copied
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
+from gee_core.memory import out_of_memory
 from gee_core.seeding import private_torch_rng
 
 
@@ -38,6 +38,7 @@ class GeneticWeight(nn.Module):
         self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
         self.channels_last = not conv.weight.is_contiguous()
+        self.registered = False
 
     @property
     def genome(self) -> "Genome":
@@ -52,7 +53,15 @@ class GeneticWeight(nn.Module):
         return W if self.channels_last else W.contiguous()
 
     def right_inverse(self, W: Tensor) -> Tensor:
-        """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it."""
+        """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it.
+
+        Raises:
+            TypeError: later, when somebody assigns a weight.
+        """
+        if self.registered:
+            raise TypeError(
+                "the weight of an encoded convolution is computed from its genes: change those, or decode the network first"
+            )
         return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
 
 
@@ -140,7 +149,7 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
 
     These are the ungrouped 2-d convolutions with a kernel larger than 1x1; ``left_out`` says what becomes of the others. The
-    first is the stem, which keeps its weight.
+    first is the stem, which keeps its weight. A copy of ``net`` runs, its hooks included.
 
     Args:
         net: any network; it is not changed.
@@ -164,8 +173,15 @@ def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[st
         raise TypeError(
             f"example must be a torch tensor, got {kind}: give an input of the network, such as torch.zeros(1, 3, 32, 32)"
         )
-    with private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
-        names, others = explore(copied(net).eval(), example)  # a copy, so that stateful neurons of ``net`` keep their charge
+    probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
+    try:
+        with private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
+            names, others = explore(probe, example)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raises = f"the network raises {type(error).__name__} on an example of shape {tuple(example.shape)}: {in_short(error)}"
+        raise ValueError(f"{raises}: give an input that it takes") from error
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
 
 
@@ -198,8 +214,8 @@ def encode(
         The copy. Its genes are ``net.genome``: initialise them again with evolved σ's, or read X and O.
 
     Raises:
-        ValueError: not exactly one of ``example`` and ``convs`` is given; the chain is too short, grouped, of mixed kernel
-            sizes, or does not connect; n_genes < 1; or the wiring does not fit the network.
+        ValueError: not exactly one of ``example`` and ``convs`` is given; the network raises on ``example``; the chain is too
+            short, grouped, of mixed kernel sizes, or does not connect; n_genes < 1; or the wiring does not fit the network.
         TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
     """
     if not isinstance(wiring, Genotype | Shape | None):
@@ -236,30 +252,10 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
     net.add_module("genome", genome)
     for previous, conv in zip([None, *convs[1:-1]], convs[1:], strict=True):
         # unsafe: without torch's check of the shape, which computes W, and on the device `meta` loads a part of the compiler
-        parametrize.register_parametrization(conv, "weight", GeneticWeight(genome, previous, conv), unsafe=True)
+        weight = GeneticWeight(genome, previous, conv)
+        parametrize.register_parametrization(conv, "weight", weight, unsafe=True)
+        weight.registered = True
     return genome
-
-
-def copied(net: nn.Module) -> nn.Module:
-    """A deep copy of ``net``.
-
-    Raises:
-        ValueError: it cannot be copied, as neurons cannot that hold the graph of their last run.
-    """
-    try:
-        return copy.deepcopy(net)
-    except RuntimeError as error:
-        remedy = "reset its neurons first (spikingjelly's functional.reset_net)"
-        for name, module in net.named_modules():
-            if "weight" in vars(module):  # no parameter
-                remedy = f"{name}.weight is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
-        raise ValueError(f"the network cannot be copied ({in_short(error)}): {remedy}") from error
-
-
-def as_written(net: nn.Module) -> AbstractContextManager:
-    """Inside, a network that `torch.compile` wraps runs as it is written, since compiled code calls no hooks of later."""
-    compiled = any(type(module).__name__ == "OptimizedModule" for module in net.modules())  # importing it takes a second
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def decode(net: nn.Module) -> nn.Module:
@@ -285,7 +281,8 @@ def decode(net: nn.Module) -> nn.Module:
                 raise ValueError(f"{which}: call torch's parametrize.remove_parametrizations before the genes are decoded")
             parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
             # not conv.weight: parametrize.cached() keeps one for a network and all its copies
-            weights = [part().detach().clone() for part in parts]
+            with torch.autocast(genome.O.device.type, enabled=False):
+                weights = [part().detach().clone() for part in parts]
             for conv, part, W in zip(genome.encoded_convs(), parts, weights, strict=True):
                 # remove_parametrizations would change the original too, because the copy shares its class.
                 conv.__class__ = parametrize.type_before_parametrizations(conv)

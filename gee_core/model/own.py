@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from gee_core.config.own import OWN, Own, registered
 from gee_core.config.own import is_own as is_own
 from gee_core.errors import in_short
-from gee_core.genome.encoding import copied, encoded_copy
+from gee_core.genome.copying import copied
+from gee_core.genome.encoding import encoded_copy
 from gee_core.model.base import SpikingNetwork, to_channels_last
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
@@ -219,8 +220,6 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
         probe = copied(net).eval()
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    except Exception as error:
-        raise ValueError(f"{name} cannot be copied ({type(error).__name__}: {in_short(error)})") from error
     if not any(map(is_neuron, probe.modules())):
         raise ValueError(f"{name} has no neurons: build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF")
     one_step = not any(map(takes_all_steps, probe.modules()))

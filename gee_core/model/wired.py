@@ -132,12 +132,15 @@ def rebuildable(net: nn.Module) -> Architecture:
 
 
 def _structure(net: nn.Module) -> dict[str, tuple]:
-    """The shape of every tensor, the kind of every module and the settings that it shows, by name."""
+    """The shape of every tensor, the kind of every module, the settings that it shows and the order of the genes, by name."""
     found: dict[str, tuple] = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    for name, module in net.named_modules():
+    names = {module: name for name, module in net.named_modules()}
+    for module, name in names.items():
         if isinstance(module, LIF):
             found[name] = module.settings()
-        elif not isinstance(module, Genome):  # it shows what `encode` left out
+        elif isinstance(module, Genome):  # it shows what `encode` left out
+            found[name] = tuple(names[conv] for conv in module.encoded_convs())
+        else:
             found[name] = type(module).__name__, HARMLESS.sub("", module.extra_repr())
     return found
 

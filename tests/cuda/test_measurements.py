@@ -132,11 +132,11 @@ def task(device, tmp_path_factory):
 
 def test_counts_for_other_processes_lie_on_the_cpu(nets):
     """Pickled on one GPU, they would come back on that one in every process."""
-    net, x = for_inference(nets[1]), batch(8)
-    counter = Counter(net, {})
-    counter.batch = counter.n_images = 8
+    net = for_inference(nets[1])
+    x, counter = batch(8).to(next(net.parameters()).device), Counter(net, {})
+    counter.begin(x)
     with torch.no_grad():
-        net(x.to(next(net.parameters()).device))
+        net(x)
     _, _, seen, _ = counter.counted()
     assert {active.device.type for layer in seen.values() for active, _ in layer.active.values()} == {"cpu"}
     assert counter.result().layers

@@ -31,6 +31,19 @@ CHANGED = [
 ]
 
 
+def in_another_order(net):
+    chain = net.conv_chain()
+    return encode(net, 4, convs=[chain[0], chain[2], chain[1], *chain[3:]])
+
+
+@pytest.mark.parametrize("write", [save, save_genes])
+def test_genes_in_another_order_than_the_file_would_rebuild_are_not_saved(write, tmp_path):
+    net = build_network("resnet18", 5, 3, 8, width=1 / 32)
+    with pytest.raises(ValueError, match="genome is not as build_network makes it"):
+        write(tmp_path / "network.safetensors", in_another_order(net))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("write", [save, save_genes])
 @pytest.mark.parametrize(("change", "said"), CHANGED, ids=["a part is encoded", "another threshold", "another head"])
 def test_a_network_that_its_file_would_not_rebuild_is_not_saved(write, change, said, tmp_path):

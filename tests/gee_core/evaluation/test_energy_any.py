@@ -4,6 +4,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
@@ -158,6 +159,28 @@ class Mixed(nn.Module):
         return self.gru(self.attention(s, s, s)[0])[0] * self.scale[0]
 
 
+def test_what_computes_the_weight_of_a_counted_layer_is_counted_with_it():
+    net = nn.Sequential(weight_norm(nn.Linear(2, 2)), neuron.IFNode())
+    assert measure_energy(net, torch.ones(3, 2)).not_counted == {}
+
+
+class Unbatched(nn.Module):
+    """Runs its layers on one image after the other, and on (B, T, …) in the order of SpikingJelly."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = MultiStep(5, 1, 8)
+        self.first = nn.Conv2d(1, 1, 1)
+
+    def forward(self, x):
+        return self.net(torch.stack([self.first(image) for image in x.flatten(0, 1)]).unflatten(0, x.shape[:2]).transpose(0, 1))
+
+
+def test_layers_without_a_batch_and_batches_whose_steps_come_second_are_measured():
+    activity = measure_energy(Unbatched(), torch.ones(T, T, 1, 8, 8))
+    assert [layer.steps for layer in activity.layers] == [T] * 5
+
+
 def test_layers_that_are_not_counted_are_named_and_batch_norm_is_free():
     activity = measure_energy(Mixed(), torch.randn(5, 6))
     assert [layer.layer for layer in activity.layers] == ["fc"]
@@ -204,6 +227,17 @@ X = torch.ones(3, 2)
         (with_weight(1.0, last=True), X, {"steps": 0}, "steps = 0: must be an int >= 1"),
         (with_weight(1.0, last=True), X, {"steps": 2.5}, "steps = 2.5: must be an int >= 1"),
         (with_weight(1.0, last=True), X, {"steps": 2, "time_first": True}, "steps = 2, time_first = True: give one of the two"),
+        (with_weight(1.0, last=True), X, {"dtype": torch.float16}, r"dtype = torch.float16: must be torch.float32 or torch.bf"),
+        (with_weight(1.0, last=True), X.numpy(), {}, "a batch is a ndarray: give tensors, or tuples such as"),
+        (with_weight(1.0, last=True), [{"x": X}], {}, "a batch is a dict: give tensors"),
+        (
+            with_weight(1.0, last=True),
+            X[0],
+            {},
+            r"of shape \(2,\) is one image without a batch dimension: give it as x\[None\]",
+        ),
+        (VGG(5, 1, 8), torch.ones(1, 8, 8), {"steps": 2}, r"of shape \(1, 8, 8\) is one image without a batch dimension"),
+        (MultiStep(5, 1, 8), torch.ones(T, B, 1, 8, 8), {}, r"of shape \(3, 4, 1, 8, 8\) is \(T, B, …\) .* mode m: give time_"),
     ],
     ids=str,
 )

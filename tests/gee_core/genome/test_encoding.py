@@ -29,7 +29,7 @@ def test_conv_chain_leaves_mode_weights_statistics_and_hooks_of_every_module_as_
 
 def test_conv_chain_removes_its_hooks_when_the_network_raises():
     net = branches(encoded=False).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"raises RuntimeError on an example of shape \(1, 4, 6, 6\): .*: give an"):
         conv_chain(net, torch.zeros(1, 4, 6, 6, dtype=torch.float64))
     assert net.training
     assert not any(module._forward_pre_hooks for module in net.modules())

@@ -222,7 +222,9 @@ def test_a_network_whose_neurons_hold_a_graph_is_refused_with_the_way_out():
 def test_a_weight_that_two_layers_share_is_refused():
     net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3), nn.ConvTranspose2d(2, 2, 3))
     net[2].weight = net[1].weight
-    with pytest.raises(ValueError, match=r"1\.weight and 2\.weight are one tensor: a weight that is shared cannot be encoded"):
+    with pytest.raises(
+        ValueError, match=r"1\.weight and 2\.weight are one tensor and cannot be encoded: pass the others as convs"
+    ):
         encode(net, G, example=torch.zeros(1, 2, 8, 8))
 
 

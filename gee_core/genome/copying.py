@@ -1,0 +1,33 @@
+"""Copies of networks that others have written, to change or to try out."""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from gee_core.errors import in_short
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A deep copy of ``net``.
+
+    Raises:
+        ValueError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks.
+    """
+    try:
+        return copy.deepcopy(net)
+    except Exception as error:
+        remedy = "reset its neurons first (spikingjelly's functional.reset_net)"
+        if not isinstance(error, RuntimeError):
+            remedy = "keep what cannot be copied, such as a logger or a file, out of its modules"
+        for name, module in net.named_modules():
+            if "weight" in vars(module):  # no parameter
+                remedy = f"{name}.weight is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
+        raise ValueError(f"the network cannot be copied ({in_short(error)}): {remedy}") from error
+
+
+def as_written(net: nn.Module) -> AbstractContextManager:
+    """Inside, a network that `torch.compile` wraps runs as it is written, since compiled code calls no hooks of later."""
+    compiled = any(type(module).__name__ == "OptimizedModule" for module in net.modules())  # importing it takes a second
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()

@@ -1,0 +1,49 @@
+"""Networks that cannot be copied, and weights that cannot be assigned."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+from gee_core.errors import InputError
+from gee_core.evaluation.energy import measure_energy
+from gee_core.genome.encoding import decode, encode, genome_of
+
+X = torch.ones(2, 1, 6, 6)
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), neuron.IFNode(), nn.Conv2d(4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("work", "error"),
+    [
+        (lambda net: encode(net, 2, example=X), ValueError),
+        (decode, ValueError),
+        (lambda net: measure_energy(net, X), InputError),
+    ],
+    ids=["encode", "decode", "measure_energy"],
+)
+def test_a_network_that_holds_a_lock_is_refused_with_the_way_out(work, error, net):
+    net.lock = threading.Lock()
+    with pytest.raises(
+        error, match=r"cannot be copied \(cannot pickle '_thread.lock' object\): keep what cannot be copied, such"
+    ):
+        work(net)
+
+
+def test_an_encoded_weight_takes_no_value_and_its_genes_and_copies_stay_as_they_are(net):
+    encoded = encode(net, 2, example=X)
+    for network in (encoded, copy.deepcopy(encoded)):
+        before = network[2].weight.detach().clone()
+        with pytest.raises(TypeError, match="is computed from its genes: change those, or decode the network first"):
+            network[2].weight = torch.ones_like(before)
+        network.load_state_dict(encoded.state_dict())
+        assert torch.equal(network[2].weight, before)
+        assert before.any()
+        assert genome_of(network) is not None
