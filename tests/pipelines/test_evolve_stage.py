@@ -11,7 +11,7 @@ from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.data.images import PackedImages
 from gee_core.data.meta import load_meta
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution import proxy
 from gee_core.storage.atomic_files import write_atomically
 from pipelines import evolve
@@ -234,17 +234,8 @@ def test_test_images_never_reach_evolve(in_project, monkeypatch, here_and_now):
 def write_poisoned(folder, data, test):
     """The prepared images of ``data`` with other test images."""
     shutil.rmtree(folder)
-    write_prepared(
-        folder,
-        dataset=data.meta.dataset,
-        source=data.meta.source,
-        class_names=data.meta.class_names,
-        mean=data.meta.mean,
-        std=data.meta.std,
-        train=data.train,
-        test=test,
-        holdout=data.holdout,
-    )
+    source = Source(data.meta.source, data.meta.class_names, data.train, test, data.holdout)
+    write_prepared(folder, data.meta.dataset, source, data.meta.mean, data.meta.std)
 
 
 def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, monkeypatch, here_and_now):
