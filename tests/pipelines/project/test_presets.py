@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
+from gee_core.config.own import default_block
 from gee_core.errors import InputError
-from gee_core.model.zoo import default_block
 from pipelines.project import presets
 from pipelines.project.params import load_params
 from pipelines.project.presets import describe_presets, overrides, preset_names, preset_text, queue_preset, write_preset
