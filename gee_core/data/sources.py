@@ -17,7 +17,7 @@ from gee_core.data.folders import OF_TORCHVISION, FileList, list_images
 from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
-from gee_core.data.splits import part_of, split_files, split_off, test_part
+from gee_core.data.splits import part_of, split_files, split_off
 from gee_core.errors import InputError, in_short
 
 if TYPE_CHECKING:  # takes more than a second
@@ -138,8 +138,8 @@ def _packed(dataset: "VisionDataset", n_classes: int) -> PackedImages:
 def _from_arrays(
     cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
 ) -> Source:
-    parts = (part_of(train, cfg.max_train_images, cfg, "max_train_images"), test_part(test, cfg))
-    train, test = (_resized(part, cfg.image_size) for part in parts)
+    train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
+    test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
     return Source(source, class_names, train, test)
 
 
