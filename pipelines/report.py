@@ -16,7 +16,8 @@ from gee_core.config.own import encoded_channels, is_own
 from gee_core.data.meta import load_meta
 from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.inputs.genotype_file import read_genotype_file
+from gee_core.storage.json_object import read_json_model
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
@@ -55,7 +56,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     with remedy(PREPARE):
         meta = load_meta(prepared)
     with reading(path := models / "evolve/genotype.json", "a genotype"):
-        genotype = read_genotype_file(path)
+        genotype = read_json_model(path, GenotypeFile)
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
     evaluate = read_json(reports / "evaluate/metrics.json", *OF_NEUROBENCH)
     robustness = read_json(reports / "robustness/metrics.json", "clean_accuracy")

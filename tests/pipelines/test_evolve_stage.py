@@ -14,8 +14,9 @@ from gee_core.data.meta import load_meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution import proxy
 from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.json_object import read_json_model
 from pipelines import evolve
-from pipelines.inputs.genotype_file import read_genotype_file
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.start_genotype import load_start
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import HELD
@@ -251,7 +252,7 @@ def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, m
         "fitness",
         "start",
     }
-    assert read_genotype_file(folder / "models/evolve/genotype.json").genotype is None
+    assert read_json_model(folder / "models/evolve/genotype.json", GenotypeFile).genotype is None
     assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
     assert here_and_now.scored == []
