@@ -15,7 +15,6 @@ from gee_core.config.own import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
-from gee_core.evaluation.accuracy import logits_and_labels
 from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
@@ -27,7 +26,7 @@ from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.trained_network import load_trained
@@ -108,8 +107,9 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
 def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
     """(predicted classes, labels) of all test images, both (N,)."""
     there = for_inference(net).to(compute.device)
-    logits, labels = logits_and_labels(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute)
-    return logits.argmax(1), labels
+    found = outputs(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute)
+    predicted, labels = zip(*((o_TBK.mean(0).cpu().argmax(1), labels.cpu()) for o_TBK, labels in found), strict=True)
+    return torch.cat(predicted), torch.cat(labels)
 
 
 def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict:
