@@ -14,8 +14,7 @@ from gee_core.data.meta import load_meta
 from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
-from gee_core.evolution.candidate_states import forget_rungs
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
