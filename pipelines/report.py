@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import pandas as pd
 from ruamel.yaml import YAML
@@ -24,7 +25,7 @@ from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.hardware_defects import accuracy_under_defects, defect_table
 from pipelines.reporting.mistakes import confusions, recognised
-from pipelines.reporting.page import TITLES, environment, mlflow_link, read_hardware, read_tables, unescaped
+from pipelines.reporting.page import MLFLOW, TITLES, environment, read_hardware, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, nir, read_json, reading
@@ -87,7 +88,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         n_convs=len(channels) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
-        mlflow=mlflow_link(query),
+        mlflow=MLFLOW + quote(query),
         nir=nir(summary),
         hardware_left_out=robustness.get("hardware_left_out", {}),
         svg=unescaped(svgs),
