@@ -22,7 +22,7 @@ from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from pipelines.engines.candidates import Scorer, Workers
+from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, remedy
@@ -61,7 +61,7 @@ def run(
     scratch: Path,
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
-    open_scorer: Callable[[ProxyTask], Scorer] | None = None,
+    open_scorer: Callable[[ProxyTask], Workers] | None = None,
     ended: dict[tuple[int, int], float] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
