@@ -11,7 +11,7 @@ from PIL import Image
 
 from gee_core.checkpoint import load, save
 from gee_core.config import Params
-from gee_core.config.own import is_own
+from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError

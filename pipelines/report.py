@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.config.evolve import SWITCHES
-from gee_core.config.own import encoded_channels, is_own
+from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import load_meta
 from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically

@@ -4,7 +4,7 @@ import inspect
 import math
 
 from gee_core.config import NetworkStructure
-from gee_core.config.own import is_own, registered
+from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
 from gee_core.model.spec import NetworkSpec
 from gee_core.model.wired import ImageShape, plain_parameters

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gee_core.config.own import default_block, scaled
+from gee_core.config.known_networks import default_block, scaled
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout

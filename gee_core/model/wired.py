@@ -9,7 +9,7 @@ from pydantic import field_validator
 from torch import nn
 
 from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
-from gee_core.config.own import default_block, encoded_channels
+from gee_core.config.known_networks import default_block, encoded_channels
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import Params
-from gee_core.config.own import encoded_channels, kernel_positions
+from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.storage.json_object import read_json_model

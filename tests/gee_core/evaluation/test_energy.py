@@ -7,7 +7,7 @@ import torch
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
-from gee_core.config.own import default_block
+from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of

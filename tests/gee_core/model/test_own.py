@@ -9,7 +9,7 @@ from torchvision.models import resnet18
 
 import gee_core
 from gee_core.config import NetworkConfig, Shape
-from gee_core.config.own import encoded_channels, is_own
+from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype

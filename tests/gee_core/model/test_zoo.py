@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gee_core.config.own import default_block, encoded_channels
+from gee_core.config.known_networks import default_block, encoded_channels
 from gee_core.model.network import build_network, count_parameters
 from gee_core.model.spec import Block, P
 from gee_core.zoo import NETWORKS

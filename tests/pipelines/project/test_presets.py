@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
-from gee_core.config.own import default_block
+from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
 from pipelines.project.params import load_params

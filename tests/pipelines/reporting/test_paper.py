@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gee_core.config.own import default_block
+from gee_core.config.known_networks import default_block
 from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 from pipelines.reporting.paper import PAPER_RESULTS, PLAIN_PARAMETERS
 

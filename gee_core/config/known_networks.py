@@ -1,6 +1,6 @@
-"""The user's own networks by name, and what holds for the names of all networks. No torch here.
+"""The networks that are known by name: the user's own are registered here; channels and kernel sizes of all. No torch here.
 
-``gee_core.register_network`` makes one known. Nothing in the core imports a user's module by its name.
+``gee_core.register_network`` makes one of the user known. Nothing in the core imports a user's module by its name.
 """
 
 from collections.abc import Callable
