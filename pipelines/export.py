@@ -86,7 +86,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     """
     cfg, meta, path = params.export, data.meta, folder / GENES.name
     assert cfg.genes is not None
-    save_genes(path, net, cfg.genes, model_card(params, meta).model_dump(mode="json"))
+    save_genes(path, net, cfg.genes, build_model_card(params, meta).model_dump(mode="json"))
     rounded, compute = load(path), Compute.of(params.base.device, params.base.precision)
     expected, labels = predictions(net, data, compute)
     found, _ = predictions(rounded, data, compute)
@@ -146,7 +146,7 @@ def write(
     """
     name, (png, shown) = registered_name(params, data.meta), example(data)
     write_atomically(folder / ONNX.name, model)
-    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
     nir = (folder / NIR.name).is_file()
     write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, nir, registered))
     write_atomically(folder / "example.png", png)
@@ -157,7 +157,7 @@ def write_checkpoint(folder: Path, params: Params, net: SpikingNetwork, data: Pr
     """Write what can be had of a network without ONNX: its checkpoint, meta.json and example.png."""
     (folder / ONNX.name).unlink(missing_ok=True)
     save(folder / CHECKPOINT.name, net)
-    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
     write_atomically(folder / "example.png", example(data)[0])
 
 
@@ -179,7 +179,7 @@ def write_all(
     return write(folder, params, data, model, measured | metrics, registered), metrics | in_nir
 
 
-def model_card(params: Params, meta: Meta) -> ModelCard:
+def build_model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
     return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)
