@@ -34,7 +34,7 @@ from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import at_work_in, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.candidates import track_candidate, track_generation, track_winner
+from pipelines.tracking.evolution import track_candidate, track_generation, track_winner
 
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
