@@ -34,7 +34,7 @@ from gee_core.memory import keep_freed_memory
 from pipelines.evolve import genotype_file, run
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.params import load_params
-from pipelines.tracking.candidates import track_candidate
+from pipelines.tracking.evolution import track_candidate
 from pipelines.tracking.tracker import open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import Prepared, load_prepared, write_prepared
+from gee_core.data.prepared import Prepared, Source, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.hardware import Compute
@@ -44,10 +44,8 @@ def prepared_images(folder: Path, params: Params, data: str | None, n_random: in
             pixels = torch.randint(0, 256, (n_random, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
             images = PackedImages(pixels, torch.arange(n_random) % 10)
             names = tuple(str(number) for number in range(10))
-            write_prepared(
-                folder, dataset="cifar10", source="random", class_names=names, mean=(0.5,) * 3, std=(0.3,) * 3,
-                train=images, test=images.subset(torch.arange(10)), holdout=torch.arange(n_random // 10),
-            )  # fmt: skip
+            source = Source("random", names, images, images.subset(torch.arange(10)), torch.arange(n_random // 10))
+            write_prepared(folder, "cifar10", source, mean=(0.5,) * 3, std=(0.3,) * 3)
         else:
             prepare.run(params.prepare.model_copy(update={"path": data}), folder)
     return load_prepared(folder)

@@ -93,7 +93,7 @@ def count(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain."""
-    from gee_core.config.own import is_own
+    from gee_core.config.known_networks import is_own
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters, count_plain_parameters
     from gee_core.zoo import NETWORKS

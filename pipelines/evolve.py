@@ -14,8 +14,7 @@ from gee_core.data.meta import load_meta
 from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
-from gee_core.evolution.candidate_states import forget_rungs
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
@@ -23,7 +22,7 @@ from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from pipelines.engines.candidates import Scorer, Workers
+from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, remedy
@@ -35,7 +34,7 @@ from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import at_work_in, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.candidates import track_candidate, track_generation, track_winner
+from pipelines.tracking.evolution import track_candidate, track_generation, track_winner
 
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
@@ -62,7 +61,7 @@ def run(
     scratch: Path,
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
-    open_scorer: Callable[[ProxyTask], Scorer] | None = None,
+    open_scorer: Callable[[ProxyTask], Workers] | None = None,
     ended: dict[tuple[int, int], float] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.

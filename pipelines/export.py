@@ -11,11 +11,10 @@ from PIL import Image
 
 from gee_core.checkpoint import load, save
 from gee_core.config import Params
-from gee_core.config.own import is_own
+from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
-from gee_core.evaluation.accuracy import logits_and_labels
 from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
@@ -27,7 +26,7 @@ from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.trained_network import load_trained
@@ -87,7 +86,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     """
     cfg, meta, path = params.export, data.meta, folder / GENES.name
     assert cfg.genes is not None
-    save_genes(path, net, cfg.genes, model_card(params, meta).model_dump(mode="json"))
+    save_genes(path, net, cfg.genes, build_model_card(params, meta).model_dump(mode="json"))
     rounded, compute = load(path), Compute.of(params.base.device, params.base.precision)
     expected, labels = predictions(net, data, compute)
     found, _ = predictions(rounded, data, compute)
@@ -108,8 +107,9 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
 def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
     """(predicted classes, labels) of all test images, both (N,)."""
     there = for_inference(net).to(compute.device)
-    logits, labels = logits_and_labels(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute)
-    return logits.argmax(1), labels
+    found = outputs(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute)
+    predicted, labels = zip(*((o_TBK.mean(0).cpu().argmax(1), labels.cpu()) for o_TBK, labels in found), strict=True)
+    return torch.cat(predicted), torch.cat(labels)
 
 
 def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict:
@@ -146,7 +146,7 @@ def write(
     """
     name, (png, shown) = registered_name(params, data.meta), example(data)
     write_atomically(folder / ONNX.name, model)
-    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
     nir = (folder / NIR.name).is_file()
     write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, nir, registered))
     write_atomically(folder / "example.png", png)
@@ -157,7 +157,7 @@ def write_checkpoint(folder: Path, params: Params, net: SpikingNetwork, data: Pr
     """Write what can be had of a network without ONNX: its checkpoint, meta.json and example.png."""
     (folder / ONNX.name).unlink(missing_ok=True)
     save(folder / CHECKPOINT.name, net)
-    write_json(folder / "meta.json", model_card(params, data.meta).model_dump())
+    write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
     write_atomically(folder / "example.png", example(data)[0])
 
 
@@ -179,7 +179,7 @@ def write_all(
     return write(folder, params, data, model, measured | metrics, registered), metrics | in_nir
 
 
-def model_card(params: Params, meta: Meta) -> ModelCard:
+def build_model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
     return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)

@@ -1,6 +1,7 @@
 """Stage prepare: reads, splits and measures the raw images → data/prepared."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
@@ -25,23 +26,12 @@ def run(
     ``on_note`` is told, in a sentence each, what about the images may surprise.
     """
     source = load_source(cfg, on_progress)
-    holdout = source.holdout
-    if holdout is None:
+    if source.holdout is None:
         holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "prepare.holdout")
+        source = replace(source, holdout=holdout)
     else:
-        on_note(f"the {len(holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
-    mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
-    meta = write_prepared(
-        out,
-        dataset=cfg.data_name,
-        source=source.source,
-        class_names=source.class_names,
-        mean=mean,
-        std=std,
-        train=source.train,
-        test=source.test,
-        holdout=holdout,
-    )
+        on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
+    meta = write_prepared(out, cfg.data_name, source, *mean_and_std(_sample(source.train, cfg.split_seed)))
     if meta.unevenness:
         on_note(f"the classes are uneven: {meta.unevenness}")
     return meta

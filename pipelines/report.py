@@ -6,24 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import pandas as pd
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.config.evolve import SWITCHES
-from gee_core.config.own import encoded_channels, is_own
+from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import load_meta
 from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.inputs.genotype_file import read_genotype_file
+from gee_core.storage.json_object import read_json_model
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.hardware_defects import accuracy_under_defects, defect_table
 from pipelines.reporting.mistakes import confusions, recognised
-from pipelines.reporting.page import TITLES, environment, mlflow_link, read_hardware, read_tables, unescaped
+from pipelines.reporting.page import MLFLOW, TITLES, environment, read_hardware, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import build_summary, nir, read_json, reading
@@ -55,7 +57,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     with remedy(PREPARE):
         meta = load_meta(prepared)
     with reading(path := models / "evolve/genotype.json", "a genotype"):
-        genotype = read_genotype_file(path)
+        genotype = read_json_model(path, GenotypeFile)
     evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
     evaluate = read_json(reports / "evaluate/metrics.json", *OF_NEUROBENCH)
     robustness = read_json(reports / "robustness/metrics.json", "clean_accuracy")
@@ -86,7 +88,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         n_convs=len(channels) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
-        mlflow=mlflow_link(query),
+        mlflow=MLFLOW + quote(query),
         nir=nir(summary),
         hardware_left_out=robustness.get("hardware_left_out", {}),
         svg=unescaped(svgs),

@@ -27,12 +27,13 @@ from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
+from gee_core.storage.json_object import read_json_model
 from gee_core.training.loop import Images, for_inference, train_epoch
 from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.resume import Resumable
-from pipelines.inputs.genotype_file import GenotypeFile, read_genotype_file
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
@@ -182,7 +183,7 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
         InputError: it is missing, damaged, or another network's.
     """
     try:
-        genotype = read_genotype_file(path)
+        genotype = read_json_model(path, GenotypeFile)
     except FileNotFoundError:
         raise InputError(f"{path}: not found", "`dvc repro evolve` makes it, `dvc pull` fetches it") from None
     except ValueError as error:

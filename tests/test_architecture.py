@@ -31,7 +31,6 @@ ORDER = (
     ("settings", "rank"),
     ("seeding", "storage", "hardware", "memory", "model.spec"),  # the table of networks is data, without torch: model.spec, zoo
     ("zoo",),
-    ("model.zoo",),
     ("config",),  # a leaf: reads the names of the networks, imports no torch
     ("snn", "genome", "data"),
     ("model",),
@@ -83,8 +82,7 @@ def room(module: str) -> str | None:
     package, _, rest = module.partition(".")
     if package != "gee_core" or not rest:
         return None
-    apart = (name for name in ("model.spec", "model.zoo") if f"{rest}.".startswith(f"{name}."))
-    return next(apart, rest.split(".")[0])
+    return "model.spec" if f"{rest}.".startswith("model.spec.") else rest.split(".")[0]
 
 
 def imports_of(module: str) -> set[str]:

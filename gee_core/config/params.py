@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.formats import GeneFormat
 from gee_core.config.hardware import Hardware, rising
+from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.network import NetworkConfig
-from gee_core.config.own import encoded_channels, is_own
 from gee_core.config.searched import searched_genes
 from gee_core.config.section import DataName, PathName, Positive, Scale, Section, Weight
 from gee_core.config.train import TrainConfig

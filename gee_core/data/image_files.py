@@ -214,17 +214,12 @@ def _open(path: Path) -> Image.Image:
         target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
         raise InputError(f"{path}: not found{target}", "put it back or remove it, then prepare the images again") from None
     except TooManyPixelsError:
-        raise _bomb(path) from None
+        problem = f"{path}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)"
+        raise InputError(problem, "shrink or remove it") from None
     except InputError:
         raise
     except DAMAGE as error:
         raise _damaged(path, error) from None
-
-
-def _bomb(path: Path) -> InputError:
-    return InputError(
-        f"{path}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)", "shrink or remove it"
-    )
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

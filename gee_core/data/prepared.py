@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,19 @@ from gee_core.data.meta import Meta, existing, load_meta
 from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_atomically, write_json, writing
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set whose images all have one size."""
+
+    source: str
+    """Where it comes from; for streamed images, the root of the files."""
+    class_names: tuple[str, ...]
+    train: PackedImages | StreamedImages
+    test: PackedImages | StreamedImages
+    holdout: Tensor | None = None
+    """Indices into ``train`` of the images on which candidates are scored; None until they are split off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +57,14 @@ class Prepared:
         return self.train.subset(self.holdout)
 
 
-def write_prepared(
-    folder: Path,
-    *,
-    dataset: str,
-    source: str,
-    class_names: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-    train: PackedImages | StreamedImages,
-    test: PackedImages | StreamedImages,
-    holdout: Tensor,
-) -> Meta:
+def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, ...], std: tuple[float, ...]) -> Meta:
     """Write everything to a folder beside ``folder``, flush it, then rename it to ``folder``.
 
     Raises:
         InputError: the disk is full, or the folder is not writable; the old content of ``folder`` is kept.
     """
+    train, test, n_classes = data.train, data.test, len(data.class_names)
+    assert data.holdout is not None
     partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,20 +73,20 @@ def write_prepared(
         partial.mkdir()
     try:
         checksums = _write_images(partial, "train", train) | _write_images(partial, "test", test)
-        _write_array(partial / "holdout.npy", holdout)
+        _write_array(partial / "holdout.npy", data.holdout)
         meta = Meta(
             dataset=dataset,
-            source=source,
-            class_names=tuple(class_names),
-            class_counts=tuple(torch.bincount(train.labels.cpu(), minlength=len(class_names)).tolist()),
-            num_classes=len(class_names),
+            source=data.source,
+            class_names=data.class_names,
+            class_counts=tuple(torch.bincount(train.labels.cpu(), minlength=n_classes).tolist()),
+            num_classes=n_classes,
             in_channels=train.in_channels,
             image_size=train.image_size,
-            mean=tuple(mean),
-            std=tuple(std),
+            mean=mean,
+            std=std,
             n_train=len(train),
             n_test=len(test),
-            n_holdout=len(holdout),
+            n_holdout=len(data.holdout),
             stream=isinstance(train, StreamedImages),
             sha256={path.name: sha256(path) for path in sorted(partial.iterdir())} | checksums,
         )

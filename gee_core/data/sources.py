@@ -6,19 +6,18 @@ import importlib.util
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import OF_TORCHVISION, FileList, list_images
 from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.splits import part_of, split_files, split_off, test_part
+from gee_core.data.prepared import Source
+from gee_core.data.splits import part_of, split_files, split_off
 from gee_core.errors import InputError, in_short
 
 if TYPE_CHECKING:  # takes more than a second
@@ -34,19 +33,6 @@ DIGITS = "datasets/data/digits.csv.gz"
 """The file inside scikit-learn, a line of 64 pixels and the label per image."""
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
 """What torchvision raises when files are not those that it wrote."""
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A data set whose images all have one size."""
-
-    source: str
-    """Where it comes from; for streamed images, the root of the files."""
-    class_names: tuple[str, ...]
-    train: PackedImages | StreamedImages
-    test: PackedImages | StreamedImages
-    holdout: Tensor | None = None
-    """Indices into ``train`` of the images in val/, if they are the hold-out."""
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
@@ -152,8 +138,8 @@ def _packed(dataset: "VisionDataset", n_classes: int) -> PackedImages:
 def _from_arrays(
     cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
 ) -> Source:
-    parts = (part_of(train, cfg.max_train_images, cfg, "max_train_images"), test_part(test, cfg))
-    train, test = (_resized(part, cfg.image_size) for part in parts)
+    train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
+    test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
     return Source(source, class_names, train, test)
 
 

@@ -85,7 +85,7 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor 
     if test is None:
         split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
         train, test = train.without(split), train.subset(split)
-    test, most = test_part(test, cfg), cfg.max_train_images
+    test, most = part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.max_train_images
     if val is None:
         return part_of(train, most, cfg, "max_train_images"), None, test
     if most is not None:  # of both folders the same share
@@ -94,11 +94,6 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor 
         val = part_of(val, of_val, cfg, "max_train_images", "val")
     both = FileList(train.files + val.files, train.labels + val.labels)
     return both, torch.arange(len(train.files), len(both.files)), test
-
-
-def test_part(images: Part, cfg: PrepareConfig) -> Part:
-    """The test images that `prepare.max_test_images` asks for."""
-    return part_of(images, cfg.max_test_images, cfg, "max_test_images")
 
 
 def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *names: str) -> Part:

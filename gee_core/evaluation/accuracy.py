@@ -1,25 +1,16 @@
 """Accuracy and loss of a network on a set of images.
 
-Shapes: T steps, B batch, K classes, N images.
+Shapes: T steps, B batch, K classes.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from gee_core.data.augment import Normalise
 from gee_core.hardware import Compute
 from gee_core.training.loop import Images, outputs
 from gee_core.training.processes import summed
-
-
-def logits_and_labels(
-    net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
-) -> tuple[Tensor, Tensor]:
-    """(logits (N, K), labels (N,)), both on the CPU, of ``net``, which is in evaluation mode, on ``images`` in order."""
-    pairs = [(o_TBK.mean(0).cpu(), labels.cpu()) for o_TBK, labels in outputs(net, images, batch_size, normalise, compute)]
-    logits_NK, labels_N = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return logits_NK, labels_N
 
 
 def accuracy_and_loss(

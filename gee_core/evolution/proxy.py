@@ -21,8 +21,7 @@ from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
-from gee_core.evolution.candidate_states import series
-from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name
+from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
 from gee_core.evolution.screen import untrained_firing_rate
 from gee_core.genome.encoding import genome_of

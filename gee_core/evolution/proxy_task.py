@@ -1,4 +1,4 @@
-"""What a candidate's short training run needs to know, and the file that it leaves. No torch here."""
+"""What a candidate's short training run needs to know, and the files that it leaves. No torch here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.evolution.candidate import Candidate
 from gee_core.settings import SAVE_SECONDS
+from gee_core.storage.state_files import forget_states
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,13 @@ class ProxyTask:
 def checkpoint_name(candidate: Candidate) -> str:
     """File name of a candidate's trained network."""
     return f"gen{candidate.generation}-cand{candidate.index}.safetensors"
+
+
+def series(generation: int, index: int | str, wiring: str) -> str:
+    """The name of a candidate's states, between two rungs and within a long epoch; no other wiring has it."""
+    return f"gen{generation}-cand{index}-{wiring}-step"
+
+
+def forget_rungs(folder: Path, generation: int) -> None:
+    """Delete the states of a finished generation."""
+    forget_states(folder, series(generation, "*", "*"))

@@ -114,19 +114,12 @@ class GraphBuilder:
             reason = "NIR has no max pool, and only one of spikes can be expressed by neurons"
             raise ExportError(f"{name} pools values that are no spikes: {reason}")
         k, stride, padding = (int(value) for value in (pool.kernel_size, pool.stride, pool.padding))  # type: ignore[arg-type]
-        x = self._pooling(name, x, k, stride, padding)
+        x = self.avg_pool(name, x, k, stride, padding)
         a_spike = 1 / (k**2 * x.factor)
         return self._lif(f"{name}.lif", x, tau, 0.5 * a_spike / tau, 0.0)
 
-    def avg_pool(self, name: str, x: Signal, kernel: int, stride: int) -> Signal:
-        """Means of ``kernel`` x ``kernel`` values."""
-        return self._pooling(name, x, kernel, stride, 0)
-
-    def hold(self, name: str, x: Signal) -> Signal:
-        """``x`` as the output of one node that others read: the rounding of sums of three or more depends on their order."""
-        return self._pooling(name, x, 1, 1, 0)
-
-    def _pooling(self, name: str, x: Signal, kernel: int, stride: int, padding: int) -> Signal:
+    def avg_pool(self, name: str, x: Signal, kernel: int = 1, stride: int = 1, padding: int = 0) -> Signal:
+        """Means of ``kernel`` x ``kernel`` values. Of one value: ``x`` as the output of one node that others read."""
         is_sum = self._pool == "sum" and not padding  # readers of SumPool2d ignore its padding
         shape = (x.shape[0], *(_pooled(n, kernel, stride, padding) for n in x.shape[1:]))
         pairs = (np.array([value, value]) for value in (kernel, stride, padding))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from gee_core.config import Params
-from gee_core.config.own import is_own
+from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
 

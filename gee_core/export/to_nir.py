@@ -116,7 +116,8 @@ def _residual_stream(graph: GraphBuilder, x: Signal, body: ResidualStream) -> Si
     for i, block in enumerate(blocks):
         assert isinstance(block, PreActivationBlock)
         name = f"body.blocks.{i}"
-        stream = graph.hold(f"{name}.sum", x) if len(x.sources) > 1 else x
+        # one node, since the rounding of sums of three or more depends on their order
+        stream = graph.avg_pool(f"{name}.sum", x) if len(x.sources) > 1 else x
         y = graph.norm(f"{name}.norm_lif1.norm", stream, block.norm_lif1.norm)
         y = graph.lif(f"{name}.norm_lif1.lif", y, block.norm_lif1.lif)
         y = graph.conv(f"{name}.conv1", y, block.conv1, block.norm_lif2.norm)

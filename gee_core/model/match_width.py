@@ -2,12 +2,12 @@
 
 import inspect
 import math
-from typing import Any
 
-from gee_core.config.own import is_own, registered
+from gee_core.config import NetworkStructure
+from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
-from gee_core.model.network import count_plain_parameters
 from gee_core.model.spec import NetworkSpec
+from gee_core.model.wired import ImageShape, plain_parameters
 from gee_core.zoo import NETWORKS
 
 MAX_WIDTH = 4.0
@@ -17,18 +17,8 @@ OWN_STEPS = 500
 """Steps of the width, per unit, in which an own network is searched."""
 
 
-def narrowed_width(
-    name: str,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    target: int,
-    tolerance: float = 0.02,
-    block: str | None = None,
-    pool: str = "max",
-    **lif: Any,
-) -> float:
-    """The width at which the plain network ``name`` comes closest to ``target`` parameters, counted on the built network.
+def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, tolerance: float = 0.02) -> float:
+    """The width at which the plain ``network`` comes closest to ``target`` parameters, counted on the built network.
 
     Channels are whole numbers, so the count rises in steps. The result is a number of few decimals within the best step; for
     an own network, it is an odd multiple of 1/1000.
@@ -38,13 +28,14 @@ def narrowed_width(
             takes no width.
         ValueError: an own network is not registered, or cannot be built.
     """
+    name = network.name
     if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:
         raise InputError(f"{name} takes no width, so it has no narrowed network", "let its class take `width`")
     edges = [k / OWN_STEPS for k in range(int(MAX_WIDTH) * OWN_STEPS + 1)] if is_own(name) else _steps(NETWORKS[name])
 
     def count(step: int) -> int:
         width = _short_number(*edges[step : step + 2])
-        return count_plain_parameters(name, num_classes, in_channels, image_size, width, block, pool, **lif)
+        return plain_parameters(network.model_copy(update={"width": width}), images)
 
     low, high = 0, len(edges) - 2  # steps whose counts enclose the target
     while high - low > 1:

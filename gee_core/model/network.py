@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gee_core.config.known_networks import default_block, scaled
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.base import to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
 from gee_core.model.spec import Block, Dropout, NetworkSpec, P
-from gee_core.model.zoo import default_block, scaled
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
@@ -144,7 +144,7 @@ def build_network(
             raise ValueError(f"{argument} must be >= 1, got {value}")
     if width <= 0:
         raise ValueError(f"width must be > 0, got {width}")
-    default = None if own else default_block(name)
+    default = default_block(name)
     if block is not None and (default is None or block not in ("pre", "post")):
         raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")
     if pool not in ("max", "avg"):

@@ -22,8 +22,8 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from gee_core.config.own import OWN, Own, registered
-from gee_core.config.own import is_own as is_own
+from gee_core.config.known_networks import OWN, Own, registered
+from gee_core.config.known_networks import is_own as is_own
 from gee_core.errors import in_short
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import encoded_copy

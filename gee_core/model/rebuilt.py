@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
-from gee_core.config.own import OWN, is_own
+from gee_core.config.known_networks import OWN, is_own
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.model.base import SpikingNetwork, to_channels_last
 from gee_core.model.wired import Architecture, empty_network

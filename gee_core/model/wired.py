@@ -9,13 +9,12 @@ from pydantic import field_validator
 from torch import nn
 
 from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
-from gee_core.config.own import encoded_channels
+from gee_core.config.known_networks import default_block, encoded_channels
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.wiring import shaped_weight
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
-from gee_core.model.zoo import default_block
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS

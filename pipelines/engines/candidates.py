@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import Self
 
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
@@ -31,13 +31,6 @@ TELL_SECONDS = 1.0
 def worker_count(task: ProxyTask) -> int | None:
     """Number of candidates that are scored at the same time; None for one per worker of a scheduler."""
     return Settings.read().workers or default_count([task.base])
-
-
-class Scorer(AbstractContextManager, Protocol):
-    """Scores candidates; used as a context manager."""
-
-    def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
-        """Yield (candidate, score, seconds) in order of completion."""
 
 
 class Workers(AbstractContextManager):

@@ -1,13 +1,11 @@
 """The format of models/evolve/genotype.json: the wiring that evolve chose, for train and for later searches."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gee_core.config import Shape
 from gee_core.genome.genotype import Genotype
-from gee_core.storage.json_object import read_json_model
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
 Sigma = Annotated[float, Field(gt=0)]
@@ -21,7 +19,7 @@ class StartOfSearch(BaseModel):
 
 
 class GenotypeFile(BaseModel):
-    """The content of a genotype.json; evolve writes it, `read_genotype_file` reads it."""
+    """The content of a genotype.json; evolve writes it."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -55,13 +53,3 @@ class GenotypeFile(BaseModel):
     def genotype(self) -> Genotype | None:
         """The wiring; None for a plain network."""
         return None if self.sigma_O is None or self.sigma_X is None else Genotype(self.sigma_O, self.sigma_X, self.shape)
-
-
-def read_genotype_file(path: Path) -> GenotypeFile:
-    """The content of a genotype.json.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged; says how, on one line.
-    """
-    return read_json_model(path, GenotypeFile)

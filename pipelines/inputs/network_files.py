@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from gee_core.config.own import is_own
+from gee_core.config.known_networks import is_own
 from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS as TABLE

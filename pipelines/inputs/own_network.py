@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gee_core.config import Params, PrepareConfig
-from gee_core.config.own import OWN, is_own
+from gee_core.config.known_networks import OWN, is_own
 from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.network_files import module_file, network_digest

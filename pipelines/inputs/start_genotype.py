@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import Params
-from gee_core.config.own import encoded_channels, kernel_positions
+from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from pipelines.inputs.genotype_file import read_genotype_file
+from gee_core.storage.json_object import read_json_model
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.params import check_in_inputs
 
@@ -37,7 +38,7 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     check_in_inputs("evolve.start", path)
     with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
-            found = read_genotype_file(path)
+            found = read_json_model(path, GenotypeFile)
             if found.genotype is None:
                 raise ValueError("a plain network has no σ's")
         except OSError as error:

@@ -18,7 +18,6 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import FailedRun
 
-from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.dvc_output import is_error, is_hint, progress_in
 from pipelines.reporting.summary import format_summary
 
@@ -62,13 +61,6 @@ def harmless() -> Iterator[None]:
         yield
     except Exception as error:
         log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)
-
-
-def read_summary(path: Path) -> dict | None:
-    """The summary of the last run; None if there is none, as after a run of the first stages alone."""
-    with contextlib.suppress(FileNotFoundError):
-        return read_json_object(path)
-    return None
 
 
 def results_markdown(results: dict[str, str], summary: dict | None) -> str:

@@ -17,7 +17,8 @@ from prefect import flow, get_run_logger
 from prefect.context import get_run_context
 from prefect.states import Completed, Failed, State
 
-from pipelines.orchestration.artifacts import harmless, publish, read_summary, results_markdown
+from gee_core.storage.json_object import read_json_object
+from pipelines.orchestration.artifacts import harmless, publish, results_markdown
 from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
 from pipelines.orchestration.experiment import experiment_name, read_results
@@ -149,7 +150,8 @@ def _publish(project: Path, experiment: str | None, results: dict[str, str], add
             summary, page = read_results(project, experiment)
             about = f"DVC experiment {experiment}: `dvc exp show` compares it, `dvc exp apply {experiment}` takes it over"
         else:
-            summary, page, about = read_summary(project / SUMMARY), project / PAGE, "The results in the project folder"
+            summary = read_json_object(project / SUMMARY) if (project / SUMMARY).is_file() else None
+            page, about = project / PAGE, "The results in the project folder"
         publish(results_markdown(results, summary), page if page and page.is_file() else None, address, about)
 
 

@@ -11,8 +11,7 @@ from pipelines.inputs.network_files import network_files
 from pipelines.project.git import check_git, git
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import PARAMS
-from pipelines.project.presets import overrides as hydra_overrides
-from pipelines.project.presets import preset_text
+from pipelines.project.presets import preset_text, set_param_arguments
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
 
@@ -64,7 +63,7 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
         check_git(project)
         remedy = "`git init`, then commit the project; or change params.yaml and run without overrides"
         raise InputError("overrides: run as a DVC experiment, and that needs a git commit", remedy)
-    return params, hydra_overrides(old, values)
+    return params, set_param_arguments(old, values)
 
 
 def _lacks(project: Path, images: Path) -> bool:

@@ -88,7 +88,7 @@ def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
     if values["prepare"]["dataset"] != "digits":  # the copy of the project lacks images that git does not track
         values["prepare"]["path"] = str(Path(values["prepare"]["path"]).absolute())
     check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
-    changes = overrides(read_yaml(params), values)
+    changes = set_param_arguments(read_yaml(params), values)
     command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name]
     done = subprocess.run([*command, *(f"--set-param={change}" for change in changes)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -98,7 +98,7 @@ def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
     return changes
 
 
-def overrides(old: dict, new: dict) -> list[str]:
+def set_param_arguments(old: dict, new: dict) -> list[str]:
     """What `dvc exp run --set-param` takes to turn the sections ``old`` into ``new``, which has the same keys."""
     before, found = _by_key(old), []
     for key, value in _by_key(new).items():

@@ -1,7 +1,6 @@
 """What pages are made of: the templates' environment, and the stages' tables."""
 
 from pathlib import Path
-from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -11,13 +10,8 @@ from pipelines.reporting.summary import energy, number, percent, reading
 
 TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
-"""The runs of the first experiment of the project's own mlflow.db, in MLflow's view for trained models."""
+"""The runs of the first experiment of the project's own mlflow.db, in its view for trained models; a quoted filter follows."""
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
-
-
-def mlflow_link(query: str) -> str:
-    """The address at which MLflow's page shows the runs that ``query`` finds."""
-    return MLFLOW + quote(query)
 
 
 def environment(*folders: Path) -> jinja2.Environment:

@@ -174,11 +174,9 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
     if cell.control is not None:
         changes: Overrides = {}
         if cell.control == "narrowed":
-            size = (meta.num_classes, meta.in_channels, meta.image_size)
             try:
                 wanted = count_parameters(wired_network(params.network, meta, None, 0))
-                settings = {"block": params.network.block, "pool": params.network.pool, **params.network.lif()}
-                changes["network.width"] = narrowed_width(params.network.name, *size, wanted, **settings)
+                changes["network.width"] = narrowed_width(params.network, meta, wanted)
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = _without_genes(cell, changes)

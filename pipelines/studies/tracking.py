@@ -4,10 +4,10 @@ import time
 
 from gee_core.storage.checksummed_json import json_digest
 from pipelines.studies.plan import Cell
+from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.protocol import NullTracker
 from pipelines.tracking.tracker import MlflowTracker, tracking_is_off
-from pipelines.tracking.values import finite_metrics, flattened, texts
 
 
 def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker | NullStudyTracker":

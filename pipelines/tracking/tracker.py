@@ -27,12 +27,12 @@ from pipelines.tracking.deliverer import living_deliverer
 from pipelines.tracking.delivery import Delivery, limit
 from pipelines.tracking.exported_model import ExportedModel
 from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.protocol import NullTracker, Tracker
 from pipelines.tracking.redact import bare, redact
 from pipelines.tracking.system_metrics import SystemMetrics
-from pipelines.tracking.values import finite_metrics, flattened, texts
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gee_core.config.own import OWN
+from gee_core.config.known_networks import OWN
 from pipelines.inputs import own_network
 from tests.bad_inputs.case import Case, param, write
 

@@ -12,7 +12,7 @@ from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried
 from benchmarks.accuracy_times import reached, step_times
 from benchmarks.time_to_accuracy import add_measurement, compare, main, recipe_values, result, timed_with
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.snn import kernels
@@ -66,9 +66,9 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images") / "prepared"
     pixels = torch.randint(0, 256, (48, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     images = PackedImages(pixels, torch.arange(48) % 2)
-    parts = {"train": images.subset(torch.arange(32)), "test": images.subset(torch.arange(32, 48))}
-    about = {"dataset": "cifar10", "source": "random", "class_names": ("a", "b"), "mean": (0.5,) * 3, "std": (0.3,) * 3}
-    write_prepared(folder, **about, **parts, holdout=torch.arange(16))
+    train, test = images.subset(torch.arange(32)), images.subset(torch.arange(32, 48))
+    source = Source("random", ("a", "b"), train, test, torch.arange(16))
+    write_prepared(folder, "cifar10", source, mean=(0.5,) * 3, std=(0.3,) * 3)
     return load_prepared(folder)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gee_core.config.hardware import DOMAINS
-from gee_core.data.prepared import write_prepared
+from gee_core.data.prepared import Source, write_prepared
 from gee_core.evaluation.counting import Counter
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturbed, encoded_weights
@@ -123,9 +123,8 @@ def test_defects_of_neurons_are_those_of_the_cpu(domain, nets):
 def task(device, tmp_path_factory):
     """A candidate's task on 96 images."""
     folder = tmp_path_factory.mktemp("data") / "prepared"
-    about = {"dataset": "folder", "source": "none", "class_names": [str(i) for i in range(CLASSES)]}
-    about |= {"mean": NORMALISE.mean, "std": NORMALISE.std, "holdout": torch.arange(0, 96, 4)}
-    write_prepared(folder, **about, train=images(), test=images(24, seed=1))
+    source = Source("none", tuple(map(str, range(CLASSES))), images(), images(24, seed=1), torch.arange(0, 96, 4))
+    write_prepared(folder, "folder", source, NORMALISE.mean, NORMALISE.std)
     evolve = EVOLVE.model_copy(update={"proxy_epochs": 1, "batch_size": 24})
     return ProxyTask(folder, BASE.model_copy(update={"device": str(device)}), NETWORK, evolve)
 

@@ -6,7 +6,10 @@ import re
 import pytest
 import yaml
 
-from gee_core.config import Hardware, Params, Quantise, Rescore, Shape
+from gee_core.config import Params, Shape
+from gee_core.config.evolve import Rescore
+from gee_core.config.formats import Quantise
+from gee_core.config.hardware import Hardware
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gee_core
-from gee_core.config import own as names
+from gee_core.config import known_networks as names
 from gee_core.errors import InputError
 from gee_core.model.wired import architecture_of
 from tests.gee_core.own_networks import OWN, VGG, lively

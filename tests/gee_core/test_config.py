@@ -9,7 +9,10 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from gee_core.config import DATASETS, SURROGATES, VARIANTS, Params, PrepareConfig
+from gee_core.config import Params, PrepareConfig
+from gee_core.config.evolve import VARIANTS
+from gee_core.config.network import SURROGATES
+from gee_core.config.params import DATASETS
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS

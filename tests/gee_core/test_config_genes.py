@@ -5,9 +5,10 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from gee_core.config import NetworkStructure, Params, Rescore, Shape
+from gee_core.config import NetworkStructure, Params, Shape
+from gee_core.config.evolve import Rescore
+from gee_core.config.known_networks import default_block
 from gee_core.config.searched import SEARCH_RANGES, searched_genes
-from gee_core.model.zoo import default_block
 from gee_core.zoo import NETWORKS
 from tests.gee_core.test_config import values
 

@@ -13,7 +13,7 @@ from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.meta import Meta
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
@@ -71,17 +71,9 @@ def digits(tmp_path_factory) -> Path:
     pixels = torch.from_numpy(bunch.images * 255 / 16).to(torch.uint8)[:, None]
     labels = torch.from_numpy(bunch.target).long()
     folder = tmp_path_factory.mktemp("digits") / "prepared"
-    write_prepared(
-        folder,
-        dataset="digits",
-        source="scikit-learn digits",
-        class_names=[str(k) for k in range(10)],
-        mean=(0.3,),
-        std=(0.38,),
-        train=PackedImages(pixels[:64].clone(), labels[:64].clone()),
-        test=PackedImages(pixels[64:88].clone(), labels[64:88].clone()),
-        holdout=torch.arange(0, 64, 4),
-    )
+    train, test = (PackedImages(pixels[part].clone(), labels[part].clone()) for part in (slice(64), slice(64, 88)))
+    source = Source("scikit-learn digits", tuple(map(str, range(10))), train, test, torch.arange(0, 64, 4))
+    write_prepared(folder, "digits", source, mean=(0.3,), std=(0.38,))
     return folder
 
 

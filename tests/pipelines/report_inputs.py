@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gee_core.config import Rescore, Shape
+from gee_core.config import Shape
+from gee_core.config.evolve import Rescore
 from gee_core.config.searched import SEARCH_RANGES
 from pipelines.project.params import load_params
 from pipelines.report import run

@@ -11,11 +11,12 @@ from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.data.images import PackedImages
 from gee_core.data.meta import load_meta
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution import proxy
 from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.json_object import read_json_model
 from pipelines import evolve
-from pipelines.inputs.genotype_file import read_genotype_file
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.start_genotype import load_start
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import HELD
@@ -234,17 +235,8 @@ def test_test_images_never_reach_evolve(in_project, monkeypatch, here_and_now):
 def write_poisoned(folder, data, test):
     """The prepared images of ``data`` with other test images."""
     shutil.rmtree(folder)
-    write_prepared(
-        folder,
-        dataset=data.meta.dataset,
-        source=data.meta.source,
-        class_names=data.meta.class_names,
-        mean=data.meta.mean,
-        std=data.meta.std,
-        train=data.train,
-        test=test,
-        holdout=data.holdout,
-    )
+    source = Source(data.meta.source, data.meta.class_names, data.train, test, data.holdout)
+    write_prepared(folder, data.meta.dataset, source, data.meta.mean, data.meta.std)
 
 
 def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, monkeypatch, here_and_now):
@@ -260,7 +252,7 @@ def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, m
         "fitness",
         "start",
     }
-    assert read_genotype_file(folder / "models/evolve/genotype.json").genotype is None
+    assert read_json_model(folder / "models/evolve/genotype.json", GenotypeFile).genotype is None
     assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
     assert here_and_now.scored == []

@@ -19,7 +19,7 @@ from gee_core.gene_file import read_card
 from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import write_json
 from pipelines import export
-from pipelines.export import model_card, registered_name
+from pipelines.export import build_model_card, registered_name
 from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.prepared_images import spaced
 from pipelines.project.paths import NIR
@@ -125,7 +125,7 @@ def test_the_files_of_genes_are_measured_on_all_test_images(written, net, digits
 
 def test_the_file_of_genes_says_what_the_onnx_files_card_says(written, digits, make_params):
     found = ModelCard.model_validate_json(json.dumps(read_card(written[0] / "genes.safetensors")))
-    assert found == model_card(make_params(), load_prepared(digits).meta)
+    assert found == build_model_card(make_params(), load_prepared(digits).meta)
 
 
 def test_without_onnx_there_is_the_file_of_genes_alone(net, digits, make_params, tmp_path):

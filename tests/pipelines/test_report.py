@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gee_core.config import Shape
-from gee_core.config.own import encoded_channels
+from gee_core.config.known_networks import encoded_channels
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params

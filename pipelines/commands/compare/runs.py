@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from gee_core.config import Shape
-from gee_core.config.own import encoded_channels, is_own, kernel_positions
+from gee_core.config.known_networks import encoded_channels, is_own, kernel_positions
 from gee_core.errors import InputError, in_short
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.storage.json_object import read_json_model

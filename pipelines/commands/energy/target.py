@@ -21,7 +21,7 @@ from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.gene_file import is_gene_file
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
-from pipelines.commands.predict.genes import model_card
+from pipelines.commands.predict.genes import read_model_card
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.inputs.trained_network import load_checkpoint
 
@@ -103,7 +103,7 @@ def _normalise(path: Path) -> Normalise | None:
     if not is_gene_file(path):
         return None
     try:
-        card = model_card(path)
+        card = read_model_card(path)
     except InputError:  # it was loaded, so it is not damaged: the library writes files without a description
         return None
     return Normalise(card.mean, card.std)

@@ -17,7 +17,7 @@ from gee_core.training.loop import for_inference
 from pipelines.inputs.own_network import register_if_configured
 
 
-def model_card(path: Path) -> ModelCard:
+def read_model_card(path: Path) -> ModelCard:
     """The description in the file.
 
     Raises:
@@ -36,7 +36,7 @@ def open_genes(path: Path) -> tuple[ModelCard, Callable[[np.ndarray], np.ndarray
         InputError: the file is damaged, holds no description of its images and classes, or one of another network; or it is an
             own network that params.yaml does not name.
     """
-    card = model_card(path)
+    card = read_model_card(path)
     register_if_configured(path)
     network = load_genes(path)
     shape = architecture_of(network)

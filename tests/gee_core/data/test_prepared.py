@@ -10,7 +10,7 @@ import torch
 from gee_core.data import prepared as module
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.meta import load_meta
-from gee_core.data.prepared import load_prepared, write_prepared
+from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
 
 LABELS = torch.arange(3).repeat(10)
@@ -30,17 +30,8 @@ def packed(n, seed):
 
 
 def write(folder, train=None, test=None, source="somewhere"):
-    return write_prepared(
-        folder,
-        dataset="folder",
-        source=source,
-        class_names=["a", "b", "c"],
-        mean=(0.25, 0.5),
-        std=(0.1, 1 / 3),
-        train=train or packed(30, 0),
-        test=test or packed(9, 1),
-        holdout=HOLDOUT,
-    )
+    data = Source(source, ("a", "b", "c"), train or packed(30, 0), test or packed(9, 1), HOLDOUT)
+    return write_prepared(folder, "folder", data, mean=(0.25, 0.5), std=(0.1, 1 / 3))
 
 
 def contents(folder):
@@ -203,17 +194,8 @@ def test_more_proxy_images_than_there_are_is_an_input_error_that_names_the_knob(
 
 def write_streamed(folder, streamed):
     train, test = streamed
-    return write_prepared(
-        folder,
-        dataset="folder",
-        source=str(train.root),
-        class_names=["a", "b"],
-        mean=(0.5,) * 3,
-        std=(0.2,) * 3,
-        train=train,
-        test=test,
-        holdout=torch.tensor([0, 3]),
-    )
+    data = Source(str(train.root), ("a", "b"), train, test, torch.tensor([0, 3]))
+    return write_prepared(folder, "folder", data, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 
 def test_streamed_images_are_kept_as_a_list_of_files_and_read_back_the_same(tmp_path, streamed):

@@ -7,12 +7,12 @@ import torch
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
+from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
 from gee_core.model.spec import A
-from gee_core.model.zoo import default_block
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from gee_core.zoo import NETWORKS

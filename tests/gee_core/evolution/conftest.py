@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import write_prepared
+from gee_core.data.prepared import Source, write_prepared
 from gee_core.evolution.proxy_task import ProxyTask
 from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK
 
@@ -26,17 +26,8 @@ def make_prepared(tmp_path_factory) -> Callable[..., Path]:
 
     def make(test_seed: int = 1) -> Path:
         folder = tmp_path_factory.mktemp("data") / "prepared"
-        write_prepared(
-            folder,
-            dataset="folder",
-            source="none",
-            class_names=["dark", "bright"],
-            mean=(0.5,),
-            std=(0.3,),
-            train=images(N_TRAIN, seed=0),
-            test=images(N_TEST, test_seed),
-            holdout=torch.arange(0, N_TRAIN, 3),
-        )
+        parts = images(N_TRAIN, seed=0), images(N_TEST, test_seed), torch.arange(0, N_TRAIN, 3)
+        write_prepared(folder, "folder", Source("none", ("dark", "bright"), *parts), mean=(0.5,), std=(0.3,))
         return folder
 
     return make

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gee_core.config import VARIANTS
-from gee_core.config.evolve import FIXED, SWITCHES
+from gee_core.config.evolve import FIXED, SWITCHES, VARIANTS
 from gee_core.evolution.candidate import failed
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.regularisers import spatial_entropy, temporal_difference

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gee_core.checkpoint import load
-from gee_core.config.own import encoded_channels
+from gee_core.config.known_networks import encoded_channels
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import checkpoint_name

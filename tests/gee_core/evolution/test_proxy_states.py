@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate_states import forget_rungs
 from gee_core.evolution.proxy import score
-from gee_core.evolution.proxy_task import checkpoint_name
+from gee_core.evolution.proxy_task import checkpoint_name, forget_rungs
 from gee_core.training.recipe import steps_per_epoch
 from tests.gee_core.evolution.proxy_task import candidate, changed, train_images
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.config.own import encoded_channels, kernel_positions
+from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.layers import StepDropout

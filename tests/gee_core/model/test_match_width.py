@@ -1,15 +1,24 @@
+from types import SimpleNamespace
+
 import pytest
 
 from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import build_network, count_parameters
+from tests.gee_core.evolution.proxy_task import NETWORK
 from tests.gee_core.model.test_zoo import PAPERS
+
+
+def width_of(name, in_channels, image_size, target, tolerance=0.02, block=None):
+    network = NETWORK.model_copy(update={"name": name, "block": block})
+    images = SimpleNamespace(num_classes=10, in_channels=in_channels, image_size=image_size)
+    return narrowed_width(network, images, target, tolerance)
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_narrowed_network_has_the_genetic_ones_parameters_within_two_percent(name):
     genetic = count_parameters(build_network(name, 10, 3, 32, n_genes=16, width=0.125))
-    width = narrowed_width(name, 10, 3, 32, genetic)
+    width = width_of(name, 3, 32, genetic)
     plain = count_parameters(build_network(name, 10, 3, 32, width=width))
     assert abs(plain - genetic) <= 0.02 * genetic
     assert width < 0.125
@@ -18,13 +27,13 @@ def test_the_narrowed_network_has_the_genetic_ones_parameters_within_two_percent
 @pytest.mark.parametrize("width", [0.1, 0.25, 0.5])
 def test_a_plain_networks_own_count_gives_a_network_of_that_very_count(width):
     target = count_parameters(build_network("resnet19", 10, 1, 8, width=width))
-    found = narrowed_width("resnet19", 10, 1, 8, target)
+    found = width_of("resnet19", 1, 8, target)
     assert count_parameters(build_network("resnet19", 10, 1, 8, width=found)) == target
 
 
 def test_no_other_width_comes_closer():
     target = 40_000
-    found = narrowed_width("vgg16", 10, 1, 8, target, tolerance=0.05)
+    found = width_of("vgg16", 1, 8, target, tolerance=0.05)
     reached = count_parameters(build_network("vgg16", 10, 1, 8, width=found))
     others = [count_parameters(build_network("vgg16", 10, 1, 8, width=k / 1000)) for k in range(30, 160)]
     assert abs(reached - target) <= min(abs(other - target) for other in others)
@@ -33,7 +42,7 @@ def test_no_other_width_comes_closer():
 @pytest.mark.parametrize("block", ["pre", "post"])
 def test_the_narrowed_network_has_the_block_that_is_asked_for(block):
     target = count_parameters(build_network("resnet18", 10, 3, 32, n_genes=16, width=0.125, block=block))
-    width = narrowed_width("resnet18", 10, 3, 32, target, block=block)
+    width = width_of("resnet18", 3, 32, target, block=block)
     plain = count_parameters(build_network("resnet18", 10, 3, 32, width=width, block=block))
     steps = [count_parameters(build_network("resnet18", 10, 3, 32, width=width + d, block=block)) for d in (-0.002, 0.002)]
     assert abs(plain - target) <= min(0.02 * target, *(abs(step - target) for step in steps))
@@ -42,4 +51,4 @@ def test_the_narrowed_network_has_the_block_that_is_asked_for(block):
 @pytest.mark.parametrize("target", [10, 10**12])
 def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
     with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise network.width"):
-        narrowed_width("vgg16", 10, 1, 8, target)
+        width_of("vgg16", 1, 8, target)

@@ -9,7 +9,7 @@ from torchvision.models import resnet18
 
 import gee_core
 from gee_core.config import NetworkConfig, Shape
-from gee_core.config.own import encoded_channels, is_own
+from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
@@ -229,10 +229,10 @@ def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and
 def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
     genetic = count_parameters(build_network(NAME, 5, 1, 8, n_genes=2))
     assert plain_parameters(config(NAME), Images) == count_parameters(build_network(NAME, 5, 1, 8))
-    width = narrowed_width(NAME, 5, 1, 8, genetic, tolerance=0.2)
+    width = narrowed_width(config(NAME), Images, genetic, tolerance=0.2)
     assert abs(count_plain_parameters(NAME, 5, 1, 8, width) - genetic) <= 0.2 * genetic
     with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take `width`"):
-        narrowed_width("networks.my:ResNet", 5, 1, 8, genetic)
+        narrowed_width(config("networks.my:ResNet"), Images, genetic)
 
 
 def test_parameters_that_depend_on_pool_and_steps_are_counted_as_configured():
@@ -245,7 +245,7 @@ def test_parameters_that_depend_on_pool_and_steps_are_counted_as_configured():
     settings = config("a:depends", T=2, pool="avg", n_genes=None)
     wanted = count_parameters(wired_network(settings, Images, None, 0))
     assert plain_parameters(settings, Images) == wanted
-    assert narrowed_width("a:depends", 5, 1, 8, wanted, pool="avg", **settings.lif()) == pytest.approx(1, abs=0.07)
+    assert narrowed_width(settings, Images, wanted) == pytest.approx(1, abs=0.07)
 
 
 def test_a_stochastic_network_answers_the_same_in_evaluation_and_draws_anew_in_training():

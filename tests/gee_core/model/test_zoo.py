@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from gee_core.config.own import encoded_channels
+from gee_core.config.known_networks import default_block, encoded_channels
 from gee_core.model.network import build_network, count_parameters
 from gee_core.model.spec import Block, P
-from gee_core.model.zoo import default_block
 from gee_core.zoo import NETWORKS
 
 # (network, g, parameters with 10 classes, with 100): the paper's Table 2, whose digits fit `post` and `pre` blocks alike.

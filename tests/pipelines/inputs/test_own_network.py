@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gee_core.config.own import OWN, encoded_channels, kernel_positions
+from gee_core.config.known_networks import OWN, encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gee_core.config import Shape
-from gee_core.config.own import encoded_channels, kernel_positions
+from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype, analytic_genotype

@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
+from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
-from gee_core.model.zoo import default_block
 from pipelines.project import presets
 from pipelines.project.params import load_params
-from pipelines.project.presets import describe_presets, overrides, preset_names, preset_text, queue_preset, write_preset
+from pipelines.project.presets import (
+    describe_presets,
+    preset_names,
+    preset_text,
+    queue_preset,
+    set_param_arguments,
+    write_preset,
+)
 from pipelines.project.safe_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -136,7 +143,7 @@ def applied(changes: list[str], params: Path) -> dict:
 def test_what_is_queued_turns_any_preset_into_another(name, params):
     write_preset("imagenet-paper", params=params)
     new = parse_yaml(preset_text(name))
-    assert applied(overrides(parse_yaml(params.read_text()), new), params) == new
+    assert applied(set_param_arguments(parse_yaml(params.read_text()), new), params) == new
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ def test_values_of_every_kind_are_queued_as_they_are(section, key, old, new, par
         presets.YAML().dump(before, file)
     after = copy.deepcopy(before)
     after[section][key] = new
-    assert applied(overrides(before, after), params) == after
+    assert applied(set_param_arguments(before, after), params) == after
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from gee_core.config.known_networks import default_block
 from gee_core.model.network import build_network, count_parameters, count_plain_parameters
-from gee_core.model.zoo import default_block
 from pipelines.reporting.paper import PAPER_RESULTS, PLAIN_PARAMETERS
 
 SIZES = {name: (1000, 3, 224) if name == "resnet34" else (10, 3, 32) for name in PLAIN_PARAMETERS}

@@ -1,14 +1,13 @@
-"""The user's own networks by name, and what holds for the names of all networks. No torch here.
+"""The networks that are known by name: the user's own are registered here; channels and kernel sizes of all. No torch here.
 
-``gee_core.register_network`` makes one known. Nothing in the core imports a user's module by its name.
+``gee_core.register_network`` makes one of the user known. Nothing in the core imports a user's module by its name.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gee_core.model.zoo import default_block as block_of_the_table
-from gee_core.model.zoo import scaled
+from gee_core.model.spec import Block
 from gee_core.zoo import NETWORKS
 
 
@@ -46,8 +45,13 @@ def registered(name: str) -> Own:
 
 
 def default_block(name: str) -> str | None:
-    """The form of the residual blocks of any network: None where it is not of ``NETWORKS``, or has none there."""
-    return None if is_own(name) else block_of_the_table(name)
+    """The form of the residual blocks of any network, ``pre``; None where it is not of ``NETWORKS``, or has none there."""
+    return "pre" if not is_own(name) and any(isinstance(layer, Block) for layer in NETWORKS[name].body) else None
+
+
+def scaled(channels: int, width: float) -> int:
+    """A channel count of the table at a width."""
+    return max(1, round(channels * width))
 
 
 def encoded_channels(name: str, width: float = 1.0) -> list[int]:
