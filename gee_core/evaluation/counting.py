@@ -94,7 +94,7 @@ class Counter:
 
         Layers raise ``InputError`` if dimension 0 of it is not that of the images.
         """
-        self.once = x[0] if time_first else x
+        self.once = x[0] if time_first and len(x) else x
         self.as_it_is = steps is None and not time_first
         self.batch = len(self.once)
         self.n_images += self.batch

@@ -224,6 +224,7 @@ X = torch.ones(3, 2)
         (with_weight(1.0, last=True), torch.full((3, 2), torch.inf), {}, "the input of 0 holds values that are not finite"),
         (with_weight(1.0, last=True), [], {}, "there are no images to count on"),
         (with_weight(1.0, last=True), X[:0], {}, "there are no images to count on"),
+        (with_weight(1.0, last=True), X[:0, None], {"time_first": True}, "there are no images to count on"),
         (with_weight(1.0, last=True), X, {"steps": 0}, "steps = 0: must be an int >= 1"),
         (with_weight(1.0, last=True), X, {"steps": 2.5}, "steps = 2.5: must be an int >= 1"),
         (with_weight(1.0, last=True), X, {"steps": 2, "time_first": True}, "steps = 2, time_first = True: give one of the two"),
