@@ -11,6 +11,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines import cli
 from pipelines.runtime import journal
+from pipelines.tracking import delivery
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, one_at_a_time, outbox_root
 from pipelines.tracking.replay import count_ready, find_waiting, replay
@@ -57,12 +58,11 @@ def test_runs_written_late_have_the_times_at_which_they_were(client, left):
     assert {time for _, _, time, _ in run.points} <= logged
 
 
-def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(
-    client, folder, monkeypatch, impatient
-):
+def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(client, folder, monkeypatch):
     client.is_down = True
     (folder / "dvc.lock").write_text("old")
     with monkeypatch.context() as patch:
+        patch.setattr(delivery, "RETRY", 0.05)
         patch.setattr("pipelines.tracking.outbox.time", Values(time=lambda: 1.7e9, strftime=time.strftime))
         patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
         late = MlflowTracker("prepare", KEYS)
