@@ -209,6 +209,7 @@ def test_the_process_writes_to_a_store_that_it_makes_while_the_stage_ends_at_onc
         tracker.metrics({"loss": 1.0}, step=0)
         tracker.close()
         assert tracker._delivery is None
+        wait_until(lambda: outboxes() == [], 600)  # the process loads mlflow, which after the end it has LIMIT for
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [
