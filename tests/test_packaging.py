@@ -142,7 +142,7 @@ def test_the_wheel_alone_encodes_and_trains_a_network_without_the_pipeline_and_t
 
 def test_both_packages_of_a_clone_are_found_from_any_folder(tmp_path):
     code = "import gee_core, pipelines; print(*gee_core.__path__, *pipelines.__path__, sep='\\n')"
-    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     assert [Path(line).resolve() for line in run.stdout.split()] == [ROOT / "gee_core", ROOT / "pipelines"]
 

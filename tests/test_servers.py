@@ -36,7 +36,7 @@ def listening(process: psutil.Process) -> set[str]:
     return found
 
 
-def addresses(command: list[str], folder: Path, seconds: float = 120) -> set[str]:
+def addresses(command: list[str], folder: Path, seconds: float = 600) -> set[str]:
     """Where ``command`` listens, once it does; it is ended with all that it started."""
     env = os.environ | {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -53,8 +53,8 @@ def addresses(command: list[str], folder: Path, seconds: float = 120) -> set[str
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-        process.wait(10)
-        psutil.wait_procs(members, timeout=10)
+        process.wait(600)
+        psutil.wait_procs(members, timeout=600)
         process.stdin.close()
 
 

@@ -49,7 +49,7 @@ def test_what_is_run_as_people_run_it_ends_with_one_message_and_exit_code_2(comm
     param("base.seed", "-1")(project)
     before = hashes(project)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=project, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=project, env=env, capture_output=True, text=True, timeout=600)
     name = "gee" if "pipelines.cli" in command else "train"
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{name}: error: params.yaml: base.seed = -1: input should be greater than or equal to 0\n"

@@ -63,7 +63,7 @@ def server(project: Path, address: str, *command: str, **variables: str) -> Iter
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(60)
+            process.wait(600)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ NAMES = [name for name in gee_core.__all__ if name != "__version__"]
 
 def run_python(code: str) -> str:
     """What ``code`` prints in a fresh interpreter."""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
 

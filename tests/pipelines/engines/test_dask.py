@@ -263,7 +263,7 @@ def scheduler(tmp_path):
 
 @pytest.mark.slow
 def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 600)
     file, process = scheduler
     done = []
 
@@ -271,6 +271,7 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, req
         with Dask(None, 1, requirements, str(file)) as engine:
             for job, _ in run_each(engine, squares, range(100)):
                 done.append(job)
+                engine._client._timeout = 2  # of a second connection, which fails
                 if len(done) == 3:
                     process.kill()
                     process.wait()

@@ -26,7 +26,6 @@ def test_why_git_does_not_work_is_told_in_its_own_words_with_its_own_remedy(tmp_
     check_git(tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         with pytest.raises(
             InputError, match=r"^git: detected dubious ownership in .*: git config .* safe\.directory "
         ) as caught:

@@ -63,7 +63,7 @@ class FakeClient:
             raise AttributeError(name) from None
 
         def call(*args, **kwargs):
-            self.is_free.wait(30)
+            self.is_free.wait(600)
             if name == "log_artifact":  # what is uploaded is what the file held then
                 run_id, path, folder = args
                 args = run_id, Path(path).name, folder, Path(path).read_text()
@@ -181,7 +181,7 @@ def client(monkeypatch) -> FakeClient:
     client = FakeClient()
     monkeypatch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.02, "RETRY": 60.0, "PATIENCE": 60.0}.items():
+    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.02, "RETRY": 600, "PATIENCE": 600, "LIMIT": 600}.items():
         monkeypatch.setattr(delivery, name, seconds)
     monkeypatch.setattr("pipelines.tracking.replay.FIRST_PAUSE", 0.001)
     return client
@@ -248,7 +248,7 @@ def left(client, stage, monkeypatch):
             patch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
             patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: gone)
             tracker = stage(status)
-        tracker._delivery._thread.join(60)  # on a busy machine it may still be at an entry, which would then arrive
+        tracker._delivery._thread.join(600)  # on a busy machine it may still be at an entry, which would then arrive
         client.is_down = False
         client.calls.clear()
         return tracker._outbox.folder
@@ -256,7 +256,7 @@ def left(client, stage, monkeypatch):
     return track
 
 
-def wait_open(tracker: MlflowTracker, seconds: float = 60.0) -> str | None:
+def wait_open(tracker: MlflowTracker, seconds: float = 600.0) -> str | None:
     """Wait until the tracker's run exists; its id."""
     end = time.monotonic() + seconds
     while tracker._writer.run_id is None and time.monotonic() < end:

@@ -42,7 +42,7 @@ def deliver(grace: float = 60.0) -> None:
     Deliverer(outbox_root(), OWN).run(ended, grace)
 
 
-def wait_until(condition, seconds: float = 60.0) -> None:
+def wait_until(condition, seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -66,7 +66,7 @@ def test_entries_are_written_while_the_stage_works(client, named, folder):
         wait_until(lambda step=step: any(("loss", step) == point[:2] for run in client.runs.values() for point in run.points))
     tracker.close()
     ended.set()
-    thread.join(60)
+    thread.join(600)
     assert not thread.is_alive()
     assert {run.info.run_name: run.info.status for run in client.runs.values()} == {
         PIPELINE: "FINISHED",
@@ -145,7 +145,7 @@ def test_a_server_that_is_away_costs_one_warning_for_all_stages(client, named, s
 
 def test_what_others_track_is_left_alone(client, stage, monkeypatch, impatient):
     client.is_down = True
-    stage()._delivery._thread.join(60)
+    stage()._delivery._thread.join(600)
     client.is_down = False
     monkeypatch.setenv(DELIVERER, process_key(psutil.Process().parent()))
     stage()
@@ -195,7 +195,7 @@ def test_the_process_ends_when_gee_run_is_killed(folder):
         alive = not is_gone(key)
         process.kill()
     assert alive
-    wait_until(lambda: is_gone(key), 120)
+    wait_until(lambda: is_gone(key))
 
 
 @pytest.mark.slow
@@ -209,6 +209,7 @@ def test_the_process_writes_to_a_store_that_it_makes_while_the_stage_ends_at_onc
         tracker.metrics({"loss": 1.0}, step=0)
         tracker.close()
         assert tracker._delivery is None
+        wait_until(lambda: outboxes() == [])  # the process loads mlflow, which after the end it has LIMIT for
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [

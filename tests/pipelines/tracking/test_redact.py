@@ -66,7 +66,7 @@ def test_an_address_has_neither_user_nor_token(uri, address):
     assert bare(uri) == address
 
 
-def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, impatient, capfd):
+def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, capfd):
     uri = "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc"
     client.is_down = True
     tracker = MlflowTracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.project.params import load_params
 from pipelines.runtime.process_tree import process_key
+from pipelines.tracking import delivery
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.pipeline_run import execution_key, origin_tags
 from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
@@ -31,10 +32,11 @@ def project(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
         patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
-        MlflowTracker(None, dict.fromkeys(KEYS, "left behind"))._delivery.wait()
+        MlflowTracker(None, dict.fromkeys(KEYS, "left behind"))._delivery.wait(600)
         patch.undo()
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
+        patch.setattr(delivery, "LIMIT", 600.0)
         params = load_params(folder / "params.yaml")
         evolve = open_tracker("evolve", params)
         evolve.dataset(META, "training")
@@ -170,7 +172,7 @@ def test_a_store_that_is_away_costs_one_warning_and_nothing_else(monkeypatch, ca
     with caplog.at_level(logging.WARNING, logger="pipelines.tracking"):
         tracker = MlflowTracker("train", dict.fromkeys(KEYS, 1))
         tracker.metrics({"loss": 1.0})
-        tracker._delivery.wait()
+        tracker._delivery.wait(600)
         tracker.close()
     assert len([record for record in caplog.records if record.name == "pipelines.tracking"]) == 1
     assert tracker._writer.run_id is None
