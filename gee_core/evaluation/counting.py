@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity, LayerCount
+from gee_core.genome.copying import without_autocast
 from gee_core.model.layers import BasicBlock, PreActivationBlock
 from gee_core.snn.neurons import is_neuron
 
@@ -221,7 +222,7 @@ def fan_out(module: Layer, shape: tuple[int, ...], weight: Tensor) -> Tensor:
     Since the layer is linear, that is the gradient of the sum of its outputs.
     """
     x = weight.new_ones(1, *shape).requires_grad_()
-    with torch.enable_grad():
+    with torch.enable_grad(), without_autocast(x.device):
         if isinstance(module, nn.Linear):
             y = F.linear(x, weight)
         elif isinstance(module, Transposed):

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gee_core.genome.copying import without_autocast
 from gee_core.genome.encoding import Genome, encoded_copy
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
 
@@ -81,7 +82,7 @@ def compress(
     with torch.no_grad():
         for gene, value in zip([genome.O, *genome.encodings()], _scaled(X, O, norms, genome), strict=True):
             gene.copy_(value)
-        with torch.autocast(O.device.type, enabled=False):
+        with without_autocast(O.device):
             decoded = [conv.weight for conv in genome.encoded_convs()]
         return encoded, [_relative(W_hat - W_l, W_l) for W_hat, W_l in zip(decoded, weights, strict=True)]
 

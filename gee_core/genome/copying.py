@@ -1,4 +1,4 @@
-"""Copies of networks that others have written, to change or to try out."""
+"""Copies of networks that others have written, and how they run whatever the caller has switched on."""
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gee_core.errors import in_short
+from gee_core.memory import out_of_memory
 
 
 def copied(net: nn.Module) -> nn.Module:
@@ -18,6 +19,8 @@ def copied(net: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(net)
     except Exception as error:
+        if out_of_memory(error):
+            raise
         remedy = "reset its neurons first (spikingjelly's functional.reset_net)"
         if not isinstance(error, RuntimeError):
             remedy = "keep what cannot be copied, such as a logger or a file, out of its modules"
@@ -31,3 +34,9 @@ def as_written(net: nn.Module) -> AbstractContextManager:
     """Inside, a network that `torch.compile` wraps runs as it is written, since compiled code calls no hooks of later."""
     compiled = any(type(module).__name__ == "OptimizedModule" for module in net.modules())  # importing it takes a second
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Inside, matrices on ``device`` are multiplied in their own type, for what is kept of them."""
+    known = torch.amp.is_autocast_available(device.type)  # not for `meta`
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()

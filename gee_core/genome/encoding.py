@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from gee_core.config import Shape
 from gee_core.errors import in_short
 from gee_core.genome.chain import check_chain, explore, summary
-from gee_core.genome.copying import as_written, copied
+from gee_core.genome.copying import as_written, copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
@@ -281,7 +281,7 @@ def decode(net: nn.Module) -> nn.Module:
                 raise ValueError(f"{which}: call torch's parametrize.remove_parametrizations before the genes are decoded")
             parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
             # not conv.weight: parametrize.cached() keeps one for a network and all its copies
-            with torch.autocast(genome.O.device.type, enabled=False):
+            with without_autocast(genome.O.device):
                 weights = [part().detach().clone() for part in parts]
             for conv, part, W in zip(genome.encoded_convs(), parts, weights, strict=True):
                 # remove_parametrizations would change the original too, because the copy shares its class.

@@ -106,7 +106,9 @@ class OwnNetwork(SpikingNetwork):
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
         if not self.channels_last:
-            x_BCHW = x_BCHW.contiguous()
+            x_BCHW = x_BCHW.clone(
+                memory_format=torch.contiguous_format
+            )  # contiguous() leaves images of one channel as they are
         with nullcontext() if self.training or is_exporting() else private_torch_rng(0, x_BCHW.device):
             o_TBK = self._run(x_BCHW)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied

@@ -126,9 +126,14 @@ def folder_images(
         for start in range(0, len(files), batch_size):
             pixels = np.stack([read_image(here, path, shape[0], shape[1]) for path in files[start : start + batch_size]])
             images = torch.from_numpy(pixels)
-            yield to_input(images).contiguous() if to_input else images / 255
+            yield ordinary(to_input(images)) if to_input else images / 255
 
     return Images(f"{len(files):,} images of {folder}, {_sizes(shape)}, {scaled}", batches)
+
+
+def ordinary(images: Tensor) -> Tensor:
+    """``images`` in the memory layout that a network that flattens by `view` needs."""
+    return images.clone(memory_format=torch.contiguous_format)
 
 
 def prepared_test_images(n: int, batch_size: int) -> tuple[Images, tuple[int, ...]]:
@@ -138,7 +143,7 @@ def prepared_test_images(n: int, batch_size: int) -> tuple[Images, tuple[int, ..
     shape = (data.meta.in_channels, data.meta.image_size, data.meta.image_size)
 
     def batches() -> Iterator[Tensor]:
-        return (data.meta.normalise(batch).contiguous() for batch, _ in images.batches(batch_size))
+        return (ordinary(data.meta.normalise(batch)) for batch, _ in images.batches(batch_size))
 
     return Images(f"{len(images):,} test images of {data.meta.source}, {_sizes(shape)}", batches), shape
 

@@ -11,9 +11,7 @@ from gee_core.model.network import build_network
 from tests.gee_core.own_networks import VGG
 
 NAME = "networks.my:View"
-IMAGES = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-CHANNELS_LAST = Normalise((0.5,) * 3, (0.2,) * 3)(IMAGES)
-X = CHANNELS_LAST.contiguous()
+X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class View(nn.Module):
@@ -37,15 +35,17 @@ def test_as_it_is_encoded_decoded_and_measured(wrap):
     assert gee_core.measure_energy(net, X).energy_mj() > 0
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("n_genes", [3, None], ids=["genetic", "plain"])
-def test_as_an_own_network_on_images_as_the_pipeline_gives_them(n_genes, own, tmp_path):
+def test_as_an_own_network_on_images_as_the_pipeline_gives_them(n_genes, channels, own, tmp_path):
     gee_core.register_network(NAME, View)
-    net = build_network(NAME, 5, 3, 8, n_genes, T=2)
-    net(CHANNELS_LAST).sum().backward()
+    images = Normalise((0.5,) * channels, (0.2,) * channels)(torch.full((4, channels, 8, 8), 200, dtype=torch.uint8))
+    net = build_network(NAME, 5, channels, 8, n_genes, T=2)
+    net(images).sum().backward()
     gee_core.save(tmp_path / "network.safetensors", net)
     for copy in (gee_core.decode(net), gee_core.load(tmp_path / "network.safetensors")):
-        assert torch.equal(copy.eval()(CHANNELS_LAST), net.eval()(CHANNELS_LAST))
-    assert gee_core.measure_energy(net, CHANNELS_LAST).energy_mj() > 0
+        assert torch.equal(copy.eval()(images), net.eval()(images))
+    assert gee_core.measure_energy(net, images).energy_mj() > 0
 
 
 def test_another_network_runs_channels_last(own):
