@@ -7,6 +7,7 @@ import pytest
 from pipelines.tracking import delivery
 from pipelines.tracking.tracker import MlflowTracker
 from tests.pipelines.tracking.conftest import ENTRIES, PIPELINE, wait_open
+from tests.wait_until import wait_until
 
 
 def outboxes(folder: Path) -> list[Path]:
@@ -62,10 +63,10 @@ def test_a_server_that_comes_back_is_used_again_in_the_same_run(client, folder):
     client.is_down = True
     tracker = MlflowTracker("evaluate", dict.fromkeys(["dataset", "network", "n_genes"], "x"))
     tracker.metrics({"accuracy": 0.5})
-    tracker._delivery.wait(0.1)
+    wait_until(lambda: tracker._delivery.trouble)
     assert client.runs == {}
     client.is_down = False
-    tracker._delivery.wait()
+    tracker._delivery.wait(600)
     (points,) = [run.points for run in client.runs.values() if run.data.tags.get("gee.stage") == "evaluate"]
     assert [(name, value) for name, _, _, value in points] == [("accuracy", 0.5)]
     tracker.close()
@@ -99,8 +100,7 @@ def test_after_an_outage_the_end_does_not_wait_for_all_that_piled_up(client, fol
     tracker = MlflowTracker("train", dict.fromkeys(["dataset", "network", "n_genes"], "x"))
     for step in range(100):
         tracker.metrics({"loss": 1.0}, step)
-    while tracker._delivery.trouble is None:
-        time.sleep(0.01)
+    wait_until(lambda: tracker._delivery.trouble)
     write = tracker._writer.write
     monkeypatch.setattr(tracker._writer, "write", lambda entry: (time.sleep(0.02), write(entry)))
     client.is_down = False

@@ -11,6 +11,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines import cli
 from pipelines.runtime import journal
+from pipelines.tracking import delivery
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.outbox import Outbox, one_at_a_time, outbox_root
 from pipelines.tracking.replay import count_ready, find_waiting, replay
@@ -57,17 +58,16 @@ def test_runs_written_late_have_the_times_at_which_they_were(client, left):
     assert {time for _, _, time, _ in run.points} <= logged
 
 
-def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(
-    client, folder, monkeypatch, impatient
-):
+def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(client, folder, monkeypatch):
     client.is_down = True
     (folder / "dvc.lock").write_text("old")
     with monkeypatch.context() as patch:
+        patch.setattr(delivery, "RETRY", 0.05)
         patch.setattr("pipelines.tracking.outbox.time", Values(time=lambda: 1.7e9, strftime=time.strftime))
         patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
         late = MlflowTracker("prepare", KEYS)
         late.close()
-    late._delivery._thread.join(60)
+    late._delivery._thread.join(600)
     client.is_down = False
     (folder / "dvc.lock").write_text("new")
     MlflowTracker("evolve", KEYS).close()
@@ -138,7 +138,7 @@ def test_a_server_that_dies_in_the_middle_leaves_the_rest_for_the_next_replay(cl
 
 def test_the_outbox_of_a_living_process_is_left_alone(client, stage, impatient):
     client.is_down = True
-    stage()._delivery._thread.join(60)  # it may still be at an entry, which would then arrive
+    stage()._delivery._thread.join(600)  # it may still be at an entry, which would then arrive
     client.is_down = False
     client.calls.clear()
     (waiting,) = replay(outbox_root())
@@ -229,11 +229,13 @@ def test_stages_of_a_flow_join_its_run_in_whatever_order_they_are_written(client
     client.is_down = True
     monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
     monkeypatch.setenv("GEE_EXECUTION", gone)
-    stage()
+    tracker = stage()
     monkeypatch.delenv("GEE_EXECUTION")
     monkeypatch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: gone)
     flow = MlflowTracker(None, KEYS)
     flow.close("FAILED")
+    for late in (tracker, flow):  # it may still be at an entry, which would then arrive
+        late._delivery._thread.join(600)
     client.is_down = False
     replay(outbox_root())
     levels = sorted((run.data.tags["gee.level"], run.info.status) for run in client.runs.values())

@@ -48,7 +48,7 @@ def test_measurements_are_numbered_and_end_when_it_is_stopped():
             several.set()
 
     metrics = SystemMetrics(log, interval=0.01)
-    assert several.wait(60)
+    assert several.wait(600)
     metrics.stop()
     n = len(seen)
     assert seen == list(range(n))
@@ -61,7 +61,7 @@ def test_the_load_of_a_stage_is_a_curve_of_its_run(client, folder, monkeypatch):
     tracker = MlflowTracker("train", KEYS)
     monkeypatch.setattr(tracker, "metrics", lambda *values: (MlflowTracker.metrics(tracker, *values), measured.set()))
     tracker.watch()
-    assert measured.wait(60)
+    assert measured.wait(600)
     tracker.close()
     (run,) = [run for run in client.runs.values() if run.data.tags["gee.level"] == "stage"]
     assert ("system/cpu_utilization_percentage", 0) in {(name, step) for name, step, _, _ in run.points}

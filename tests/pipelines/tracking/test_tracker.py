@@ -31,7 +31,7 @@ def project(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
         patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
-        MlflowTracker(None, dict.fromkeys(KEYS, "left behind"))._delivery.wait()
+        MlflowTracker(None, dict.fromkeys(KEYS, "left behind"))._delivery.wait(600)
         patch.undo()
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
