@@ -13,6 +13,7 @@ import pytest
 from gee_core.data.meta import Meta
 from pipelines.tracking import delivery
 from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import MlflowTracker
 from tests.wait_until import wait_until
 
@@ -263,6 +264,11 @@ def left(client, stage, monkeypatch):
         return tracker._outbox.folder
 
     return track
+
+
+def outboxes() -> list[Path]:
+    """The folders of what is not written yet."""
+    return list(outbox_root().glob("*/"))
 
 
 def wait_open(tracker: MlflowTracker) -> str:

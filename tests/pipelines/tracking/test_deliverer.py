@@ -18,7 +18,7 @@ from pipelines.tracking.deliverer import DELIVERER, Deliverer, delivering, livin
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.replay import find_waiting
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE
+from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE, outboxes
 from tests.wait_until import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,10 +29,6 @@ OWN = process_key(psutil.Process())
 def named(client, monkeypatch):
     """Trackers leave the writing to a deliverer, which is this process."""
     monkeypatch.setenv(DELIVERER, OWN)
-
-
-def outboxes() -> list[Path]:
-    return list(outbox_root().glob("*/entries.jsonl"))
 
 
 def deliver(grace: float = 600.0) -> None:
@@ -90,7 +86,7 @@ def test_the_run_of_an_execution_gets_the_lock_that_dvc_has_written_after_the_la
 def test_a_stage_that_was_killed_is_ended_as_killed(client, named, stage, monkeypatch):
     monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
     stage()
-    (path,) = outboxes()
+    path = outboxes()[0] / "entries.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]) + '{"n": 4, "cut off')
     deliver()
     ends = {run.info.run_name: run.info.status for run in client.runs.values()}
