@@ -53,7 +53,7 @@ def addresses(command: list[str], folder: Path, seconds: float = 120) -> set[str
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-        process.wait(10)
+        process.wait(600)
         psutil.wait_procs(members, timeout=10)
         process.stdin.close()
 

@@ -49,7 +49,7 @@ def test_tests_that_did_not_run_or_failed_run_again_and_no_others(tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(subprocess.Popen, "wait", until_one_hangs)
-        first = run_tests(str(file), "cpu", {}, log, 60)
+        first = run_tests(str(file), "cpu", {}, log, 600)
     assert {name.split("::")[1]: outcome for name, outcome in first["outcomes"].items()} == {
         "test_passes": "PASSED",
         "test_fails[a, b]": "FAILED",
@@ -60,7 +60,7 @@ def test_tests_that_did_not_run_or_failed_run_again_and_no_others(tmp_path, monk
     file.write_text(
         TESTS.replace("FAILS", '"b"').replace("HANGS", "0").replace("def test_passes(): pass", "def test_passes(): 1/0")
     )
-    second = run_tests(str(file), "cpu", first, log, 60)
+    second = run_tests(str(file), "cpu", first, log, 600)
     assert "test_passes" not in log.read_text()
     assert summary(second) == "3 passed, 1 skipped of 4"
     assert are_complete(second)
@@ -71,9 +71,9 @@ def test_the_reason_of_a_failure_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = Path("test_this.py")
     file.write_text("def test_it():\n    assert False, 'as it should'\n")
-    (reason,) = run_tests(str(file), "cpu", {}, Path("log"), 60)["reasons"].values()
+    (reason,) = run_tests(str(file), "cpu", {}, Path("log"), 600)["reasons"].values()
     assert "as it should" in reason
-    missing = run_tests("absent.py", "cpu", {}, Path("log"), 60)
+    missing = run_tests("absent.py", "cpu", {}, Path("log"), 600)
     assert "absent.py" in missing["reasons"]["pytest"]
     assert not are_complete(missing)
 
@@ -180,7 +180,7 @@ def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch
 def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_path, monkeypatch, capsys):
     one = "tests/cuda/test_fused_layer.py::test_spikes_and_gradients_are_those_of_the_cpu[plain]"
     monkeypatch.setattr(gpu, "TINY", replace(TINY, tests=one, counts=(2,)))
-    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--minutes", "2", "--state", str(tmp_path), "--json"])
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--minutes", "60", "--state", str(tmp_path), "--json"])
     main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["about"]["torch"] == torch.__version__

@@ -31,7 +31,7 @@ def test_a_run_shows_its_parameters_and_its_artifacts(site, page):
 
 
 def test_the_form_of_a_deployment_offers_the_parameters(site, page):
-    with urlopen(f"{site.prefect}/api/deployments/name/gee/nightly", timeout=60) as answer:
+    with urlopen(f"{site.prefect}/api/deployments/name/gee/nightly", timeout=600) as answer:
         deployment = json.load(answer)["id"]
     page.goto(f"{site.prefect}/deployments/deployment/{deployment}/run")
     for name in ("overrides", "stages", "force", "preset"):

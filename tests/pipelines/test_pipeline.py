@@ -119,7 +119,7 @@ def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Pat
                         child.kill()
             break
         time.sleep(0.02)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=600) != 0
     assert logs, "dvc ended before evolve began"
     return logs[0], records_of(logs[0])
 

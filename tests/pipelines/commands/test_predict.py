@@ -191,7 +191,7 @@ def test_the_command_loads_no_heavy_package(exported, images):
         f"except SystemExit: print(sorted({HEAVY} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", code, "predict", str(images[0]), "--model", str(exported)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     answer, loaded = done.stdout.splitlines()
     assert answer.startswith(f"{images[0]}: ")
     assert loaded == "[]"

@@ -263,7 +263,7 @@ def scheduler(tmp_path):
 
 @pytest.mark.slow
 def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 600)
     file, process = scheduler
     done = []
 
@@ -272,6 +272,7 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, req
             for job, _ in run_each(engine, squares, range(100)):
                 done.append(job)
                 if len(done) == 3:
+                    engine._client._timeout = 2  # seconds in which it looks for the scheduler again
                     process.kill()
                     process.wait()
 

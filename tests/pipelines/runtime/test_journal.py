@@ -118,7 +118,7 @@ def test_two_processes_append_side_by_side(tmp_path):
     )
     path = tmp_path / "journal"
     writers = [subprocess.Popen([sys.executable, "-c", script, str(path), who]) for who in "ab"]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=600) for writer in writers] == [0, 0]
     found = journal.read(path)
     assert [[v["n"] for v in found if v["who"] == who] for who in "ab"] == [list(range(200))] * 2
 
