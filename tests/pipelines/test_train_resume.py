@@ -22,8 +22,11 @@ def equal(left, right):
     return all(torch.equal(value, right.state_dict()[name]) for name, value in left.state_dict().items())
 
 
-def check_that_stopping_changes_nothing(params, genotype, prepared, folder, epochs) -> list[dict]:
-    """A run that is stopped after each of ``epochs`` ends with the bytes of one that is not; returns the rows."""
+def check_that_stopping_changes_nothing(params, genotype, prepared, folder, epochs, **callbacks) -> tuple:
+    """A run that is stopped after each of ``epochs`` ends with the bytes of one that is not; returns the network and its rows.
+
+    ``callbacks`` are given to its last part.
+    """
     data = load_prepared(prepared)
     for name in ("whole", "stopped"):
         (folder / name).mkdir()
@@ -31,12 +34,12 @@ def check_that_stopping_changes_nothing(params, genotype, prepared, folder, epoc
     for epoch in epochs:
         with pytest.raises(KeyboardInterrupt):
             train.run(params, genotype, data, folder / "stopped", stop_after(epoch))
-    resumed, again, _ = train.run(params, genotype, data, folder / "stopped")
+    resumed, again, _ = train.run(params, genotype, data, folder / "stopped", **callbacks)
     assert again == rows
     assert equal(net, resumed)
     states = [max((folder / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
-    assert states[0] == states[1]
-    return rows
+    assert states[0] == states[1]  # the optimiser's moments too
+    return net, rows
 
 
 @BOTH
@@ -45,37 +48,21 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
     n_genes, genotype, include_holdout, digits, make_params, tmp_path
 ):
     params = make_params(**settings(n_genes, include_holdout=include_holdout, **AUGMENT))
-    data = load_prepared(digits)
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
-    for epoch in (1, 3):  # stopped twice
-        with pytest.raises(KeyboardInterrupt):
-            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
     seen, epochs = [], []
-    on_step = epochs.append
-    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append, on_step=on_step)
-    assert again == rows == seen
+    callbacks = {"on_epoch": seen.append, "on_step": epochs.append}
+    _, rows = check_that_stopping_changes_nothing(params, genotype, digits, tmp_path, (1, 3), **callbacks)
+    assert seen == rows
     steps = 4 if include_holdout else 3
     assert epochs == [3 + step / steps for step in range(1, steps)]
-    assert equal(net, resumed)
-    states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
-    assert states[0] == states[1]  # the optimiser's moments too
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 def test_a_training_with_sgd_and_tet_that_was_stopped_ends_bit_for_bit_the_same(momentum, digits, make_params, tmp_path):
     changes = {"optimizer": "sgd", "momentum": momentum, "lr": 0.1, "loss": "tet", "tet_lambda": 0.05}
-    params, data = make_params(**settings(**changes)), load_prepared(digits)
-    for name in ("whole", "stopped", "other"):
-        (tmp_path / name).mkdir()
-    net, rows, _ = train.run(params, SIGMAS, data, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        train.run(params, SIGMAS, data, tmp_path / "stopped", stop_after(2))
-    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path / "stopped")
-    assert again == rows
-    assert equal(net, resumed)
-    other, *_ = train.run(make_params(**settings(**changes | {"loss": "ce"})), SIGMAS, data, tmp_path / "other")
+    net, _ = check_that_stopping_changes_nothing(make_params(**settings(**changes)), SIGMAS, digits, tmp_path, (2,))
+    (tmp_path / "other").mkdir()
+    params = make_params(**settings(**changes | {"loss": "ce"}))
+    other, *_ = train.run(params, SIGMAS, load_prepared(digits), tmp_path / "other")
     assert not equal(net, other)
 
 
@@ -120,7 +107,7 @@ def test_a_training_that_was_stopped_among_its_rounded_epochs_ends_bit_for_bit_t
 ):
     quantise = {"format": "int4", "epochs": 3}
     params, data = make_params(**settings(n_genes, quantise=quantise)), load_prepared(digits)
-    rows = check_that_stopping_changes_nothing(params, genotype, digits, tmp_path, (2, 3))
+    _, rows = check_that_stopping_changes_nothing(params, genotype, digits, tmp_path, (2, 3))
     (tmp_path / "without").mkdir()
     _, without, _ = train.run(make_params(**settings(n_genes)), genotype, data, tmp_path / "without")
     assert without[0] == rows[0]

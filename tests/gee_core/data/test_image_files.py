@@ -4,7 +4,6 @@ import signal
 import struct
 import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,13 +216,6 @@ def test_an_error_in_a_worker_process_is_one_line(tmp_path):
     assert "b.png: not a readable image" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert set(multiprocessing.active_children()) <= before
-
-
-@pytest.mark.parametrize("value", ["-1", "two", "1.5"])
-def test_a_bad_number_of_workers_is_an_input_error(monkeypatch, value):
-    monkeypatch.setenv("GEE_LOADER_WORKERS", value)
-    with pytest.raises(InputError, match=rf"^GEE_LOADER_WORKERS = {value}: must be a whole number from 0 to 4096"):
-        list(decode_in_order(as_array(["a.png", "b.png"]), Path(), Form(8, 1, False), torch.arange(2).split(1)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
