@@ -273,6 +273,7 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, req
                 done.append(job)
                 engine._client._timeout = 2  # of a second connection, which fails
                 if len(done) == 3:
+                    engine._client._timeout = 2  # seconds in which it looks for the scheduler again
                     process.kill()
                     process.wait()
 
