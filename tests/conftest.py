@@ -22,9 +22,6 @@ for _name in _SET_BY_USERS | _CHANGE_OUTPUT:
 os.environ.update(
     {
         "HOME": _home,
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "NO_PROXY": "*",
-        "no_proxy": "*",
         "PREFECT_HOME": f"{_home}/prefect",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -30,7 +30,7 @@ def client(cells, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
-        patch.setattr("pipelines.tracking.delivery.LIMIT", 600.0)
+        patch.setattr(delivery, "LIMIT", 600.0)
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
