@@ -54,7 +54,7 @@ def addresses(command: list[str], folder: Path, seconds: float = 600) -> set[str
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         process.wait(600)
-        psutil.wait_procs(members, timeout=600)
+        psutil.wait_procs(members, timeout=10)
         process.stdin.close()
 
 

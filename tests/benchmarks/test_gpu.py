@@ -180,7 +180,7 @@ def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch
 def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_path, monkeypatch, capsys):
     one = "tests/cuda/test_fused_layer.py::test_spikes_and_gradients_are_those_of_the_cpu[plain]"
     monkeypatch.setattr(gpu, "TINY", replace(TINY, tests=one, counts=(2,)))
-    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--minutes", "600", "--state", str(tmp_path), "--json"])
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--minutes", "60", "--state", str(tmp_path), "--json"])
     main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["about"]["torch"] == torch.__version__

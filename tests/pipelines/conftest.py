@@ -1,7 +1,9 @@
 """A prepared data set of 64 digits, parameters that fit it, and a project folder with both."""
 
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
-from pipelines import evolve, export, train
+from pipelines import cli, evolve, export, train
 from pipelines.evolve import analytic_start, genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.trained_network import load_trained
@@ -91,6 +93,29 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
         return tmp_path
 
     return make
+
+
+@pytest.fixture
+def main(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command `gee` in this process; its exit code, output and messages."""
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # `gee` puts its Python before it
+    monkeypatch.chdir(Path.cwd())  # `gee` goes to the project folder
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gee", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Reports with empty figures, for tests of the text."""
+    of_run = ("training", "energy", "noise", "confusion", "hardware")
+    of_search = ("fitness", "candidates", "components", "search_state", "wiring", "genes")
+    monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
 
 
 class HereAndNow:

@@ -35,23 +35,6 @@ def gee(*arguments: str):
 
 
 @pytest.fixture
-def main(monkeypatch, capsys):
-    """Runs the command `gee` as a user would; returns its exit code, output and messages."""
-    monkeypatch.setenv("PATH", os.environ["PATH"])  # `main` puts this Python before it
-    here = Path.cwd()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gee", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out = capsys.readouterr()
-        return caught.value.code, out.out, out.err
-
-    yield run
-    os.chdir(here)
-
-
-@pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project folder without results, and the current one."""
     folder = tmp_path / "project"

@@ -27,24 +27,6 @@ def default(tmp_path_factory):
     return root, *make(root)
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Pages with empty figures, for tests of the text."""
-    names = (
-        "training",
-        "energy",
-        "noise",
-        "confusion",
-        "fitness",
-        "candidates",
-        "components",
-        "search_state",
-        "wiring",
-        "genes",
-    )
-    monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(names, "<svg></svg>"))
-
-
 def test_every_tile_shows_its_number(default):
     _, summary, html = default
     tiles = Page(html).tiles

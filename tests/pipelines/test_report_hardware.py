@@ -21,12 +21,6 @@ def test_every_domain_has_a_title_and_a_unit():
     assert tuple(DEFECTS) == DOMAINS
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    names = ("training", "energy", "noise", "confusion", "fitness", "candidates", "components", "search_state", "wiring")
-    monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys((*names, "hardware"), "<svg></svg>"))
-
-
 def test_without_rows_there_is_no_part_on_defects(tmp_path, no_figures):
     assert "Defects of hardware" not in make(tmp_path)[1]
 

@@ -22,10 +22,10 @@ def equal(left, right):
     return all(torch.equal(value, right.state_dict()[name]) for name, value in left.state_dict().items())
 
 
-def check_that_stopping_changes_nothing(params, genotype, prepared, folder, epochs, **callbacks):
-    """A run that is stopped after each of ``epochs`` ends with the bytes of one that is not; returns its network and rows.
+def check_that_stopping_changes_nothing(params, genotype, prepared, folder, epochs, **callbacks) -> tuple:
+    """A run that is stopped after each of ``epochs`` ends with the bytes of one that is not; returns the network and its rows.
 
-    ``callbacks`` are called in the last part of the stopped run.
+    ``callbacks`` are given to its last part.
     """
     data = load_prepared(prepared)
     for name in ("whole", "stopped"):
@@ -49,9 +49,8 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
 ):
     params = make_params(**settings(n_genes, include_holdout=include_holdout, **AUGMENT))
     seen, epochs = [], []
-    _, rows = check_that_stopping_changes_nothing(
-        params, genotype, digits, tmp_path, (1, 3), on_epoch=seen.append, on_step=epochs.append
-    )
+    callbacks = {"on_epoch": seen.append, "on_step": epochs.append}
+    _, rows = check_that_stopping_changes_nothing(params, genotype, digits, tmp_path, (1, 3), **callbacks)
     assert seen == rows
     steps = 4 if include_holdout else 3
     assert epochs == [3 + step / steps for step in range(1, steps)]

@@ -14,6 +14,10 @@ pytestmark = pytest.mark.usefixtures("own")
 STEM_ONCE = "networks.my:StemOnce"
 
 
+def images(batch: int) -> torch.Tensor:
+    return torch.randn(batch, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize("sizes", [[6], [4, 2]], ids=str)
 @pytest.mark.parametrize("n_genes", [None, 4], ids=["plain", "genetic"])
 def test_one_network_in_three_forms_has_equal_counts_spikes_and_energy(n_genes, sizes):
@@ -54,8 +58,7 @@ def test_neurons_that_serve_two_layers_have_one_rate_for_both_and_the_head_has_n
             self.features[9] = self.features[5]  # as one ReLU serves two layers in the blocks of torchvision
 
     gee_core.register_network("a:shared", Shared)
-    x = 3 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    layers = measure_energy(gee_core.build_network("a:shared", 5, 1, 8, T=3), [x]).layers
+    layers = measure_energy(gee_core.build_network("a:shared", 5, 1, 8, T=3), [3 * images(2)]).layers
     rates = [layer.output_rate for layer in layers]
     assert rates[1] == rates[2] > 0
     assert rates[3] is None
@@ -73,5 +76,5 @@ def test_a_plain_linear_layer_that_sees_its_steps_apart_runs_once_a_step(batch):
             return self.head(self.body(x))
 
     gee_core.register_network("a:apart", Apart)
-    head = measure_energy(gee_core.build_network("a:apart", 5, 1, 8, T=4), [torch.randn(batch, 1, 8, 8)]).layers[-1]
+    head = measure_energy(gee_core.build_network("a:apart", 5, 1, 8, T=4), [images(batch)]).layers[-1]
     assert (head.layer, head.steps, head.macs) == ("net.head", 4, 35)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gee_core.config import PrepareConfig
-from pipelines import cli, prepare
+from pipelines import prepare
 from pipelines.commands.data import survey as module
 
 TWO = {"cat": 10, "dog": 40}
@@ -26,19 +25,15 @@ def draw(folder: Path, counts: dict[str, int], size=(8, 8), seed=0) -> Path:
 
 
 @pytest.fixture
-def check(tmp_path, make_params, in_project, monkeypatch, capsys):
+def check(tmp_path, in_project, monkeypatch, main):
     """Runs the command on the folder `pets` beside a project's params.yaml: exit code, output, messages."""
     in_project(prepare={"test_share": 0.2, "holdout": 0.25})
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
-    monkeypatch.setenv("PATH", "/bin")
 
     def run(*arguments: str) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["gee", "data", "check", "pets", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, [line for line in err.splitlines() if line.startswith("gee: error: ")]
+        code, out, err = main("data", "check", "pets", *arguments)
+        return code, out, [line for line in err.splitlines() if line.startswith("gee: error: ")]
 
     return run
 

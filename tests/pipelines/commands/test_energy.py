@@ -1,7 +1,6 @@
 """`gee energy`: a network of one's own, a checkpoint, images of a folder, the prepared ones, or random ones."""
 
 import json
-import os
 import sys
 
 import pytest
@@ -58,21 +57,18 @@ multi = functional.set_step_mode(nn.Sequential(layer.Linear(4, 2), neuron.IFNode
 
 
 @pytest.fixture
-def gee(tmp_path, monkeypatch, capsys):
+def gee(tmp_path, monkeypatch, main):
     """Runs `gee energy` in a folder with a module of networks, outside of any project; its output and warnings."""
     (tmp_path / "energy_ones.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.setenv("GEE_COMPILE", "0")
     monkeypatch.delitem(sys.modules, "energy_ones", raising=False)
     monkeypatch.setattr(cli, "find_project", lambda: tmp_path)
 
     def run(*arguments: object) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["gee", "energy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert not end.value.code
-        return capsys.readouterr()
+        code, *said = main("energy", *arguments)
+        assert code == 0
+        return said
 
     return run
 
@@ -111,7 +107,7 @@ def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tm
 def test_energies_of_an_operation_and_the_number_of_images_are_the_given_ones(gee, tmp_path):
     write_images(tmp_path / "photos", [51, 0, 51])  # the first and the last are taken
     arguments = ["energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--json", "--n", 2, "--batch-size", 1]
-    found = json.loads(gee(*arguments, "--e-mac", 100, "--e-ac", 10).out)
+    found = json.loads(gee(*arguments, "--e-mac", 100, "--e-ac", 10)[0])
     assert found["energy_mj"] == pytest.approx((100 * 32 + 10 * 20) * 1e-9)
 
 
@@ -123,7 +119,7 @@ def test_a_class_that_takes_t_makes_its_steps_itself(gee):
 
 
 def test_an_instance_in_step_mode_m_gets_all_steps_at_once(gee):
-    (fc,) = json.loads(gee("energy_ones:multi", "--steps", 4, "--shape", 4, "--json").out)["layers"]
+    (fc,) = json.loads(gee("energy_ones:multi", "--steps", 4, "--shape", 4, "--json")[0])["layers"]
     assert (fc["macs"], fc["steps"]) == (8, 4)
 
 
@@ -155,13 +151,13 @@ def test_images_for_a_file_of_genes_are_normalised_as_its_card_or_the_options_sa
     net = build_network("vgg16", 3, 1, 4, n_genes=2, width=1 / 32, v_threshold=0.01)
     card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [card_mean], "std": [0.1]}
     save_genes("genes.safetensors", net, "fp32", card)
-    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json", *options).out)
+    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json", *options)[0])
     assert found["input"] == f"2 images of photos, 1 × 4 × 4, normalised {said}"
     expected = measure_energy(net, torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
     assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate, abs=1e-6)
     assert found["spikes_per_image"] == expected.spikes_per_image > 0
     save_genes("genes.safetensors", net, "fp32")
-    assert "values 0 to 1" in gee("genes.safetensors", "--images", "photos", "--json").out
+    assert "values 0 to 1" in gee("genes.safetensors", "--images", "photos", "--json")[0]
 
 
 @pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])
@@ -182,7 +178,7 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, t
     assert found["footprint_decoded"] == expected.footprint_decoded > expected.footprint
     assert found["spikingjelly"] == pytest.approx(found["same_by_us"])
     assert err == ""
-    text = gee(trained).out
+    text = gee(trained)[0]
     assert "more with building W" in text and "with W built" in text
 
 

@@ -271,8 +271,8 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, req
         with Dask(None, 1, requirements, str(file)) as engine:
             for job, _ in run_each(engine, squares, range(100)):
                 done.append(job)
-                engine._client._timeout = 2  # of a second connection, which fails
                 if len(done) == 3:
+                    engine._client._timeout = 2  # seconds in which it looks for the scheduler again
                     process.kill()
                     process.wait()
 

@@ -14,6 +14,7 @@ from pipelines.engines import process_pool as processes
 from pipelines.engines.engine import WorkerDied, run_each
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
+from tests.wait_until import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +96,7 @@ def test_processes_that_died_while_they_had_nothing_to_do_are_replaced():
     with Processes(1) as engine:
         assert dict(run_each(engine, ends_the_process_afterwards, [3])) == {3: 9}
         (process,) = engine._executor._processes.values()
-        deadline = time.monotonic() + 600
-        while process.exitcode is None and time.monotonic() < deadline:  # the pool's thread may have waited for it first
-            time.sleep(0.01)
+        wait_until(lambda: process.exitcode is not None)  # the pool's thread may have waited for it first
         assert process.exitcode == 1
         assert dict(run_each(engine, tells, [4])) == {4: 16}
 

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key, run_in_group
+from tests.wait_until import wait_until
 
 ROOT = str(Path(__file__).resolve().parents[3])
 STAGE = """
@@ -42,13 +43,6 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
     return process
 
 
-def wait_until(condition, seconds: float = 600.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "stage.py").write_text(STAGE)
@@ -80,7 +74,7 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
     assert len(stages_in(folder)) == 2
     owner.send_signal(number)
     end(owner)
-    assert wait_until(lambda: not stages_in(folder))
+    wait_until(lambda: not stages_in(folder))
     assert (folder / "ended").exists()
 
 
@@ -96,12 +90,12 @@ def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
         text=True,
     )
     stage = psutil.Process(int(shell.stdout.readline()))
-    assert wait_until(lambda: log.read_text() == "up\n")
+    wait_until(lambda: log.read_text() == "up\n")
     shell.communicate("")
     time.sleep(1)
     assert stage.is_running() and not (folder / "ended").exists()
     stage.terminate()
-    assert wait_until(lambda: not stages_in(folder))
+    wait_until(lambda: not stages_in(folder))
 
 
 def test_a_stage_ends_when_dvc_above_it_is_killed_though_its_shell_lives(folder):
@@ -115,9 +109,9 @@ def test_a_stage_ends_when_dvc_above_it_is_killed_though_its_shell_lives(folder)
     )
     assert dvc.stdout.readline() == "up\n"
     dvc.kill()
-    assert wait_until(lambda: (folder / "ended").exists())
+    wait_until(lambda: (folder / "ended").exists())
     end(dvc)
-    assert wait_until(lambda: not stages_in(folder))
+    wait_until(lambda: not stages_in(folder))
 
 
 def test_run_in_group_gives_both_streams_line_by_line_and_the_exit_code(tmp_path):

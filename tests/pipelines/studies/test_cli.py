@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import pytest
@@ -81,16 +80,13 @@ def test_list_goes_on_behind_a_broken_study(write_study):
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2_before_any_cell_runs(
-    write_study, monkeypatch, capsys, changes, arguments, message
+    write_study, monkeypatch, main, changes, arguments, message
 ):
     write_study(**changes)
     monkeypatch.setattr(study, "run_cells", lambda *_: pytest.fail("a cell ran"))
     monkeypatch.setattr(cli, "find_project", lambda: ".")
-    monkeypatch.setattr(sys, "argv", ["gee", "study", "run", "tiny", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    error = capsys.readouterr().err
-    assert caught.value.code == 2
+    code, _, error = main("study", "run", "tiny", *arguments)
+    assert code == 2
     assert message in error
     assert len(error.splitlines()) == 1
 

@@ -34,7 +34,7 @@ def client(cells, tmp_path_factory):
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
-        first._delivery.wait(600)  # makes the store
+        first._delivery.wait(600)  # until the store is made
         first.close("FAILED", "no space")
         second = open_study_tracker("tiny", "digits", cells)
         for cell in cells:

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace as Values
 
@@ -13,7 +13,9 @@ import pytest
 from gee_core.data.meta import Meta
 from pipelines.tracking import delivery
 from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import MlflowTracker
+from tests.wait_until import wait_until
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits vgg16 g=6 ste"
@@ -173,6 +175,14 @@ class Page(list):
     token = None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """All that a test tracks arrives, on a busy machine too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "LIMIT", 600.0)
+        yield
+
+
 @pytest.fixture
 def client(monkeypatch) -> FakeClient:
     """What trackers connect to in place of a server. Pauses are short, and patience is endless where it is not `impatient`."""
@@ -181,7 +191,7 @@ def client(monkeypatch) -> FakeClient:
     client = FakeClient()
     monkeypatch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.02, "RETRY": 600, "PATIENCE": 600, "LIMIT": 600}.items():
+    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.02, "RETRY": 600.0, "PATIENCE": 600.0}.items():
         monkeypatch.setattr(delivery, name, seconds)
     monkeypatch.setattr("pipelines.tracking.replay.FIRST_PAUSE", 0.001)
     return client
@@ -256,9 +266,12 @@ def left(client, stage, monkeypatch):
     return track
 
 
-def wait_open(tracker: MlflowTracker, seconds: float = 600.0) -> str | None:
+def outboxes() -> list[Path]:
+    """The folders of what is not written yet."""
+    return list(outbox_root().glob("*/"))
+
+
+def wait_open(tracker: MlflowTracker) -> str:
     """Wait until the tracker's run exists; its id."""
-    end = time.monotonic() + seconds
-    while tracker._writer.run_id is None and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_until(lambda: tracker._writer.run_id)
     return tracker._writer.run_id

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,8 @@ from pipelines.tracking.deliverer import DELIVERER, Deliverer, delivering, livin
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.replay import find_waiting
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE
+from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE, outboxes
+from tests.wait_until import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 OWN = process_key(psutil.Process())
@@ -31,22 +31,11 @@ def named(client, monkeypatch):
     monkeypatch.setenv(DELIVERER, OWN)
 
 
-def outboxes() -> list[Path]:
-    return list(outbox_root().glob("*/entries.jsonl"))
-
-
-def deliver(grace: float = 60.0) -> None:
+def deliver(grace: float = 600.0) -> None:
     """Run a deliverer for what is there."""
     ended = threading.Event()
     ended.set()
     Deliverer(outbox_root(), OWN).run(ended, grace)
-
-
-def wait_until(condition, seconds: float = 600.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_stage_ends_without_a_call_and_the_deliverer_writes_what_the_stage_would_have_written(client, expected, named, stage):
@@ -97,7 +86,7 @@ def test_the_run_of_an_execution_gets_the_lock_that_dvc_has_written_after_the_la
 def test_a_stage_that_was_killed_is_ended_as_killed(client, named, stage, monkeypatch):
     monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
     stage()
-    (path,) = outboxes()
+    path = outboxes()[0] / "entries.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]) + '{"n": 4, "cut off')
     deliver()
     ends = {run.info.run_name: run.info.status for run in client.runs.values()}
@@ -209,7 +198,7 @@ def test_the_process_writes_to_a_store_that_it_makes_while_the_stage_ends_at_onc
         tracker.metrics({"loss": 1.0}, step=0)
         tracker.close()
         assert tracker._delivery is None
-        wait_until(lambda: outboxes() == [])  # the process loads mlflow, which after the end it has LIMIT for
+        wait_until(lambda: outboxes() == [])  # at its end the process waits for a busy machine a minute, and no longer
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [

@@ -162,7 +162,7 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     for accuracy in (0.75, 0.5):
         tracker = MlflowTracker("export", KEYS)
         tracker.model(exported_model(copy / "models/export", accuracy))
-        tracker._delivery.wait(300)
+        tracker._delivery.wait(600)
         tracker._writer.write(tracker._outbox.entries()[-1])  # as by a replay whose notes were lost
         tracker.close()
     assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]

@@ -4,6 +4,7 @@ import pytest
 
 from pipelines.tracking.redact import bare, redact, redacted
 from pipelines.tracking.tracker import MlflowTracker
+from tests.wait_until import wait_until
 
 PASSWORD = "pä5s/w%rd"
 
@@ -75,7 +76,7 @@ def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, 
     tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"})
     tracker.artifact(folder / "missing hunter22.csv")
     with caplog.at_level(logging.INFO):
-        tracker._delivery.wait(0.2)
+        wait_until(lambda: tracker._delivery.trouble)
     stored = b"".join(path.read_bytes() for path in (folder / ".scratch").rglob("*") if path.is_file())
     client.is_down = False
     tracker.close()

@@ -160,7 +160,7 @@ def test_a_killed_evolution_and_its_execution_end_with_the_last_of_its_candidate
         patch.setattr(pipeline_run, "execution_key", lambda: GONE.format(host=socket.gethostname()))
         killed = MlflowTracker("evolve", KEYS)
         killed.candidate({}, {}, "cand0", "ok", {}, (4_000_000_000, 4_000_000_009))
-        killed._delivery.wait()
+        killed._delivery.wait(600)
     MlflowTracker("train", KEYS).close()
     ended = [run for run in client.runs.values() if run.info.end_time == 4_000_000_009_000]
     assert [run.data.tags["gee.level"] for run in ended] == ["pipeline", "stage", "candidate"]

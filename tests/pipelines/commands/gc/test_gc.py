@@ -1,5 +1,4 @@
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -7,7 +6,6 @@ import pytest
 from filelock import FileLock
 
 from gee_core.errors import InputError
-from pipelines import cli
 from pipelines.commands.gc.cli import bytes_for_people
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -23,22 +21,18 @@ def project(tmp_path, monkeypatch):
     (folder / "state").write_bytes(b"0" * 2_000_000)
     for path in (folder / "state", folder):
         os.utime(path, (time.time() - 40 * 86400,) * 2)
-    monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def gc(monkeypatch, capsys):
+def gc(main):
     """Runs `gee gc`; its exit code, output and messages."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gee", "gc", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out = capsys.readouterr()
-        return caught.value.code, " ".join(out.out.split()), out.err
+        code, out, err = main("gc", *arguments)
+        return code, " ".join(out.split()), err
 
     return run
 
