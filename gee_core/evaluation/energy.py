@@ -12,13 +12,12 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
-from gee_core.genome.copying import as_written
+from gee_core.genome.copying import as_written, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
-from gee_core.memory import out_of_memory
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.neurons import is_neuron, takes_all_steps
@@ -72,10 +71,7 @@ def measure_energy(
         raise InputError(f"steps = {steps!r}", "must be an int >= 1")
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputError(f"dtype = {dtype}", "must be torch.float32 or torch.bfloat16")
-    try:
-        plain = for_inference(net)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad(), as_written(plain):
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
@@ -115,17 +111,8 @@ def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: boo
 
 
 def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:
-    try:
+    with running_on(x, "a batch", "give it images of the shape that it takes, and steps = T if it takes (T, B, …)"):
         output = present(net, x, steps, time_first)
-    except InputError:
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        raise InputError(
-            f"the network raises {type(error).__name__} on a batch of shape {tuple(x.shape)}: {in_short(error)}",
-            "give it images of the shape that it takes, and steps = T if it takes (T, B, …)",
-        ) from error
     parts = output if isinstance(output, tuple | list) else [output]
     if not all(part.isfinite().all() for part in parts if isinstance(part, Tensor)):
         raise InputError("the network puts out values that are not finite", "check its weights and the images")

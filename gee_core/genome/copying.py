@@ -1,12 +1,13 @@
 """Copies of networks that others have written, and how they run whatever the caller has switched on."""
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gee_core.errors import in_short
+from gee_core.errors import InputError, in_short
 from gee_core.memory import out_of_memory
 
 
@@ -14,7 +15,7 @@ def copied(net: nn.Module) -> nn.Module:
     """A deep copy of ``net``.
 
     Raises:
-        ValueError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks.
+        InputError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks.
     """
     try:
         return copy.deepcopy(net)
@@ -27,7 +28,25 @@ def copied(net: nn.Module) -> nn.Module:
         for name, module in net.named_modules():
             if "weight" in vars(module):  # no parameter
                 remedy = f"{name}.weight is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
-        raise ValueError(f"the network cannot be copied ({in_short(error)}): {remedy}") from error
+        raise InputError(f"the network cannot be copied ({in_short(error)})", remedy) from error
+
+
+@contextmanager
+def running_on(x: Tensor, what: str, remedy: str) -> Iterator[None]:
+    """Inside, a network runs on ``x``, which is ``what``: all that it raises becomes one message that ends with ``remedy``.
+
+    Raises:
+        InputError: the network raises, other than for want of memory.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raises = f"the network raises {type(error).__name__} on {what} of shape {tuple(x.shape)}: {in_short(error)}"
+        raise InputError(raises, remedy) from error
 
 
 def as_written(net: nn.Module) -> AbstractContextManager:

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
-from gee_core.errors import in_short
+from gee_core.errors import InputError
 from gee_core.genome.chain import check_chain, explore, summary
-from gee_core.genome.copying import as_written, copied, without_autocast
+from gee_core.genome.copying import as_written, copied, running_on, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
-from gee_core.memory import out_of_memory
 from gee_core.seeding import private_torch_rng
 
 
@@ -174,14 +173,9 @@ def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[st
             f"example must be a torch tensor, got {kind}: give an input of the network, such as torch.zeros(1, 3, 32, 32)"
         )
     probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
-    try:
-        with private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
-            names, others = explore(probe, example)
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        raises = f"the network raises {type(error).__name__} on an example of shape {tuple(example.shape)}: {in_short(error)}"
-        raise ValueError(f"{raises}: give an input that it takes") from error
+    running = running_on(example, "an example", "give an input that it takes")
+    with running, private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
+        names, others = explore(probe, example)
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
 
 
@@ -264,21 +258,21 @@ def decode(net: nn.Module) -> nn.Module:
     A network without genes is copied as it is.
 
     Raises:
-        ValueError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
+        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
             is a part of an encoded network, which does not hold all the genes that its weights need.
     """
     held = set(genomes(net))
     for name, module in net.named_modules():
         if isinstance(module, GeneticWeight) and module.genome not in held:
             conv = name.removesuffix(".parametrizations.weight.0")
-            raise ValueError(f"the genes of {conv} belong to a larger network: decode that one, then take its part")
+            raise InputError(f"the genes of {conv} belong to a larger network", "decode that one, then take its part")
     plain = copied(net)
     for module in list(plain.modules()):
         if (genome := genome_of(module)) is not None:
             others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
             if others:
                 which = f"the {min(others)} of an encoded convolution has a parametrization"
-                raise ValueError(f"{which}: call torch's parametrize.remove_parametrizations before the genes are decoded")
+                raise InputError(which, "call torch's parametrize.remove_parametrizations before the genes are decoded")
             parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
             # not conv.weight: parametrize.cached() keeps one for a network and all its copies
             with without_autocast(genome.O.device):

@@ -76,12 +76,21 @@ def to_channels_last(net: Net) -> Net:
     """
     for parameter in net.parameters():
         if parameter.ndim == 4:
-            parameter.data = in_channels_last(parameter.data)
+            W = parameter.data
+            if W.is_meta:  # torch would load its compiler for a copy
+                parameter.data = torch.empty_like(W, memory_format=torch.channels_last)
+            else:
+                parameter.data = W.to(memory_format=torch.channels_last)
     return net
 
 
-def in_channels_last(W: Tensor) -> Tensor:
-    """``W`` (J, I, k_h, k_w) in channels-last layout."""
-    if W.is_meta:  # torch would load its compiler for a copy
-        return torch.empty_like(W, memory_format=torch.channels_last)
-    return W.to(memory_format=torch.channels_last)
+def strided_and_narrow(module: nn.Module) -> bool:
+    """Whether oneDNN may write past its memory where it computes the weight gradient of ``module`` in channels-last layout.
+
+    So it does for 1x1 convolutions with a stride and less in-channels than its registers hold numbers: 8 with AVX2, 16 with
+    AVX-512 (https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13). The process crashes,
+    hangs, or goes on with wrong gradients.
+    """
+    if not isinstance(module, nn.Conv2d) or module.groups > 1:
+        return False
+    return module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels < 16

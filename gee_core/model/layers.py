@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gee_core.model.base import strided_and_narrow
 from gee_core.snn.norm_lif import NormLIF, add_stream
 
 
@@ -67,6 +68,23 @@ class StepDropout(nn.Module):
         return f"p={self.p}"
 
 
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, without bias, for a shortcut.
+
+    With few in-channels it takes the positions that it needs before it convolves them: see ``strided_and_narrow``.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__(in_channels, channels, 1, stride, bias=False)
+        self.slices = strided_and_narrow(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T*B, C_in, H, W) → (T*B, C, H/stride, W/stride)."""
+        if self.slices and x.device.type == "cpu":
+            return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
+        return super().forward(x)
+
+
 class BasicBlock(nn.Module):
     """Two convolutions; the shortcut is added before the second LIF, without batch norm of its own."""
 
@@ -77,7 +95,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
         self.norm_lif2 = NormLIF(channels, lif)
         same = stride == 1 and in_channels == channels
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+        self.shortcut = nn.Identity() if same else StridedPointwise(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T*B, C_in, H, W) → spikes (T*B, C, H/stride, W/stride)."""
@@ -91,7 +109,7 @@ class Shortcut(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
         super().__init__()
         self.norm_lif = NormLIF(in_channels, lif)
-        self.conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+        self.conv = StridedPointwise(in_channels, channels, stride)
 
 
 class PreActivationBlock(nn.Module):

@@ -27,7 +27,7 @@ from gee_core.config.known_networks import is_own as is_own
 from gee_core.errors import in_short
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import encoded_copy
-from gee_core.model.base import SpikingNetwork, to_channels_last
+from gee_core.model.base import SpikingNetwork, strided_and_narrow, to_channels_last
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
 from gee_core.snn.lif import LIF
@@ -84,7 +84,7 @@ class Trial:
     kernel_positions: int = 0
     """k²."""
     channels_last: bool = True
-    """Whether it runs in channels-last layout, in which ``view`` of a convolution's output raises."""
+    """Whether it runs in channels-last layout: not where ``view`` raises in it, nor where ``strided_and_narrow`` says so."""
 
 
 class OwnNetwork(SpikingNetwork):
@@ -105,10 +105,8 @@ class OwnNetwork(SpikingNetwork):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
-        if not self.channels_last:
-            x_BCHW = x_BCHW.clone(
-                memory_format=torch.contiguous_format
-            )  # contiguous() leaves images of one channel as they are
+        if not self.channels_last:  # not by contiguous(), which leaves images of one channel as they are
+            x_BCHW = x_BCHW.clone(memory_format=torch.contiguous_format)
         with nullcontext() if self.training or is_exporting() else private_torch_rng(0, x_BCHW.device):
             o_TBK = self._run(x_BCHW)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
@@ -201,6 +199,8 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
 def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
     """What ``net`` is, found out on images ``example``; it is not changed."""
     found = _form(name, net, example, num_classes, T)
+    if any(map(strided_and_narrow, net.modules())):
+        found = replace(found, channels_last=False)
     try:
         OwnNetwork(copied(net), found).eval()(example.contiguous(memory_format=torch.channels_last))
     except Exception:

@@ -1,0 +1,71 @@
+"""Narrow residual networks on a CPU without AVX-512, where oneDNN writes past its memory (its issue 6035)."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from spikingjelly.activation_based import layer
+from torch import nn
+
+import gee_core
+from gee_core.model.base import strided_and_narrow, to_channels_last
+from gee_core.model.layers import StridedPointwise
+from gee_core.model.network import build_network
+from tests.gee_core.own_networks import VGG
+
+NARROW = """
+import torch
+from gee_core import build_network
+from gee_core.model.layers import StridedPointwise
+
+for block in ("pre", "post"):
+    net = build_network("resnet34", 5, 1, 64, n_genes=6, width=1 / 16, block=block).train()
+    net(torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+conv = StridedPointwise(4, 8, 2)
+conv.weight.data = conv.weight.data.to(memory_format=torch.channels_last)
+x = torch.rand(16, 4, 16, 16, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+for _ in range(50):
+    conv.weight.grad = None
+    conv(x).sum().backward()
+expected = x[..., ::2, ::2].double().sum((0, 2, 3)).float().expand(8, 4)[..., None, None]
+torch.testing.assert_close(conv.weight.grad, expected)
+"""
+
+
+def test_a_narrow_residual_network_trains_with_avx2_alone():
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("in_channels", [3, 4, 15, 16, 32])
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+def test_a_strided_shortcut_equals_torchs_convolution(in_channels, size):
+    ours, torchs = StridedPointwise(in_channels, 8, 2), nn.Conv2d(in_channels, 8, 1, 2, bias=False)
+    to_channels_last(ours)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.rand(6, in_channels, size, size).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), torchs(x))
+        assert ours(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_no_network_of_the_table_at_its_usual_width_has_such_a_convolution():
+    nets = [build_network(name, 10, width=1 / 4) for name in ("resnet18", "resnet19", "resnet34")]
+    assert not any(map(strided_and_narrow, (module for net in nets for module in net.modules())))
+
+
+class WithNarrowShortcut(VGG):
+    def __init__(self, num_classes, in_channels, image_size):
+        super().__init__(num_classes, in_channels, image_size, width=0.5)
+        self.features[3] = nn.Sequential(layer.Conv2d(4, 4, 1, 2, bias=False, step_mode=self.mode), self.features[3])
+
+
+@pytest.mark.parametrize("build, last", [(WithNarrowShortcut, False), (VGG, True)])
+def test_an_own_network_with_such_a_convolution_keeps_the_ordinary_layout(build, last, own):
+    gee_core.register_network("networks.my:Narrow", build)
+    net = build_network("networks.my:Narrow", 5, 3, 8, 3, T=2)
+    assert net.channels_last is last
+    net(torch.rand(4, 3, 8, 8)).sum().backward()
