@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from gee_core.memory import ON_GPU
 
@@ -42,7 +43,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Score:
-    """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``."""
+    """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``.
+
+    Raises:
+        InputError: a measurement is no number.
+    """
 
     L_ce: float
     TSE: float
@@ -55,6 +60,11 @@ class Score:
     status: str = "ok"
     image_passes: int = 0
     """Cost: number of training images seen so far, repetitions included; 0 if its worker died."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "status" and not isinstance(value, int | float):
+                raise InputError(f"{name} of a score is a {type(value).__name__}", "give a number, a tensor's .item()")
 
     @property
     def out_of_memory(self) -> bool:

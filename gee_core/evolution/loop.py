@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from gee_core.config import EvolveConfig
+from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Record, Score, SearchState
 from gee_core.evolution.cma_es import Search
 from gee_core.evolution.fitness import fitness, regulariser_decay
@@ -61,7 +62,13 @@ def evolve(
         on_generation: called with a generation's records, by index, once it is complete; also with those scored again.
         on_score: called for every score that was not known, before the record that it results in; with halving, a candidate
             has one per epoch.
+
+    Raises:
+        InputError: ``score_all`` leaves out a candidate, or gives one twice.
+        ValueError: `rescore.top` is more than the candidates of a generation.
     """
+    if cfg.searches:
+        cfg.check_top(len(space.genes))
     score = partial(_score_generation, score_all=score_all, known=known or {}, on_record=on_record, on_score=on_score)
     records: list[Record] = []
     search = _make_search(cfg, space, seed)
@@ -136,6 +143,13 @@ def _score_generation(
 def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score: Callable) -> Results:
     missing = [c for c in candidates if c.key not in known]
     yield from ((c, *known[c.key]) for c in candidates if c.key in known)
+    waiting = {c.key: c for c in missing}
     for candidate, score, seconds in score_all(missing) if missing else ():
+        if waiting.pop(candidate.key, None) is None:
+            raise InputError(f"score_all gives {candidate.place}, which it was not asked for or has given", "give each once")
         on_score(candidate, score, seconds)
         yield candidate, score, seconds
+    if waiting:
+        place = next(iter(waiting.values())).place
+        remedy = "give every candidate a score, evolution.candidate.failed(why) where it has none"
+        raise InputError(f"score_all leaves out {len(waiting)} of {len(missing)} candidates, such as {place}", remedy)

@@ -11,6 +11,7 @@ import numpy as np
 
 from gee_core.config import Shape
 from gee_core.config.searched import SEARCH_RANGES
+from gee_core.errors import InputError, did_you_mean
 from gee_core.genome.genotype import Genotype
 
 UNIT = {"beta": 2.0}
@@ -24,11 +25,30 @@ class SearchSpace:
     ``sigma_O`` and ``sigma_0`` … are σ's of their own; ``sigma_X`` is one σ for all X_l, and ``sigma`` a factor on those of
     ``start``. They lie between their start divided and multiplied by ``bound``. Genes of shape lie in
     ``config.searched.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
+
+    Raises:
+        InputError: there are no genes, one is unknown, stands twice, or has no effect beside another; or ``bound`` is not > 1.
     """
 
     genes: tuple[str, ...]
     start: Genotype
     bound: float
+
+    def __post_init__(self) -> None:
+        of_layers = [f"sigma_{layer}" for layer in range(len(self.start.sigma_X))]
+        known = ["sigma", "sigma_O", "sigma_X", *of_layers, *SEARCH_RANGES]
+        if isinstance(self.genes, str) or not self.genes:
+            raise InputError(f"genes = {self.genes!r}", "name one or more in a tuple, such as ('sigma', 'beta')")
+        for gene in self.genes:
+            if gene not in known:
+                remedy = did_you_mean(str(gene), known) or f"they are {', '.join(known)}"
+                raise InputError(f"genes: {gene!r} is none of a network with {len(of_layers)} encodings", remedy)
+            if self.genes.count(gene) > 1:
+                raise InputError(f"genes: {gene!r} stands twice", "name it once")
+        if len({"sigma", "sigma_X"} & set(self.genes)) + set(of_layers).issubset(self.genes) > 1:
+            raise InputError(f"genes = {self.genes}: more than one would set all σ_l", "leave out sigma or sigma_X")
+        if not self.bound > 1:
+            raise InputError(f"bound = {self.bound}", "must be greater than 1: σ's lie between their start / bound and · bound")
 
     def start_vector(self) -> np.ndarray:
         """The coordinates of ``start``, (n,)."""

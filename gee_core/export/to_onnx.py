@@ -17,7 +17,9 @@ from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.image_shape import image_shape
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_logs
+from gee_core.genome.copying import as_written, running_on
 from gee_core.genome.encoding import decode
+from gee_core.seeding import private_torch_rng
 
 OLDEST = 18
 """The first opset that torch's exporter writes."""
@@ -28,16 +30,14 @@ INPUT, OUTPUT = "images", "logits"
 class Logits(nn.Module):
     """A network without genes whose output is the mean over the steps, if it puts out all of them."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, plain: nn.Module):
         super().__init__()
-        self.net = with_one_node_lif(decode(net))
+        self.net = with_one_node_lif(plain)
         functional.reset_net(self.net)  # else the exporter writes down what the neurons hold from their last run
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) → logits (B, K)."""
         output = self.net(images)
-        if output.ndim not in (2, 3):
-            raise ValueError(f"its output has {output.ndim} dimensions, not those of (T, B, K) or (B, K)")
         return output if output.ndim == 2 else output.mean(0)
 
 
@@ -55,11 +55,15 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
 
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
-        ExportError: torch's exporter gives up on the network, its output has another shape, or a weight is not finite.
+        ExportError: torch's exporter gives up on the network, it raises on images, its output has another shape, or a weight is
+            not finite.
     """
     check_opset(opset)
     example = torch.zeros(2, *image_shape(net, in_channels, image_size))
-    model = Logits(net).cpu().float().eval()
+    plain = decode(net).cpu().float().eval()
+    name = getattr(net, "built_with", {}).get("name") or type(net).__name__
+    _check_output(name, plain, example[:1])
+    model = Logits(plain).eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for layer, module in model.net.named_modules():
         if not all(weight.isfinite().all() for weight in module.parameters(recurse=False)):
@@ -83,10 +87,8 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
                 verbose=False,
             )
     except Exception as error:
-        name = getattr(net, "built_with", {}).get("name") or type(net).__name__
-        cause = (
-            error.__cause__ if isinstance(error.__cause__, Exception) else error
-        )  # the exporter's own message is a page of advice
+        # the exporter's own message is a page of advice
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ExportError(f"torch cannot export {name} to ONNX ({type(cause).__name__}: {in_short(cause)})") from error
     assert program is not None  # `dynamo` always gives one
     exported = _without_metadata(program.model_proto)
@@ -101,6 +103,20 @@ def check_opset(opset: int) -> None:
         raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     if opset < OLDEST:
         raise InputError(f"export.opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
+
+
+def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
+    """Raise an ExportError unless the output of ``plain`` on one image (1, C, H, W) is (T, 1, K) or (1, K)."""
+    functional.reset_net(plain)
+    try:
+        running = running_on(image, "images", "if it takes (T, B, …), register it with gee_core.register_network")
+        with running, torch.no_grad(), as_written(plain), private_torch_rng(0):
+            output = plain(image)
+    except InputError as error:
+        raise ExportError(error.problem, error.remedy) from error
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3) or output.shape[-2] != 1:
+        raise ExportError(f"{name} answers one image with {found}", "its output must be (T, B, K) or (B, K), here with B = 1")
 
 
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:

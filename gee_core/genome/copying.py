@@ -15,8 +15,12 @@ def copied(net: nn.Module) -> nn.Module:
     """A deep copy of ``net``.
 
     Raises:
-        InputError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks.
+        InputError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks; or
+            it is wrapped in DistributedDataParallel.
     """
+    for module in net.modules():
+        if isinstance(module, nn.parallel.DistributedDataParallel):  # its copy would reduce the gradients of other parameters
+            raise InputError("the network is wrapped in DistributedDataParallel", "give its .module, and wrap what comes back")
     try:
         return copy.deepcopy(net)
     except Exception as error:
@@ -26,8 +30,10 @@ def copied(net: nn.Module) -> nn.Module:
         if not isinstance(error, RuntimeError):
             remedy = "keep what cannot be copied, such as a logger or a file, out of its modules"
         for name, module in net.named_modules():
-            if "weight" in vars(module):  # no parameter
-                remedy = f"{name}.weight is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
+            for attribute, value in vars(module).items():
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    computed = f"{name}.{attribute}".removeprefix(".")
+                    remedy = f"{computed} is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
         raise InputError(f"the network cannot be copied ({in_short(error)})", remedy) from error
 
 

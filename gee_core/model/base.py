@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gee_core.errors import InputError
+
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -44,6 +46,13 @@ class SpikingNetwork(nn.Module):
     def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
         """The last batch norm and the last convolution of every residual branch, in order of execution."""
         return []
+
+
+def check_unwrapped(net: nn.Module) -> None:
+    """Raise ``InputError`` if ``net`` holds a ``SpikingNetwork`` as `torch.compile`, AveragedModel and others hold theirs."""
+    for attribute in ("_orig_mod", "module"):
+        if isinstance(getattr(net, attribute, None), SpikingNetwork):
+            raise InputError(f"the network is wrapped in {type(net).__name__}", f"give its .{attribute}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.wiring import shaped_weight
+from gee_core.model.base import check_unwrapped
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.snn.lif import LIF
@@ -103,6 +104,7 @@ def architecture_of(net: nn.Module) -> Architecture:
     Raises:
         ValueError: it is another network, or a setting is outside the range of ``NetworkConfig``.
     """
+    check_unwrapped(net)
     built_with = getattr(net, "built_with", None)
     if not isinstance(net, SpikingNetwork) or not built_with:
         raise ValueError(f"{type(net).__name__} was not made by build_network: save its state_dict() with safetensors or torch")

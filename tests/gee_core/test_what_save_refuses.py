@@ -8,6 +8,7 @@ from spikingjelly.activation_based import neuron
 
 from gee_core.checkpoint import save
 from gee_core.errors import DivergedError, InputError
+from gee_core.export.to_nir import to_nir
 from gee_core.gene_file import save_genes
 from gee_core.genome.encoding import encode
 from gee_core.model.network import build_network
@@ -96,3 +97,12 @@ def test_an_own_network_whose_modules_were_changed_is_not_saved_and_another_back
     change(net)
     with pytest.raises(ValueError, match=r"net\.features\.[23] is not as build_network makes it"):
         save(tmp_path / "changed.safetensors", net)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")  # the compiler's
+@pytest.mark.parametrize("wrap", [torch.compile, torch.optim.swa_utils.AveragedModel])
+@pytest.mark.parametrize("use", [to_nir, lambda net: save("network.safetensors", net)], ids=["to_nir", "save"])
+def test_a_wrapped_network_is_refused_with_the_name_of_what_is_in_it(use, wrap):
+    net = build_network("cifarnet", 5, 3, 8, width=1 / 16)
+    with pytest.raises(InputError, match=r"^the network is wrapped in \w+: give its \.(_orig_mod|module)$"):
+        use(wrap(net))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from gee_core.errors import InputError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score, failed
 from gee_core.evolution.loop import evolve, n_candidates
@@ -193,3 +194,29 @@ def test_the_global_generators_are_left_alone():
     evolve(config(), SPACE, 0, scorer())
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
+
+
+@pytest.mark.parametrize(
+    ("score_all", "said"),
+    [
+        (lambda asked: scorer()(asked[:3]), r"leaves out 2 of 5 candidates, such as \(0, 3\): give every candidate a score"),
+        (
+            lambda asked: scorer()([*asked, asked[1]]),
+            r"gives \(0, 1\), which it was not asked for or has given: give each once",
+        ),
+        (lambda asked: scorer()([replace(asked[0], index=9)]), r"gives \(0, 9\), which it was not asked for"),
+    ],
+)
+def test_candidates_that_a_scoring_function_leaves_out_or_makes_up_are_named(score_all, said):
+    with pytest.raises(InputError, match=said):
+        evolve(config(), SPACE, 0, score_all)
+
+
+def test_a_score_holds_numbers_and_no_tensors():
+    with pytest.raises(InputError, match=r"^L_ce of a score is a Tensor: give a number, a tensor's \.item\(\)$"):
+        measured(torch.tensor(1.0, requires_grad=True))
+
+
+def test_more_candidates_to_score_again_than_a_generation_has_are_refused_before_any_is_scored():
+    with pytest.raises(ValueError, match=r"rescore\.top = 6: a generation has 5 candidates"):
+        evolve(config(rescore={"top": 6, "draws": 1}), SPACE, 0, made_up.Scorer(lambda c: pytest.fail("was scored")))

@@ -142,8 +142,13 @@ def test_without_sizes_they_are_those_that_the_network_was_built_for():
 def test_an_output_without_steps_is_the_logits_and_one_of_another_form_is_refused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5))
     torch.testing.assert_close(run(to_onnx(net, 3, 8), images(3)), net(images(3)).detach(), rtol=0, atol=1e-5)
-    with pytest.raises(ExportError, match=r"cannot export Sequential .*its output has 4 dimensions, not those of \(T, B, K\)"):
+    with pytest.raises(ExportError, match=r"^Sequential answers one image with \(1, 4, 4, 4\): its output must be \(T, B, K\)"):
         to_onnx(net[:2], 3, 8)
+    images_first = nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Unflatten(1, (2, 5)))
+    with pytest.raises(ExportError, match=r"answers one image with \(1, 2, 5\)"):
+        to_onnx(images_first, 3, 8)
+    with pytest.raises(ExportError, match=r"raises RuntimeError on images of shape \(1, 3, 8, 8\): .*register_network$"):
+        to_onnx(nn.Conv3d(3, 4, 3), 3, 8)
 
 
 def test_neurons_with_a_hook_or_a_method_of_their_own_are_exported_as_they_are():

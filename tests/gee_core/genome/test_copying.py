@@ -7,6 +7,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron
 from torch import nn
+from torch.nn.utils import prune
 
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
@@ -47,3 +48,22 @@ def test_an_encoded_weight_takes_no_value_and_its_genes_and_copies_stay_as_they_
         assert torch.equal(network[2].weight, before)
         assert before.any()
         assert genome_of(network) is not None
+
+
+@pytest.mark.parametrize("work", [lambda net: encode(net, 2, example=X), decode, lambda net: measure_energy(net, X)])
+def test_a_network_in_a_wrapper_that_reduces_gradients_is_refused(work, net, monkeypatch):
+    monkeypatch.setattr(nn.parallel.DistributedDataParallel, "__init__", lambda self, module: nn.Module.__init__(self))
+    wrapped = nn.parallel.DistributedDataParallel(net)
+    wrapped.module = net
+    with pytest.raises(InputError, match=r"wrapped in DistributedDataParallel: give its \.module, and wrap what comes back"):
+        work(wrapped)
+
+
+def test_a_parameter_that_a_hook_computes_is_named(net):
+    prune.l1_unstructured(net[2], "bias", 0.5)
+    with pytest.raises(InputError, match=r"2\.bias is computed by a hook: make it permanent \(prune"):
+        decode(net)
+    encoded = encode(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)), 2, example=X)
+    prune.l1_unstructured(encoded.genome, "O", 0.5)
+    with pytest.raises(InputError, match=r"genome\.O is computed by a hook"):
+        decode(encoded)
