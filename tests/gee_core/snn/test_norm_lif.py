@@ -268,5 +268,5 @@ def test_training_takes_the_same_course_fused_and_separate(fused, monkeypatch):
         curves.append(losses)
     ours, reference = curves
     assert ours[:3] == pytest.approx(reference[:3], rel=0.03)
-    assert ours[-1] == pytest.approx(reference[-1], rel=0.25)
+    assert ours == pytest.approx(reference, abs=0.2 * reference[0])  # on one processor they are up to 0.07 of it apart
     assert ours[-1] < 0.7 * ours[0]
