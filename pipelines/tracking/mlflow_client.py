@@ -4,16 +4,20 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gee_core.errors import InputError
-from pipelines.project.paths import find_project, original_project
+from pipelines.project.paths import SCRATCH, find_project, original_project
 from pipelines.tracking.redact import URI, bare, redact
 
 SQLITE = "sqlite:///"
+
+MAKING = SCRATCH / "mlflow"
+"""Where a new sqlite file is made, in a folder of its own, before it is moved to its place."""
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -159,11 +163,27 @@ def connect(uri: str) -> Any:
 
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        with tempfile.TemporaryDirectory(dir=_workplace(path), prefix=".mlflow-") as folder:
             # Made elsewhere first: a file that a kill leaves half made could not be repaired.
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
     return MlflowClient(uri, registry_uri=uri)
+
+
+def _workplace(store: Path) -> Path:
+    """The folder in which ``store`` is made, on its file system; what a kill has left in MAKING is deleted.
+
+    It is MAKING, which git ignores and `gee gc` empties, if the store lies in the project; otherwise the store's own.
+    """
+    place = _home() / MAKING
+    if not store.is_relative_to(_home()):
+        return store.parent
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+        return place if place.stat().st_dev == store.parent.stat().st_dev else store.parent
+    except OSError:  # .scratch cannot be written to
+        return store.parent
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
