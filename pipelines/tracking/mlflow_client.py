@@ -12,6 +12,7 @@ from typing import Any
 
 from gee_core.errors import InputError
 from pipelines.project.paths import SCRATCH, find_project, original_project
+from pipelines.tracking.moved_store import ARTIFACTS, follow, own_database
 from pipelines.tracking.redact import URI, bare, redact
 
 SQLITE = "sqlite:///"
@@ -134,7 +135,7 @@ def is_local(uri: str) -> bool:
 
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside mlflow.db, or None to let the server decide."""
-    return None if uri.startswith("http") else (_home() / "mlartifacts").as_uri()
+    return None if uri.startswith("http") else (_home() / ARTIFACTS).as_uri()
 
 
 def _home() -> Path:
@@ -157,7 +158,11 @@ def load() -> None:
 
 
 def connect(uri: str) -> Any:
-    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once."""
+    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once.
+
+    Raises:
+        InputError: the project was moved, and its mlflow.db cannot follow it.
+    """
     load()
     from mlflow import MlflowClient
 
@@ -167,6 +172,8 @@ def connect(uri: str) -> Any:
             # Made elsewhere first: a file that a kill leaves half made could not be repaired.
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
+    elif uri == f"{SQLITE}{own_database()}":
+        follow(own_database())
     return MlflowClient(uri, registry_uri=uri)
 
 
