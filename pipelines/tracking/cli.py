@@ -17,16 +17,17 @@ def status_command(everywhere: Everywhere = False) -> None:
     from pipelines.tracking.replay import find_waiting
 
     found = find_waiting(outbox_root(), everywhere)
+    wide, named = (max(map(len, texts), default=0) for texts in ([w.title for w in found], [w.outbox.name for w in found]))
     for waiting in found:
         how = waiting.hindrance or "`gee track replay` writes them"
-        print(f"{waiting.title:<16} {len(waiting.entries):>6} entries   {waiting.outbox.name}   {how}")
+        print(f"{waiting.title:<{wide}} {len(waiting.entries):>6} entries   {waiting.outbox.name:<{named}}   {how}")
     if not found:
         print("MLflow has everything")
 
 
 @track.command("replay")
 def replay_command(everywhere: Everywhere = False, anyway: Anyway = False) -> None:
-    """Write waiting entries to MLflow. Can be run at any time, and repeatedly."""
+    """Write waiting entries to MLflow. Can be run at any time, and repeatedly. Exits with 1 where some could not be written."""
     from gee_core.errors import InputError
     from pipelines.runtime.progress import progress
     from pipelines.tracking.mlflow_client import tracking_uri
@@ -37,11 +38,16 @@ def replay_command(everywhere: Everywhere = False, anyway: Anyway = False) -> No
     root = outbox_root()
     with progress("replay", count_ready(find_waiting(root, everywhere, anyway))) as advance:
         found = replay(root, everywhere, anyway, advance)
+    wide = max((len(waiting.title) for waiting in found), default=0)
     for waiting in found:
         kinds = ", ".join(f"{n} {kind}" for kind, n in waiting.written.items()) or "nothing"
-        left = f"; {len(waiting.entries)} left: {waiting.hindrance}" if waiting.entries else ""
-        print(f"{waiting.title:<16} {kinds}{left}")
-    print(f"{sum(waiting.written.total() for waiting in found)} entries written to {bare(tracking_uri())}")
+        why = f"; {len(waiting.entries)} left: {waiting.hindrance}" if waiting.entries else ""
+        print(f"{waiting.title:<{wide}} {kinds}{why}")
+    left = sum(len(waiting.entries) for waiting in found)
+    said = f"; {left} are left, for the reasons above" if left else ""
+    print(f"{sum(waiting.written.total() for waiting in found)} entries written to {bare(tracking_uri())}{said}")
     if away := [waiting for waiting in found if waiting.is_away]:
         n = sum(len(waiting.entries) for waiting in away)
         raise InputError(f"{away[0].hindrance}; {n} entries still wait", "start it, then run `gee track replay` again")
+    if left:
+        raise typer.Exit(1)

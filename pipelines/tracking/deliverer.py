@@ -2,7 +2,7 @@
 
 Stages find it by an environment variable, write their outboxes to disk, and end without waiting. It ends once its standard
 input does, which the kernel closes when `gee run` is gone, however that ended. Where it was killed itself, stages write to
-MLflow as they do under `dvc repro`; `gee track replay` writes what is left.
+MLflow as they do under `dvc repro`. What is left then, the next `gee run` writes first, or `gee track replay` before.
 """
 
 import contextlib
@@ -26,8 +26,9 @@ from pipelines.runtime.settings import Settings
 from pipelines.tracking.delivery import Delivery, limit
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
-from pipelines.tracking.outbox import Outbox, outbox_root
-from pipelines.tracking.pipeline_run import versions
+from pipelines.tracking.outbox import DELIVERER_ID, Outbox, one_at_a_time, outbox_root
+from pipelines.tracking.pipeline_run import experiment_name, versions
+from pipelines.tracking.replay import find_waiting
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -143,8 +144,10 @@ class Deliverer:
     def run(self, ended: threading.Event, grace: float = GRACE) -> None:
         """Write until ``ended`` is set and the trackers are closed, at most ``grace`` seconds later; then `Delivery.finish`.
 
-        Then dvc.lock holds what DVC wrote of the last stage once that was closed: it is uploaded again, with params.yaml.
+        What earlier runs have left is written first. At the end dvc.lock holds what DVC wrote of the last stage once that was
+        closed: it is uploaded again, with params.yaml.
         """
+        self._take_left()
         while not ended.wait(INTERVAL):
             self.pass_on()
         deadline = time.monotonic() + grace
@@ -155,6 +158,20 @@ class Deliverer:
             self._track_versions()
             self.pass_on()
         self._delivery.finish(limit(status or "KILLED"), self._root)
+
+    def _take_left(self) -> None:
+        """Queue what `gee track replay` would write, but for other experiments, which may be deleted, and what was refused."""
+        experiment = experiment_name()
+        with one_at_a_time(self._root, "replay", wait=False) as alone, contextlib.suppress(InputError, OSError):
+            for waiting in find_waiting(self._root) if alone else []:
+                outbox, opening = waiting.outbox, waiting.opening
+                if waiting.hindrance or outbox.refused or opening["experiment"] != experiment:
+                    continue
+                end = [] if waiting.is_closed else [outbox.close_killed()]
+                outbox.note_id(DELIVERER_ID, self._key)
+                writer = MlflowWriter(outbox, opening, self._uri, fresh=False)
+                for entry in waiting.entries + end:
+                    self._delivery.put(writer, entry)
 
     def _track_versions(self) -> None:
         """Open and close a tracker's outbox for the run of the execution, as a flow does, with the last state of the files."""

@@ -100,7 +100,8 @@ class Delivery:
         self.wait(limit)
         if left := self.stop():
             log.warning(
-                "MLflow: %d entries are not written yet (%s); they wait in %s: `gee track replay` writes them",
+                "MLflow: %d entries are not written yet (%s); they wait in %s: `gee track replay` writes them, "
+                "or else the next `gee run`",
                 *(left, self.trouble or "it is slow", where),
             )
 

@@ -4,16 +4,21 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gee_core.errors import InputError
-from pipelines.project.paths import find_project, original_project
+from pipelines.project.paths import SCRATCH, find_project, original_project
+from pipelines.tracking.moved_store import ARTIFACTS, follow, own_database
 from pipelines.tracking.redact import URI, bare, redact
 
 SQLITE = "sqlite:///"
+
+MAKING = SCRATCH / "mlflow"
+"""Where a new sqlite file is made, in a folder of its own, before it is moved to its place."""
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -130,7 +135,7 @@ def is_local(uri: str) -> bool:
 
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside mlflow.db, or None to let the server decide."""
-    return None if uri.startswith("http") else (_home() / "mlartifacts").as_uri()
+    return None if uri.startswith("http") else (_home() / ARTIFACTS).as_uri()
 
 
 def _home() -> Path:
@@ -153,17 +158,39 @@ def load() -> None:
 
 
 def connect(uri: str) -> Any:
-    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once."""
+    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once.
+
+    Raises:
+        InputError: the project was moved, and its mlflow.db cannot follow it.
+    """
     load()
     from mlflow import MlflowClient
 
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        with tempfile.TemporaryDirectory(dir=_workplace(path), prefix=".mlflow-") as folder:
             # Made elsewhere first: a file that a kill leaves half made could not be repaired.
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
+    elif uri == f"{SQLITE}{own_database()}":
+        follow(own_database())
     return MlflowClient(uri, registry_uri=uri)
+
+
+def _workplace(store: Path) -> Path:
+    """The folder in which ``store`` is made, on its file system; what a kill has left in MAKING is deleted.
+
+    It is MAKING, which git ignores and `gee gc` empties, if the store lies in the project; otherwise the store's own.
+    """
+    place = _home() / MAKING
+    if not store.is_relative_to(_home()):
+        return store.parent
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+        return place if place.stat().st_dev == store.parent.stat().st_dev else store.parent
+    except OSError:  # .scratch cannot be written to
+        return store.parent
 
 
 def _redact_record(record: logging.LogRecord) -> bool:

@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.dataset import TEST
 from pipelines.tracking.exported_model import OTHERS
+from pipelines.tracking.moved_store import follow_own
 from pipelines.tracking.redact import bare, redact
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
@@ -56,11 +58,13 @@ def download_model(address: str, folder: str) -> Path:
     """Download the model at ``address``, such as ``models:/NAME@ALIAS``, to ``folder``; the path of its ONNX file.
 
     Raises:
-        InputError: MLflow cannot be reached or does not have it, or it is no model that ``save_served_model`` wrote.
+        InputError: MLflow cannot be reached or does not have it, its files are missing, or it is no model that
+            ``save_served_model`` wrote.
     """
     uri = mlflow_client.tracking_uri()
     if uri.startswith(mlflow_client.SQLITE) and not Path(uri.removeprefix(mlflow_client.SQLITE).partition("?")[0]).exists():
         raise InputError(f"{address}: there is no {bare(uri)}", "`gee run` makes it, or set MLFLOW_TRACKING_URI")
+    follow_own()
     mlflow_client.load()
     from mlflow.artifacts import download_artifacts
 
@@ -72,8 +76,25 @@ def download_model(address: str, folder: str) -> Path:
     network = path / "artifacts" / "network.onnx"
     for file in (network, network.with_name("meta.json")):
         if not file.is_file():
-            raise InputError(f"{address}: has no {file.relative_to(path)}", "name a model that stage export logged")
+            problem = f"{address}: {redact(_place(address, uri))} has no {file.relative_to(path)}"
+            raise InputError(problem, "restore it from a backup, or name a model that stage export logged")
     return network
+
+
+def _place(address: str, uri: str) -> str:
+    """Where the store ``uri`` says that the files of the model at ``address`` are."""
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if address.startswith("runs:/"):  # a run names its models, whose files lie elsewhere
+        client, (run_id, _, name) = MlflowClient(uri), address.removeprefix("runs:/").partition("/")
+        outputs = client.get_run(run_id).outputs
+        models = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
+        place = next((model.artifact_location for model in models if model.name == name), address)
+    else:
+        repository = get_artifact_repository(address, uri, uri)
+        place = getattr(repository, "repo", repository).artifact_uri
+    return unquote(place.removeprefix("file://")) if place.startswith("file:///") else place
 
 
 def link_model(client, run_id: str, model_id: str) -> None:

@@ -23,6 +23,9 @@ from pipelines.tracking.redact import redacted
 ENTRY = "gee.entry"
 """Tag of a run or model in MLflow: the outbox and the entry that it was made for."""
 
+DELIVERER_ID = "deliverer"
+"""Among an outbox's ids: the `process_key` of the process of a later `gee run` that writes what was left of it."""
+
 COPIED = 1_000_000
 """Files up to this number of bytes are copied. Larger ones are checkpoints and models, never changed in place: linked."""
 

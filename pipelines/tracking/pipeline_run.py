@@ -53,6 +53,11 @@ def execution_key() -> str:
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
 
 
+def experiment_name() -> str:
+    """The experiment in MLflow: `MLFLOW_EXPERIMENT_NAME`, by default gee."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee"
+
+
 def filter_keys(params: Params) -> dict:
     """The parameters that every run has, to filter by."""
     return {

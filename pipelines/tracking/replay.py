@@ -12,7 +12,7 @@ from pipelines.runtime.process_tree import is_gone
 from pipelines.tracking.delivery import FIRST_PAUSE, reason
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
-from pipelines.tracking.outbox import Outbox, one_at_a_time
+from pipelines.tracking.outbox import DELIVERER_ID, Outbox, one_at_a_time
 from pipelines.tracking.redact import URI, bare
 
 TRIES = 3
@@ -102,7 +102,7 @@ def _look(outbox: Outbox, everywhere: bool, anyway: bool) -> Waiting:
             waiting.hindrance = "its process is running"
         elif not everywhere:
             waiting.hindrance = f"its process is on {host}: replay it there, or --everywhere if nothing runs there"
-    elif (deliverer := opening.get("deliverer")) and not is_gone(deliverer) and not everywhere:
+    elif (deliverer := outbox.ids.get(DELIVERER_ID) or opening.get("deliverer")) and not is_gone(deliverer) and not everywhere:
         waiting.hindrance = "`gee run` is writing it"
     return waiting
 

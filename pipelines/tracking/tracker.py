@@ -71,7 +71,7 @@ class MlflowTracker:
             "keys": texts(keys),
             "params": {},
             "store": bare(tracking_uri()),
-            "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
+            "experiment": pipeline_run.experiment_name(),
             "process": process_key(psutil.Process()),
             "deliverer": self._deliverer,
             "execution": pipeline_run.execution_key(),

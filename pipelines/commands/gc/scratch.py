@@ -12,6 +12,7 @@ from pipelines.orchestration.experiment import EXPERIMENTS
 from pipelines.project.paths import COPIES, SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import DONE, HELD
+from pipelines.tracking.mlflow_client import MAKING
 
 STAGES = ("evolve", "train")
 STEPS = ("prepare", "evolve", "train")
@@ -51,6 +52,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         for folder in _folders(project, [COPIES, COPIES / "standalone"])
         if folder.name.startswith("tmp") and newest_change(folder) < before
     ]
+    unfinished = [folder for folder in _folders(project, [MAKING]) if newest_change(folder) < recent]
     interrupted = list(_folders(project, [REMOVING]))
     found = [
         ("runs of stages, finished", SCRATCH, complete),
@@ -58,6 +60,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
         (f"reports of experiments, older than {days:g} days", EXPERIMENTS, experiments),
         (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
+        ("databases of MLflow, half made", MAKING, unfinished),
         ("left behind by an interrupted `gee gc`", REMOVING, interrupted),
     ]
     return [_leftover(project, what, str(place), folders, now) for what, place, folders in found if folders]

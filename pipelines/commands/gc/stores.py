@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 from gee_core.errors import InputError
 from pipelines.commands.gc.leftover import Leftover, below, newest_change, tree_size
 from pipelines.tracking.mlflow_client import SQLITE, tracking_uri
+from pipelines.tracking.moved_store import follow_own
 from pipelines.tracking.redact import URI, bare
 
 
@@ -49,6 +50,7 @@ def mlflow_leftovers(project: Path, days: float, say: Callable[[str], None] = la
         raise InputError(problem, "run `mlflow gc` there, or unset it for mlflow.db")
     if not database.is_file():
         return []
+    follow_own()  # `mlflow gc` would delete the artifacts of the project that this one was copied from
     before = int((time.time() - days * 86400) * 1000)
     query = "select artifact_uri, coalesce(deleted_time, 0) < ? from runs where lifecycle_stage = 'deleted'"
     try:

@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.tracking.deliverer import DELIVERER, Deliverer, delivering, living_deliverer
-from pipelines.tracking.outbox import outbox_root
+from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.replay import find_waiting
 from pipelines.tracking.tracker import MlflowTracker
 from tests.pipelines.tracking.conftest import ENTRIES, GONE, KEYS, PIPELINE, outboxes
@@ -148,6 +148,37 @@ def test_replay_leaves_alone_what_a_deliverer_is_writing(client, named, stage, m
     stage()
     (waiting,) = find_waiting(outbox_root())
     assert waiting.hindrance == "`gee run` is writing it"
+
+
+def test_what_an_interrupted_run_has_left_is_written_by_the_next_one(client, expected, left, monkeypatch):
+    folder = left()
+    lines = (folder / "entries.jsonl").read_text().splitlines(keepends=True)
+    (folder / "entries.jsonl").write_text("".join(lines[:-1]))  # it was killed at its end
+    deliver()
+    ended = [[name, "KILLED" if name.endswith(PIPELINE) else status] for name, status, *_ in expected]
+    assert [run[:2] for run in client.state()] == ended
+    assert outboxes() == []
+
+
+@pytest.mark.parametrize("why", ["its experiment is another", "MLflow refused a part of it"])
+def test_what_would_hold_up_or_fail_again_is_left_for_replay(client, left, monkeypatch, why):
+    folder = left()
+    if "refused" in why:
+        Outbox(folder).note_refused({"n": 3}, "ValueError")
+    else:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    deliver()
+    assert client.calls == [] and outboxes() == [folder]
+
+
+def test_replay_leaves_alone_what_a_later_run_has_taken(client, left, monkeypatch, impatient):
+    left()
+    client.is_down = True
+    deliver()
+    (waiting,) = find_waiting(outbox_root())
+    assert waiting.hindrance == "`gee run` is writing it"
+    monkeypatch.setattr("pipelines.tracking.replay.is_gone", lambda key: True)
+    assert find_waiting(outbox_root())[0].hindrance is None
 
 
 def test_without_tracking_no_process_is_started(folder, monkeypatch):

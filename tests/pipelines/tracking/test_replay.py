@@ -234,7 +234,8 @@ def test_a_deleted_experiment_is_named_with_its_remedy_and_what_waits_is_written
     left()
     said = "the experiment gee is deleted in MLflow: restore it with `mlflow experiments restore -x 0`, or set MLFLOW_EXP"
     code, out, _ = main("track", "replay")
-    assert (code, client.runs) == (0, {}) and f"nothing; {ENTRIES} left: {said}" in out
+    assert (code, client.runs) == (1, {}) and f"nothing; {ENTRIES} left: {said}" in out
+    assert f"\n0 entries written to http://tracking.example:5000; {ENTRIES} are left, for the reasons above\n" in out
     client.experiments["gee"].lifecycle_stage = "active"
     replay(outbox_root())
     assert client.state() == expected
@@ -251,3 +252,11 @@ def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(
     code, out, _ = main("track", "replay")
     assert code == 0 and f"{ENTRIES} entries written to http://tracking.example:5000" in out
     assert main("track", "status")[1] == "MLflow has everything\n"
+
+
+def test_the_columns_of_what_waits_are_even_whatever_its_names(client, left, main):
+    reopen(left(), level="pipeline", stage=None, name="digits vgg16 g=6 ste · an experiment with a long name")
+    left()
+    first, second = main("track", "status")[1].splitlines()
+    for column in (" entries   ", "   `gee track replay`"):
+        assert first.index(column) == second.index(column) > 0

@@ -178,17 +178,28 @@ def test_a_store_that_is_away_costs_one_warning_and_nothing_else(monkeypatch, ca
     assert tracker._writer.run_id is None
 
 
-def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):
+def test_a_store_whose_making_was_broken_off_is_made_again_where_git_sees_none_of_it(tmp_path, monkeypatch):
     from pipelines.tracking import mlflow_client
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    (left := tmp_path / ".scratch/mlflow/.mlflow-killed").mkdir(parents=True)
+    (left / "new.db").touch()
+    seen = []
+
+    def ends(made, path):
+        seen.append(Path(made).parent.parent)
+        raise ZeroDivisionError
+
+    uri = mlflow_client.tracking_uri()
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_client.os, "replace", lambda *_: 1 / 0)
+        patch.setattr(mlflow_client.os, "replace", ends)
         with pytest.raises(ZeroDivisionError):
             mlflow_client.connect(uri)
-    assert list(tmp_path.iterdir()) == []
+    assert seen == [left.parent] and list(left.parent.iterdir()) == []
     assert mlflow_client.connect(uri).get_experiment_by_name("gee") is None
-    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".scratch", "dvc.yaml", "mlflow.db", "params.yaml"]
 
 
 def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_path, capsys):

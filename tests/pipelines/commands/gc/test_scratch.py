@@ -143,6 +143,13 @@ def test_what_a_gc_that_was_stopped_has_moved_aside_goes(make, tmp_path):
     assert not (tmp_path / ".scratch/removing").exists()
 
 
+def test_a_database_of_mlflow_that_a_killed_process_was_making_goes(make, tmp_path):
+    old, young = make("mlflow/.mlflow-a", days=2 / 24), make("mlflow/.mlflow-b", days=0.5 / 24)
+    assert kinds(tmp_path, 30) == {"databases of MLflow": (1, 1000)}
+    remove(tmp_path, 30)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_without_scratch_there_is_nothing(tmp_path):
     assert scratch_leftovers(tmp_path, 0) == []
 
