@@ -56,22 +56,25 @@ def run(
 ) -> None:
     """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
 
-    Another run in this project is waited for.
+    Another run in this project is waited for, also a `dvc repro`.
     """
     from pipelines.check import check_inputs
     from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
     from pipelines.orchestration.flow_lock import flow_lock, say
+    from pipelines.orchestration.other_dvc import DVC_ERROR, wait_for_other_dvc
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.deliverer import delivering
 
     params = load_params()
     check_inputs(params)
-    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     with flow_lock(Path(), say), delivering():
         set_aside_damaged_dvc_files()
-        code = run_in_foreground(command)
+        wait_for_other_dvc(Path(), say)
+        while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
+            pass  # DVC may have failed because the other one began a stage in between
     if code:
         raise typer.Exit(code)
     summary()

@@ -223,5 +223,17 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
     (project / "data/raw").mkdir(parents=True)
     code, *_ = main("run", *(["--force"] if force else []))
     assert code == 3
-    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     assert started == [(command, str(Path(sys.executable).parent))]
+
+
+def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, project, monkeypatch):
+    done, codes, others = [], [255, 255, 0], [True, True, False]
+    monkeypatch.setattr(
+        "pipelines.orchestration.other_dvc.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
+    )
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: done.append("run") or codes.pop(0))
+    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)
+    (project / "data/raw").mkdir(parents=True)
+    assert main("run")[0] == 255  # another error of DVC's: nobody else is at work
+    assert done == ["waited", "run", "waited", "run", "waited"]
