@@ -16,7 +16,7 @@ from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
+from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project, python_first
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -186,11 +186,36 @@ def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
     from pipelines.runtime.input_errors import report_input_errors
 
-    here = Path.cwd()
-    os.chdir(find_project())
-    os.environ["PATH"] = python_first()
+    here, project = Path.cwd(), find_project()
     with report_input_errors("gee"):
+        if not here.is_relative_to(project):
+            _say_where(here, project, sys.argv[1:])
+        os.chdir(project)
+        os.environ["PATH"] = python_first()
         app(obj=here)
+
+
+ANYWHERE = {"count", "data", "encode", "energy"}
+"""Commands that work on what their options name."""
+
+BY_PARAMS = {"flow", "preset", "run", "study"}
+"""Commands that read or write params.yaml."""
+
+
+def _say_where(here: Path, project: Path, words: list[str]) -> None:
+    """Say which project a command works in, given in the folder ``here`` outside of any.
+
+    Raises:
+        InputError: the folder has a params.yaml of its own, which the command might seem to mean.
+    """
+    from gee_core.errors import InputError
+
+    if not words or words[0] in ANYWHERE or {"--help", "-h", "--version"} & set(words):
+        return
+    if words[0] in BY_PARAMS and (here / PARAMS).exists():
+        problem = f"{here / PARAMS}: belongs to no project of GEE, since there is no dvc.yaml beside it"
+        raise InputError(problem, f"go to a clone, such as {project}")
+    print(f"gee: no project here, working in {project}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def preset(
         return
     for change in write_preset(name, data):
         console.print(f"  {change}", highlight=False)
-    console.print(f"{PARAMS} is now the preset {name}; `gee run` runs it")
+    console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
     try:
         check_raw_folder(load_params().prepare)
     except InputError as error:
