@@ -126,10 +126,37 @@ def test_a_folder_that_cannot_be_is_refused_and_the_old_file_stays(params):
 @pytest.mark.parametrize(
     "broken", [b"", b"- a list\n", b"base: 3\n", b"base: [1, 2\n", b"base:\n\tseed: 0\n", b"title: caf\xe9\n"], ids=repr
 )
-def test_a_preset_mends_a_file_that_was_broken(broken, params):
-    params.write_bytes(broken)  # what the message about such a file tells people to do
+def test_a_preset_mends_a_file_that_was_broken_and_keeps_it(broken, params, caplog):
+    params.write_bytes(broken)
     write_preset("digits", params=params)
     assert load_params(params) == load_params(ROOT / "presets/digits.yaml")
+    kept = params.with_name("params.yaml.bak")
+    if not broken:
+        assert not kept.exists()
+        return
+    assert kept.read_bytes() == broken
+    params.write_text("base: [another\n")
+    write_preset("digits", params=params)
+    assert kept.read_text() == "base: [another\n"
+    said = f"{params}: not valid; kept as {kept}"
+    assert caplog.messages == [said, f"{said}, in place of an older one"]
+
+
+def test_a_valid_file_and_one_without_end_are_not_kept(params, caplog):
+    write_preset("digits", params=params)
+    write_preset("cifar10-small", params=params)
+    params.unlink()
+    params.symlink_to("/dev/zero")
+    write_preset("digits", params=params)
+    assert [path.name for path in params.parent.iterdir()] == ["params.yaml"]
+    assert caplog.messages == []
+
+
+def test_a_folder_in_place_of_params_is_refused(params):
+    params.mkdir()
+    with pytest.raises(InputError, match="a folder of this name lies there: rename or move it"):
+        write_preset("digits", params=params)
+    assert params.is_dir()
 
 
 def applied(changes: list[str], params: Path) -> dict:
