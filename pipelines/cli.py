@@ -78,10 +78,12 @@ def run(
     if code:
         raise typer.Exit(code)
     summary()
-    console.print(f"\nReport   {PAGE.resolve().as_uri()}")
-    console.print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db")
-    console.print("         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning")
-    console.print("Next     dvc exp run --temp -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
+    print(f"\nReport   {PAGE.resolve().as_uri()}")
+    print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db")
+    print("         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning")
+    print("Next     dvc exp run --temp -S evolve.n_generations=5")
+    print("         gee preset cifar10-small")
+    print("         gee --help")
 
 
 @app.command()

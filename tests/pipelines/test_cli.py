@@ -208,8 +208,17 @@ def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
     assert err.startswith("gee: error: params.yaml: ")
 
 
+@pytest.fixture
+def ready(project, monkeypatch) -> Path:
+    """The project with all that `gee run` needs."""
+    (project / "data/raw").mkdir(parents=True)
+    (project / ".git").mkdir()
+    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+    return project
+
+
 @pytest.mark.parametrize("force", [True, False])
-def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(force, main, project, monkeypatch):
+def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(force, main, ready, monkeypatch):
     started = []
 
     def run_in_foreground(command):
@@ -219,21 +228,32 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
         return 3
 
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", run_in_foreground)
-    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
-    (project / "data/raw").mkdir(parents=True)
     code, *_ = main("run", *(["--force"] if force else []))
     assert code == 3
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     assert started == [(command, str(Path(sys.executable).parent))]
 
 
-def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, project, monkeypatch):
+def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, ready, monkeypatch):
     done, codes, others = [], [255, 255, 0], [True, True, False]
     monkeypatch.setattr(
         "pipelines.orchestration.other_dvc.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
     )
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: done.append("run") or codes.pop(0))
-    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)
-    (project / "data/raw").mkdir(parents=True)
     assert main("run")[0] == 255  # another error of DVC's: nobody else is at work
     assert done == ["waited", "run", "waited", "run", "waited"]
+
+
+def test_run_ends_with_addresses_and_commands_that_no_line_break_cuts(main, ready, monkeypatch):
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
+    monkeypatch.setattr(cli, "summary", lambda: None)
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, _ = main("run")
+    assert code == 0
+    lines = out.splitlines()
+    assert f"Report   {(ready / 'reports/index.html').as_uri()}" in lines
+    assert lines[-3:] == [
+        "Next     dvc exp run --temp -S evolve.n_generations=5",
+        "         gee preset cifar10-small",
+        "         gee --help",
+    ]
