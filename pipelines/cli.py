@@ -62,6 +62,7 @@ def run(
     from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
     from pipelines.orchestration.flow_lock import flow_lock, say
     from pipelines.orchestration.other_dvc import DVC_ERROR, wait_for_other_dvc
+    from pipelines.project.git import check_for_dvc
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.deliverer import delivering
@@ -71,6 +72,7 @@ def run(
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     with flow_lock(Path(), say), delivering():
+        check_for_dvc(Path())
         set_aside_damaged_dvc_files()
         wait_for_other_dvc(Path(), say)
         while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):

@@ -257,3 +257,17 @@ def test_run_ends_with_addresses_and_commands_that_no_line_break_cuts(main, read
         "         gee preset cifar10-small",
         "         gee --help",
     ]
+
+
+def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, monkeypatch):
+    (ready / ".git").rmdir()
+    started = []
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: started.append(1) or 3)
+    problem = f"{ready}: in no git repository, which DVC expects"
+    remedy = "`git init`, or `dvc config core.no_scm true` (no experiments then)"
+    assert main("run") == (2, "", f"gee: error: {problem}: {remedy}\n")
+    assert started == []
+    (ready / ".dvc").mkdir()
+    (ready / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    assert main("run")[0] == 3
+    assert started == [1]

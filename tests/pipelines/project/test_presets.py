@@ -198,8 +198,9 @@ def test_values_of_every_kind_are_queued_as_they_are(section, key, old, new, par
 
 
 @pytest.fixture
-def dvc_calls(monkeypatch) -> list[list[str]]:
-    """The commands that would have been run; they succeed."""
+def dvc_calls(params, monkeypatch) -> list[list[str]]:
+    """The commands that would have been run, in a git repository; they succeed."""
+    params.with_name(".git").mkdir()
     calls = []
     done = subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(presets.subprocess, "run", lambda command, **_: calls.append(command) or done)
@@ -230,9 +231,18 @@ def test_what_cannot_run_is_not_queued(params, dvc_calls):
 
 def test_why_dvc_refuses_is_said_in_one_line(params, monkeypatch):
     write_preset("digits", params=params)
-    monkeypatch.chdir(params.parent)  # no git, no DVC
+    monkeypatch.chdir(params.parent)  # no DVC
+    Path(".git").mkdir()
     Path("data/raw").mkdir(parents=True)
     with pytest.raises(InputError) as caught:
         queue_preset("digits", params=params)
     assert str(caught.value).startswith("DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")
     assert "\n" not in str(caught.value)
+
+
+def test_without_git_the_remedy_is_git_and_not_a_setting_of_dvc(params):
+    write_preset("digits", params=params)
+    with pytest.raises(InputError) as caught:
+        queue_preset("digits", params=params)
+    problem = f"{params.parent}: in no git repository, without which DVC has no experiments"
+    assert str(caught.value) == f"{problem}: `git init`, and commit the project"
