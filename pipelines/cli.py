@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -114,6 +115,8 @@ def count(
         size = 224 if network == "resnet34" else 32
     limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "channels": (channels, 10_000)}
     limits |= {"size": (size, 10_000), "width": (width, 16)}
+    if isnan(width):
+        raise InputError("--width nan: not a number", f"choose one above 0, at most {limits['width'][1]}")
     for name, (value, most) in limits.items():
         if not value <= most:
             raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")

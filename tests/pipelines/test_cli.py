@@ -87,6 +87,7 @@ def test_count_warns_of_a_network_that_its_genes_make_larger():
     [
         (["--network", "vgg16", "--size", "0"], "gee: error: image_size must be >= 1, got 0"),
         (["--network", "vgg16", "--channels", "10001"], "gee: error: --channels 10001: too large to be built here"),
+        (["--network", "vgg16", "--width", "nan"], "gee: error: --width nan: not a number: choose one above 0, at most 16"),
         (["--network", "vgg16", "--block", "pre"], "gee: error: block must be None for vgg16, got 'pre'"),
         (["--network", "resnet19", "--block", "both"], "gee: error: block must be pre or post for resnet19, got 'both'"),
     ],
@@ -140,8 +141,10 @@ def test_preset_writes_params_and_says_what_changed(main, project):
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "my/images"
     assert "prepare.path: data/raw → my/images" in out
-    assert "Warning: my/images is not there: cifar10 will be downloaded to it" in out
-    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]  # it was made, and may be empty
+    assert out.splitlines()[-1] == "Warning: my/images is not there: cifar10 will be downloaded to it"
+    assert not (project / "my").exists()  # the name may be mistyped
+    (project / "my/images").mkdir(parents=True)
+    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]
 
 
 def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):
