@@ -1,6 +1,7 @@
 """Waits for a `dvc repro` that somebody else started: for the files of its stages, `--wait-for-lock` does not wait."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,5 +42,6 @@ def _holder(project: Path) -> tuple[str, str] | None:
         except (psutil.NoSuchProcess, OSError):
             continue
         if not is_gone(key):
-            return key, f"process {info['pid']}, `{info['cmd']}`"
+            command = re.sub(r"^\S*/dvc(/__main__\.py)?\b", "dvc", info["cmd"])
+            return key, f"process {info['pid']}, `{command}`"
     return None

@@ -17,7 +17,7 @@ def other(tmp_path, monkeypatch):
     monkeypatch.setattr(other_dvc, "INTERVAL", 0.01)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         (tmp_path / RWLOCK).parent.mkdir(parents=True)
-        (tmp_path / RWLOCK).write_text(json.dumps({"read": {"/a": [{"pid": process.pid, "cmd": "dvc repro"}]}}))
+        (tmp_path / RWLOCK).write_text(json.dumps({"read": {"/a": [{"pid": process.pid, "cmd": "/dvc/__main__.py repro"}]}}))
         yield process
 
 
