@@ -2,5 +2,9 @@
 
 from pathlib import Path
 
+from pipelines.interruption import end_imports_in_one_line
+
 if not Path(__file__).with_name("commands").is_dir():
     raise ImportError("gee-pipelines works in a clone only, and was installed without -e: pip install -e ./pipelines")
+
+end_imports_in_one_line()

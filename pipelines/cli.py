@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from pipelines.commands.gc.cli import gc
 from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
+from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project, python_first
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -56,29 +57,36 @@ def run(
 ) -> None:
     """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
 
-    Another run in this project is waited for.
+    Another run in this project is waited for, also a `dvc repro`.
     """
     from pipelines.check import check_inputs
     from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
     from pipelines.orchestration.flow_lock import flow_lock, say
+    from pipelines.orchestration.other_dvc import DVC_ERROR, wait_for_other_dvc
+    from pipelines.project.git import check_for_dvc
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.deliverer import delivering
 
     params = load_params()
     check_inputs(params)
-    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     with flow_lock(Path(), say), delivering():
+        check_for_dvc(Path())
         set_aside_damaged_dvc_files()
-        code = run_in_foreground(command)
+        wait_for_other_dvc(Path(), say)
+        while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
+            pass  # DVC may have failed because the other one began a stage in between
     if code:
         raise typer.Exit(code)
     summary()
-    console.print(f"\nReport   {PAGE.resolve().as_uri()}")
-    console.print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db")
-    console.print("         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning")
-    console.print("Next     dvc exp run --temp -S evolve.n_generations=5      gee preset cifar10-small      gee --help")
+    print(f"\nReport   {PAGE.resolve().as_uri()}")
+    print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db")
+    print("         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning")
+    print("Next     dvc exp run --temp -S evolve.n_generations=5")
+    print("         gee preset cifar10-small")
+    print("         gee --help")
 
 
 @app.command()
@@ -107,6 +115,8 @@ def count(
         size = 224 if network == "resnet34" else 32
     limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "channels": (channels, 10_000)}
     limits |= {"size": (size, 10_000), "width": (width, 16)}
+    if isnan(width):
+        raise InputError("--width nan: not a number", f"choose one above 0, at most {limits['width'][1]}")
     for name, (value, most) in limits.items():
         if not value <= most:
             raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")
@@ -183,11 +193,36 @@ def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
     from pipelines.runtime.input_errors import report_input_errors
 
-    here = Path.cwd()
-    os.chdir(find_project())
-    os.environ["PATH"] = python_first()
+    here, project = Path.cwd(), find_project()
     with report_input_errors("gee"):
+        if not here.is_relative_to(project):
+            _say_where(here, project, sys.argv[1:])
+        os.chdir(project)
+        os.environ["PATH"] = python_first()
         app(obj=here)
+
+
+ANYWHERE = {"count", "data", "encode", "energy"}
+"""Commands that work on what their options name."""
+
+BY_PARAMS = {"flow", "preset", "run", "study"}
+"""Commands that read or write params.yaml."""
+
+
+def _say_where(here: Path, project: Path, words: list[str]) -> None:
+    """Say which project a command works in, given in the folder ``here`` outside of any.
+
+    Raises:
+        InputError: the folder has a params.yaml of its own, which the command might seem to mean.
+    """
+    from gee_core.errors import InputError
+
+    if not words or words[0] in ANYWHERE or {"--help", "-h", "--version"} & set(words):
+        return
+    if words[0] in BY_PARAMS and (here / PARAMS).exists():
+        problem = f"{here / PARAMS}: belongs to no project of GEE, since there is no dvc.yaml beside it"
+        raise InputError(problem, f"go to a clone, such as {project}")
+    print(f"gee: no project here, working in {project}", file=sys.stderr)
 
 
 if __name__ == "__main__":

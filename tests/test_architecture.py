@@ -180,6 +180,8 @@ def test_importing_the_whole_core_loads_no_orchestration():
 
 # Left never imports right; entries of one rank do not import each other.
 PIPELINE_ORDER = (
+    ("interruption",),
+    ("__init__",),  # of the package itself
     ("project",),
     ("runtime",),
     ("inputs",),

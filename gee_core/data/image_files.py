@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gee_core.data.pixels import DAMAGE, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, orientation, to_pixels
+from gee_core.data.pixels import DAMAGE, FORMATS, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, orientation, to_pixels
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 
@@ -223,5 +223,8 @@ def _open(path: Path) -> Image.Image:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).replace(str(path), "it").split())[:200] or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        reason = f"none of {', '.join(FORMATS)}" if path.stat().st_size else "an empty file"
+    else:
+        reason = " ".join(str(error).replace(str(path), "it").split())[:200] or type(error).__name__
     return InputError(f"{path}: not a readable image ({reason})", "replace or remove it")

@@ -44,10 +44,14 @@ def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
             _remove_reused_pids(project / RWLOCK)
 
 
+def holders(rwlock: dict) -> list[dict]:
+    """The entries of an rwlock: the ``pid`` and ``cmd`` of each process that writes a file or reads it."""
+    return [*rwlock.get("write", {}).values(), *(info for infos in rwlock.get("read", {}).values() for info in infos)]
+
+
 def _remove_reused_pids(path: Path) -> None:
     written, found = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
-    infos = [*found.get("write", {}).values(), *(info for infos in found.get("read", {}).values() for info in infos)]
-    reused = {info["pid"] for info in infos if _is_reused(info["pid"], written)}
+    reused = {info["pid"] for info in holders(found) if _is_reused(info["pid"], written)}
     if not reused:
         return
     from dvc.fs import localfs

@@ -14,6 +14,7 @@ from prefect.states import Completed, Failed, State
 
 from pipelines.orchestration.artifacts import Watcher
 from pipelines.orchestration.dvc_output import BUSY, failure, last_lines, outcomes
+from pipelines.orchestration.other_dvc import wait_for_other_dvc
 from pipelines.project.params import read_sections
 from pipelines.project.paths import find_project, python_first
 from pipelines.runtime.process_tree import run_in_group
@@ -91,5 +92,5 @@ def _dvc(arguments: list[str], execution: str) -> tuple[str, int]:
         result = run_in_group(command, cwd=find_project(), env=env, on_line=on_line)
         if result.returncode == 0 or BUSY not in result.stdout:
             return result.stdout, result.returncode
-        get_run_logger().info("another dvc is using the files of `dvc %s`; waiting for it", " ".join(arguments))
-        time.sleep(5)
+        if not wait_for_other_dvc(find_project(), get_run_logger().info):  # it has ended, or is between two stages
+            time.sleep(1)

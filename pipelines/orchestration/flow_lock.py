@@ -34,7 +34,7 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = f"another run is at work in {project} ({_holder(project / HOLDER)})"
+        holder = f"another run is at work in {project.resolve()} ({_holder(project / HOLDER)})"
         if on_wait is None:
             raise InputError(holder, "wait for its end, or stop it") from None
         on_wait(f"{holder}; this one waits for its end")

@@ -3,6 +3,7 @@
 import logging
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from gee_core.errors import InputError
@@ -28,6 +29,26 @@ def check_git(folder: Path) -> None:
         problem, _, advice = done.stderr.strip().partition("\n")
         remedy = " ".join(advice.split()) or f"`git status` in {folder.resolve()} has to work"
         raise InputError(f"git: {problem.removeprefix('fatal: ')}", remedy)
+
+
+def in_repository(folder: Path) -> bool:
+    """Whether ``folder`` or one above it is a git repository, as DVC looks for it, without git itself."""
+    folder = folder.resolve()
+    return any((parent / ".git").exists() for parent in [folder, *folder.parents])
+
+
+def check_for_dvc(project: Path) -> None:
+    """Check that DVC works in ``project``: in no git repository only where its setting `core.no_scm` says so.
+
+    Raises:
+        InputError: it is in none.
+    """
+    if in_repository(project):
+        return
+    command = [sys.executable, "-m", "dvc", "config", "core.no_scm"]
+    if subprocess.run(command, cwd=project, capture_output=True, text=True).stdout.strip().lower() != "true":
+        problem = f"{project.resolve()}: in no git repository, which DVC expects"
+        raise InputError(problem, "`git init`, or `dvc config core.no_scm true` (no experiments then)")
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:

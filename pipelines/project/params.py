@@ -1,5 +1,6 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -17,7 +18,17 @@ Model = TypeVar("Model", bound=BaseModel)
 DOWNLOADED = ("fashion_mnist", "cifar10", "cifar100")
 """Data sets that torchvision can download."""
 
-VALID = "`gee preset digits` writes a valid one"
+KEPT = PARAMS.with_suffix(".yaml.bak")
+"""Where a preset keeps a params.yaml that is not valid YAML."""
+
+FIX = f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset digits` starts anew and keeps this file as {KEPT}"
+
+UNREADABLE = {
+    errno.EISDIR: "a folder of this name lies there: rename or move it",
+    errno.EACCES: "make it readable for this user",
+    errno.EPERM: "make it readable for this user",
+}
+"""What the user can do about an error of the operating system in reading a file, by its number."""
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -27,7 +38,7 @@ def load_params(path: Path = PARAMS) -> Params:
         InputError: the file is missing or not YAML, or `validated` refuses its keys.
     """
     missing = "run from the project folder, or write it with `gee preset digits`"
-    return check_params(read_sections(path, missing, VALID), str(path))
+    return check_params(read_sections(path, missing, FIX), str(path))
 
 
 def read_sections(path: Path, missing: str, damaged: str) -> dict:
@@ -41,12 +52,17 @@ def read_sections(path: Path, missing: str, damaged: str) -> dict:
     except FileNotFoundError:
         raise InputError(f"{path}: not found", missing) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", damaged) from None
+        raise unreadable(path, error, damaged) from None
     except ValueError as error:
         raise InputError(f"{path}: not valid YAML ({error})", damaged) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold sections such as `base:`", damaged)
     return values
+
+
+def unreadable(path: Path, error: OSError, otherwise: str | None = None) -> InputError:
+    """What to raise where ``path`` cannot be read; ``otherwise`` is the remedy of rare errors."""
+    return InputError(f"{path}: cannot be read ({error.strerror.lower()})", UNREADABLE.get(error.errno, otherwise))
 
 
 def check_params(values: dict, source: str) -> Params:

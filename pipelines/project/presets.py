@@ -5,6 +5,7 @@ presets/README.md describes them: `gee preset` prints the table in it.
 
 import io
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from ruamel.yaml import YAML
 
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.params import check_params, check_raw_folder, load_params, read_sections
+from pipelines.project.git import in_repository
+from pipelines.project.params import KEPT, check_params, check_raw_folder, load_params, read_sections, unreadable
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "digits"
 
@@ -63,17 +67,33 @@ def preset_text(name: str, path: str | None = None) -> str:
 def write_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
     """Write `preset_text` to params.yaml; returns the changes as ``key: old → new`` lines.
 
+    A file that cannot be used is kept beside it, since it may hold somebody's work.
+
     Raises:
-        InputError: the preset does not exist or is not valid; params.yaml is unchanged.
+        InputError: the preset does not exist or is not valid, or params.yaml cannot be read; it is unchanged.
     """
-    text = preset_text(name, path)
+    text, old = preset_text(name, path), {}
     try:
         old = _by_key(read_yaml(params))
-    except (OSError, ValueError, AttributeError):  # missing, or damaged, which the preset fixes
-        old = {}
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unreadable(params, error) from None
+    except (ValueError, AttributeError):  # no YAML, or no sections with keys in them
+        _keep(params)
     write_atomically(params, text)
     new = _by_key(parse_yaml(text)).items()
     return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]
+
+
+def _keep(params: Path) -> None:
+    """Copy a params.yaml that no command can use to `KEPT`, and say so."""
+    kept = params.with_name(KEPT.name)
+    if not params.is_file() or not (content := params.read_bytes()):
+        return
+    older = ", in place of an older one" if kept.exists() else ""
+    write_atomically(kept, content)
+    log.warning("%s: not valid; kept as %s%s", params, kept, older)
 
 
 def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
@@ -85,6 +105,9 @@ def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
     """
     load_params(params)
     values = parse_yaml(preset_text(name, path))
+    if not in_repository(params.parent):
+        problem = f"{params.parent.resolve()}: in no git repository, without which DVC has no experiments"
+        raise InputError(problem, "`git init`, and commit the project")
     if values["prepare"]["dataset"] != "digits":  # the copy of the project lacks images that git does not track
         values["prepare"]["path"] = str(Path(values["prepare"]["path"]).absolute())
     check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)

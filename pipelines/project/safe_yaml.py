@@ -39,7 +39,8 @@ def parse_yaml(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except Exception as error:  # the parser raises errors of any type on malformed text
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+        message = str(error).partition("To suppress this check")[0]  # an option of the parser that a user cannot set
+        raise ValueError(" ".join(message.split()) or type(error).__name__) from None
     return values
 
 

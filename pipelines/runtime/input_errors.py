@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gee_core.errors import InputError
+from pipelines.interruption import interrupted
 from pipelines.runtime.os_errors import user_message
 
 
@@ -33,8 +34,3 @@ def print_errors(name: str, message: str) -> None:
     """Print every line of ``message`` as an error of the command ``name``."""
     for line in message.splitlines():
         print(f"{name}: error: {line}", file=sys.stderr)
-
-
-def interrupted(name: str) -> None:
-    """Print what follows a Ctrl-C."""
-    print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)

@@ -25,8 +25,9 @@ from gee_core.config.params import BaseConfig
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
+from pipelines.interruption import interrupted
 from pipelines.project.params import load_params
-from pipelines.runtime.input_errors import interrupted, known_message, print_errors, report_input_errors
+from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
 from pipelines.runtime.process_tree import PARENT, die_with_parent
 from pipelines.runtime.settings import Settings
 

@@ -54,9 +54,10 @@ def run_command(
         for part in rich_tables(table):
             wide.print()
             wide.print(part)
-    console.print(f"\nTables and plots   {OUT / name}", highlight=False, soft_wrap=True)
+    console.print(f"\nTables and plots   {(OUT / name).resolve()}", highlight=False, soft_wrap=True)
     if keep:
-        console.print(f"Trained networks   {MODELS / 'studies' / name} (git keeps {name}.dvc)", highlight=False, soft_wrap=True)
+        folder = (MODELS / "studies" / name).resolve()
+        console.print(f"Trained networks   {folder} (git keeps {name}.dvc)", highlight=False, soft_wrap=True)
 
 
 @study.command("list")

@@ -43,6 +43,7 @@ USAGE = [
     command("no data for a preset", "gee preset other --data \0", says="prepare.path", remedy="name another path"),
     command("data for the digits", "gee preset digits --data x", says="reads scikit-learn's digits", remedy="leave --data out"),
     command("data for no preset", "gee preset --data x", says="which preset", remedy="write gee preset NAME --data FOLDER"),
+    command("no preset to queue", "gee preset --exp", says="--exp: which preset", remedy="write gee preset NAME --exp"),
     command("no run to summarise", "gee summary", says="reports/summary.json: not found", remedy="`dvc repro` makes it"),
     command(
         "half a summary",

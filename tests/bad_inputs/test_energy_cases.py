@@ -28,7 +28,13 @@ def energy(name: str, run: str, *change: Change, says: str, remedy: str) -> Case
 SNN = "energy_snn:Snn"
 CASES = [
     energy("no network to measure", "", says="Missing argument", remedy="--help"),
-    energy("neither name nor file", "energy_snn", says="'energy_snn': neither MODULE:NETWORK", remedy="name a network as"),
+    energy("neither name nor file", "energy", says="'energy': neither MODULE:NETWORK", remedy="name a network as"),
+    energy(
+        "a module", "energy_snn", says="'energy_snn': neither", remedy="write energy_snn:NAME for the class or function NAME in"
+    ),
+    energy(
+        "the file of a module", "energy_snn.py", says="'energy_snn.py': neither", remedy="write energy_snn:NAME for the class"
+    ),
     energy("a path for a name", "../x:Y", says="'../x:Y': neither MODULE:NETWORK", remedy="name a network as"),
     energy("no such module", "enrgy_snn:Snn", says="no module enrgy_snn in", remedy="did you mean energy_snn?"),
     energy("no such package", "zzz.qqq:Snn", says="no module zzz in", remedy="check its name"),

@@ -5,6 +5,7 @@ import pytest
 from tests.bad_inputs.case import Case, edit, link, param, remove, write
 
 REMEDY = "gee preset digits"
+FIX = "fix it there (`git diff params.yaml` shows your changes); `gee preset digits` starts anew and keeps this file"
 MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 ALIAS_BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
@@ -14,7 +15,7 @@ def refused(name: str, key: str, value: str, says: str, remedy: str, run: str = 
 
 
 def unreadable(name: str, content: bytes | str, says: str) -> Case:
-    return Case(name=name, run="train", change=(write("params.yaml", content),), says=says, remedy=REMEDY)
+    return Case(name=name, run="train", change=(write("params.yaml", content),), says=says, remedy=FIX)
 
 
 SEDE = edit("params.yaml", "^  seed: 0", "  seed: 0\n  sede: 1")
@@ -269,15 +270,15 @@ CASES = [
         name="a folder",
         run="train",
         change=(remove("params.yaml"), write("params.yaml/x", "")),
-        says="params.yaml: cannot be read",
-        remedy=REMEDY,
+        says="params.yaml: cannot be read (is a directory)",
+        remedy="a folder of this name lies there: rename or move it",
     ),
     Case(
         name="a link to a device without end",
         run="train",
         change=(link("params.yaml", "/dev/zero"),),
         says="params.yaml: not valid YAML (more than",
-        remedy=REMEDY,
+        remedy=FIX,
     ),
     unreadable("empty", b"", "params.yaml: must hold sections"),
     unreadable("not UTF-8", b"title: caf\xe9\n", "params.yaml: not valid YAML"),

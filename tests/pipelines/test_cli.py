@@ -87,6 +87,7 @@ def test_count_warns_of_a_network_that_its_genes_make_larger():
     [
         (["--network", "vgg16", "--size", "0"], "gee: error: image_size must be >= 1, got 0"),
         (["--network", "vgg16", "--channels", "10001"], "gee: error: --channels 10001: too large to be built here"),
+        (["--network", "vgg16", "--width", "nan"], "gee: error: --width nan: not a number: choose one above 0, at most 16"),
         (["--network", "vgg16", "--block", "pre"], "gee: error: block must be None for vgg16, got 'pre'"),
         (["--network", "resnet19", "--block", "both"], "gee: error: block must be pre or post for resnet19, got 'both'"),
     ],
@@ -140,8 +141,10 @@ def test_preset_writes_params_and_says_what_changed(main, project):
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "my/images"
     assert "prepare.path: data/raw → my/images" in out
-    assert "Warning: my/images is not there: cifar10 will be downloaded to it" in out
-    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]  # it was made, and may be empty
+    assert out.splitlines()[-1] == "Warning: my/images is not there: cifar10 will be downloaded to it"
+    assert not (project / "my").exists()  # the name may be mistyped
+    (project / "my/images").mkdir(parents=True)
+    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]
 
 
 def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):
@@ -208,8 +211,17 @@ def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
     assert err.startswith("gee: error: params.yaml: ")
 
 
+@pytest.fixture
+def ready(project, monkeypatch) -> Path:
+    """The project with all that `gee run` needs."""
+    (project / "data/raw").mkdir(parents=True)
+    (project / ".git").mkdir()
+    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+    return project
+
+
 @pytest.mark.parametrize("force", [True, False])
-def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(force, main, project, monkeypatch):
+def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(force, main, ready, monkeypatch):
     started = []
 
     def run_in_foreground(command):
@@ -219,9 +231,46 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
         return 3
 
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", run_in_foreground)
-    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
-    (project / "data/raw").mkdir(parents=True)
     code, *_ = main("run", *(["--force"] if force else []))
     assert code == 3
-    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     assert started == [(command, str(Path(sys.executable).parent))]
+
+
+def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, ready, monkeypatch):
+    done, codes, others = [], [255, 255, 0], [True, True, False]
+    monkeypatch.setattr(
+        "pipelines.orchestration.other_dvc.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
+    )
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: done.append("run") or codes.pop(0))
+    assert main("run")[0] == 255  # another error of DVC's: nobody else is at work
+    assert done == ["waited", "run", "waited", "run", "waited"]
+
+
+def test_run_ends_with_addresses_and_commands_that_no_line_break_cuts(main, ready, monkeypatch):
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
+    monkeypatch.setattr(cli, "summary", lambda: None)
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, _ = main("run")
+    assert code == 0
+    lines = out.splitlines()
+    assert f"Report   {(ready / 'reports/index.html').as_uri()}" in lines
+    assert lines[-3:] == [
+        "Next     dvc exp run --temp -S evolve.n_generations=5",
+        "         gee preset cifar10-small",
+        "         gee --help",
+    ]
+
+
+def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, monkeypatch):
+    (ready / ".git").rmdir()
+    started = []
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: started.append(1) or 3)
+    problem = f"{ready}: in no git repository, which DVC expects"
+    remedy = "`git init`, or `dvc config core.no_scm true` (no experiments then)"
+    assert main("run") == (2, "", f"gee: error: {problem}: {remedy}\n")
+    assert started == []
+    (ready / ".dvc").mkdir()
+    (ready / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    assert main("run")[0] == 3
+    assert started == [1]

@@ -77,7 +77,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
         found = architecture_of(net)
         return Target(net, shape or (found.in_channels, found.image_size, found.image_size), steps, _normalise(path))
     if not NAME.fullmatch(target):
-        raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", FORMS)
+        raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", _form(here, target))
     value = _named(here, target)
     shape = shape or (3, 32, 32)
     if isinstance(value, nn.Module):
@@ -97,6 +97,15 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     if not isinstance(net, nn.Module):
         raise InputError(f"{target} returns a {type(net).__name__}, not a torch.nn.Module", "return the network")
     return Target(net, shape, None if "T" in given else steps)
+
+
+def _form(here: Path, target: str) -> str:
+    """The remedy for a ``target`` of no form: with the module in it, where it names one without a network."""
+    module = target.removesuffix(".py").replace("/", ".")
+    file = Path(*module.split(".")).with_suffix(".py")
+    if NAME.fullmatch(f"{module}:NAME") and (here / file).is_file():
+        return f"write {module}:NAME for the class or function NAME in {file}"
+    return FORMS
 
 
 def _normalise(path: Path) -> Normalise | None:

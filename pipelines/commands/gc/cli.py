@@ -44,7 +44,7 @@ def gc(
             leftover.remove()
     if found:
         listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
-        console.print("Deleted" if yes else listed, highlight=False)
+        console.print(f"Deleted in {project}" if yes else listed, highlight=False, markup=False, soft_wrap=True)
 
 
 def _leftovers(project: Path, days: float, dvc: bool, mlflow: bool) -> list[Leftover]:

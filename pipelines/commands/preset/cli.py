@@ -27,34 +27,38 @@ def preset(
     gee preset cifar10-small --exp
     """
     from gee_core.errors import InputError
-    from pipelines.project.params import check_raw_folder, load_params
+    from pipelines.project.params import DOWNLOADED, check_raw_folder, load_params
     from pipelines.project.presets import queue_preset, write_preset
 
     if name is None:
         if data is not None:
             raise InputError(f"--data {data}: which preset is to read these images?", "write gee preset NAME --data FOLDER")
+        if exp:
+            raise InputError("--exp: which preset is to be queued?", "write gee preset NAME --exp")
         _list()
         return
     data = in_project(data, context.obj)
-    if data is not None:
-        _check_data(name, data)
+    warning = None if data is None else _check_data(name, data)
     if exp:
         for change in queue_preset(name, data):
             console.print(f"  {change}", highlight=False)
         console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
         console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
-        return
-    for change in write_preset(name, data):
-        console.print(f"  {change}", highlight=False)
-    console.print(f"{PARAMS} is now the preset {name}; `gee run` runs it")
-    try:
-        check_raw_folder(load_params().prepare)
-    except InputError as error:
-        console.print(f"Before that: {error}", highlight=False)
+    else:
+        for change in write_preset(name, data):
+            console.print(f"  {change}", highlight=False)
+        console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
+        try:
+            if (prepare := load_params().prepare).dataset not in DOWNLOADED:  # for these, a run makes the folder
+                check_raw_folder(prepare)
+        except InputError as error:
+            console.print(f"Before that: {error}", highlight=False)
+    if warning is not None:
+        console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
 
 
-def _check_data(name: str, data: str) -> None:
-    """Refuse a folder of images for a preset that reads none; warn of one that is missing where images can be downloaded."""
+def _check_data(name: str, data: str) -> str | None:
+    """Refuse a folder of images for a preset that reads none; a warning of one that is missing where a run downloads."""
     from gee_core.errors import InputError
     from pipelines.project.params import DOWNLOADED, check_params
     from pipelines.project.presets import preset_text
@@ -64,7 +68,8 @@ def _check_data(name: str, data: str) -> None:
     if dataset == "digits":
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
     if dataset in DOWNLOADED and not Path(data).is_dir():
-        console.print(f"Warning: {data} is not there: {dataset} will be downloaded to it", highlight=False, soft_wrap=True)
+        return f"{data} is not there: {dataset} will be downloaded to it"
+    return None
 
 
 def _list() -> None:

@@ -115,11 +115,15 @@ def test_resizing_is_torchvisions_of_the_shorter_side_and_a_centre_crop(tmp_path
     np.testing.assert_array_equal(found, np.asarray(expected).transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", "truncated"], ids=["empty", "text", "truncated"])
-def test_a_damaged_file_is_an_input_error_that_names_it(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "an empty file"), (b"not an image", "none of PNG, JPEG, BMP, WEBP"), ("truncated", ".*truncated.*")],
+    ids=["empty", "text", "truncated"],
+)
+def test_a_damaged_file_is_an_input_error_that_names_it(tmp_path, content, reason):
     path = save(tmp_path / "a.png", Image.effect_noise((64, 64), 100))
     path.write_bytes(path.read_bytes()[:600] if content == "truncated" else content)
-    with pytest.raises(InputError, match=r"a\.png: not a readable image \(.*\): replace or remove it$"):
+    with pytest.raises(InputError, match=rf"a\.png: not a readable image \({reason}\): replace or remove it$"):
         decode(path, Form(64, 3, False))
 
 

@@ -66,11 +66,10 @@ def test_the_second_says_whom_it_waits_for_and_goes_on_at_the_firsts_end(holder,
     assert "waits for its end" in line
 
 
-def test_whoever_does_not_wait_gets_one_message(holder, tmp_path):
-    with (
-        pytest.raises(InputError, match=rf"process {holder.pid} on .*: wait for its end, or stop it") as caught,
-        flow_lock(tmp_path, None),
-    ):
+def test_whoever_does_not_wait_gets_one_message(holder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = rf"at work in {tmp_path} \(process {holder.pid} on .*: wait for its end, or stop it"
+    with pytest.raises(InputError, match=named) as caught, flow_lock(Path(), None):
         pass
     assert "\n" not in str(caught.value)
 

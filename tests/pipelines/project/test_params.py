@@ -122,12 +122,20 @@ def test_a_file_that_is_no_mapping_is_refused_on_one_line_with_a_remedy(case, tm
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["missing.yaml", "no/folder/params.yaml", "."], ids=["file", "folder", "is a folder"])
+@pytest.mark.parametrize("name", ["missing.yaml", "no/folder/params.yaml"], ids=["file", "folder"])
 def test_a_path_without_a_file_is_refused_with_a_remedy(name, tmp_path):
     with pytest.raises(InputError) as caught:
         load_params(tmp_path / name)
     assert str(tmp_path) in str(caught.value)
     assert "gee preset digits" in str(caught.value)
+
+
+def test_a_folder_in_place_of_the_file_has_a_remedy_of_its_own(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_params(tmp_path)
+    assert (
+        str(caught.value) == f"{tmp_path}: cannot be read (is a directory): a folder of this name lies there: rename or move it"
+    )
 
 
 def test_every_bad_key_is_named_at_once(tmp_path):

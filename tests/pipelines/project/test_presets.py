@@ -126,10 +126,37 @@ def test_a_folder_that_cannot_be_is_refused_and_the_old_file_stays(params):
 @pytest.mark.parametrize(
     "broken", [b"", b"- a list\n", b"base: 3\n", b"base: [1, 2\n", b"base:\n\tseed: 0\n", b"title: caf\xe9\n"], ids=repr
 )
-def test_a_preset_mends_a_file_that_was_broken(broken, params):
-    params.write_bytes(broken)  # what the message about such a file tells people to do
+def test_a_preset_mends_a_file_that_was_broken_and_keeps_it(broken, params, caplog):
+    params.write_bytes(broken)
     write_preset("digits", params=params)
     assert load_params(params) == load_params(ROOT / "presets/digits.yaml")
+    kept = params.with_name("params.yaml.bak")
+    if not broken:
+        assert not kept.exists()
+        return
+    assert kept.read_bytes() == broken
+    params.write_text("base: [another\n")
+    write_preset("digits", params=params)
+    assert kept.read_text() == "base: [another\n"
+    said = f"{params}: not valid; kept as {kept}"
+    assert caplog.messages == [said, f"{said}, in place of an older one"]
+
+
+def test_a_valid_file_and_one_without_end_are_not_kept(params, caplog):
+    write_preset("digits", params=params)
+    write_preset("cifar10-small", params=params)
+    params.unlink()
+    params.symlink_to("/dev/zero")
+    write_preset("digits", params=params)
+    assert [path.name for path in params.parent.iterdir()] == ["params.yaml"]
+    assert caplog.messages == []
+
+
+def test_a_folder_in_place_of_params_is_refused(params):
+    params.mkdir()
+    with pytest.raises(InputError, match="a folder of this name lies there: rename or move it"):
+        write_preset("digits", params=params)
+    assert params.is_dir()
 
 
 def applied(changes: list[str], params: Path) -> dict:
@@ -171,8 +198,9 @@ def test_values_of_every_kind_are_queued_as_they_are(section, key, old, new, par
 
 
 @pytest.fixture
-def dvc_calls(monkeypatch) -> list[list[str]]:
-    """The commands that would have been run; they succeed."""
+def dvc_calls(params, monkeypatch) -> list[list[str]]:
+    """The commands that would have been run, in a git repository; they succeed."""
+    params.with_name(".git").mkdir()
     calls = []
     done = subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(presets.subprocess, "run", lambda command, **_: calls.append(command) or done)
@@ -203,9 +231,18 @@ def test_what_cannot_run_is_not_queued(params, dvc_calls):
 
 def test_why_dvc_refuses_is_said_in_one_line(params, monkeypatch):
     write_preset("digits", params=params)
-    monkeypatch.chdir(params.parent)  # no git, no DVC
+    monkeypatch.chdir(params.parent)  # no DVC
+    Path(".git").mkdir()
     Path("data/raw").mkdir(parents=True)
     with pytest.raises(InputError) as caught:
         queue_preset("digits", params=params)
     assert str(caught.value).startswith("DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")
     assert "\n" not in str(caught.value)
+
+
+def test_without_git_the_remedy_is_git_and_not_a_setting_of_dvc(params):
+    write_preset("digits", params=params)
+    with pytest.raises(InputError) as caught:
+        queue_preset("digits", params=params)
+    problem = f"{params.parent}: in no git repository, without which DVC has no experiments"
+    assert str(caught.value) == f"{problem}: `git init`, and commit the project"

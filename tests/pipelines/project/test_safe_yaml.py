@@ -28,3 +28,9 @@ def test_what_is_no_yaml_or_too_large_is_a_value_error_on_one_line(text, reason)
     with pytest.raises(ValueError, match=reason) as caught:
         parse_yaml(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_stands_twice_is_named_without_the_parsers_advice():
+    with pytest.raises(ValueError, match="found duplicate key") as caught:
+        parse_yaml("a: 1\na: 2\n")
+    assert str(caught.value).endswith("line 2, column 1: a: 2 ^ (line: 2)")

@@ -84,7 +84,7 @@ def test_bad_input_is_one_message_and_exit_code_2_before_any_cell_runs(
 ):
     write_study(**changes)
     monkeypatch.setattr(study, "run_cells", lambda *_: pytest.fail("a cell ran"))
-    monkeypatch.setattr(cli, "find_project", lambda: ".")
+    monkeypatch.setattr(cli, "find_project", Path.cwd)
     code, _, error = main("study", "run", "tiny", *arguments)
     assert code == 2
     assert message in error

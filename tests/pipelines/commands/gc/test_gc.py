@@ -46,7 +46,7 @@ def test_it_only_shows_what_would_go_until_it_is_told_yes(gc, project):
     assert (project / ".scratch/evolve/old/state").is_file()
     code, out, _ = gc("--yes")
     assert code == 0
-    assert "Deleted" in out
+    assert f"Deleted in {project}" in out
     assert not (project / ".scratch/evolve/old").exists()
     assert gc("--yes")[1] == "Nothing to delete"
 

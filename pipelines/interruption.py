@@ -1,0 +1,38 @@
+"""What a Ctrl-C ends with. The package imports this module before all others, since importing torch takes seconds."""
+
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+
+
+def interrupted(name: str) -> None:
+    """Print what follows a Ctrl-C in the command ``name``."""
+    print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)
+
+
+def end_imports_in_one_line() -> None:
+    """Let a Ctrl-C that comes before a stage or `gee` handles it end with the same line and the same code, 130."""
+    name = _command(sys.orig_argv)
+    if name is None:
+        return
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            return before(kind, error, trace)
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # in one of several processes the command that started them says it
+            interrupted(name)
+        sys.exit(130)
+
+    sys.excepthook = hook
+
+
+def _command(words: list[str]) -> str | None:
+    """The stage, or `gee`, that a command line starts; None for any other."""
+    for option, word in pairwise(words):
+        package, _, stage = word.partition(".")
+        if option == "-m" and package == "pipelines" and stage.isidentifier():
+            return "gee" if stage == "cli" else stage
+    return "gee" if len(words) > 1 and Path(words[1]).name == "gee" else None

@@ -1,0 +1,61 @@
+"""The command `gee` in a folder that is no project: it works in the clone that it was installed from, and says so."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.project import paths
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch) -> Path:
+    """What `gee` is installed from."""
+    folder = tmp_path / "clone"
+    (folder / "pipelines/project").mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "presets", folder / "presets")
+    monkeypatch.setattr(paths, "__file__", str(folder / "pipelines/project/paths.py"))
+    return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path, clone, monkeypatch) -> Path:
+    """The current folder, in no project."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_it_is_said_once_where_a_command_works_and_which_file_it_changed(main, clone, elsewhere):
+    code, out, err = main("preset", "cifar10-small")
+    assert (code, err) == (0, f"gee: no project here, working in {clone}\n")
+    assert f"{clone / 'params.yaml'} is now the preset cifar10-small" in out
+    assert not (elsewhere / "params.yaml").exists()
+
+
+@pytest.mark.parametrize("command", [["preset", "digits"], ["run"], ["study", "run", "tiny"]], ids=" ".join)
+def test_a_folder_with_params_of_its_own_is_not_taken_for_the_clone(command, main, clone, elsewhere):
+    (elsewhere / "params.yaml").write_text("mine: 1\n")
+    before = (clone / "params.yaml").read_bytes()
+    code, out, err = main(*command)
+    assert (code, out) == (2, "")
+    problem = f"{elsewhere / 'params.yaml'}: belongs to no project of GEE, since there is no dvc.yaml beside it"
+    assert err == f"gee: error: {problem}: go to a clone, such as {clone}\n"
+    assert (clone / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [["count", "--network", "vgg16", "--width", "0.1"], ["run", "--help"], ["--version"]])
+def test_nothing_is_said_where_the_project_does_not_matter(command, main, elsewhere):
+    (elsewhere / "params.yaml").write_text("mine: 1\n")
+    code, _, err = main(*command)
+    assert (code, err) == (0, "")
+
+
+def test_nothing_is_said_below_a_project(main, clone, monkeypatch):
+    monkeypatch.chdir(clone / "presets")
+    assert main("preset")[::2] == (0, "")

@@ -1,0 +1,57 @@
+"""A Ctrl-C while a command still imports its modules."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+INTERRUPTS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Exit code and messages of a command that is interrupted when it imports the module ``where``."""
+
+    def run(*command: str, where: str, **env: str) -> tuple[int, str]:
+        (tmp_path / f"{where}.py").write_text(INTERRUPTS)
+        env = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"} | env
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+        return done.returncode, done.stderr
+
+    return run
+
+
+def line(name: str) -> tuple[int, str]:
+    return 130, f"{name}: interrupted; `dvc repro` continues where it stopped\n"
+
+
+@pytest.mark.parametrize("options", [[], ["-u"]], ids=str)
+def test_a_stage_that_still_imports_torch_ends_as_one_that_works(options, run):
+    assert run(*options, "-m", "pipelines.train", where="torch") == line("train")
+
+
+def test_gee_too(run, tmp_path):
+    (tmp_path / "gee").write_text("from pipelines.cli import main\nmain()\n")
+    assert run(str(tmp_path / "gee"), where="typer") == line("gee")
+
+
+def test_of_several_processes_the_command_says_it_for_all(run):
+    assert run("-m", "pipelines.train", where="torch", TORCHELASTIC_RUN_ID="1") == (130, "")
+
+
+def test_a_bug_keeps_its_traceback(run, tmp_path):
+    (tmp_path / "ruamel.py").write_text("raise ZeroDivisionError('a bug')")
+    code, message = run("-m", "pipelines.check", where="unused")
+    assert code == 1
+    assert message.startswith("Traceback")
+    assert message.endswith("ZeroDivisionError: a bug\n")
+
+
+def test_another_program_that_imports_a_stage_keeps_its_own_way(run):
+    code, message = run("-c", "import pipelines.train", where="torch")
+    assert "KeyboardInterrupt" in message
+    assert "interrupted;" not in message
+    assert code != 130
