@@ -1,4 +1,4 @@
-"""Before anything is imported: nothing is written outside temporary folders, nothing is reported, one thread each.
+"""Before anything is imported: nothing is written outside temporary folders, nothing is reported, one thread each; Ctrl-C.
 
 Hypothesis tries the same examples in every run, however long they take; `pytest --hypothesis-profile=default` tries others.
 """
@@ -6,7 +6,10 @@ Hypothesis tries the same examples in every run, however long they take; `pytest
 import atexit
 import os
 import shutil
+import signal
 import tempfile
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background jobs and their children ignore it
 
 _home = tempfile.mkdtemp(prefix="gee-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
