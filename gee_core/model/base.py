@@ -96,7 +96,7 @@ def to_channels_last(net: Net) -> Net:
 def strided_and_narrow(module: nn.Module) -> bool:
     """Whether oneDNN may write past its memory where it computes the weight gradient of ``module`` in channels-last layout.
 
-    So it does for 1x1 convolutions with a stride and less in-channels than its registers hold numbers: 8 with AVX2, 16 with
+    So it does for 1x1 convolutions with a stride and fewer in-channels than its registers hold numbers: 8 with AVX2, 16 with
     AVX-512 (https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13). The process crashes,
     hangs, or goes on with wrong gradients.
     """

@@ -199,12 +199,12 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
 def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) -> Trial:
     """What ``net`` is, found out on images ``example``; it is not changed."""
     found = _form(name, net, example, num_classes, T)
-    if any(map(strided_and_narrow, net.modules())):
-        found = replace(found, channels_last=False)
-    try:
-        OwnNetwork(copied(net), found).eval()(example.contiguous(memory_format=torch.channels_last))
-    except Exception:
-        found = replace(found, channels_last=False)
+    found = replace(found, channels_last=not any(map(strided_and_narrow, net.modules())))
+    if found.channels_last:
+        try:
+            OwnNetwork(copied(net), found).eval()(example.contiguous(memory_format=torch.channels_last))
+        except Exception:
+            found = replace(found, channels_last=False)
     wrapped = OwnNetwork(copied(net), found)
     try:
         _, _, chain = encoded_copy(wrapped, 1, example, None)

@@ -1,6 +1,5 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
-import errno
 import os
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -22,13 +21,6 @@ KEPT = PARAMS.with_suffix(".yaml.bak")
 """Where a preset keeps a params.yaml that is not valid YAML."""
 
 FIX = f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset digits` starts anew and keeps this file as {KEPT}"
-
-UNREADABLE = {
-    errno.EISDIR: "a folder of this name lies there: rename or move it",
-    errno.EACCES: "make it readable for this user",
-    errno.EPERM: "make it readable for this user",
-}
-"""What the user can do about an error of the operating system in reading a file, by its number."""
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -62,7 +54,8 @@ def read_sections(path: Path, missing: str, damaged: str) -> dict:
 
 def unreadable(path: Path, error: OSError, otherwise: str | None = None) -> InputError:
     """What to raise where ``path`` cannot be read; ``otherwise`` is the remedy of rare errors."""
-    return InputError(f"{path}: cannot be read ({error.strerror.lower()})", UNREADABLE.get(error.errno, otherwise))
+    remedy = "make it readable for this user" if isinstance(error, PermissionError) else REMEDIES.get(error.errno, otherwise)
+    return InputError(f"{path}: cannot be read ({error.strerror.lower()})", remedy)
 
 
 def check_params(values: dict, source: str) -> Params:

@@ -5,8 +5,9 @@ import json
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.data.meta import load_meta
@@ -95,13 +96,23 @@ class Cell:
         return f"{in_words(self.columns)}, seed {self.params.base.seed}"
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A cell whose parameters are not checked yet, since `--only` may leave it out."""
+
+    part: str
+    columns: dict[str, str]
+    check: Callable[[], Cell]
+    """Returns the cell, or raises InputError."""
+
+
 def in_words(columns: dict[str, str]) -> str:
     """Labels by column, for messages."""
     return ", ".join(f"{column} = {label}" for column, label in columns.items())
 
 
 def draft_cells(study: Study, request: Request) -> list[Cell]:
-    """Every cell of ``study`` with checked parameters; `resolve_cells` adds what depends on the images.
+    """Every cell that ``request`` asks for, with checked parameters; `resolve_cells` adds what depends on the images.
 
     Raises:
         InputError: a preset or key is unknown, a value is invalid, or images are not on disk; names file, key and value.
@@ -118,9 +129,9 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
     base = overridden(base, request.overrides, "--set")
-    cells = [cell for options in _combinations(study) for cell in _cells(study, base, options, n_seeds, str(file))]
-    cells += _analysis_cells(study, base, n_seeds, str(file))
-    cells = _only(cells, request.only)
+    drafts = [draft for options in _combinations(study) for draft in _drafts(study, base, options, n_seeds, str(file))]
+    drafts += _analysis_drafts(study, base, n_seeds, str(file))
+    cells = [draft.check() for draft in _only(drafts, request.only)]
     for cell in {_builds(cell): cell for cell in cells}.values():
         check_own_network(cell.params)
         check_training_sizes(cell.params)
@@ -144,9 +155,9 @@ def _builds(cell: Cell) -> str:
     return json.dumps([p.network.model_dump(), p.prepare.model_dump(), p.evolve.sizes, p.train.sizes])
 
 
-def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
-    """The cells with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
-    labelled = [(cell, cell.columns | {PART: cell.part}) for cell in cells]
+def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
+    """Those with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
+    labelled = [(draft, draft.columns | {PART: draft.part}) for draft in drafts]
     for column, labels in only.items():
         known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
@@ -155,8 +166,8 @@ def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
         if unknown := labels - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label left", f"choose one of {', '.join(known)}")
         parts = {own[PART] for _, own in labelled if column in own}
-        labelled = [(cell, own) for cell, own in labelled if own[PART] not in parts or own.get(column) in labels]
-    return [cell for cell, _ in labelled]
+        labelled = [(draft, own) for draft, own in labelled if own[PART] not in parts or own.get(column) in labels]
+    return [draft for draft, _ in labelled]
 
 
 def resolve_cells(cells: list[Cell], prepare: Callable[[PrepareConfig], Path]) -> list[Cell]:
@@ -201,7 +212,7 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]
         yield [(cell.columns, cell)]
 
 
-def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Cell]:
+def _drafts(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Draft]:
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
     values, genes, control, encoded, times = base, None, None, None, 1
@@ -215,12 +226,19 @@ def _cells(study: Study, base: dict, options: list, n_seeds: int, file: str) -> 
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = overridden(values, {"evolve.proxy_epochs": epochs}, source)
-    if control == "narrowed" and values["network"]["n_genes"] is None:
-        raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
     first = _whole_number(values, "base", "seed", source)
     for seed in range(first, first + n_seeds):
-        params = check_params(overridden(values, {"base.seed": seed}, source), source)
-        yield Cell("grid", labels, params, tuple(study.stages), control=control, encoded=_plain(params, encoded, source))
+        own = overridden(values, {"base.seed": seed}, source)
+        yield Draft("grid", labels, partial(_cell, labels, own, tuple(study.stages), control, encoded, source))
+
+
+def _cell(
+    labels: dict[str, str], values: dict, stages: tuple[str, ...], control: str | None, encoded: Overrides | None, source: str
+) -> Cell:
+    if control == "narrowed" and values["network"]["n_genes"] is None:
+        raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
+    params = check_params(values, source)
+    return Cell("grid", labels, params, stages, control=control, encoded=_plain(params, encoded, source))
 
 
 def _plain(params: Params, changes: Overrides | None, source: str) -> Params | None:
@@ -233,7 +251,7 @@ def _plain(params: Params, changes: Overrides | None, source: str) -> Params | N
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
-def _analysis_cells(study: Study, base: dict, n_seeds: int, file: str) -> Iterable[Cell]:
+def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Iterable[Draft]:
     if study.analysis is None:
         return
     analysis, source = study.analysis, f"{file}, analysis"
@@ -247,11 +265,15 @@ def _analysis_cells(study: Study, base: dict, n_seeds: int, file: str) -> Iterab
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
         option = ExplicitCell(columns=columns, set=sample, times_proxy_epochs=times)
-        cells = _cells(study, base, [(option.columns, option)], min(n_seeds, analysis.seeds or n_seeds), source)
-        for cell, training, index in itertools.product(cells, trainings, range(analysis.candidates)):
-            columns = cell.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
-            own = {"columns": columns, "candidate": index, "training": training}
-            yield replace(cell, part=analysis.kind, stages=("evaluate",), **own)
+        of_seeds = _drafts(study, base, [(option.columns, option)], min(n_seeds, analysis.seeds or n_seeds), source)
+        for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
+            columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
+            own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}
+            yield Draft(analysis.kind, columns, partial(_changed, draft, own))
+
+
+def _changed(draft: Draft, changes: dict[str, Any]) -> Cell:
+    return replace(draft.check(), **changes)
 
 
 def _whole_number(values: dict, section: str, key: str, source: str) -> int:

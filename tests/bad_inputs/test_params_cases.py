@@ -271,7 +271,7 @@ CASES = [
         run="train",
         change=(remove("params.yaml"), write("params.yaml/x", "")),
         says="params.yaml: cannot be read (is a directory)",
-        remedy="a folder of this name lies there: rename or move it",
+        remedy="a folder of this name lies there: rename or move that folder",
     ),
     Case(
         name="a link to a device without end",

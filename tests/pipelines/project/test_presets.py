@@ -154,7 +154,7 @@ def test_a_valid_file_and_one_without_end_are_not_kept(params, caplog):
 
 def test_a_folder_in_place_of_params_is_refused(params):
     params.mkdir()
-    with pytest.raises(InputError, match="a folder of this name lies there: rename or move it"):
+    with pytest.raises(InputError, match="a folder of this name lies there: rename or move that folder"):
         write_preset("digits", params=params)
     assert params.is_dir()
 

@@ -53,6 +53,13 @@ def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
         drafts(only=only)
 
 
+def test_cells_that_are_left_out_are_not_checked(drafts):
+    request = {"grid": {"network.name": ["cifarnet", "resnet18"]}, **BARE, "overrides": {"network.block": "post"}}
+    with pytest.raises(InputError, match=r"network\.block"):
+        drafts(**request)
+    assert len(drafts(**request, only={"network.name": {"resnet18"}})) == 2
+
+
 def test_explicit_cells_stand_beside_the_grid(drafts):
     cells = drafts(seeds=1, cells=[{"columns": {"encoding": "four steps"}, "set": {"network.T": 4}}])
     assert [cell.columns["encoding"] for cell in cells] == ["genetic", "unencoded", "four steps"]
