@@ -4,9 +4,11 @@
 
 Contenders, all the same ResNet-19 (or CIFARNet) on the same images, with pre-activation blocks unless the case says `post`:
     spikingjelly_default  SpikingJelly's multi-step neurons, float32, contiguous layout
-    spikingjelly_best     the same neurons, bf16 autocast, channels-last
-    plain, genetic        this library, bf16 autocast, channels-last
-    conv_floor            the convolutions alone, forward and backward, bf16, in the faster layout per layer
+    spikingjelly_best     the same neurons, in the format that `base.precision` = auto chooses here, channels-last
+    plain, genetic        this library, in that format, channels-last
+    conv_floor            the convolutions alone, forward and backward, in that format, in the faster layout per layer
+
+That format is bf16, or float32 where the processor does not multiply bf16.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
 from benchmarks.machine import cpu_name
+from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
 from gee_core.training.cuda_graphs import GraphedNetwork
@@ -63,9 +66,10 @@ def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[]
     if not default:
         x = x.contiguous(memory_format=torch.channels_last)
     model = GraphedNetwork(net) if contender.endswith("_graphs") else net
+    compute = Compute.of(device, "fp32" if default else "auto")
 
     def step() -> None:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=not default):
+        with compute.autocast():
             logits = model(x).mean(0).float()
         F.cross_entropy(logits, labels).backward()
         net.zero_grad(set_to_none=True)
@@ -92,10 +96,10 @@ def conv_floor_step(case: dict, device: str = "cpu") -> Callable[[], object]:
 
 
 def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[], None]:
-    candidates = []
+    candidates, dtype = [], Compute.of(device).dtype
     for layout in (torch.channels_last, torch.contiguous_format):
-        x = torch.randn(shape).to(device).bfloat16().contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
-        W = conv.weight.detach().bfloat16().contiguous(memory_format=layout).requires_grad_()
+        x = torch.randn(shape).to(device, dtype).contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
+        W = conv.weight.detach().to(dtype).contiguous(memory_format=layout).requires_grad_()
         grad = torch.randn_like(F.conv2d(x, W, None, conv.stride, conv.padding))
 
         def step(x: Tensor = x, W: Tensor = W, grad: Tensor = grad) -> None:
@@ -171,6 +175,7 @@ def main() -> None:
         print(_own_peak_memory(CASES[arguments.case[0]], arguments.memory_of))
         return
     results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
+    results["precision"] = str(Compute.of("cpu").dtype).removeprefix("torch.")
     for name in arguments.case or CASES:
         results[name] = measure(name, arguments.rounds)
         print(f"\n{name}: {CASES[name]}")
