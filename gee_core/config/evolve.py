@@ -1,14 +1,13 @@
 """The section `evolve`."""
 
 import math
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
-VARIANTS = get_args(Variant)
 SWITCHES: dict[str, tuple[bool, bool]] = {
     "random": (False, False),
     "analytic": (False, False),

@@ -4,13 +4,14 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from gee_core.config import Params, PrepareConfig
-from gee_core.config.evolve import VARIANTS
+from gee_core.config.evolve import Variant
 from gee_core.config.network import SURROGATES
 from gee_core.config.params import DATASETS
 from gee_core.snn import lif as lif_module
@@ -82,7 +83,7 @@ EDGES = {
     "prepare.max_train_images": ([None, 1], [0]),
     "prepare.test_share": ([0.01, 0.99], [0, 1]),
     "prepare.holdout": ([0.01, 0.99], [0, 1]),
-    "evolve.variant": (list(VARIANTS), ["evolve"]),
+    "evolve.variant": (list(get_args(Variant)), ["evolve"]),
     "evolve.population_size": ([None, 2], [1, 0]),
     "evolve.sigma": ([0.01, 5], [0, 5.1]),
     "evolve.bound": ([1.01], [1, 0.5]),
@@ -195,7 +196,7 @@ def test_the_epochs_with_rounded_genes_are_among_those_of_training(quantise, pro
             Params(**changed)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", get_args(Variant))
 def test_a_plain_network_goes_with_the_variants_that_do_not_evolve(variant):
     changed = values()
     changed["network"]["n_genes"] = None
@@ -207,7 +208,7 @@ def test_a_plain_network_goes_with_the_variants_that_do_not_evolve(variant):
             Params(**changed)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", get_args(Variant))
 def test_a_start_goes_with_the_variants_that_search(variant):
     changed = values()
     changed["evolve"] |= {"variant": variant, "start": "old.json"}

@@ -2,13 +2,14 @@
 
 import math
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gee_core.config.evolve import FIXED, SWITCHES, VARIANTS
+from gee_core.config.evolve import FIXED, SWITCHES, Variant
 from gee_core.evolution.candidate import failed
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
@@ -137,11 +138,11 @@ def test_the_relative_temporal_difference_does_not_grow_with_the_outputs():
 
 
 def test_every_variant_of_the_configuration_is_defined():
-    assert set(SWITCHES) == set(VARIANTS)
-    assert set(FIXED) < set(VARIANTS)
+    assert set(SWITCHES) == set(get_args(Variant))
+    assert set(FIXED) < set(get_args(Variant))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", get_args(Variant))
 @pytest.mark.parametrize("temporal", ["paper", "relative"])
 def test_a_failed_candidate_has_no_fitness(variant, temporal):
     assert all(
