@@ -101,7 +101,7 @@ def _rewrite(database: Path, address: str) -> int:
         before = connection.total_changes
         for table, column in ADDRESSES:
             if column in [name for _, name, *_ in connection.execute(f"pragma table_info({table})")]:
-                below = f"({column} = ?1 or substr({column}, 1, ?2) = ?3)"
+                below = f"({column} = ? or substr({column}, 1, ?) = ?)"
                 values = address, len(address) + 1, f"{address}/"
                 connection.execute(
                     f"update {table} set {column} = own({column}) where {below} and own({column}) != {column}", values

@@ -64,7 +64,7 @@ def test_a_running_candidate_tells_how_much_of_its_training_is_done(halving, tas
     wanted = [replace(candidate, seed=7, epochs=halving and 2) for candidate in candidates(2)]
     told = []
     with Workers(task, Serial(), lambda candidate, part: told.append((candidate, part))) as serial:
-        found = [score for _, score, _ in serial.score_all(wanted)]
+        found = [result for _, result, _ in serial.score_all(wanted)]
     assert found == [score(task, candidate) for candidate in wanted]
     parts = [1 / 6, 2 / 6, 4 / 6, 5 / 6]  # three steps in an epoch, the last of which is in its result
     assert told == [(candidate, pytest.approx(part)) for candidate in wanted for part in parts]
