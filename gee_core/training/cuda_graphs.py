@@ -56,7 +56,8 @@ def _capture(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     try:
         with torch.random.fork_rng([x.device] if on_gpu else []), torch.cuda.device(x.device) if on_gpu else nullcontext():
             around = torch.cuda.make_graphed_callables(nn.Sequential(net), (x.clone(),), allow_unused_input=True)
-        return vars(around).pop("forward")  # what it put there holds `around`: a circle would keep the GPU's memory
+        forward = vars(around).pop("forward")  # holds `around` until torch 2.13: a circle would keep the GPU's memory
+        return lambda x, around=around: forward(x)  # from torch 2.15 on it holds `around` weakly
     except RuntimeError as error:
         if out_of_memory(error):
             raise
