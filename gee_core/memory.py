@@ -1,4 +1,4 @@
-"""How this process keeps memory, and which errors say that there is none left. No torch here."""
+"""How this process keeps memory, and which errors say that there is none left, or no GPU. No torch here."""
 
 import ctypes
 import sys
@@ -28,3 +28,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in ("can't allocate memory", *ON_GPU))
+
+
+def lost_gpu(error: BaseException) -> bool:
+    """Whether this process cannot use its GPU any more: after most of CUDA's errors every call returns the same error."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not out_of_memory(error)

@@ -26,6 +26,7 @@ from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
 from gee_core.evolution.screen import untrained_firing_rate
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
+from gee_core.memory import lost_gpu
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.rebuilt import first_not_finite
 from gee_core.model.wired import wired_network
@@ -48,11 +49,16 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
     a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
     ``tell`` is called after each step within an epoch.
+
+    Raises:
+        RuntimeError: this process has lost its GPU, which says nothing about the candidate.
     """
     passes: list[int] = []
     try:
         return _score(task, candidate, passes, tell)
     except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
+        if lost_gpu(error):
+            raise
         return failed(f"{type(error).__name__}: {error}", sum(passes))
 
 

@@ -38,8 +38,9 @@ CIFARNet of a quarter of the paper's channels."""
 is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 """Whether torch is exporting what runs; torch 2.6 knows only whether it is exporting or compiling it."""
 
-MAX_FORMS = 64
-"""Most variants of one loop that a process compiles: one per T, dtype and set of constants, with a residual or without."""
+MAX_FORMS = 256
+"""Most variants of one loop that a process compiles: one per T, dtype and set of constants, with a residual or without; on a
+GPU also one per number of channels."""
 
 
 def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
@@ -145,18 +146,15 @@ def long_run(values: int) -> Iterator[None]:
 def run(loop: Callable, x: Tensor, *args: Any) -> Any:
     """``loop(x, *args)``, compiled where that pays and is possible."""
     if compiles(x):
-        from torch._dynamo import config as dynamo_config  # takes seconds
-        from torch.fx.experimental import _config as fx_config
-
         try:
-            limit = "recompile_limit" if hasattr(dynamo_config, "recompile_limit") else "cache_size_limit"  # of torch 2.6
-            # use_duck_shape: two sizes that are equal by chance do not become a condition
-            # specialize_float: else constants are float64 arguments of a GPU's kernels, slow on many GPUs
-            with (
-                fx_config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
-                dynamo_config.patch({limit: MAX_FORMS, "specialize_float": x.is_cuda}),
-            ):
-                return _compiled(loop)(x, *args)
+            compiled = _compiled(loop, x.is_cuda)
+            form = compiled, _form((x, *args)), _state(x.device.type)
+            if form in _known:
+                return compiled(x, *args)
+            with _how_to_compile(x, args):
+                result = compiled(x, *args)
+            _known.add(form)
+            return result
         except Exception as error:  # no C++ compiler or Triton, a cache that cannot be written, …: the eager form needs none
             if out_of_memory(error):
                 raise
@@ -164,6 +162,48 @@ def run(loop: Callable, x: Tensor, *args: Any) -> Any:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             log.warning("torch.compile is not available (%s): neurons run eagerly, equal up to rounding", reason)
     return loop(x, *args) if is_exporting() else EAGER.get(loop, loop)(x, *args)
+
+
+def _form(args: Any) -> Any:
+    """What decides which compiled variant of a loop runs on ``args``."""
+    if isinstance(args, Tensor):
+        return args.shape, args.stride(), args.dtype, args.device, args.requires_grad
+    if isinstance(args, tuple | list):
+        return tuple(map(_form, args))
+    return args
+
+
+def _state(kind: str) -> tuple:
+    """What of torch's own state does so, on a device of this ``kind``."""
+    autocast = torch.is_autocast_enabled(kind) and (torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled())
+    return torch.is_grad_enabled(), autocast, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+
+
+@contextmanager
+def _how_to_compile(x: Tensor, args: tuple) -> Iterator[None]:
+    """Context of a loop's first run on a form. Every use keeps two variables for the life of the process, and takes 0.2 ms."""
+    from torch._dynamo import config as dynamo_config  # takes seconds
+    from torch.fx.experimental import _config as fx_config
+
+    if x.is_cuda:
+        _fix_channels((x, *args))
+    limit = "recompile_limit" if hasattr(dynamo_config, "recompile_limit") else "cache_size_limit"  # of torch 2.6
+    # use_duck_shape: two sizes that are equal by chance do not become a condition
+    # specialize_float: else constants are float64 arguments of a GPU's kernels, slow on many GPUs
+    with (
+        fx_config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+        dynamo_config.patch({limit: MAX_FORMS, "specialize_float": x.is_cuda}),
+    ):
+        yield
+
+
+def _fix_channels(args: Any) -> None:
+    """Compile a variant for each number of channels: only if Triton knows it, it loads and stores several values at once."""
+    for arg in args:
+        if isinstance(arg, tuple | list):
+            _fix_channels(arg)
+        elif isinstance(arg, Tensor) and arg.ndim == 4:
+            torch._dynamo.mark_static(arg, 1)
 
 
 EAGER: dict[Callable, Callable] = {spikes_TN: eager_spikes_TN, current_gradient_TN: eager_current_gradient_TN}
@@ -176,9 +216,27 @@ _compiles: list[bool] = []
 """Whether this process compiles loops: what GEE_COMPILE says at the first use, and no longer once compiling has failed."""
 
 
+_known: set[tuple] = set()
+"""Compiled loops, each with a form of arguments on which it has run."""
+
+ON_GPU = {
+    "realize_opcount_threshold": 10**6,
+    "realize_reads_threshold": 10**6,
+    "max_pointwise_cat_inputs": 0,
+    "max_complex_pointwise_cat_inputs": 0,
+}
+"""Options of torch's compiler for a GPU. Without the first two a loop writes the membrane of every step to memory and reads it
+again; without the others it computes the earlier steps anew for each step of the output."""
+
+
 @functools.cache
-def _compiled(loop: Callable) -> Callable:
+def _compiled(loop: Callable, on_gpu: bool) -> Callable:
     # torch keeps what it compiles, and does not look for which CPU: on another one, that gives wrong numbers or a crash
     name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{kind_of_cpu()}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))
-    return torch.compile(loop, dynamic=True, fullgraph=True, options={"compile_threads": 1})
+    options: dict[str, Any] = {"compile_threads": 1}
+    if on_gpu:
+        from torch._inductor import config
+
+        options |= {key: value for key, value in ON_GPU.items() if hasattr(config, key)}
+    return torch.compile(loop, dynamic=True, fullgraph=True, options=options)

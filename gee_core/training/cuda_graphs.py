@@ -57,7 +57,11 @@ def _capture(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
         with torch.random.fork_rng([x.device] if on_gpu else []), torch.cuda.device(x.device) if on_gpu else nullcontext():
             around = torch.cuda.make_graphed_callables(nn.Sequential(net), (x.clone(),), allow_unused_input=True)
         forward = vars(around).pop("forward")  # holds `around` until torch 2.13: a circle would keep the GPU's memory
-        return lambda x, around=around: forward(x)  # from torch 2.15 on it holds `around` weakly
+
+        def replay(x: Tensor, _held: object = around) -> Tensor:  # from torch 2.15 on, `forward` holds it weakly
+            return forward(x)
+
+        return replay
     except RuntimeError as error:
         if out_of_memory(error):
             raise

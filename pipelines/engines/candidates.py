@@ -5,14 +5,19 @@ records with any number of workers.
 """
 
 import functools
+import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Self
 
+from gee_core.errors import in_short
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.memory import lost_gpu
 from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
 from pipelines.engines.select import choose_engine, cpu_cores, default_count, may_share_gpus
@@ -112,7 +117,15 @@ def score_here(task: ProxyTask) -> Workers:
 
 def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell, digest: str | None = None) -> tuple[Score, float]:
     register_own_network(task.network.name, digest=digest)
-    return _timed_score(task, candidate, tell)
+    try:
+        return _timed_score(task, candidate, tell)
+    except RuntimeError as error:
+        if multiprocessing.parent_process() is None or not lost_gpu(error):
+            raise
+        print(
+            f"gee: candidate {candidate.index} is scored again in a new process: {in_short(error)}", file=sys.stderr, flush=True
+        )
+        os._exit(1)
 
 
 def _timed_score(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:

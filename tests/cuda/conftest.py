@@ -44,7 +44,7 @@ def _exact_and_fused(monkeypatch):
     if DEVICE.type == "cpu":
         monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
         monkeypatch.setattr(kernels, "_compiles", [True])
-        monkeypatch.setattr(kernels, "_compiled", lambda loop: loop)
+        monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: loop)
         monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
     yield
     assert kernels._compiles in ([], [True]), "compiling failed: eager loops were tested"

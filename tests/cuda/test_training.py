@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from gee_core.data.augment import Augment, to_input
+from gee_core.model.network import build_network
 from gee_core.training.cuda_graphs import GraphedNetwork
 from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
+from gee_core.zoo import NETWORKS
 from tests.cuda.runs import AUGMENT, NORMALISE, SIZE, StoppedError, images, losses, network, recipe, streamed, train
 
 CURVE = (0.03, 0.1)
@@ -38,6 +40,13 @@ def test_one_seed_has_one_curve_to_the_bit_in_deterministic_mode(device, determi
     first, again = (train(how, dropout=True) for _ in range(2))
     assert first[1] == again[1]
     assert same(first[0], again[0])
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_every_network_has_a_gradient_in_deterministic_mode(name, device, deterministic):
+    net = build_network(name, 10, 3, 32, n_genes=4, width=1 / 32).to(device)
+    net(torch.randn(2, 3, 32, 32, device=device)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
 
 
 def test_the_curve_is_the_cpus_within_a_tolerance(device):

@@ -190,6 +190,15 @@ def test_an_error_in_training_is_a_failed_score_with_its_reason_on_one_short_lin
     assert len(status) <= 500
 
 
+def test_a_lost_gpu_is_no_candidates_fault(task, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(proxy, "train_epoch", fail)
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        score(task, candidate(0))
+
+
 def test_missing_images_are_no_candidates_fault_and_stop_the_run(task, tmp_path):
     with pytest.raises(InputError, match="not found"):
         score(replace(task, prepared=tmp_path / "missing"), candidate(0))

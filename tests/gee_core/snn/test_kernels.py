@@ -1,5 +1,6 @@
 """The LIF's loops over time: compiled == eager, bit for bit, and eager where there is no compiler."""
 
+import contextvars
 import logging
 import os
 import shutil
@@ -56,7 +57,7 @@ def test_the_eager_forms_give_the_bits_of_the_loops_that_compile(constants, dtyp
 
 
 def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_compiles, monkeypatch, caplog):
-    def no_compiler(loop):
+    def no_compiler(loop, on_gpu):
         raise RuntimeError("no C++ compiler found\nand more")
 
     monkeypatch.setattr(kernels, "_compiled", no_compiler)
@@ -78,17 +79,17 @@ def test_what_was_compiled_for_another_cpu_is_not_found(monkeypatch):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=capability: found)
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
         monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-        kernels._compiled.__wrapped__(kernels.spikes_TN)
+        kernels._compiled.__wrapped__(kernels.spikes_TN, False)
         folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
     assert folders[0] == folders[2] != folders[1]
     assert all(Path(folder).parent == Path(tempfile.gettempdir()) for folder in folders)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
-    kernels._compiled.__wrapped__(kernels.spikes_TN)
+    kernels._compiled.__wrapped__(kernels.spikes_TN, False)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
 def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compiles, monkeypatch):
-    def full(loop):
+    def full(loop, on_gpu):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     x = torch.randn(4, 100)
@@ -101,15 +102,40 @@ def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compile
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_a_process_that_has_seen_many_forms_still_compiles_the_next(everything_compiles, monkeypatch):
     compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
-    monkeypatch.setattr(kernels, "_compiled", lambda loop: compiled)
+    monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: compiled)
     for T in range(1, 13):  # torch's own limit is 8
         kernels.run(kernels.spikes_TN, torch.randn(T, 100), *CONSTANTS[0])
     assert kernels._compiles == [True]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything_compiles, monkeypatch):
+    compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
+    monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: compiled)
+    kept = []
+    for _ in range(5):
+        kernels.run(kernels.spikes_TN, torch.randn(4, 100), *CONSTANTS[0])
+        kept.append(len(contextvars.copy_context()))
+    assert kept == kept[:1] * 5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_on_a_gpu_there_is_one_variant_per_number_of_channels_and_none_per_batch():
+    variants = []
+    loop = torch.compile(
+        lambda x, s: x * s, dynamic=True, fullgraph=True, backend=lambda graph, inputs: variants.append(graph) or graph
+    )
+    for B, C, known in ((2, 16, False), (3, 16, False), (2, 32, False), (5, 16, True), (7, 32, True)):
+        args = torch.randn(B, C, 4, 4), torch.ones(C, 1, 1)
+        if not known:
+            kernels._fix_channels(args)
+        loop(*args)
+    assert len(variants) == 2
+
+
 def test_small_tensors_on_a_cpu_do_not_pay_for_the_compiler(monkeypatch):
     monkeypatch.setattr(kernels, "_compiles", [True])
-    monkeypatch.setattr(kernels, "_compiled", lambda loop: pytest.fail("compiled"))
+    monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: pytest.fail("compiled"))
     kernels.run(kernels.spikes_TN, torch.zeros(4, kernels.WORTH_COMPILING // 4 - 1), *CONSTANTS[0])
 
 

@@ -40,7 +40,7 @@ def fused(monkeypatch):
         monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
         monkeypatch.setattr(kernels, "_compiles", [True])
         if eager:
-            monkeypatch.setattr(kernels, "_compiled", lambda loop: loop)
+            monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: loop)
 
     return switch_on
 

@@ -60,7 +60,7 @@ def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
     results = {}
     before = kernels._compiles[:], kernels.WORTH_COMPILING, kernels._compiled
     try:
-        kernels.WORTH_COMPILING, kernels._compiled = 0, lambda loop: loop
+        kernels.WORTH_COMPILING, kernels._compiled = 0, lambda loop, on_gpu: loop
         for fused in (True, False):
             kernels._compiles[:] = [fused]
             results |= {(name, fused): passes(compute, name) for name in CALLS}

@@ -105,6 +105,14 @@ def dies_once(task, candidate, tell):
     return by_seed(task, candidate, tell)
 
 
+def loses_its_gpu_once(task, candidate, tell):
+    mark = Path(os.environ["GEE_TEST_MARK"])
+    if candidate.index == 1 and not mark.exists():
+        mark.touch()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return by_seed(task, candidate, tell)
+
+
 def sleeps(task, candidate, tell):
     Path(f"{os.environ['GEE_TEST_MARK']}{candidate.index}").touch()
     time.sleep(3600)
@@ -135,9 +143,10 @@ def test_every_candidate_comes_back_once_with_its_own_score(n_workers, task, sco
     assert os.getpid() not in pids
 
 
-def test_a_candidate_whose_worker_died_is_tried_again(task, score_by, tmp_path, monkeypatch):
+@pytest.mark.parametrize("function", [dies_once, loses_its_gpu_once])
+def test_a_candidate_whose_worker_died_is_tried_again(function, task, score_by, tmp_path, monkeypatch):
     monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
-    score_by(dies_once)
+    score_by(function)
     with Workers(task) as pool:
         results = {c.index: found for c, found, _ in pool.score_all(candidates(4))}
     assert {index: found.status for index, found in results.items()} == dict.fromkeys(range(4), "ok")
@@ -185,6 +194,13 @@ def test_no_worker_outlives_its_pool_not_even_a_busy_one(task, score_by, tmp_pat
         raise KeyboardInterrupt
     _, alive = psutil.wait_procs(set(psutil.Process().children()) - before, timeout=600)
     assert not alive
+
+
+def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, score_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
+    score_by(loses_its_gpu_once)
+    with pytest.raises(RuntimeError, match="illegal memory access"), score_here(task) as serial:
+        list(serial.score_all(candidates(3)))
 
 
 def test_an_error_that_is_no_candidates_fault_reaches_the_stage(task, score_by):
