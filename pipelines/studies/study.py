@@ -120,9 +120,9 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
         tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
+    write_json(out / "study.json", _about(request, study, cells, results))
     if len(grid):
         _write_figures(out, study, grid, cells, results)
-    write_json(out / "study.json", _about(request, study, cells, results))
     return tables
 
 
@@ -163,6 +163,8 @@ def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell
             continue
         for column, wanted in plot.where.items():
             rows = rows[rows[column] == wanted]
+        if rows.empty:  # --only left out what it draws, or all of it failed
+            continue
         published = [study.published] if plot.kind == "noise" else []
         figure = getattr(figures, plot.kind)(rows, plot, *published)
         write_atomically(out / f"{number}-{plot.kind}.svg", figure)

@@ -220,6 +220,14 @@ def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run):
     assert (OUT / "tiny/1-hardware.svg").is_file()
 
 
+def test_a_figure_of_cells_that_were_left_out_is_not_drawn(write_study):
+    hardware = {"n_draws": 1, "max_images": 10, "weights": [0.0, 1.0]}
+    plots = [{"kind": kind, "where": {"encoding": "genetic"}} for kind in ("hardware", "bars")] + [{"kind": "bars"}]
+    write_study(set={"robustness.hardware": hardware}, stages=["evaluate", "robustness"], plots=plots)
+    run_study(Request("tiny", seeds=1, only={"encoding": {"unencoded"}}), jobs=1)
+    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"3-bars.svg"}
+
+
 def test_a_column_of_cells_that_were_left_out_is_empty(write_study):
     cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
     plots = [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
