@@ -61,6 +61,17 @@ def test_with_one_network_the_band_is_over_the_noise_draws():
     assert single["half_width"].isna().all()
 
 
+PAIRS = [(0, "A", 0.9), (0, "B", 0.1), (1, "A", 0.1), (1, "B", 0.9), (2, "A", 0.5), (2, "B", 0.5)]
+
+
+def test_networks_of_one_seed_with_other_labels_are_networks_of_their_own():
+    rows = pd.DataFrame(PAIRS, columns=["network_seed", "size", "accuracy"]).assign(domain="weights", strength=0.5, draw=0)
+    sd = math.sqrt(4 * 0.4**2 / 5)
+    assert defect_curve(rows).loc[0.5].to_dict() == pytest.approx({"mean": 0.5, "sd": sd, "low": 0.5 - sd, "high": 0.5 + sd})
+    curve = noise_curve(rows.rename(columns={"strength": "r", "draw": "seed"})).loc[0.5]
+    assert curve.to_dict() == pytest.approx({"mean": 0.5, "n": 6, "half_width": student.ppf(0.975, 5) * sd / math.sqrt(6)})
+
+
 @pytest.mark.parametrize(
     ("name", "plot"),
     [
