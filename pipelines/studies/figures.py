@@ -64,13 +64,16 @@ def scatter(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     labels = [column for column in cells if column not in OWN_COLUMNS and column not in METRICS]
     seen = []
     for name, rows, look in groups:
-        points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"]).dropna(subset=[(plot.y, "mean")])
+        points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"])
+        points = points.dropna(subset=[(plot.x, "mean"), (plot.y, "mean")])
+        if points.empty:  # for instance n_genes of unencoded networks
+            continue
         x, y = across.scale * points[plot.x]["mean"], metric.scale * points[plot.y]
         seen += list(x)
         ax.errorbar(x, y["mean"], y["std"].fillna(0.0), fmt=look["marker"], color=look["color"], ms=6, lw=1.2, label=name)
-    if seen and min(seen) > 0:
+    if logarithmic := bool(seen) and min(seen) > 0:
         log_axis(ax, "x", pd.Series(seen))
-    ax.set(xlabel=f"{across.header} (log)", ylabel=metric.header)
+    ax.set(xlabel=f"{across.header} (log)" if logarithmic else across.header, ylabel=metric.header)
     headline(figure, ax, f"{_capital(metric.header)} over {across.header}: mean ± sd")
     return figure, f"{metric.header} over {across.header} for {len(groups)} groups."
 
