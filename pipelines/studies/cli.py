@@ -10,6 +10,8 @@ from pipelines.project.changes import parse_changes
 
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
+UNBOUNDED = 100_000
+"""Columns of a log or file, where no table is cut."""
 
 
 @study.command("run")
@@ -49,7 +51,7 @@ def run_command(
         same = "the same command without --force" if force else "the same command"
         messages.print(f"gee: interrupted; {same} continues where it stopped", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    wide = console if console.is_terminal else Console(width=160, markup=False)
+    wide = console if console.is_terminal else Console(width=UNBOUNDED, markup=False)
     for table in tables:
         for part in rich_tables(table):
             wide.print()

@@ -7,6 +7,7 @@ from gee_core.errors import InputError
 from pipelines import cli
 from pipelines.project.changes import parse_changes
 from pipelines.studies import study
+from pipelines.studies.tables import TextTable
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
 
@@ -32,6 +33,16 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     assert "| unencoded |" in shown
     assert "`gee study run tiny --set train.epochs=3`" in shown
     assert "digits (64 train, 16 holdout, 24 test); seeds [0]" in shown
+
+
+def test_a_table_without_a_terminal_is_whole_however_wide(write_study, monkeypatch):
+    labels = {f"column{i}": f"label number {i}" for i in range(40)} | {"n": "3", "source": "ours"}
+    table = TextTable("Wide", list(labels), [list(labels.values())])
+    monkeypatch.setattr(study, "run_study", lambda *_: [table])
+    write_study()
+    shown = gee("study", "run", "tiny").stdout.splitlines()
+    assert any(all(header in line for header in table.headers[:-1]) for line in shown)
+    assert any(all(label in line for label in table.rows[0][:-1]) for line in shown)
 
 
 def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
