@@ -80,7 +80,7 @@ def list_command() -> None:
 
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
-    """Show the table of a study's last run, or the cells that it would run."""
+    """Show the table of a study's last run, or how far it is and the cells that it would run."""
     from pipelines.reporting.summary import read_json
     from pipelines.studies.definition import load_study
     from pipelines.studies.plan import Request, draft_cells, in_words
@@ -95,7 +95,10 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
         print(f"{values['dataset']} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
         return
     cells = draft_cells(definition, Request(name))
-    console.print(f"{definition.title}\nNot run yet: `gee study run {name}` runs {len(cells)} cells:", highlight=False)
+    state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
+    if done := len(list((OUT / name / "cells").glob("*.json"))):
+        state = f"Not finished, {done} results so far: the same `gee study run {name}` goes on. All {len(cells)} cells:"
+    console.print(f"{definition.title}\n{state}", highlight=False, soft_wrap=True)
     for label in dict.fromkeys(in_words(cell.columns) for cell in cells):
         console.print(f"  {label}", highlight=False, markup=False)
 

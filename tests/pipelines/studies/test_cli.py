@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gee_core.errors import InputError
+from gee_core.storage.atomic_files import write_json
 from pipelines import cli
 from pipelines.project.changes import parse_changes
 from pipelines.studies import study
@@ -59,6 +60,15 @@ def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
     shown = gee("study", "show", "tiny").stdout
     assert "Not run yet: `gee study run tiny` runs 4 cells:" in shown
     assert "encoding = unencoded" in shown
+
+
+def test_show_of_a_study_that_was_interrupted_says_how_many_results_there_are(write_study):
+    write_study()
+    for key in ("a", "b"):
+        write_json(study.OUT / f"tiny/cells/{key}.json", {})
+    shown = gee("study", "show", "tiny").stdout
+    assert "Not finished, 2 results so far: the same `gee study run tiny` goes on. All 4 cells:" in shown
+    assert "Not run yet" not in shown
 
 
 def test_list_names_every_study_with_its_title(write_study):
