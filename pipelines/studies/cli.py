@@ -90,9 +90,9 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
     about, table = OUT / name / "study.json", OUT / name / "table.md"
     if about.is_file() and table.is_file():
         values = read_json(about, "images", "dataset", "seeds", "commits", remedy="run the study again")
-        images = ", ".join(f"{count} {split}" for split, count in values["images"].items())
+        images = ", ".join(f"{_either(count)} {split}" for split, count in values["images"].items())
         print(table.read_text(encoding="utf-8"))
-        print(f"{values['dataset']} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
+        print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
         return
     cells = draft_cells(definition, Request(name))
     state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
@@ -101,6 +101,11 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
     console.print(f"{definition.title}\n{state}", highlight=False, soft_wrap=True)
     for label in dict.fromkeys(in_words(cell.columns) for cell in cells):
         console.print(f"  {label}", highlight=False, markup=False)
+
+
+def _either(values: object) -> str:
+    """One value, or those of a list, which the cells of a study do not share."""
+    return " or ".join(map(str, values)) if isinstance(values, list) else str(values)
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

@@ -1,6 +1,7 @@
 """Runs a study, from studies/NAME.yaml to the tables and figures in reports/studies/NAME/."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -181,20 +182,30 @@ def _rows_of(kind: str, study: Study, cells: list[Cell], results: dict[str, dict
 
 
 def _about(request: Request, study: Study, cells: list[Cell], results: dict[str, dict]) -> dict:
-    meta = load_meta(cells[0].prepared)
+    metas = [load_meta(prepared) for prepared in dict.fromkeys(cell.prepared for cell in cells)]
     distinct = _distinct(cells)
     return {
         "study": request.name,
         "title": study.title,
         "command": request.command(),
         "preset": request.preset or study.preset,
-        "dataset": meta.dataset,
-        "images": {"train": meta.n_train, "holdout": meta.n_holdout, "test": meta.n_test},
+        "dataset": _one_or_all(meta.dataset for meta in metas),
+        "images": {
+            "train": _one_or_all(meta.n_train for meta in metas),
+            "holdout": _one_or_all(meta.n_holdout for meta in metas),
+            "test": _one_or_all(meta.n_test for meta in metas),
+        },
         "seeds": sorted({cell.params.base.seed for cell in cells}),
         "cells": len(distinct),
         "failed": [f"{cell.name}: {results[cell.key]['status']}" for cell in distinct if results[cell.key]["status"] != "ok"],
         "commits": sorted({results[cell.key]["commit"] or "" for cell in cells}),
     }
+
+
+def _one_or_all(values: Iterable[str | int]) -> str | int | list[str | int]:
+    """The value that is the same in all cells, or the distinct ones in order of appearance."""
+    found = list(dict.fromkeys(values))
+    return found[0] if len(found) == 1 else found
 
 
 def _distinct(cells: list[Cell]) -> list[Cell]:

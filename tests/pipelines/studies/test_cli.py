@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,9 +7,11 @@ from typer.testing import CliRunner
 
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_json
+from gee_core.storage.checksummed_json import write_sealed
 from pipelines import cli
 from pipelines.project.changes import parse_changes
 from pipelines.studies import study
+from pipelines.studies.runner import DONE
 from pipelines.studies.tables import TextTable
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
@@ -53,6 +57,26 @@ def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
     write_study()
     gee("study", "run", "tiny")
     assert calls == ["die_with_parent", "run_study"]
+
+
+def test_show_names_the_images_of_all_cells(write_study, monkeypatch, digits, tmp_path):
+    fewer = tmp_path / "fewer"
+    shutil.copytree(digits, fewer)
+    meta = json.loads((fewer / "meta.json").read_text())
+    images = {64: digits, 60: fewer}
+    write_json(fewer / "meta.json", meta | {"n_train": 60, "dataset": "folder"})
+    grid = {"encoding": [{"label": "unencoded", "control": "plain"}], "prepare.max_train_images": [64, 60]}
+    write_study(**SMALL | {"grid": grid})
+    monkeypatch.setattr(study, "prepare_images", lambda cfg: images[cfg.max_train_images])
+
+    def finish(cells, folder, jobs, commit, on_note):
+        for cell in cells:
+            write_sealed(folder / f"{cell.key}.json", {"status": "ok", "metrics": {"test_accuracy": 0.5}, "commit": None})
+            on_note(cell, DONE)
+
+    monkeypatch.setattr(study, "run_cells", finish)
+    assert gee("study", "run", "tiny").exit_code == 0
+    assert "digits or folder (64 or 60 train, 16 holdout, 24 test); seeds [0]" in gee("study", "show", "tiny").stdout
 
 
 def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
