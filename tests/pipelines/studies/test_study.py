@@ -25,13 +25,16 @@ class Ran(Watch):
     """Remembers which cells ran."""
 
     def __init__(self):
-        self.cells, self.missing = [], None
+        self.cells, self.missing, self.without = [], None, []
 
     def planned(self, cells, missing, jobs):
         self.missing = len(missing)
 
     def done(self, cell, result):
         self.cells.append(cell.name)
+
+    def left_out(self, names):
+        self.without += names
 
 
 class KilledAfterFirst(Ran):
@@ -85,11 +88,16 @@ def test_a_scatter_plot_has_a_mark_of_every_group_whatever_else_its_cells_measur
     assert drawn == {"genetic": 1, "unencoded": 1}
 
 
-def test_a_plot_of_what_no_cell_measured_is_left_out(run):
+def test_a_plot_of_what_no_cell_measured_is_left_out_and_named(run):
+    watch = Ran()
     plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
     plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}]
-    run(seeds=1, grid=PLAIN, published=[], set={"train.include_holdout": True}, plots=plots)
+    plots.append({"kind": "hardware"})
+    own = {"train.include_holdout": True, "robustness.hardware": None}
+    stages, metrics = ["evaluate", "robustness"], ["test_accuracy", "parameter_ratio", "val_accuracy"]
+    run(watch, seeds=1, grid=PLAIN, published=[], set=own, plots=plots, stages=stages, metrics=metrics)
     assert [path.name for path in (OUT / "tiny").glob("*.svg")] == ["4-bars.svg"]
+    assert watch.without == ["val_accuracy", "hardware"]
 
 
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run, project):
@@ -100,6 +108,7 @@ def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_
     with pytest.raises(KeyboardInterrupt):
         run(first := KilledAfterFirst())
     run(rest := Ran())
+    assert rest.without == []
     assert len(first.cells) == 1
     assert len(rest.cells) == rest.missing == 3
     assert not set(first.cells) & set(rest.cells)
