@@ -25,16 +25,13 @@ class Ran(Watch):
     """Remembers which cells ran."""
 
     def __init__(self):
-        self.cells, self.missing, self.without = [], None, []
+        self.cells, self.missing = [], None
 
     def planned(self, cells, missing, jobs):
         self.missing = len(missing)
 
     def done(self, cell, result):
         self.cells.append(cell.name)
-
-    def left_out(self, names):
-        self.without += names
 
 
 class KilledAfterFirst(Ran):
@@ -88,18 +85,6 @@ def test_a_scatter_plot_has_a_mark_of_every_group_whatever_else_its_cells_measur
     assert drawn == {"genetic": 1, "unencoded": 1}
 
 
-def test_a_plot_of_what_no_cell_measured_is_left_out_and_named(run):
-    watch = Ran()
-    plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
-    plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}]
-    plots.append({"kind": "hardware"})
-    own = {"train.include_holdout": True, "robustness.hardware": None}
-    stages, metrics = ["evaluate", "robustness"], ["test_accuracy", "parameter_ratio", "val_accuracy"]
-    run(watch, seeds=1, grid=PLAIN, published=[], set=own, plots=plots, stages=stages, metrics=metrics)
-    assert [path.name for path in (OUT / "tiny").glob("*.svg")] == ["4-bars.svg"]
-    assert watch.without == ["val_accuracy", "hardware"]
-
-
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run, project):
     run()
     whole = reports()
@@ -108,7 +93,6 @@ def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_
     with pytest.raises(KeyboardInterrupt):
         run(first := KilledAfterFirst())
     run(rest := Ran())
-    assert rest.without == []
     assert len(first.cells) == 1
     assert len(rest.cells) == rest.missing == 3
     assert not set(first.cells) & set(rest.cells)
@@ -227,24 +211,6 @@ def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run):
         assert float(table.rows[1][column].split(" ±")[0]) == pytest.approx(100 * means[encoding], abs=0.01)
     assert "## Test accuracy (%) under the defects of hardware" in (OUT / "tiny/table.md").read_text()
     assert (OUT / "tiny/1-hardware.svg").is_file()
-
-
-def test_a_figure_of_cells_that_were_left_out_is_not_drawn(write_study):
-    hardware = {"n_draws": 1, "max_images": 10, "weights": [0.0, 1.0]}
-    plots = [{"kind": kind, "where": {"encoding": "genetic"}} for kind in ("hardware", "bars")] + [{"kind": "bars"}]
-    write_study(set={"robustness.hardware": hardware}, stages=["evaluate", "robustness"], plots=plots)
-    run_study(Request("tiny", seeds=1, only={"encoding": {"unencoded"}}), jobs=1)
-    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"3-bars.svg"}
-
-
-def test_a_column_of_cells_that_were_left_out_is_empty(write_study):
-    cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
-    plots = [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
-    write_study(cells=cells, published=[], plots=plots)
-    [table] = run_study(Request("tiny", seeds=1, only={"encoding": {"unencoded"}}), jobs=1)
-    assert table.headers[:2] == ["encoding", "size"]
-    assert [row[:2] for row in table.rows] == [["unencoded", ""]]
-    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"1-bars.svg", "2-layers.svg"}
 
 
 def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(run):
