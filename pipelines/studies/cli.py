@@ -10,6 +10,8 @@ from pipelines.project.changes import parse_changes
 
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
+UNBOUNDED = 100_000
+"""Columns of a log or file, where no table is cut."""
 
 
 @study.command("run")
@@ -49,7 +51,7 @@ def run_command(
         same = "the same command without --force" if force else "the same command"
         messages.print(f"gee: interrupted; {same} continues where it stopped", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    wide = console if console.is_terminal else Console(width=160, markup=False)
+    wide = console if console.is_terminal else Console(width=UNBOUNDED, markup=False)
     for table in tables:
         for part in rich_tables(table):
             wide.print()
@@ -78,7 +80,7 @@ def list_command() -> None:
 
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
-    """Show the table of a study's last run, or the cells that it would run."""
+    """Show the table of a study's last run, or how far it is and the cells that it would run."""
     from pipelines.reporting.summary import read_json
     from pipelines.studies.definition import load_study
     from pipelines.studies.plan import Request, draft_cells, in_words
@@ -88,14 +90,22 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
     about, table = OUT / name / "study.json", OUT / name / "table.md"
     if about.is_file() and table.is_file():
         values = read_json(about, "images", "dataset", "seeds", "commits", remedy="run the study again")
-        images = ", ".join(f"{count} {split}" for split, count in values["images"].items())
+        images = ", ".join(f"{_either(count)} {split}" for split, count in values["images"].items())
         print(table.read_text(encoding="utf-8"))
-        print(f"{values['dataset']} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
+        print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
         return
     cells = draft_cells(definition, Request(name))
-    console.print(f"{definition.title}\nNot run yet: `gee study run {name}` runs {len(cells)} cells:", highlight=False)
+    state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
+    if done := len(list((OUT / name / "cells").glob("*.json"))):
+        state = f"Not finished, {done} results so far: the same `gee study run {name}` goes on. All {len(cells)} cells:"
+    console.print(f"{definition.title}\n{state}", highlight=False, soft_wrap=True)
     for label in dict.fromkeys(in_words(cell.columns) for cell in cells):
         console.print(f"  {label}", highlight=False, markup=False)
+
+
+def _either(values: object) -> str:
+    """One value, or those of a list, which the cells of a study do not share."""
+    return " or ".join(map(str, values)) if isinstance(values, list) else str(values)
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

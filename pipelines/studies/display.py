@@ -47,6 +47,9 @@ class Display(Watch):
             outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
         self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
 
+    def left_out(self, names: list[str]) -> None:
+        self._print(f"left out, no cell has it: {', '.join(names)}")
+
     def tracked(self, address: str) -> None:
         self._print(f"{TRACKED}{address}")
 

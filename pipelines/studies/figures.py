@@ -1,5 +1,6 @@
 """A study's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes."""
 
+from collections.abc import Iterable
 from itertools import cycle
 
 import numpy as np
@@ -11,11 +12,13 @@ from scipy.stats import t as student
 
 from pipelines.reporting.hardware_defects import DEFECTS, Curve, defect_panels
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
-from pipelines.studies.definition import OWN_COLUMNS, Plot, Published
+from pipelines.studies.definition import HARDWARE_COLUMNS, OWN_COLUMNS, Plot, Published
 from pipelines.studies.metrics import METRICS
 
 COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
 MARKERS = "osD^vPX"
+NOISE_COLUMNS = ("domain", "r", "seed", "accuracy")
+"""Columns of the rows that robustness measures noise in."""
 
 
 @svg
@@ -61,13 +64,16 @@ def scatter(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     labels = [column for column in cells if column not in OWN_COLUMNS and column not in METRICS]
     seen = []
     for name, rows, look in groups:
-        points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"]).dropna(subset=[(plot.y, "mean")])
+        points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"])
+        points = points.dropna(subset=[(plot.x, "mean"), (plot.y, "mean")])
+        if points.empty:  # for instance n_genes of unencoded networks
+            continue
         x, y = across.scale * points[plot.x]["mean"], metric.scale * points[plot.y]
         seen += list(x)
         ax.errorbar(x, y["mean"], y["std"].fillna(0.0), fmt=look["marker"], color=look["color"], ms=6, lw=1.2, label=name)
-    if seen and min(seen) > 0:
+    if logarithmic := bool(seen) and min(seen) > 0:
         log_axis(ax, "x", pd.Series(seen))
-    ax.set(xlabel=f"{across.header} (log)", ylabel=metric.header)
+    ax.set(xlabel=f"{across.header} (log)" if logarithmic else across.header, ylabel=metric.header)
     headline(figure, ax, f"{_capital(metric.header)} over {across.header}: mean ± sd")
     return figure, f"{metric.header} over {across.header} for {len(groups)} groups."
 
@@ -99,10 +105,11 @@ def noise_curve(rows: pd.DataFrame) -> pd.DataFrame:
     network it is the draw.
 
     Args:
-        rows: columns `r, network_seed, seed, accuracy`, one row per network, strength and noise draw.
+        rows: columns `r, network_seed, seed, accuracy` and those of the labels, one row per network, strength and noise draw.
     """
-    several = rows["network_seed"].nunique() > 1
-    units = rows.groupby(["r", "network_seed"])["accuracy"].mean().groupby("r") if several else rows.groupby("r")["accuracy"]
+    network = _network_columns(rows, NOISE_COLUMNS)
+    several = len(rows[network].drop_duplicates()) > 1
+    units = rows.groupby(["r", *network])["accuracy"].mean().groupby("r") if several else rows.groupby("r")["accuracy"]
     curve = units.agg(mean="mean", n="count", sd=lambda values: values.std(ddof=1))
     quantile = student.ppf(0.975, (curve["n"] - 1).clip(lower=1))
     curve["half_width"] = (quantile * curve["sd"] / np.sqrt(curve["n"])).where(curve["n"] > 1)
@@ -130,9 +137,10 @@ def defect_curve(rows: pd.DataFrame) -> pd.DataFrame:
     `high` are mean ± sd.
 
     Args:
-        rows: columns `strength, network_seed, accuracy`, one row per network, strength and draw.
+        rows: columns `strength, network_seed, accuracy` and those of the labels, one row per network, strength and draw.
     """
-    units = rows.groupby(["strength", "network_seed"])["accuracy"].mean().groupby("strength")
+    network = _network_columns(rows, HARDWARE_COLUMNS)
+    units = rows.groupby(["strength", *network])["accuracy"].mean().groupby("strength")
     curve = units.agg(mean="mean", sd=lambda values: values.std(ddof=1)).fillna({"sd": 0.0})
     return curve.assign(low=curve["mean"] - curve["sd"], high=curve["mean"] + curve["sd"])
 
@@ -185,6 +193,11 @@ def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataF
     """(name, rows, colour and marker) by the labels in ``columns``, in order of appearance; without columns one group."""
     groups = frame.groupby(columns, sort=False) if columns else [(("all",), frame)]
     return [(_short(", ".join(map(str, names))), rows, look_of(place)) for place, (names, rows) in enumerate(groups)]
+
+
+def _network_columns(rows: pd.DataFrame, measured: Iterable[str]) -> list[str]:
+    """The columns that tell the trained networks apart: their labels and `network_seed`, all that are not ``measured``."""
+    return [column for column in rows if column not in measured]
 
 
 def look_of(place: int) -> dict[str, str]:

@@ -59,6 +59,7 @@ def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:
 def folder_name(cell: Cell) -> str:
     """Its labels, seed and the beginning of its key: cells that differ in anything have folders of their own."""
     labels = re.sub(r"[^\w.=-]+", "-", "-".join(cell.columns.values()))
+    labels = labels.encode()[:150].decode(errors="ignore")  # of the 255 that a file system takes
     return f"{labels}-seed{cell.params.base.seed}-{cell.key[:8]}"
 
 

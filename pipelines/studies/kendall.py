@@ -121,12 +121,13 @@ def _quality(ranking: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
     n = len(accuracy)
     if n < 3:
         return dict.fromkeys(OF_FITNESS, math.nan)
-    without = np.array([_tau(np.delete(ranking, i), np.delete(accuracy, i)) for i in range(n)])
-    better = np.argsort(-accuracy, kind="stable")[: (n + 1) // 2]
+    places = accuracy.round(12)  # means that are equal but for their last digit are ties
+    without = np.array([_tau(np.delete(ranking, i), np.delete(places, i)) for i in range(n)])
+    better = np.argsort(-places, kind="stable")[: (n + 1) // 2]
     numbers = (
-        _tau(ranking, accuracy),
+        _tau(ranking, places),
         float(np.sqrt((n - 1) * without.var())),
-        _tau(ranking[better], accuracy[better]),
+        _tau(ranking[better], places[better]),
         float(accuracy.max() - accuracy[ranking.argmax()]),
     )
     return dict(zip(OF_FITNESS, numbers, strict=True))

@@ -1,6 +1,7 @@
 """Runs a study, from studies/NAME.yaml to the tables and figures in reports/studies/NAME/."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -80,7 +81,7 @@ def run_study(
 
         run_cells(cells, folder, jobs, git_commit(Path.cwd()), on_note)
         with file_lock(STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
-            tables = write_reports(request, study, cells, results)
+            tables = write_reports(request, study, cells, results, watch)
             for path in sorted(out.glob("*.*")):
                 tracker.artifact(path)
             tracker.note((out / "table.md").read_text(encoding="utf-8"))
@@ -93,17 +94,17 @@ def run_study(
     return tables
 
 
-def write_reports(request: Request, study: Study, cells: list[Cell], results: dict[str, dict]) -> list[TextTable]:
+def write_reports(request: Request, study: Study, cells: list[Cell], results: dict[str, dict], watch: Watch) -> list[TextTable]:
     """Write cells.csv, table.csv, table.md, study.json and the figures; returns the tables.
 
     Times are left out unless the study reports them, so that equal results give equal bytes. What the request left out has no
-    tables.
+    tables; ``watch`` is told what no cell has.
     """
     out = OUT / request.name
     for old in [*out.glob("*.svg"), *out.glob("*.csv")]:
         old.unlink()
     frame = cells_frame(cells, results)
-    times = [name for name in ("evolve_seconds", "train_seconds") if name not in study.metrics]
+    times = [name for name in ("evolve_seconds", "train_seconds") if name not in _shown(study)]
     frame = frame.drop(columns=times, errors="ignore")
     write_atomically(out / "cells.csv", frame.to_csv(index=False))
     grid = frame[frame["part"] == "grid"].dropna(axis="columns", how="all")
@@ -120,9 +121,11 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
         tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
-    if len(grid):
-        _write_figures(out, study, grid, cells, results)
     write_json(out / "study.json", _about(request, study, cells, results))
+    if len(grid) and (grid["status"] == "ok").any():
+        if missing := _without_values(study, grid, cells, results):
+            watch.left_out(missing)
+        _write_figures(out, study, grid, cells, results, missing)
     return tables
 
 
@@ -145,24 +148,33 @@ def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> li
     return tables
 
 
-def _write_figures(out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell], results: dict[str, dict]) -> None:
-    grid = grid[grid["status"] == "ok"]
-    if grid.empty:
-        return
+def _without_values(study: Study, grid: pd.DataFrame, cells: list[Cell], results: dict[str, dict]) -> list[str]:
+    """What the table and the figures should show and no cell has, such as val_accuracy with train.include_holdout."""
+    rows = {kind for kind in MEASURED_ROWS if any(results[cell.key].get(kind) for cell in cells if cell.part == "grid")}
+    return [name for name in _shown(study) if name not in grid and name not in rows]
+
+
+def _shown(study: Study) -> list[str]:
+    """The metrics of the table, then what the figures draw."""
+    return list(dict.fromkeys([*study.metrics, *(name for plot in study.plots for name in plot.measured())]))
+
+
+def _write_figures(
+    out: Path, study: Study, grid: pd.DataFrame, cells: list[Cell], results: dict[str, dict], missing: list[str]
+) -> None:
     known = (*study.columns(), *OWN_COLUMNS, *METRICS)
-    grid = grid[[column for column in grid if column in known]]  # the figures take all others for labels
+    grid = grid.loc[grid["status"] == "ok", [column for column in grid if column in known]]  # figures take others for labels
     for number, plot in enumerate(study.plots, 1):
+        if not plot.measured().keys().isdisjoint(missing):
+            continue
+        rows = grid
         if plot.kind in MEASURED_ROWS:
             rows = _rows_of(plot.kind, study, cells, results)
-            if rows.empty:  # robustness.hardware is null
-                continue
             write_atomically(out / f"{plot.kind}.csv", rows.to_csv(index=False))
-        elif set(plot.measured()) <= set(grid):
-            rows = grid
-        else:  # for instance val_accuracy with train.include_holdout
-            continue
         for column, wanted in plot.where.items():
             rows = rows[rows[column] == wanted]
+        if rows.empty:  # --only left out what it draws, or all of it failed
+            continue
         published = [study.published] if plot.kind == "noise" else []
         figure = getattr(figures, plot.kind)(rows, plot, *published)
         write_atomically(out / f"{number}-{plot.kind}.svg", figure)
@@ -179,20 +191,30 @@ def _rows_of(kind: str, study: Study, cells: list[Cell], results: dict[str, dict
 
 
 def _about(request: Request, study: Study, cells: list[Cell], results: dict[str, dict]) -> dict:
-    meta = load_meta(cells[0].prepared)
+    metas = [load_meta(prepared) for prepared in dict.fromkeys(cell.prepared for cell in cells)]
     distinct = _distinct(cells)
     return {
         "study": request.name,
         "title": study.title,
         "command": request.command(),
         "preset": request.preset or study.preset,
-        "dataset": meta.dataset,
-        "images": {"train": meta.n_train, "holdout": meta.n_holdout, "test": meta.n_test},
+        "dataset": _one_or_all(meta.dataset for meta in metas),
+        "images": {
+            "train": _one_or_all(meta.n_train for meta in metas),
+            "holdout": _one_or_all(meta.n_holdout for meta in metas),
+            "test": _one_or_all(meta.n_test for meta in metas),
+        },
         "seeds": sorted({cell.params.base.seed for cell in cells}),
         "cells": len(distinct),
         "failed": [f"{cell.name}: {results[cell.key]['status']}" for cell in distinct if results[cell.key]["status"] != "ok"],
         "commits": sorted({results[cell.key]["commit"] or "" for cell in cells}),
     }
+
+
+def _one_or_all(values: Iterable[str | int]) -> str | int | list[str | int]:
+    """The value that is the same in all cells, or the distinct ones in order of appearance."""
+    found = list(dict.fromkeys(values))
+    return found[0] if len(found) == 1 else found
 
 
 def _distinct(cells: list[Cell]) -> list[Cell]:

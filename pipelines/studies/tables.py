@@ -75,7 +75,9 @@ def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: l
     """``table`` for people: labels, then means with their spreads; metrics without any value are left out."""
     kept = [metric for metric in metrics if table[metric].notna().any()]
     marks = ["n", *(["failed"] if table["failed"].fillna(0).any() else []), "source"]
-    headers = [*(column.rpartition(".")[2] for column in columns), *(METRICS[metric].header for metric in kept), *marks]
+    short = [column.rpartition(".")[2] for column in columns]
+    names = [key if short.count(key) == 1 else column for key, column in zip(short, columns, strict=True)]
+    headers = [*names, *(METRICS[metric].header for metric in kept), *marks]
     rows = []
     for _, row in table.iterrows():
         numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) for metric in kept]

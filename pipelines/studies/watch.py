@@ -17,6 +17,9 @@ class Watch:
     def done(self, cell: Cell, result: dict) -> None:
         """``cell`` has a result."""
 
+    def left_out(self, names: list[str]) -> None:
+        """The tables and figures lack the metrics or rows ``names``, which no cell has."""
+
     def tracked(self, address: str) -> None:
         """``address`` is the page of the study's run in MLflow."""
 

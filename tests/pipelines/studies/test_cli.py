@@ -1,12 +1,18 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from gee_core.errors import InputError
+from gee_core.storage.atomic_files import write_json
+from gee_core.storage.checksummed_json import write_sealed
 from pipelines import cli
 from pipelines.project.changes import parse_changes
 from pipelines.studies import study
+from pipelines.studies.runner import DONE
+from pipelines.studies.tables import TextTable
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
 
@@ -34,6 +40,16 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     assert "digits (64 train, 16 holdout, 24 test); seeds [0]" in shown
 
 
+def test_a_table_without_a_terminal_is_whole_however_wide(write_study, monkeypatch):
+    labels = {f"column{i}": f"label number {i}" for i in range(40)} | {"n": "3", "source": "ours"}
+    table = TextTable("Wide", list(labels), [list(labels.values())])
+    monkeypatch.setattr(study, "run_study", lambda *_: [table])
+    write_study()
+    shown = gee("study", "run", "tiny").stdout.splitlines()
+    assert any(all(header in line for header in table.headers[:-1]) for line in shown)
+    assert any(all(label in line for label in table.rows[0][:-1]) for line in shown)
+
+
 def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
     calls = []
     monkeypatch.setattr("pipelines.runtime.process_tree.die_with_parent", lambda: calls.append("die_with_parent"))
@@ -43,11 +59,40 @@ def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
     assert calls == ["die_with_parent", "run_study"]
 
 
+def test_show_names_the_images_of_all_cells(write_study, monkeypatch, digits, tmp_path):
+    fewer = tmp_path / "fewer"
+    shutil.copytree(digits, fewer)
+    meta = json.loads((fewer / "meta.json").read_text())
+    images = {64: digits, 60: fewer}
+    write_json(fewer / "meta.json", meta | {"n_train": 60, "dataset": "folder"})
+    grid = {"encoding": [{"label": "unencoded", "control": "plain"}], "prepare.max_train_images": [64, 60]}
+    write_study(**SMALL | {"grid": grid})
+    monkeypatch.setattr(study, "prepare_images", lambda cfg: images[cfg.max_train_images])
+
+    def finish(cells, folder, jobs, commit, on_note):
+        for cell in cells:
+            write_sealed(folder / f"{cell.key}.json", {"status": "ok", "metrics": {"test_accuracy": 0.5}, "commit": None})
+            on_note(cell, DONE)
+
+    monkeypatch.setattr(study, "run_cells", finish)
+    assert gee("study", "run", "tiny").exit_code == 0
+    assert "digits or folder (64 or 60 train, 16 holdout, 24 test); seeds [0]" in gee("study", "show", "tiny").stdout
+
+
 def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
     write_study()
     shown = gee("study", "show", "tiny").stdout
     assert "Not run yet: `gee study run tiny` runs 4 cells:" in shown
     assert "encoding = unencoded" in shown
+
+
+def test_show_of_a_study_that_was_interrupted_says_how_many_results_there_are(write_study):
+    write_study()
+    for key in ("a", "b"):
+        write_json(study.OUT / f"tiny/cells/{key}.json", {})
+    shown = gee("study", "show", "tiny").stdout
+    assert "Not finished, 2 results so far: the same `gee study run tiny` goes on. All 4 cells:" in shown
+    assert "Not run yet" not in shown
 
 
 def test_list_names_every_study_with_its_title(write_study):

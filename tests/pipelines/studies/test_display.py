@@ -50,7 +50,7 @@ def test_a_finished_cell_shows_the_first_of_the_studys_metrics_that_it_has(metri
     assert f"1/1  network = [a]: {shown} (0 s)" in console.file.getvalue()
 
 
-def test_a_network_that_is_kept_is_a_line_and_shown_as_running_before():
+def test_what_is_kept_and_what_is_left_out_are_lines_and_what_is_being_kept_is_shown_as_running():
     console = Console(file=io.StringIO(), width=100)
     steps = Steps("cells", None)
     with Bars(console) as bar:
@@ -59,6 +59,8 @@ def test_a_network_that_is_kept_is_a_line_and_shown_as_running_before():
         assert "network = [a]: export" in steps.line()
         display.kept(CELLS[0], "models/studies/tiny/a")
         assert "export" not in steps.line()
+        display.left_out(["val_accuracy", "hardware"])
         display.tracked("http://127.0.0.1:5000/#/experiments/1/runs/2")
+    assert "left out, no cell has it: val_accuracy, hardware" in console.file.getvalue().splitlines()
     assert f"{TRACKED}http://127.0.0.1:5000/#/experiments/1/runs/2" in console.file.getvalue().splitlines()
     assert "kept  models/studies/tiny/a" in console.file.getvalue()

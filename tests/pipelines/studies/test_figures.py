@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from pipelines.reporting.svg import log_axis
 from pipelines.studies import figures
 from pipelines.studies.definition import Plot, Published
 from pipelines.studies.figures import defect_curve, noise_curve
@@ -61,6 +62,17 @@ def test_with_one_network_the_band_is_over_the_noise_draws():
     assert single["half_width"].isna().all()
 
 
+PAIRS = [(0, "A", 0.9), (0, "B", 0.1), (1, "A", 0.1), (1, "B", 0.9), (2, "A", 0.5), (2, "B", 0.5)]
+
+
+def test_networks_of_one_seed_with_other_labels_are_networks_of_their_own():
+    rows = pd.DataFrame(PAIRS, columns=["network_seed", "size", "accuracy"]).assign(domain="weights", strength=0.5, draw=0)
+    sd = math.sqrt(4 * 0.4**2 / 5)
+    assert defect_curve(rows).loc[0.5].to_dict() == pytest.approx({"mean": 0.5, "sd": sd, "low": 0.5 - sd, "high": 0.5 + sd})
+    curve = noise_curve(rows.rename(columns={"strength": "r", "draw": "seed"})).loc[0.5]
+    assert curve.to_dict() == pytest.approx({"mean": 0.5, "n": 6, "half_width": student.ppf(0.975, 5) * sd / math.sqrt(6)})
+
+
 @pytest.mark.parametrize(
     ("name", "plot"),
     [
@@ -74,6 +86,27 @@ def test_figures_are_whole_xml_with_every_group_in_them(name, plot):
     svg = drawn(name, CELLS, plot)
     for group in ("A", "B &amp; &lt;C&gt;") if plot.group else ("all",):
         assert group in svg
+
+
+@pytest.mark.parametrize(
+    ("parameters", "axis", "groups"),
+    [
+        ([-1.0, -1.0, 0.0, 0.0, 2.0, 2.0], "parameters", ["A", "B"]),
+        ([math.nan] * 4 + [90.0] * 2, "parameters (log)", ["B"]),
+        ([math.nan] * 2 + [100.0] * 2 + [90.0] * 2, "parameters (log)", ["A", "B"]),
+        ([math.nan] * 6, "parameters", []),
+    ],
+)
+def test_the_axis_of_a_scatter_plot_is_called_logarithmic_where_it_is_and_what_has_no_mark_is_not_in_the_legend(
+    monkeypatch, parameters, axis, groups
+):
+    scaled = []
+    monkeypatch.setattr(figures, "log_axis", lambda *of: scaled.append(of) or log_axis(*of))
+    cells = CELLS.assign(parameters=parameters).replace({"network": {"B & <C>": "B"}})
+    svg = drawn("scatter", cells, Plot(kind="scatter", x="parameters", group=["network"]))
+    assert f">{axis}<" in svg
+    assert bool(scaled) == axis.endswith("(log)")
+    assert [name for name in ("A", "B") if f">{name}<" in svg] == groups
 
 
 HOSTILE = ["<script>alert(1)</script>", "$\\frac$", "a\nb", "\x1b[31m", '" onload="alert(1)', "_hidden", "]]>", "-->"]

@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import read_sealed
 from pipelines import evaluate, export
 from pipelines.studies import keep, steps
-from pipelines.studies.plan import Request
+from pipelines.studies.plan import Cell, Request
 from pipelines.studies.study import run_study
 from pipelines.studies.watch import Watch
 
@@ -93,6 +93,15 @@ def test_other_settings_of_the_export_write_the_network_again(run):
         assert read_sealed(folder / "result.json", "params")["params"]["export"]["genes"] == genes
     assert sizes[1] > sizes[0] > sizes[2] == 0
     assert run(**own) == []
+
+
+def test_the_name_of_a_folder_fits_whatever_the_labels_are(make_params, tmp_path):
+    params, long = make_params(base={"seed": 2**31 - 1}), {"a": "a" * 275, "b": "b"}
+    for columns in (long, {"a": "ä漢" * 100}, {"a": "genetic", "b": "T = 2"}):
+        name = keep.folder_name(Cell("grid", columns, params, (), key="0123456789abcdef"))
+        (tmp_path / name).mkdir()
+        assert name.endswith("-seed2147483647-01234567")
+    assert name == "genetic-T-=-2-seed2147483647-01234567"
 
 
 def test_candidates_and_failed_cells_have_no_network(project, monkeypatch):

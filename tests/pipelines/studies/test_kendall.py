@@ -112,6 +112,14 @@ def test_a_candidates_accuracy_is_the_mean_of_its_trainings(cfg):
     assert taus(trained_twice([0.1, 0.4, 0.3], [0.3, 0.1, 0.5]), cfg)["baseline"] == pytest.approx(1)
 
 
+def test_means_that_are_equal_but_for_rounding_are_ties(cfg):
+    first, second = [0.1, 0.15, 0.25, 0.3], [0.2, 0.15, 0.05, 0.4]  # (0.1 + 0.2) / 2 is 0.15000000000000002
+    assert (first[0] + second[0]) / 2 != first[1]
+    ranking = [1.0, 2.0, 3.0, 4.0]
+    frame = trained_twice(first, second)
+    assert taus(frame, cfg)["baseline"] == pytest.approx(kendalltau(ranking, [1, 1, 1, 2]).statistic)
+
+
 def test_a_candidate_of_which_one_training_failed_is_left_out(cfg):
     frame = trained_twice([0.9, 0.1, 0.2, 0.3], [0.9, 0.1, 0.2, 0.3])
     frame.loc[0, ["status", "test_accuracy"]] = ["failed: nan", math.nan]

@@ -85,13 +85,6 @@ def test_a_scatter_plot_has_a_mark_of_every_group_whatever_else_its_cells_measur
     assert drawn == {"genetic": 1, "unencoded": 1}
 
 
-def test_a_plot_of_what_no_cell_measured_is_left_out(run):
-    plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
-    plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}]
-    run(seeds=1, grid=PLAIN, published=[], set={"train.include_holdout": True}, plots=plots)
-    assert [path.name for path in (OUT / "tiny").glob("*.svg")] == ["4-bars.svg"]
-
-
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run, project):
     run()
     whole = reports()
@@ -218,16 +211,6 @@ def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run):
         assert float(table.rows[1][column].split(" ±")[0]) == pytest.approx(100 * means[encoding], abs=0.01)
     assert "## Test accuracy (%) under the defects of hardware" in (OUT / "tiny/table.md").read_text()
     assert (OUT / "tiny/1-hardware.svg").is_file()
-
-
-def test_a_column_of_cells_that_were_left_out_is_empty(write_study):
-    cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
-    plots = [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
-    write_study(cells=cells, published=[], plots=plots)
-    [table] = run_study(Request("tiny", seeds=1, only={"encoding": {"unencoded"}}), jobs=1)
-    assert table.headers[:2] == ["encoding", "size"]
-    assert [row[:2] for row in table.rows] == [["unencoded", ""]]
-    assert {path.name for path in (OUT / "tiny").glob("*.svg")} == {"1-bars.svg", "2-layers.svg"}
 
 
 def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(run):

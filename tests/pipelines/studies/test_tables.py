@@ -81,6 +81,19 @@ def test_published_rows_stand_below_and_are_marked():
     ]
 
 
+@pytest.mark.parametrize(
+    ("columns", "headers"),
+    [
+        (["train.lr", "network.T"], ["lr", "T"]),
+        (["train.lr", "evolve.lr", "network.T"], ["train.lr", "evolve.lr", "T"]),
+    ],
+)
+def test_the_header_of_a_key_is_short_where_no_other_column_has_it(columns, headers):
+    cells = CELLS.assign(**dict.fromkeys(columns, "1"))
+    shown = format_table("A", aggregate(cells, columns, ["test_accuracy"]), columns, ["test_accuracy"])
+    assert shown.headers[: len(columns)] == headers
+
+
 def test_a_bar_in_a_cell_does_not_break_the_markdown():
     assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |\n"
 
