@@ -171,9 +171,10 @@ class Study(Part):
         for column, options in self.grid.items():
             if not options:
                 raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
-            labels = [option.label for option in options]
+            labels = _labels(options)
             if twice := {label for label in labels if labels.count(label) > 1}:
                 raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
+        self._check_cells()
         for plot in self.plots:
             self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
             if plot.kind == "scatter":
@@ -197,6 +198,16 @@ class Study(Part):
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
 
+    def _check_cells(self) -> None:
+        known: list[dict[str, str]] = []
+        for number, cell in enumerate(self.cells):
+            labels = {column: label for column, label in cell.columns.items() if label}
+            same_columns = self.grid and labels.keys() == self.grid.keys()
+            in_grid = same_columns and all(label in _labels(self.grid[column]) for column, label in labels.items())
+            if in_grid or labels in known:
+                raise ValueError(f"cells.{number}.columns = {cell.columns}: another cell has these labels: give it its own")
+            known.append(labels)
+
     def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
         for name, stage in measured.items():
             if stage == ANALYSIS:
@@ -208,6 +219,10 @@ class Study(Part):
         for column in columns:
             if column not in self.columns():
                 raise ValueError(f"unknown column {column!r}: the study has {', '.join(self.columns())}")
+
+
+def _labels(options: list[Option]) -> list[str]:
+    return [option.label for option in options]
 
 
 def study_names() -> list[str]:

@@ -27,6 +27,14 @@ def published(**changes):
         ({"grid": {}}, "studies/tiny.yaml: grid: is empty: give it at least one column with one option"),
         ({"grid": {"encoding": []}}, "studies/tiny.yaml: grid.encoding = []: is empty: give it at least one option"),
         ({"grid": {"a": options("x", "x")}}, "studies/tiny.yaml: grid.a: the label 'x' is used twice"),
+        (
+            {"cells": [{"columns": {"encoding": "genetic"}, "set": {"train.lr": 0.1}}]},
+            "studies/tiny.yaml: cells.0.columns = {'encoding': 'genetic'}: another cell has these labels: give it its own",
+        ),
+        (
+            {"cells": [{"columns": {"size": "big"}}, {"columns": {"size": "big", "encoding": ""}}]},
+            "studies/tiny.yaml: cells.1.columns = {'size': 'big', 'encoding': ''}: another cell has these labels",
+        ),
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
         ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
