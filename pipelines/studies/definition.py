@@ -14,8 +14,14 @@ from pipelines.studies.metrics import ANALYSIS, METRICS
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
-HARDWARE_COLUMNS = ("domain", "strength", "draw", "accuracy")
-"""Columns of the rows that robustness measures the defects of hardware in."""
+ROW_COLUMNS = {
+    "noise": ("r", "accuracy"),
+    "hardware": ("domain", "strength", "draw", "accuracy"),
+    "layers": ("layer", "kind", "input_rate", "binary", "macs", "decode_macs", "decode_energy_mj", "output_rate"),
+}
+"""Columns of the rows of a plot, by its kind, besides its labels and those that are reserved in every study."""
+NOISE_DOMAINS = ("normalised", "image")
+"""What the column `domain` of the rows of noise holds."""
 MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
 """The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
@@ -166,8 +172,12 @@ class Study(Part):
         for column in self.columns():
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
                 raise ValueError(f"the column {column!r} is reserved: give it another name")
-        if self.draws("hardware") and (hidden := set(HARDWARE_COLUMNS) & set(self.columns())):
-            raise ValueError(f"the column {min(hidden)!r} is one of hardware.csv: give it another name")
+        for kind, measured in ROW_COLUMNS.items():
+            if self.draws(kind) and (hidden := set(measured) & set(self.columns())):
+                raise ValueError(f"the column {min(hidden)!r} is one of {kind}.csv: give it another name")
+        if self.draws("noise") and (other := set(self.labels("domain")) - {*NOISE_DOMAINS, ""}):
+            remedy = f"give it another name, or the labels {' and '.join(NOISE_DOMAINS)}"
+            raise ValueError(f"the column 'domain' is one of noise.csv, and {min(other)!r} is none of its values: {remedy}")
         for column, options in self.grid.items():
             if not options:
                 raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
@@ -197,6 +207,11 @@ class Study(Part):
     def columns(self) -> list[str]:
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
+
+    def labels(self, column: str) -> list[str]:
+        """The labels that cells have in a column; an empty one where they have none."""
+        of_grid = _labels(self.grid[column]) if column in self.grid else [""] * bool(self.grid)
+        return of_grid + [cell.columns.get(column, "") for cell in self.cells]
 
     def _check_cells(self) -> None:
         known: list[dict[str, str]] = []

@@ -45,6 +45,18 @@ def published(**changes):
             {"grid": {"strength": options("x")}, "stages": ["robustness"], "plots": [{"kind": "hardware"}], "published": []},
             "the column 'strength' is one of hardware.csv: give it another name",
         ),
+        (
+            {"grid": {"layer": options("x")}, "plots": [{"kind": "layers"}], "published": []},
+            "the column 'layer' is one of layers.csv: give it another name",
+        ),
+        (
+            {"grid": {"r": options("x")}, "stages": ["robustness"], "plots": [{"kind": "noise"}], "published": []},
+            "the column 'r' is one of noise.csv: give it another name",
+        ),
+        (
+            {"grid": {"domain": options("image", "norm")}, "stages": ["robustness"], "plots": [{"kind": "noise"}]},
+            "the column 'domain' is one of noise.csv, and 'norm' is none of its values: give it another name, or the labels",
+        ),
         ({"metrics": ["genes_bytes"]}, "metrics: genes_bytes is measured by the stage export: add it to stages"),
         ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "plots.0: genes_bytes is measured by the stage export: add it"),
         ({"metrics": ["tau"]}, "metrics: tau is measured by the analysis alone: leave it out"),
