@@ -41,8 +41,8 @@ from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder
+from pipelines.studies.cell import Cell
 from pipelines.studies.kendall import MEASURED
-from pipelines.studies.plan import Cell
 
 log = logging.getLogger(__name__)
 

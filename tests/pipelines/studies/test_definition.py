@@ -4,8 +4,9 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.presets import preset_names
+from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study, study_names
-from pipelines.studies.plan import Request, draft_cells, resolve_cells
+from pipelines.studies.plan import draft_cells, resolve_cells
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))

@@ -8,9 +8,10 @@ from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from pipelines.project.changes import parse_changes
+from pipelines.studies.cell import Request
 from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import Request, draft_cells, resolve_cells
+from pipelines.studies.plan import draft_cells, resolve_cells
 
 BARE: dict = {"plots": [], "published": []}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
