@@ -29,6 +29,9 @@ from pipelines.studies.keys import cell_key
 PLAIN: Overrides = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
 """What turns a genetic network into the unencoded one."""
 
+COMBINED = ("paper_genes", "control", "encoded")
+"""What only one option of a cell may say, besides the keys that it sets."""
+
 PART = "part"
 """Column of all cells: `grid`, or the kind of the analysis."""
 
@@ -140,30 +143,41 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]
 def _drafts(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Draft]:
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
-    values, genes, control, encoded, times = base, None, None, None, 1
-    for _, option in options:
-        values = overridden(values, option.set, source)
-        genes, control = option.paper_genes or genes, option.control or control
-        encoded = option.encoded if option.encoded is not None else encoded
+    for number in range(n_seeds):
+        yield Draft("grid", labels, partial(_cell, study, base, [option for _, option in options], labels, number, source))
+
+
+def _cell(study: Study, base: dict, options: list[Option], labels: dict[str, str], number: int, source: str) -> Cell:
+    sets, own, times = Overrides(), dict[str, Any](), 1
+    for option in options:
+        _add(sets, option.set, source)
+        _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
         times *= option.times_proxy_epochs or 1
+    values = overridden(base, sets, source)
+    genes, control, encoded = map(own.get, COMBINED)
+    if genes is not None and "network.n_genes" in sets:
+        raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {sets['network.n_genes']}")
     if genes is not None and isinstance(width := values["network"]["width"], int | float):
         values = overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = overridden(values, {"evolve.proxy_epochs": epochs}, source)
-    first = _whole_number(values, "base", "seed", source)
-    for seed in range(first, first + n_seeds):
-        own = overridden(values, {"base.seed": seed}, source)
-        yield Draft("grid", labels, partial(_cell, labels, own, tuple(study.stages), control, encoded, source))
-
-
-def _cell(
-    labels: dict[str, str], values: dict, stages: tuple[str, ...], control: str | None, encoded: Overrides | None, source: str
-) -> Cell:
+    values = overridden(values, {"base.seed": _whole_number(values, "base", "seed", source) + number}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
     params = check_params(values, source)
-    return Cell("grid", labels, params, stages, control=control, encoded=_plain(params, encoded, source))
+    return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=_plain(params, encoded, source))
+
+
+def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
+    """Enter what an option changes beside what others of the same cell do."""
+    for key, value in further.items():
+        if changes.setdefault(key, value) != value:
+            raise InputError(f"{source}: {key} is set to {changes[key]!r} and to {value!r}", "set it in one column alone")
+
+
+def _clash(source: str, one: str, other: str) -> InputError:
+    return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
 
 
 def _plain(params: Params, changes: Overrides | None, source: str) -> Params | None:
@@ -172,7 +186,7 @@ def _plain(params: Params, changes: Overrides | None, source: str) -> Params | N
         return None
     if params.network.n_genes is None or params.train.init_from is not None:
         clash = "network.n_genes = null" if params.network.n_genes is None else f"train.init_from = {params.train.init_from}"
-        raise InputError(f"{source}: encoded, and {clash}", "leave out one of the two")
+        raise _clash(source, "encoded", clash)
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
@@ -194,11 +208,7 @@ def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Itera
         for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
             columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}
-            yield Draft(analysis.kind, columns, partial(_changed, draft, own))
-
-
-def _changed(draft: Draft, changes: dict[str, Any]) -> Cell:
-    return replace(draft.check(), **changes)
+            yield Draft(analysis.kind, columns, lambda draft=draft, own=own: replace(draft.check(), **own))
 
 
 def _whole_number(values: dict, section: str, key: str, source: str) -> int:

@@ -61,6 +61,14 @@ def test_cells_that_are_left_out_are_not_checked(drafts):
     assert len(drafts(**request, only={"network.name": {"resnet18"}})) == 2
 
 
+def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left_out(drafts):
+    rate = [{"label": "high", "set": {"train.lr": 0.5}}, {"label": "usual"}]
+    request = {"grid": {"train.lr": [0.5, 0.1], "rate": rate}, **BARE, "seeds": 1}
+    assert [cell.params.train.lr for cell in drafts(**request, only={"train.lr": {"0.5"}})] == [0.5, 0.5]
+    with pytest.raises(InputError, match=r"train\.lr = 0\.1, rate = high: train\.lr is set to 0\.1 and to 0\.5"):
+        drafts(**request)
+
+
 def test_explicit_cells_stand_beside_the_grid(drafts):
     cells = drafts(seeds=1, cells=[{"columns": {"encoding": "four steps"}, "set": {"network.T": 4}}])
     assert [cell.columns["encoding"] for cell in cells] == ["genetic", "unencoded", "four steps"]
@@ -121,6 +129,18 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         (
             {"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": ENCODED} | BARE,
             "encoded, and network.n_genes = null",
+        ),
+        (
+            {"grid": {"train.lr": [0.001, 0.02], "rate": [{"label": "high", "set": {"train.lr": 0.5}}]}} | BARE,
+            "train.lr = 0.001, rate = high: train.lr is set to 0.001 and to 0.5: set it in one column alone",
+        ),
+        (
+            {"grid": NARROWED | {"size": [{"label": "plain", "control": "plain"}]}} | BARE,
+            "encoding = narrowed, size = plain: control is set to 'narrowed' and to 'plain': set it in one column alone",
+        ),
+        (
+            {"grid": {"network.n_genes": [4], "a": [{"label": "x", "paper_genes": 100}]}} | BARE,
+            "network.n_genes = 4, a = x: paper_genes = 100, and network.n_genes = 4: leave out one of the two",
         ),
         ({"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 0}}]}} | BARE, "train.epochs = 0: input should be"),
     ],
