@@ -59,7 +59,8 @@ class Option(Part):
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network unencoded. `narrowed`: also narrowed to the parameter count of the genetic network."""
     encoded: Overrides | None = None
-    """Training starts at genes for the weights of the same network unencoded, which is trained first with these changes."""
+    """Training starts at genes for the weights of the same network unencoded, which is trained first with these changes of
+    `train`."""
 
 
 class ExplicitCell(Option):

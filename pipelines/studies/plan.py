@@ -166,7 +166,8 @@ def _cell(study: Study, base: dict, options: list[Option], labels: dict[str, str
     if control == "narrowed" and values["network"]["n_genes"] is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
     params = check_params(values, source)
-    return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=_plain(params, encoded, source))
+    first = _plain(params, encoded, control, source)
+    return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=first)
 
 
 def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
@@ -180,13 +181,19 @@ def _clash(source: str, one: str, other: str) -> InputError:
     return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
 
 
-def _plain(params: Params, changes: Overrides | None, source: str) -> Params | None:
+def _plain(params: Params, changes: Overrides | None, control: str | None, source: str) -> Params | None:
     """The parameters of the unencoded network that is trained first; None without ``changes``."""
     if changes is None:
         return None
-    if params.network.n_genes is None or params.train.init_from is not None:
-        clash = "network.n_genes = null" if params.network.n_genes is None else f"train.init_from = {params.train.init_from}"
-        raise _clash(source, "encoded", clash)
+    if other := [key for key in changes if not key.startswith("train.")]:
+        problem = f"{source}: encoded: {other[0]} = {changes[other[0]]!r}: only its training may differ from the cell's"
+        raise InputError(problem, "leave it out, or set it in the cell")
+    if params.network.n_genes is None:
+        raise _clash(source, "encoded", "network.n_genes = null")
+    of_train = {f"train.{key}": getattr(params.train, key) for key in ("init_from", "relative_steps")}
+    for key, value in ({"control": control} | of_train).items():
+        if value is not None:
+            raise _clash(source, "encoded", f"{key} = {value}")
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 

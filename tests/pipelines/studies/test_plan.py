@@ -142,6 +142,15 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
             {"grid": {"network.n_genes": [4], "a": [{"label": "x", "paper_genes": 100}]}} | BARE,
             "network.n_genes = 4, a = x: paper_genes = 100, and network.n_genes = 4: leave out one of the two",
         ),
+        (
+            {"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 3, "network.width": 0.5}}]}} | BARE,
+            "start = x: encoded: network.width = 0.5: only its training may differ from the cell's: leave it out, or set it in",
+        ),
+        ({"grid": ENCODED | {"size": [{"label": "x", "control": "plain"}]}} | BARE, "size = x: encoded, and control = plain"),
+        (
+            {"grid": ENCODED, "set": {"train.relative_steps": "unit", "train.optimizer": "adamw"}} | BARE,
+            "start = encoded: encoded, and train.relative_steps = unit: leave out one of the two",
+        ),
         ({"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 0}}]}} | BARE, "train.epochs = 0: input should be"),
     ],
 )
