@@ -26,7 +26,10 @@ from pipelines.studies.cell import Cell, Draft, Request, in_words
 from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
 from pipelines.studies.keys import cell_key
 
-PLAIN: Overrides = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
+UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
+"""What spares a cell the search for a wiring that it does not start at."""
+
+PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
 """What turns a genetic network into the unencoded one."""
 
 COMBINED = ("paper_genes", "control", "encoded")
@@ -162,6 +165,8 @@ def _cell(study: Study, base: dict, options: list[Option], labels: dict[str, str
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = overridden(values, {"evolve.proxy_epochs": epochs}, source)
+    if encoded is not None:
+        values = overridden(values, UNEVOLVED, source)
     values = overridden(values, {"base.seed": _whole_number(values, "base", "seed", source) + number}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")

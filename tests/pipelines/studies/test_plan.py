@@ -207,12 +207,19 @@ def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(d
 
 
 def test_the_network_that_is_trained_first_is_the_cells_own_unencoded_and_counts_in_its_key(drafts, digits):
-    encoded = resolve_cells(drafts(grid=ENCODED, **BARE), lambda params: digits)[0]
-    wiring = resolve_cells(drafts(grid={"start": [{"label": "wiring"}]}, **BARE), lambda params: digits)[0]
+    unevolved = {"set": {"evolve.variant": "analytic"}} | BARE
+    encoded = resolve_cells(drafts(grid=ENCODED, **unevolved), lambda params: digits)[0]
+    wiring = resolve_cells(drafts(grid={"start": [{"label": "wiring"}]}, **unevolved), lambda params: digits)[0]
     assert encoded.params == wiring.params and wiring.encoded is None
     assert encoded.encoded.network.model_dump() == encoded.params.network.model_dump() | {"n_genes": None}
     assert (encoded.encoded.train.epochs, encoded.params.train.epochs) == (3, 2)
     assert encoded.key != wiring.key
+
+
+def test_a_cell_that_starts_at_weights_searches_no_wiring(drafts):
+    search = {"evolve.variant": "ste", "evolve.start": "unit", "evolve.bound": 100}
+    [cell] = drafts(grid=ENCODED, set=search, seeds=1, **BARE)
+    assert (cell.params.evolve.variant, cell.params.evolve.start) == ("analytic", "analytic")
 
 
 def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
