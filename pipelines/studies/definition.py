@@ -1,5 +1,6 @@
 """The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.studies.metrics import ANALYSIS, METRICS
+from pipelines.studies.metrics import ANALYSIS, METRICS, known_metric
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
@@ -28,14 +29,7 @@ Overrides = dict[str, Any]
 """Values by key of params.yaml, written `section.key`."""
 
 
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        remedy = did_you_mean(name, METRICS) or f"choose from {', '.join(METRICS)}"
-        raise ValueError(f"unknown metric {name!r}: {remedy}")
-    return name
-
-
-MetricName = Annotated[str, AfterValidator(_known_metric)]
+MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
 
 
@@ -98,6 +92,17 @@ class Plot(Part):
     """The columns whose labels make the groups; empty for one group."""
     where: dict[str, str] = {}
     """Only cells with these labels, by column, are drawn."""
+
+    @model_validator(mode="after")
+    def _x_is_drawn(self):
+        if self.kind in ("line", "scatter"):
+            if not self.x:
+                raise ValueError(f"x is missing: add the {'column' if self.kind == 'line' else 'metric'} to draw {self.y} over")
+            if self.kind == "scatter":
+                known_metric(self.x)
+        elif self.x is not None:
+            raise ValueError(f"x = {self.x!r} is for line and scatter: leave it out")
+        return self
 
     def measured(self) -> dict[str, str | None]:
         """What it draws, with the stage that measures it: its metrics, or its kind where it draws rows."""
@@ -186,15 +191,11 @@ class Study(Part):
             if twice := {label for label in labels if labels.count(label) > 1}:
                 raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
         self._check_cells()
-        for plot in self.plots:
-            self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
-            if plot.kind == "scatter":
-                _known_metric(plot.x or "")
         self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
         for number, plot in enumerate(self.plots):
-            self._check_stages(f"plots.{number}", plot.measured())
+            self._check_plot(f"plots.{number}", plot)
         for number, row in enumerate(self.published):
-            self._check_columns(row.columns)
+            self._check_columns(f"published.{number}", row.columns)
             if extra := set(row.metrics) - set(self.metrics):
                 raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
             if extra := set(row.sd) - set(row.metrics):
@@ -224,6 +225,16 @@ class Study(Part):
                 raise ValueError(f"cells.{number}.columns = {cell.columns}: another cell has these labels: give it its own")
             known.append(labels)
 
+    def _check_plot(self, key: str, plot: Plot) -> None:
+        self._check_columns(key, [*plot.group, *plot.where, *([plot.x] if plot.kind == "line" else [])])
+        for column, label in plot.where.items():
+            if label not in (known := self.labels(column)):
+                remedy = did_you_mean(label, known) or f"choose from {', '.join(dict.fromkeys(known))}"
+                raise ValueError(f"{key}.where: no cell has {column} = {label!r}: {remedy}")
+        if plot.kind == "line" and not any(map(_is_number, self.labels(plot.x))):
+            raise ValueError(f"{key}.x = {plot.x!r}: no label of this column is a number: draw bars")
+        self._check_stages(key, plot.measured())
+
     def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
         for name, stage in measured.items():
             if stage == ANALYSIS:
@@ -231,14 +242,21 @@ class Study(Part):
             if stage is not None and stage not in self.stages:
                 raise ValueError(f"{key}: {name} is measured by the stage {stage}: add it to stages")
 
-    def _check_columns(self, columns: Iterable[str]) -> None:
+    def _check_columns(self, key: str, columns: Iterable[str]) -> None:
         for column in columns:
             if column not in self.columns():
-                raise ValueError(f"unknown column {column!r}: the study has {', '.join(self.columns())}")
+                raise ValueError(f"{key}: unknown column {column!r}: the study has {', '.join(self.columns())}")
 
 
 def _labels(options: list[Option]) -> list[str]:
     return [option.label for option in options]
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def study_names() -> list[str]:

@@ -39,7 +39,17 @@ def published(**changes):
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
         ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
-        ({"plots": [{"kind": "line", "x": "genes"}]}, "unknown column 'genes': the study has encoding"),
+        ({"plots": [{"kind": "line", "x": "genes"}]}, "plots.0: unknown column 'genes': the study has encoding"),
+        ({"plots": [{"kind": "bars"}, {"kind": "line"}]}, "plots.1: x is missing: add the column to draw test_accuracy over"),
+        ({"plots": [{"kind": "scatter", "y": "n_genes"}]}, "plots.0: x is missing: add the metric to draw n_genes over"),
+        ({"plots": [{"kind": "scatter", "x": "params"}]}, "plots.0: unknown metric 'params': did you mean"),
+        ({"plots": [{"kind": "bars", "x": "encoding"}]}, "plots.0: x = 'encoding' is for line and scatter: leave it out"),
+        ({"plots": [{"kind": "line", "x": "encoding"}]}, "plots.0.x = 'encoding': no label of this column is a number"),
+        (
+            {"plots": [{"kind": "bars", "where": {"encoding": "genetics"}}]},
+            "studies/tiny.yaml: plots.0.where: no cell has encoding = 'genetics': did you mean genetic?",
+        ),
+        ({"plots": [{"kind": "bars", "where": {"encoding": ""}}]}, "no cell has encoding = '': choose from genetic, unencoded"),
         ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
         ({"plots": [{"kind": "hardware"}]}, "hardware is measured by the stage robustness: add it to stages"),
         (
@@ -86,6 +96,16 @@ def test_a_bad_study_file_is_refused_with_file_key_and_remedy(write_study, chang
         load_study(write_study(**changes))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_metrics_to_choose_from_are_those_that_a_cell_may_have(write_study):
+    with pytest.raises(InputError, match=r"unknown metric 'x': choose from test_accuracy, .*, train_seconds$"):
+        load_study(write_study(metrics=["x"]))
+
+
+def test_a_plot_may_draw_only_the_cells_without_a_label_in_a_column(write_study):
+    cells = [{"columns": {"size": "big"}}]
+    assert load_study(write_study(cells=cells, plots=[{"kind": "bars", "where": {"size": ""}}])).plots
 
 
 def test_an_unknown_study_is_refused_with_the_known_ones(write_study):
