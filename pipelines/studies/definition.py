@@ -39,11 +39,9 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Option(Part):
-    """One value of a column: its label in the table, and what it changes."""
+class Change(Part):
+    """What a cell changes."""
 
-    label: Annotated[str, Field(min_length=1)]
-    """Its name in the table."""
     set: Overrides = {}
     """What it changes in params.yaml."""
     paper_genes: Annotated[int, Field(ge=1)] | None = None
@@ -57,10 +55,16 @@ class Option(Part):
     `train`."""
 
 
-class ExplicitCell(Option):
+class Option(Change):
+    """One value of a column: its label in the table, and what it changes."""
+
+    label: Annotated[str, Field(min_length=1)]
+    """Its name in the table."""
+
+
+class ExplicitCell(Change):
     """A cell in addition to the grid."""
 
-    label: str = ""
     columns: Annotated[dict[str, str], Field(min_length=1)]
     """Its labels, by column."""
 
@@ -218,6 +222,10 @@ class Study(Part):
     def _check_cells(self) -> None:
         known: list[dict[str, str]] = []
         for number, cell in enumerate(self.cells):
+            for column in cell.columns:
+                others = [name for name in self.grid if name not in cell.columns]
+                if column not in self.grid and (near := did_you_mean(column, others)):
+                    raise ValueError(f"cells.{number}.columns: {column} is no column of the grid: {near}")
             labels = {column: label for column, label in cell.columns.items() if label}
             same_columns = self.grid and labels.keys() == self.grid.keys()
             in_grid = same_columns and all(label in _labels(self.grid[column]) for column, label in labels.items())

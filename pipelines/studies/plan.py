@@ -23,7 +23,7 @@ from pipelines.project.params import DOWNLOADED, check_params, overridden
 from pipelines.project.presets import preset_names, preset_text
 from pipelines.project.safe_yaml import parse_yaml
 from pipelines.studies.cell import Cell, Draft, Request, in_words
-from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
+from pipelines.studies.definition import STUDIES, Change, Overrides, Study
 from pipelines.studies.keys import cell_key
 
 UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
@@ -134,7 +134,7 @@ def _without_genes(cell: Cell, changes: Overrides) -> Params:
 _meta = lru_cache(maxsize=64)(load_meta)
 
 
-def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]:
+def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Change]]]:
     """The options of every cell, each with the labels that it gives."""
     columns = [[({name: option.label}, option) for option in options] for name, options in study.grid.items()]
     if columns:  # the product of no columns would be one empty cell
@@ -150,7 +150,7 @@ def _drafts(study: Study, base: dict, options: list, n_seeds: int, file: str) ->
         yield Draft("grid", labels, partial(_cell, study, base, [option for _, option in options], labels, number, source))
 
 
-def _cell(study: Study, base: dict, options: list[Option], labels: dict[str, str], number: int, source: str) -> Cell:
+def _cell(study: Study, base: dict, options: list[Change], labels: dict[str, str], number: int, source: str) -> Cell:
     sets, own, times = Overrides(), dict[str, Any](), 1
     for option in options:
         _add(sets, option.set, source)
@@ -215,8 +215,8 @@ def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Itera
         trainings = list(range(1, analysis.trainings + 1))
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
-        option = ExplicitCell(columns=columns, set=sample, times_proxy_epochs=times)
-        of_seeds = _drafts(study, base, [(option.columns, option)], min(n_seeds, analysis.seeds or n_seeds), source)
+        change = Change(set=sample, times_proxy_epochs=times)
+        of_seeds = _drafts(study, base, [(columns, change)], min(n_seeds, analysis.seeds or n_seeds), source)
         for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
             columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}

@@ -36,6 +36,11 @@ def published(**changes):
             {"cells": [{"columns": {"size": "big"}}, {"columns": {"size": "big", "encoding": ""}}]},
             "studies/tiny.yaml: cells.1.columns = {'size': 'big', 'encoding': ''}: another cell has these labels",
         ),
+        ({"cells": [{"label": "x", "columns": {"size": "big"}}]}, "studies/tiny.yaml: cells.0.label is not a known key"),
+        (
+            {"cells": [{"columns": {"encodng": "plain"}}]},
+            "studies/tiny.yaml: cells.0.columns: encodng is no column of the grid: did you mean encoding?",
+        ),
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
         ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
@@ -106,6 +111,11 @@ def test_the_metrics_to_choose_from_are_those_that_a_cell_may_have(write_study):
 def test_a_plot_may_draw_only_the_cells_without_a_label_in_a_column(write_study):
     cells = [{"columns": {"size": "big"}}]
     assert load_study(write_study(cells=cells, plots=[{"kind": "bars", "where": {"size": ""}}])).plots
+
+
+def test_a_cell_with_a_label_in_every_column_of_the_grid_may_have_one_in_a_column_of_like_name(write_study):
+    cells = [{"columns": {"encoding": "genetic", "encodings": "two"}}]
+    assert load_study(write_study(cells=cells)).columns() == ["encoding", "encodings"]
 
 
 def test_an_unknown_study_is_refused_with_the_known_ones(write_study):
