@@ -10,19 +10,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.studies.metrics import ANALYSIS, METRICS, known_metric
+from pipelines.studies.metrics import ANALYSIS, METRICS, check_fractions, known_metric
+from pipelines.studies.row_columns import check_row_columns
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
-ROW_COLUMNS = {
-    "noise": ("r", "accuracy"),
-    "hardware": ("domain", "strength", "draw", "accuracy"),
-    "layers": ("layer", "kind", "input_rate", "binary", "macs", "decode_macs", "decode_energy_mj", "output_rate"),
-}
-"""Columns of the rows of a plot, by its kind, besides its labels and those that are reserved in every study."""
-NOISE_DOMAINS = ("normalised", "image")
-"""What the column `domain` of the rows of noise holds."""
 MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
 """The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
@@ -31,6 +24,8 @@ Overrides = dict[str, Any]
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
+Numbers = Annotated[dict[MetricName, float], AfterValidator(check_fractions)]
+"""Published values by metric."""
 
 
 class Part(BaseModel):
@@ -74,9 +69,9 @@ class Published(Part):
 
     columns: dict[str, str]
     """Its labels, by column; those left out stay empty."""
-    metrics: dict[MetricName, float]
+    metrics: Numbers
     """Means; accuracies as fractions."""
-    sd: dict[MetricName, float] = {}
+    sd: Numbers = {}
     """Their standard deviations, if published."""
     source: Annotated[str, Field(min_length=1)]
     """Where it was published, and on which images it was measured."""
@@ -182,12 +177,7 @@ class Study(Part):
         for column in self.columns():
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
                 raise ValueError(f"the column {column!r} is reserved: give it another name")
-        for kind, measured in ROW_COLUMNS.items():
-            if self.draws(kind) and (hidden := set(measured) & set(self.columns())):
-                raise ValueError(f"the column {min(hidden)!r} is one of {kind}.csv: give it another name")
-        if self.draws("noise") and (other := set(self.labels("domain")) - {*NOISE_DOMAINS, ""}):
-            remedy = f"give it another name, or the labels {' and '.join(NOISE_DOMAINS)}"
-            raise ValueError(f"the column 'domain' is one of noise.csv, and {min(other)!r} is none of its values: {remedy}")
+        check_row_columns({column: self.labels(column) for column in self.columns()}, {plot.kind for plot in self.plots})
         for column, options in self.grid.items():
             if not options:
                 raise ValueError(f"grid.{column} = []: is empty: give it at least one option")

@@ -87,6 +87,11 @@ def published(**changes):
         ({"published": [{"columns": {"x": "y"}, "metrics": {}, "source": "Table 1"}]}, "unknown column 'x'"),
         (published(sd={"test_acuracy": 0.1}), "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         (
+            published(metrics={"test_accuracy": 93.4}),
+            "studies/tiny.yaml: published.0.metrics: test_accuracy = 93.4 must be a fraction: write 0.934",
+        ),
+        (published(sd={"test_accuracy": 1.3}), "published.0.sd: test_accuracy = 1.3 must be a fraction: write 0.013"),
+        (
             published(sd={"parameters": 0.1}),
             "studies/tiny.yaml: published.0: sd of parameters without its mean: add it to the row's",
         ),
