@@ -111,6 +111,12 @@ class Plot(Part):
         return {name: METRICS[name].stage for name in names}
 
 
+def _without_repeats(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value is there twice: leave it out once")
+    return values
+
+
 class Kendall(Part):
     """How well a candidate's fitness ranks it by its accuracy after full training (Kendall's τ)."""
 
@@ -125,7 +131,7 @@ class Kendall(Part):
     then their mean, and their correlation says how well any fitness could rank the candidates."""
     seeds: Annotated[int, Field(ge=1)] | None = None
     """At most so many seeds; null for as many as the grid has."""
-    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_without_repeats)]
     """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
     set: Overrides = {}
     """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
@@ -168,6 +174,10 @@ class Study(Part):
         for column, options in lists.items():
             if "." in column and isinstance(options, list):
                 lists[column] = [o if isinstance(o, dict) else {"label": str(o), "set": {column: o}} for o in options]
+                for number, option in enumerate(options):
+                    if isinstance(option, dict) and not option.keys() & Option.model_fields.keys():
+                        remedy = f"write {{label: …, set: {{{column}: …}}}}"
+                        raise ValueError(f"{column}.{number} = {option}: a value with keys of its own needs a label: {remedy}")
         return lists
 
     @model_validator(mode="after")

@@ -42,6 +42,15 @@ def published(**changes):
             "studies/tiny.yaml: cells.0.columns: encodng is no column of the grid: did you mean encoding?",
         ),
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
+        (
+            {"grid": {"network.init": [None, {"omega_O": 1}]}},
+            "{'omega_O': 1}: a value with keys of its own needs a label: write {label: …, set: {network.init: …}}",
+        ),
+        ({"grid": {"network.init": [{"set": {"network.init": None}}]}}, "grid.network.init.0.label is missing: add it"),
+        (
+            {"analysis": {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 5, 1]}},
+            "studies/tiny.yaml: analysis.times_proxy_epochs = [1, 5, 1]: a value is there twice: leave it out once",
+        ),
         ({"seeds": 0}, "studies/tiny.yaml: seeds = 0: input should be greater than or equal to 1"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "plots.0: unknown column 'genes': the study has encoding"),
