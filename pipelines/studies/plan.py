@@ -58,10 +58,10 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
     if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
-    base = overridden(base, request.overrides, "--set")
-    drafts = [draft for options in _combinations(study) for draft in _drafts(study, base, options, n_seeds, str(file))]
-    drafts += _analysis_drafts(study, base, n_seeds, str(file))
+    of_file = overridden(base, study.set | study.presets.get(preset, {}), str(file))
+    common = {str(file): of_file, "--set": overridden(of_file, request.overrides, "--set")}
+    drafts = [draft for options in _combinations(study) for draft in _drafts(study, common, options, n_seeds, str(file))]
+    drafts += _analysis_drafts(study, common, n_seeds, str(file))
     cells = [draft.check() for draft in _only(drafts, request.only)]
     for cell in {_builds(cell): cell for cell in cells}.values():
         check_own_network(cell.params)
@@ -89,15 +89,19 @@ def _builds(cell: Cell) -> str:
 def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
     """Those with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
     labelled = [(draft, draft.columns | {PART: draft.part}) for draft in drafts]
+    earlier: list[str] = []
     for column, labels in only.items():
+        beside = f" beside --only {' --only '.join(earlier)}" if earlier else ""
         known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
             columns = dict.fromkeys(name for _, own in labelled for name in own if name != PART)
-            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join([*columns, PART])}")
+            problem = f"--only {column}=…: the study has no such column{beside}"
+            raise InputError(problem, f"choose one of {', '.join([*columns, PART])}")
         if unknown := labels - set(known):
-            raise InputError(f"--only {column}={min(unknown)}: no such label left", f"choose one of {', '.join(known)}")
+            raise InputError(f"--only {column}={min(unknown)}: no such label{beside}", f"choose one of {', '.join(known)}")
         parts = {own[PART] for _, own in labelled if column in own}
         labelled = [(draft, own) for draft, own in labelled if own[PART] not in parts or own.get(column) in labels]
+        earlier += [f"{column}={label}" for label in sorted(labels)]
     return [draft for draft, _ in labelled]
 
 
@@ -143,20 +147,23 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Change]]]
         yield [(cell.columns, cell)]
 
 
-def _drafts(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Draft]:
+def _drafts(study: Study, common: dict[str, dict], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
+    """Those of a combination of options; ``common`` holds the values of all cells, by what set them, the final ones last."""
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
     for number in range(n_seeds):
-        yield Draft("grid", labels, partial(_cell, study, base, [option for _, option in options], labels, number, source))
+        yield Draft("grid", labels, partial(_cell, study, common, [option for _, option in options], labels, number, source))
 
 
-def _cell(study: Study, base: dict, options: list[Change], labels: dict[str, str], number: int, source: str) -> Cell:
+def _cell(
+    study: Study, common: dict[str, dict], options: list[Change], labels: dict[str, str], number: int, source: str
+) -> Cell:
     sets, own, times = Overrides(), dict[str, Any](), 1
     for option in options:
         _add(sets, option.set, source)
         _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
         times *= option.times_proxy_epochs or 1
-    values = overridden(base, sets, source)
+    values = overridden(list(common.values())[-1], sets, source)
     genes, control, encoded = map(own.get, COMBINED)
     if genes is not None and "network.n_genes" in sets:
         raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {sets['network.n_genes']}")
@@ -170,9 +177,24 @@ def _cell(study: Study, base: dict, options: list[Change], labels: dict[str, str
     values = overridden(values, {"base.seed": _whole_number(values, "base", "seed", source) + number}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
-    params = check_params(values, source)
+    params = _checked(values, common, source)
     first = _plain(params, encoded, control, source)
     return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=first)
+
+
+def _checked(values: dict, common: dict[str, dict], source: str) -> Params:
+    """The cell's parameters; an error that is in the ``common`` values already is said of what set them."""
+    try:
+        return check_params(values, source)
+    except InputError as error:
+        faults = [line.removeprefix(source) for line in error.problem.splitlines()]
+        for earlier, shared in common.items():
+            try:
+                check_params(shared, earlier)
+            except InputError as found:
+                if known := [line for line in found.problem.splitlines() if line.removeprefix(earlier) in faults]:
+                    raise InputError("\n".join(known)) from None
+        raise
 
 
 def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
@@ -202,11 +224,11 @@ def _plain(params: Params, changes: Overrides | None, control: str | None, sourc
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
-def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Iterable[Draft]:
+def _analysis_drafts(study: Study, common: dict[str, dict], n_seeds: int, file: str) -> Iterable[Draft]:
     if study.analysis is None:
         return
     analysis, source = study.analysis, f"{file}, analysis"
-    base = overridden(base, analysis.set, source)
+    base = overridden(list(common.values())[-1], analysis.set, source)
     variant = "ste" if analysis.sample == "search" else "random_search"
     sample = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
     trainings: list[int | None] = [None]
@@ -216,7 +238,7 @@ def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Itera
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
         change = Change(set=sample, times_proxy_epochs=times)
-        of_seeds = _drafts(study, base, [(columns, change)], min(n_seeds, analysis.seeds or n_seeds), source)
+        of_seeds = _drafts(study, common | {source: base}, [(columns, change)], min(n_seeds, analysis.seeds or n_seeds), source)
         for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
             columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}

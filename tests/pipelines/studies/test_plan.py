@@ -45,13 +45,22 @@ def test_only_the_cells_with_the_labels_asked_for(drafts):
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        ({"size": {"2"}}, "--only size=…: the study has no such column: choose one of encoding"),
-        ({"encoding": {"genes"}}, "--only encoding=genes: no such label left: choose one of genetic, unencoded"),
+        ({"sizes": {"2"}}, "--only sizes=…: the study has no such column: choose one of encoding, size, E, "),
+        ({"encoding": {"genes"}}, "--only encoding=genes: no such label: choose one of genetic, unencoded"),
+        (
+            {"encoding": {"genetic"}, "size": {"big"}},
+            "--only size=big: no such label beside --only encoding=genetic: choose one of small",
+        ),
+        (
+            {"part": {"grid"}, "E": {"1"}},
+            "--only E=…: the study has no such column beside --only part=grid: choose one of encoding, size, part",
+        ),
     ],
 )
 def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
+    cells = [{"columns": {"encoding": label, "size": size}} for label, size in [("genetic", "small"), ("unencoded", "big")]]
     with pytest.raises(InputError, match=re.escape(message)):
-        drafts(only=only)
+        drafts(only=only, cells=cells, grid=None, analysis=RANGE)
 
 
 def test_cells_that_are_left_out_are_not_checked(drafts):
@@ -59,6 +68,10 @@ def test_cells_that_are_left_out_are_not_checked(drafts):
     with pytest.raises(InputError, match=r"network\.block"):
         drafts(**request)
     assert len(drafts(**request, only={"network.name": {"resnet18"}})) == 2
+
+
+def test_values_of_all_cells_that_every_cell_corrects_are_not_refused(drafts):
+    assert [cell.params.network.T for cell in drafts(set={"network.T": -1}, grid={"network.T": [2]}, seeds=1, **BARE)] == [2]
 
 
 def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left_out(drafts):
@@ -112,6 +125,16 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         ({"set": {"train.epocs": 3}}, "train.epocs is not a known key: did you mean epochs?"),
         ({"set": {"trian.epochs": 3}}, "studies/tiny.yaml: trian.epochs = 3: no such key"),
         ({"set": {"train.epochs": -3}}, "train.epochs = -3: input should be greater than or equal to 1"),
+        ({"set": {"train.epochs": -3}}, "studies/tiny.yaml: train.epochs = -3"),
+        ({"overrides": {"train.epocs": 3}}, "--set: train.epocs is not a known key: did you mean epochs?"),
+        (
+            {"set": {"train.epochs": -3}, "overrides": {"train.epochs": -4}},
+            "--set: train.epochs = -4: input should be greater than or equal to 1",
+        ),
+        (
+            {"analysis": RANGE | {"set": {"evolve.sigma": -1}}, "only": {"part": {"kendall"}}},
+            "studies/tiny.yaml, analysis: evolve.sigma = -1: input should be greater than 0",
+        ),
         ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
         ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
         ({"overrides": {"evolve.variant": "ste"}}, "--set evolve.variant: the study varies this key"),
