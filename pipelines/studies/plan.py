@@ -158,6 +158,7 @@ def _drafts(study: Study, common: dict[str, dict], options: list, n_seeds: int, 
 def _cell(
     study: Study, common: dict[str, dict], options: list[Change], labels: dict[str, str], number: int, source: str
 ) -> Cell:
+    """The cell with these options and labels, and the seed ``number`` after the first."""
     sets, own, times = Overrides(), dict[str, Any](), 1
     for option in options:
         _add(sets, option.set, source)
