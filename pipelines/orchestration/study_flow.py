@@ -22,9 +22,10 @@ from pipelines.orchestration.server import STUDY, claim, settle_abandoned
 from pipelines.project.paths import find_project
 from pipelines.project.presets import preset_names
 from pipelines.runtime.process_tree import die_with_parent, kill_groups, run_in_group
+from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study, study_names
 from pipelines.studies.display import TRACKED
-from pipelines.studies.plan import Request, draft_cells
+from pipelines.studies.plan import draft_cells
 from pipelines.studies.study import OUT
 
 Study = choice(study_names())

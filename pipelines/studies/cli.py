@@ -32,9 +32,9 @@ def run_command(
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
+    from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
     from pipelines.studies.display import Display
-    from pipelines.studies.plan import Request
     from pipelines.studies.study import OUT, run_study
     from pipelines.studies.tables import rich_tables
 
@@ -82,8 +82,9 @@ def list_command() -> None:
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
     """Show the table of a study's last run, or how far it is and the cells that it would run."""
     from pipelines.reporting.summary import read_json
+    from pipelines.studies.cell import Request, in_words
     from pipelines.studies.definition import load_study
-    from pipelines.studies.plan import Request, draft_cells, in_words
+    from pipelines.studies.plan import draft_cells
     from pipelines.studies.study import OUT
 
     definition = load_study(name)

@@ -1,5 +1,6 @@
 """The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,28 +10,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.studies.metrics import ANALYSIS, METRICS
+from pipelines.studies.metrics import ANALYSIS, METRICS, check_fractions, known_metric
+from pipelines.studies.row_columns import check_row_columns
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
-HARDWARE_COLUMNS = ("domain", "strength", "draw", "accuracy")
-"""Columns of the rows that robustness measures the defects of hardware in."""
 MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
 """The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
 """Values by key of params.yaml, written `section.key`."""
 
 
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        remedy = did_you_mean(name, METRICS) or f"choose from {', '.join(METRICS)}"
-        raise ValueError(f"unknown metric {name!r}: {remedy}")
-    return name
-
-
-MetricName = Annotated[str, AfterValidator(_known_metric)]
+MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
+Numbers = Annotated[dict[MetricName, float], AfterValidator(check_fractions)]
+"""Published values by metric."""
 
 
 class Part(BaseModel):
@@ -39,11 +34,9 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Option(Part):
-    """One value of a column: its label in the table, and what it changes."""
+class Change(Part):
+    """What a cell changes."""
 
-    label: Annotated[str, Field(min_length=1)]
-    """Its name in the table."""
     set: Overrides = {}
     """What it changes in params.yaml."""
     paper_genes: Annotated[int, Field(ge=1)] | None = None
@@ -53,13 +46,20 @@ class Option(Part):
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network unencoded. `narrowed`: also narrowed to the parameter count of the genetic network."""
     encoded: Overrides | None = None
-    """Training starts at genes for the weights of the same network unencoded, which is trained first with these changes."""
+    """Training starts at genes for the weights of the same network unencoded, which is trained first with these changes of
+    `train`."""
 
 
-class ExplicitCell(Option):
+class Option(Change):
+    """One value of a column: its label in the table, and what it changes."""
+
+    label: Annotated[str, Field(min_length=1)]
+    """Its name in the table."""
+
+
+class ExplicitCell(Change):
     """A cell in addition to the grid."""
 
-    label: str = ""
     columns: Annotated[dict[str, str], Field(min_length=1)]
     """Its labels, by column."""
 
@@ -69,9 +69,9 @@ class Published(Part):
 
     columns: dict[str, str]
     """Its labels, by column; those left out stay empty."""
-    metrics: dict[MetricName, float]
+    metrics: Numbers
     """Means; accuracies as fractions."""
-    sd: dict[MetricName, float] = {}
+    sd: Numbers = {}
     """Their standard deviations, if published."""
     source: Annotated[str, Field(min_length=1)]
     """Where it was published, and on which images it was measured."""
@@ -92,12 +92,29 @@ class Plot(Part):
     where: dict[str, str] = {}
     """Only cells with these labels, by column, are drawn."""
 
+    @model_validator(mode="after")
+    def _x_is_drawn(self):
+        if self.kind in ("line", "scatter"):
+            if not self.x:
+                raise ValueError(f"x is missing: add the {'column' if self.kind == 'line' else 'metric'} to draw {self.y} over")
+            if self.kind == "scatter":
+                known_metric(self.x)
+        elif self.x is not None:
+            raise ValueError(f"x = {self.x!r} is for line and scatter: leave it out")
+        return self
+
     def measured(self) -> dict[str, str | None]:
         """What it draws, with the stage that measures it: its metrics, or its kind where it draws rows."""
         if self.kind in MEASURED_ROWS:
             return {self.kind: MEASURED_ROWS[self.kind]}
         names = [self.y, *([self.x] if self.kind == "scatter" and self.x else [])]
         return {name: METRICS[name].stage for name in names}
+
+
+def _without_repeats(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value is there twice: leave it out once")
+    return values
 
 
 class Kendall(Part):
@@ -114,7 +131,7 @@ class Kendall(Part):
     then their mean, and their correlation says how well any fitness could rank the candidates."""
     seeds: Annotated[int, Field(ge=1)] | None = None
     """At most so many seeds; null for as many as the grid has."""
-    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_without_repeats)]
     """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
     set: Overrides = {}
     """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
@@ -157,6 +174,10 @@ class Study(Part):
         for column, options in lists.items():
             if "." in column and isinstance(options, list):
                 lists[column] = [o if isinstance(o, dict) else {"label": str(o), "set": {column: o}} for o in options]
+                for number, option in enumerate(options):
+                    if isinstance(option, dict) and not option.keys() & Option.model_fields.keys():
+                        remedy = f"write {{label: …, set: {{{column}: …}}}}"
+                        raise ValueError(f"{column}.{number} = {option}: a value with keys of its own needs a label: {remedy}")
         return lists
 
     @model_validator(mode="after")
@@ -166,23 +187,19 @@ class Study(Part):
         for column in self.columns():
             if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
                 raise ValueError(f"the column {column!r} is reserved: give it another name")
-        if self.draws("hardware") and (hidden := set(HARDWARE_COLUMNS) & set(self.columns())):
-            raise ValueError(f"the column {min(hidden)!r} is one of hardware.csv: give it another name")
+        check_row_columns({column: self.labels(column) for column in self.columns()}, {plot.kind for plot in self.plots})
         for column, options in self.grid.items():
             if not options:
                 raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
-            labels = [option.label for option in options]
+            labels = _labels(options)
             if twice := {label for label in labels if labels.count(label) > 1}:
                 raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
-        for plot in self.plots:
-            self._check_columns([*plot.group, *plot.where, *([plot.x or ""] if plot.kind == "line" else [])])
-            if plot.kind == "scatter":
-                _known_metric(plot.x or "")
+        self._check_cells()
         self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
         for number, plot in enumerate(self.plots):
-            self._check_stages(f"plots.{number}", plot.measured())
+            self._check_plot(f"plots.{number}", plot)
         for number, row in enumerate(self.published):
-            self._check_columns(row.columns)
+            self._check_columns(f"published.{number}", row.columns)
             if extra := set(row.metrics) - set(self.metrics):
                 raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
             if extra := set(row.sd) - set(row.metrics):
@@ -197,6 +214,35 @@ class Study(Part):
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
 
+    def labels(self, column: str) -> list[str]:
+        """The labels that cells have in a column; an empty one where they have none."""
+        of_grid = _labels(self.grid[column]) if column in self.grid else [""] * bool(self.grid)
+        return of_grid + [cell.columns.get(column, "") for cell in self.cells]
+
+    def _check_cells(self) -> None:
+        known: list[dict[str, str]] = []
+        for number, cell in enumerate(self.cells):
+            for column in cell.columns:
+                others = [name for name in self.grid if name not in cell.columns]
+                if column not in self.grid and (near := did_you_mean(column, others)):
+                    raise ValueError(f"cells.{number}.columns: {column} is no column of the grid: {near}")
+            labels = {column: label for column, label in cell.columns.items() if label}
+            same_columns = self.grid and labels.keys() == self.grid.keys()
+            in_grid = same_columns and all(label in _labels(self.grid[column]) for column, label in labels.items())
+            if in_grid or labels in known:
+                raise ValueError(f"cells.{number}.columns = {cell.columns}: another cell has these labels: give it its own")
+            known.append(labels)
+
+    def _check_plot(self, key: str, plot: Plot) -> None:
+        self._check_columns(key, [*plot.group, *plot.where, *([plot.x] if plot.kind == "line" else [])])
+        for column, label in plot.where.items():
+            if label not in (known := self.labels(column)):
+                remedy = did_you_mean(label, known) or f"choose from {', '.join(dict.fromkeys(known))}"
+                raise ValueError(f"{key}.where: no cell has {column} = {label!r}: {remedy}")
+        if plot.kind == "line" and not any(map(_is_number, self.labels(plot.x))):
+            raise ValueError(f"{key}.x = {plot.x!r}: no label of this column is a number: draw bars")
+        self._check_stages(key, plot.measured())
+
     def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
         for name, stage in measured.items():
             if stage == ANALYSIS:
@@ -204,10 +250,21 @@ class Study(Part):
             if stage is not None and stage not in self.stages:
                 raise ValueError(f"{key}: {name} is measured by the stage {stage}: add it to stages")
 
-    def _check_columns(self, columns: Iterable[str]) -> None:
+    def _check_columns(self, key: str, columns: Iterable[str]) -> None:
         for column in columns:
             if column not in self.columns():
-                raise ValueError(f"unknown column {column!r}: the study has {', '.join(self.columns())}")
+                raise ValueError(f"{key}: unknown column {column!r}: the study has {', '.join(self.columns())}")
+
+
+def _labels(options: list[Option]) -> list[str]:
+    return [option.label for option in options]
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def study_names() -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.progress import TaskID
 
 from pipelines.runtime.progress import Bars, Steps
+from pipelines.studies.cell import Cell
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.plan import Cell
 from pipelines.studies.watch import Watch
 
 TRACKED = "in MLflow  "

@@ -12,13 +12,12 @@ from scipy.stats import t as student
 
 from pipelines.reporting.hardware_defects import DEFECTS, Curve, defect_panels
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
-from pipelines.studies.definition import HARDWARE_COLUMNS, OWN_COLUMNS, Plot, Published
+from pipelines.studies.definition import OWN_COLUMNS, Plot, Published
 from pipelines.studies.metrics import METRICS
+from pipelines.studies.row_columns import ROW_COLUMNS
 
 COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
 MARKERS = "osD^vPX"
-NOISE_COLUMNS = ("domain", "r", "seed", "accuracy")
-"""Columns of the rows that robustness measures noise in."""
 
 
 @svg
@@ -107,7 +106,7 @@ def noise_curve(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: columns `r, network_seed, seed, accuracy` and those of the labels, one row per network, strength and noise draw.
     """
-    network = _network_columns(rows, NOISE_COLUMNS)
+    network = _network_columns(rows, ("domain", "seed", *ROW_COLUMNS["noise"]))
     several = len(rows[network].drop_duplicates()) > 1
     units = rows.groupby(["r", *network])["accuracy"].mean().groupby("r") if several else rows.groupby("r")["accuracy"]
     curve = units.agg(mean="mean", n="count", sd=lambda values: values.std(ddof=1))
@@ -139,7 +138,7 @@ def defect_curve(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: columns `strength, network_seed, accuracy` and those of the labels, one row per network, strength and draw.
     """
-    network = _network_columns(rows, HARDWARE_COLUMNS)
+    network = _network_columns(rows, ROW_COLUMNS["hardware"])
     units = rows.groupby(["strength", *network])["accuracy"].mean().groupby("strength")
     curve = units.agg(mean="mean", sd=lambda values: values.std(ddof=1)).fillna({"sd": 0.0})
     return curve.assign(low=curve["mean"] - curve["sd"], high=curve["mean"] + curve["sd"])

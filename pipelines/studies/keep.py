@@ -13,7 +13,7 @@ from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, MODELS
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.runtime.resume_folder import delete_folder
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
 from pipelines.studies.steps import trained_network
 from pipelines.studies.watch import Watch
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gee_core.errors import did_you_mean
+
 ANALYSIS = "analysis"
 """The stage of what only the analysis of a study measures."""
 
@@ -82,3 +84,20 @@ METRICS: dict[str, Metric] = {
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
 width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
 times of the candidates, however many ran in parallel. From `tau` on they are those of ``kendall``."""
+
+
+def known_metric(name: str) -> str:
+    """``name``, or ``ValueError`` if there is no such metric."""
+    if name not in METRICS:
+        known = [metric for metric, about in METRICS.items() if about.stage != ANALYSIS]  # the others are refused as such
+        remedy = did_you_mean(name, known) or f"choose from {', '.join(known)}"
+        raise ValueError(f"unknown metric {name!r}: {remedy}")
+    return name
+
+
+def check_fractions(values: dict[str, float]) -> dict[str, float]:
+    """``values`` by metric, or ``ValueError`` if an accuracy is not a fraction."""
+    for name, value in values.items():
+        if name.endswith("accuracy") and value > 1:
+            raise ValueError(f"{name} = {value:g} must be a fraction: write {value / 100:g}")
+    return values

@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,92 +22,24 @@ from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import DOWNLOADED, check_params, overridden
 from pipelines.project.presets import preset_names, preset_text
 from pipelines.project.safe_yaml import parse_yaml
-from pipelines.studies.definition import STUDIES, ExplicitCell, Option, Overrides, Study
+from pipelines.studies.cell import Cell, Draft, Request, in_words
+from pipelines.studies.definition import STUDIES, Change, Overrides, Study
 from pipelines.studies.keys import cell_key
 
-PLAIN: Overrides = {"network.n_genes": None, "evolve.variant": "analytic", "evolve.start": "analytic"}
+UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
+"""What spares a cell the search for a wiring that it does not start at."""
+
+PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
 """What turns a genetic network into the unencoded one."""
+
+COMBINED = ("paper_genes", "control", "encoded")
+"""What only one option of a cell may say, besides the keys that it sets."""
 
 PART = "part"
 """Column of all cells: `grid`, or the kind of the analysis."""
 
 CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
 """Columns of the cells of an analysis by Kendall's τ."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The arguments of `gee study run`; None keeps what the study says."""
-
-    name: str
-    preset: str | None = None
-    data: str | None = None
-    """Replaces `prepare.path`."""
-    seeds: int | None = None
-    """Number of seeds."""
-    overrides: Overrides = field(default_factory=dict)
-    """What is changed in every cell."""
-    only: dict[str, set[str]] = field(default_factory=dict)
-    """Labels of the cells to keep, by column."""
-
-    def options(self) -> list[str]:
-        """Those of `gee study run`, as words."""
-        given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
-        given += [("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in self.overrides.items()]
-        given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
-        return [str(word) for option, value in given if value is not None for word in (option, value)]
-
-    def command(self) -> str:
-        """The command that repeats the request."""
-        return shlex.join(["gee", "study", "run", self.name, *self.options()])
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the pipeline."""
-
-    part: str
-    """`grid`, or the kind of the analysis that it belongs to."""
-    columns: dict[str, str]
-    """Its labels, by column."""
-    params: Params
-    stages: tuple[str, ...]
-    """The stages after train that it runs."""
-    candidate: int | None = None
-    """The candidate of evolve to train in full, instead of the winner."""
-    training: int | None = None
-    """Which of a candidate's full trainings it is, from 1, each with its own seed; None trains with that of the evolution."""
-    control: str | None = None
-    encoded: Params | None = None
-    """Those of the unencoded network that is trained first, for genes of its weights to start at."""
-    prepared: Path = Path()
-    """The folder with its prepared images."""
-    network: str = ""
-    """The `network_digest` of its network when the study began."""
-    full_parameters: int = 0
-    """Parameters of the unencoded network at the width of the genetic one."""
-    key: str = ""
-    """Identifies its result: a hash of everything that influences it."""
-
-    @property
-    def name(self) -> str:
-        """Its labels and seed, for messages."""
-        return f"{in_words(self.columns)}, seed {self.params.base.seed}"
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A cell whose parameters are not checked yet, since `--only` may leave it out."""
-
-    part: str
-    columns: dict[str, str]
-    check: Callable[[], Cell]
-    """Returns the cell, or raises InputError."""
-
-
-def in_words(columns: dict[str, str]) -> str:
-    """Labels by column, for messages."""
-    return ", ".join(f"{column} = {label}" for column, label in columns.items())
 
 
 def draft_cells(study: Study, request: Request) -> list[Cell]:
@@ -127,10 +58,10 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
     if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    base = overridden(base, study.set | study.presets.get(preset, {}), str(file))
-    base = overridden(base, request.overrides, "--set")
-    drafts = [draft for options in _combinations(study) for draft in _drafts(study, base, options, n_seeds, str(file))]
-    drafts += _analysis_drafts(study, base, n_seeds, str(file))
+    of_file = overridden(base, study.set | study.presets.get(preset, {}), str(file))
+    common = {str(file): of_file, "--set": overridden(of_file, request.overrides, "--set")}
+    drafts = [draft for options in _combinations(study) for draft in _drafts(study, common, options, n_seeds, str(file))]
+    drafts += _analysis_drafts(study, common, n_seeds, str(file))
     cells = [draft.check() for draft in _only(drafts, request.only)]
     for cell in {_builds(cell): cell for cell in cells}.values():
         check_own_network(cell.params)
@@ -158,15 +89,19 @@ def _builds(cell: Cell) -> str:
 def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
     """Those with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
     labelled = [(draft, draft.columns | {PART: draft.part}) for draft in drafts]
+    earlier: list[str] = []
     for column, labels in only.items():
+        beside = f" beside --only {' --only '.join(earlier)}" if earlier else ""
         known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
             columns = dict.fromkeys(name for _, own in labelled for name in own if name != PART)
-            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join([*columns, PART])}")
+            problem = f"--only {column}=…: the study has no such column{beside}"
+            raise InputError(problem, f"choose one of {', '.join([*columns, PART])}")
         if unknown := labels - set(known):
-            raise InputError(f"--only {column}={min(unknown)}: no such label left", f"choose one of {', '.join(known)}")
+            raise InputError(f"--only {column}={min(unknown)}: no such label{beside}", f"choose one of {', '.join(known)}")
         parts = {own[PART] for _, own in labelled if column in own}
         labelled = [(draft, own) for draft, own in labelled if own[PART] not in parts or own.get(column) in labels]
+        earlier += [f"{column}={label}" for label in sorted(labels)]
     return [draft for draft, _ in labelled]
 
 
@@ -203,7 +138,7 @@ def _without_genes(cell: Cell, changes: Overrides) -> Params:
 _meta = lru_cache(maxsize=64)(load_meta)
 
 
-def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]:
+def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Change]]]:
     """The options of every cell, each with the labels that it gives."""
     columns = [[({name: option.label}, option) for option in options] for name, options in study.grid.items()]
     if columns:  # the product of no columns would be one empty cell
@@ -212,50 +147,89 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Option]]]
         yield [(cell.columns, cell)]
 
 
-def _drafts(study: Study, base: dict, options: list, n_seeds: int, file: str) -> Iterable[Draft]:
+def _drafts(study: Study, common: dict[str, dict], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
+    """Those of a combination of options; ``common`` holds the values of all cells, by what set them, the final ones last."""
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
-    values, genes, control, encoded, times = base, None, None, None, 1
-    for _, option in options:
-        values = overridden(values, option.set, source)
-        genes, control = option.paper_genes or genes, option.control or control
-        encoded = option.encoded if option.encoded is not None else encoded
+    for number in range(n_seeds):
+        yield Draft("grid", labels, partial(_cell, study, common, [option for _, option in options], labels, number, source))
+
+
+def _cell(
+    study: Study, common: dict[str, dict], options: list[Change], labels: dict[str, str], number: int, source: str
+) -> Cell:
+    """The cell with these options and labels, and the seed ``number`` after the first."""
+    sets, own, times = Overrides(), dict[str, Any](), 1
+    for option in options:
+        _add(sets, option.set, source)
+        _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
         times *= option.times_proxy_epochs or 1
+    values = overridden(list(common.values())[-1], sets, source)
+    genes, control, encoded = map(own.get, COMBINED)
+    if genes is not None and "network.n_genes" in sets:
+        raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {sets['network.n_genes']}")
     if genes is not None and isinstance(width := values["network"]["width"], int | float):
         values = overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
     if times > 1:
         epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
         values = overridden(values, {"evolve.proxy_epochs": epochs}, source)
-    first = _whole_number(values, "base", "seed", source)
-    for seed in range(first, first + n_seeds):
-        own = overridden(values, {"base.seed": seed}, source)
-        yield Draft("grid", labels, partial(_cell, labels, own, tuple(study.stages), control, encoded, source))
-
-
-def _cell(
-    labels: dict[str, str], values: dict, stages: tuple[str, ...], control: str | None, encoded: Overrides | None, source: str
-) -> Cell:
+    if encoded is not None:
+        values = overridden(values, UNEVOLVED, source)
+    values = overridden(values, {"base.seed": _whole_number(values, "base", "seed", source) + number}, source)
     if control == "narrowed" and values["network"]["n_genes"] is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
-    params = check_params(values, source)
-    return Cell("grid", labels, params, stages, control=control, encoded=_plain(params, encoded, source))
+    params = _checked(values, common, source)
+    first = _plain(params, encoded, control, source)
+    return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=first)
 
 
-def _plain(params: Params, changes: Overrides | None, source: str) -> Params | None:
+def _checked(values: dict, common: dict[str, dict], source: str) -> Params:
+    """The cell's parameters; an error that is in the ``common`` values already is said of what set them."""
+    try:
+        return check_params(values, source)
+    except InputError as error:
+        faults = [line.removeprefix(source) for line in error.problem.splitlines()]
+        for earlier, shared in common.items():
+            try:
+                check_params(shared, earlier)
+            except InputError as found:
+                if known := [line for line in found.problem.splitlines() if line.removeprefix(earlier) in faults]:
+                    raise InputError("\n".join(known)) from None
+        raise
+
+
+def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
+    """Enter what an option changes beside what others of the same cell do."""
+    for key, value in further.items():
+        if changes.setdefault(key, value) != value:
+            raise InputError(f"{source}: {key} is set to {changes[key]!r} and to {value!r}", "set it in one column alone")
+
+
+def _clash(source: str, one: str, other: str) -> InputError:
+    return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
+
+
+def _plain(params: Params, changes: Overrides | None, control: str | None, source: str) -> Params | None:
     """The parameters of the unencoded network that is trained first; None without ``changes``."""
     if changes is None:
         return None
-    if params.network.n_genes is None or params.train.init_from is not None:
-        clash = "network.n_genes = null" if params.network.n_genes is None else f"train.init_from = {params.train.init_from}"
-        raise InputError(f"{source}: encoded, and {clash}", "leave out one of the two")
+    if other := [key for key in changes if not key.startswith("train.")]:
+        problem = f"{source}: encoded: {other[0]} = {changes[other[0]]!r}: only its training may differ from the cell's"
+        raise InputError(problem, "leave it out, or set it in the cell")
+    if params.network.n_genes is None:
+        raise _clash(source, "encoded", "network.n_genes = null")
+    of_train = {f"train.{key}": getattr(params.train, key) for key in ("init_from", "relative_steps")}
+    for key, value in ({"control": control} | of_train).items():
+        if value is not None:
+            raise _clash(source, "encoded", f"{key} = {value}")
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
-def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Iterable[Draft]:
+def _analysis_drafts(study: Study, common: dict[str, dict], n_seeds: int, file: str) -> Iterable[Draft]:
     if study.analysis is None:
         return
     analysis, source = study.analysis, f"{file}, analysis"
-    base = overridden(base, analysis.set, source)
+    base = overridden(list(common.values())[-1], analysis.set, source)
     variant = "ste" if analysis.sample == "search" else "random_search"
     sample = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
     trainings: list[int | None] = [None]
@@ -264,16 +238,12 @@ def _analysis_drafts(study: Study, base: dict, n_seeds: int, file: str) -> Itera
         trainings = list(range(1, analysis.trainings + 1))
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
-        option = ExplicitCell(columns=columns, set=sample, times_proxy_epochs=times)
-        of_seeds = _drafts(study, base, [(option.columns, option)], min(n_seeds, analysis.seeds or n_seeds), source)
+        change = Change(set=sample, times_proxy_epochs=times)
+        of_seeds = _drafts(study, common | {source: base}, [(columns, change)], min(n_seeds, analysis.seeds or n_seeds), source)
         for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
             columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}
-            yield Draft(analysis.kind, columns, partial(_changed, draft, own))
-
-
-def _changed(draft: Draft, changes: dict[str, Any]) -> Cell:
-    return replace(draft.check(), **changes)
+            yield Draft(analysis.kind, columns, lambda draft=draft, own=own: replace(draft.check(), **own))
 
 
 def _whole_number(values: dict, section: str, key: str, source: str) -> int:

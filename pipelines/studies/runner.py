@@ -10,7 +10,7 @@ from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
 from pipelines.engines.engine import Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
 from pipelines.studies.steps import run_cell
 
 DONE = ""

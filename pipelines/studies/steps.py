@@ -41,8 +41,8 @@ from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder
+from pipelines.studies.cell import Cell
 from pipelines.studies.kendall import MEASURED
-from pipelines.studies.plan import Cell
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _of_genes(params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, 
     return found | {"genes_drop": found["fp32_accuracy"] - found["genes_accuracy"]}
 
 
-def trained_network(cell: Cell, notify: Notify = lambda note: None) -> SpikingNetwork:
+def trained_network(cell: Cell, notify: Notify) -> SpikingNetwork:
     """The trained network of a cell without ``candidate``; what was deleted of its steps is computed again."""
     data = prepared_images(cell.prepared)
     register_own_network(cell.params.network.name, data.meta, cell.network)

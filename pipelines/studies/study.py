@@ -15,10 +15,11 @@ from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD
 from pipelines.stage import closing
 from pipelines.studies import figures
+from pipelines.studies.cell import Cell, Request
 from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
 from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.plan import EPOCHS, TRAINING, Cell, Request, draft_cells, resolve_cells
+from pipelines.studies.plan import EPOCHS, TRAINING, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, read_result, run_cells
 from pipelines.studies.steps import STEPS, forget, prepare_images
 from pipelines.studies.tables import (

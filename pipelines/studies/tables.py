@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.reporting.hardware_defects import DEFECTS
+from pipelines.studies.cell import Cell
 from pipelines.studies.definition import Study
 from pipelines.studies.figures import defect_curve
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.plan import Cell
 
 MEASURED = "ours"
 """Source of rows that were measured here."""

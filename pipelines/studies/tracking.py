@@ -3,7 +3,7 @@
 import time
 
 from gee_core.storage.checksummed_json import json_digest
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
 from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.protocol import NullTracker

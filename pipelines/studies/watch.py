@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
 
 
 class Watch:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipelines.project.params import load_params
+from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import Request, draft_cells
+from pipelines.studies.plan import draft_cells
 from tests.bad_inputs.damage import CHANGES, DAMAGE, changed, damaged, reads, tries
 
 pytestmark = pytest.mark.slow

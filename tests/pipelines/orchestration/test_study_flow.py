@@ -3,8 +3,8 @@ import subprocess
 import pytest
 
 from pipelines.orchestration import study_flow
+from pipelines.studies.cell import Request
 from pipelines.studies.display import TRACKED
-from pipelines.studies.plan import Request
 
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
 

@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import read_sealed
 from pipelines import evaluate, export
 from pipelines.studies import keep, steps
-from pipelines.studies.plan import Cell, Request
+from pipelines.studies.cell import Cell, Request
 from pipelines.studies.study import run_study
 from pipelines.studies.watch import Watch
 

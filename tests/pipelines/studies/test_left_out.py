@@ -1,6 +1,6 @@
 """What the tables and figures of a study leave out: what no cell measured, and the cells that --only left out."""
 
-from pipelines.studies.plan import Request
+from pipelines.studies.cell import Request
 from pipelines.studies.study import OUT, run_study
 from pipelines.studies.watch import Watch
 

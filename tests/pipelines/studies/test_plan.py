@@ -8,9 +8,10 @@ from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from pipelines.project.changes import parse_changes
+from pipelines.studies.cell import Request
 from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import Request, draft_cells, resolve_cells
+from pipelines.studies.plan import draft_cells, resolve_cells
 
 BARE: dict = {"plots": [], "published": []}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
@@ -44,13 +45,22 @@ def test_only_the_cells_with_the_labels_asked_for(drafts):
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        ({"size": {"2"}}, "--only size=…: the study has no such column: choose one of encoding"),
-        ({"encoding": {"genes"}}, "--only encoding=genes: no such label left: choose one of genetic, unencoded"),
+        ({"sizes": {"2"}}, "--only sizes=…: the study has no such column: choose one of encoding, size, E, "),
+        ({"encoding": {"genes"}}, "--only encoding=genes: no such label: choose one of genetic, unencoded"),
+        (
+            {"encoding": {"genetic"}, "size": {"big"}},
+            "--only size=big: no such label beside --only encoding=genetic: choose one of small",
+        ),
+        (
+            {"part": {"grid"}, "E": {"1"}},
+            "--only E=…: the study has no such column beside --only part=grid: choose one of encoding, size, part",
+        ),
     ],
 )
 def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
+    cells = [{"columns": {"encoding": label, "size": size}} for label, size in [("genetic", "small"), ("unencoded", "big")]]
     with pytest.raises(InputError, match=re.escape(message)):
-        drafts(only=only)
+        drafts(only=only, cells=cells, grid=None, analysis=RANGE)
 
 
 def test_cells_that_are_left_out_are_not_checked(drafts):
@@ -58,6 +68,18 @@ def test_cells_that_are_left_out_are_not_checked(drafts):
     with pytest.raises(InputError, match=r"network\.block"):
         drafts(**request)
     assert len(drafts(**request, only={"network.name": {"resnet18"}})) == 2
+
+
+def test_values_of_all_cells_that_every_cell_corrects_are_not_refused(drafts):
+    assert [cell.params.network.T for cell in drafts(set={"network.T": -1}, grid={"network.T": [2]}, seeds=1, **BARE)] == [2]
+
+
+def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left_out(drafts):
+    rate = [{"label": "high", "set": {"train.lr": 0.5}}, {"label": "usual"}]
+    request = {"grid": {"train.lr": [0.5, 0.1], "rate": rate}, **BARE, "seeds": 1}
+    assert [cell.params.train.lr for cell in drafts(**request, only={"train.lr": {"0.5"}})] == [0.5, 0.5]
+    with pytest.raises(InputError, match=r"train\.lr = 0\.1, rate = high: train\.lr is set to 0\.1 and to 0\.5"):
+        drafts(**request)
 
 
 def test_explicit_cells_stand_beside_the_grid(drafts):
@@ -103,6 +125,16 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         ({"set": {"train.epocs": 3}}, "train.epocs is not a known key: did you mean epochs?"),
         ({"set": {"trian.epochs": 3}}, "studies/tiny.yaml: trian.epochs = 3: no such key"),
         ({"set": {"train.epochs": -3}}, "train.epochs = -3: input should be greater than or equal to 1"),
+        ({"set": {"train.epochs": -3}}, "studies/tiny.yaml: train.epochs = -3"),
+        ({"overrides": {"train.epocs": 3}}, "--set: train.epocs is not a known key: did you mean epochs?"),
+        (
+            {"set": {"train.epochs": -3}, "overrides": {"train.epochs": -4}},
+            "--set: train.epochs = -4: input should be greater than or equal to 1",
+        ),
+        (
+            {"analysis": RANGE | {"set": {"evolve.sigma": -1}}, "only": {"part": {"kendall"}}},
+            "studies/tiny.yaml, analysis: evolve.sigma = -1: input should be greater than 0",
+        ),
         ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
         ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
         ({"overrides": {"evolve.variant": "ste"}}, "--set evolve.variant: the study varies this key"),
@@ -120,6 +152,27 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         (
             {"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": ENCODED} | BARE,
             "encoded, and network.n_genes = null",
+        ),
+        (
+            {"grid": {"train.lr": [0.001, 0.02], "rate": [{"label": "high", "set": {"train.lr": 0.5}}]}} | BARE,
+            "train.lr = 0.001, rate = high: train.lr is set to 0.001 and to 0.5: set it in one column alone",
+        ),
+        (
+            {"grid": NARROWED | {"size": [{"label": "plain", "control": "plain"}]}} | BARE,
+            "encoding = narrowed, size = plain: control is set to 'narrowed' and to 'plain': set it in one column alone",
+        ),
+        (
+            {"grid": {"network.n_genes": [4], "a": [{"label": "x", "paper_genes": 100}]}} | BARE,
+            "network.n_genes = 4, a = x: paper_genes = 100, and network.n_genes = 4: leave out one of the two",
+        ),
+        (
+            {"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 3, "network.width": 0.5}}]}} | BARE,
+            "start = x: encoded: network.width = 0.5: only its training may differ from the cell's: leave it out, or set it in",
+        ),
+        ({"grid": ENCODED | {"size": [{"label": "x", "control": "plain"}]}} | BARE, "size = x: encoded, and control = plain"),
+        (
+            {"grid": ENCODED, "set": {"train.relative_steps": "unit", "train.optimizer": "adamw"}} | BARE,
+            "start = encoded: encoded, and train.relative_steps = unit: leave out one of the two",
         ),
         ({"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 0}}]}} | BARE, "train.epochs = 0: input should be"),
     ],
@@ -177,12 +230,19 @@ def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(d
 
 
 def test_the_network_that_is_trained_first_is_the_cells_own_unencoded_and_counts_in_its_key(drafts, digits):
-    encoded = resolve_cells(drafts(grid=ENCODED, **BARE), lambda params: digits)[0]
-    wiring = resolve_cells(drafts(grid={"start": [{"label": "wiring"}]}, **BARE), lambda params: digits)[0]
+    unevolved = {"set": {"evolve.variant": "analytic"}} | BARE
+    encoded = resolve_cells(drafts(grid=ENCODED, **unevolved), lambda params: digits)[0]
+    wiring = resolve_cells(drafts(grid={"start": [{"label": "wiring"}]}, **unevolved), lambda params: digits)[0]
     assert encoded.params == wiring.params and wiring.encoded is None
     assert encoded.encoded.network.model_dump() == encoded.params.network.model_dump() | {"n_genes": None}
     assert (encoded.encoded.train.epochs, encoded.params.train.epochs) == (3, 2)
     assert encoded.key != wiring.key
+
+
+def test_a_cell_that_starts_at_weights_searches_no_wiring(drafts):
+    search = {"evolve.variant": "ste", "evolve.start": "unit", "evolve.bound": 100}
+    [cell] = drafts(grid=ENCODED, set=search, seeds=1, **BARE)
+    assert (cell.params.evolve.variant, cell.params.evolve.start) == ("analytic", "analytic")
 
 
 def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):

@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import seal
 from pipelines.engines import process_pool as processes
 from pipelines.studies import runner
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
 from pipelines.studies.runner import DONE, read_result, run_cells
 
 EARLIER = json.dumps(seal({"status": "ok", "metrics": {}, "commit": None}))

@@ -10,7 +10,10 @@ from gee_core.data.prepared import load_prepared
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.studies import steps
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
+from pipelines.studies.definition import OWN_COLUMNS
+from pipelines.studies.metrics import METRICS
+from pipelines.studies.row_columns import ROW_COLUMNS
 from pipelines.studies.steps import prepare_images, run_cell
 
 DIGITS = {"path": "data/raw", "image_size": None, "max_train_images": 40, "max_test_images": 20, "holdout": 0.25}
@@ -30,7 +33,10 @@ def cell(make_params, digits, tmp_path, monkeypatch):
 
 def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     wanted = cell(("evaluate", "robustness"))
-    found = run_cell(wanted)["metrics"]
+    result = run_cell(wanted)
+    for kind, columns in ROW_COLUMNS.items():  # no label stands in their place
+        assert {name for row in result[kind] for name in row} <= {*columns, *OWN_COLUMNS, *METRICS, "domain"}
+    found = result["metrics"]
     params, data = wanted.params, load_prepared(digits)
     evolved = evolve.run(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
     net, _, of_training = train.run(params, evolved.genotype, data, tmp_path / "train")

@@ -12,7 +12,7 @@ from pipelines import evolve, train
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD
 from pipelines.studies import steps, study
-from pipelines.studies.plan import Request
+from pipelines.studies.cell import Request
 from pipelines.studies.study import OUT, run_study
 from pipelines.studies.watch import Watch
 

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from pipelines.studies.plan import Cell
+from pipelines.studies.cell import Cell
 from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_study_tracker
 from pipelines.tracking import delivery
 from pipelines.tracking.protocol import Tracker
