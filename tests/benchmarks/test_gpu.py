@@ -129,7 +129,7 @@ def test_the_contender_with_graphs_is_the_genetic_one_captured_at_its_second_ste
     for _ in range(3):
         step()
     assert captures.shapes == [(case["batch"], 3, 32, 32)]
-    assert count_parameters(captures.modules[0]) == count_parameters(build_network("cifarnet", 10, 3, 32, 4, 1 / 32))
+    assert captures.parameters == [count_parameters(build_network("cifarnet", 10, 3, 32, 4, 1 / 32))]
 
 
 def test_results_are_kept_and_not_mixed_with_those_of_another_device(tmp_path):

@@ -5,6 +5,8 @@ import weakref
 import torch
 from torch import nn
 
+from gee_core.model.network import count_parameters
+
 WARM_UPS = 3
 
 
@@ -50,11 +52,13 @@ def make_graphed_callables(callables, sample_args, num_warmup_iters=WARM_UPS, al
 
 
 class Captures:
-    """Takes the place of ``make_graphed_callables``, and notes the shapes that it is called with."""
+    """Takes the place of ``make_graphed_callables``, and notes what shapes and numbers of parameters it is called with."""
 
     def __init__(self):
         self.shapes: list[tuple[int, ...]] = []
+        self.parameters: list[int] = []
 
     def __call__(self, module: nn.Module, sample_args, **options):
         self.shapes.append(tuple(sample_args[0].shape))
+        self.parameters.append(count_parameters(module))
         return make_graphed_callables(module, sample_args, **options)
