@@ -70,7 +70,6 @@ class TableNetwork(SpikingNetwork):
         self.body = ResidualStream(body, C) if block == "pre" else nn.Sequential(*body)
         # Paper: a flattened head sees 2x2 positions at 32x32. Here: larger images are averaged down to the same 2x2.
         side = min(size, 2) if spec.flatten else 1
-        self.side = side
         self.pool = nn.AdaptiveAvgPool2d(side)
         features = C * side * side
         head: list[nn.Module] = []
@@ -90,7 +89,8 @@ class TableNetwork(SpikingNetwork):
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         x = self.body(self.stem(x_BCHW))
         # torch has no deterministic gradient of this pool on a GPU, not even where it does nothing
-        features = (x if x.shape[2:] == (self.side, self.side) else self.pool(x)).flatten(1)
+        side = self.pool.output_size
+        features = (x if x.shape[2:] == (side, side) else self.pool(x)).flatten(1)
         return self.head(features).unflatten(0, (self.T, -1))
 
     def conv_chain(self) -> list[nn.Conv2d]:

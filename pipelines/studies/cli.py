@@ -26,6 +26,7 @@ def run_command(
     only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run all cells, also those that have a result.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Export the trained networks to models/studies/, under DVC.")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, check and list the cells that would run.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
     from pipelines.project.paths import MODELS, in_project
@@ -34,7 +35,7 @@ def run_command(
     from pipelines.runtime.settings import Settings
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
-    from pipelines.studies.display import Display
+    from pipelines.studies.display import Display, Plan
     from pipelines.studies.study import OUT, run_study
     from pipelines.studies.tables import rich_tables
 
@@ -43,6 +44,9 @@ def run_command(
     die_with_parent()
     data = in_project(data, context.obj)
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
+    if dry:
+        run_study(request, jobs, force, Plan(console), dry=True)
+        return
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
         with Bars(messages) as bar, lines(steps, messages):

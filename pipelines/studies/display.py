@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import TaskID
 
 from pipelines.runtime.progress import Bars, Steps
@@ -12,6 +13,17 @@ from pipelines.studies.watch import Watch
 
 TRACKED = "in MLflow  "
 """Comes before the address of the study's run in MLflow."""
+
+
+class Plan(Watch):
+    """Prints the cells that would run to ``console``."""
+
+    def __init__(self, console: Console):
+        self._console = console
+
+    def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
+        lines = [_plan(cells, missing, jobs), *(f"  {cell.name}" for cell in missing)]
+        self._console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 class Display(Watch):
@@ -27,9 +39,7 @@ class Display(Watch):
         self._notes: dict[str, str] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
-        distinct = len({cell.key for cell in cells})
-        at_once = f"{jobs} at once" if jobs else "one on each worker of GEE_DASK"
-        self._print(f"{distinct} cells, {distinct - len(missing)} of them done; {len(missing)} to run, {at_once}")
+        self._print(_plan(cells, missing, jobs))
         self._steps.at(0, total=len(missing))
 
     def note(self, cell: Cell, note: str) -> None:
@@ -73,3 +83,9 @@ class Display(Watch):
 
     def _print(self, line: str) -> None:
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan(cells: list[Cell], missing: list[Cell], jobs: int | None) -> str:
+    distinct = len({cell.key for cell in cells})
+    at_once = f"{jobs} at once" if jobs else "one on each worker of GEE_DASK"
+    return f"{distinct} cells, {distinct - len(missing)} of them done; {len(missing)} to run, {at_once}"

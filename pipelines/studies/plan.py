@@ -4,9 +4,9 @@ import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.data.meta import load_meta
@@ -42,6 +42,13 @@ CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
 """Columns of the cells of an analysis by Kendall's τ."""
 
 
+class Layer(NamedTuple):
+    """The values of params.yaml that all cells share, after one of the sources that set them."""
+
+    source: str
+    values: dict
+
+
 def draft_cells(study: Study, request: Request) -> list[Cell]:
     """Every cell that ``request`` asks for, with checked parameters; `resolve_cells` adds what depends on the images.
 
@@ -59,7 +66,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     of_file = overridden(base, study.set | study.presets.get(preset, {}), str(file))
-    common = {str(file): of_file, "--set": overridden(of_file, request.overrides, "--set")}
+    common = [Layer(str(file), of_file), Layer("--set", overridden(of_file, request.overrides, "--set"))]
     drafts = [draft for options in _combinations(study) for draft in _drafts(study, common, options, n_seeds, str(file))]
     drafts += _analysis_drafts(study, common, n_seeds, str(file))
     cells = [draft.check() for draft in _only(drafts, request.only)]
@@ -147,24 +154,23 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Change]]]
         yield [(cell.columns, cell)]
 
 
-def _drafts(study: Study, common: dict[str, dict], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
-    """Those of a combination of options; ``common`` holds the values of all cells, by what set them, the final ones last."""
+def _drafts(study: Study, common: list[Layer], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
+    """Those of a combination of options, over the last layer of ``common``."""
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
     for number in range(n_seeds):
-        yield Draft("grid", labels, partial(_cell, study, common, [option for _, option in options], labels, number, source))
+        check = partial(_cell, study, common, [option for _, option in options], labels, number, source)
+        yield Draft("grid", labels, cache(check))  # an analysis asks for the same cell once per candidate
 
 
-def _cell(
-    study: Study, common: dict[str, dict], options: list[Change], labels: dict[str, str], number: int, source: str
-) -> Cell:
+def _cell(study: Study, common: list[Layer], options: list[Change], labels: dict[str, str], number: int, source: str) -> Cell:
     """The cell with these options and labels, and the seed ``number`` after the first."""
     sets, own, times = Overrides(), dict[str, Any](), 1
     for option in options:
         _add(sets, option.set, source)
         _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
         times *= option.times_proxy_epochs or 1
-    values = overridden(list(common.values())[-1], sets, source)
+    values = overridden(common[-1].values, sets, source)
     genes, control, encoded = map(own.get, COMBINED)
     if genes is not None and "network.n_genes" in sets:
         raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {sets['network.n_genes']}")
@@ -183,13 +189,13 @@ def _cell(
     return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=first)
 
 
-def _checked(values: dict, common: dict[str, dict], source: str) -> Params:
+def _checked(values: dict, common: list[Layer], source: str) -> Params:
     """The cell's parameters; an error that is in the ``common`` values already is said of what set them."""
     try:
         return check_params(values, source)
     except InputError as error:
         faults = [line.removeprefix(source) for line in error.problem.splitlines()]
-        for earlier, shared in common.items():
+        for earlier, shared in common:
             try:
                 check_params(shared, earlier)
             except InputError as found:
@@ -225,11 +231,11 @@ def _plain(params: Params, changes: Overrides | None, control: str | None, sourc
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
-def _analysis_drafts(study: Study, common: dict[str, dict], n_seeds: int, file: str) -> Iterable[Draft]:
+def _analysis_drafts(study: Study, common: list[Layer], n_seeds: int, file: str) -> Iterable[Draft]:
     if study.analysis is None:
         return
     analysis, source = study.analysis, f"{file}, analysis"
-    base = overridden(list(common.values())[-1], analysis.set, source)
+    base = overridden(common[-1].values, analysis.set, source)
     variant = "ste" if analysis.sample == "search" else "random_search"
     sample = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
     trainings: list[int | None] = [None]
@@ -239,7 +245,8 @@ def _analysis_drafts(study: Study, common: dict[str, dict], n_seeds: int, file: 
     for times in analysis.times_proxy_epochs:
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
         change = Change(set=sample, times_proxy_epochs=times)
-        of_seeds = _drafts(study, common | {source: base}, [(columns, change)], min(n_seeds, analysis.seeds or n_seeds), source)
+        at_most = min(n_seeds, analysis.seeds or n_seeds)
+        of_seeds = _drafts(study, [*common, Layer(source, base)], [(columns, change)], at_most, source)
         for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
             columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}

@@ -29,11 +29,12 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
     """Run the cells that have no result in ``folder``, ``jobs`` in parallel; results do not depend on jobs or engine.
 
     Raises:
-        InputError: the worker of a cell died every time; the other cells have their results.
+        InputError: cells failed, or their workers died every time; the other cells have their results.
     """
     folder = folder.absolute()
     missing = {cell.key: cell for cell in cells if read_result(folder, cell.key) is None}
-    units, lost, noted = _units(list(missing.values())), [], set()
+    units, noted = _units(list(missing.values())), set()
+    failed: dict[str, InputError] = {}
 
     def pass_on(note: tuple[str, str]) -> None:
         key, text = note
@@ -49,17 +50,28 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
     with choose_engine(jobs and min(jobs, len(units)), 1, images, bases, isolated=False) as engine:
         for unit, results in run_each(engine, functools.partial(_run_unit, folder, commit), units, pass_on):
             if isinstance(results, WorkerDied):
-                lost += [cell for cell in unit if not _result(folder, cell.key).is_file()]
-                results = {}
+                died = InputError("the worker died every time (out of memory?)", "run the study again with --jobs 1")
+                results = {cell.key: died for cell in unit if not _result(folder, cell.key).is_file()}
             for key, result in results.items():
-                if not _result(folder, key).is_file():
+                if isinstance(result, InputError):
+                    failed[key] = result
+                    on_note(missing[key], f"failed: {result}")
+                elif not _result(folder, key).is_file():
                     write_sealed(_result(folder, key), result)
             for cell in unit:
                 pass_on((cell.key, DONE))
-    if lost:
-        more = f" and of {len(lost) - 1} more cells" if len(lost) > 1 else ""
-        problem = f"the worker of the cell {lost[0].name}{more} died every time (out of memory?)"
-        raise InputError(problem, "run the study again with --jobs 1")
+    if failed:
+        raise _of_all({missing[key].name: error for key, error in failed.items()})
+
+
+def _of_all(failed: dict[str, InputError]) -> InputError:
+    """One error for all cells that ``failed``, by name: a line for each different one."""
+    lines = []
+    for error in dict.fromkeys(map(str, failed.values())):
+        names = [name for name, found in failed.items() if str(found) == error]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"the cell {names[0]}{more}: {error}")
+    return InputError("\n".join(lines))
 
 
 def _units(cells: list[Cell]) -> list[list[Cell]]:
@@ -76,16 +88,21 @@ def _step_key(cell: Cell, *more: str, **extra) -> str:
     return json_digest(sections | extra | {"images": str(cell.prepared)})
 
 
-def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, dict]:
-    """The result of each cell by its key: read from ``folder`` if it is there, else computed and written there."""
-    results = {}
+def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, dict | InputError]:
+    """The result of each cell by its key, read from ``folder`` or computed and written there; its error where it fails."""
+    results: dict[str, dict | InputError] = {}
     for cell in unit:
-        results[cell.key] = read_result(folder, cell.key)
-        if results[cell.key] is None:
-            result = run_cell(cell, lambda note, cell=cell: tell((cell.key, note)))
-            written = {"key": cell.key, "seed": cell.params.base.seed, "commit": commit} | result
-            results[cell.key] = written | {"params": cell.params.model_dump()}
-            write_sealed(_result(folder, cell.key), results[cell.key])
+        result = read_result(folder, cell.key)
+        if result is None:
+            try:
+                measured = run_cell(cell, lambda note, cell=cell: tell((cell.key, note)))
+            except InputError as error:
+                results[cell.key] = error
+                continue
+            written = {"key": cell.key, "seed": cell.params.base.seed, "commit": commit} | measured
+            result = written | {"params": cell.params.model_dump()}
+            write_sealed(_result(folder, cell.key), result)
+        results[cell.key] = result
         tell((cell.key, DONE))
     return results
 

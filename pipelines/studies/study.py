@@ -41,7 +41,12 @@ KENDALL = "kendall"
 
 
 def run_study(
-    request: Request, jobs: int | None = None, force: bool = False, watch: Watch | None = None, keep: bool = False
+    request: Request,
+    jobs: int | None = None,
+    force: bool = False,
+    watch: Watch | None = None,
+    keep: bool = False,
+    dry: bool = False,
 ) -> list[TextTable]:
     """Run the cells of a study that have no result, and write its tables and figures; returns the tables.
 
@@ -51,19 +56,22 @@ def run_study(
         force: run cells that have a result too.
         watch: is told how the run progresses.
         keep: write the trained networks to models/studies/NAME too, and give them to DVC.
+        dry: only check the request, prepare its images, and tell ``watch`` which cells would run.
     """
     watch = watch or Watch()
     study = load_study(request.name)
     cells = resolve_cells(draft_cells(study, request), functools.cache(prepare_images))
     out = OUT / request.name
     folder = out / "cells"
+    jobs = jobs or default_count(cell.params.base for cell in cells)
+    results = {cell.key: found for cell in cells if not force and (found := read_result(folder, cell.key))}
+    watch.planned(cells, [cell for cell in _distinct(cells) if cell.key not in results], jobs)
+    if dry:
+        return []
     if force:
         for cell in cells:
             (folder / f"{cell.key}.json").unlink(missing_ok=True)
         forget(cells)
-    jobs = jobs or default_count(cell.params.base for cell in cells)
-    results = {cell.key: found for cell in cells if (found := read_result(folder, cell.key))}
-    watch.planned(cells, [cell for cell in _distinct(cells) if cell.key not in results], jobs)
     tracker = open_study_tracker(request.name, request.preset or study.preset, cells)
     with closing(tracker):
         for cell in cells:

@@ -40,6 +40,17 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     assert "digits (64 train, 16 holdout, 24 test); seeds [0]" in shown
 
 
+def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_study):
+    write_study(**SMALL)
+    gee("study", "run", "tiny", "--jobs", "1")
+    files = {path: path.stat().st_mtime_ns for path in study.OUT.rglob("*")}
+    more = gee("study", "run", "tiny", "--jobs", "1", "--seeds", "2", "--dry").stdout
+    again = gee("study", "run", "tiny", "--jobs", "1", "--force", "--dry").stdout
+    assert more.splitlines() == ["2 cells, 1 of them done; 1 to run, 1 at once", "  encoding = unencoded, seed 1"]
+    assert again.splitlines() == ["1 cells, 0 of them done; 1 to run, 1 at once", "  encoding = unencoded, seed 0"]
+    assert {path: path.stat().st_mtime_ns for path in study.OUT.rglob("*")} == files
+
+
 def test_a_table_without_a_terminal_is_whole_however_wide(write_study, monkeypatch):
     labels = {f"column{i}": f"label number {i}" for i in range(40)} | {"n": "3", "source": "ours"}
     table = TextTable("Wide", list(labels), [list(labels.values())])

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,10 +45,11 @@ def by_seed(cell, notify):
     return {"status": "ok", "metrics": {"seed": cell.params.base.seed}}
 
 
-def fails_at_2(cell, notify):
+def fails_at_2_and_above(cell, notify):
     if cell.params.base.seed == 2:
-        raise InputError("bad image")
-    time.sleep(0.1)
+        raise InputError("bad image", "replace it")
+    if cell.params.base.seed > 2:
+        raise InputError("no space", "free some")
     return by_seed(cell, notify)
 
 
@@ -72,14 +72,17 @@ def test_every_cell_without_a_result_runs_once_and_is_reported(cells, run_by, tm
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_error_leaves_as_it_is_and_what_was_finished_stays(cells, run_by, tmp_path, jobs):
-    run_by(fails_at_2)
-    with pytest.raises(InputError, match="bad image"):
-        run_cells(cells(0, 2, 3, 4), tmp_path, jobs, None)
-    assert not (tmp_path / "key2.json").exists()
-    assert not list(tmp_path.glob(".*"))
-    if jobs == 1:
-        assert (tmp_path / "key0.json").exists()
+def test_errors_of_cells_are_raised_once_all_others_are_done(cells, run_by, tmp_path, jobs):
+    run_by(fails_at_2_and_above)
+    notes = []
+    with pytest.raises(InputError) as found:
+        run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, None, lambda cell, note: notes.append((cell.key, note)))
+    assert ("key2", "failed: bad image: replace it") in notes
+    assert sorted(str(found.value).splitlines()) == [
+        "the cell seed = 2, seed 2: bad image: replace it",
+        "the cell seed = 3, seed 3 and 1 more: no space: free some",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
 
 
 def dies_once_at_2(cell, notify):
@@ -102,7 +105,8 @@ def test_a_cell_whose_process_died_runs_again(cells, run_by, tmp_path, monkeypat
 
 def test_a_cell_whose_process_always_dies_is_named_with_a_remedy_once_all_others_are_done(cells, run_by, tmp_path):
     run_by(dies_at_2)
-    with pytest.raises(InputError, match=r"cell seed = 2, seed 2 died every time .*: run the study again with --jobs 1"):
+    remedy = "run the study again with --jobs 1"
+    with pytest.raises(InputError, match=rf"cell seed = 2, seed 2: the worker died every time .*: {remedy}"):
         run_cells(cells(0, 2, 3, 4), tmp_path, 2, None)
     assert sorted(path.name for path in tmp_path.glob("key*")) == ["key0.json", "key3.json", "key4.json"]
 
