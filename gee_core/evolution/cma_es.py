@@ -41,6 +41,8 @@ class Search:
             "verb_disp": 0,
             "verb_log": 0,
         }
+        if len(start) == 1:
+            options["maxstd"] = np.inf  # cma's cap, a third of the range, raises an error in one dimension
         with warnings.catch_warnings(action="ignore"):
             self._es = cma.CMAEvolutionStrategy(np.array(start, dtype=float), step, options)
         self._asked: list[np.ndarray] | None = None

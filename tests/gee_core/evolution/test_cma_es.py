@@ -117,6 +117,16 @@ def test_it_finds_the_least_of_a_quadratic():
     assert min(best) < 1e-8
 
 
+@pytest.mark.parametrize("half_width", [0.2, 1.0])
+def test_a_search_of_one_gene_widens_to_its_bounds_and_finds_the_least(half_width):
+    def least(x):
+        return (x[0] + 1 - half_width / 2) ** 2
+
+    outwards = np.concatenate(run(search(1, step=0.3, half_width=half_width), 12, lambda x: -abs(x[0] + 1)))
+    assert (abs(outwards + 1) <= half_width + 1e-12).all() and (abs(outwards + 1) > 0.9 * half_width).any()
+    assert min(map(least, run(search(1, step=0.01, half_width=half_width), 40, least)[-1])) < 1e-8
+
+
 def asked_after(values: list[float]) -> np.ndarray:
     """The second generation, after the first (of six) had this fitness."""
     es = search(population_size=6)
