@@ -20,7 +20,7 @@ N_BATCHES = 2
 
 @torch.no_grad()
 def untrained_firing_rate(net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute) -> float:
-    """Spikes per neuron and step of ``net`` on two batches of ``images``, normalised by batch, as in its first training steps.
+    """Spikes per neuron and step of ``net`` on two batches of ``images``, normalised by batch; an output of -1 is a spike too.
 
     A copy of ``net`` runs, so that its running statistics are left unchanged. The batches are the same in every call; fewer
     images than they need make them smaller.
@@ -28,7 +28,7 @@ def untrained_firing_rate(net: nn.Module, images: Images, batch_size: int, norma
     counts = torch.zeros(2, dtype=torch.float64, device=compute.device)  # spikes, neurons times steps
 
     def count(module: nn.Module, args: tuple[Tensor], spikes: Tensor) -> None:
-        counts.add_(torch.stack([spikes.sum(dtype=torch.float64), torch.full_like(counts[0], spikes.numel())]))
+        counts.add_(torch.stack([spikes.count_nonzero().double(), torch.full_like(counts[0], spikes.numel())]))
 
     copy = decode(net).train()
     for module in copy.modules():

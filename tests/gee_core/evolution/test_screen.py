@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from gee_core.data.prepared import load_prepared
@@ -64,6 +65,14 @@ def test_neurons_that_never_or_always_fire_have_a_rate_of_0_and_1(task, net):
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.constant_(module.bias, bias)
         assert rate(task, net) == expected
+
+
+def test_a_spike_of_minus_1_counts_as_one_of_1(task):
+    net, found = nn.Sequential(nn.BatchNorm2d(1), neuron.TernaryIFNode()), []
+    net[1].register_forward_hook(lambda module, args, out: found.append(out.flatten()))  # the copy that runs has it too
+    measured, outputs = rate(task, net), torch.cat(found)
+    assert outputs.unique().tolist() == [-1, 0, 1]
+    assert measured == pytest.approx((outputs != 0).double().mean().item())
 
 
 def test_few_images_make_small_batches(task, net):
