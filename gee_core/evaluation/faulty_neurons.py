@@ -73,17 +73,20 @@ def _scale_current(
 def set_spikes(net: nn.Module, p: float, value: float, generators: Generators) -> None:
     """Set the output of every neuron of ``net`` at each step to ``value`` with probability ``p``, in place.
 
-    ``value`` 0 drops spikes, 1 makes silent neurons fire.
+    ``value`` 0 drops spikes, 1 makes silent neurons fire; the output of a neuron that fires, -1 or a larger number too, is then
+    kept.
     """
     for name, node in _nodes(net):
         node.register_forward_hook(partial(_set_some, p, value, generators(name)))
 
 
 def _set_some(p: float, value: float, generator: torch.Generator, node: nn.Module, args: tuple, s: Tensor) -> Tensor:
-    if s.ndim != 4:
-        return s.masked_fill(chosen(s.shape, p, generator).to(s.device), value)
-    B, C, H, W = s.shape  # drawn in the order of channels-last memory, whatever the layout of s
-    return s.masked_fill(chosen((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device), value)
+    if s.ndim == 4:  # drawn in the order of channels-last memory, whatever the layout of s
+        B, C, H, W = s.shape
+        faulty = chosen((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device)
+    else:
+        faulty = chosen(s.shape, p, generator).to(s.device)
+    return s.masked_fill(faulty & (s == 0) if value else faulty, value)
 
 
 def lose_steps(net: SpikingNetwork, n: int, generator: torch.Generator) -> None:
