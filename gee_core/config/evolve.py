@@ -49,7 +49,9 @@ class EvolveConfig(Section):
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES, in the unit of a coordinate: log σ, log γ, β/2, or the gene itself."""
+    """Initial step size of CMA-ES, in the unit of a coordinate: log σ, log γ, β/2, or the gene itself. In no coordinate is the
+    standard deviation ever more than a third of the range: 0.33 for ω and β/2, 0.32 for α, κ and ρ, 0.92 for log γ,
+    1.33 for the slope, 2·ln(`bound`)/3 for log σ (0.92 at a bound of 4). A larger `sigma` has no effect there."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName

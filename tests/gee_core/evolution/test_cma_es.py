@@ -117,6 +117,19 @@ def test_it_finds_the_least_of_a_quadratic():
     assert min(best) < 1e-8
 
 
+@pytest.mark.parametrize("step", [0.05, 0.3, 3.0])
+def test_no_standard_deviation_is_more_than_a_third_of_the_range(step):
+    half_width = np.array([0.1, 0.5, 1.0])
+    es, most = Search(np.zeros(3), step, (-half_width, half_width), 8, 0), 2 / 3 * half_width
+    es.ask()
+    np.testing.assert_allclose(es.state().stds, np.minimum(step, most), rtol=1e-3)
+    es.tell(list(range(8)))
+    for _ in range(10):
+        asked = es.ask()
+        assert (es.state().stds <= 1.001 * most).all()
+        es.tell([-abs(x).sum() for x in asked])  # pulls outwards
+
+
 @pytest.mark.parametrize("half_width", [0.2, 1.0])
 def test_a_search_of_one_gene_widens_to_its_bounds_and_finds_the_least(half_width):
     def least(x):
