@@ -12,7 +12,8 @@ from gee_core.config import Shape
 from gee_core.config.searched import SEARCH_RANGES, searched_genes
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.genome.genotype import Genotype
+from gee_core.genome.genotype import Genotype, analytic_genotype
+from gee_core.model.network import build_network
 
 SHAPE = Shape(omega_O=0.3, beta=0.5, gamma_0=2.0, slope=-0.5, gamma_end=0.5)
 START = Genotype(0.5, (0.1, 0.2, 0.8), SHAPE)
@@ -33,6 +34,17 @@ def test_coordinates_are_logarithms_of_scales_half_of_beta_and_the_other_genes_t
     shape = dict(zip(space("shape").genes, space("shape").start_vector(), strict=True))
     wanted = {"sigma": 0.0, "omega_O": 0.3, "omega_X": 0.0, "beta": 0.25, "alpha": 0.0, "kappa": 0.0, "rho": 0.0}
     assert shape == pytest.approx(wanted | {"gamma_0": math.log(2), "gamma_end": math.log(0.5), "slope": -0.5})
+
+
+@pytest.mark.parametrize(("network", "factors"), [("vgg16", (0.25, 2.0)), ("resnet19", (0.583, 2.333))])
+def test_one_sigma_for_all_encodings_starts_at_other_variances_than_he_s(network, factors):
+    channels = [conv.out_channels for conv in build_network(network, 10, 3, 32, None, 0.0625).conv_chain()]
+    shared = space("shared", start := analytic_genotype(channels, 12))
+    begun = shared.genotype(shared.start_vector())
+    assert begun.sigma_O == pytest.approx(start.sigma_O)
+    products = [np.multiply(s.sigma_X[1:], s.sigma_X[:-1]) for s in (begun, start)]
+    ratios = (products[0] / products[1]) ** 2
+    assert (ratios.min(), ratios.max()) == pytest.approx(factors, rel=1e-3)
 
 
 def test_a_network_without_branches_has_no_genes_of_branches():
