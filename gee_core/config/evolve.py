@@ -102,8 +102,8 @@ class EvolveConfig(Section):
     tau_lambda: Scale
     """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
     screen: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None
-    """[low, high]: a candidate whose mean firing rate on two batches lies outside before training is ranked last without
-    training. null trains all."""
+    """[low, high]: a candidate whose mean firing rate on two batches of held-out images, whole and with `network.T` steps, lies
+    outside before training is ranked last without training. null trains all."""
     rescore: Rescore | None
     """Score the best candidates again on fresh draws after the last generation, and choose the winner by these; null takes
     the best candidate with the draw that it was scored with."""

@@ -74,7 +74,8 @@ def set_spikes(net: nn.Module, p: float, value: float, generators: Generators) -
     """Set the output of every neuron of ``net`` at each step to ``value`` with probability ``p``, in place.
 
     ``value`` 0 drops spikes, 1 makes silent neurons fire; the output of a neuron that fires, -1 or a larger number too, is then
-    kept.
+    kept. Several processes that share every batch draw from equal generators: images at one place of their shares have the
+    same faults.
     """
     for name, node in _nodes(net):
         node.register_forward_hook(partial(_set_some, p, value, generators(name)))

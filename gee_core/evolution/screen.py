@@ -22,8 +22,9 @@ N_BATCHES = 2
 def untrained_firing_rate(net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute) -> float:
     """Spikes per neuron and step of ``net`` on two batches of ``images``, normalised by batch; an output of -1 is a spike too.
 
-    A copy of ``net`` runs, so that its running statistics are left unchanged. The batches are the same in every call; fewer
-    images than they need make them smaller.
+    The images are whole and the steps all of ``net``, also where `evolve.sizes` or `T_schedule` train it with less. A copy of
+    ``net`` runs, so that its running statistics are left unchanged. The batches are the same in every call; fewer images than
+    they need make them smaller.
     """
     counts = torch.zeros(2, dtype=torch.float64, device=compute.device)  # spikes, neurons times steps
 
