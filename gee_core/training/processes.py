@@ -13,7 +13,6 @@ from gee_core.rank import Rank
 from gee_core.settings import CoreSettings
 from gee_core.snn.synced_norm import sync_batch_norms
 from gee_core.training.cuda_graphs import GraphedNetwork, ungraphed
-from gee_core.zoo import NETWORKS
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
@@ -34,8 +33,10 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     if sync_batch_norm:
         sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
-    own = getattr(net, "built_with", {}).get("name") not in NETWORKS  # it may hold parameters that get no gradient
-    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=own)
+    # Own networks may hold parameters that get no gradient. And without the search for them, a walk over each step's graph, DDP
+    # orders its buckets anew after the first step of a process: three or more would add their gradients in another order from
+    # then on, and a resumed run would not end in the same bytes.
+    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=True)
 
 
 def bare(net: nn.Module) -> nn.Module:
