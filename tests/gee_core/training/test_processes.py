@@ -21,10 +21,11 @@ from gee_core.training.named_tensors import training_tensors
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
-from gee_core.training.recipe import Recipe
+from gee_core.training.recipe import Recipe, check_images
 from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
+from tests.gee_core.training.test_loop import recipe
 
 FP32 = Compute(torch.device("cpu"), torch.float32)
 EPOCHS, BATCH, IMAGES = 4, 7, 33
@@ -268,3 +269,14 @@ def test_shares_are_all_images_once(of):
     whole = [labels for _, labels in images.batches(BATCH, torch.Generator().manual_seed(1), 1)]
     assert [torch.cat(parts).tolist() for parts in zip(*shares, strict=True)] == [labels.tolist() for labels in whole]
     assert Rank(0, 1) == ALONE
+
+
+@pytest.mark.parametrize(("n", "smallest"), [(3, 3), (11, 4), (IMAGES, 5)])
+def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_step(n, smallest):
+    check_images(n, BATCH, Rank(0, smallest))
+    images = PackedImages(torch.zeros(n, 1, 1, 2, dtype=torch.uint8), torch.zeros(n).long())
+    how = recipe(batch_size=BATCH, compute=replace(FP32, rank=Rank(1, smallest + 1)))
+    told = rf"^{smallest + 1} processes: {n} training images in batches of {BATCH} .*: start {smallest} or fewer"
+    net = WithUnused()
+    with pytest.raises(InputError, match=told):
+        train_epoch(net, torch.optim.SGD(net.parameters()), images, how, 0)
