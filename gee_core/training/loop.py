@@ -22,7 +22,7 @@ from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.quantised import quantised_call
-from gee_core.training.recipe import Recipe, steps_per_epoch
+from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.schedule import learning_rate
 
 Images = PackedImages | StreamedImages
@@ -69,8 +69,10 @@ def train_epoch(
     with the network and optimiser of that moment, to resume mid-epoch with the same result.
 
     Raises:
+        InputError: there are more processes than images in a batch.
         FloatingPointError: the loss is no longer finite.
     """
+    check_images(len(images), recipe.batch_size, recipe.compute.rank)
     if isinstance(images, StreamedImages):
         net = ungraphed(net)  # the thread that pins their memory would break a capture
     generator = torch_generator(recipe.seed, "epoch", epoch)

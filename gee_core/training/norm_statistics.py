@@ -10,7 +10,7 @@ from torch.optim.swa_utils import update_bn
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.model.layers import StepDropout
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.training.processes import bare, mean_statistics
+from gee_core.training.processes import bare, norms_of_all, pool_statistics
 from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe
 
@@ -22,7 +22,8 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
 
     They become the means over whole batches, `recipe.norm_images` of ``images`` in all, drawn with the recipe's seed, as
     evaluation sees them: at full size, with all T steps, without augmentation and dropout. Of several processes, each
-    takes its share of every batch, and the means are those over all processes.
+    takes its share of every batch. Every ``nn.BatchNorm2d`` then has the statistics of one process; other batch norms see the
+    images of their own process, and what they have of them is put together at the end.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.norm_images])
@@ -37,9 +38,10 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
             yield recipe.normalise(batch)
 
     draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # of layers of one's own
-    with recipe.compute.autocast(), draws:
-        update_bn(inputs(), network if bits is None else _Rounded(network, bits))
-    mean_statistics(network, rank)
+    with norms_of_all(network, rank):
+        with recipe.compute.autocast(), draws:
+            update_bn(inputs(), network if bits is None else _Rounded(network, bits))
+        pool_statistics(network, min(recipe.batch_size, len(drawn)), rank)
 
 
 class _Rounded(nn.Module):

@@ -1,6 +1,7 @@
 """Training in several processes that `torch.distributed` connects: what they exchange. One alone exchanges nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,9 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.settings import CoreSettings
-from gee_core.snn.synced_norm import sync_batch_norms
+from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 from gee_core.training.cuda_graphs import GraphedNetwork, ungraphed
-from gee_core.zoo import NETWORKS
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
@@ -34,8 +34,10 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     if sync_batch_norm:
         sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
-    own = getattr(net, "built_with", {}).get("name") not in NETWORKS  # it may hold parameters that get no gradient
-    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=own)
+    # Own networks may hold parameters that get no gradient. And without the search for them, a walk over each step's graph, DDP
+    # orders its buckets anew after the first step of a process: three or more would add their gradients in another order from
+    # then on, and a resumed run would not end in the same bytes.
+    return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=True)
 
 
 def bare(net: nn.Module) -> nn.Module:
@@ -50,12 +52,31 @@ def summed(x: Tensor, rank: Rank) -> Tensor:
     return x
 
 
-def mean_statistics(net: nn.Module, rank: Rank) -> None:
-    """Make every buffer of numbers, in place, the mean over all processes."""
-    if rank.of > 1:
-        for buffer in filter(torch.is_floating_point, net.buffers()):
-            dist.all_reduce(buffer)
-            buffer /= rank.of
+@contextmanager
+def norms_of_all(net: nn.Module, rank: Rank) -> Iterator[None]:
+    """Context in which every ``nn.BatchNorm2d`` of ``net`` takes its statistics over the images of all processes."""
+    own = [module for module in net.modules() if type(module) is nn.BatchNorm2d] if rank.of > 1 else []
+    for module in own:
+        module.__class__ = SyncedBatchNorm2d
+    try:
+        yield
+    finally:
+        for module in own:
+            module.__class__ = nn.BatchNorm2d
+
+
+def pool_statistics(net: nn.Module, n: int, rank: Rank) -> None:
+    """Give each batch norm that saw this process's share of ``n`` images, in place, the mean and variance of all of them."""
+    images = rank.share(n)
+    part = (images.stop - images.start) / n
+    for norm in net.modules() if rank.of > 1 else ():
+        if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or isinstance(norm, SyncedBatchNorm2d | nn.SyncBatchNorm):
+            continue
+        if norm.running_mean is None or norm.running_var is None:
+            continue
+        mean = summed(norm.running_mean * part, rank)
+        norm.running_var.copy_(summed((norm.running_var + (norm.running_mean - mean).square()) * part, rank))
+        norm.running_mean.copy_(mean)
 
 
 def from_first(value: Any, rank: Rank) -> Any:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from gee_core.data.augment import Augment, Normalise
+from gee_core.errors import InputError
 from gee_core.hardware import Compute
+from gee_core.rank import Rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,3 +66,17 @@ def steps_per_epoch(n_images: int, batch_size: int) -> int:
 def images_per_epoch(n_images: int, batch_size: int) -> int:
     """Images that the steps of an epoch see."""
     return min(n_images, steps_per_epoch(n_images, batch_size) * batch_size)
+
+
+def check_images(n_images: int, batch_size: int, rank: Rank) -> None:
+    """Check that every process has an image of every batch of an epoch.
+
+    Raises:
+        InputError: one would have none.
+    """
+    smallest = images_per_epoch(n_images, batch_size) - (steps_per_epoch(n_images, batch_size) - 1) * batch_size
+    if rank.of > 1 and smallest < rank.of:
+        raise InputError(
+            f"{rank.of} processes: {n_images} training images in batches of {batch_size} leave one without an image of a batch",
+            f"start {max(1, smallest)} or fewer (GEE_TRAIN_PROCESSES or torchrun), or train on more images",
+        )

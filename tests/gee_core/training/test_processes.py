@@ -21,10 +21,11 @@ from gee_core.training.named_tensors import training_tensors
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
-from gee_core.training.recipe import Recipe
+from gee_core.training.recipe import Recipe, check_images
 from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
+from tests.gee_core.training.test_loop import recipe
 
 FP32 = Compute(torch.device("cpu"), torch.float32)
 EPOCHS, BATCH, IMAGES = 4, 7, 33
@@ -136,15 +137,22 @@ def with_unused(compute: Compute) -> list[torch.Tensor]:
     return gradients
 
 
-def renewed(compute: Compute) -> dict[str, torch.Tensor]:
-    """The statistics of a network whose batch norms see the images of their own process, taken anew over four batches."""
-    images = PackedImages(torch.arange(4 * 8 * 3 * 64).reshape(32, 3, 8, 8).to(torch.uint8), torch.zeros(32).long())
+def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tensor]:
+    """The statistics of a network, or of one ``norm``, taken anew over three images a batch: a share is one or two.
+
+    In training, its batch norms would see the images of their own process. Every image has a brightness of its own.
+    """
+    generator = torch.Generator().manual_seed(0)
+    brightness = 255 * torch.rand(12, 1, 1, 1, generator=generator)
+    images = (torch.rand(12, 3, 16, 16, generator=generator) * brightness).to(torch.uint8)
     recipe = Recipe(
-        epochs=1, batch_size=8, lr=4e-3, lr_min=0.0, warmup_steps=0, label_smoothing=0.0, augment=None, seed=0,
-        normalise=Normalise((0.5,) * 3, (0.5,) * 3), compute=compute, norm_images=32,
+        epochs=1, batch_size=3, lr=4e-3, lr_min=0.0, warmup_steps=0, label_smoothing=0.0, augment=None, seed=0,
+        normalise=Normalise((0.5,) * 3, (0.5,) * 3), compute=compute, norm_images=3 if norm else 12,
     )  # fmt: skip
-    net = build_network("cifarnet", 10, 3, 8, n_genes=4, width=1 / 16, T=2)
-    renew_statistics(net, images, recipe)
+    net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2) if norm is None else nn.Sequential(norm(3))
+    net.double().register_forward_pre_hook(lambda _, args: (args[0].double(),))
+    renew_statistics(net, PackedImages(images, torch.zeros(12).long()), recipe)
+    assert all(type(module) is not SyncedBatchNorm2d for module in net.modules())
     return dict(net.named_buffers())
 
 
@@ -162,6 +170,7 @@ def everything(compute: Compute, folder: Path) -> dict:
         "resumed": trained(compute, sync=False, folder=states),
         "unused": with_unused(compute),
         "renewed": renewed(compute),
+        "renewed others": renewed(compute, layer.BatchNorm2d),
     }
 
 
@@ -219,11 +228,18 @@ def test_local_statistics_differ_from_those_of_all(two):
     assert not torch.equal(local["net.stem.norm_lif.norm.running_mean"], synced["net.stem.norm_lif.norm.running_mean"])
 
 
-def test_statistics_that_are_taken_anew_are_those_of_the_images_of_all(two):
-    first, second = (process["renewed"] for process in two)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    stem = "stem.norm_lif.norm.running_mean"  # behind it, every process normalises by its own images
-    torch.testing.assert_close(first[stem], renewed(FP32)[stem], atol=1e-6, rtol=1e-5)
+def test_statistics_that_are_taken_anew_are_those_of_one_process(two):
+    whole = renewed(FP32)
+    for process in two:
+        torch.testing.assert_close(process["renewed"], whole, atol=1e-7, rtol=1e-7)
+
+
+def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_unequal_shares(two):
+    whole = renewed(FP32, layer.BatchNorm2d)
+    for process in two:
+        found = process["renewed others"]
+        torch.testing.assert_close(found["0.running_mean"], whole["0.running_mean"], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(found["0.running_var"], whole["0.running_var"], atol=0, rtol=1e-2)  # of 256 values, unbiased
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(two):
@@ -239,7 +255,8 @@ def test_a_module_may_hold_layers_that_it_does_not_use(two):
 
 
 def test_another_number_of_processes_does_not_go_on(two, folder):
-    with pytest.raises(InputError, match=r"states: 2 processes began this training run, which 1 cannot.*GEE_TRAIN_PROCESSES=2"):
+    told = r"states: 2 processes began this training run, which 1 cannot.*: start 2, by GEE_TRAIN_PROCESSES=2 or torchrun, or"
+    with pytest.raises(InputError, match=told):
         trained(FP32, sync=False, folder=folder / "states")
 
 
@@ -253,3 +270,14 @@ def test_shares_are_all_images_once(of):
     whole = [labels for _, labels in images.batches(BATCH, torch.Generator().manual_seed(1), 1)]
     assert [torch.cat(parts).tolist() for parts in zip(*shares, strict=True)] == [labels.tolist() for labels in whole]
     assert Rank(0, 1) == ALONE
+
+
+@pytest.mark.parametrize(("n", "smallest"), [(3, 3), (11, 4), (IMAGES, 5)])
+def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_step(n, smallest):
+    check_images(n, BATCH, Rank(0, smallest))
+    images = PackedImages(torch.zeros(n, 1, 1, 2, dtype=torch.uint8), torch.zeros(n).long())
+    how = recipe(batch_size=BATCH, compute=replace(FP32, rank=Rank(1, smallest + 1)))
+    told = rf"^{smallest + 1} processes: {n} training images in batches of {BATCH} .*: start {smallest} or fewer"
+    net = WithUnused()
+    with pytest.raises(InputError, match=told):
+        train_epoch(net, torch.optim.SGD(net.parameters()), images, how, 0)
