@@ -42,14 +42,17 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
 def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
     """Mark the winner, and where it was scored again what was scored again too; log what the search ranks its candidates by.
 
-    That is `final_fitness`, in which eliminated and failed candidates have none. Fresh draws are ranked apart and get none.
+    That is `final_fitness`, in which eliminated and failed candidates have none. Fresh draws are ranked apart and get none. The
+    stage's run gets the least of each generation: a curve that falls where the search gets better, as `fitness` need not.
     """
     best = winner(records, params.evolve).candidate
     repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]
-    ranks = zip(records, final_fitness(records, params.evolve), strict=True)
-    ranked = {candidate_name(r.candidate): F for r, F in ranks if not r.candidate.rescored and not math.isnan(F)}
-    track.winner(map(candidate_name, [*repeated, best]), ranked)
+    pairs = zip(records, final_fitness(records, params.evolve), strict=True)
+    ranked = [(r.candidate, F) for r, F in pairs if not r.candidate.rescored and not math.isnan(F)]
+    track.winner(map(candidate_name, [*repeated, best]), {candidate_name(c): F for c, F in ranked})
     track.tags({"gee.best": candidate_name(best)})
+    for generation in sorted({c.generation for c, _ in ranked}):
+        track.metrics({"final_fitness": min(F for c, F in ranked if c.generation == generation)}, step=generation)
 
 
 def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from gee_core.data.images import PackedImages
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution import proxy
+from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines import evolve
@@ -144,12 +146,14 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
     assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
-    curves = [(step, values) for step, values in tracked.curves if step is not None]
+    curves = [(step, values) for step, values in tracked.curves if "fitness" in values]
     assert [(step, values["fitness"]) for step, values in curves] == list(enumerate(best.fitness))
     (costs,) = [values for _, values in tracked.curves if "image_passes" in values]  # one quantity under one name
     assert costs["image_passes"] == rows.image_passes.sum()
     for name in ("step_size", "axis_ratio", "mean_sigma_3", "std_sigma_O"):
         assert [values[name] for _, values in curves] == list(best[name])
+    comparable = [(step, values["final_fitness"]) for step, values in tracked.curves if "final_fitness" in values]
+    assert comparable == list(enumerate(rows.groupby("generation").final_fitness.min()))
 
 
 def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_project, monkeypatch):
@@ -167,7 +171,7 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     repeated = [f"gen{first.generation}-cand{first['index']}"] if rows.rescored[row] == what else []
     assert tracked.won == [*repeated, names[row - 6]]
     assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 10
-    assert [step for step, _ in tracked.curves if step is not None] == [0, 1]
+    assert [step for step, _ in tracked.curves if step is not None] == [0, 1, 0, 1]
     assert {to for to, name, _ in tracked.files if name.endswith(".safetensors")} == {
         "checkpoints/generation-0",
         "checkpoints/generation-1",
@@ -176,6 +180,25 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     (best,) = rows[rows.winner].to_dict("records")
     assert (genotype["generation"], genotype["index"], genotype["seed"]) == (2, best["index"], best["seed"])
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 4
+
+
+def test_the_progress_compares_candidates_of_all_generations_at_the_latest_weight_of_the_regularisers(make_params):
+    def record(generation: int, loss: float, rescored: str = "", status: str = "ok") -> Record:
+        candidate = Candidate(generation, 0, 0, None, rescored=rescored)
+        measured = Score(loss, 0.0, 1.0, 0.0, 0.0, 0.5, status)
+        decay = [1.0, 0.5][min(generation, 1)]
+        return Record(candidate, measured, decay, loss - 0.2 * decay, 0.0)
+
+    params, bad = make_params(evolve={"a": 0.2}), record(0, math.nan, status="failed: diverged")
+    first, second, again = record(0, 0.7), record(1, 0.65), record(2, 0.1, "1-0")
+    notes = [evolve.note_of_progress([bad, first, second, again][:n], params) for n in range(1, 5)]
+    assert first.fitness < 0.55 <= second.fitness  # though the second is better
+    assert notes == [
+        "generation 0, best F nan",
+        "generation 0, best F 0.500",
+        "generation 1, best F 0.550",
+        "scoring again, best F 0.550",
+    ]
 
 
 @pytest.mark.parametrize("form", ["shared", "shape"])
