@@ -63,8 +63,9 @@ Filters for the search field:
 | `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
 | `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
 
-`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last, so that all compare.
-Candidates get it at the end of a search, but for those that failed or were eliminated and for fresh draws (`rescored`).
+`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last, so that all compare. Where the
+best were scored again (`rescored`), the least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in
+which a search chooses, 1 for the winner. Candidates get these at its end, but for those that failed or were eliminated.
 
 To see candidates in parallel coordinates, tick them and press *Compare*.
 """
@@ -90,11 +91,11 @@ EXPERIMENT_TAGS = {
     ),
     "mlflow.sharedViewState.candidates": _view(
         "candidate",
-        "metrics.`final_fitness`",
+        "metrics.`rank`",
         ascending=True,
         attributes=("Duration",),
         metrics=(
-            *("final_fitness", "fitness", "proxy_accuracy", "winner"),
+            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "winner"),
             *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
         ),
         params=("generation", "rescored"),

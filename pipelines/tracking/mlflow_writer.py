@@ -198,7 +198,7 @@ class MlflowWriter:
 
     def _write_winner(self, entry: dict) -> None:
         won = set(map(str, entry["of"]))
-        metrics = {n: {"final_fitness": F} for n, F in entry.get("final_fitness", {}).items()}
+        metrics = entry.get("metrics", {})
         for n in metrics | dict.fromkeys(won):
             if run_id := self.outbox.ids.get(n):  # else MLflow refused the candidate
                 values, tags = ({"winner": 1.0}, {WINNER: "true"}) if n in won else ({}, {})

@@ -138,9 +138,9 @@ class MlflowTracker:
         )
         self._candidates[name] = entry["n"]
 
-    def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
-        ranked = {str(self._candidates[name]): F for name, F in final_fitness.items()}
-        self._add("winner", of=[self._candidates[name] for name in names], final_fitness=ranked)
+    def winner(self, names: Iterable[str], ranks: dict[str, dict[str, float]]) -> None:
+        ranked = {str(self._candidates[name]): values for name, values in ranks.items()}
+        self._add("winner", of=[self._candidates[name] for name in names], metrics=ranked)
 
     def continues(self, folder: Path) -> None:
         trackers = folder / TRACKERS

@@ -64,7 +64,7 @@ def track_search(folder, status: str, names: list[str]) -> MlflowTracker:
     for name in names:
         tracker.candidate({"index": name}, {"fitness": 1.0}, name, "ok", {}, (1_700_000_000, 1_700_000_009))
     if status == "FINISHED":
-        tracker.winner(names[:1], {name: 0.5 for name in names})
+        tracker.winner(names[:1], {name: {"final_fitness": 0.5} for name in names})
     tracker.close(status)
     return tracker
 
@@ -101,11 +101,13 @@ def test_what_is_left_of_a_killed_search_makes_no_second_candidate_once_another_
 
 def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(client, stage):
     stage()
-    ranked = [[value for name, _, _, value in run.points if name == "final_fitness"] for run in by_level(client, "candidate")]
-    assert ranked == [[0.4], [], []]
+    ranked = [{p[0]: p[3] for p in run.points if p[0] in ("rank", "final_fitness")} for run in by_level(client, "candidate")]
+    assert ranked == [{"rank": 1, "final_fitness": 0.4}, {}, {}]
     view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
-    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final_fitness`", True)
-    assert {"metrics.`final_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"} < set(view["selectedColumns"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`rank`", True)
+    assert {"metrics.`final_fitness`", "metrics.`fresh_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"} < set(
+        view["selectedColumns"]
+    )
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):

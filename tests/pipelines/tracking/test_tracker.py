@@ -45,7 +45,7 @@ def project(tmp_path_factory):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
         evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"})
         evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"})
-        evolve.winner(["gen0-cand0"], {"gen0-cand0": 0.4})
+        evolve.winner(["gen0-cand0"], {"gen0-cand0": {"final_fitness": 0.4}})
         evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "params.yaml": "figures"})
         evolve.close()
         open_tracker("export", params).close("FAILED")
