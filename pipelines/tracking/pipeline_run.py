@@ -39,7 +39,10 @@ WINNER = "gee.winner"
 """Tag of candidates that won."""
 
 ERROR = "gee.error"
-"""Tag of a stage's run that failed, and of its pipeline's: the message."""
+"""Tag of a stage's run that failed, of its pipeline's, and of a cell's: the message."""
+
+COMMIT = "gee.commit"
+"""Tag: the git commit, see `origin_tags`; of a cell that at which it was measured."""
 
 CONTINUES, CONTINUED_BY = "gee.continues", "gee.continued_by"
 """Tags of a stage's run: the runs whose work it goes on with, and that goes on with its own."""
@@ -88,7 +91,7 @@ def origin_tags(project: Path) -> dict[str, str]:
         "mlflow.source.name": _command(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": git(project, "rev-parse", "HEAD"),
-        "gee.commit": git_commit(project),
+        COMMIT: git_commit(project),
         "dvc.experiment": os.environ.get(EXPERIMENT),
     }
     return {tag: value for tag, value in tags.items() if value} | json.loads(os.environ.get(FLOW_RUN) or "{}")
