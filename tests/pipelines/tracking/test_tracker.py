@@ -140,6 +140,15 @@ def test_the_experiment_is_one_of_model_training_and_says_how_to_filter(client):
     assert "tags.\"gee.level\" = 'candidate'" in tags["mlflow.note.content"]
 
 
+def test_the_run_of_a_stage_has_the_parameters_of_the_network_so_that_comparing_two_shows_what_differed(client, project):
+    found = runs_of(client, "tags.`gee.level` = 'stage'")
+    network = load_params(project / "params.yaml").network
+    for stage in ("evolve", "export"):
+        params = found[stage].data.params
+        assert (params["network.T"], params["network.pool"], params["base.device"]) == (str(network.T), network.pool, "auto")
+        assert not [name for name in params if name.startswith("train.")]
+
+
 def test_the_winner_can_be_found(client):
     assert set(runs_of(client, "tags.`gee.winner` = 'true' and metrics.winner = 1")) == {"gen0-cand0"}
 
