@@ -105,9 +105,11 @@ def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(cli
     assert ranked == [{"rank": 1, "final_fitness": 0.4}, {}, {}]
     view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`rank`", True)
-    assert {"metrics.`final_fitness`", "metrics.`fresh_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"} < set(
-        view["selectedColumns"]
-    )
+    shown = {"metrics.`final_fitness`", "metrics.`fresh_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"}
+    of_its_execution = {"tags.`gee.pipeline`", *(f"params.`{name}`" for name in ("dataset", "network", "n_genes", "variant"))}
+    assert shown | of_its_execution < set(view["selectedColumns"])
+    (of_one, *_) = by_level(client, "candidate")
+    assert "gee.pipeline" in of_one.data.tags and {"dataset", "network", "n_genes", "variant"} < set(of_one.data.params)
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
@@ -205,7 +207,9 @@ def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_sh
 
 
 def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
-    client.do_set_experiment_tag(client.do_create_experiment("gee", None), "mlflow.note.content", "ours")
+    known = client.do_create_experiment("gee", None)
+    for tag, value in {"mlflow.note.content": "ours", "mlflow.sharedViewState.candidates": "{}"}.items():
+        client.do_set_experiment_tag(known, tag, value)  # the view is that of an earlier version
     stage()
     tags = client.experiments["gee"].tags
     assert tags == mlflow_client.EXPERIMENT_TAGS | {"mlflow.note.content": "ours"}
