@@ -1,6 +1,5 @@
 import hashlib
 import json
-import math
 import shutil
 
 import numpy as np
@@ -14,7 +13,6 @@ from gee_core.data.images import PackedImages
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines import evolve
@@ -190,25 +188,6 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     (best,) = rows[rows.winner].to_dict("records")
     assert (genotype["generation"], genotype["index"], genotype["seed"]) == (2, best["index"], best["seed"])
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 4
-
-
-def test_the_progress_compares_candidates_of_all_generations_at_the_latest_weight_of_the_regularisers(make_params):
-    def record(generation: int, loss: float, rescored: str = "", status: str = "ok") -> Record:
-        candidate = Candidate(generation, 0, 0, None, rescored=rescored)
-        measured = Score(loss, 0.0, 1.0, 0.0, 0.0, 0.5, status)
-        decay = [1.0, 0.5][min(generation, 1)]
-        return Record(candidate, measured, decay, loss - 0.2 * decay, 0.0)
-
-    params, bad = make_params(evolve={"a": 0.2}), record(0, math.nan, status="failed: diverged")
-    first, second, again = record(0, 0.7), record(1, 0.65), record(2, 0.1, "1-0")
-    notes = [evolve.note_of_progress([bad, first, second, again][:n], params) for n in range(1, 5)]
-    assert first.fitness < 0.55 <= second.fitness  # though the second is better
-    assert notes == [
-        "generation 0, best F nan",
-        "generation 0, best F 0.500",
-        "generation 1, best F 0.550",
-        "scoring again, best F 0.550",
-    ]
 
 
 @pytest.mark.parametrize("form", ["shared", "shape"])

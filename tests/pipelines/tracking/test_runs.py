@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from pipelines.project.paths import COPIES
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.dataset import describe_dataset
@@ -81,6 +82,26 @@ def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each
     ids = [run.info.run_id for run in (first, second, third)]
     assert links == [(None, ids[1]), (ids[0], ids[2]), (ids[1], None)]
     assert third.data.tags["mlflow.note.content"] == f"Continues [an interrupted run of evolve](#/experiments/0/runs/{ids[1]})."
+
+
+def test_an_execution_that_goes_on_with_one_that_did_not_end_well_is_linked_with_it(client, folder):
+    def execute(status: str, seed: int, monkeypatch) -> str:
+        name = f"{len(client.runs)}"
+        monkeypatch.setattr(pipeline_run, "execution_key", lambda: f"elsewhere/1/{name}")
+        MlflowTracker("train", KEYS | {"seed": seed}, start=len(client.runs)).close(status)
+        return [run.info.run_id for run in by_level(client, "pipeline")][-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        first, other, killed, failed, last, again = (
+            execute(status, seed, patch)
+            for status, seed in (("KILLED", 1), ("KILLED", 0), ("KILLED", 0), ("FAILED", 0), ("FINISHED", 0), ("FINISHED", 0))
+        )
+    tags = {run_id: client.runs[run_id].data.tags for run_id in (first, other, killed, failed, last, again)}
+    links = [(found.get("gee.continues"), found.get("gee.continued_by")) for found in tags.values()]
+    assert links == [(None, None), (None, killed), (other, failed), (killed, last), (failed, None), (None, None)]
+    assert tags[last]["mlflow.note.content"] == (
+        f"Continues [an interrupted run of the pipeline](#/experiments/0/runs/{failed})."
+    )
 
 
 def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_it(client, folder):
@@ -225,6 +246,7 @@ def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_d
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     monkeypatch.setenv("DVC_EXP_NAME", "wide-net")
     tags = origin_tags(tmp_path)
+    assert tags.pop("gee.project") == origin_tags(tmp_path / COPIES / "tmp1")["gee.project"]  # a copy for an experiment
     assert tags.pop("mlflow.source.name")
     assert tags == {
         "mlflow.user": "ada",
