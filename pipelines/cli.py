@@ -67,23 +67,27 @@ def run(
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.deliverer import delivering
+    from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
     params = load_params()
     check_inputs(params)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
-    with flow_lock(Path(), say), delivering():
+    with flow_lock(Path(), say), delivering() as delivered:
         check_for_dvc(Path())
         set_aside_damaged_dvc_files()
         wait_for_other_dvc(Path(), say)
         while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
             pass  # DVC may have failed because the other one began a stage in between
-    if code:
-        raise typer.Exit(code)
+        if code:
+            raise typer.Exit(code)  # in here, so that the run in MLflow fails too
     summary()
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db")
-    print("         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning")
+    address = delivered.address or "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+    if delivered.address and not is_local(tracking_uri()):
+        print(f"Runs     {address}")
+    else:
+        print(f"Runs     mlflow server --backend-store-uri sqlite:///mlflow.db\n         then {address}")
     print("Next     dvc exp run --temp -S evolve.n_generations=5")
     print("         gee preset cifar10-small")
     print("         gee --help")

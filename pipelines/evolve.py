@@ -223,15 +223,13 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
     params = s.params
     ended: dict[tuple[int, int], float] = {}
     with s.progress("evolve", total) as steps, remedy(PREPARE):
-        jobs, best = Jobs(steps), math.inf
+        jobs, seen = Jobs(steps), list[Record]()
 
         def on_record(record: Record) -> None:
-            nonlocal best
+            seen.append(record)
             place = record.candidate.generation, record.candidate.index
             track_candidate(s.track, record, genotype_file(params, record), ended[place])
-            if record.fitness < best and not record.candidate.rescored:  # NaN is never smaller
-                best = record.fitness
-            jobs.at(place, 1.0, f"generation {place[0]}, best F {best:.3f}")
+            jobs.at(place, 1.0, note_of_progress(seen, params))
 
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS, params)
@@ -247,6 +245,14 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
     s.track.artifact(GENOTYPE)
     delete_folder(scratch / CHECKPOINTS)
     finish_run(scratch, OUT / "metrics.json")
+
+
+def note_of_progress(records: list[Record], params: Params) -> str:
+    """Which generation is at work, and the least F of the search so far, all at the λ of that generation."""
+    ranked = zip(records, final_fitness(records, params.evolve), strict=True)
+    best = min((F for r, F in ranked if not r.candidate.rescored and not math.isnan(F)), default=math.nan)
+    last = records[-1].candidate
+    return f"{'scoring again' if last.rescored else f'generation {last.generation}'}, best F {best:.3f}"
 
 
 def _track_figures(s: Stage, folder: Path) -> None:

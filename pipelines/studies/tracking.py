@@ -5,7 +5,7 @@ import time
 from gee_core.storage.checksummed_json import json_digest
 from pipelines.studies.cell import Cell
 from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
-from pipelines.tracking.pipeline_run import filter_keys
+from pipelines.tracking.pipeline_run import COMMIT, ERROR, filter_keys
 from pipelines.tracking.protocol import NullTracker
 from pipelines.tracking.tracker import MlflowTracker, tracking_is_off
 
@@ -43,10 +43,16 @@ class StudyTracker(MlflowTracker):
             params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
             start=round(1000 * (time.time() - seconds)),
             metrics=metrics,
-            tags=tags | {"status": result["status"][:500], "commit": result["commit"] or ""},
+            tags=tags | _named(result["status"][:500], result["commit"]),
             end="FINISHED" if result["status"] == "ok" else "FAILED",
         )
 
     def note(self, text: str) -> None:
         """Make ``text`` (Markdown) the description of the study's run."""
         self._add("note", text=text)
+
+
+def _named(status: str, commit: str | None) -> dict[str, str]:
+    """Tags of a cell: under names of its own, and under those that the runs of stages have."""
+    failed = {} if status == "ok" else {ERROR: status}
+    return {"status": status, "commit": commit or ""} | failed | ({COMMIT: commit} if commit else {})

@@ -1,7 +1,8 @@
 """The process that writes to MLflow what the stages of one `gee run` track, while they work: mlflow is loaded once.
 
 Stages find it by an environment variable, write their outboxes to disk, and end without waiting. It ends once its standard
-input does, which the kernel closes when `gee run` is gone, however that ended. Where it was killed itself, stages write to
+input does, which the kernel closes when `gee run` is gone, however that ended. `gee run` writes there in which status it ends,
+and reads the address of the execution's run from the standard output. Where the process was killed itself, stages write to
 MLflow as they do under `dvc repro`. What is left then, the next `gee run` writes first, or `gee track replay` before.
 """
 
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -35,6 +37,12 @@ log = logging.getLogger("pipelines.tracking")
 DELIVERER = "GEE_DELIVERER"
 """Environment variable: the `process_key` of the process that writes what the stages track."""
 
+COMMAND = [sys.executable, "-m", "pipelines.tracking.deliverer"]
+"""Starts the process."""
+
+ADDRESS = "http"
+"""Begins the line in which the process prints the address of the execution's run."""
+
 INTERVAL = 0.1
 """Seconds between two looks at the outboxes."""
 
@@ -51,26 +59,43 @@ def living_deliverer() -> str | None:
     return key if key and not is_gone(key) else None
 
 
+@dataclass
+class Delivered:
+    """What is known of the runs of an execution at its end."""
+
+    address: str | None = None
+    """The page of the execution's run in MLflow; None where it has none, or MLflow has not answered."""
+
+
 @contextlib.contextmanager
-def delivering() -> Iterator[None]:
-    """Run a deliverer for the stages that the body starts, and wait at the end until it has written what they tracked."""
+def delivering() -> Iterator[Delivered]:
+    """Run a deliverer for the stages that the body starts, and wait at the end until it has written what they tracked.
+
+    The execution's run ends as the body does: FINISHED, FAILED with an error, KILLED where it is stopped. What is yielded is
+    filled at the end.
+    """
+    delivered, status = Delivered(), "KILLED"
     if Settings.read().tracking == "off":
-        yield
+        yield delivered
         return
     tracking_uri()  # one that cannot be used is refused before anything runs
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process inherits that
     try:
-        process = subprocess.Popen([sys.executable, "-m", "pipelines.tracking.deliverer"], stdin=subprocess.PIPE)
+        process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.environ[DELIVERER] = key = process_key(psutil.Process(process.pid))
     try:
-        yield
+        yield delivered
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
     finally:
         del os.environ[DELIVERER]
         try:
-            process.stdin.close()
-            process.wait()
+            output, _ = process.communicate(status)
+            delivered.address = next((line for line in output.splitlines() if line.startswith(ADDRESS)), None)
         except BaseException:
             process.kill()
             raise
@@ -122,6 +147,10 @@ class Followed:
             log.warning("tracking: %s", error)
             self.status = "KILLED"
 
+    def address(self) -> str | None:
+        """The page of its execution's run in MLflow; None where that is not known."""
+        return self._writer.address() if self._writer else None
+
     def _read(self, delivery: Delivery, uri: str) -> None:
         entries, self._position = read_on(self._path, self._position)
         if entries and self._writer is None:
@@ -140,12 +169,14 @@ class Deliverer:
         self._delivery = Delivery(self._uri)
         self._followed: list[Followed] = []
         self._seen: set[Path] = set()
+        self.status = "KILLED"
+        """In which `gee run` has ended, once ``ended`` of `run` is set; one that is gone without a word was killed."""
 
-    def run(self, ended: threading.Event, grace: float = GRACE) -> None:
+    def run(self, ended: threading.Event, grace: float = GRACE) -> str | None:
         """Write until ``ended`` is set and the trackers are closed, at most ``grace`` seconds later; then `Delivery.finish`.
 
         What earlier runs have left is written first. At the end dvc.lock holds what DVC wrote of the last stage once that was
-        closed: it is uploaded again, with params.yaml.
+        closed: it is uploaded again, with params.yaml. Returns the address of the execution's run, if it is there.
         """
         self._take_left()
         while not ended.wait(INTERVAL):
@@ -155,9 +186,10 @@ class Deliverer:
             time.sleep(INTERVAL)
         status = self._followed[-1].status if self._followed else None
         if status:
-            self._track_versions()
+            self._track_end()
             self.pass_on()
         self._delivery.finish(limit(status or "KILLED"), self._root)
+        return next((address for outbox in self._followed if (address := outbox.address())), None)
 
     def _take_left(self) -> None:
         """Queue what `gee track replay` would write, but for other experiments, which may be deleted, and what was refused."""
@@ -173,14 +205,18 @@ class Deliverer:
                 for entry in waiting.entries + end:
                     self._delivery.put(writer, entry)
 
-    def _track_versions(self) -> None:
-        """Open and close a tracker's outbox for the run of the execution, as a flow does, with the last state of the files."""
+    def _track_end(self) -> None:
+        """Open and close a tracker's outbox for the run of the execution, as a flow does, with the last state of the files.
+
+        It ends as `gee run` does: a stage that was stopped before it opened its tracker has left no word of that.
+        """
         outbox, ends = Outbox.new(self._root, "pipeline"), {followed.status for followed in self._followed}
         with contextlib.suppress(InputError, OSError):  # no space: those that the last stage saw remain
             files = [outbox.keep(path) for path in versions(find_project())]
             opening = self._followed[-1].opening | {"level": "pipeline", "stage": None, "process": self._key, "files": files}
             outbox.append(opening | outbox.entry("open"))
-            outbox.append(outbox.entry("close", status=next((end for end in ("FAILED", "KILLED") if end in ends), "FINISHED")))
+            status = next((end for end in ("FAILED", "KILLED") if end in ends), self.status)
+            outbox.append(outbox.entry("close", status=status))
 
     def pass_on(self) -> bool:
         """Queue what is new; returns whether a tracker is at work."""
@@ -195,9 +231,15 @@ class Deliverer:
 
 def main() -> None:
     os.nice(10)  # stages come first: loading mlflow takes seconds of a core
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), ended.set()), name="stdin", daemon=True).start()
-    Deliverer(outbox_root(), process_key(psutil.Process())).run(ended)
+    ended, deliverer = threading.Event(), Deliverer(outbox_root(), process_key(psutil.Process()))
+
+    def listen() -> None:
+        deliverer.status = sys.stdin.read() or deliverer.status
+        ended.set()
+
+    threading.Thread(target=listen, name="stdin", daemon=True).start()
+    if address := deliverer.run(ended):
+        print(address)
     sys.stdout.flush()
     os._exit(0)  # without waiting for an import of mlflow that nothing needs any more
 

@@ -1,13 +1,15 @@
 """Tracks an evolution: its candidates, its generations, and who won."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
-from gee_core.config import Params
+from gee_core.config import EvolveConfig, Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
-from gee_core.evolution.winner import final_fitness, winner
+from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.tracking.protocol import Tracker
 
@@ -40,16 +42,41 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
 
 
 def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
-    """Mark the winner, and where it was scored again what was scored again too; log what the search ranks its candidates by.
+    """Mark the winner, and where it was scored again what was scored again too; log what all are ranked by, see `_ranks`.
 
-    That is `final_fitness`, in which eliminated and failed candidates have none. Fresh draws are ranked apart and get none.
+    The stage's run gets the least `final_fitness` of each generation: a curve that falls where the search gets better, as that
+    of `fitness` need not.
     """
     best = winner(records, params.evolve).candidate
     repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]
-    ranks = zip(records, final_fitness(records, params.evolve), strict=True)
-    ranked = {candidate_name(r.candidate): F for r, F in ranks if not r.candidate.rescored and not math.isnan(F)}
-    track.winner(map(candidate_name, [*repeated, best]), ranked)
+    pairs = zip(records, final_fitness(records, params.evolve), strict=True)
+    ranked = [(r.candidate, F) for r, F in pairs if not r.candidate.rescored and not math.isnan(F)]
+    track.winner(map(candidate_name, [*repeated, best]), _ranks(records, params.evolve))
     track.tags({"gee.best": candidate_name(best)})
+    for generation in sorted({c.generation for c, _ in ranked}):
+        track.metrics({"final_fitness": min(F for c, F in ranked if c.generation == generation)}, step=generation)
+
+
+def _ranks(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, dict[str, float]]:
+    """By name of the candidate: its `rank`, and what that is by; nothing for failed and eliminated ones.
+
+    What was scored again comes first, since its fresh draws decide who wins: by `fresh_fitness`, the mean over them, which the
+    candidate that they repeat has too. Candidates of the search follow by `final_fitness`.
+    """
+    fresh = {what: fmean(draws) for what, draws in fresh_fitness(records, cfg).items()}
+    places = {what: place for place, what in enumerate(sorted(fresh, key=fresh.__getitem__))} | {"": len(fresh)}
+    pairs = zip(records, final_fitness(records, cfg), strict=True)
+    found = [(places[r.candidate.rescored], F, r.candidate) for r, F in pairs if r.candidate.rescored in places]
+    ordered = sorted((x for x in found if not math.isnan(x[1])), key=lambda x: x[:2])
+    ranks: dict[str, dict[str, float]] = {}
+    for rank, (_, F, c) in enumerate(ordered, 1):
+        again = fresh.get(c.rescored or f"{c.generation}-{c.index}")
+        ranks[candidate_name(c)] = (
+            {"rank": rank}
+            | ({} if c.rescored else {"final_fitness": F})  # that of a fresh draw is no value of the search
+            | ({} if again is None else {"fresh_fitness": again})
+        )
+    return ranks
 
 
 def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:

@@ -44,6 +44,9 @@ LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 NOTE = "mlflow.note.content"
 """Tag: the description of a run, an experiment or a logged model, as Markdown."""
 
+VIEW = "mlflow.sharedViewState."
+"""Begins the tag of a view, before its name."""
+
 EXPERIMENT_ID = "{experiment_id}"
 """Stands for the id in DESCRIPTION."""
 
@@ -63,8 +66,18 @@ Filters for the search field:
 | `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
 | `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
 
-`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last, so that all compare.
-Candidates get it at the end of a search, but for those that failed or were eliminated and for fresh draws (`rescored`).
+`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last, so that all compare. Where the
+best were scored again (`rescored`), the least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in
+which a search chooses, 1 for the winner. Candidates get these at its end, but for those that failed or were eliminated.
+
+| metric | unit |
+|---|---|
+| `test_accuracy`, `noise_accuracy`, `proxy_accuracy`, `accuracy_at_r` (step: 100·r) | parts of 1, not percent |
+| `fitness`, `final_fitness`, `fresh_fitness`, `L_ce`, `test_loss` | nats per image (the first three less the regularisers) |
+| `energy_mj`, `energy_with_decoding_mj` | millijoules per image, counted, not measured |
+| `parameters`, `plain_parameters` | numbers, of the network and of the same network without genes |
+| `image_passes` | training images seen, repetitions included |
+| `seconds` | wall time of a candidate's scoring |
 
 To see candidates in parallel coordinates, tick them and press *Compare*.
 """
@@ -81,26 +94,30 @@ def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) 
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     NOTE: DESCRIPTION,
-    "mlflow.sharedViewState.results": _view(
+    f"{VIEW}results": _view(
         "pipeline",
         "attributes.start_time",
         ascending=False,
         attributes=("Dataset", "Source", "Models"),
         metrics=("test_accuracy", "noise_accuracy", "parameters", "energy_mj"),
     ),
-    "mlflow.sharedViewState.candidates": _view(
+    f"{VIEW}candidates": _view(
         "candidate",
-        "metrics.`final_fitness`",
+        "metrics.`rank`",
         ascending=True,
         attributes=("Duration",),
         metrics=(
-            *("final_fitness", "fitness", "proxy_accuracy", "winner"),
+            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "winner"),
             *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
         ),
-        params=("generation", "rescored"),
+        params=("generation", "rescored", "dataset", "network", "n_genes", "variant", "seed"),
+        tags=("gee.pipeline",),
     ),
 }
-"""Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs."""
+"""Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs.
+
+The page shows names and times of creation in every view. They tell executions of one name apart.
+"""
 
 
 def tracking_uri() -> str:
@@ -214,6 +231,8 @@ def is_refusal(error: Exception) -> bool:
 def find_experiment(client, name: str, uri: str) -> str:
     """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set.
 
+    So are views that an earlier version has made; the description may be the user's.
+
     Raises:
         InputError: it was deleted, which only the user can undo.
     """
@@ -227,7 +246,7 @@ def find_experiment(client, name: str, uri: str) -> str:
     found = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(uri))
     known = experiment.tags if experiment else {}
     for tag, value in EXPERIMENT_TAGS.items():
-        if tag not in known:
+        if tag not in known or (tag.startswith(VIEW) and known[tag] != value):
             client.set_experiment_tag(found, tag, value.replace(EXPERIMENT_ID, found))
     return found
 

@@ -7,7 +7,7 @@ tags and files replace themselves. So an entry can be written again when it is u
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.model_writer import write_model
 from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
-from pipelines.tracking.pipeline_run import CONTINUED_BY, CONTINUES, ERROR, LEVEL, NAME, PROCESS, STAGE, WINNER
+from pipelines.tracking.pipeline_run import CONTINUED_BY, CONTINUES, ERROR, LEVEL, NAME, PROCESS, PROJECT, STAGE, WINNER
 
 STUDY = "gee.study"
 """Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
@@ -102,6 +102,9 @@ class MlflowWriter:
         params = opening["keys"] | opening.get("params", {})
         if missing := {key: value for key, value in params.items() if key not in known}:
             self._log(run_id, params=missing)
+        known_tags = found[0].data.tags if found else {ENTRY: f"{self.outbox.name}/{level}"}
+        if level == "pipeline" and known_tags.get(ENTRY) == f"{self.outbox.name}/{level}" and CONTINUES not in known_tags:
+            self._continue_last(run_id, params)
         if not found or opening["time"] >= pipeline_run.last_change(found[0]):  # else a later stage has uploaded newer ones
             self._upload(run_id, opening)
         self.outbox.note_id(level, run_id)
@@ -170,13 +173,24 @@ class MlflowWriter:
                 self.outbox.note_id(_taken(candidate.info.run_name), candidate.info.run_id)
                 self._log(candidate.info.run_id, tags={"mlflow.parentRunId": self.run_id} | self._name())
         if found:
-            self._link(found[-1], CONTINUED_BY, self.run_id, "Interrupted, and continued by [another run of {}]({}).")
-            self._link(self.run_id, CONTINUES, found[-1], "Continues [an interrupted run of {}]({}).")
+            self._link(found[-1], self.run_id, self._opening["stage"])
 
-    def _link(self, run_id: str, tag: str, other: str, text: str) -> None:
-        page = f"#/experiments/{self._experiment_id}/runs/{other}"
-        note = text.format(self._opening["stage"], page)
-        self._log(run_id, tags={tag: other, mlflow_client.NOTE: note})
+    def _continue_last(self, run_id: str, params: dict[str, str]) -> None:
+        """Link an execution's run and the last before it in this project, if that did not end well and had these ``params``."""
+        opening = self._opening
+        query = f"tags.`{LEVEL}` = 'pipeline' and tags.`{PROJECT}` = '{opening['tags'].get(PROJECT)}'"
+        others = [r for r in self._search(query) if r.info.run_id != run_id and r.info.start_time <= opening["time"]]
+        last = max(others, key=lambda run: run.info.start_time, default=None)
+        if last and last.info.status in ("FAILED", "KILLED") and params.items() <= last.data.params.items():
+            self._link(last.info.run_id, run_id, "the pipeline")
+
+    def _link(self, earlier: str, later: str, what: str) -> None:
+        """Let two runs of ``what`` name each other, of which the later one goes on with the work of the other."""
+        page = f"#/experiments/{self._experiment_id}/runs/"
+        note = f"Interrupted, and continued by [another run of {what}]({page}{later})."
+        self._log(earlier, tags={CONTINUED_BY: later, mlflow_client.NOTE: note})
+        note = f"Continues [an interrupted run of {what}]({page}{earlier})."
+        self._log(later, tags={CONTINUES: earlier, mlflow_client.NOTE: note})
 
     def _write_candidate(self, entry: dict) -> None:
         key = str(entry["n"])
@@ -198,7 +212,7 @@ class MlflowWriter:
 
     def _write_winner(self, entry: dict) -> None:
         won = set(map(str, entry["of"]))
-        metrics = {n: {"final_fitness": F} for n, F in entry.get("final_fitness", {}).items()}
+        metrics = entry.get("metrics", {})
         for n in metrics | dict.fromkeys(won):
             if run_id := self.outbox.ids.get(n):  # else MLflow refused the candidate
                 values, tags = ({"winner": 1.0}, {WINNER: "true"}) if n in won else ({}, {})

@@ -5,16 +5,18 @@ Stages do not pass its id to each other: any stage finds it by a tag with the pr
 
 import contextlib
 import getpass
+import hashlib
 import json
 import os
 import re
+import socket
 from pathlib import Path
 
 import psutil
 
 from gee_core.config import Params
 from pipelines.project.git import git, git_commit
-from pipelines.project.paths import LOCK, PARAMS
+from pipelines.project.paths import LOCK, PARAMS, original_project
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
 EXECUTION = "GEE_EXECUTION"
@@ -39,10 +41,16 @@ WINNER = "gee.winner"
 """Tag of candidates that won."""
 
 ERROR = "gee.error"
-"""Tag of a stage's run that failed, and of its pipeline's: the message."""
+"""Tag of a stage's run that failed, of its pipeline's, and of a cell's: the message."""
+
+COMMIT = "gee.commit"
+"""Tag: the git commit, see `origin_tags`; of a cell that at which it was measured."""
 
 CONTINUES, CONTINUED_BY = "gee.continues", "gee.continued_by"
-"""Tags of a stage's run: the runs whose work it goes on with, and that goes on with its own."""
+"""Tags of a stage's or a pipeline's run: the runs whose work it goes on with, and that goes on with its own."""
+
+PROJECT = "gee.project"
+"""Tag: the machine, and a digest of the project's path: runs in the same folder have the same."""
 
 PROCESS = "gee.process"
 """Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
@@ -79,7 +87,7 @@ def pipeline_name(keys: dict) -> str:
 
 
 def origin_tags(project: Path) -> dict[str, str]:
-    """Tags of a new run: who started it and by which command, the git commit, the DVC experiment, the Prefect flow run.
+    """Tags of a new run: who started it, where and by which command, the git commit, DVC experiment and Prefect flow run.
 
     ``gee.commit`` says as `git_commit` does whether other files than those of a run differ from the commit.
     """
@@ -88,8 +96,9 @@ def origin_tags(project: Path) -> dict[str, str]:
         "mlflow.source.name": _command(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": git(project, "rev-parse", "HEAD"),
-        "gee.commit": git_commit(project),
+        COMMIT: git_commit(project),
         "dvc.experiment": os.environ.get(EXPERIMENT),
+        PROJECT: f"{socket.gethostname()}/{hashlib.sha256(os.fsencode(original_project(project))).hexdigest()[:12]}",
     }
     return {tag: value for tag, value in tags.items() if value} | json.loads(os.environ.get(FLOW_RUN) or "{}")
 

@@ -39,8 +39,8 @@ class Tracker(Protocol):
         ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970, by default now.
         """
 
-    def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
-        """Mark candidates that were logged before, under these names, as those that won; log the F that ranks all, by name."""
+    def winner(self, names: Iterable[str], ranks: dict[str, dict[str, float]]) -> None:
+        """Mark candidates that were logged before, under these names, as those that won; log metrics that rank all, by name."""
 
     def continues(self, folder: Path) -> None:
         """Note in ``folder``, from which this work is resumed if it is killed, that this run does it.

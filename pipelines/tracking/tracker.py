@@ -42,6 +42,8 @@ log = logging.getLogger("pipelines.tracking")
 WATCHED = ("evolve", "train")
 """Stages that last: the load of the machine is logged while they work."""
 
+WIRED = (*WATCHED, "evaluate", "robustness", "export")
+"""Stages that read the sections `base` and `network`, which are parameters of their runs too, as `section.key`."""
 
 TRACKERS = "trackers.jsonl"
 """File in a folder from which work is resumed: the outboxes of those that tracked it."""
@@ -138,9 +140,9 @@ class MlflowTracker:
         )
         self._candidates[name] = entry["n"]
 
-    def winner(self, names: Iterable[str], final_fitness: dict[str, float]) -> None:
-        ranked = {str(self._candidates[name]): F for name, F in final_fitness.items()}
-        self._add("winner", of=[self._candidates[name] for name in names], final_fitness=ranked)
+    def winner(self, names: Iterable[str], ranks: dict[str, dict[str, float]]) -> None:
+        ranked = {str(self._candidates[name]): values for name, values in ranks.items()}
+        self._add("winner", of=[self._candidates[name] for name in names], metrics=ranked)
 
     def continues(self, folder: Path) -> None:
         trackers = folder / TRACKERS
@@ -245,6 +247,8 @@ def open_tracker(stage: str | None, params: Params, **opening) -> Tracker:
     if tracking_is_off():
         return NullTracker()
     tracker = MlflowTracker(stage, pipeline_run.filter_keys(params), params=texts(flattened(params.model_dump())), **opening)
+    if stage in WIRED:
+        tracker.params(flattened(params.model_dump(include={"base", "network"})))
     if stage in WATCHED:
         tracker.watch()
     return tracker

@@ -58,8 +58,8 @@ class Tracked:
     def continues(self, folder):
         pass
 
-    def winner(self, names, final_fitness):
-        self.won, self.ranked = list(names), final_fitness
+    def winner(self, names, ranks):
+        self.won, self.ranked = list(names), ranks
 
     def artifact(self, path, folder=""):
         self.files.append((folder, path.name, path.read_bytes()))
@@ -129,8 +129,10 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert tracked.data == (load_meta(folder / "data/prepared").digest, "training")
     (won,) = rows[rows.winner].to_dict("records")
     assert tracked.won == [f"gen{won['generation']}-cand{won['index']}"] == [tracked.tagged["gee.best"]]
-    assert list(tracked.ranked.values()) == list(rows.final_fitness) != list(rows.fitness)
-    assert [name for name, *_ in tracked.candidates] == list(tracked.ranked)
+    names = [name for name, *_ in tracked.candidates]
+    assert [tracked.ranked[name]["final_fitness"] for name in names] == list(rows.final_fitness) != list(rows.fitness)
+    assert [tracked.ranked[name]["rank"] for name in names] == list(rows.final_fitness.rank())
+    assert tracked.ranked[tracked.won[0]]["rank"] == 1
     records = journal.read(next((folder / ".scratch/evolve").glob("*/records.jsonl")))
     assert tracked.times == [(record["ended"] - 0.25, record["ended"]) for record in records]
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
@@ -144,12 +146,14 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
     assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
-    curves = [(step, values) for step, values in tracked.curves if step is not None]
+    curves = [(step, values) for step, values in tracked.curves if "fitness" in values]
     assert [(step, values["fitness"]) for step, values in curves] == list(enumerate(best.fitness))
     (costs,) = [values for _, values in tracked.curves if "image_passes" in values]  # one quantity under one name
     assert costs["image_passes"] == rows.image_passes.sum()
     for name in ("step_size", "axis_ratio", "mean_sigma_3", "std_sigma_O"):
         assert [values[name] for _, values in curves] == list(best[name])
+    comparable = [(step, values["final_fitness"]) for step, values in tracked.curves if "final_fitness" in values]
+    assert comparable == list(enumerate(rows.groupby("generation").final_fitness.min()))
 
 
 def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_project, monkeypatch):
@@ -161,13 +165,21 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     assert list(rows.rescored[6:]) == [what, what, "mean", "mean"]
     names = [f"rescore-{name}-draw{draw}" for name in (what, "mean") for draw in (0, 1)]
     assert [name for name, *_ in tracked.candidates][6:] == names
-    assert [name for name, *_ in tracked.candidates][:6] == list(tracked.ranked)  # fresh draws are ranked apart
+    assert set(names) == {name for name in tracked.ranked if "final_fitness" not in tracked.ranked[name]}
+    of_first = f"gen{first.generation}-cand{first['index']}"
+    means = rows[rows.rescored != ""].groupby("rescored").final_fitness.mean()
+    expected = dict(zip([*names, of_first], means[[what, what, "mean", "mean", what]], strict=True))
+    fresh = {name: ranks["fresh_fitness"] for name, ranks in tracked.ranked.items() if "fresh_fitness" in ranks}
+    assert fresh == pytest.approx(expected)
+    by_rank = sorted(tracked.ranked, key=lambda name: tracked.ranked[name]["rank"])
+    assert by_rank[0] == tracked.won[-1] and set(by_rank[:4]) == set(names)  # they decide
+    assert by_rank[4] == of_first and len(by_rank) == 10
     assert [params["rescored"] for _, _, params, *_ in tracked.candidates[6:]] == list(rows.rescored[6:])
     (row,) = rows.index[rows.winner]
     repeated = [f"gen{first.generation}-cand{first['index']}"] if rows.rescored[row] == what else []
     assert tracked.won == [*repeated, names[row - 6]]
     assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 10
-    assert [step for step, _ in tracked.curves if step is not None] == [0, 1]
+    assert [step for step, _ in tracked.curves if step is not None] == [0, 1, 0, 1]
     assert {to for to, name, _ in tracked.files if name.endswith(".safetensors")} == {
         "checkpoints/generation-0",
         "checkpoints/generation-1",

@@ -75,7 +75,9 @@ def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     assert (run.data.params["dataset"], run.data.params["n_genes"]) == ("digits", "6")
     assert "export.opset" in run.data.params
     assert [found[seed].info.status for seed in "012"] == ["FINISHED", "FAILED", "FINISHED"]
-    assert found["1"].data.tags["status"] == "failed: the loss is nan"
+    assert found["1"].data.tags["status"] == found["1"].data.tags["gee.error"] == "failed: the loss is nan"
+    assert found["0"].data.tags["commit"] == found["0"].data.tags["gee.commit"] == "abc"
+    assert "gee.error" not in found["0"].data.tags
 
 
 def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay_once(cells, tmp_path, monkeypatch):

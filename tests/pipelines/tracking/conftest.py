@@ -227,7 +227,7 @@ def stage(folder):
             tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"})
             tracker.metrics({"best": 1.0 - step}, step=step)
         tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"})
-        tracker.winner(["cand0", "cand1"], {"cand0": 0.4})
+        tracker.winner(["cand0", "cand1"], {"cand0": {"final_fitness": 0.4, "rank": 1}})
         tracker.artifact(folder / "plot.svg", "plots")
         tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "plot.svg": "figures"})
         tracker.close(status)

@@ -1,5 +1,6 @@
 """The process that writes what the stages of a `gee run` track; but for the last tests, its work in the process of the test."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -31,11 +32,12 @@ def named(client, monkeypatch):
     monkeypatch.setenv(DELIVERER, OWN)
 
 
-def deliver(grace: float = 600.0) -> None:
-    """Run a deliverer for what is there."""
-    ended = threading.Event()
+def deliver(grace: float = 600.0, status: str = "FINISHED") -> str | None:
+    """Run a deliverer for what is there, of a `gee run` that ended in this ``status``; the address of the execution's run."""
+    ended, deliverer = threading.Event(), Deliverer(outbox_root(), OWN)
+    deliverer.status = status
     ended.set()
-    Deliverer(outbox_root(), OWN).run(ended, grace)
+    return deliverer.run(ended, grace)
 
 
 def test_a_stage_ends_without_a_call_and_the_deliverer_writes_what_the_stage_would_have_written(client, expected, named, stage):
@@ -48,12 +50,14 @@ def test_a_stage_ends_without_a_call_and_the_deliverer_writes_what_the_stage_wou
 
 def test_entries_are_written_while_the_stage_works(client, named, folder):
     ended, tracker = threading.Event(), MlflowTracker("train", KEYS)
-    thread = threading.Thread(target=Deliverer(outbox_root(), OWN).run, args=(ended,))
+    deliverer = Deliverer(outbox_root(), OWN)
+    thread = threading.Thread(target=deliverer.run, args=(ended,))
     thread.start()
     for step in range(3):
         tracker.metrics({"loss": 1.0}, step)
         wait_until(lambda step=step: any(("loss", step) == point[:2] for run in client.runs.values() for point in run.points))
     tracker.close()
+    deliverer.status = "FINISHED"
     ended.set()
     thread.join(600)
     assert not thread.is_alive()
@@ -81,6 +85,31 @@ def test_the_run_of_an_execution_gets_the_lock_that_dvc_has_written_after_the_la
     (pipeline,) = [run for run in client.runs.values() if run.info.run_name == PIPELINE]
     assert (pipeline.files["/dvc.lock"], pipeline.info.status) == ("the last state", "FAILED")
     assert outboxes() == []
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_an_execution_that_ends_before_its_next_stage_tracks_anything_ends_as_gee_run_does(client, named, folder, status):
+    MlflowTracker("train", KEYS).close()
+    address = deliver(status=status)
+    ends = {run.info.run_name: run.info.status for run in client.runs.values()}
+    assert ends == {PIPELINE: status, f"train · {PIPELINE}": "FINISHED"}
+    (run_id,) = [run_id for run_id, run in client.runs.items() if run.info.run_name == PIPELINE]
+    assert address == f"http://tracking.example:5000/#/experiments/0/runs/{run_id}?workflowType=machine_learning"
+
+
+@pytest.mark.parametrize(("error", "status"), [(None, "FINISHED"), (RuntimeError, "FAILED"), (SystemExit, "KILLED")])
+def test_the_process_hears_how_gee_run_ended_and_answers_with_an_address(folder, monkeypatch, error, status):
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    child = "import sys; print('a line of a library'); print('http://host/#/runs/' + sys.stdin.read())"
+    monkeypatch.setattr("pipelines.tracking.deliverer.COMMAND", [sys.executable, "-c", child])
+    with contextlib.suppress(RuntimeError, SystemExit), delivering() as delivered:
+        if error:
+            raise error
+    assert delivered.address == f"http://host/#/runs/{status}"
+
+
+def test_a_gee_run_that_is_gone_without_a_word_was_killed(folder):
+    assert Deliverer(outbox_root(), OWN).status == "KILLED"
 
 
 def test_a_stage_that_was_killed_is_ended_as_killed(client, named, stage, monkeypatch):
@@ -224,7 +253,7 @@ def test_the_process_writes_to_a_store_that_it_makes_while_the_stage_ends_at_onc
 
     monkeypatch.setenv("GEE_TRACKING", "on")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with delivering():
+    with delivering() as delivered:
         tracker = MlflowTracker("train", KEYS)
         tracker.metrics({"loss": 1.0}, step=0)
         tracker.close()
@@ -237,3 +266,6 @@ def test_the_process_writes_to_a_store_that_it_makes_while_the_stage_ends_at_onc
         (f"train · {PIPELINE}", "FINISHED"),
     ]
     assert outboxes() == []
+    (pipeline,) = [run for run in runs if run.info.run_name == PIPELINE]
+    page = f"http://127.0.0.1:5000/#/experiments/{pipeline.info.experiment_id}/runs/{pipeline.info.run_id}"
+    assert delivered.address == f"{page}?workflowType=machine_learning"

@@ -110,7 +110,7 @@ def test_a_stage_that_was_killed_is_ended_as_killed(client, left):
 
 def test_a_server_that_dies_in_the_middle_leaves_the_rest_for_the_next_replay(client, expected, left):
     left()
-    client.drop = set(range(15, 30))
+    client.drop = set(range(16, 30))
     (waiting,) = replay(outbox_root())
     assert waiting.is_away and "no route" in waiting.hindrance
     assert 0 < len(waiting.entries) < ENTRIES
@@ -161,7 +161,7 @@ def test_what_is_meant_for_another_address_is_written_to_this_one_only_on_reques
 
 def test_of_what_another_store_has_a_part_nothing_is_written_to_this_one(client, expected, left, monkeypatch):
     left()
-    client.drop = set(range(15, 30))
+    client.drop = set(range(16, 30))
     (waiting,) = replay(outbox_root())
     n, runs, client.drop = len(waiting.entries), client.runs, set()
     client.runs = {}

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from pipelines.project.paths import COPIES
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.dataset import describe_dataset
@@ -64,7 +65,7 @@ def track_search(folder, status: str, names: list[str]) -> MlflowTracker:
     for name in names:
         tracker.candidate({"index": name}, {"fitness": 1.0}, name, "ok", {}, (1_700_000_000, 1_700_000_009))
     if status == "FINISHED":
-        tracker.winner(names[:1], {name: 0.5 for name in names})
+        tracker.winner(names[:1], {name: {"final_fitness": 0.5} for name in names})
     tracker.close(status)
     return tracker
 
@@ -81,6 +82,26 @@ def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each
     ids = [run.info.run_id for run in (first, second, third)]
     assert links == [(None, ids[1]), (ids[0], ids[2]), (ids[1], None)]
     assert third.data.tags["mlflow.note.content"] == f"Continues [an interrupted run of evolve](#/experiments/0/runs/{ids[1]})."
+
+
+def test_an_execution_that_goes_on_with_one_that_did_not_end_well_is_linked_with_it(client, folder):
+    def execute(status: str, seed: int, monkeypatch) -> str:
+        name = f"{len(client.runs)}"
+        monkeypatch.setattr(pipeline_run, "execution_key", lambda: f"elsewhere/1/{name}")
+        MlflowTracker("train", KEYS | {"seed": seed}, start=len(client.runs)).close(status)
+        return [run.info.run_id for run in by_level(client, "pipeline")][-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        first, other, killed, failed, last, again = (
+            execute(status, seed, patch)
+            for status, seed in (("KILLED", 1), ("KILLED", 0), ("KILLED", 0), ("FAILED", 0), ("FINISHED", 0), ("FINISHED", 0))
+        )
+    tags = {run_id: client.runs[run_id].data.tags for run_id in (first, other, killed, failed, last, again)}
+    links = [(found.get("gee.continues"), found.get("gee.continued_by")) for found in tags.values()]
+    assert links == [(None, None), (None, killed), (other, failed), (killed, last), (failed, None), (None, None)]
+    assert tags[last]["mlflow.note.content"] == (
+        f"Continues [an interrupted run of the pipeline](#/experiments/0/runs/{failed})."
+    )
 
 
 def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_it(client, folder):
@@ -101,11 +122,15 @@ def test_what_is_left_of_a_killed_search_makes_no_second_candidate_once_another_
 
 def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(client, stage):
     stage()
-    ranked = [[value for name, _, _, value in run.points if name == "final_fitness"] for run in by_level(client, "candidate")]
-    assert ranked == [[0.4], [], []]
+    ranked = [{p[0]: p[3] for p in run.points if p[0] in ("rank", "final_fitness")} for run in by_level(client, "candidate")]
+    assert ranked == [{"rank": 1, "final_fitness": 0.4}, {}, {}]
     view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
-    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final_fitness`", True)
-    assert {"metrics.`final_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"} < set(view["selectedColumns"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`rank`", True)
+    shown = {"metrics.`final_fitness`", "metrics.`fresh_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"}
+    of_its_execution = {"tags.`gee.pipeline`", *(f"params.`{name}`" for name in ("dataset", "network", "n_genes", "variant"))}
+    assert shown | of_its_execution < set(view["selectedColumns"])
+    (of_one, *_) = by_level(client, "candidate")
+    assert "gee.pipeline" in of_one.data.tags and {"dataset", "network", "n_genes", "variant"} < set(of_one.data.params)
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
@@ -203,7 +228,9 @@ def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_sh
 
 
 def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
-    client.do_set_experiment_tag(client.do_create_experiment("gee", None), "mlflow.note.content", "ours")
+    known = client.do_create_experiment("gee", None)
+    for tag, value in {"mlflow.note.content": "ours", "mlflow.sharedViewState.candidates": "{}"}.items():
+        client.do_set_experiment_tag(known, tag, value)  # the view is that of an earlier version
     stage()
     tags = client.experiments["gee"].tags
     assert tags == mlflow_client.EXPERIMENT_TAGS | {"mlflow.note.content": "ours"}
@@ -219,6 +246,7 @@ def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_d
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     monkeypatch.setenv("DVC_EXP_NAME", "wide-net")
     tags = origin_tags(tmp_path)
+    assert tags.pop("gee.project") == origin_tags(tmp_path / COPIES / "tmp1")["gee.project"]  # a copy for an experiment
     assert tags.pop("mlflow.source.name")
     assert tags == {
         "mlflow.user": "ada",

@@ -45,7 +45,7 @@ def project(tmp_path_factory):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
         evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"})
         evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"})
-        evolve.winner(["gen0-cand0"], {"gen0-cand0": 0.4})
+        evolve.winner(["gen0-cand0"], {"gen0-cand0": {"final_fitness": 0.4}})
         evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "params.yaml": "figures"})
         evolve.close()
         open_tracker("export", params).close("FAILED")
@@ -138,6 +138,15 @@ def test_the_experiment_is_one_of_model_training_and_says_how_to_filter(client):
     assert json.loads(tags["mlflow.sharedViewState.results"])["searchFilter"] == "tags.\"gee.level\" = 'pipeline'"
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert "tags.\"gee.level\" = 'candidate'" in tags["mlflow.note.content"]
+
+
+def test_the_run_of_a_stage_has_the_parameters_of_the_network_so_that_comparing_two_shows_what_differed(client, project):
+    found = runs_of(client, "tags.`gee.level` = 'stage'")
+    network = load_params(project / "params.yaml").network
+    for stage in ("evolve", "export"):
+        params = found[stage].data.params
+        assert (params["network.T"], params["network.pool"], params["base.device"]) == (str(network.T), network.pool, "auto")
+        assert not [name for name in params if name.startswith("train.")]
 
 
 def test_the_winner_can_be_found(client):

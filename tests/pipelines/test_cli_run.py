@@ -1,0 +1,136 @@
+"""The command `gee run`, with another program in place of DVC."""
+
+import os
+import shutil
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+from filelock import FileLock, Timeout
+
+from pipelines import cli
+from pipelines.orchestration.flow_lock import LOCK
+from pipelines.tracking.deliverer import Delivered
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder without results, and the current one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
+    (project / "params.yaml").write_text("base: {}\n")
+    monkeypatch.setattr(
+        "pipelines.runtime.process_tree.run_in_foreground", lambda command: pytest.fail("something was started")
+    )
+    code, _, err = main("run")
+    assert code == 2
+    assert err.startswith("gee: error: params.yaml: ")
+
+
+@pytest.fixture
+def ready(project, monkeypatch) -> Path:
+    """The project with all that `gee run` needs."""
+    (project / "data/raw").mkdir(parents=True)
+    (project / ".git").mkdir()
+    monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
+    return project
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(force, main, ready, monkeypatch):
+    started = []
+
+    def run_in_foreground(command):
+        with pytest.raises(Timeout):
+            FileLock(LOCK).acquire(timeout=0)
+        started.append((command, os.environ["PATH"].split(os.pathsep)[0]))
+        return 3
+
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", run_in_foreground)
+    code, *_ = main("run", *(["--force"] if force else []))
+    assert code == 3
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
+    assert started == [(command, str(Path(sys.executable).parent))]
+
+
+def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, ready, monkeypatch):
+    done, codes, others = [], [255, 255, 0], [True, True, False]
+    monkeypatch.setattr(
+        "pipelines.orchestration.other_dvc.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
+    )
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: done.append("run") or codes.pop(0))
+    assert main("run")[0] == 255  # another error of DVC's: nobody else is at work
+    assert done == ["waited", "run", "waited", "run", "waited"]
+
+
+def test_run_ends_with_addresses_and_commands_that_no_line_break_cuts(main, ready, monkeypatch):
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
+    monkeypatch.setattr(cli, "summary", lambda: None)
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, _ = main("run")
+    assert code == 0
+    lines = out.splitlines()
+    assert f"Report   {(ready / 'reports/index.html').as_uri()}" in lines
+    assert lines[-3:] == [
+        "Next     dvc exp run --temp -S evolve.n_generations=5",
+        "         gee preset cifar10-small",
+        "         gee --help",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("store", "lines"),
+    [
+        ("", ["Runs     mlflow server --backend-store-uri sqlite:///mlflow.db", "         then http://host/#/runs/1"]),
+        ("http://host", ["Runs     http://host/#/runs/1"]),
+    ],
+)
+def test_run_ends_with_the_address_of_its_own_run_where_that_is_known(main, ready, monkeypatch, store, lines):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setattr("pipelines.tracking.deliverer.delivering", lambda: nullcontext(Delivered("http://host/#/runs/1")))
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
+    monkeypatch.setattr(cli, "summary", lambda: None)
+    shown = main("run")[1].splitlines()
+    begin = next(i for i, line in enumerate(shown) if line.startswith("Runs"))
+    assert shown[begin : shown.index("Next     dvc exp run --temp -S evolve.n_generations=5")] == lines
+
+
+def test_what_writes_to_mlflow_hears_of_a_dvc_that_failed(main, ready, monkeypatch):
+    heard = []
+
+    @contextmanager
+    def delivering():
+        try:
+            yield Delivered()
+        except Exception as error:
+            heard.append(error)
+            raise
+
+    monkeypatch.setattr("pipelines.tracking.deliverer.delivering", delivering)
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 3)
+    assert main("run")[0] == 3
+    assert len(heard) == 1
+
+
+def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, monkeypatch):
+    (ready / ".git").rmdir()
+    started = []
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: started.append(1) or 3)
+    problem = f"{ready}: in no git repository, which DVC expects"
+    remedy = "`git init`, or `dvc config core.no_scm true` (no experiments then)"
+    assert main("run") == (2, "", f"gee: error: {problem}: {remedy}\n")
+    assert started == []
+    (ready / ".dvc").mkdir()
+    (ready / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    assert main("run")[0] == 3
+    assert started == [1]
