@@ -39,9 +39,10 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
+from pipelines.runtime.agreement import check_same, check_share
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.ranks import check_same, check_share, joined, run_in_processes
+from pipelines.runtime.ranks import joined, run_in_processes
 from pipelines.runtime.resume_folder import at_work_in, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage

@@ -27,6 +27,7 @@ from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
 from pipelines.interruption import interrupted
 from pipelines.project.params import load_params
+from pipelines.runtime.agreement import check_alike, check_reach, common_store, traits
 from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
 from pipelines.runtime.process_tree import PARENT, die_with_parent
 from pipelines.runtime.settings import Settings
@@ -79,14 +80,8 @@ def n_processes(params: Params) -> int:
     if on_gpus and wanted > n_gpus:
         seen = f"base.device = {base.device} is one GPU" if named else f"torch sees {n_gpus}"
         raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
-    _check_share(wanted, cfg.batch_size, variable)
+    check_reach(wanted, cfg.batch_size, variable)
     return wanted
-
-
-def _check_share(n: int, batch_size: int, name: str) -> None:
-    if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
-        problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
-        raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
 
 
 def run_in_processes(stage: str) -> bool:
@@ -202,7 +197,7 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part.
 
     Raises:
-        InputError: `base.device` does not exist.
+        InputError: `base.device` does not exist, or the processes would not round alike.
     """
     import torch
     import torch.distributed as dist
@@ -218,49 +213,7 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
         torch.cuda.set_device(compute.device)
     else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
     yield replace(compute, rank=rank)
     dist.destroy_process_group()
-
-
-def check_share(rank: Rank, batch_size: int) -> None:
-    """Check that every process has images of every batch of ``batch_size``.
-
-    Raises:
-        InputError: one would have none. All processes but the first end without a word.
-    """
-    with _said_once(rank):
-        _check_share(rank.of, batch_size, f"{rank.of} processes")
-
-
-def check_same(rank: Rank, digest: str) -> None:
-    """Check that all processes have the same ``digest`` of params, inputs and code.
-
-    Raises:
-        InputError: one has another than the first. All processes but the first end without a word.
-    """
-    if rank.of == 1:
-        return
-    import platform
-
-    from gee_core.training.processes import from_all
-
-    found = from_all((platform.node(), digest), rank)
-    others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
-    with _said_once(rank):
-        if others:
-            raise InputError(
-                f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
-                "start all of them in the same folder, or in copies of it with the same files",
-            )
-
-
-@contextmanager
-def _said_once(rank: Rank) -> Iterator[None]:
-    """Let an InputError, which every process meets, be the first one's to tell."""
-    try:
-        yield
-    except InputError:
-        if rank.number:
-            sys.exit(2)
-        raise

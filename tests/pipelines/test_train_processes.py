@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.rank import Rank
 from pipelines.runtime import ranks
 from tests.free_port import free_port
 from tests.pipelines.test_train_stage import write_genotype
@@ -211,17 +210,3 @@ def test_a_process_that_was_stopped_is_not_interrupted_while_it_ends(error, code
     assert ended.value.code == code
     text = said.read_text() if said.exists() else ""
     assert ("connection lost" in text) == (code == 2)
-
-
-@pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (4, 4, False), (2, 3, False), (16, 32, True)])
-def test_processes_that_torch_started_are_refused_where_a_batch_does_not_reach_for_all(of, batch, fits):
-    if fits:
-        ranks.check_share(Rank(0, of), batch)
-        ranks.check_share(Rank(of - 1, of), batch)
-        return
-    with pytest.raises(
-        InputError, match=rf"^{of} processes: batches of {batch}, .*: set train\.batch_size to {2 * of} or more"
-    ):
-        ranks.check_share(Rank(0, of), batch)
-    with pytest.raises(SystemExit):
-        ranks.check_share(Rank(of - 1, of), batch)
