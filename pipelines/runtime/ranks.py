@@ -39,7 +39,10 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
 
 LOST = re.compile("gloo/transport|NCCL")
-"""In the message of an error: the connection to another process broke."""
+"""In the message of an error: something went wrong with another process, such as its end."""
+
+TOO_LONG = re.compile("timed? ?out", re.IGNORECASE)
+"""In such a message: the other process was there, and did not answer."""
 
 ENOUGH = 16
 """Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
@@ -136,19 +139,21 @@ def _run_processes(stage: str, n: int) -> None:
 def _report(stage: str, n: int, failures: list[Any]) -> int:
     """Print what stopped the processes, and return the exit code."""
     first = min(failures, key=lambda failure: (_consequence(failure), failure.timestamp))
-    if first.exitcode < 0:
-        name = signal.Signals(-first.exitcode).name
-        why = "memory may have run out; " if name == "SIGKILL" else ""
-        print_errors(
-            stage, f"process {first.local_rank} of {n} was ended by {name}: {why}`dvc repro` continues where it stopped"
-        )
-        return 1
-    if told := _told(first):
-        if first.exitcode == 2:
-            print_errors(stage, told["message"])
-        else:
-            print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
-    return first.exitcode
+    told, number = _told(first), _signal(first)
+    if told and first.exitcode == 2:
+        print_errors(stage, told["message"])
+    elif told:
+        print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
+    elif number:
+        why = "memory may have run out; " if number == signal.SIGKILL else ""
+        how = f"was ended by {signal.Signals(number).name}: {why}`dvc repro` continues where it stopped"
+        print_errors(stage, f"process {first.local_rank} of {n} {how}")
+    return 1 if number else first.exitcode
+
+
+def _signal(failure: Any) -> int:
+    """The signal that ended a process, 0 for none. On SIGTERM the first process cleans up before it exits."""
+    return signal.SIGTERM if failure.exitcode == 128 + signal.SIGTERM else max(0, -failure.exitcode)
 
 
 def _consequence(failure: Any) -> int:
@@ -156,10 +161,9 @@ def _consequence(failure: Any) -> int:
 
     The launcher ends the others by SIGTERM; that may come while a process is already ending by itself.
     """
-    if failure.exitcode < 0:
-        return 2 if failure.exitcode == -signal.SIGTERM else 0
-    told = _told(failure)
-    return 3 if told and LOST.search(told["message"]) else 1
+    if told := _told(failure):
+        return 4 if LOST.search(told["message"]) and not TOO_LONG.search(told["message"]) else 0
+    return {0: 2, signal.SIGTERM: 3}.get(_signal(failure), 1)
 
 
 def _told(failure: Any) -> dict[str, Any] | None:

@@ -79,6 +79,8 @@ def test_a_run_that_is_killed_and_stopped_ends_in_the_bytes_of_an_undisturbed_on
     lost = "was ended by SIGKILL: memory may have run out; `dvc repro` continues where it stopped"
     for rank in (0, 1):
         assert stop(project, rank, signal.SIGKILL) == (1, [f"train: error: process {rank} of 2 {lost}"], [])
+    ended = "train: error: process 0 of 2 was ended by SIGTERM: `dvc repro` continues where it stopped"
+    assert stop(project, 0, signal.SIGTERM) == (1, [ended], [])
     assert stop(project, None, signal.SIGTERM) == (143, [], [])
     interrupted = "train: interrupted; `dvc repro` continues where it stopped"
     assert stop(project, None, signal.SIGINT) == (130, [interrupted], [])
@@ -128,6 +130,7 @@ class Failure(NamedTuple):
 
 
 LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62628"
+SLOW = "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,12 @@ LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection cl
         ([Failure(0, -9), Failure(1, 1)], 1, "process 0 of 2 was ended by SIGKILL"),
         ([Failure(0, 2, "other params"), Failure(1, 2, timestamp=9)], 2, "other params"),
         ([Failure(0, 1), Failure(1, -15)], 1, ""),
+        ([Failure(0, 143, timestamp=9), Failure(1, 1, SLOW)], 1, SLOW),
+        ([Failure(0, 143), Failure(1, 2, "damaged", 9)], 2, "damaged"),
+        ([Failure(0, 143), Failure(1, -15, timestamp=9)], 1, "process 0 of 2 was ended by SIGTERM"),
+        ([Failure(0, 143, timestamp=9), Failure(1, 1, LOST)], 1, "process 0 of 2 was ended by SIGTERM"),
+        ([Failure(0, 143, timestamp=7), Failure(1, 1)], 1, ""),
+        ([Failure(0, -9, timestamp=7), Failure(1, 2, "damaged")], 2, "damaged"),
     ],
 )
 def test_what_is_said_is_what_happened_first_and_not_what_followed_from_it(failures, code, said, capsys):
