@@ -1,7 +1,6 @@
 """Stage train: trains the winner's wiring in full → models/train/network.safetensors."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -39,11 +38,11 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.agreement import check_same, check_share
+from pipelines.runtime.agreement import at_work_together, check_same, check_share
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.runtime.ranks import joined, run_in_processes
-from pipelines.runtime.resume_folder import at_work_in, finish_run, open_resume_folder
+from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 
@@ -215,7 +214,7 @@ def _train(s: Stage, compute: Compute) -> None:
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
     encoding: dict[str, float] = {}
-    with nullcontext() if s.follows else at_work_in(scratch):
+    with at_work_together(compute.rank, scratch):
         s.track.continues(scratch)
         with s.progress("train", params.train.epochs) as steps:
 

@@ -5,16 +5,21 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gee_core.errors import InputError
 from gee_core.rank import Rank
 from gee_core.settings import PREFIX, CoreSettings
+from pipelines.runtime.resume_folder import at_work_in
 
 if TYPE_CHECKING:  # loads torch
     from torch.distributed import Store
 
     from gee_core.hardware import Compute
+
+FOREVER = timedelta(days=1000)
 
 
 class Trait(NamedTuple):
@@ -105,6 +110,19 @@ def check_reach(n: int, batch_size: int, name: str) -> None:
     if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
         problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
         raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
+
+
+@contextmanager
+def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
+    """`at_work_in` ``folder``, which the first process holds for all; the others wait until it does, however long."""
+    if rank.number:
+        common_store().wait(["at work"], FOREVER)  # not by torch's process group, where waiting has an end
+        yield
+        return
+    with at_work_in(folder):
+        if rank.of > 1:
+            common_store().set("at work", "")
+        yield
 
 
 @contextmanager

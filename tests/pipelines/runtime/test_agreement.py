@@ -1,6 +1,7 @@
 """What processes that compute together compare before they begin, by a store of torch in one process."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import torch
@@ -9,7 +10,11 @@ import torch.distributed as dist
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from pipelines.runtime.agreement import check_alike, check_share, traits
+from pipelines.runtime import agreement
+from pipelines.runtime.agreement import at_work_together, check_alike, check_share, traits
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.resume_folder import HELD
+from tests.wait_until import wait_until
 
 FP32 = Compute(torch.device("cpu"), torch.float32)
 BF16 = Compute(torch.device("cpu"), torch.bfloat16)
@@ -66,6 +71,37 @@ def test_each_difference_has_a_line_of_its_own(target, value, said, monkeypatch)
 def test_a_gpu_is_known_by_its_name(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"H100 {device.index}")
     assert traits(Compute(torch.device("cuda", 1), torch.bfloat16))[0].value == "on H100 1"
+
+
+class WaitedFor:
+    """A store, and the times for which the others were ready to wait for what the first writes."""
+
+    def __init__(self):
+        self.store, self.limits = dist.HashStore(), []
+        self.set = self.store.set
+
+    def wait(self, keys, limit):
+        self.limits.append(limit)
+        self.store.wait(keys, limit)
+
+
+def test_the_others_wait_without_an_end_while_another_process_is_at_work_on_the_run(tmp_path, monkeypatch):
+    store, events = WaitedFor(), []
+    monkeypatch.setattr(agreement, "common_store", lambda: store)
+
+    def work(number: int) -> None:
+        with at_work_together(Rank(number, 3), tmp_path):
+            events.append("begun")
+
+    with ThreadPoolExecutor(3) as threads:
+        with file_lock(tmp_path / HELD):
+            done = [threads.submit(work, number) for number in range(3)]
+            wait_until(lambda: len(store.limits) == 2)
+            events.append("free")
+        for future in done:
+            future.result()
+    assert events == ["free", "begun", "begun", "begun"]
+    assert min(store.limits) > timedelta(days=365)
 
 
 @pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (4, 4, False), (2, 3, False), (16, 32, True)])
