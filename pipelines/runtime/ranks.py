@@ -29,7 +29,7 @@ from pipelines.interruption import interrupted
 from pipelines.project.params import load_params
 from pipelines.runtime.agreement import check_alike, check_reach, common_store, traits
 from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
-from pipelines.runtime.process_tree import PARENT, die_with_parent
+from pipelines.runtime.process_tree import PARENT, die_with_parent, started_by_torch
 from pipelines.runtime.settings import Settings
 
 if TYPE_CHECKING:  # loads torch
@@ -46,11 +46,6 @@ TOO_LONG = re.compile("timed? ?out", re.IGNORECASE)
 
 ENOUGH = 16
 """Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
-
-
-def started_by_torch() -> bool:
-    """Whether torch's launcher started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def this_rank() -> Rank:
