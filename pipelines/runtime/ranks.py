@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # loads torch
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
 
+ENDING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+"""Signals at which torch's launcher ends the processes, and with them itself."""
+
 LOST = re.compile("gloo/transport|NCCL")
 """In the message of an error: something went wrong with another process, such as its end."""
 
@@ -119,6 +122,7 @@ def _run_processes(stage: str, n: int) -> None:
             monitor_interval=0.2,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
+        config.signals_to_handle = ",".join(name for name in ENDING if not _ignored(name))  # old releases take all
         try:
             elastic_launch(config, sys.executable)("-m", f"pipelines.{stage}")
             return
@@ -127,8 +131,16 @@ def _run_processes(stage: str, n: int) -> None:
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 interrupted(stage)
+            elif error.sigval != signal.SIGTERM:
+                name = signal.Signals(error.sigval).name
+                print(f"{stage}: ended by {name}; `dvc repro` continues where it stopped", file=sys.stderr)
             code = 128 + error.sigval
     sys.exit(code)
+
+
+def _ignored(name: str) -> bool:
+    """Whether this process ignores the signal, as SIGHUP under `nohup`."""
+    return signal.getsignal(getattr(signal, name)) is signal.SIG_IGN
 
 
 def _report(stage: str, n: int, failures: list[Any]) -> int:
@@ -187,8 +199,9 @@ def errors_for_command() -> Iterator[None]:
 
 def follow() -> None:
     """Let a process that has nothing to clean up end at once when it is stopped."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    for name in ("SIGTERM", "SIGINT"):
+        if not _ignored(name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
 
 from gee_core.errors import InputError
 from pipelines.runtime import ranks
@@ -203,6 +204,37 @@ def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
     monkeypatch.delenv("GEE_TRAIN_PROCESSES", raising=False)
     if variable:
         monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
+
+
+@pytest.fixture
+def own_signals():
+    """SIGHUP and SIGQUIT as the shell has them that started the tests, again after the test."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGHUP, signal.SIGQUIT)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_is_ignored_stays_ignored_and_the_others_end_the_processes(ignored, own_signals, monkeypatch, capsys):
+    (other,) = {signal.SIGHUP, signal.SIGQUIT} - {ignored}
+    signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(other, signal.SIG_DFL)
+    handled = []
+
+    def launch(config, command):
+        handled.extend(config.signals_to_handle.split(","))
+        raise SignalException("stopped", other)
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    monkeypatch.setattr(ranks, "die_with_parent", lambda: None)
+    monkeypatch.setattr("logging.disable", lambda: None)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    with pytest.raises(SystemExit) as ended:
+        ranks._run_processes("train", 2)
+    assert ended.value.code == 128 + other
+    assert set(handled) == {"SIGTERM", "SIGINT", other.name}
+    assert capsys.readouterr().err == f"train: ended by {other.name}; `dvc repro` continues where it stopped\n"
 
 
 @pytest.mark.parametrize(("error", "code"), [(InputError("connection lost", "start again"), 2), (KeyboardInterrupt(), 130)])
