@@ -4,6 +4,7 @@ The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those t
 machines. Those that it started itself leave what they have to say to it, so that an error is one message.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from gee_core.config import Params
 from gee_core.config.params import BaseConfig
@@ -204,6 +207,20 @@ def follow() -> None:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
+def _share_cpus() -> None:
+    """Give torch this process's share of the CPUs that it may use, unless the user set OMP_NUM_THREADS.
+
+    `torchrun` sets it to 1 itself: what the user set is what the launcher was started with.
+    """
+    import torch
+
+    with contextlib.suppress(psutil.Error):
+        if "OMP_NUM_THREADS" in psutil.Process(os.getppid()).environ():
+            return
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    torch.set_num_threads(max(1, n_cpus // int(os.environ["LOCAL_WORLD_SIZE"])))
+
+
 @contextmanager
 def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part.
@@ -224,7 +241,7 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
         compute = replace(compute, device=torch.device("cuda", int(os.environ["LOCAL_RANK"])))
         torch.cuda.set_device(compute.device)
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+        _share_cpus()
     check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
     yield replace(compute, rank=rank)
