@@ -70,7 +70,7 @@ def check_alike(rank: Rank, own: Sequence[Trait], store: "Store") -> None:
         if others:
             named = ", ".join(f"{number} (on {host})" for number, host, value in others if value == others[0][2])
             lines.append(f"process {named} {verb} {others[0][2]}, process 0 (on {first_host}) {first[place]}: {remedy}")
-    with _said_once(rank):
+    with said_once(rank):
         if lines:
             raise InputError("\n".join(lines))
 
@@ -87,7 +87,7 @@ def check_same(rank: Rank, digest: str) -> None:
 
     found = from_all((platform.node(), digest), rank)
     others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
-    with _said_once(rank):
+    with said_once(rank):
         if others:
             raise InputError(
                 f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
@@ -101,7 +101,7 @@ def check_share(rank: Rank, batch_size: int) -> None:
     Raises:
         InputError: one would have none. All processes but the first end without a word.
     """
-    with _said_once(rank):
+    with said_once(rank):
         check_reach(rank.of, batch_size, f"{rank.of} processes")
 
 
@@ -126,7 +126,7 @@ def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _said_once(rank: Rank) -> Iterator[None]:
+def said_once(rank: Rank) -> Iterator[None]:
     """Let an InputError, which every process meets, be the first one's to tell."""
     try:
         yield

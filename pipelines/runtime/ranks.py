@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -30,7 +31,7 @@ from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
 from pipelines.interruption import interrupted
 from pipelines.project.params import load_params
-from pipelines.runtime.agreement import check_alike, check_reach, common_store, traits
+from pipelines.runtime.agreement import check_alike, check_reach, common_store, said_once, traits
 from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
 from pipelines.runtime.process_tree import PARENT, die_with_parent, started_by_torch
 from pipelines.runtime.settings import Settings
@@ -70,22 +71,30 @@ def n_processes(params: Params) -> int:
     Raises:
         InputError: there are not as many GPUs, or a process would have no image of some batch.
     """
+    wanted, cfg = Settings.read().train_processes, params.train
+    n_gpus, seen = _gpus(params.base.device)
+    if wanted is None:
+        return max(1, min(n_gpus, cfg.batch_size // ENOUGH))
+    variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
+    if n_gpus and wanted > n_gpus:
+        raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
+    check_reach(wanted, cfg.batch_size, variable)
+    return wanted
+
+
+def _gpus(device: str) -> tuple[int, str]:
+    """How many GPUs the processes of this machine have where `base.device` is ``device``, 0 on a CPU; why not more."""
     import torch
 
     from gee_core.hardware import Compute
 
-    wanted, base, cfg = Settings.read().train_processes, params.base, params.train
-    on_gpus = Compute.of(base.device).device.type == "cuda"
-    named = base.device.startswith("cuda:")  # one of them
-    n_gpus = 1 if named else torch.cuda.device_count()
-    if wanted is None:
-        return max(1, min(n_gpus, cfg.batch_size // ENOUGH)) if on_gpus else 1
-    variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
-    if on_gpus and wanted > n_gpus:
-        seen = f"base.device = {base.device} is one GPU" if named else f"torch sees {n_gpus}"
-        raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
-    check_reach(wanted, cfg.batch_size, variable)
-    return wanted
+    found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
+    if found.type != "cuda":
+        return 0, ""
+    if found.index is not None:
+        return 1, f"base.device = {device} is one GPU"
+    n_gpus = torch.cuda.device_count()
+    return n_gpus, f"torch sees {n_gpus}"
 
 
 def run_in_processes(stage: str) -> bool:
@@ -221,6 +230,27 @@ def _share_cpus() -> None:
     torch.set_num_threads(max(1, n_cpus // int(os.environ["LOCAL_WORLD_SIZE"])))
 
 
+def _own_device(device: str) -> str:
+    """The device of this one of several processes where `base.device` is ``device``; a GPU is torch's current one from now on.
+
+    Raises:
+        InputError: the machine has too few GPUs. All its processes but the first end without a word.
+    """
+    import torch
+
+    n_gpus, seen = _gpus(device)
+    if not n_gpus:
+        return device
+    own = Rank(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
+    with said_once(own):
+        if own.of > n_gpus:
+            problem = f"{own.of} processes on {platform.node()}: each needs a GPU of its own, and {seen}"
+            raise InputError(problem, f"start {n_gpus} there (--nproc-per-node)")
+    found = device if device.startswith("cuda:") else f"cuda:{own.number}"
+    torch.cuda.set_device(found)
+    return found
+
+
 @contextmanager
 def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part.
@@ -228,21 +258,18 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     Raises:
         InputError: `base.device` does not exist, or the processes would not round alike.
     """
-    import torch
     import torch.distributed as dist
 
     from gee_core.hardware import Compute
 
-    rank, compute = this_rank(), Compute.of(base.device, base.precision)
+    rank = this_rank()
     if rank.of == 1:
-        yield compute
+        yield Compute.of(base.device, base.precision)
         return
-    if compute.device.type == "cuda":
-        compute = replace(compute, device=torch.device("cuda", int(os.environ["LOCAL_RANK"])))
-        torch.cuda.set_device(compute.device)
-    else:
+    compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
+    if compute.device.type == "cpu":
         _share_cpus()
     check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
-    yield replace(compute, rank=rank)
+    yield compute
     dist.destroy_process_group()
