@@ -93,6 +93,7 @@ def main() -> None:
             largest_activation(s.params.network, data.meta, s.params.evaluate.batch_size // compute.rank.of), WORTH_SHARING
         )
         net = load_trained(s.params, data.meta).to(compute.device)
+        s.check_same_network(compute.rank, "evaluate", s.params.evaluate)
         s.track.dataset(data.meta, "testing")
         s.track.params(s.params.evaluate.model_dump())
         with s.progress("evaluate", len(data.test)) as steps:

@@ -147,6 +147,7 @@ def main() -> None:
             largest_activation(s.params.network, data.meta, s.params.robustness.batch_size // compute.rank.of), WORTH_SHARING
         )
         net = load_trained(s.params, data.meta).to(compute.device)
+        s.check_same_network(compute.rank, "robustness", s.params.robustness)
         cfg = s.params.robustness
         s.track.dataset(data.meta, "testing")
         s.track.params(cfg.model_dump())

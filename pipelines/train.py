@@ -1,7 +1,6 @@
 """Stage train: trains the winner's wiring in full → models/train/network.safetensors."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +30,7 @@ from gee_core.storage.json_object import read_json_model
 from gee_core.training.loop import Images, for_inference, train_epoch
 from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
-from gee_core.training.recipe import Recipe, steps_per_epoch
+from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
@@ -39,10 +38,11 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
+from pipelines.runtime.agreement import at_work_together, check_same, check_share, said_once
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.ranks import check_same, check_share, joined, run_in_processes
-from pipelines.runtime.resume_folder import at_work_in, finish_run, open_resume_folder
+from pipelines.runtime.ranks import joined, run_in_processes
+from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 
@@ -92,7 +92,7 @@ def run(
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
     net = net.to(compute.device)
-    images = (data.train if cfg.include_holdout else data.proxy_train()).to(compute.device)
+    images = _images(cfg, data).to(compute.device)
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
@@ -122,6 +122,10 @@ def run(
     last = {key: value for key, value in rows[-1].items() if key in SUMMARISED}
     counts = {"parameters": count_parameters(net), "plain_parameters": plain_parameters(params.network, data.meta)}
     return Trained(net, rows, last | counts)
+
+
+def _images(cfg: TrainConfig, data: Prepared) -> Images:
+    return data.train if cfg.include_holdout else data.proxy_train()
 
 
 def _wired(params: Params, meta: Meta, found: GenotypeFile) -> SpikingNetwork:
@@ -210,11 +214,13 @@ def _train(s: Stage, compute: Compute) -> None:
     scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
     check_same(compute.rank, scratch.name)
     check_share(compute.rank, params.train.batch_size)
+    with said_once(compute.rank):
+        check_images(len(_images(params.train, data)), params.train.batch_size, compute.rank)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
     encoding: dict[str, float] = {}
-    with nullcontext() if s.follows else at_work_in(scratch):
+    with at_work_together(compute.rank, scratch):
         s.track.continues(scratch)
         with s.progress("train", params.train.epochs) as steps:
 

@@ -23,6 +23,11 @@ _groups: dict[int, subprocess.Popen] = {}
 _ending = threading.Event()
 
 
+def started_by_torch() -> bool:
+    """Whether torch's launcher started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def exit_on_sigterm() -> None:
     """Turn the first SIGTERM into ``SystemExit(143)``, so that `finally` blocks run. Only the main thread can."""
     if threading.current_thread() is threading.main_thread():
@@ -93,7 +98,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
-    """End this process soon after the one it works for: the nearest `dvc`, the flow, or the owner of a worker process.
+    """End this process soon after the one it works for: the nearest `dvc`, the flow, torch's launcher or a worker's owner.
 
     A thread checks every ``interval`` seconds. It sends SIGTERM to this process, and after ``grace`` seconds kills it and its
     children. A process that was started from a shell works for no other process and keeps running, as with `nohup`.
@@ -101,6 +106,8 @@ def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
     pids = [owner.pid for owner in (dvc_ancestor(), multiprocessing.parent_process()) if owner]
     if PARENT in os.environ:
         pids.append(int(os.environ[PARENT]))
+    if started_by_torch():
+        pids.append(os.getppid())
     if pids:
         threading.Thread(target=_watch, args=(pids, interval, grace), name="die-with-parent", daemon=True).start()
 

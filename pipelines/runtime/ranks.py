@@ -4,9 +4,11 @@ The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those t
 machines. Those that it started itself leave what they have to say to it, so that an error is one message.
 """
 
+import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -20,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from gee_core.config import Params
 from gee_core.config.params import BaseConfig
 from gee_core.errors import InputError
@@ -27,8 +31,9 @@ from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
 from pipelines.interruption import interrupted
 from pipelines.project.params import load_params
+from pipelines.runtime.agreement import check_alike, check_reach, common_store, said_once, traits
 from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
-from pipelines.runtime.process_tree import PARENT, die_with_parent
+from pipelines.runtime.process_tree import PARENT, die_with_parent, started_by_torch
 from pipelines.runtime.settings import Settings
 
 if TYPE_CHECKING:  # loads torch
@@ -37,16 +42,17 @@ if TYPE_CHECKING:  # loads torch
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
 
+ENDING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+"""Signals at which torch's launcher ends the processes, and with them itself."""
+
 LOST = re.compile("gloo/transport|NCCL")
-"""In the message of an error: the connection to another process broke."""
+"""In the message of an error: something went wrong with another process, such as its end."""
+
+TOO_LONG = re.compile("timed? ?out", re.IGNORECASE)
+"""In such a message: the other process was there, and did not answer."""
 
 ENOUGH = 16
 """Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
-
-
-def started_by_torch() -> bool:
-    """Whether torch's launcher started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def this_rank() -> Rank:
@@ -65,28 +71,30 @@ def n_processes(params: Params) -> int:
     Raises:
         InputError: there are not as many GPUs, or a process would have no image of some batch.
     """
+    wanted, cfg = Settings.read().train_processes, params.train
+    n_gpus, seen = _gpus(params.base.device)
+    if wanted is None:
+        return max(1, min(n_gpus, cfg.batch_size // ENOUGH))
+    variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
+    if n_gpus and wanted > n_gpus:
+        raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
+    check_reach(wanted, cfg.batch_size, variable)
+    return wanted
+
+
+def _gpus(device: str) -> tuple[int, str]:
+    """How many GPUs the processes of this machine have where `base.device` is ``device``, 0 on a CPU; why not more."""
     import torch
 
     from gee_core.hardware import Compute
 
-    wanted, base, cfg = Settings.read().train_processes, params.base, params.train
-    on_gpus = Compute.of(base.device).device.type == "cuda"
-    named = base.device.startswith("cuda:")  # one of them
-    n_gpus = 1 if named else torch.cuda.device_count()
-    if wanted is None:
-        return max(1, min(n_gpus, cfg.batch_size // ENOUGH)) if on_gpus else 1
-    variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
-    if on_gpus and wanted > n_gpus:
-        seen = f"base.device = {base.device} is one GPU" if named else f"torch sees {n_gpus}"
-        raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
-    _check_share(wanted, cfg.batch_size, variable)
-    return wanted
-
-
-def _check_share(n: int, batch_size: int, name: str) -> None:
-    if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
-        problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
-        raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
+    found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
+    if found.type != "cuda":
+        return 0, ""
+    if found.index is not None:
+        return 1, f"base.device = {device} is one GPU"
+    n_gpus = torch.cuda.device_count()
+    return n_gpus, f"torch sees {n_gpus}"
 
 
 def run_in_processes(stage: str) -> bool:
@@ -126,6 +134,7 @@ def _run_processes(stage: str, n: int) -> None:
             monitor_interval=0.2,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
+        config.signals_to_handle = ",".join(name for name in ENDING if not _ignored(name))  # old releases take all
         try:
             elastic_launch(config, sys.executable)("-m", f"pipelines.{stage}")
             return
@@ -134,26 +143,36 @@ def _run_processes(stage: str, n: int) -> None:
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 interrupted(stage)
+            elif error.sigval != signal.SIGTERM:
+                name = signal.Signals(error.sigval).name
+                print(f"{stage}: ended by {name}; `dvc repro` continues where it stopped", file=sys.stderr)
             code = 128 + error.sigval
     sys.exit(code)
+
+
+def _ignored(name: str) -> bool:
+    """Whether this process ignores the signal, as SIGHUP under `nohup`."""
+    return signal.getsignal(getattr(signal, name)) is signal.SIG_IGN
 
 
 def _report(stage: str, n: int, failures: list[Any]) -> int:
     """Print what stopped the processes, and return the exit code."""
     first = min(failures, key=lambda failure: (_consequence(failure), failure.timestamp))
-    if first.exitcode < 0:
-        name = signal.Signals(-first.exitcode).name
-        why = "memory may have run out; " if name == "SIGKILL" else ""
-        print_errors(
-            stage, f"process {first.local_rank} of {n} was ended by {name}: {why}`dvc repro` continues where it stopped"
-        )
-        return 1
-    if told := _told(first):
-        if first.exitcode == 2:
-            print_errors(stage, told["message"])
-        else:
-            print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
-    return first.exitcode
+    told, number = _told(first), _signal(first)
+    if told and first.exitcode == 2:
+        print_errors(stage, told["message"])
+    elif told:
+        print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
+    elif number:
+        why = "memory may have run out; " if number == signal.SIGKILL else ""
+        how = f"was ended by {signal.Signals(number).name}: {why}`dvc repro` continues where it stopped"
+        print_errors(stage, f"process {first.local_rank} of {n} {how}")
+    return 1 if number else first.exitcode
+
+
+def _signal(failure: Any) -> int:
+    """The signal that ended a process, 0 for none. On SIGTERM the first process cleans up before it exits."""
+    return signal.SIGTERM if failure.exitcode == 128 + signal.SIGTERM else max(0, -failure.exitcode)
 
 
 def _consequence(failure: Any) -> int:
@@ -161,10 +180,9 @@ def _consequence(failure: Any) -> int:
 
     The launcher ends the others by SIGTERM; that may come while a process is already ending by itself.
     """
-    if failure.exitcode < 0:
-        return 2 if failure.exitcode == -signal.SIGTERM else 0
-    told = _told(failure)
-    return 3 if told and LOST.search(told["message"]) else 1
+    if told := _told(failure):
+        return 4 if LOST.search(told["message"]) and not TOO_LONG.search(told["message"]) else 0
+    return {0: 2, signal.SIGTERM: 3}.get(_signal(failure), 1)
 
 
 def _told(failure: Any) -> dict[str, Any] | None:
@@ -193,8 +211,44 @@ def errors_for_command() -> Iterator[None]:
 
 def follow() -> None:
     """Let a process that has nothing to clean up end at once when it is stopped."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    for name in ("SIGTERM", "SIGINT"):
+        if not _ignored(name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def _share_cpus() -> None:
+    """Give torch this process's share of the CPUs that it may use, unless the user set OMP_NUM_THREADS.
+
+    `torchrun` sets it to 1 itself: what the user set is what the launcher was started with.
+    """
+    import torch
+
+    with contextlib.suppress(psutil.Error):
+        if "OMP_NUM_THREADS" in psutil.Process(os.getppid()).environ():
+            return
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    torch.set_num_threads(max(1, n_cpus // int(os.environ["LOCAL_WORLD_SIZE"])))
+
+
+def _own_device(device: str) -> str:
+    """The device of this one of several processes where `base.device` is ``device``; a GPU is torch's current one from now on.
+
+    Raises:
+        InputError: the machine has too few GPUs. All its processes but the first end without a word.
+    """
+    import torch
+
+    n_gpus, seen = _gpus(device)
+    if not n_gpus:
+        return device
+    own = Rank(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
+    with said_once(own):
+        if own.of > n_gpus:
+            problem = f"{own.of} processes on {platform.node()}: each needs a GPU of its own, and {seen}"
+            raise InputError(problem, f"start {n_gpus} there (--nproc-per-node)")
+    found = device if device.startswith("cuda:") else f"cuda:{own.number}"
+    torch.cuda.set_device(found)
+    return found
 
 
 @contextmanager
@@ -202,65 +256,20 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part.
 
     Raises:
-        InputError: `base.device` does not exist.
+        InputError: `base.device` does not exist, or the processes would not round alike.
     """
-    import torch
     import torch.distributed as dist
 
     from gee_core.hardware import Compute
 
-    rank, compute = this_rank(), Compute.of(base.device, base.precision)
+    rank = this_rank()
     if rank.of == 1:
-        yield compute
+        yield Compute.of(base.device, base.precision)
         return
-    if compute.device.type == "cuda":
-        compute = replace(compute, device=torch.device("cuda", int(os.environ["LOCAL_RANK"])))
-        torch.cuda.set_device(compute.device)
-    else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
+    if compute.device.type == "cpu":
+        _share_cpus()
+    check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
-    yield replace(compute, rank=rank)
+    yield compute
     dist.destroy_process_group()
-
-
-def check_share(rank: Rank, batch_size: int) -> None:
-    """Check that every process has images of every batch of ``batch_size``.
-
-    Raises:
-        InputError: one would have none. All processes but the first end without a word.
-    """
-    with _said_once(rank):
-        _check_share(rank.of, batch_size, f"{rank.of} processes")
-
-
-def check_same(rank: Rank, digest: str) -> None:
-    """Check that all processes have the same ``digest`` of params, inputs and code.
-
-    Raises:
-        InputError: one has another than the first. All processes but the first end without a word.
-    """
-    if rank.of == 1:
-        return
-    import platform
-
-    from gee_core.training.processes import from_all
-
-    found = from_all((platform.node(), digest), rank)
-    others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
-    with _said_once(rank):
-        if others:
-            raise InputError(
-                f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
-                "start all of them in the same folder, or in copies of it with the same files",
-            )
-
-
-@contextmanager
-def _said_once(rank: Rank) -> Iterator[None]:
-    """Let an InputError, which every process meets, be the first one's to tell."""
-    try:
-        yield
-    except InputError:
-        if rank.number:
-            sys.exit(2)
-        raise

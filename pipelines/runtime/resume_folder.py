@@ -33,20 +33,24 @@ HELD = "lock"
 def open_resume_folder(
     stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], root: Path | None = None, extra: str = ""
 ) -> Path:
-    """The folder below ``root`` of a run of ``stage``, made if it is missing; by default, below that of `project_scratch`.
+    """The folder below ``root`` of the run with this `run_key`, made if it is missing; by default, below `project_scratch`."""
+    folder = (root or project_scratch()) / stage / run_key(stage, sections, inputs, extra)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
-    The result of the run depends on these ``sections`` of params.yaml, on the files ``inputs``, on ``extra``, and on the code
-    that dvc.yaml lists for the stage.
+
+def run_key(stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], extra: str = "") -> str:
+    """A hash of what the result of a run of ``stage`` depends on.
+
+    That is these ``sections`` of params.yaml, the files ``inputs``, ``extra``, and the code that dvc.yaml lists for the stage.
     """
     digest = hashlib.sha256(extra.encode())
     for section in sections:
         digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
     for path in [*inputs, *code_files(stage)]:
         digest.update(sha256(path).encode())
-    folder = (root or project_scratch()) / stage / digest.hexdigest()[:16]
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return digest.hexdigest()[:16]
 
 
 def project_scratch() -> Path:

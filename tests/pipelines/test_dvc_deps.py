@@ -15,6 +15,7 @@ AROUND = (
     "gee_core/memory.py",
     "pipelines/stage.py",
     "pipelines/tracking/",
+    "pipelines/runtime/agreement.py",
     "pipelines/runtime/progress.py",
     "pipelines/runtime/process_tree.py",
     "pipelines/runtime/os_errors.py",

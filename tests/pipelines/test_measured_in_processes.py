@@ -1,5 +1,7 @@
 """evaluate and robustness in two processes measure what one process measures."""
 
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +10,17 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.training.loop import for_inference
 from pipelines import evaluate, robustness
+from pipelines import stage as frame
 from pipelines.inputs.trained_network import load_trained
+from pipelines.stage import stage
 from tests.gee_core.processes import in_processes
+from tests.pipelines.conftest import write_params
 
 HARDWARE = {"n_draws": 1, "max_images": 10, "weights": [0.0, 0.8], "lost_step": [1]}
 FP32 = Compute(torch.device("cpu"), torch.float32)
@@ -55,6 +61,42 @@ def test_two_processes_measure_what_one_does(domain, digits, trained, make_param
         assert len(found["hardware"]) == 3
         assert found["hardware"] == alone["hardware"]
         assert found["one image"] == pytest.approx(alone["one image"], rel=1e-12)
+
+
+@pytest.mark.parametrize("changed", ["params.yaml", "data/prepared/meta.json", "network.safetensors", "network.json"])
+def test_processes_that_would_measure_another_network_differ(changed, in_project, trained, make_params, monkeypatch):
+    keys, folder = [], in_project()
+    shutil.copytree(trained.parent, folder / "models/train")
+    monkeypatch.setattr(frame, "check_same", lambda rank, key: keys.append((rank, key)))
+
+    def compare() -> None:
+        with stage("evaluate") as s:
+            s.check_same_network(Rank(1, 2), "evaluate", s.params.evaluate)
+
+    compare()
+    compare()
+    if changed == "params.yaml":
+        write_params(folder / changed, make_params(evaluate={"batch_size": 9}))
+    else:
+        with next(folder.rglob(Path(changed).name)).open("ab") as file:
+            file.write(b" ")
+    compare()
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("measuring", [evaluate, robustness])
+def test_processes_are_compared_before_anything_is_measured(measuring, in_project, trained, monkeypatch, capsys):
+    folder = in_project()
+    shutil.copytree(trained.parent, folder / "models/train")
+    monkeypatch.setattr(frame, "run_key", lambda name, sections, *_: f"{name} {[*sections][2].batch_size}")
+    monkeypatch.setattr(frame, "check_same", lambda rank, key: pytest.fail("alone there is nothing to compare"))
+    monkeypatch.setattr(measuring, "run", lambda *_: (_ for _ in ()).throw(InputError("measured", "do not")))
+    for rank, said in ((Rank(), "measured: do not"), (Rank(0, 2), f"{measuring.OUT.name} 10")):
+        monkeypatch.setattr(measuring, "joined", lambda base, rank=rank: nullcontext(replace(FP32, rank=rank)))
+        with pytest.raises(SystemExit):
+            measuring.main()
+        assert said in capsys.readouterr().err
+        monkeypatch.setattr(frame, "check_same", lambda rank, key: (_ for _ in ()).throw(InputError(key)))
 
 
 def test_processes_share_every_image_once():

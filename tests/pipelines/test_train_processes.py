@@ -7,14 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import pytest
 
-from gee_core.errors import InputError
-from gee_core.rank import Rank
-from pipelines.runtime import ranks
 from tests.free_port import free_port
 from tests.pipelines.test_train_stage import write_genotype
 
@@ -80,6 +76,8 @@ def test_a_run_that_is_killed_and_stopped_ends_in_the_bytes_of_an_undisturbed_on
     lost = "was ended by SIGKILL: memory may have run out; `dvc repro` continues where it stopped"
     for rank in (0, 1):
         assert stop(project, rank, signal.SIGKILL) == (1, [f"train: error: process {rank} of 2 {lost}"], [])
+    ended = "train: error: process 0 of 2 was ended by SIGTERM: `dvc repro` continues where it stopped"
+    assert stop(project, 0, signal.SIGTERM) == (1, [ended], [])
     assert stop(project, None, signal.SIGTERM) == (143, [], [])
     interrupted = "train: interrupted; `dvc repro` continues where it stopped"
     assert stop(project, None, signal.SIGINT) == (130, [interrupted], [])
@@ -112,116 +110,3 @@ def test_processes_with_other_params_are_refused_with_one_message(project, tmp_p
     assert "process 1 (on " in said[0]
     assert "has other params, inputs or code than process 0" in said[0]
     assert all(node.returncode for node in nodes)
-
-
-class Failure(NamedTuple):
-    """What torch's launcher says of a process that failed; one that left a message has a time of its own."""
-
-    local_rank: int
-    exitcode: int
-    said: str = ""
-    timestamp: int = 8
-
-    @property
-    def error_file_data(self):
-        told = {"message": self.said, "extraInfo": {"py_callstack": f"{self.said}\n"}}
-        return {"message": told if self.said else "<NONE>"}
-
-
-LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62628"
-
-
-@pytest.mark.parametrize(
-    ("failures", "code", "said"),
-    [
-        ([Failure(0, -9), Failure(1, 1, LOST, 7)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(0, -9), Failure(1, -15, LOST, 7)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(1, 1, LOST, 7), Failure(0, -9)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(0, -9), Failure(1, -15)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(1, -15), Failure(0, 1, LOST, 7)], 1, "process 1 of 2 was ended by SIGTERM"),
-        ([Failure(0, 2, "out of memory"), Failure(1, -15, "", 7)], 2, "out of memory"),
-        ([Failure(0, 2, "out of memory"), Failure(1, 1, LOST, 7)], 2, "out of memory"),
-        ([Failure(0, 1, "KeyError"), Failure(1, -15)], 1, "KeyError"),
-        ([Failure(0, 1, LOST, 7), Failure(1, 1, "KeyError")], 1, "KeyError"),
-        ([Failure(0, -9), Failure(1, 1)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(0, 2, "other params"), Failure(1, 2, timestamp=9)], 2, "other params"),
-        ([Failure(0, 1), Failure(1, -15)], 1, ""),
-    ],
-)
-def test_what_is_said_is_what_happened_first_and_not_what_followed_from_it(failures, code, said, capsys):
-    assert ranks._report("train", 2, failures) == code
-    printed = capsys.readouterr().err
-    assert printed.removeprefix("train: error: ").startswith(said)
-    assert bool(printed) == bool(said)
-
-
-@pytest.mark.parametrize(
-    ("variable", "device", "n_gpus", "batch", "expected"),
-    [
-        (None, "cpu", 4, 32, 1),
-        (None, "auto", 0, 32, 1),
-        (None, "auto", 4, 64, 4),
-        (None, "auto", 8, 32, 2),
-        (None, "auto", 8, 8, 1),
-        (None, "cuda:1", 4, 32, 1),
-        ("3", "cpu", 0, 32, 3),
-        ("3", "cuda", 4, 32, 3),
-        ("1", "auto", 0, 1, 1),
-    ],
-)
-def test_the_number_of_processes(variable, device, n_gpus, batch, expected, make_params, monkeypatch):
-    with_gpus(monkeypatch, n_gpus, variable)
-    assert ranks.n_processes(make_params(base={"device": device}, train={"batch_size": batch})) == expected
-
-
-@pytest.mark.parametrize(
-    ("variable", "device", "n_gpus", "batch", "message"),
-    [
-        ("5", "auto", 4, 32, r"GEE_TRAIN_PROCESSES = 5: each process needs a GPU of its own, and torch sees 4: set it to 4"),
-        ("2", "cuda:0", 4, 32, r"GEE_TRAIN_PROCESSES = 2: .* base.device = cuda:0 is one GPU"),
-        ("5", "cpu", 0, 9, r"GEE_TRAIN_PROCESSES = 5: batches of 9, .*: set train.batch_size to 10 or more"),
-    ],
-)
-def test_more_processes_than_gpus_or_images_are_refused(variable, device, n_gpus, batch, message, make_params, monkeypatch):
-    with_gpus(monkeypatch, n_gpus, variable)
-    with pytest.raises(InputError, match=message):
-        ranks.n_processes(make_params(base={"device": device}, train={"batch_size": batch}))
-
-
-def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: n)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: n > 0)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
-    monkeypatch.delenv("GEE_TRAIN_PROCESSES", raising=False)
-    if variable:
-        monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
-
-
-@pytest.mark.parametrize(("error", "code"), [(InputError("connection lost", "start again"), 2), (KeyboardInterrupt(), 130)])
-def test_a_process_that_was_stopped_is_not_interrupted_while_it_ends(error, code, tmp_path, monkeypatch):
-    said = tmp_path / "error.json"
-    monkeypatch.setenv(ranks.ERROR_FILE, str(said))
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended, ranks.errors_for_command():
-            raise error
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == code
-    text = said.read_text() if said.exists() else ""
-    assert ("connection lost" in text) == (code == 2)
-
-
-@pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (4, 4, False), (2, 3, False), (16, 32, True)])
-def test_processes_that_torch_started_are_refused_where_a_batch_does_not_reach_for_all(of, batch, fits):
-    if fits:
-        ranks.check_share(Rank(0, of), batch)
-        ranks.check_share(Rank(of - 1, of), batch)
-        return
-    with pytest.raises(
-        InputError, match=rf"^{of} processes: batches of {batch}, .*: set train\.batch_size to {2 * of} or more"
-    ):
-        ranks.check_share(Rank(0, of), batch)
-    with pytest.raises(SystemExit):
-        ranks.check_share(Rank(of - 1, of), batch)

@@ -78,6 +78,16 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
     assert (folder / "ended").exists()
 
 
+def test_a_process_of_torchs_launcher_ends_when_that_is_killed(folder, monkeypatch):
+    (folder / "torchrun.py").write_text('import subprocess, sys\nsubprocess.run([sys.executable, "stage.py"])')
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    launcher = start(folder, "torchrun.py")
+    launcher.kill()
+    wait_until(lambda: (folder / "ended").exists())
+    end(launcher)
+    wait_until(lambda: not stages_in(folder))
+
+
 def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
     log = folder / "log"
     log.touch()  # the shell may name the process before that opens it

@@ -1,0 +1,136 @@
+"""What processes that compute together compare before they begin: of unlike ones the results would drift apart unseen."""
+
+import json
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from gee_core.errors import InputError
+from gee_core.rank import Rank
+from gee_core.settings import PREFIX, CoreSettings
+from pipelines.runtime.resume_folder import at_work_in
+
+if TYPE_CHECKING:  # loads torch
+    from torch.distributed import Store
+
+    from gee_core.hardware import Compute
+
+FOREVER = timedelta(days=1000)
+
+
+class Trait(NamedTuple):
+    """What the rounding of a process depends on, as the message of a difference says it."""
+
+    verb: str
+    value: str
+    remedy: str
+
+
+def traits(compute: "Compute") -> list[Trait]:
+    """Of this process, which computes on ``compute``."""
+    import torch
+
+    from gee_core.hardware import kind_of_cpu
+
+    on_gpu, settings = compute.device.type == "cuda", CoreSettings.read()
+    kind = torch.cuda.get_device_name(compute.device) if on_gpu else f"a CPU of kind {kind_of_cpu()}"
+    return [
+        Trait("computes", f"on {kind}", "use machines of one kind, and one base.device"),
+        Trait("computes", f"in {str(compute.dtype).removeprefix('torch.')}", "set base.precision to fp32 or bf16"),
+        Trait("has", f"torch {torch.__version__}", "install one release"),
+        *(
+            Trait("has", f"{PREFIX}{name} = {value}", "set it to one value")
+            for name, value in (("COMPILE", settings.compile), ("DETERMINISTIC", settings.deterministic))
+        ),
+    ]
+
+
+def common_store() -> "Store":
+    """What all processes that torch's launcher started can write to and read, before and while they are connected."""
+    import torch.distributed as dist
+
+    return dist.PrefixStore("gee", next(dist.rendezvous("env://"))[0])
+
+
+def check_alike(rank: Rank, own: Sequence[Trait], store: "Store") -> None:
+    """Check that all processes have the same traits.
+
+    Raises:
+        InputError: one has another than the first, a line for each. All processes but the first end without a word.
+    """
+    store.set(f"traits/{rank.number}", json.dumps([platform.node(), [trait.value for trait in own]]))
+    found = [json.loads(store.get(f"traits/{number}")) for number in range(rank.of)]
+    (first_host, first), lines = found[0], []
+    for place, (verb, _, remedy) in enumerate(own):
+        others = [(number, host, its[place]) for number, (host, its) in enumerate(found) if its[place] != first[place]]
+        if others:
+            named = ", ".join(f"{number} (on {host})" for number, host, value in others if value == others[0][2])
+            lines.append(f"process {named} {verb} {others[0][2]}, process 0 (on {first_host}) {first[place]}: {remedy}")
+    with said_once(rank):
+        if lines:
+            raise InputError("\n".join(lines))
+
+
+def check_same(rank: Rank, digest: str) -> None:
+    """Check that all processes have the same ``digest`` of params, inputs and code.
+
+    Raises:
+        InputError: one has another than the first. All processes but the first end without a word.
+    """
+    if rank.of == 1:
+        return
+    from gee_core.training.processes import from_all
+
+    found = from_all((platform.node(), digest), rank)
+    others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
+    with said_once(rank):
+        if others:
+            raise InputError(
+                f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
+                "start all of them in the same folder, or in copies of it with the same files",
+            )
+
+
+def check_share(rank: Rank, batch_size: int) -> None:
+    """Check that every process has images of every batch of ``batch_size``.
+
+    Raises:
+        InputError: one would have none. All processes but the first end without a word.
+    """
+    with said_once(rank):
+        check_reach(rank.of, batch_size, f"{rank.of} processes")
+
+
+def check_reach(n: int, batch_size: int, name: str) -> None:
+    """Check that batches of ``batch_size`` reach for ``n`` processes, of which the message says ``name``."""
+    if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
+        problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
+        raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
+
+
+@contextmanager
+def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
+    """`at_work_in` ``folder``, which the first process holds for all; the others wait until it does, however long."""
+    if rank.number:
+        common_store().wait(["at work"], FOREVER)  # not by torch's process group, where waiting has an end
+        yield
+        return
+    with at_work_in(folder):
+        if rank.of > 1:
+            common_store().set("at work", "")
+        yield
+
+
+@contextmanager
+def said_once(rank: Rank) -> Iterator[None]:
+    """Let an InputError, which every process meets, be the first one's to tell."""
+    try:
+        yield
+    except InputError:
+        if rank.number:
+            sys.exit(2)
+        raise
