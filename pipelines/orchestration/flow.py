@@ -15,7 +15,8 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 # isort: split
 from prefect import flow, get_run_logger
 from prefect.context import get_run_context
-from prefect.states import Completed, Failed, State
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled, Completed, Failed, State
 
 from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.artifacts import harmless, publish, results_markdown
@@ -69,10 +70,13 @@ def pipeline_flow(
         return Failed(message=str(error))
     run = get_run_context().flow_run
     kind = ["experiment"] if request.is_experiment else []
-    claim(run, [params.prepare.data_name, params.network.name, *kind])
-    with flow_lock(project, get_run_logger().info):
-        settle_abandoned(get_run_logger().info)
-        return _run(project, request, experiment_name(run))
+    try:
+        claim(run, [params.prepare.data_name, params.network.name, *kind])
+        with flow_lock(project, get_run_logger().info):
+            settle_abandoned(get_run_logger().info)
+            return _run(project, request, experiment_name(run))
+    except KeyboardInterrupt:  # a user's wish, which Prefect would call a crash; it handles SIGTERM itself
+        return Cancelled(message="stopped by Ctrl-C")
 
 
 def _run(project: Path, request: Request, name: str) -> State:
@@ -161,14 +165,21 @@ def run_flow(request: Request | None = None) -> dict[str, str]:
     Raises:
         InputError: params.yaml, dvc.yaml or the request is invalid, or the server at PREFECT_API_URL does not answer.
         FlowError: a stage failed.
+        KeyboardInterrupt: Ctrl-C; the flow run is then CANCELLED.
     """
     exit_on_sigterm()
     request, project = request or Request(), find_project()
     checked(request, project)
     with_needed(stage_dependencies(project), request.stages)
     check_server()
+    if not PREFECT_API_URL.value():
+        from pipelines.orchestration.temporary_server import outlive_signals  # seconds
+
+        outlive_signals()
     with flow_lock(project, say):
         state = pipeline_flow(**request._asdict(), return_state=True)
+    if state.is_cancelled():
+        raise KeyboardInterrupt
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)
     return state.result()
