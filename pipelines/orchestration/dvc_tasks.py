@@ -22,8 +22,8 @@ from pipelines.tracking.pipeline_run import EXECUTION
 
 REMEDY = "`dvc repro --dry` shows what is wrong"
 
-ran: set[str] = set()
-"""The stages that this process has started."""
+ran: list[str] = []
+"""The stages that this process has started, in this order."""
 
 
 def stage_names(project: Path) -> list[str]:
@@ -83,7 +83,7 @@ def _dvc(arguments: list[str], execution: str) -> tuple[str, int]:
     watcher = Watcher()
 
     def on_line(line: str) -> None:
-        ran.update(stage for stage, what in outcomes(line).items() if what == "ran")
+        ran.extend(stage for stage, what in outcomes(line).items() if what == "ran")
         watcher(line)
 
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]

@@ -15,6 +15,7 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 # isort: split
 from prefect import flow, get_run_logger
 from prefect.context import get_run_context
+from prefect.futures import as_completed
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed, State
 
@@ -36,6 +37,10 @@ from pipelines.tracking.tracker import open_tracker
 Stage = choice(stage_names(find_project()))
 Preset = choice(preset_names())
 """The names that Prefect's form offers; the flow itself checks them against DVC's graph and the files in presets/."""
+
+
+NOT_RUN = "not run"
+"""Outcome of a stage that needs one which failed, or that an interruption came before."""
 
 
 class FlowError(Exception):
@@ -86,14 +91,17 @@ def _run(project: Path, request: Request, name: str) -> State:
         dependencies = with_needed(stage_dependencies(project), request.stages)
     except InputError as error:
         return Failed(message=str(error))
-    results, failure, status, address = {}, "", "KILLED", None
+    ran.clear()
+    results: dict[str, str] = {}
+    failure, status, address = "", "KILLED", None
     try:
         if request.is_experiment:
-            results, failure = _run_experiment(name, changes, request)
+            failure = _run_experiment(name, changes, request, results)
         else:
-            results, failure = _run_stages(dependencies, request.force)
+            failure = _run_stages(dependencies, request.force, results)
         status = "FAILED" if failure else "FINISHED"
     except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
+        results |= {stage: "killed" for stage in ran if results.get(stage, NOT_RUN) == NOT_RUN}
         kill_groups()
         raise
     finally:
@@ -107,32 +115,41 @@ def _run(project: Path, request: Request, name: str) -> State:
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=results)
 
 
-def _run_experiment(name: str, changes: list[str], request: Request) -> tuple[dict[str, str], str]:
+def _run_experiment(name: str, changes: list[str], request: Request, results: dict[str, str]) -> str:
+    """The message of an experiment that failed; ``results`` gets the outcome of its stages, also where this is interrupted."""
     future = run_experiment.submit(name, changes, request.stages, request.force, execution_key())
-    future.wait()
+    try:
+        future.wait()
+    except BaseException:
+        results |= dict.fromkeys(ran[:-1], "ran")  # its stages run one after the other
+        raise
     state = future.state
     if state.is_completed():
-        return state.result(), ""
-    return {"experiment": "failed"}, _message(state, f"experiment {name} failed")
+        results |= state.result()
+        return ""
+    results["experiment"] = "failed"
+    return _message(state, f"experiment {name} failed")
 
 
-def _run_stages(dependencies: dict[str, list[str]], force: bool) -> tuple[dict[str, str], str]:
-    """The outcome of each stage, and the messages of failed ones. A failed stage does not stop independent stages."""
-    futures, execution = {}, execution_key()
+def _run_stages(dependencies: dict[str, list[str]], force: bool, results: dict[str, str]) -> str:
+    """The messages of failed stages; ``results`` gets the outcome of each as soon as it ends.
+
+    A failed stage does not stop independent stages.
+    """
+    results |= dict.fromkeys(dependencies, NOT_RUN)
+    futures, execution, failures = {}, execution_key(), {}
     for stage, needed in dependencies.items():
         futures[stage] = run_stage.submit(stage, execution, force, wait_for=[futures[name] for name in needed])
-    results, failures = {}, []
-    for stage, future in futures.items():
+    stages = {future: stage for stage, future in futures.items()}
+    for future in as_completed(list(stages)):
         future.wait()
-        state = future.state
+        state, stage = future.state, stages[future]
         if state.is_completed():
             results[stage] = state.result()
-        elif state.is_pending():
-            results[stage] = "not run"
-        else:
+        elif not state.is_pending():
             results[stage] = "failed"
-            failures.append(_message(state, f"stage {stage} failed"))
-    return results, "\n".join(failures)
+            failures[stage] = _message(state, f"stage {stage} failed")
+    return "\n".join(failures[stage] for stage in dependencies if stage in failures)
 
 
 def _message(state: State, otherwise: str) -> str:

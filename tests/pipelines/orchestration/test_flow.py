@@ -108,7 +108,7 @@ def test_a_flow_leaves_sigterm_to_prefect_which_tells_a_cancellation_from_a_cras
     ],
 )
 def test_the_state_of_a_flow_says_which_stages_ran_or_why_one_failed(results, failure, message, monkeypatch, project):
-    monkeypatch.setattr(flow, "_run_stages", lambda dependencies, force: (results, failure))
+    monkeypatch.setattr(flow, "_run_stages", lambda dependencies, force, found: found.update(results) or failure)
     for name in ("_publish", "_track", "publish"):
         monkeypatch.setattr(flow, name, lambda *_: None)
     state = flow._run(project, Request(), "name")

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from prefect.states import Completed, Failed
 
 from pipelines.orchestration import flow
 from pipelines.orchestration.flow import pipeline_flow, run_flow
+from pipelines.orchestration.request import Request
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = """
@@ -44,6 +46,51 @@ def test_a_flow_that_ctrl_c_stops_is_cancelled_and_no_crash(monkeypatch, project
     monkeypatch.setattr(flow, "pipeline_flow", lambda **_: state)
     with pytest.raises(KeyboardInterrupt):
         run_flow()
+
+
+@pytest.fixture
+def tracked(monkeypatch):
+    """The outcomes and the status that flows of this process would send to MLflow."""
+    found = []
+    monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: found.append((results, status)))
+    monkeypatch.setattr(flow, "kill_groups", lambda: None)
+    return found
+
+
+def test_what_became_of_the_stages_is_tracked_where_a_flow_is_stopped(monkeypatch, project, tracked):
+    skipped, failed = Completed(name="Skipped", data="skipped"), Failed(message="stage other failed", data="its last lines")
+    states = {"first": skipped, "second": None, "third": None, "other": failed}
+
+    class Future:
+        def __init__(self, stage, *_, wait_for):
+            self.state = states[stage]
+
+        def wait(self):
+            assert self.state
+
+    monkeypatch.setattr(flow, "run_stage", SimpleNamespace(submit=Future))
+
+    def as_completed(futures):
+        flow.ran.extend(["second", "other"])
+        yield from (future for future in futures if future.state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow, "as_completed", as_completed)
+    with pytest.raises(KeyboardInterrupt):
+        flow._run(project, Request(), "name")
+    assert tracked == [({"first": "skipped", "second": "killed", "third": "not run", "other": "failed"}, "KILLED")]
+
+
+def test_so_are_those_of_an_experiment(monkeypatch, project, tracked):
+    def wait():
+        flow.ran.extend(["prepare", "evolve", "train"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow, "run_experiment", SimpleNamespace(submit=lambda *_: SimpleNamespace(wait=wait)))
+    monkeypatch.setattr(flow, "checked", lambda *_: (None, []))
+    with pytest.raises(KeyboardInterrupt):
+        flow._run(project, Request({"train.epochs": 3}), "name")
+    assert tracked == [({"prepare": "ran", "evolve": "ran", "train": "killed"}, "KILLED")]
 
 
 def flow_at_work(project: Path, **env: str) -> subprocess.Popen:
