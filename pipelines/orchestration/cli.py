@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipelines.project.changes import parse_changes
 
@@ -39,7 +38,9 @@ def run_command(
         except FlowError as error:
             print(f"gee: error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
-    Console(markup=False).print("  ".join(f"{stage}: {what}" for stage, what in outcome.items()), highlight=False)
+    from pipelines.orchestration.ending import print_ending
+
+    print_ending(outcome)
 
 
 @flow.command("serve")

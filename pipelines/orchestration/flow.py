@@ -23,11 +23,12 @@ from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.artifacts import harmless, publish, results_markdown
 from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
-from pipelines.orchestration.experiment import experiment_name, read_results
+from pipelines.orchestration.ending import Outcome
+from pipelines.orchestration.experiment import EXPERIMENTS, experiment_name, read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
-from pipelines.orchestration.notify import on_end
+from pipelines.orchestration.notify import on_end, page
 from pipelines.orchestration.request import Request, checked, choice, with_needed
-from pipelines.orchestration.server import PIPELINE, check_server, claim, settle_abandoned
+from pipelines.orchestration.server import PIPELINE, check_server, claim, flow_run, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.project.presets import preset_names
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
@@ -176,8 +177,8 @@ def _publish(project: Path, experiment: str | None, results: dict[str, str], add
         publish(results_markdown(results, summary), page if page and page.is_file() else None, address, about)
 
 
-def run_flow(request: Request | None = None) -> dict[str, str]:
-    """Run the flow now; returns the outcome of each stage: ``ran``, ``cached`` or ``skipped``.
+def run_flow(request: Request | None = None) -> Outcome:
+    """Run the flow now.
 
     Raises:
         InputError: params.yaml, dvc.yaml or the request is invalid, or the server at PREFECT_API_URL does not answer.
@@ -199,4 +200,6 @@ def run_flow(request: Request | None = None) -> dict[str, str]:
         raise KeyboardInterrupt
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)
-    return state.result()
+    run = flow_run(state.state_details.flow_run_id)
+    experiment = EXPERIMENTS / experiment_name(run) if request.is_experiment else None
+    return Outcome(state.result(), run.id, page(run.id), experiment)

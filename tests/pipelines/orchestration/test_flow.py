@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RUN = """
 from pipelines.orchestration.flow import FlowError, run_flow
 try:
-    print("results:", run_flow())
+    print("results:", run_flow().stages)
 except FlowError as error:
     print("error:", error)
 """
@@ -163,7 +163,7 @@ stages:
 RUN_EXPERIMENT = """
 from pipelines.orchestration.flow import FlowError, Request, run_flow
 try:
-    print("results:", run_flow(Request({"train.epochs": 77}, stages=["one"])))
+    print("results:", run_flow(Request({"train.epochs": 77}, stages=["one"])).stages)
     run_flow(Request({"train.epochs": 78}, stages=["three"]))
 except FlowError as error:
     print("error:", error)

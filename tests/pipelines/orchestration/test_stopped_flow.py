@@ -141,7 +141,7 @@ def test_a_flow_that_is_killed_is_crashed_at_the_next_start_and_its_server_ends(
     assert states(project, "flow_run") == ["RUNNING"]
     (project / "go").touch()
     out, err = flow_process(project).communicate()
-    assert out.startswith("long: ran"), err
+    assert out.startswith("long  ran\n"), err
     assert "is set to CRASHED: its process" in err
     assert states(project, "flow_run") == ["COMPLETED", "CRASHED"]
     assert "RUNNING" not in states(project, "task_run")
