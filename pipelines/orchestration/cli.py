@@ -1,10 +1,11 @@
 """The commands `gee flow …`. Prefect is imported inside the commands, so that `gee --help` is quick."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipelines.project.changes import parse_changes
 
@@ -29,14 +30,17 @@ def run_command(
     If another run, started by hand or by a schedule, is at work in this project, this one says so and waits for its end.
     """
     overrides = parse_changes(changes or [])
-    from pipelines.orchestration.flow import FlowError, Request, run_flow
+    with _stopped_in_one_line():
+        from pipelines.orchestration.flow import FlowError, Request, run_flow
 
-    try:
-        outcome = run_flow(Request(overrides, stages or [], force, preset))
-    except FlowError as error:
-        print(f"gee: error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    Console(markup=False).print("  ".join(f"{stage}: {what}" for stage, what in outcome.items()), highlight=False)
+        try:
+            outcome = run_flow(Request(overrides, stages or [], force, preset))
+        except FlowError as error:
+            print(f"gee: error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+    from pipelines.orchestration.ending import print_ending
+
+    print_ending(outcome)
 
 
 @flow.command("serve")
@@ -54,3 +58,15 @@ def serve_command(
     from pipelines.orchestration.serve import serve_flows
 
     serve_flows(cron, name, timezone, studies or [], study_cron)
+
+
+@contextmanager
+def _stopped_in_one_line() -> Iterator[None]:
+    """Say what to do after a Ctrl-C or SIGTERM in the body; Ctrl-C exits with 130."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print("gee: interrupted; the same command continues where it stopped", file=sys.stderr)
+        if isinstance(stop, SystemExit):
+            raise
+        raise typer.Exit(130) from None

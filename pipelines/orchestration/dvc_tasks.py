@@ -1,6 +1,7 @@
 """Prefect's tasks: one runs `dvc repro` of one stage, the other a whole DVC experiment."""
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from pipelines.orchestration.other_dvc import wait_for_other_dvc
 from pipelines.project.params import read_sections
 from pipelines.project.paths import find_project, python_first
 from pipelines.runtime.process_tree import run_in_group
+from pipelines.tracking import mlflow_client
 from pipelines.tracking.pipeline_run import EXECUTION
+from pipelines.tracking.tracker import tracking_is_off
 
 REMEDY = "`dvc repro --dry` shows what is wrong"
 
-ran: set[str] = set()
-"""The stages that this process has started."""
+ran: list[str] = []
+"""The stages that this process has started, in this order."""
 
 
 def stage_names(project: Path) -> list[str]:
@@ -83,7 +86,10 @@ def _dvc(arguments: list[str], execution: str) -> tuple[str, int]:
     watcher = Watcher()
 
     def on_line(line: str) -> None:
-        ran.update(stage for stage, what in outcomes(line).items() if what == "ran")
+        started = [stage for stage, what in outcomes(line).items() if what == "ran"]
+        if started and not ran and not tracking_is_off():  # the flow tracks at its end, and a stopped one has seconds for that
+            threading.Thread(target=mlflow_client.load, name="load-mlflow", daemon=True).start()
+        ran.extend(started)
         watcher(line)
 
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]

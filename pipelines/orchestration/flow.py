@@ -15,17 +15,20 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 # isort: split
 from prefect import flow, get_run_logger
 from prefect.context import get_run_context
-from prefect.states import Completed, Failed, State
+from prefect.futures import as_completed
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled, Completed, Failed, State
 
 from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.artifacts import harmless, publish, results_markdown
 from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
 from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
-from pipelines.orchestration.experiment import experiment_name, read_results
+from pipelines.orchestration.ending import Outcome
+from pipelines.orchestration.experiment import EXPERIMENTS, experiment_name, read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
-from pipelines.orchestration.notify import on_end
+from pipelines.orchestration.notify import on_end, page
 from pipelines.orchestration.request import Request, checked, choice, with_needed
-from pipelines.orchestration.server import PIPELINE, check_server, claim, settle_abandoned
+from pipelines.orchestration.server import PIPELINE, check_server, claim, flow_run, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.project.presets import preset_names
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
@@ -35,6 +38,10 @@ from pipelines.tracking.tracker import open_tracker
 Stage = choice(stage_names(find_project()))
 Preset = choice(preset_names())
 """The names that Prefect's form offers; the flow itself checks them against DVC's graph and the files in presets/."""
+
+
+NOT_RUN = "not run"
+"""Outcome of a stage that needs one which failed, or that an interruption came before."""
 
 
 class FlowError(Exception):
@@ -69,10 +76,13 @@ def pipeline_flow(
         return Failed(message=str(error))
     run = get_run_context().flow_run
     kind = ["experiment"] if request.is_experiment else []
-    claim(run, [params.prepare.data_name, params.network.name, *kind])
-    with flow_lock(project, get_run_logger().info):
-        settle_abandoned(get_run_logger().info)
-        return _run(project, request, experiment_name(run))
+    try:
+        claim(run, [params.prepare.data_name, params.network.name, *kind])
+        with flow_lock(project, get_run_logger().info):
+            settle_abandoned(get_run_logger().info)
+            return _run(project, request, experiment_name(run))
+    except KeyboardInterrupt:  # a user's wish, which Prefect would call a crash; it handles SIGTERM itself
+        return Cancelled(message="stopped by Ctrl-C")
 
 
 def _run(project: Path, request: Request, name: str) -> State:
@@ -82,14 +92,17 @@ def _run(project: Path, request: Request, name: str) -> State:
         dependencies = with_needed(stage_dependencies(project), request.stages)
     except InputError as error:
         return Failed(message=str(error))
-    results, failure, status, address = {}, "", "KILLED", None
+    ran.clear()
+    results: dict[str, str] = {}
+    failure, status, address = "", "KILLED", None
     try:
         if request.is_experiment:
-            results, failure = _run_experiment(name, changes, request)
+            failure = _run_experiment(name, changes, request, results)
         else:
-            results, failure = _run_stages(dependencies, request.force)
+            failure = _run_stages(dependencies, request.force, results)
         status = "FAILED" if failure else "FINISHED"
     except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
+        results |= {stage: "killed" for stage in ran if results.get(stage, NOT_RUN) == NOT_RUN}
         kill_groups()
         raise
     finally:
@@ -103,32 +116,41 @@ def _run(project: Path, request: Request, name: str) -> State:
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=results)
 
 
-def _run_experiment(name: str, changes: list[str], request: Request) -> tuple[dict[str, str], str]:
+def _run_experiment(name: str, changes: list[str], request: Request, results: dict[str, str]) -> str:
+    """The message of an experiment that failed; ``results`` gets the outcome of its stages, also where this is interrupted."""
     future = run_experiment.submit(name, changes, request.stages, request.force, execution_key())
-    future.wait()
+    try:
+        future.wait()
+    except BaseException:
+        results |= dict.fromkeys(ran[:-1], "ran")  # its stages run one after the other
+        raise
     state = future.state
     if state.is_completed():
-        return state.result(), ""
-    return {"experiment": "failed"}, _message(state, f"experiment {name} failed")
+        results |= state.result()
+        return ""
+    results["experiment"] = "failed"
+    return _message(state, f"experiment {name} failed")
 
 
-def _run_stages(dependencies: dict[str, list[str]], force: bool) -> tuple[dict[str, str], str]:
-    """The outcome of each stage, and the messages of failed ones. A failed stage does not stop independent stages."""
-    futures, execution = {}, execution_key()
+def _run_stages(dependencies: dict[str, list[str]], force: bool, results: dict[str, str]) -> str:
+    """The messages of failed stages; ``results`` gets the outcome of each as soon as it ends.
+
+    A failed stage does not stop independent stages.
+    """
+    results |= dict.fromkeys(dependencies, NOT_RUN)
+    futures, execution, failures = {}, execution_key(), {}
     for stage, needed in dependencies.items():
         futures[stage] = run_stage.submit(stage, execution, force, wait_for=[futures[name] for name in needed])
-    results, failures = {}, []
-    for stage, future in futures.items():
+    stages = {future: stage for stage, future in futures.items()}
+    for future in as_completed(list(stages)):
         future.wait()
-        state = future.state
+        state, stage = future.state, stages[future]
         if state.is_completed():
             results[stage] = state.result()
-        elif state.is_pending():
-            results[stage] = "not run"
-        else:
+        elif not state.is_pending():
             results[stage] = "failed"
-            failures.append(_message(state, f"stage {stage} failed"))
-    return results, "\n".join(failures)
+            failures[stage] = _message(state, f"stage {stage} failed")
+    return "\n".join(failures[stage] for stage in dependencies if stage in failures)
 
 
 def _message(state: State, otherwise: str) -> str:
@@ -155,20 +177,29 @@ def _publish(project: Path, experiment: str | None, results: dict[str, str], add
         publish(results_markdown(results, summary), page if page and page.is_file() else None, address, about)
 
 
-def run_flow(request: Request | None = None) -> dict[str, str]:
-    """Run the flow now; returns the outcome of each stage: ``ran``, ``cached`` or ``skipped``.
+def run_flow(request: Request | None = None) -> Outcome:
+    """Run the flow now.
 
     Raises:
         InputError: params.yaml, dvc.yaml or the request is invalid, or the server at PREFECT_API_URL does not answer.
         FlowError: a stage failed.
+        KeyboardInterrupt: Ctrl-C; the flow run is then CANCELLED.
     """
     exit_on_sigterm()
     request, project = request or Request(), find_project()
     checked(request, project)
     with_needed(stage_dependencies(project), request.stages)
     check_server()
+    if not PREFECT_API_URL.value():
+        from pipelines.orchestration.temporary_server import outlive_signals  # seconds
+
+        outlive_signals()
     with flow_lock(project, say):
         state = pipeline_flow(**request._asdict(), return_state=True)
+    if state.is_cancelled():
+        raise KeyboardInterrupt
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)
-    return state.result()
+    run = flow_run(state.state_details.flow_run_id)
+    experiment = EXPERIMENTS / experiment_name(run) if request.is_experiment else None
+    return Outcome(state.result(), run.id, page(run.id), experiment)

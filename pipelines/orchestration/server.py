@@ -58,6 +58,12 @@ def claim(run: FlowRun, tags: Iterable[str]) -> None:
     os.environ[FLOW_RUN] = json.dumps({tag: value for tag, value in named.items() if value})
 
 
+def flow_run(run_id: UUID) -> FlowRun:
+    """The flow run with this id."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run_id)
+
+
 def settle_abandoned(on_line: Callable[[str], object]) -> None:
     """Set flow runs whose process is gone to CRASHED and end the servers that they started; ``on_line`` is told of each."""
     for pid in end_orphaned_servers(PREFECT_HOME.value()):

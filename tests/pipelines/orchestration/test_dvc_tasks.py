@@ -1,6 +1,8 @@
 import os
 import sys
+import threading
 from pathlib import Path
+from queue import Queue
 from subprocess import CompletedProcess
 
 import pytest
@@ -34,3 +36,23 @@ def test_python_of_dvc_yaml_is_this_one_also_where_its_environment_is_not_active
     monkeypatch.setattr(dvc_tasks, "run_in_group", lambda command, **how: given.update(how) or CompletedProcess([], 0, "", ""))
     dvc_tasks._dvc(["repro"], "execution")
     assert given["env"]["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+
+
+def test_mlflow_is_loaded_while_the_first_stage_works_so_that_a_stopped_flow_is_tracked_in_time(monkeypatch):
+    loaded = Queue()
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    monkeypatch.setattr(dvc_tasks, "ran", [])
+    monkeypatch.setattr(dvc_tasks, "Watcher", lambda: print)
+    monkeypatch.setattr("pipelines.tracking.mlflow_client.load", lambda: loaded.put(threading.current_thread().name))
+
+    def run(command, on_line, **_):
+        on_line("Stage 'check' didn't change, skipping")
+        assert loaded.empty()
+        on_line("Running stage 'prepare':")
+        assert loaded.get() == "load-mlflow"
+        on_line("Running stage 'train':")
+        return CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(dvc_tasks, "run_in_group", run)
+    dvc_tasks._dvc(["repro"], "execution")
+    assert (dvc_tasks.ran, loaded.empty()) == (["prepare", "train"], True)

@@ -1,0 +1,53 @@
+"""What `gee flow run` prints at its end: what became of each stage, the results, and where to look."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from gee_core.storage.json_object import read_json_object
+from pipelines.project.paths import PAGE, SUMMARY
+from pipelines.reporting.summary import format_summary
+
+MLFLOW = """\
+Runs     mlflow server --backend-store-uri sqlite:///mlflow.db
+         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"""
+
+RESTARTED = """\
+Flow     prefect server start
+         then http://127.0.0.1:4200/runs/flow-run/{}"""
+"""Where the page of a flow run is, of which the server has ended with it."""
+
+
+class Outcome(NamedTuple):
+    """A flow run that is complete."""
+
+    stages: dict[str, str]
+    """What became of each: ``ran``, ``cached`` or ``skipped``."""
+    run_id: object
+    """Id of the flow run."""
+    page: str | None
+    """Address of its page; None where its server has ended with it."""
+    experiment: Path | None
+    """Folder with the results of an experiment; None for those of the project itself."""
+
+
+def print_ending(outcome: Outcome) -> None:
+    """Print the outcome of each stage, the summary and the address of the report if that is up to date, and other addresses."""
+    width = max(map(len, outcome.stages), default=0)
+    for stage, what in outcome.stages.items():
+        print(f"{stage:{width}}  {what}")
+    folder = outcome.experiment
+    summary, page = (folder / SUMMARY.name, folder / PAGE.name) if folder else (SUMMARY, PAGE)
+    has_results = folder is not None or "report" in outcome.stages  # else they may be those of an earlier run
+    if has_results and summary.is_file():
+        print()
+        Console(markup=False).print(format_summary(read_json_object(summary)))
+    print()
+    if has_results and page.is_file():
+        print(f"Report   {page.resolve().as_uri()}")
+    print(MLFLOW)
+    print(f"Flow     {outcome.page}" if outcome.page else RESTARTED.format(outcome.run_id))
+    if folder:
+        print(f"Results  {folder}")
+        print(f"Next     dvc exp apply {folder.name}")

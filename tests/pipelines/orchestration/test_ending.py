@@ -1,0 +1,56 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.orchestration.ending import Outcome, print_ending
+
+ROOT = Path(__file__).resolve().parents[3]
+EXPERIMENT = Path(".scratch/experiments/eager-fox-ab12")
+
+
+@pytest.fixture
+def ending(tmp_path, monkeypatch, capsys):
+    """Lines that are printed in a narrow terminal, in a project that has results, and so has the experiment."""
+    for folder in ("reports", EXPERIMENT):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(ROOT / "reports/summary.json", tmp_path / folder)
+        (tmp_path / folder / "index.html").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "40")
+
+    def lines(*arguments) -> list[str]:
+        print_ending(Outcome(*arguments))
+        return capsys.readouterr().out.splitlines()
+
+    return lines
+
+
+def test_a_line_for_each_stage_then_the_results_and_where_to_look(ending, tmp_path):
+    lines = ending({"check": "cached", "report": "ran"}, "1-2", None, None)
+    assert lines[:3] == ["check   cached", "report  ran", ""]
+    assert any("test accuracy" in line for line in lines)
+    assert lines[-6:] == [
+        "",
+        f"Report   {(tmp_path / 'reports/index.html').as_uri()}",
+        "Runs     mlflow server --backend-store-uri sqlite:///mlflow.db",
+        "         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning",
+        "Flow     prefect server start",
+        "         then http://127.0.0.1:4200/runs/flow-run/1-2",
+    ]
+
+
+def test_a_part_of_the_stages_shows_no_results_of_an_earlier_run(ending):
+    lines = ending({"check": "cached", "train": "ran"}, "1-2", None, None)
+    assert lines[:4] == ["check  cached", "train  ran", "", "Runs     mlflow server --backend-store-uri sqlite:///mlflow.db"]
+
+
+def test_an_experiment_names_its_own_results_and_a_server_that_stays_up_the_page_itself(ending, tmp_path):
+    lines = ending({"report": "ran"}, "1-2", "http://there/runs/flow-run/1-2", EXPERIMENT)
+    assert any("test accuracy" in line for line in lines)
+    assert f"Report   {(tmp_path / EXPERIMENT / 'index.html').as_uri()}" in lines
+    assert lines[-3:] == [
+        "Flow     http://there/runs/flow-run/1-2",
+        "Results  .scratch/experiments/eager-fox-ab12",
+        "Next     dvc exp apply eager-fox-ab12",
+    ]
