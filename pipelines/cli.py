@@ -61,6 +61,7 @@ def run(
     """
     from pipelines.check import check_inputs
     from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
+    from pipelines.orchestration.ending import RUNS, print_runs
     from pipelines.orchestration.flow_lock import flow_lock, say
     from pipelines.orchestration.other_dvc import DVC_ERROR, wait_for_other_dvc
     from pipelines.project.git import check_for_dvc
@@ -83,11 +84,10 @@ def run(
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
     summary()
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    address = delivered.address or "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
     if delivered.address and not is_local(tracking_uri()):
-        print(f"Runs     {address}")
+        print(f"Runs     {delivered.address}")
     else:
-        print(f"Runs     mlflow server --backend-store-uri sqlite:///mlflow.db\n         then {address}")
+        print_runs(delivered.address or RUNS)
     print("Next     dvc exp run --temp -S evolve.n_generations=5")
     print("         gee preset cifar10-small")
     print("         gee --help")

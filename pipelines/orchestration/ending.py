@@ -9,9 +9,8 @@ from gee_core.storage.json_object import read_json_object
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import format_summary
 
-MLFLOW = """\
-Runs     mlflow server --backend-store-uri sqlite:///mlflow.db
-         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"""
+RUNS = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+"""Address of the list of all runs in the page of the project's own MLflow."""
 
 RESTARTED = """\
 Flow     prefect server start
@@ -32,6 +31,11 @@ class Outcome(NamedTuple):
     """Folder with the results of an experiment; None for those of the project itself."""
 
 
+def print_runs(address: str = RUNS) -> None:
+    """Print how to see ``address``, a page of the project's own MLflow."""
+    print(f"Runs     mlflow server --backend-store-uri sqlite:///mlflow.db\n         then {address}")
+
+
 def print_ending(outcome: Outcome) -> None:
     """Print the outcome of each stage, the summary and the address of the report if that is up to date, and other addresses."""
     width = max(map(len, outcome.stages), default=0)
@@ -46,7 +50,7 @@ def print_ending(outcome: Outcome) -> None:
     print()
     if has_results and page.is_file():
         print(f"Report   {page.resolve().as_uri()}")
-    print(MLFLOW)
+    print_runs()
     print(f"Flow     {outcome.page}" if outcome.page else RESTARTED.format(outcome.run_id))
     if folder:
         print(f"Results  {folder}")
