@@ -86,20 +86,23 @@ class WaitedFor:
 
 
 def test_the_others_wait_without_an_end_while_another_process_is_at_work_on_the_run(tmp_path, monkeypatch):
-    store, events = WaitedFor(), []
+    store, events, folder = WaitedFor(), [], tmp_path / "train/run"  # those beside it are taken for runs too
     monkeypatch.setattr(agreement, "common_store", lambda: store)
 
     def work(number: int) -> None:
-        with at_work_together(Rank(number, 3), tmp_path):
+        with at_work_together(Rank(number, 3), folder):
             events.append("begun")
 
     with ThreadPoolExecutor(3) as threads:
-        with file_lock(tmp_path / HELD):
+        with file_lock(folder / HELD):
             done = [threads.submit(work, number) for number in range(3)]
             wait_until(lambda: len(store.limits) == 2)
             events.append("free")
-        for future in done:
-            future.result()
+        try:
+            done[0].result()
+        finally:
+            store.set("at work", "")  # where the first failed, the others end too
+    assert not any(future.exception() for future in done)
     assert events == ["free", "begun", "begun", "begun"]
     assert min(store.limits) > timedelta(days=365)
 
