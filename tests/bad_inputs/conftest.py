@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import onnx
 import pytest
@@ -82,7 +83,7 @@ def write_model(folder: Path) -> None:
 
 
 @pytest.fixture
-def project(good_project, tmp_path, monkeypatch) -> Path:
+def project(good_project, tmp_path, monkeypatch) -> Iterator[Path]:
     """A copy of it, and the current folder."""
     folder = tmp_path / "project"
     shutil.copytree(good_project, folder)
@@ -93,8 +94,8 @@ def project(good_project, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("pipelines.runtime.progress.FIRST_SECONDS", 600.0)  # on a busy machine a line of progress would come
     monkeypatch.setenv("GEE_WORKERS", "1")
     monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
-    monkeypatch.setenv("PATH", os.environ["PATH"])  # `gee` puts its Python before it
-    return folder
+    with patch.dict(os.environ):  # `gee` puts its Python first in PATH, `gee energy` sets GEE_COMPILE
+        yield folder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -96,9 +97,8 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
 
 
 @pytest.fixture
-def main(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+def main(monkeypatch, capsys) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Runs the command `gee` in this process; its exit code, output and messages."""
-    monkeypatch.setenv("PATH", os.environ["PATH"])  # `gee` puts its Python before it
     monkeypatch.chdir(Path.cwd())  # `gee` goes to the project folder
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -107,7 +107,8 @@ def main(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
             cli.main()
         return end.value.code or 0, *capsys.readouterr()
 
-    return run
+    with patch.dict(os.environ):  # `gee` puts its Python first in PATH, `gee energy` sets GEE_COMPILE
+        yield run
 
 
 @pytest.fixture

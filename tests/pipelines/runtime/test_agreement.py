@@ -47,19 +47,29 @@ def test_processes_in_other_number_formats_are_refused_and_the_first_says_so(mon
     assert compared(traits(FP32), traits(BF16), traits(BF16)) == [said, 2, 2]
 
 
+def set_kind_of_cpu(patch):
+    patch.setattr("gee_core.hardware.kind_of_cpu", lambda: "old")
+
+
+def set_torch(patch):
+    patch.setattr("torch.__version__", "2.6.0")
+
+
 @pytest.mark.parametrize(
-    ("target", "value", "said"),
+    ("change", "said"),
     [
-        ("gee_core.hardware.kind_of_cpu", lambda: "old", "computes on a CPU of kind old, process 0"),
-        ("torch.__version__", "2.6.0", "has torch 2.6.0, process 0"),
-        ("os.environ", {"GEE_COMPILE": "0"}, "has GEE_COMPILE = 0, process 0"),
-        ("os.environ", {"GEE_DETERMINISTIC": "1"}, "has GEE_DETERMINISTIC = 1, process 0"),
+        (set_kind_of_cpu, "computes on a CPU of kind old, process 0"),
+        (set_torch, "has torch 2.6.0, process 0"),
+        (lambda patch: patch.setenv("GEE_COMPILE", "0"), "has GEE_COMPILE = 0, process 0"),
+        (lambda patch: patch.setenv("GEE_DETERMINISTIC", "1"), "has GEE_DETERMINISTIC = 1, process 0"),
     ],
 )
-def test_each_difference_has_a_line_of_its_own(target, value, said, monkeypatch):
+def test_each_difference_has_a_line_of_its_own(change, said, monkeypatch):
+    for name in ("GEE_COMPILE", "GEE_DETERMINISTIC"):  # as the tests are started, and as `gee energy` leaves them
+        monkeypatch.delenv(name, raising=False)
     first = traits(FP32)
     with monkeypatch.context() as other:
-        other.setattr(target, value)
+        change(other)
         second = traits(BF16)
     message, code = compared(first, second)
     lines = message.splitlines()
