@@ -61,17 +61,16 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
             for cell in unit:
                 pass_on((cell.key, DONE))
     if failed:
-        raise _of_all({missing[key].name: error for key, error in failed.items()})
+        raise _of_all({cell.name: failed[key] for key, cell in missing.items() if key in failed})  # in the order of the cells
 
 
 def _of_all(failed: dict[str, InputError]) -> InputError:
     """One error for all cells that ``failed``, by name: a line for each different one."""
-    lines = []
-    for error in dict.fromkeys(map(str, failed.values())):
-        names = [name for name, found in failed.items() if str(found) == error]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        lines.append(f"the cell {names[0]}{more}: {error}")
-    return InputError("\n".join(lines))
+    names = defaultdict(list)
+    for name, error in failed.items():
+        names[str(error)].append(name)
+    more = {error: f" and {len(found) - 1} more" if len(found) > 1 else "" for error, found in names.items()}
+    return InputError("\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in names.items()))
 
 
 def _units(cells: list[Cell]) -> list[list[Cell]]:
