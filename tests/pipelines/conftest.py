@@ -97,6 +97,17 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
 
 
 @pytest.fixture
+def bare_project(tmp_path, monkeypatch) -> Path:
+    """A project folder without results, and the current one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def main(monkeypatch, capsys) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Runs the command `gee` in this process; its exit code, output and messages."""
     monkeypatch.chdir(Path.cwd())  # `gee` goes to the project folder

@@ -32,15 +32,10 @@ def gee(*arguments: str):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project folder without results, and the current one."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "presets", folder / "presets")
-    monkeypatch.chdir(folder)
-    return folder
+def project(bare_project):
+    """A project folder with presets, without results, and the current one."""
+    shutil.copytree(ROOT / "presets", bare_project / "presets")
+    return bare_project
 
 
 @pytest.mark.parametrize(("network", "genes", "classes", "options", "parameters", "plain"), CASES)

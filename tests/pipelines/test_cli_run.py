@@ -1,7 +1,6 @@
 """The command `gee run`, with another program in place of DVC."""
 
 import os
-import shutil
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,19 +15,8 @@ from pipelines.tracking.deliverer import Delivered
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project folder without results, and the current one."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
-    (project / "params.yaml").write_text("base: {}\n")
+def test_run_checks_params_before_anything_starts(main, bare_project, monkeypatch):
+    (bare_project / "params.yaml").write_text("base: {}\n")
     monkeypatch.setattr(
         "pipelines.runtime.process_tree.run_in_foreground", lambda command: pytest.fail("something was started")
     )
@@ -38,12 +26,12 @@ def test_run_checks_params_before_anything_starts(main, project, monkeypatch):
 
 
 @pytest.fixture
-def ready(project, monkeypatch) -> Path:
+def ready(bare_project, monkeypatch) -> Path:
     """The project with all that `gee run` needs."""
-    (project / "data/raw").mkdir(parents=True)
-    (project / ".git").mkdir()
+    (bare_project / "data/raw").mkdir(parents=True)
+    (bare_project / ".git").mkdir()
     monkeypatch.setattr("pipelines.runtime.process_tree.exit_on_sigterm", lambda: None)  # the handler would outlive the test
-    return project
+    return bare_project
 
 
 @pytest.mark.parametrize("force", [True, False])
