@@ -63,6 +63,10 @@ class CoreSettings(BaseSettings):
     """Processes that decode streamed images; `0` decodes them in the process that asks for them. Default: one per CPU, at
     most 8."""
 
+    def rounding(self) -> dict[str, str]:
+        """The variables that the last bits of a result depend on, by their names in the environment."""
+        return {f"{PREFIX}COMPILE": self.compile, f"{PREFIX}DETERMINISTIC": self.deterministic}
+
     @model_validator(mode="before")
     @classmethod
     def _blank_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:

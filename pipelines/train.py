@@ -92,7 +92,7 @@ def run(
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
     net = net.to(compute.device)
-    images = _images(cfg, data).to(compute.device)
+    images = training_images(cfg, data).to(compute.device)
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
@@ -124,7 +124,8 @@ def run(
     return Trained(net, rows, last | counts)
 
 
-def _images(cfg: TrainConfig, data: Prepared) -> Images:
+def training_images(cfg: TrainConfig, data: Prepared) -> Images:
+    """Those that a full training run learns from: with or without the hold-out, as `train.include_holdout` says."""
     return data.train if cfg.include_holdout else data.proxy_train()
 
 
@@ -215,7 +216,7 @@ def _train(s: Stage, compute: Compute) -> None:
     check_same(compute.rank, scratch.name)
     check_share(compute.rank, params.train.batch_size)
     with said_once(compute.rank):
-        check_images(len(_images(params.train, data)), params.train.batch_size, compute.rank)
+        check_images(len(training_images(params.train, data)), params.train.batch_size, compute.rank)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))

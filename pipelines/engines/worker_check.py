@@ -42,8 +42,8 @@ class WorkerRequirements:
     """`base.device` and `base.precision` of the jobs."""
     code: str
     torch: str
-    compile: str
-    """GEE_COMPILE: whether neurons are compiled, which changes the last bits."""
+    variables: tuple[tuple[str, str], ...]
+    """Those of the environment that the last bits of a result depend on, with their values."""
 
 
 def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> WorkerRequirements:
@@ -55,7 +55,7 @@ def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Wor
         tuple(sorted({(base.device, base.precision) for base in bases})),
         CODE,
         _torch_release(),
-        CoreSettings.read().compile,
+        tuple(CoreSettings.read().rounding().items()),
     )
 
 
@@ -69,8 +69,10 @@ def check_worker(required: WorkerRequirements) -> str:
         raise InputError("has another version of gee_core or pipelines", "install the same one there, then start it again")
     if required.torch != _torch_release():
         raise InputError(f"has torch {_torch_release()}, not {required.torch}", "install the same one in its environment")
-    if required.compile != CoreSettings.read().compile:
-        raise InputError("has another GEE_COMPILE", "start it with the value that the command has")
+    own = CoreSettings.read().rounding()
+    for name, value in required.variables:
+        if own[name] != value:
+            raise InputError(f"has {name} = {own[name]}, not {value}", "start it with the value that the command has")
     if not required.folder.is_dir():
         raise InputError(
             f"cannot see the project folder {required.folder}", "mount the shared folder there under the same path"

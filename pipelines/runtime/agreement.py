@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gee_core.errors import InputError
 from gee_core.rank import Rank
-from gee_core.settings import PREFIX, CoreSettings
+from gee_core.settings import CoreSettings
 from pipelines.runtime.resume_folder import at_work_in
 
 if TYPE_CHECKING:  # loads torch
@@ -36,16 +36,13 @@ def traits(compute: "Compute") -> list[Trait]:
 
     from gee_core.hardware import kind_of_cpu
 
-    on_gpu, settings = compute.device.type == "cuda", CoreSettings.read()
+    on_gpu = compute.device.type == "cuda"
     kind = torch.cuda.get_device_name(compute.device) if on_gpu else f"a CPU of kind {kind_of_cpu()}"
     return [
         Trait("computes", f"on {kind}", "use machines of one kind, and one base.device"),
         Trait("computes", f"in {str(compute.dtype).removeprefix('torch.')}", "set base.precision to fp32 or bf16"),
         Trait("has", f"torch {torch.__version__}", "install one release"),
-        *(
-            Trait("has", f"{PREFIX}{name} = {value}", "set it to one value")
-            for name, value in (("COMPILE", settings.compile), ("DETERMINISTIC", settings.deterministic))
-        ),
+        *(Trait("has", f"{name} = {value}", "set it to one value") for name, value in CoreSettings.read().rounding().items()),
     ]
 
 

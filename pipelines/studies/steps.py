@@ -221,7 +221,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
             start = time.perf_counter()
             wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
             net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
-            n_images = len(data.train) if params.train.include_holdout else len(data.proxy_train())
+            n_images = len(train.training_images(params.train, data))
             passes = passes_before + params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
             numbers |= {"train_passes": passes, "train_seconds": time.perf_counter() - start}
             save(folder / NETWORK, net)

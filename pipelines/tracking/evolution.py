@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from gee_core.config import EvolveConfig, Params
+from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
@@ -50,24 +50,28 @@ def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
     best = winner(records, params.evolve).candidate
     repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]
     pairs = zip(records, final_fitness(records, params.evolve), strict=True)
-    ranked = [(r.candidate, F) for r, F in pairs if not r.candidate.rescored and not math.isnan(F)]
-    track.winner(map(candidate_name, [*repeated, best]), _ranks(records, params.evolve))
+    scored = [(r.candidate, F) for r, F in pairs if not math.isnan(F)]
+    track.winner(map(candidate_name, [*repeated, best]), _ranks(scored, fresh_fitness(records, params.evolve)))
     track.tags({"gee.best": candidate_name(best)})
-    for generation in sorted({c.generation for c, _ in ranked}):
-        track.metrics({"final_fitness": min(F for c, F in ranked if c.generation == generation)}, step=generation)
+    of_search = [(c.generation, F) for c, F in scored if not c.rescored]
+    for generation in sorted({generation for generation, _ in of_search}):
+        track.metrics({"final_fitness": min(F for g, F in of_search if g == generation)}, step=generation)
 
 
-def _ranks(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, dict[str, float]]:
-    """By name of the candidate: its `rank`, and what that is by; nothing for failed and eliminated ones.
+def _ranks(scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """By name of the candidate: its `rank`, and what that is by.
 
     What was scored again comes first, since its fresh draws decide who wins: by `fresh_fitness`, the mean over them, which the
     candidate that they repeat has too. Candidates of the search follow by `final_fitness`.
+
+    Args:
+        scored: the candidates that neither failed nor were eliminated, and their `final_fitness`.
+        draws: see `fresh_fitness`.
     """
-    fresh = {what: fmean(draws) for what, draws in fresh_fitness(records, cfg).items()}
+    fresh = {what: fmean(values) for what, values in draws.items()}
     places = {what: place for place, what in enumerate(sorted(fresh, key=fresh.__getitem__))} | {"": len(fresh)}
-    pairs = zip(records, final_fitness(records, cfg), strict=True)
-    found = [(places[r.candidate.rescored], F, r.candidate) for r, F in pairs if r.candidate.rescored in places]
-    ordered = sorted((x for x in found if not math.isnan(x[1])), key=lambda x: x[:2])
+    found = [(places[c.rescored], F, c) for c, F in scored if c.rescored in places]
+    ordered = sorted(found, key=lambda x: x[:2])
     ranks: dict[str, dict[str, float]] = {}
     for rank, (_, F, c) in enumerate(ordered, 1):
         again = fresh.get(c.rescored or f"{c.generation}-{c.index}")

@@ -28,7 +28,10 @@ MODEL_VERSIONS = "mlflow.modelVersions"
 
 
 def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id: str) -> None:
-    """Write an exported model's ``files``, by their names, as a model that MLflow can serve, to ``folder``."""
+    """Write an exported model's ``files``, by their names, as a model that MLflow can serve, to ``folder``.
+
+    `mlflow.pyfunc.load_model` gives the classifier of images, `mlflow.onnx.load_model` the network in it.
+    """
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
@@ -37,12 +40,14 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
 
     answer = {"class": DataType.string, "probability": DataType.double, "probabilities": Map(DataType.double)}
     image = base64.b64encode(files["example.png"].read_bytes()).decode()
+    model = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
+    model.add_flavor("onnx", onnx_version=importlib.metadata.version("onnx"), data="artifacts/network.onnx")
     mlflow.pyfunc.save_model(
         folder,
         python_model=str(SERVED),
         artifacts={"network": str(files["network.onnx"]), "meta": str(files["meta.json"])}
         | {"pixels": pixels.__file__, "classifier": str(CLASSIFIER)},
-        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+        mlflow_model=model,
         signature=ModelSignature(
             inputs=Schema([ColSpec(AnyType(), "image")]),
             outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),

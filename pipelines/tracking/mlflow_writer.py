@@ -102,8 +102,8 @@ class MlflowWriter:
         params = opening["keys"] | opening.get("params", {})
         if missing := {key: value for key, value in params.items() if key not in known}:
             self._log(run_id, params=missing)
-        known_tags = found[0].data.tags if found else {ENTRY: f"{self.outbox.name}/{level}"}
-        if level == "pipeline" and known_tags.get(ENTRY) == f"{self.outbox.name}/{level}" and CONTINUES not in known_tags:
+        known_tags = found[0].data.tags if found else {ENTRY: self._tag(level)}
+        if level == "pipeline" and known_tags.get(ENTRY) == self._tag(level) and CONTINUES not in known_tags:
             self._continue_last(run_id, params)
         if not found or opening["time"] >= pipeline_run.last_change(found[0]):  # else a later stage has uploaded newer ones
             self._upload(run_id, opening)
@@ -118,7 +118,7 @@ class MlflowWriter:
         """Id of the run for ``key`` of this outbox; it is made if there is none."""
         if key in self.outbox.ids:
             return self.outbox.ids[key]
-        tag = f"{self.outbox.name}/{key}"
+        tag = self._tag(key)
         if self._found is None:
             self._found = {run.data.tags[ENTRY]: run.info.run_id for run in self._runs_of_this_outbox()}
         if tag not in self._found:
@@ -135,8 +135,12 @@ class MlflowWriter:
         self.outbox.note_id(key, run_id)
         return run_id
 
+    def _tag(self, key: str) -> str:
+        """The value of ENTRY of the run that is made for ``key`` of this outbox."""
+        return f"{self.outbox.name}/{key}"
+
     def _runs_of_this_outbox(self) -> list:
-        return self._search(f"tags.`{ENTRY}` LIKE '{self.outbox.name}/%'")
+        return self._search(f"tags.`{ENTRY}` LIKE '{self._tag('%')}'")
 
     def _search(self, query: str) -> list:
         runs, token = [], None
@@ -253,7 +257,7 @@ class MlflowWriter:
     def _delete_doubles(self) -> None:
         """Delete runs that exist twice because the server's answer came too late."""
         for run in self._runs_of_this_outbox():
-            key = run.data.tags[ENTRY].removeprefix(f"{self.outbox.name}/")
+            key = run.data.tags[ENTRY].removeprefix(self._tag(""))
             if self.outbox.ids.get(key) not in (None, run.info.run_id):
                 self._client.delete_run(run.info.run_id)
 

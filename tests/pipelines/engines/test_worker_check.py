@@ -30,7 +30,10 @@ def test_a_process_agrees_with_itself_from_any_folder_and_goes_to_the_projects(o
     [
         ({"code": CODE[::-1]}, "has another version of gee_core or pipelines: install the same one there"),
         ({"torch": "1.0 on Python 3.8"}, r"has torch .*, not 1\.0 on Python 3\.8: install the same one"),
-        ({"compile": None}, "has another GEE_COMPILE: start it with the value that the command has"),
+        (
+            {"variables": (("GEE_DETERMINISTIC", "1"),)},
+            "has GEE_DETERMINISTIC = 0, not 1: start it with the value that the command has",
+        ),
         ({"folder": Path("/no-such-mount")}, "cannot see the project folder /no-such-mount: mount the shared folder"),
         ({"images": ((Path("/no-such-mount/prepared"), "0"),)}, "cannot see /no-such-mount/prepared: mount the shared folder"),
         ({"bases": (("cuda:99", "fp32"),)}, "base.device = cuda:99"),

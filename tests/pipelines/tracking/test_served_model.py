@@ -193,6 +193,13 @@ def test_gee_predict_reads_the_folder_of_a_model_of_mlflow_and_runs_none_of_its_
     assert seen.top[0][0] == seen_in_the_example(exported)
 
 
+def test_mlflow_loads_the_network_alone_as_onnx(exported):
+    import mlflow.onnx
+    import onnx
+
+    assert mlflow.onnx.load_model(str(saved(exported))) == onnx.load(exported)
+
+
 def test_what_is_exported_beside_the_network_lies_in_the_folder_of_the_model(exported):
     names = [name for name in ("README.md", "example.png", *OTHERS) if exported.with_name(name).is_file()]
     assert {name: (saved(exported) / name).read_bytes() for name in names} == {
