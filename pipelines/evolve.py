@@ -17,7 +17,7 @@ from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
-from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
+from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
@@ -180,12 +180,14 @@ def table(records: list[Record], params: Params) -> list[dict]:
 def metrics(records: list[Record], best: Record, params: Params) -> dict:
     """The content of reports/evolve/metrics.json."""
     search = [record for record in records if not record.candidate.rescored]
-    final = final_fitness(records, params.evolve)[records.index(best)]
-    draws = fresh_fitness(records, params.evolve).get(best.candidate.rescored, [final])
+    final, fresh = final_fitness(records, params.evolve)[records.index(best)], fresh_fitness(records, params.evolve)
+    draws = fresh.get(best.candidate.rescored, [final])
     spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
+    start = fresh.get(START if params.evolve.variant == "random_search" else "0-0") if params.evolve.searches else None
     return {
         "best_fitness": fmean(draws),
         **spread,
+        **({"start_fitness": fmean(start)} if start else {}),
         "best_L_ce": best.score.L_ce,
         "best_proxy_accuracy": best.score.proxy_accuracy,
         "n_candidates": len(search),

@@ -28,7 +28,8 @@ class Rescore(Section):
     """`evolve.rescore`: how the best candidates are scored again."""
 
     top: Positive
-    """Number of the best candidates that are scored again, besides the mean of CMA-ES's last distribution."""
+    """Number of the best candidates that are scored again, besides the start of the search and the mean of CMA-ES's last
+    distribution: the best of each generation, the last generation first, then the second best of each, and so on."""
     draws: Positive
     """Fresh draws of the wiring for each; the winner has the least mean fitness over them."""
 

@@ -33,7 +33,7 @@ def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
     if cfg.rescore is None:
         return of_search
     has_mean = cfg.searches and cfg.variant != "random_search"
-    return of_search + (min(cfg.rescore.top, of_search) + has_mean) * cfg.rescore.draws
+    return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws
 
 
 def evolve(
@@ -48,8 +48,8 @@ def evolve(
 ) -> list[Record]:
     """Run the variant of ``cfg`` and return every record, by generation and index; ``winner.winner`` chooses among them.
 
-    With `evolve.rescore`, the best candidates are scored again on fresh seeds as a further generation, number
-    `evolve.n_generations`, of records whose candidates say what they repeat.
+    With `evolve.rescore`, the best candidates and the start of the search are scored again on fresh seeds as a further
+    generation, number `evolve.n_generations`, of records whose candidates say what they repeat.
 
     Args:
         cfg: the `evolve` section.
@@ -83,7 +83,8 @@ def evolve(
         on_generation(in_order)
         records += in_order
     mean = None if search is None or search.mean is None else space.genotype(search.mean)
-    if again := candidates_to_rescore(records, mean, cfg, seed):
+    start = None if search is None else space.start if mean is None else records[0].candidate.genotype  # as cma sees it
+    if again := candidates_to_rescore(records, start, mean, cfg, seed):
         in_order = score(cfg.model_copy(update={"halving": None}), again, records[-1].decay, None)
         on_generation(in_order)
         records += in_order

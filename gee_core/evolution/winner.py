@@ -10,8 +10,8 @@ from gee_core.evolution.fitness import fitness
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
-MEAN = "mean"
-"""`Candidate.rescored` of the mean of CMA-ES's distribution."""
+START, MEAN = "start", "mean"
+"""`Candidate.rescored` of the start of a random search, which is none of its candidates, and of the mean of CMA-ES's."""
 
 
 def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
@@ -27,17 +27,25 @@ def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
     ]
 
 
-def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: EvolveConfig, seed: int) -> list[Candidate]:
-    """The best candidates of the search and the ``mean`` of its distribution, if any, each on the same fresh seeds.
+def candidates_to_rescore(
+    records: Sequence[Record], start: Genotype | None, mean: Genotype | None, cfg: EvolveConfig, seed: int
+) -> list[Candidate]:
+    """The best candidates of the search, its ``start``, and the ``mean`` of its distribution, each on the same fresh seeds.
+
+    The best are the best of each generation, the last generation first, then the second best of each, and so on. F itself does
+    not say which generation was better: each has a seed of its own, which moves the F of all its candidates.
 
     Of candidates with the same genotype only the best is scored again. None is, if all failed.
     """
     if cfg.rescore is None:
         return []
     named: dict[Genotype, str] = {}
-    for r in _from_best(records, cfg):
+    for r in _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
-            named.setdefault(r.candidate.genotype, f"{r.candidate.generation}-{r.candidate.index}")
+            named.setdefault(r.candidate.genotype, _place(r.candidate))
+    if named and start is not None:
+        candidates = (r.candidate for r in records if r.candidate.genotype == start)
+        named.setdefault(start, next(map(_place, candidates), START))
     if named and mean is not None:
         named.setdefault(mean, MEAN)
     seeds = [derive_seed(seed, "rescore", draw) % 2**31 for draw in range(cfg.rescore.draws)]
@@ -72,6 +80,19 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     if not ranked:
         raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
     return ranked[0]
+
+
+def _place(candidate: Candidate) -> str:
+    return f"{candidate.generation}-{candidate.index}"
+
+
+def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
+    """The records of the search by their place in their generation, of equal places those of the last generation first."""
+    generations: dict[int, list[Record]] = {}
+    for r in _from_best(records, cfg):
+        generations.setdefault(r.candidate.generation, []).append(r)
+    places = [(place, -generation, r) for generation, ranked in generations.items() for place, r in enumerate(ranked)]
+    return [r for *_, r in sorted(places, key=lambda found: found[:2])]
 
 
 def _from_best(records: Sequence[Record], cfg: EvolveConfig, rescored: str = "") -> list[Record]:

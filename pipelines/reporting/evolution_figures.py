@@ -13,7 +13,7 @@ from gee_core.config import EvolveConfig, Params
 from gee_core.config.searched import SEARCH_RANGES
 from pipelines.reporting.search_state import search_state
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
-from pipelines.reporting.wiring import searched_rows, start_of_search, symbol
+from pipelines.reporting.wiring import rescored_start, searched_rows, start_of_search, symbol
 
 MANY = 1500
 """More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
@@ -59,8 +59,11 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     for side in beside:
         _scored_again(side, again, top)
     best = groups.min().dropna()
-    title = "No candidate succeeded" if best.empty else f"Best fitness {best.iloc[0]:.3f}"
-    title += f" → {best.iloc[-1]:.3f} over {len(best)} generations" if len(best) > 1 else ""
+    title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
+    fresh, start = again["final_fitness"].groupby(again["rescored"]).mean(), rescored_start(candidates)
+    if start and again["winner"].any():
+        won = again["rescored"][again["winner"]].item()
+        title = "The start won" if won == start else f"On fresh draws {fresh[won]:.3f}, the start {fresh[start]:.3f}"
     headline(figure, ax, title)
     return figure, f"Fitness of {len(search)} candidates by generation. {title}."
 

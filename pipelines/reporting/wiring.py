@@ -21,6 +21,12 @@ def start_of_search(candidates: pd.DataFrame) -> pd.DataFrame | None:
     return first if first.get("step_size", pd.Series()).notna().any() else None
 
 
+def rescored_start(candidates: pd.DataFrame) -> str | None:
+    """What the start of the search is called among what was scored again; None where it was not."""
+    name = "start" if start_of_search(candidates) is None else "0-0"
+    return name if (candidates["rescored"] == name).any() else None
+
+
 def symbol(gene: str) -> str:
     """The gene's symbol: "σ_O", "ω_X"."""
     return f"σ{gene.removeprefix('sigma')}" if gene.startswith("sigma") else _docstring(gene)[0]
@@ -86,15 +92,16 @@ def shape_table(winner: Shape, start: pd.DataFrame | None, searched: tuple[str, 
 
 
 def rescored_table(candidates: pd.DataFrame) -> list[dict]:
-    """One row per wiring that was scored again: ``name, own, mean, sd, draws, failed, won``.
+    """One row per wiring that was scored again: ``name, start, own, mean, sd, draws, failed, won``.
 
     ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution, which was not a candidate.
     """
-    search = searched_rows(candidates)
+    search, start = searched_rows(candidates), rescored_start(candidates)
     own = {f"{row['generation']}-{row['index']}": row["final_fitness"] for row in search.to_dict("records")}
     return [
         {
             "name": name,
+            "start": name == start,
             "own": own.get(name, np.nan),
             "mean": rows["final_fitness"].mean(),
             "sd": rows["final_fitness"].std(),

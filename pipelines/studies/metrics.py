@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "proxy_accuracy": Metric("proxy accuracy (%)", 100, stage=ANALYSIS),
     "best_fitness": Metric("best fitness", decimals=3),
     "best_fitness_sd": Metric("its spread over fresh draws", decimals=3),
+    "start_fitness": Metric("fitness of the start, on fresh draws", decimals=3),
     "n_candidates": Metric("candidates", decimals=0),
     "n_rescored": Metric("scored again", decimals=0),
     "n_failed": Metric("failed candidates", decimals=0),

@@ -44,8 +44,7 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
 def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
     """Mark the winner, and where it was scored again what was scored again too; log what all are ranked by, see `_ranks`.
 
-    The stage's run gets the least `final_fitness` of each generation: a curve that falls where the search gets better, as that
-    of `fitness` need not.
+    The stage's run gets the least `final_fitness` of each generation.
     """
     best = winner(records, params.evolve).candidate
     repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]

@@ -66,9 +66,10 @@ Filters for the search field:
 | `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
 | `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
 
-`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last, so that all compare. Where the
-best were scored again (`rescored`), the least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in
-which a search chooses, 1 for the winner. Candidates get these at its end, but for those that failed or were eliminated.
+`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
+which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
+least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner.
+Candidates get these at its end, but for those that failed or were eliminated.
 
 | metric | unit |
 |---|---|

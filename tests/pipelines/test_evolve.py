@@ -182,6 +182,16 @@ def test_the_metrics_count_the_failed_and_name_the_best(make_params):
     }
 
 
+@pytest.mark.parametrize(("variant", "name"), [("baseline", "0-0"), ("random_search", "start"), ("analytic", None)])
+def test_the_fitness_of_the_start_is_the_mean_over_the_same_draws(variant, name, make_params):
+    records = [record(0, 0, 0.1), record(0, 1, 0.2)]
+    again = [("0-0", 0.9), ("0-0", 0.7), ("start", 0.6), ("start", 0.4), ("0-1", 0.2), ("0-1", 0.1)]
+    records += [record(1, i, L, rescored=what, draw=i % 2) for i, (what, L) in enumerate(again)]
+    found = evolve.metrics(records, records[-1], make_params(evolve={"variant": variant, "a": 0.0, "b": 0.0}))
+    assert found["best_fitness"] == pytest.approx(0.15)
+    assert found.get("start_fitness") == {"0-0": pytest.approx(0.8), "start": pytest.approx(0.5), None: None}[name]
+
+
 def test_the_best_fitness_is_the_mean_over_fresh_draws_with_their_spread(make_params):
     params = make_params(evolve={"variant": "baseline"})
     records = [record(0, 0, 0.1), record(0, 1, math.nan, "failed: x")]
@@ -202,7 +212,7 @@ def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
     whole = evolve.run(params, digits, tmp_path / "whole")
     assert lines(tmp_path / "whole/records.jsonl")[-6:] == [(2, index) for index in range(6)]
     assert whole.genotype.generation == 2
-    assert evolve.n_candidates(params) == len(whole.records) == 12
+    assert evolve.n_candidates(params) == 14 > len(whole.records) == 12  # the start is the best of its generation
 
     def stop(record):
         if record.candidate.place == stop_at:

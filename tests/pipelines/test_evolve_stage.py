@@ -157,28 +157,29 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
 
 
 def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_project, monkeypatch):
-    folder = in_project(evolve={"rescore": Rescore(top=1, draws=2)})
+    folder = in_project(evolve={"population_size": 4, "rescore": Rescore(top=1, draws=2)})  # of 3, the mean would be the best
     tracked = run_main(monkeypatch)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv", keep_default_na=False)
-    first = rows[rows.rescored == ""].pipe(lambda t: t.loc[t.final_fitness.astype(float).idxmin()])
-    what = f"{first.generation}-{first['index']}"
-    assert list(rows.rescored[6:]) == [what, what, "mean", "mean"]
-    names = [f"rescore-{name}-draw{draw}" for name in (what, "mean") for draw in (0, 1)]
-    assert [name for name, *_ in tracked.candidates][6:] == names
+    of_search = rows[rows.rescored == ""].sort_values("final_fitness")
+    best = of_search[of_search.generation == 1].iloc[0]
+    wanted = [f"1-{best['index']}", "0-0", "mean"]
+    assert list(rows.rescored[8:]) == [name for name in wanted for _ in (0, 1)]
+    names = [f"rescore-{name}-draw{draw}" for name in wanted for draw in (0, 1)]
+    assert [name for name, *_ in tracked.candidates][8:] == names
     assert set(names) == {name for name in tracked.ranked if "final_fitness" not in tracked.ranked[name]}
-    of_first = f"gen{first.generation}-cand{first['index']}"
+    repeated = dict(zip(wanted, [f"gen1-cand{best['index']}", "gen0-cand0"], strict=False))
     means = rows[rows.rescored != ""].groupby("rescored").final_fitness.mean()
-    expected = dict(zip([*names, of_first], means[[what, what, "mean", "mean", what]], strict=True))
+    expected = dict(zip(names, means[rows.rescored[8:]], strict=True)) | {repeated[name]: means[name] for name in repeated}
     fresh = {name: ranks["fresh_fitness"] for name, ranks in tracked.ranked.items() if "fresh_fitness" in ranks}
     assert fresh == pytest.approx(expected)
     by_rank = sorted(tracked.ranked, key=lambda name: tracked.ranked[name]["rank"])
-    assert by_rank[0] == tracked.won[-1] and set(by_rank[:4]) == set(names)  # they decide
-    assert by_rank[4] == of_first and len(by_rank) == 10
-    assert [params["rescored"] for _, _, params, *_ in tracked.candidates[6:]] == list(rows.rescored[6:])
+    assert by_rank[0] == tracked.won[-1] and set(by_rank[:6]) == set(names)  # they decide
+    assert by_rank[6:] == [f"gen{g}-cand{i}" for g, i in zip(of_search.generation, of_search["index"], strict=True)]
+    assert [params["rescored"] for _, _, params, *_ in tracked.candidates[8:]] == list(rows.rescored[8:])
     (row,) = rows.index[rows.winner]
-    repeated = [f"gen{first.generation}-cand{first['index']}"] if rows.rescored[row] == what else []
-    assert tracked.won == [*repeated, names[row - 6]]
-    assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 10
+    won = rows.rescored[row]
+    assert tracked.won == [*([repeated[won]] if won in repeated else []), names[row - 8]]
+    assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 14
     assert [step for step, _ in tracked.curves if step is not None] == [0, 1, 0, 1]
     assert {to for to, name, _ in tracked.files if name.endswith(".safetensors")} == {
         "checkpoints/generation-0",
@@ -187,7 +188,7 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
     (best,) = rows[rows.winner].to_dict("records")
     assert (genotype["generation"], genotype["index"], genotype["seed"]) == (2, best["index"], best["seed"])
-    assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 4
+    assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 6
 
 
 @pytest.mark.parametrize("form", ["shared", "shape"])

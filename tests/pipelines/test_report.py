@@ -169,15 +169,26 @@ def test_a_gene_that_only_init_shapes_is_told_and_neutral_ones_are_not(tmp_path,
 
 @pytest.mark.parametrize("failed", [[], [6]])
 def test_what_was_scored_again_stands_beside_its_score_in_the_search(tmp_path, no_figures, failed):
-    _, html = make(tmp_path, SHAPE, rescored=["0-1", "mean"], failed=failed)
+    _, html = make(tmp_path, SHAPE, rescored=["0-1", "0-0", "mean"], failed=failed)
     rows = pd.read_csv(tmp_path / "reports/evolve/candidates.csv")
-    F = {name: rows.loc[rows["rescored"] == name, "final_fitness"] for name in ("0-1", "mean")}
+    F = {name: rows.loc[rows["rescored"] == name, "final_fitness"] for name in ("0-1", "0-0", "mean")}
     text, won = Page(html).text, rows.loc[rows["winner"], "rescored"].item()
-    for name, own, shown in [("0-1", f"{rows['final_fitness'][1]:.4g}", "0-1"), ("mean", "–", "mean of CMA-ES")]:
+    F_of = [f"{value:.4g}" for value in rows["final_fitness"]]
+    for name, own, shown in [("0-1", F_of[1], "0-1"), ("0-0", F_of[0], "0-0, the start"), ("mean", "–", "mean of CMA-ES")]:
         mark, n = ", the winner" if name == won else "", F[name].isna().sum()
         assert f"{shown}{mark} {own} {F[name].mean():.4g} {F[name].std():.4g} 3 {n} " in text
     assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
+    gained = f"Its mean F is {F['0-0'].mean() - F[won].mean():.4g} below that of the start."
+    assert ("The search found nothing better than its start." if won == "0-0" else gained) in text
     assert "candidates failed" not in text  # those of the search
+
+
+def test_a_search_that_found_nothing_better_than_its_start_says_so(tmp_path, no_figures):
+    for variant, name, shown in (("ste", "0-0", "0-0"), ("random_search", "start", "start")):
+        params = changed(SHAPE, evolve={"variant": variant})
+        text = Page(make(tmp_path / variant, params, rescored=[name])[1]).text
+        assert "The search found nothing better than its start." in text
+        assert f"{shown}, {'the start, ' if name == '0-0' else ''}the winner " in text
 
 
 def test_a_search_that_was_not_scored_again_says_nothing_of_it(default):
