@@ -3,6 +3,7 @@
 #     docker run --name gee gee && docker cp gee:/home/gee/gee/reports .
 # On an NVIDIA GPU (`docker run --gpus all …`), with the CUDA version that the driver supports:
 #     docker build -t gee --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
+# The image has no .git (.dockerignore): in the container, `dvc exp` does not work, and runs do not name their commit.
 ARG PYTHON_VERSION=3.13
 FROM python:${PYTHON_VERSION}-slim
 

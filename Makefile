@@ -53,5 +53,6 @@ lock:
 	   $(VENV)-lock/bin/python -m pip freeze --exclude-editable | grep -viE "$(UNLOCKED)"; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf $(VENV)-lock
 
+# .scratch holds interrupted runs, and what MLflow has not received (`gee track replay` first); .prefect the history of flow runs.
 clean:
 	rm -rf $(VENV) $(VENV)-lock .scratch .prefect .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info pipelines/*.egg-info

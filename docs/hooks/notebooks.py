@@ -7,6 +7,11 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 
+def on_page_markdown(markdown, page, config, files):
+    """Links to `notebooks/` lead out of `docs/` in the repository, and to a folder of the site here: a step less upwards."""
+    return re.sub(r"\]\(\.\./((?:\.\./)*notebooks/)", r"](\1", markdown)
+
+
 @event_priority(100)  # before mkdocs-jupyter looks for notebooks
 def on_files(files, config):
     """Append one file per notebook."""

@@ -188,7 +188,7 @@ class Deliverer:
         if status:
             self._track_end()
             self.pass_on()
-        self._delivery.finish(limit(status or "KILLED"), self._root)
+        self._delivery.finish(limit(status or self.status), self._root)
         return next((address for outbox in self._followed if (address := outbox.address())), None)
 
     def _take_left(self) -> None:

@@ -22,6 +22,14 @@ def test_every_file_that_a_page_names_exists(root):
     assert [(page, path) for page, path in sorted(named) if not (root / path).exists()] == []
 
 
+def test_every_link_between_files_works_in_the_repository_too(root):
+    pages = [*root.glob("*.md"), *root.glob("*/README.md"), root / "data/raw/README.md", *(root / "docs").rglob("*.md")]
+    link_to_file = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+    links = [(page, link) for page in pages for link in link_to_file.findall(page.read_text(encoding="utf-8"))]
+    assert len(links) > 100
+    assert [(str(page.relative_to(root)), link) for page, link in links if not (page.parent / link).exists()] == []
+
+
 def test_every_module_that_a_page_runs_exists(root):
     text = "\n".join(page.read_text(encoding="utf-8") for page in (root / "docs").rglob("*.md"))
     modules = set(re.findall(r"python -m ((?:benchmarks|pipelines)\.\w+)", text))

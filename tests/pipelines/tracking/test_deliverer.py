@@ -16,6 +16,7 @@ import pytest
 
 from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.tracking.deliverer import DELIVERER, Deliverer, delivering, living_deliverer
+from pipelines.tracking.delivery import limit
 from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.replay import find_waiting
 from pipelines.tracking.tracker import MlflowTracker
@@ -186,6 +187,16 @@ def test_what_an_interrupted_run_has_left_is_written_by_the_next_one(client, exp
     deliver()
     ended = [[name, "KILLED" if name.endswith(PIPELINE) else status] for name, status, *_ in expected]
     assert [run[:2] for run in client.state()] == ended
+    assert outboxes() == []
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_what_is_left_gets_the_time_of_a_run_that_ends_so_where_no_stage_ran(client, left, monkeypatch, status):
+    left()
+    given = []
+    monkeypatch.setattr("pipelines.tracking.deliverer.limit", lambda status: given.append(status) or limit(status))
+    deliver(status=status)
+    assert given == [status]
     assert outboxes() == []
 
 
