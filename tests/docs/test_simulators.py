@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gee_core
+from tests.gee_core.lively import awake
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,9 @@ def test_the_code_of_the_page_runs_and_every_simulator_answers_as_the_network_do
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
+    build = gee_core.build_network  # whether its last neurons fire untrained depends on the genes that this torch draws
+    images = torch.randn(16, 3, 16, 16)
+    monkeypatch.setattr(gee_core, "build_network", lambda *args, **settings: awake(build(*args, **settings), images))
     names = {}
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 5
