@@ -47,6 +47,8 @@ class GeneticWeight(nn.Module):
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w), in the memory layout of the weight in whose place it is."""
         genome, previous = self._sources
+        if not {"O", "X_0"} <= genome._parameters.keys():
+            genome(X_out_KJG)  # runs the hooks that compute them, of prune and the like
         X_in_KIG = genome.X_0 if previous is None else _encoding(previous)
         W = decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
         return W if self.channels_last else W.contiguous()
