@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
-from gee_core.errors import InputError
+from gee_core.errors import InputError, whole_number
 from gee_core.genome.chain import check_chain, explore, summary
 from gee_core.genome.copying import as_written, copied, running_on, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
-from gee_core.seeding import private_torch_rng
+from gee_core.seeding import checked_seed, private_torch_rng
 
 
 class GeneticWeight(nn.Module):
@@ -211,11 +211,13 @@ def encode(
 
     Raises:
         ValueError: not exactly one of ``example`` and ``convs`` is given; the network raises on ``example``; the chain is too
-            short, grouped, of mixed kernel sizes, or does not connect; n_genes < 1; or the wiring does not fit the network.
+            short, grouped, of mixed kernel sizes, or does not connect; n_genes < 1; the seed is no int of 64 bits; or the
+            wiring does not fit the network.
         TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
     """
     if not isinstance(wiring, Genotype | Shape | None):
         raise TypeError(f"wiring must be a Genotype, a Shape or None, got {type(wiring).__name__}: write Shape(omega_X=0.5)")
+    seed = checked_seed(seed)
     encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
@@ -229,8 +231,9 @@ def encoded_copy(
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
+    n_genes = whole_number("n_genes", n_genes)
     chain, others = _explored(net, example) if example is not None else (list(convs or ()), {})
-    check_chain(net, chain, n_genes, others)
+    check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)
     twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]

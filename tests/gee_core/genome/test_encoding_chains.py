@@ -128,7 +128,7 @@ def test_a_chain_that_breaks_names_what_was_left_out():
 
 
 ERRORS = {
-    "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, and an int, got 0"),
+    "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, got 0"),
     "no chain": (chain_of(), 2, r"at least one more convolution, got 0"),
     "stem alone": (chain_of(nn.Conv2d(3, 4, 3)), 2, r"at least one more convolution, got 1"),
     "grouped": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), 2, r"module '0\.1' has groups=2"),
