@@ -22,6 +22,7 @@ from gee_core.config import Shape
 from gee_core.errors import InputError, whole_number
 from gee_core.genome.chain import check_chain, explore, summary
 from gee_core.genome.copying import as_written, copied, running_on, without_autocast
+from gee_core.genome.encoded_conv import COMPUTED, encoding, refuse_parameters
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
@@ -49,7 +50,7 @@ class GeneticWeight(nn.Module):
         genome, previous = self._sources
         if not {"O", "X_0"} <= genome._parameters.keys():
             genome(X_out_KJG)  # runs the hooks that compute them, of prune and the like
-        X_in_KIG = genome.X_0 if previous is None else _encoding(previous)
+        X_in_KIG = genome.X_0 if previous is None else encoding(previous)
         W = decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
         return W if self.channels_last else W.contiguous()
 
@@ -60,9 +61,7 @@ class GeneticWeight(nn.Module):
             TypeError: later, when somebody assigns a weight.
         """
         if self.registered:
-            raise TypeError(
-                "the weight of an encoded convolution is computed from its genes: change those, or decode the network first"
-            )
+            raise TypeError(COMPUTED)
         return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
 
 
@@ -98,7 +97,7 @@ class Genome(nn.Module):
 
     def encodings(self) -> list[nn.Parameter]:
         """[X_0 … X_L], each of shape (K, C_l, G)."""
-        return [self.X_0, *(_encoding(conv) for conv in self._convs[1:])]
+        return [self.X_0, *(encoding(conv) for conv in self._convs[1:])]
 
     def analytic_genotype(self) -> Genotype:
         """The σ's that give every decoded weight He's variance: see ``genotype.analytic_genotype``."""
@@ -128,11 +127,6 @@ class Genome(nn.Module):
     def extra_repr(self) -> str:
         others = f", left out: {summary(self.left_out)}" if self.left_out else ""
         return f"n_genes={self.n_genes}, channels={self.channels}{others}"
-
-
-def _encoding(conv: nn.Conv2d) -> nn.Parameter:
-    """X_l, which takes the place of the weight of an encoded convolution."""
-    return cast(Any, conv).parametrizations.weight.original
 
 
 def genome_of(net: nn.Module) -> Genome | None:
@@ -254,6 +248,7 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
         weight = GeneticWeight(genome, previous, conv)
         parametrize.register_parametrization(conv, "weight", weight, unsafe=True)
         weight.registered = True
+        refuse_parameters(conv)
     return genome
 
 
@@ -263,8 +258,9 @@ def decode(net: nn.Module) -> nn.Module:
     A network without genes is copied as it is.
 
     Raises:
-        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
-            is a part of an encoded network, which does not hold all the genes that its weights need.
+        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; some of
+            its weights have been made ordinary ones; or it is a part of an encoded network, which does not hold all the genes
+            that its weights need.
     """
     held = set(genomes(net))
     for name, module in net.named_modules():
@@ -274,6 +270,7 @@ def decode(net: nn.Module) -> nn.Module:
     plain = copied(net)
     for module in list(plain.modules()):
         if (genome := genome_of(module)) is not None:
+            genome.encodings()  # all of them are there
             others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
             if others:
                 which = f"the {min(others)} of an encoded convolution has a parametrization"
