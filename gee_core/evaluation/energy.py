@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
-from gee_core.genome.copying import as_written, running_on
+from gee_core.genome.copying import as_written, check_values, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
@@ -71,6 +71,7 @@ def measure_energy(
         raise InputError(f"steps = {steps!r}", "must be an int >= 1")
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputError(f"dtype = {dtype}", "must be torch.float32 or torch.bfloat16")
+    check_values(net)
     plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad(), as_written(plain):

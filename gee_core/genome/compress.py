@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.errors import whole_number
-from gee_core.genome.copying import without_autocast
+from gee_core.genome.copying import check_values, without_autocast
 from gee_core.genome.encoding import Genome, encoded_copy
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
 from gee_core.seeding import checked_seed
@@ -71,6 +71,7 @@ def compress(
             int of 64 bits.
     """
     sweeps, seed = whole_number("sweeps", sweeps, least=0), checked_seed(seed)
+    check_values(net)
     encoded, genome, chain = encoded_copy(net, n_genes, example, convs)
     weights = [conv.weight.detach() for conv in chain[1:]]
     if not all(W.isfinite().all() for W in weights):

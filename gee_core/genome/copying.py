@@ -37,6 +37,13 @@ def copied(net: nn.Module) -> nn.Module:
         raise InputError(f"the network cannot be copied ({in_short(error)})", remedy) from error
 
 
+def check_values(net: nn.Module) -> None:
+    """Raise InputError where ``net`` lies on the device `meta`, so that there is nothing to compute with or to write."""
+    if any(tensor.is_meta for tensor in [*net.parameters(), *net.buffers()]):
+        problem = "the network has no numbers: it lies on the device meta"
+        raise InputError(problem, "load some with load_state_dict(…, assign=True), or call its to_empty first")
+
+
 @contextmanager
 def running_on(x: Tensor, what: str, remedy: str) -> Iterator[None]:
     """Inside, a network runs on ``x``, which is ``what``: all that it raises becomes one message that ends with ``remedy``.
