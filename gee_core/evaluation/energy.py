@@ -126,7 +126,7 @@ def _footprint(net: nn.Module) -> int:
 
 
 def _decoding_costs(net: nn.Module) -> dict[str, int]:
-    """Multiply-accumulates of building each encoded layer's weight, by its name."""
+    """Multiply-accumulates of building each encoded layer's weight, by its name; of none that another module has replaced."""
     names = {module: name for name, module in net.named_modules()}
     costs = [zip(genome.encoded_convs(), genome.decode_macs(), strict=True) for genome in genomes(net)]
-    return {names[conv]: macs for conv, macs in itertools.chain(*costs)}
+    return {names[conv]: macs for conv, macs in itertools.chain(*costs) if conv in names}
