@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
-from gee_core.genome.copying import as_written, check_values, running_on
+from gee_core.genome.copying import as_written, check_module, check_values, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
@@ -61,6 +61,7 @@ def measure_energy(
             images; a batch is no tensor, lacks its dimension B, or is (T, B, …) without ``time_first``; ``dtype`` is neither
             of the two; or ``steps`` is no int >= 1, or given beside ``time_first``.
     """
+    check_module(net)
     if not any(is_neuron(module) for module in net.modules()):
         raise InputError(
             "the network has no neurons", "build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF"

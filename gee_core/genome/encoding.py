@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from gee_core.config import Shape
 from gee_core.errors import InputError, whole_number
 from gee_core.genome.chain import check_chain, explore, summary
-from gee_core.genome.copying import as_written, copied, running_on, without_autocast
+from gee_core.genome.copying import as_written, check_module, copied, running_on, without_autocast
 from gee_core.genome.encoded_conv import COMPUTED, encoding, refuse_parameters
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
@@ -164,12 +164,10 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
 
 def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
     if not isinstance(example, Tensor):
-        kind = type(example).__name__
-        raise TypeError(
-            f"example must be a torch tensor, got {kind}: give an input of the network, such as torch.zeros(1, 3, 32, 32)"
-        )
+        remedy = "give an input of the network, such as torch.zeros(1, 3, 32, 32); if it takes several, pass encode its convs"
+        raise TypeError(f"example must be a torch tensor, got {type(example).__name__}: {remedy}")
     probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
-    running = running_on(example, "an example", "give an input that it takes")
+    running = running_on(example, "an example", "give an input that it takes; if it takes several, pass encode its convs")
     with running, private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
         names, others = explore(probe, example)
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
@@ -262,6 +260,7 @@ def decode(net: nn.Module) -> nn.Module:
             its weights have been made ordinary ones; or it is a part of an encoded network, which does not hold all the genes
             that its weights need.
     """
+    check_module(net)
     held = set(genomes(net))
     for name, module in net.named_modules():
         if isinstance(module, GeneticWeight) and module.genome not in held:

@@ -91,3 +91,19 @@ def test_genes_that_torch_removed_one_by_one_are_named_with_the_way_out():
     for work in (lambda net: net[2].weight, decode, lambda net: net.genome.encodings()):
         with pytest.raises(InputError, match=r"has no genes any more, .*: use gee_core\.decode, on the network as it was"):
             work(encoded)
+
+
+def test_a_tensor_that_holds_the_graph_of_the_last_run_is_named():
+    class Leaky(nn.Module):
+        mem = 0.0
+
+        def forward(self, x):
+            self.mem = 0.5 * self.mem + x
+            return self.mem
+
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), Leaky(), nn.Conv2d(4, 4, 3))
+    net(X)
+    with pytest.raises(InputError, match=r"1\.mem holds the graph of the last run: reset or detach it first"):
+        encode(net, 2, example=X)
+    net[1].mem = 0.0
+    assert encode(net, 2, example=X)[1].mem == 0.0
