@@ -110,10 +110,13 @@ class Genome(nn.Module):
         Those that do not act on X and O (γ_0, γ_end, slope) are left to ``shaping.shape_network``.
 
         Raises:
-            ValueError: the genotype does not have one σ per encoding.
+            ValueError: the genotype does not have one σ per encoding, or a gene is computed from another tensor.
         """
+        genes = [self.O, *self.encodings()]
+        if not all(isinstance(gene, nn.Parameter) for gene in genes):
+            raise InputError("a gene is pruned or has a parametrization", "initialise the genes before, or remove it")
         O, X = draw_genes(genotype, self.channels, self.n_genes, self.kernel_size, generator)
-        for tensor, drawn in zip([self.O, *self.encodings()], [O, *X], strict=True):
+        for tensor, drawn in zip(genes, [O, *X], strict=True):
             tensor.copy_(drawn)
 
     def decode_macs(self) -> list[int]:

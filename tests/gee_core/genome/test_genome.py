@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import orthogonal
 
+from gee_core.errors import InputError
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import truncated_normal_
@@ -109,6 +111,17 @@ def test_a_deep_copy_has_its_own_genes():
     assert torch.equal(net(x), out)
     assert not torch.allclose(twin(x), out)
     assert twin.genome.encoded_convs() == tuple(twin.chain()[1:])
+
+
+def test_genes_that_are_computed_are_not_initialised_in_silence():
+    net = encode(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 2, example=torch.zeros(1, 3, 8, 8))
+    genotype = net.genome.analytic_genotype()
+    orthogonal(net.genome, "O")
+    before = net.genome.O.detach().clone()
+    with pytest.raises(InputError, match="a gene is pruned or has a parametrization: initialise the genes before"):
+        net.genome.initialise(genotype, torch.Generator())
+    assert torch.equal(net.genome.O, before)
+    assert torch.equal(decode(net)[1].weight, net[1].weight)
 
 
 @pytest.mark.parametrize("name", ["O", "X_0"])
