@@ -79,6 +79,11 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
             raise ValueError(f"{' and '.join(shared)} are one tensor and cannot be encoded: pass the others as convs")
         if conv.groups != 1:
             raise ValueError(f"module {names[conv]!r} has groups={conv.groups}: only ungrouped convolutions can be encoded")
+    if any(cls.__name__ == "SequentialState" for cls in type(net).__mro__):  # norse's, which is not imported for this
+        remedy = "let a module of your own hold it, and encode that"
+        raise ValueError(
+            f"norse's SequentialState counts the layers it is made with, and the genome would be one more: {remedy}"
+        )
     if hasattr(net, "genome"):
         raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
     for previous, conv in itertools.pairwise(convs):
