@@ -1,7 +1,9 @@
 """Errors that a user can fix."""
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import SupportsIndex, cast
 
 
 class InputError(ValueError):
@@ -19,6 +21,28 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         return self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
+
+
+def as_int(value: object) -> int | None:
+    """``value``, NumPy's too, as an int; None where it is no whole number."""
+    try:
+        return None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        return None
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """The argument ``name`` as an int.
+
+    Raises:
+        ValueError: it is no whole number, or below ``least``.
+    """
+    number = as_int(value)
+    if number is None:
+        raise ValueError(f"{name} must be >= {least}, and an int, got {value!r}")
+    if number < least:
+        raise ValueError(f"{name} must be >= {least}, got {number}")
+    return number
 
 
 def in_short(error: Exception, length: int = 200) -> str:

@@ -9,8 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gee_core.errors import InputError, as_int
+
 if TYPE_CHECKING:  # torch is imported inside functions: evolve derives seeds and does without it
     import torch
+
+
+def checked_seed(seed: int) -> int:
+    """``seed``, NumPy's too, as an int that torch's generators take.
+
+    Raises:
+        InputError: it is another value.
+    """
+    number = as_int(seed)
+    if number is None or not -(2**63) <= number < 2**64:
+        raise InputError(f"seed = {seed!r}", "must be an int from -2**63 to 2**64 - 1")
+    return number
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

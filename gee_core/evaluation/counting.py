@@ -221,8 +221,9 @@ def fan_out(module: Layer, shape: tuple[int, ...], weight: Tensor) -> Tensor:
 
     Since the layer is linear, that is the gradient of the sum of its outputs.
     """
-    x = weight.new_ones(1, *shape).requires_grad_()
-    with torch.enable_grad(), without_autocast(x.device):
+    with torch.inference_mode(False), torch.enable_grad(), without_autocast(weight.device):
+        weight = weight.clone()  # one of inference mode has no gradients
+        x = weight.new_ones(1, *shape).requires_grad_()
         if isinstance(module, nn.Linear):
             y = F.linear(x, weight)
         elif isinstance(module, Transposed):

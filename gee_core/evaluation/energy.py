@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter
-from gee_core.genome.copying import as_written, running_on
+from gee_core.genome.copying import as_written, check_module, check_values, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
@@ -61,6 +61,7 @@ def measure_energy(
             images; a batch is no tensor, lacks its dimension B, or is (T, B, …) without ``time_first``; ``dtype`` is neither
             of the two; or ``steps`` is no int >= 1, or given beside ``time_first``.
     """
+    check_module(net)
     if not any(is_neuron(module) for module in net.modules()):
         raise InputError(
             "the network has no neurons", "build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF"
@@ -71,6 +72,7 @@ def measure_energy(
         raise InputError(f"steps = {steps!r}", "must be an int >= 1")
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputError(f"dtype = {dtype}", "must be torch.float32 or torch.bfloat16")
+    check_values(net)
     plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad(), as_written(plain):
@@ -125,7 +127,7 @@ def _footprint(net: nn.Module) -> int:
 
 
 def _decoding_costs(net: nn.Module) -> dict[str, int]:
-    """Multiply-accumulates of building each encoded layer's weight, by its name."""
+    """Multiply-accumulates of building each encoded layer's weight, by its name; of none that another module has replaced."""
     names = {module: name for name, module in net.named_modules()}
     costs = [zip(genome.encoded_convs(), genome.decode_macs(), strict=True) for genome in genomes(net)]
-    return {names[conv]: macs for conv, macs in itertools.chain(*costs)}
+    return {names[conv]: macs for conv, macs in itertools.chain(*costs) if conv in names}

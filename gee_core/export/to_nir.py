@@ -16,6 +16,7 @@ from torch import nn
 from gee_core.errors import ExportError
 from gee_core.export.image_shape import image_shape
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
+from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import decode
 from gee_core.model.base import check_unwrapped
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
@@ -47,6 +48,7 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     if pool not in POOLS:
         raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
     check_unwrapped(net)
+    check_values(net)
     plain = decode(net)
     if not isinstance(plain, TableNetwork):
         name = getattr(net, "built_with", {}).get("name") or type(net).__name__

@@ -17,7 +17,7 @@ from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.image_shape import image_shape
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_logs
-from gee_core.genome.copying import as_written, running_on
+from gee_core.genome.copying import as_written, check_values, running_on
 from gee_core.genome.encoding import decode
 from gee_core.seeding import private_torch_rng
 
@@ -60,6 +60,7 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
     """
     check_opset(opset)
     example = torch.zeros(2, *image_shape(net, in_channels, image_size))
+    check_values(net)
     plain = decode(net).cpu().float().eval()
     name = getattr(net, "built_with", {}).get("name") or type(net).__name__
     _check_output(name, plain, example[:1])

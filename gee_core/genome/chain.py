@@ -50,10 +50,8 @@ def summary(left_out: dict[str, str]) -> str:
     return ", ".join(f"{len(those)} {why} ({', '.join(those[:SHOWN])}{more[why]})" for why, those in names.items())
 
 
-def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others: dict[str, str]) -> None:
+def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, str]) -> None:
     """Raise ValueError where ``convs`` of ``net`` cannot be encoded; ``others`` are those that were left out, and why."""
-    if type(n_genes) is not int or n_genes < 1:
-        raise ValueError(f"n_genes must be >= 1, and an int, got {n_genes!r}")
     names = {module: name for name, module in net.named_modules()}
     owners: dict[int, list[str]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
@@ -81,6 +79,11 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int, others
             raise ValueError(f"{' and '.join(shared)} are one tensor and cannot be encoded: pass the others as convs")
         if conv.groups != 1:
             raise ValueError(f"module {names[conv]!r} has groups={conv.groups}: only ungrouped convolutions can be encoded")
+    if any(cls.__name__ == "SequentialState" for cls in type(net).__mro__):  # norse's, which is not imported for this
+        remedy = "let a module of your own hold it, and encode that"
+        raise ValueError(
+            f"norse's SequentialState counts the layers it is made with, and the genome would be one more: {remedy}"
+        )
     if hasattr(net, "genome"):
         raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
     for previous, conv in itertools.pairwise(convs):

@@ -25,9 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gee_core.genome.copying import without_autocast
+from gee_core.errors import whole_number
+from gee_core.genome.copying import check_values, without_autocast
 from gee_core.genome.encoding import Genome, encoded_copy
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
+from gee_core.seeding import checked_seed
 
 EXACT_CUTOFF, CUTOFF = 1e-10, 1e-2
 """Singular values below this fraction of the largest count as 0 in a start. ``EXACT_CUTOFF`` drops hardly any, so that weights
@@ -65,10 +67,11 @@ def compress(
         The copy, and the relative error ‖W_l - Ŵ_l‖ / ‖W_l‖ of every encoded layer, l = 1 … L.
 
     Raises:
-        ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, or sweeps < 0.
+        ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, sweeps < 0, or the seed is no
+            int of 64 bits.
     """
-    if sweeps < 0:
-        raise ValueError(f"sweeps must be >= 0, got {sweeps}")
+    sweeps, seed = whole_number("sweeps", sweeps, least=0), checked_seed(seed)
+    check_values(net)
     encoded, genome, chain = encoded_copy(net, n_genes, example, convs)
     weights = [conv.weight.detach() for conv in chain[1:]]
     if not all(W.isfinite().all() for W in weights):

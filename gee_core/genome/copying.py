@@ -11,13 +11,22 @@ from gee_core.errors import InputError, in_short
 from gee_core.memory import out_of_memory
 
 
+def check_module(net: object) -> None:
+    """Raise TypeError where ``net`` is no network."""
+    if not isinstance(net, nn.Module):
+        got = f"the class {net.__name__}: make a network of it" if isinstance(net, type) else type(net).__name__
+        raise TypeError(f"the network must be a torch.nn.Module, got {got}")
+
+
 def copied(net: nn.Module) -> nn.Module:
     """A deep copy of ``net``.
 
     Raises:
+        TypeError: it is no module.
         InputError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks; or
             it is wrapped in DistributedDataParallel.
     """
+    check_module(net)
     for module in net.modules():
         if isinstance(module, nn.parallel.DistributedDataParallel):  # its copy would reduce the gradients of other parameters
             raise InputError("the network is wrapped in DistributedDataParallel", "give its .module, and wrap what comes back")
@@ -26,15 +35,25 @@ def copied(net: nn.Module) -> nn.Module:
     except Exception as error:
         if out_of_memory(error):
             raise
-        remedy = "reset its neurons first (spikingjelly's functional.reset_net)"
+        remedy = "reset its neurons first (spikingjelly's functional.reset_net, snntorch's utils.reset)"
         if not isinstance(error, RuntimeError):
             remedy = "keep what cannot be copied, such as a logger or a file, out of its modules"
         for name, module in net.named_modules():
             for attribute, value in vars(module).items():
                 if isinstance(value, Tensor) and value.grad_fn is not None:
-                    computed = f"{name}.{attribute}".removeprefix(".")
-                    remedy = f"{computed} is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
+                    held = f"{name}.{attribute}".removeprefix(".")
+                    remedy = f"{held} is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
+                    if not {f"{attribute}_orig", f"{attribute}_g"} & module._parameters.keys():
+                        remedy = f"{held} holds the graph of the last run: reset or detach it first"
         raise InputError(f"the network cannot be copied ({in_short(error)})", remedy) from error
+
+
+def check_values(net: nn.Module) -> None:
+    """Raise InputError where ``net`` lies on the device `meta`, so that there is nothing to compute with or to write."""
+    check_module(net)
+    if any(tensor.is_meta for tensor in [*net.parameters(), *net.buffers()]):
+        problem = "the network has no numbers: it lies on the device meta"
+        raise InputError(problem, "load some with load_state_dict(…, assign=True), or call its to_empty first")
 
 
 @contextmanager

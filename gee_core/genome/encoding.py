@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
-from gee_core.errors import InputError
+from gee_core.errors import InputError, whole_number
 from gee_core.genome.chain import check_chain, explore, summary
-from gee_core.genome.copying import as_written, copied, running_on, without_autocast
+from gee_core.genome.copying import as_written, check_module, copied, running_on, without_autocast
+from gee_core.genome.encoded_conv import COMPUTED, encoding, refuse_parameters
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
-from gee_core.seeding import private_torch_rng
+from gee_core.seeding import checked_seed, private_torch_rng
 
 
 class GeneticWeight(nn.Module):
@@ -47,7 +48,9 @@ class GeneticWeight(nn.Module):
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w), in the memory layout of the weight in whose place it is."""
         genome, previous = self._sources
-        X_in_KIG = genome.X_0 if previous is None else _encoding(previous)
+        if not {"O", "X_0"} <= genome._parameters.keys():
+            genome(X_out_KJG)  # runs the hooks that compute them, of prune and the like
+        X_in_KIG = genome.X_0 if previous is None else encoding(previous)
         W = decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
         return W if self.channels_last else W.contiguous()
 
@@ -58,9 +61,7 @@ class GeneticWeight(nn.Module):
             TypeError: later, when somebody assigns a weight.
         """
         if self.registered:
-            raise TypeError(
-                "the weight of an encoded convolution is computed from its genes: change those, or decode the network first"
-            )
+            raise TypeError(COMPUTED)
         return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
 
 
@@ -96,7 +97,7 @@ class Genome(nn.Module):
 
     def encodings(self) -> list[nn.Parameter]:
         """[X_0 … X_L], each of shape (K, C_l, G)."""
-        return [self.X_0, *(_encoding(conv) for conv in self._convs[1:])]
+        return [self.X_0, *(encoding(conv) for conv in self._convs[1:])]
 
     def analytic_genotype(self) -> Genotype:
         """The σ's that give every decoded weight He's variance: see ``genotype.analytic_genotype``."""
@@ -109,10 +110,13 @@ class Genome(nn.Module):
         Those that do not act on X and O (γ_0, γ_end, slope) are left to ``shaping.shape_network``.
 
         Raises:
-            ValueError: the genotype does not have one σ per encoding.
+            ValueError: the genotype does not have one σ per encoding, or a gene is computed from another tensor.
         """
+        genes = [self.O, *self.encodings()]
+        if not all(isinstance(gene, nn.Parameter) for gene in genes):
+            raise InputError("a gene is pruned or has a parametrization", "initialise the genes before, or remove it")
         O, X = draw_genes(genotype, self.channels, self.n_genes, self.kernel_size, generator)
-        for tensor, drawn in zip([self.O, *self.encodings()], [O, *X], strict=True):
+        for tensor, drawn in zip(genes, [O, *X], strict=True):
             tensor.copy_(drawn)
 
     def decode_macs(self) -> list[int]:
@@ -126,11 +130,6 @@ class Genome(nn.Module):
     def extra_repr(self) -> str:
         others = f", left out: {summary(self.left_out)}" if self.left_out else ""
         return f"n_genes={self.n_genes}, channels={self.channels}{others}"
-
-
-def _encoding(conv: nn.Conv2d) -> nn.Parameter:
-    """X_l, which takes the place of the weight of an encoded convolution."""
-    return cast(Any, conv).parametrizations.weight.original
 
 
 def genome_of(net: nn.Module) -> Genome | None:
@@ -168,12 +167,10 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
 
 def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
     if not isinstance(example, Tensor):
-        kind = type(example).__name__
-        raise TypeError(
-            f"example must be a torch tensor, got {kind}: give an input of the network, such as torch.zeros(1, 3, 32, 32)"
-        )
+        remedy = "give an input of the network, such as torch.zeros(1, 3, 32, 32); if it takes several, pass encode its convs"
+        raise TypeError(f"example must be a torch tensor, got {type(example).__name__}: {remedy}")
     probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
-    running = running_on(example, "an example", "give an input that it takes")
+    running = running_on(example, "an example", "give an input that it takes; if it takes several, pass encode its convs")
     with running, private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
         names, others = explore(probe, example)
     return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
@@ -209,11 +206,13 @@ def encode(
 
     Raises:
         ValueError: not exactly one of ``example`` and ``convs`` is given; the network raises on ``example``; the chain is too
-            short, grouped, of mixed kernel sizes, or does not connect; n_genes < 1; or the wiring does not fit the network.
+            short, grouped, of mixed kernel sizes, or does not connect; n_genes < 1; the seed is no int of 64 bits; or the
+            wiring does not fit the network.
         TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
     """
     if not isinstance(wiring, Genotype | Shape | None):
         raise TypeError(f"wiring must be a Genotype, a Shape or None, got {type(wiring).__name__}: write Shape(omega_X=0.5)")
+    seed = checked_seed(seed)
     encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
@@ -227,8 +226,9 @@ def encoded_copy(
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
+    n_genes = whole_number("n_genes", n_genes)
     chain, others = _explored(net, example) if example is not None else (list(convs or ()), {})
-    check_chain(net, chain, n_genes, others)
+    check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)
     twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]
@@ -249,6 +249,7 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
         weight = GeneticWeight(genome, previous, conv)
         parametrize.register_parametrization(conv, "weight", weight, unsafe=True)
         weight.registered = True
+        refuse_parameters(conv)
     return genome
 
 
@@ -258,9 +259,11 @@ def decode(net: nn.Module) -> nn.Module:
     A network without genes is copied as it is.
 
     Raises:
-        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
-            is a part of an encoded network, which does not hold all the genes that its weights need.
+        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; some of
+            its weights have been made ordinary ones; or it is a part of an encoded network, which does not hold all the genes
+            that its weights need.
     """
+    check_module(net)
     held = set(genomes(net))
     for name, module in net.named_modules():
         if isinstance(module, GeneticWeight) and module.genome not in held:
@@ -269,6 +272,7 @@ def decode(net: nn.Module) -> nn.Module:
     plain = copied(net)
     for module in list(plain.modules()):
         if (genome := genome_of(module)) is not None:
+            genome.encodings()  # all of them are there
             others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
             if others:
                 which = f"the {min(others)} of an encoded convolution has a parametrization"

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.config.known_networks import default_block, scaled
+from gee_core.errors import whole_number
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.base import to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
 from gee_core.model.spec import Block, Dropout, NetworkSpec, P
-from gee_core.seeding import private_torch_rng
+from gee_core.seeding import checked_seed, private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
 
@@ -137,16 +138,18 @@ def build_network(
     Raises:
         ValueError: the name is unknown, an argument is out of range, or a registered network cannot be built.
     """
-    own, T = is_own(name), lif.get("T")
+    own = is_own(name)
     if not own and name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
-    lif = LIF_DEFAULTS | lif
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-    for argument, value in (sizes | {"T": lif["T"], "n_genes": n_genes}).items():
-        if value is not None and value < 1:
-            raise ValueError(f"{argument} must be >= 1, got {value}")
-    if width <= 0:
-        raise ValueError(f"width must be > 0, got {width}")
+    sizes = {argument: whole_number(argument, value) for argument, value in sizes.items()}
+    num_classes, in_channels, image_size = sizes.values()
+    if n_genes is not None:
+        n_genes = whole_number("n_genes", n_genes)
+    seed, T = checked_seed(seed), whole_number("T", lif["T"]) if "T" in lif else None
+    lif = LIF_DEFAULTS | lif | ({} if T is None else {"T": T})
+    if not isinstance(width, int | float) or not 0 < width < math.inf:
+        raise ValueError(f"width must be > 0 and finite, got {width!r}")
     default = default_block(name)
     if block is not None and (default is None or block not in ("pre", "post")):
         raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")

@@ -10,6 +10,7 @@ from torch import nn
 
 from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
 from gee_core.config.known_networks import default_block, encoded_channels
+from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.shaping import shape_network
@@ -120,9 +121,11 @@ def rebuildable(net: nn.Module) -> Architecture:
     """``architecture_of(net)``, from which ``empty_network`` makes the same network but for its numbers.
 
     Raises:
-        ValueError: it makes another one, because ``net`` was changed; or ``net`` was not made by ``build_network``.
+        ValueError: it makes another one, because ``net`` was changed; or ``net`` was not made by ``build_network``, or has no
+            numbers.
     """
     architecture = architecture_of(net)
+    check_values(net)
     found, rebuilt = _structure(net), _structure(empty_network(architecture))
     if changed := sorted(name for name in found.keys() | rebuilt.keys() if found.get(name) != rebuilt.get(name)):
         raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
+from gee_core.errors import whole_number
 from gee_core.snn import kernels
 
 SURROGATES = {"piecewise_quadratic": surrogate.PiecewiseQuadratic, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
@@ -108,8 +109,7 @@ class LIF(neuron.LIFNode):
         surrogate_name: str = "piecewise_quadratic",
         surrogate_alpha: float = 2.0,
     ):
-        if T < 1:
-            raise ValueError(f"T must be >= 1, got {T}")
+        T = whole_number("T", T)
         if not 1 < tau <= 1e6:
             raise ValueError(f"tau must be > 1 and at most 1e6, got {tau}")
         for name, value in {"v_threshold": v_threshold, "v_reset": v_reset, "surrogate_alpha": surrogate_alpha}.items():

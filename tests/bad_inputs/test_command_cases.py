@@ -31,7 +31,7 @@ USAGE = [
     command("no genes", f"{COUNT} --genes 0", says="n_genes must be >= 1, got 0", remedy="must be >= 1"),
     command("a word for genes", f"{COUNT} --genes many", says="Invalid value for '--genes'", remedy="--help"),
     command("no classes", f"{COUNT} --classes 0", says="num_classes must be >= 1, got 0", remedy="must be >= 1"),
-    command("a width below 0", f"{COUNT} --width -1", says="width must be > 0, got -1", remedy="must be > 0"),
+    command("a width below 0", f"{COUNT} --width -1", says="width must be > 0 and finite, got -1", remedy="must be > 0"),
     command("classes beyond memory", f"{COUNT} --classes 999999999999", says="too large", remedy="choose a smaller one"),
     command("genes beyond memory", f"{COUNT} --genes 9999999999", says="too large", remedy="choose a smaller one"),
     command("a width beyond numbers", f"{COUNT} --width 1e300", says="too large", remedy="choose a smaller one"),

@@ -115,6 +115,7 @@ def conv(i, o, k=3, groups=1):
 def test_every_message_of_the_table_is_one_that_encode_raises(message):
     good, good_convs = network(conv(3, 4), conv(4, 4))
     encoded = gee_core.encode(good, 2, convs=good_convs)
+    norses = type("SequentialState", (nn.Sequential,), {})(conv(3, 4), conv(4, 4))
     cases = [
         (good, good_convs[:1], 2),
         (*network(conv(3, 4), conv(4, 4, groups=2)), 2),
@@ -125,11 +126,13 @@ def test_every_message_of_the_table_is_one_that_encode_raises(message):
         (good, good_convs, 0),
         (good, good_convs, 2, gee_core.Genotype(1.0, (1.0,))),
         (good, good_convs, 2, gee_core.Shape(slope=1.0)),
+        (good, good_convs, 2, None, None),
+        (norses, list(norses), 2),
     ]
     raised = []
-    for net, convs, n_genes, *wiring in cases:
+    for net, convs, n_genes, *others in cases:
         with pytest.raises(ValueError) as caught:
-            gee_core.encode(net, n_genes, convs=convs, wiring=wiring[0] if wiring else None)
+            gee_core.encode(net, n_genes, convs=convs, **dict(zip(("wiring", "seed"), others, strict=False)))
         raised.append(str(caught.value))
     assert sum(message in text for text in raised) == 1
 

@@ -8,6 +8,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
+from gee_core.genome.encoding import encode
 from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from tests.gee_core.own_networks import VGG, Folded, MultiStep
@@ -255,3 +256,18 @@ def test_decoding_counts_where_the_encoded_network_is_a_part_of_another():
     assert inside.energy_mj(*per_operation) == alone.energy_mj(*per_operation)
     assert inside.energy_with_decoding_mj(*per_operation) == alone.energy_with_decoding_mj(*per_operation)
     assert inside.energy_with_decoding_mj(*per_operation) > inside.energy_mj(*per_operation)
+
+
+def test_a_convolution_that_took_the_place_of_an_encoded_one_costs_no_decoding():
+    net = nn.Sequential(*(nn.Conv2d(4, 4, 3) for _ in range(3)), neuron.IFNode())
+    encoded = encode(net, 2, convs=list(net)[:3])
+    encoded[2] = nn.Conv2d(4, 4, 3)
+    assert [layer.decode_macs > 0 for layer in measure_energy(encoded, torch.ones(1, 4, 8, 8)).layers] == [False, True, False]
+
+
+def test_inference_mode_changes_no_count():
+    net = nn.Sequential(nn.Conv2d(4, 4, 3), neuron.IFNode(), nn.Conv2d(4, 4, 3))
+    x = torch.ones(1, 4, 8, 8)
+    expected = str(measure_energy(net, x))
+    with torch.inference_mode():
+        assert str(measure_energy(net, x)) == expected

@@ -180,6 +180,10 @@ def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
         compress(net, 0, convs=list(net))
     with pytest.raises(ValueError, match="sweeps must be >= 0, got -1"):
         compress(net, 3, convs=list(net), sweeps=-1)
+    with pytest.raises(ValueError, match=r"sweeps must be >= 0, and an int, got 2\.5"):
+        compress(net, 3, convs=list(net), sweeps=2.5)
+    with pytest.raises(ValueError, match="seed = None: must be an int from"):
+        compress(net, 3, convs=list(net), seed=None)
     with pytest.raises(ValueError, match="a chain needs the stem"):
         compress(net, 3, convs=[net[0]])
     net[2].weight.data[0, 0, 0, 0] = float("nan")

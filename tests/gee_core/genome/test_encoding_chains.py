@@ -128,7 +128,7 @@ def test_a_chain_that_breaks_names_what_was_left_out():
 
 
 ERRORS = {
-    "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, and an int, got 0"),
+    "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, got 0"),
     "no chain": (chain_of(), 2, r"at least one more convolution, got 0"),
     "stem alone": (chain_of(nn.Conv2d(3, 4, 3)), 2, r"at least one more convolution, got 1"),
     "grouped": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), 2, r"module '0\.1' has groups=2"),
@@ -266,3 +266,21 @@ def test_the_chain_and_the_operations_of_a_compiled_network_that_has_run_are_tho
     found = measure_energy(compiled, x)
     assert [layer.synops for layer in found.layers] == [layer.synops for layer in expected.layers]
     assert found.spikes_per_image == expected.spikes_per_image > 0
+
+
+def test_norses_container_is_refused_and_encoded_inside_another_module():
+    norse = pytest.importorskip("norse.torch")
+    layers = norse.SequentialState(nn.Conv2d(3, 4, 3), norse.LIFCell(), nn.Conv2d(4, 4, 3), norse.LIFCell())
+    with pytest.raises(ValueError, match="and the genome would be one more: let a module of your own hold it"):
+        encode(layers, 2, example=torch.zeros(1, 3, 8, 8))
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x, state=None):
+            return self.layers(x, state)
+
+    spikes, state = encode(Holder(), 2, example=torch.zeros(1, 3, 8, 8))(torch.ones(1, 3, 8, 8))
+    assert (spikes.shape, len(state)) == ((1, 4, 4, 4), 4)

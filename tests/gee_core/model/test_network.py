@@ -1,12 +1,15 @@
 """The networks against SpikingJelly walking one step at a time, and the laws of ``build_network``."""
 
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 from spikingjelly.activation_based import neuron
 from torch import nn
 
+from gee_core.checkpoint import load, save
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
 from gee_core.model.network import build_network, count_parameters
 from gee_core.snn.lif import LIF
@@ -221,6 +224,13 @@ def test_counting_sees_a_shared_parameter_once_and_no_buffers():
         ({"in_channels": 0}, "in_channels must be >= 1, got 0"),
         ({"image_size": -3}, "image_size must be >= 1, got -3"),
         ({"n_genes": 0}, "n_genes must be >= 1, got 0"),
+        ({"n_genes": 2.5}, "n_genes must be >= 1, and an int, got 2.5"),
+        ({"num_classes": "10"}, "num_classes must be >= 1, and an int, got '10'"),
+        ({"image_size": (8, 8)}, r"image_size must be >= 1, and an int, got \(8, 8\)"),
+        ({"seed": None}, "seed = None: must be an int from"),
+        ({"width": math.nan}, "width must be > 0 and finite, got nan"),
+        ({"width": "1"}, "width must be > 0 and finite, got '1'"),
+        ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
         ({"width": 0.0}, "width"),
         ({"width": -1.0}, "width"),
         ({"T": 0}, "T"),
@@ -235,3 +245,10 @@ def test_counting_sees_a_shared_parameter_once_and_no_buffers():
 def test_an_argument_out_of_range_is_refused_by_name(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_network(**({"name": "resnet18"} | TINY | arguments))
+
+
+def test_numpys_integers_build_a_network_that_can_be_saved(tmp_path):
+    sizes = {name: np.int64(value) if isinstance(value, int) else value for name, value in TINY.items()}
+    net = build_network("cifarnet", **sizes, T=np.int64(2), seed=np.int64(1))
+    save(tmp_path / "net.safetensors", net)
+    assert load(tmp_path / "net.safetensors").T == 2

@@ -210,6 +210,7 @@ def test_a_deep_copy_and_every_surrogate_name_build_a_neuron_that_fires_alike():
     ("setting", "message"),
     [
         ({"T": 0}, "T must be >= 1, got 0"),
+        ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
         ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
         ({"v_threshold": -1}, r"v_threshold must be from 1e-06 to 1e\+06, got -1"),
         ({"v_reset": float("nan")}, "v_reset must be from .* got nan"),
