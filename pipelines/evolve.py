@@ -149,7 +149,7 @@ def n_candidates(params: Params) -> int:
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
-    common = {"network": params.network.name, "n_genes": params.network.n_genes}
+    common = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
     common |= {"variant": params.evolve.variant, "form": params.evolve.genotype}
     if record is None:
         return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
