@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -41,6 +41,9 @@ CHECKPOINTS = "checkpoints"
 """Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
 WORTH_DRAWING = 60.0
 """Seconds of scoring from which evolve draws its figures for MLflow: after less, the figures of the report follow soon."""
+EXTENDABLE = {"n_generations": 1, "rescore": None}
+"""The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
+generations, or with others scored again, goes on with the scores of the last one."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
 """Those of candidates.csv where there are no candidates."""
 
@@ -62,13 +65,13 @@ def run(
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
-    ended: dict[tuple[int, int], float] | None = None,
+    ended: dict[tuple[int | str, ...], float] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
 
     An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates, by
     default on the engine that the environment selects. ``ended`` is filled, before ``on_record``, with the end of each
-    candidate's scoring in seconds since 1970, by generation and index; of those that are known, with what was noted then.
+    candidate's scoring in seconds since 1970, by the candidate's `key`; of those that are known, with what was noted then.
 
     Raises:
         DivergedError: every candidate failed.
@@ -82,7 +85,7 @@ def run(
     ended |= ends
 
     def keep(candidate: Candidate, score: Score, seconds: float) -> None:
-        ended[candidate.generation, candidate.index] = now = time.time()
+        ended[replace(candidate, epochs=None).key] = now = time.time()
         identity = {"place": candidate.place, "wiring": candidate.wiring}
         journal.append(log, identity | asdict(score) | {"seconds": seconds, "ended": now})
 
@@ -109,14 +112,14 @@ def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> P
     return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
 
 
-def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, float]], dict[tuple[int, int], float]]:
-    """Of an interrupted run: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by
-    generation and index. Damaged lines are ignored.
+def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, float]], dict[tuple[int | str, ...], float]]:
+    """Of earlier runs: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by its key without
+    epochs. Damaged lines are ignored.
     """
     known, ended = {}, {}
     for values in journal.read(log, repair=True):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
-        ended[place[0], place[1]] = values.pop("ended")
+        ended[place[0], place[1], wiring] = values.pop("ended")
         known[*place, wiring] = Score(**values), seconds
     return known, ended
 
@@ -146,7 +149,7 @@ def n_candidates(params: Params) -> int:
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
-    common = {"network": params.network.name, "n_genes": params.network.n_genes}
+    common = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
     common |= {"variant": params.evolve.variant, "form": params.evolve.genotype}
     if record is None:
         return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
@@ -215,23 +218,24 @@ def _evolve(s: Stage) -> None:
         meta = load_meta(PREPARED)  # refuses missing images
         total = n_candidates(params)  # refuses an unusable `evolve.start`
     s.track.dataset(meta, "training")
-    scratch = resume_folder(params, PREPARED)
-    with at_work_in(scratch):
+    of_scores = params.model_copy(update={"evolve": params.evolve.model_copy(update=EXTENDABLE)})
+    scratch = resume_folder(of_scores, PREPARED)
+    with at_work_in(scratch, params.evolve.model_dump_json(include=set(EXTENDABLE))):
         s.track.continues(scratch)
         _evolve_in(scratch, s, total)
 
 
 def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
     params = s.params
-    ended: dict[tuple[int, int], float] = {}
+    ended: dict[tuple[int | str, ...], float] = {}
     with s.progress("evolve", total) as steps, remedy(PREPARE):
         jobs, seen = Jobs(steps), list[Record]()
 
         def on_record(record: Record) -> None:
             seen.append(record)
-            place = record.candidate.generation, record.candidate.index
-            track_candidate(s.track, record, genotype_file(params, record), ended[place])
-            jobs.at(place, 1.0, note_of_progress(seen, params))
+            c = record.candidate
+            track_candidate(s.track, record, genotype_file(params, record), ended[c.key])
+            jobs.at((c.generation, c.index), 1.0, note_of_progress(seen, params))
 
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS, params)

@@ -193,8 +193,8 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
         raise InputError(f"{path}: not found", "`dvc repro evolve` makes it, `dvc pull` fetches it") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error})", "delete it and run `dvc repro evolve`") from None
-    wanted = {"network": params.network.name, "n_genes": params.network.n_genes}
-    if (found := genotype.model_dump(include=set(wanted))) != wanted:
+    wanted = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
+    if found := genotype.other_than(wanted):
         raise InputError(f"{path}: a genotype of another network ({found}, not {wanted})", "run `dvc repro evolve`")
     return genotype
 

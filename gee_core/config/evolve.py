@@ -57,10 +57,10 @@ class EvolveConfig(Section):
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName
     """Where the search starts: `analytic` (σ's of He's variance, shape of `network.init`), `unit` (all σ = 1, as the paper's
-    Fig. 4; `bound` must reach the analytic σ's), or a genotype.json of an earlier evolve, of the same network and form, copied
-    to the folder inputs/, where DVC sees its content; its shape is that of the start, and `network.init` is then null.
-    With `genotype: shared`, σ_X starts at the geometric mean of the analytic σ_l, and the variance of W differs from He's by
-    layer: 0.25 to 2 times as large in vgg16, 0.58 to 2.33 times in resnet19."""
+    Fig. 4; `bound` must reach the analytic σ's), or a genotype.json of an earlier evolve, of the same network, width and
+    form, copied to the folder inputs/, where DVC sees its content; its shape is that of the start, and `network.init` is then
+    null. With `genotype: shared`, σ_X starts at the geometric mean of the analytic σ_l, and the variance of W differs from He's
+    by layer: 0.25 to 2 times as large in vgg16, 0.58 to 2.33 times in resnet19."""
     halving: Annotated[float, Field(ge=1)] | None
     """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
     further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""

@@ -67,8 +67,13 @@ class Search:
         return [np.array(x) for x in self._asked]
 
     def tell(self, values: Sequence[float]) -> None:
-        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last."""
+        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last.
+
+        Where all failed nothing is learned: ``ask`` draws from the same distribution again.
+        """
         found = np.asarray(values, dtype=float)
-        worst = np.nanmax(found) if not np.isnan(found).all() else 0.0
+        if not np.isfinite(found).any():
+            return
+        worst = np.nanmax(found)
         with warnings.catch_warnings(action="ignore"):
             self._es.tell(self._asked, np.where(np.isnan(found), worst + 1.0, found).tolist())

@@ -24,6 +24,8 @@ class GenotypeFile(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     network: Name
+    width: float | None = None
+    """`network.width`, for which the σ's are; None in files of versions before 0.2, which lack it."""
     n_genes: int | None
     """None for a plain network, which has no σ's."""
     variant: Name | None = None
@@ -48,6 +50,12 @@ class GenotypeFile(BaseModel):
         if self.n_genes is not None and (self.sigma_O is None or not self.sigma_X):
             raise ValueError("its σ's must be positive numbers")
         return self
+
+    def other_than(self, wanted: dict) -> dict | None:
+        """Its values of the keys of ``wanted``, if they are others; an unknown width is any."""
+        found = self.model_dump(include=set(wanted))
+        known = found if self.width is not None else found | {"width": wanted["width"]}
+        return None if known == wanted else found
 
     @property
     def genotype(self) -> Genotype | None:

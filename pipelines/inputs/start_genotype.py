@@ -26,8 +26,8 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared with them.
 
     Raises:
-        InputError: the file is missing, damaged, of another network or form, or not in inputs/; or `unit` cannot reach the
-            analytic σ's.
+        InputError: the file is missing, damaged, of another network, width or form, or not in inputs/; or `unit` cannot reach
+            the analytic σ's.
     """
     if params.evolve.start == "unit":
         _check_reach(params)
@@ -46,8 +46,9 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
             raise InputError(problem, f"copy a genotype.json to it ({TRACKED}), or set `analytic`") from None
         except ValueError as error:
             raise InputError(f"{named}: not a genotype to start at ({error})") from None
-        wanted = {"network": params.network.name, "n_genes": params.network.n_genes, "form": params.evolve.genotype}
-        if (values := found.model_dump(include=set(wanted))) != wanted:
+        wanted = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
+        wanted |= {"form": params.evolve.genotype}
+        if values := found.other_than(wanted):
             raise InputError(f"{named}: a genotype of another search ({values}, not {wanted})")
         if n_encodings is not None and len(found.genotype.sigma_X) != n_encodings:
             raise InputError(f"{named}: has {len(found.genotype.sigma_X)} σ's of encodings, not {n_encodings}")

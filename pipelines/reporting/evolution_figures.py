@@ -89,7 +89,9 @@ def components(candidates: pd.DataFrame, cfg: EvolveConfig) -> tuple[Figure, str
     search, best = searched_rows(candidates), candidates["winner"]
     loss = "TSE" if cfg.fitness == "tse" else "L_ce"
     relative = cfg.temporal == "relative"
-    R_T = candidates["R_T"] / candidates["var_o"] if relative else candidates["R_T"]
+    R_T, var_o = candidates["R_T"], candidates["var_o"]
+    if relative:
+        R_T = (R_T / var_o.where(var_o > 0)).mask(var_o <= 0, 0.0)  # as in the fitness
     titles = [f"{loss}, loss", "R_T / variance" if relative else "R_T, dynamics", "R_S, entropy"]
     for ax, values, title in zip(axes, [candidates[loss], R_T, candidates["R_S"]], titles, strict=True):
         top = _dots_by_generation(ax, search, values[search.index])

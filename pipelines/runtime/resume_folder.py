@@ -2,7 +2,8 @@
 
 The key is a hash of everything that the stage's result depends on, so a resumed run never mixes two configurations, and an
 experiment in a copy of the project resumes what another copy of it began. The folder of a finished run is kept until the stage
-next runs: if `dvc` is killed before dvc.lock has the result, it repeats the stage from there.
+next runs: if `dvc` is killed before dvc.lock has the result, it repeats the stage from there. Evolve leaves values out of its
+key on which no score depends: runs that differ in these have one folder, and take over the scores of each other.
 """
 
 import hashlib
@@ -28,6 +29,12 @@ DONE = "done"
 
 HELD = "lock"
 """File in a folder, locked by the process that is at work in it."""
+
+TRACKERS = "trackers.jsonl"
+"""File in a folder from which work is resumed: the outboxes of those that tracked it."""
+
+VALUES = "values"
+"""File in a folder that several runs have: the values, not in its key, of the one that was at work in it last."""
 
 
 def open_resume_folder(
@@ -68,11 +75,12 @@ def code_files(stage: str) -> list[Path]:
 
 
 @contextmanager
-def at_work_in(folder: Path) -> Iterator[None]:
+def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
     """Hold ``folder``, that of this run, inside; waits for a process that holds it, such as an experiment with the same stage.
 
     Other finished runs of the stage are deleted first. If dvc.lock has the result of this one, it is to be recomputed, and
-    ``folder`` is emptied.
+    ``folder`` is emptied. ``values`` are those that its key leaves out: a run with others is another one, which begins with
+    what the last one left.
     """
     with file_lock(folder / HELD, wait=False) as free:
         if not free:
@@ -83,9 +91,15 @@ def at_work_in(folder: Path) -> Iterator[None]:
             with file_lock(other / HELD, wait=False) as free:
                 if free:
                     delete_folder(other)
-        if (folder / DONE).is_file() and (folder / DONE).read_text(encoding="utf-8") in recorded:
+        note = folder / VALUES
+        if values != (note.read_text(encoding="utf-8") if note.is_file() else ""):
+            for name in (DONE, TRACKERS):
+                (folder / name).unlink(missing_ok=True)
+        elif (folder / DONE).is_file() and (folder / DONE).read_text(encoding="utf-8") in recorded:
             for path in set(folder.iterdir()) - {folder / HELD}:
                 delete_folder(path) if path.is_dir() else path.unlink()
+        if values:
+            write_atomically(note, values)
         yield
 
 

@@ -19,7 +19,7 @@ from gee_core.errors import InputError
 from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import is_gone, process_key
-from pipelines.runtime.resume_folder import DONE
+from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run
 from pipelines.tracking.dataset import describe_dataset
@@ -44,9 +44,6 @@ WATCHED = ("evolve", "train")
 
 WIRED = (*WATCHED, "evaluate", "robustness", "export")
 """Stages that read the sections `base` and `network`, which are parameters of their runs too, as `section.key`."""
-
-TRACKERS = "trackers.jsonl"
-"""File in a folder from which work is resumed: the outboxes of those that tracked it."""
 
 
 class MlflowTracker:

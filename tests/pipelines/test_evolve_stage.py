@@ -99,7 +99,7 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert genotype["shape"] == Shape().model_dump()
     assert list(rows.index[rows.winner]) == [best.name]
     assert (metrics["n_candidates"], metrics["best_index"], metrics["best_L_ce"]) == (6, best["index"], best.L_ce)
-    assert sorted(scratch_files(folder)) == ["done", "records.jsonl"]
+    assert sorted(scratch_files(folder)) == ["done", "records.jsonl", "values"]
     assert tracked.status == "FINISHED"
     before = contents(folder)
     here_and_now.scored.clear()
@@ -117,7 +117,7 @@ def test_a_search_that_takes_long_draws_its_figures_before_the_report(in_project
     monkeypatch.setattr(evolve, "WORTH_DRAWING", 6 * 0.25)
     tracked = run_main(monkeypatch)
     figures = ["candidates_plane.png", "components.png", "fitness_over_generations.png", "search_state.png"]
-    assert sorted(scratch_files(folder)) == sorted([*figures, "done", "records.jsonl"])
+    assert sorted(scratch_files(folder)) == sorted([*figures, "done", "records.jsonl", "values"])
     assert sorted(name for to, name, _ in tracked.files if to == "plots") == figures
 
 

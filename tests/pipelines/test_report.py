@@ -85,6 +85,10 @@ def test_headings_are_in_order_and_tables_have_scopes(default):
     assert len(ids) == len(set(ids))
 
 
+def test_the_fitness_of_a_winner_of_the_search_is_that_of_the_last_lambda(default):
+    assert re.search(r"Fitness\s+[\d.]+ \(at the λ of the last generation\)", Page(default[2]).text)
+
+
 def test_failed_candidates_are_counted_and_their_reasons_escaped(default):
     text = Page(default[2]).text
     assert "1 of 6 candidates failed" in text and "1 × failed: RuntimeError: <b>loss</b>" in text
@@ -180,6 +184,7 @@ def test_what_was_scored_again_stands_beside_its_score_in_the_search(tmp_path, n
     assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
     gained = f"Its mean F is {F['0-0'].mean() - F[won].mean():.4g} below that of the start."
     assert ("The search found nothing better than its start." if won == "0-0" else gained) in text
+    assert "(mean over its fresh draws, at the λ of the last generation)" in text
     assert "candidates failed" not in text  # those of the search
 
 

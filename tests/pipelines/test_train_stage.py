@@ -137,6 +137,7 @@ def test_weights_that_the_last_step_made_infinite_are_one_message_and_no_file(in
         ('{"network": "vgg16", "n_genes": 6, "seed": 1}', "damaged"),
         (json.dumps(SIGMAS.model_dump() | {"network": "resnet19"}), "a genotype of another network"),
         (json.dumps(SIGMAS.model_dump() | {"n_genes": 7}), "a genotype of another network"),
+        (json.dumps(SIGMAS.model_dump() | {"width": 2.0}), "a genotype of another network"),
     ],
 )
 def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_params, tmp_path):

@@ -164,6 +164,38 @@ def test_a_generation_of_failures_does_not_stop_the_search():
     assert all(not np.array_equal(a, b) for a, b in pairwise(generations))
 
 
+@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("learned", [0, 3])
+def test_a_generation_of_failures_leaves_the_distribution_as_it_is_and_the_search_goes_on_from_there(n, learned):
+    es = search(n)
+    run(es, learned)
+    asked, before = np.array(es.ask()), es.state()
+    for _ in range(3):
+        es.tell([math.nan] * 8)
+        again = np.array(es.ask())
+        assert es.state() == before
+        assert not np.isclose(again[1:], asked[1:]).any()
+        assert np.allclose(again[0], asked[0]) == (learned == 0)  # the start has not been scored yet
+    es.tell([quadratic(x) for x in again])
+    assert es.state() != before
+    assert min(map(quadratic, run(es, 200)[-1])) < 1e-8
+
+
+def test_a_replay_with_generations_of_failures_equals_the_search():
+    def fail(generations):
+        asked = []
+        for generation in generations:
+            asked.append(np.array(es.ask()))
+            es.tell([math.nan if generation in (0, 2) else quadratic(x) for x in asked[-1]])
+        return asked
+
+    es = search()
+    whole = fail(range(6))
+    es = search()
+    fail(range(3))
+    np.testing.assert_array_equal(fail(range(3, 6)), whole[3:])
+
+
 def test_what_the_caller_does_to_the_candidates_does_not_reach_the_search():
     es, untouched = search(), search()
     asked = es.ask()

@@ -148,6 +148,7 @@ def test_what_an_evolve_writes_another_can_start_at(make_params, start):
     params = make_params(evolve={"genotype": "shared"})
     record = evolve.Record(evolve.Candidate(0, 0, 1, evolve.analytic_start(params)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
     start.write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
+    assert json.loads(start.read_text())["width"] == 1 / 16
     again = started(make_params, start, genotype="shared")
     assert evolve.start_genotype(again) == record.candidate.genotype
 
@@ -161,6 +162,7 @@ BAD = {
     "a negative σ": (json.dumps(VALUES | {"sigma_O": -0.1}), "sigma_O: Input should be greater than 0"),
     "a σ that is text": (json.dumps(VALUES | {"sigma_X": ["a"] * 8}), "sigma_X.0: Input should be a valid number"),
     "another network": (json.dumps(VALUES | {"network": "resnet19"}), "a genotype of another search"),
+    "another width": (json.dumps(VALUES | {"width": 2.0}), "a genotype of another search ({'network': 'vgg16', 'width': 2.0, "),
     "another number of genes": (json.dumps(VALUES | {"n_genes": 7}), "a genotype of another search"),
     "another form": (json.dumps(VALUES | {"form": "shared"}), "a genotype of another search"),
     "a gene outside its range": (json.dumps(VALUES | {"shape": {"omega_X": 1.5}}), "shape.omega_X: Input should be less than"),

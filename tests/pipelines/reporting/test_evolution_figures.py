@@ -153,6 +153,16 @@ def test_components_are_those_that_the_fitness_takes():
     assert {"TSE, loss", "R_T / variance"} <= set(texts(components(table, other)))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("R_T", [0.0, 0.3])
+def test_the_relative_dynamics_of_a_silent_candidate_are_0_as_in_the_fitness(R_T):
+    silent, still = candidates(failed=(1,)), candidates(failed=(1,))
+    silent.loc[2, ["R_T", "var_o"]] = R_T, 0.0
+    still.loc[2, ["R_T", "var_o"]] = 0.0, 1.0
+    relative = changed(evolve={"temporal": "relative"}).evolve
+    assert components(silent, relative) == components(still, relative)
+
+
 def test_every_searched_gene_has_a_panel_with_start_and_winner():
     shown = texts(over_genes(RESCORED, searched))
     assert {"σ_X", "ω_O", "ω_X", "β", "α", "κ", "ρ", "γ_0", "γ_end", "slope", "start", "winner"} <= set(shown)

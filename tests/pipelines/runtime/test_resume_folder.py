@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.runtime import resume_folder
-from pipelines.runtime.resume_folder import HELD, at_work_in, delete_folder, finish_run, open_resume_folder
+from pipelines.runtime.resume_folder import HELD, TRACKERS, VALUES, at_work_in, delete_folder, finish_run, open_resume_folder
 
 
 @pytest.fixture
@@ -92,6 +92,28 @@ def test_a_finished_run_is_kept_until_dvc_knows_its_result_or_another_is_run(mak
     finish_run(folder, Path("metrics.json"))
     other = started(params, inputs, "train")
     assert list(other.parent.iterdir()) == [other]
+
+
+def test_a_run_with_other_values_in_the_same_folder_begins_with_what_the_last_one_left(make_params, inputs):
+    folder = open_resume_folder("evolve", [make_params().base], inputs)
+
+    def run(values):
+        """The names of the files that a run finds; it leaves its own."""
+        with at_work_in(folder, values):
+            found = {path.name for path in folder.iterdir()} - {HELD, VALUES}
+            for name in ("scores", TRACKERS):
+                (folder / name).touch()
+        return found
+
+    Path("metrics.json").write_text("{}")
+    Path("dvc.lock").write_text(f"  md5: {hashlib.md5(b'{}').hexdigest()}\n")
+    assert run("3 generations") == set()
+    finish_run(folder, Path("metrics.json"))
+    assert run("4 generations") == {"scores"}  # DVC knows of the other one, which it does not continue
+    assert run("4 generations") == {"scores", TRACKERS}  # it was interrupted
+    finish_run(folder, Path("metrics.json"))
+    assert run("4 generations") == set()  # it is to be recomputed
+    assert run("3 generations") == {"scores"}
 
 
 def test_an_interrupted_run_is_kept_when_another_is_run(make_params, inputs):
