@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
-from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
@@ -25,7 +24,7 @@ from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.remedies import PREPARE, remedy
+from pipelines.inputs.remedies import PREPARE, all_failed, all_hit_alike, remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
@@ -71,7 +70,9 @@ def run(
     candidate's scoring in seconds since 1970, by generation and index; of those that are known, with what was noted then.
 
     Raises:
-        DivergedError: every candidate failed.
+        DivergedError: every candidate failed, the first by its numbers or the screen.
+        InputError: every candidate failed, the first by the machine or its network's code; where all of the first generation
+            did so alike, no other is scored.
     """
     if params.network.n_genes is None:
         return Evolved([], genotype_file(params, None), {"n_candidates": 0})
@@ -89,6 +90,10 @@ def run(
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
+        first = records[0]
+        if first.candidate.generation == 0 and all_hit_alike([record.score for record in records], params):
+            problem = f"all {len(records)} candidates of the first generation failed; the first: {first.score.status}"
+            raise all_failed(problem, first.score, params)
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params)
@@ -96,9 +101,7 @@ def run(
     try:
         best = winner(found, params.evolve)
     except ValueError as error:
-        screened = all(record.score.status.startswith("failed: screened") for record in found)
-        knobs = f"widen evolve.screen = {params.evolve.screen}" if screened else "lower evolve.lr or narrow evolve.bound"
-        raise DivergedError(f"evolve: {error}", f"{knobs}, then `dvc repro evolve`") from None
+        raise all_failed(str(error), found[0].score, params) from None
     return Evolved(found, genotype_file(params, best), metrics(found, best, params))
 
 
@@ -111,13 +114,14 @@ def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> P
 
 def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, float]], dict[tuple[int, int], float]]:
     """Of an interrupted run: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by
-    generation and index. Damaged lines are ignored.
+    generation and index. Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
     """
     known, ended = {}, {}
     for values in journal.read(log, repair=True):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
-        ended[place[0], place[1]] = values.pop("ended")
-        known[*place, wiring] = Score(**values), seconds
+        end, score = values.pop("ended"), Score(**values)
+        if score.repeatable:
+            known[*place, wiring], ended[place[0], place[1]] = (score, seconds), end
     return known, ended
 
 

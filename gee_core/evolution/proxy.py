@@ -47,7 +47,8 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out; one that is screened is not trained.
 
     A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
-    a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
+    a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception;
+    `Score.repeatable` says whether it is one of the candidate or of the machine or the network's code.
     ``tell`` is called after each step within an epoch.
 
     Raises:
