@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -23,7 +25,7 @@ PRELOADED = ["gee_core.evolution.proxy"]
 """Loaded once, by the process that the others are forked from; it imports torch and starts no thread."""
 
 GRACE = 5.0
-"""Seconds that idle processes have to end by themselves."""
+"""Seconds that idle processes have to end by themselves, and terminated ones until they are killed."""
 
 
 class Processes(Engine):
@@ -35,6 +37,7 @@ class Processes(Engine):
     def __init__(self, count: int, threads: int = 1, gpus: Sequence[str] = ()):
         super().__init__()
         self._count, self._threads, self._gpus = count, threads, gpus
+        self._processes: dict[int, BaseProcess] = {}
 
     def start(self) -> Executor:
         context = get_context(METHOD)
@@ -43,6 +46,7 @@ class Processes(Engine):
         own_gpus = context.SimpleQueue()
         for _, gpu in zip(range(self._count), itertools.cycle(self._gpus), strict=False):
             own_gpus.put(gpu)
+        self._processes = {}
         setup = self._threads, self._notes, dict(os.environ), own_gpus if self._gpus else None
         return ProcessPoolExecutor(self._count, context, start_worker, setup)
 
@@ -51,7 +55,8 @@ class Processes(Engine):
 
     def stop(self) -> None:
         if self._executor is not None:
-            end_pool(self._executor)
+            self._note_processes()
+            end_pool(self._executor, list(self._processes.values()))
             self._executor = None
 
     def room(self) -> int:
@@ -59,24 +64,38 @@ class Processes(Engine):
 
     def submit(self, function: Function, job: Any) -> Future:
         try:
-            return self.executor().submit(_run, function, job)
+            future = self.executor().submit(_run, function, job)
         except BrokenProcessPool:  # an idle process died
             self.stop()
-            return self.executor().submit(_run, function, job)
+            future = self.executor().submit(_run, function, job)
+        self._note_processes()
+        return future
+
+    def _note_processes(self) -> None:
+        """Keep the processes of the executor, which forgets them when it breaks."""
+        self._processes |= dict(self._executor._processes or {})
 
     def pass_on(self) -> None:
         while not self._notes.empty():
             self.on_note(self._notes.get())
 
 
-def end_pool(pool: ProcessPoolExecutor) -> None:
-    """End the pool now: idle processes end by themselves, busy ones are terminated."""
-    processes, busy = list((pool._processes or {}).values()), bool(pool._pending_work_items)
+def end_pool(pool: ProcessPoolExecutor, processes: list[BaseProcess]) -> None:
+    """End the pool and its ``processes`` now: idle ones end by themselves, busy ones are terminated, frozen ones killed."""
+    busy = bool(pool._pending_work_items)
     pool.shutdown(wait=False, cancel_futures=True)
-    deadline = time.monotonic() + (0 if busy else GRACE)
-    for process in processes:  # Python's resource tracker warns about the semaphores of a terminated process
-        process.join(max(0, deadline - time.monotonic()))
+    # Python's resource tracker warns about the semaphores of a terminated process
+    left = _running_after(0 if busy else GRACE, processes)
+    for process in left:
         process.terminate()
+    for process in _running_after(GRACE, left):
+        process.kill()
+
+
+def _running_after(seconds: float, processes: list[BaseProcess]) -> list[BaseProcess]:
+    """Those that still run after so long; none of them is asked for its exit code, which the pool's own thread reads."""
+    deadline = time.monotonic() + seconds
+    return [process for process in processes if not wait([process.sentinel], max(0, deadline - time.monotonic()))]
 
 
 _tell: list[Callable[[Any], None]] = []

@@ -7,6 +7,7 @@ import time
 from multiprocessing.util import Finalize
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -57,6 +58,11 @@ def cleans_up_at_its_end(job, tell):
     Finalize(None, Path(job).touch, exitpriority=1)
 
 
+def freezes(job, tell):
+    Path(job).write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def raises(job, tell):
     raise ZeroDivisionError(f"job {job}")
 
@@ -105,6 +111,20 @@ def test_processes_that_have_nothing_to_do_end_by_themselves_and_clean_up(tmp_pa
     with Processes(1) as engine:
         assert list(run_each(engine, cleans_up_at_its_end, [tmp_path / "clean"])) == [(tmp_path / "clean", None)]
     assert (tmp_path / "clean").exists()
+
+
+def test_a_frozen_process_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    with Processes(1) as engine:
+        engine.submit(freezes, tmp_path / "pid")
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        process = psutil.Process(int((tmp_path / "pid").read_text()))
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+    try:
+        wait_until(lambda: not process.is_running())
+    finally:
+        if process.is_running():  # its end is waited for when Python ends
+            process.kill()
 
 
 def test_a_job_whose_process_always_dies_is_given_up():
