@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 
+from pipelines.engines import engine as engines
 from pipelines.engines import process_pool as processes
 from pipelines.engines.engine import WorkerDied, run_each
 from pipelines.engines.process_pool import Processes
@@ -40,6 +41,20 @@ def counts_starts(job, tell):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02)
     return job * job
+
+
+def dies_once_beside_two(job, tell):
+    """Job 1 ends its process by a signal, the first time, once the jobs 0 and 2 are at work."""
+    folder, number, how = job
+    if not (is_repeated := (folder / "died").exists()):
+        (folder / str(number)).touch()
+    if number == 1 and not is_repeated:
+        wait_until(lambda: {"0", "2"} <= {path.name for path in folder.iterdir()})
+        (folder / "died").touch()
+        os.kill(os.getpid(), how)
+    if not is_repeated:
+        time.sleep(3600)
+    return number
 
 
 def ends_the_process_afterwards(job, tell):
@@ -96,6 +111,16 @@ def test_a_death_casts_suspicion_on_few_and_all_others_stay_side_by_side(tmp_pat
     assert (tmp_path / "1").read_text() == "started\n" * 2
     twice = [path.name for path in tmp_path.iterdir() if path.read_text() != "started\n"]
     assert len(twice) <= 3  # those that were with the executor: one on each process, one waiting
+
+
+@pytest.mark.parametrize(("how", "expected"), [(signal.SIGKILL, [1]), (signal.SIGTERM, [0, 1, 2, 3])])
+def test_only_jobs_whose_process_died_run_alone_or_all_if_the_pool_may_have_ended_it(how, expected, tmp_path, monkeypatch):
+    alone, run_alone = [], engines._alone
+    monkeypatch.setattr(engines, "_alone", lambda *call: alone.append(call[2][1]) or run_alone(*call))
+    jobs = [(tmp_path, number, how) for number in range(4)]  # the last one waits for a process
+    with Processes(3) as engine:
+        assert sorted(number for _, number in run_each(engine, dies_once_beside_two, jobs)) == [0, 1, 2, 3]
+    assert alone == expected
 
 
 def test_processes_that_died_while_they_had_nothing_to_do_are_replaced():
