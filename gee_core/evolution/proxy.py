@@ -53,6 +53,7 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.
+        Exception: of another kind, as of a bug in the network's code; it has a note that names the candidate.
     """
     passes: list[int] = []
     try:
@@ -61,6 +62,9 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
         if lost_gpu(error):
             raise
         return failed(f"{type(error).__name__}: {error}", sum(passes))
+    except Exception as error:
+        error.add_note(f"in candidate {candidate.index} of generation {candidate.generation}, seed {candidate.seed}")
+        raise
 
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
