@@ -227,19 +227,21 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
     params = s.params
     ended: dict[tuple[int, int], float] = {}
     with s.progress("evolve", total) as steps, remedy(PREPARE):
-        jobs, seen = Jobs(steps), list[Record]()
+        jobs, seen, begin = Jobs(steps), list[Record](), time.time()
 
         def on_record(record: Record) -> None:
             seen.append(record)
             place = record.candidate.generation, record.candidate.index
             track_candidate(s.track, record, genotype_file(params, record), ended[place])
-            jobs.at(place, 1.0, note_of_progress(seen, params))
+            resumed = ended[place] < begin  # their note would be written over at once, and costs more with each
+            jobs.at(place, 1.0, "" if resumed else note_of_progress(seen, params), resumed)
 
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
         open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
         found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
+        steps(0, note_of_progress(found.records, params))
     write_outputs(found, params)
     track_winner(s.track, found.records, params)
     s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
