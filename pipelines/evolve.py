@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
-from gee_core.errors import DivergedError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
@@ -25,7 +24,7 @@ from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.remedies import PREPARE, remedy
+from pipelines.inputs.remedies import PREPARE, all_failed, all_hit_alike, remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
@@ -74,7 +73,9 @@ def run(
     candidate's scoring in seconds since 1970, by the candidate's `key`; of those that are known, with what was noted then.
 
     Raises:
-        DivergedError: every candidate failed.
+        DivergedError: every candidate failed, the first by its numbers or the screen.
+        InputError: every candidate failed, the first by the machine or its network's code; where all of the first generation
+            did so alike, no other is scored.
     """
     if params.network.n_genes is None:
         return Evolved([], genotype_file(params, None), {"n_candidates": 0})
@@ -92,6 +93,10 @@ def run(
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
+        first = records[0]
+        if first.candidate.generation == 0 and all_hit_alike([record.score for record in records], params):
+            problem = f"all {len(records)} candidates of the first generation failed; the first: {first.score.status}"
+            raise all_failed(problem, first.score, params)
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params)
@@ -99,9 +104,7 @@ def run(
     try:
         best = winner(found, params.evolve)
     except ValueError as error:
-        screened = all(record.score.status.startswith("failed: screened") for record in found)
-        knobs = f"widen evolve.screen = {params.evolve.screen}" if screened else "lower evolve.lr or narrow evolve.bound"
-        raise DivergedError(f"evolve: {error}", f"{knobs}, then `dvc repro evolve`") from None
+        raise all_failed(str(error), found[0].score, params) from None
     return Evolved(found, genotype_file(params, best), metrics(found, best, params))
 
 
@@ -114,13 +117,14 @@ def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> P
 
 def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, float]], dict[tuple[int | str, ...], float]]:
     """Of earlier runs: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by its key without
-    epochs. Damaged lines are ignored.
+    epochs. Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
     """
     known, ended = {}, {}
     for values in journal.read(log, repair=True):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
-        ended[place[0], place[1], wiring] = values.pop("ended")
-        known[*place, wiring] = Score(**values), seconds
+        end, score = values.pop("ended"), Score(**values)
+        if score.repeatable:
+            known[*place, wiring], ended[place[0], place[1], wiring] = (score, seconds), end
     return known, ended
 
 
@@ -229,19 +233,21 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
     params = s.params
     ended: dict[tuple[int | str, ...], float] = {}
     with s.progress("evolve", total) as steps, remedy(PREPARE):
-        jobs, seen = Jobs(steps), list[Record]()
+        jobs, seen, begin = Jobs(steps), list[Record](), time.time()
 
         def on_record(record: Record) -> None:
             seen.append(record)
             c = record.candidate
             track_candidate(s.track, record, genotype_file(params, record), ended[c.key])
-            jobs.at((c.generation, c.index), 1.0, note_of_progress(seen, params))
+            resumed = ended[c.key] < begin  # their note would be written over at once
+            jobs.at((c.generation, c.index), 1.0, "" if resumed else note_of_progress(seen, params), resumed)
 
         def on_generation(records: list[Record]) -> None:
             track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
         open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
         found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
+        steps(0, note_of_progress(found.records, params))
     write_outputs(found, params)
     track_winner(s.track, found.records, params)
     s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
@@ -254,11 +260,13 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
 
 
 def note_of_progress(records: list[Record], params: Params) -> str:
-    """Which generation is at work, and the least F of the search so far, all at the λ of that generation."""
-    ranked = zip(records, final_fitness(records, params.evolve), strict=True)
-    best = min((F for r, F in ranked if not r.candidate.rescored and not math.isnan(F)), default=math.nan)
+    """Which generation is at work, and the least F in it so far: those of other generations have other seeds."""
     last = records[-1].candidate
-    return f"{'scoring again' if last.rescored else f'generation {last.generation}'}, best F {best:.3f}"
+    if last.rescored:
+        return "scoring again"
+    own = [record for record in records if record.candidate.generation == last.generation]
+    best = min((F for F in final_fitness(own, params.evolve) if not math.isnan(F)), default=math.nan)
+    return f"generation {last.generation}, its best F {best:.3f}"
 
 
 def _track_figures(s: Stage, folder: Path) -> None:

@@ -42,6 +42,10 @@ class Candidate:
         return (*self.place, self.wiring)
 
 
+NOT_FINITE = ("FloatingPointError: ", "OverflowError: ", "ZeroDivisionError: ", "_LinAlgError: ", "L_ce = ")
+"""How the reason of a failed score starts where a value was not finite or too large; torch says "without overflow" too."""
+
+
 @dataclass(frozen=True)
 class Score:
     """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``.
@@ -66,6 +70,22 @@ class Score:
         for name, value in vars(self).items():
             if name != "status" and not isinstance(value, int | float):
                 raise InputError(f"{name} of a score is a {type(value).__name__}", "give a number, a tensor's .item()")
+
+    @property
+    def screened(self) -> bool:
+        """Whether it was not trained because of its firing rate (`evolve.screen`)."""
+        return self.status.startswith("failed: screened")
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its numbers failed: one was not finite or too large."""
+        reason = self.status.removeprefix("failed: ")
+        return reason != self.status and (reason.startswith(NOT_FINITE) or "without overflow" in reason)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the next attempt would end the same: not where memory, the machine or the network's code failed."""
+        return self.status == "ok" or self.screened or self.diverged
 
     @property
     def out_of_memory(self) -> bool:

@@ -47,11 +47,13 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out; one that is screened is not trained.
 
     A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
-    a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception.
+    a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception;
+    `Score.repeatable` says whether it is one of the candidate or of the machine or the network's code.
     ``tell`` is called after each step within an epoch.
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.
+        Exception: of another kind, as of a bug in the network's code; it has a note that names the candidate.
     """
     passes: list[int] = []
     try:
@@ -60,6 +62,9 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
         if lost_gpu(error):
             raise
         return failed(f"{type(error).__name__}: {error}", sum(passes))
+    except Exception as error:
+        error.add_note(f"in candidate {candidate.index} of generation {candidate.generation}, seed {candidate.seed}")
+        raise
 
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:

@@ -198,6 +198,8 @@ def check_here(requirements: WorkerRequirements, dask_worker=None) -> str:
     try:
         if worker.state.nthreads != 1:
             raise InputError(f"has {worker.state.nthreads} threads", "start it with --nthreads 1, once per core or GPU")
+        if limit := worker.memory_manager.memory_limit:
+            raise InputError(f"has dask's memory limit of {limit / 2**30:.2f} GiB", "start it with --memory-limit 0")
         return _checked(requirements)
     except InputError as error:
         raise InputError(f"the worker {worker.address} {error} (docs/CLUSTER.md)") from None

@@ -1,7 +1,7 @@
 """The interface of engines, and `run_each`, which runs jobs on one and retries those whose worker died."""
 
 from abc import abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager
@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 MAX_TRIES = 2
 """Number of times that a job is submitted alone after a worker died, before it counts as failed."""
+
+MAX_BREAKS = 3
+"""Number of times that a job is hit by deaths that others are to blame for, before it is submitted alone."""
 
 TICK = 0.2
 """Seconds between two checks for notes and new workers."""
@@ -65,6 +68,11 @@ class Engine(AbstractContextManager):
     def room(self) -> int:
         """Number of jobs that may be submitted at once: few, since all of them are retried if a worker dies."""
 
+    def after_break(self, futures: set[Future]) -> set[Future]:
+        """Stop the executor, which broke while it had ``futures``; returns those whose worker may have died by itself."""
+        self.stop()
+        return futures
+
     def result(self, future: Future) -> Any:
         """The result of a finished future.
 
@@ -88,27 +96,31 @@ def run_each(engine: Engine, function: Function, jobs: Sequence[Job], on_note: T
     left = dict(enumerate(jobs))
     for number, result in _together(engine, function, dict(left)):
         yield left.pop(number), result
-    for job in left.values():  # one of them killed its worker: running them alone shows which
+    for job in left.values():  # some of them killed their worker: running them alone shows which
         yield job, _alone(engine, function, job)
 
 
 def _together(engine: Engine, function: Function, jobs: dict[int, Job]) -> Iterator[tuple[int, Any]]:
-    """(number, result) of every job, except those that were submitted when a worker died."""
-    queue, running, broken = deque(jobs), {}, False
+    """(number, result) of every job, except those that may have killed their worker."""
+    queue, running, broken, breaks = deque(jobs), {}, {}, Counter[int]()
     while queue or running:
         while queue and not broken and len(running) < engine.room():
             number = queue.popleft()
             running[engine.submit(function, jobs[number])] = number
         for future in _wait(engine, running):
+            number = running.pop(future)
             try:
-                yield running.pop(future), engine.result(future)
+                yield number, engine.result(future)
             except BrokenExecutor:  # every running job raises this
-                broken = True
+                broken[future] = number
             except WorkerDied:
                 continue
         if broken and not running:
-            engine.stop()
-            broken = False
+            suspects = engine.after_break(set(broken))
+            breaks.update(broken.values())
+            again = [number for future, number in broken.items() if future not in suspects and breaks[number] < MAX_BREAKS]
+            queue.extendleft(sorted(again, reverse=True))
+            broken = {}
 
 
 def _alone(engine: Engine, function: Function, job: Job) -> Any:

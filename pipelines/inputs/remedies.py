@@ -1,15 +1,20 @@
 """Remedies that name commands of this project, added to problems that `gee_core` states."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from gee_core.errors import InputError
+from gee_core.config import Params
+from gee_core.errors import DivergedError, InputError
+from gee_core.evolution.candidate import Score
+from pipelines.runtime.os_errors import MEMORY
 
 TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
 """Of a file that is not there."""
 
 PREPARE = "`dvc repro prepare` makes it, `dvc pull` fetches it"
 """Of the prepared images."""
+
+_NO_MEMORY = ("MemoryError: ", "can't allocate memory", "its worker process died")
 
 
 @contextmanager
@@ -21,3 +26,30 @@ def remedy(text: str) -> Iterator[None]:
         if error.remedy is None:
             error.remedy = text
         raise
+
+
+def all_failed(problem: str, first: Score, params: Params) -> InputError:
+    """The error of an evolution without a candidate that could be measured, with the remedy for the ``first`` of them.
+
+    It is a DivergedError, which a study takes for a result, where another attempt would end the same.
+    """
+    kind = DivergedError if first.repeatable else InputError
+    return kind(f"evolve: {problem}", f"{_of_failed(first, params)}, then `dvc repro evolve`")
+
+
+def all_hit_alike(scores: Sequence[Score], params: Params) -> bool:
+    """Whether all failed by one failure of the machine, or of the network's code, which would hit all others too."""
+    return not any(score.repeatable for score in scores) and len({_of_failed(score, params) for score in scores}) == 1
+
+
+def _of_failed(score: Score, params: Params) -> str:
+    """What to change where candidates fail as that of ``score`` did."""
+    if score.screened:
+        return f"widen evolve.screen = {params.evolve.screen}"
+    if score.diverged:
+        return "lower evolve.lr or narrow evolve.bound"
+    if score.out_of_memory or any(reason in score.status for reason in _NO_MEMORY):
+        return MEMORY
+    if "can't start new thread" in score.status:
+        return "raise the limit of processes (`ulimit -u`), or lower GEE_WORKERS and GEE_THREADS"
+    return f"correct network.name = {params.network.name}, or this machine if the error names it"

@@ -36,13 +36,16 @@ class Steps:
         """``n`` more steps are done; ``note`` replaces the last one unless it is empty."""
         self.at(self.done + n, note)
 
-    def at(self, done: float, note: str = "", total: float | None = None) -> None:
-        """``done`` steps are done, of ``total`` if that is known by now. Parts of a step count too."""
+    def at(self, done: float, note: str = "", total: float | None = None, resumed: bool = False) -> None:
+        """``done`` steps are done, of ``total`` if that is known by now. Parts of a step count too.
+
+        ``resumed``: the latest was done in an earlier run; the time left is estimated from what follows.
+        """
         now = self._clock()
         if self._since is None:
             self._first = now
         self.done, self.note, self.total = done, note or self.note, self.total if total is None else total
-        if self._since is None or now - self._first < RESUMED_SECONDS:
+        if resumed or self._since is None or now - self._first < RESUMED_SECONDS:
             self._since = now, done
 
     def left(self) -> str:
@@ -72,12 +75,18 @@ class Jobs:
 
     def __init__(self, steps: Steps):
         self._steps = steps
+        self._whole: set[Hashable] = set()
         self._parts: dict[Hashable, float] = {}
 
-    def at(self, job: Hashable, part: float, note: str = "") -> None:
-        """``part`` of ``job`` is done, from 0 to 1."""
-        self._parts[job] = part
-        self._steps.at(sum(self._parts.values()), note)
+    def at(self, job: Hashable, part: float, note: str = "", resumed: bool = False) -> None:
+        """``part`` of ``job`` is done, from 0 to 1; ``resumed`` as of `Steps.at`."""
+        self._whole.discard(job)
+        self._parts.pop(job, None)
+        if part == 1:
+            self._whole.add(job)
+        else:
+            self._parts[job] = part
+        self._steps.at(len(self._whole) + sum(self._parts.values()), note, resumed=resumed)
 
 
 def _clock_time(seconds: float) -> str:

@@ -125,11 +125,11 @@ def test_a_record_in_which_a_bit_flipped_is_named_and_scored_again_and_no_other(
 
 def test_a_failed_candidate_is_known_again_with_its_reason(tmp_path):
     log = tmp_path / "log"
-    journal.append(log, {"place": (1, 2), "wiring": "ab12"} | vars(failed("loss is nan")) | {"seconds": 3.5, "ended": 1.7e9})
+    journal.append(log, {"place": (1, 2), "wiring": "ab12"} | vars(failed("L_ce = nan")) | {"seconds": 3.5, "ended": 1.7e9})
     known, ended = evolve.read_known(log)
     ((key, (found, seconds)),) = known.items()
     assert (key, seconds, ended) == ((1, 2, "ab12"), 3.5, {(1, 2, "ab12"): 1.7e9})
-    assert same(found, failed("loss is nan"))
+    assert same(found, failed("L_ce = nan"))
     assert evolve.read_known(tmp_path / "missing") == ({}, {})
 
 
@@ -171,7 +171,20 @@ def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, m
     )
     best = Record(scored, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
     values = json.loads(json.dumps(evolve.genotype_file(params, best).model_dump()))
-    keys = ["network", "n_genes", "variant", "form", "sigma_O", "sigma_X", "shape", "seed", "generation", "index", "fitness"]
+    keys = [
+        "network",
+        "width",
+        "n_genes",
+        "variant",
+        "form",
+        "sigma_O",
+        "sigma_X",
+        "shape",
+        "seed",
+        "generation",
+        "index",
+        "fitness",
+    ]
     assert list(values) == [*keys, "start"]
     assert values["shape"] == Shape(omega_X=1 / 3, gamma_0=1.1).model_dump()
     genotypes = scored.genotype, GenotypeFile.model_validate_json(json.dumps(values)).genotype

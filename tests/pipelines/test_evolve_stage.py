@@ -227,6 +227,21 @@ def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not
     assert here_and_now.scored == [(1, 1), (1, 2)]
 
 
+def test_a_resumed_run_estimates_its_time_from_what_it_scores_itself(in_project, monkeypatch):
+    in_project()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(evolve, "track_generation", stop)
+        run_main(patch)
+    seen = []
+    monkeypatch.setattr(evolve.Jobs, "at", lambda jobs, job, part, note, resumed: seen.append((job, note[:12], resumed)))
+    run_main(monkeypatch)
+    assert seen == [((0, i), "", True) for i in range(3)] + [((1, i), "generation 1", False) for i in range(3)]
+
+
 def test_test_images_never_reach_evolve(in_project, monkeypatch, here_and_now):
     folder = in_project()
     run_main(monkeypatch)

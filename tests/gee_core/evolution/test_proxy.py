@@ -1,6 +1,7 @@
 """Scores of real candidates on a few images, in this process and in workers."""
 
 import math
+import pickle
 import re
 from dataclasses import replace
 from multiprocessing import get_context
@@ -197,6 +198,17 @@ def test_a_lost_gpu_is_no_candidates_fault(task, monkeypatch):
     monkeypatch.setattr(proxy, "train_epoch", fail)
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
         score(task, candidate(0))
+
+
+def test_an_error_of_the_networks_code_leaves_with_a_note_that_names_the_candidate(task, monkeypatch):
+    def fail(*_):
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(proxy, "train_epoch", fail)
+    with pytest.raises(ValueError, match="no such layer") as caught:
+        score(task, replace(candidate(0), generation=3, index=2))
+    note = f"in candidate 2 of generation 3, seed {candidate(0).seed}"
+    assert pickle.loads(pickle.dumps(caught.value)).__notes__ == [note]  # as it comes from a worker
 
 
 def test_missing_images_are_no_candidates_fault_and_stop_the_run(task, tmp_path):

@@ -39,8 +39,9 @@ def threads(tmp_path, monkeypatch):
 
 
 def in_threads(**options) -> LocalCluster:
-    options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50} | options
-    return LocalCluster(processes=False, protocol="tcp", **options)
+    options = {"threads_per_worker": 1, "memory_limit": None} | options
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    return LocalCluster(processes=False, protocol="tcp", silence_logs=50, **here, **options)
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +178,15 @@ def test_a_worker_reads_the_images_again_for_every_other_run_that_comes_to_it(re
     engine_file._checked.cache_clear()
 
 
-def test_a_worker_of_several_threads_is_refused(requirements):
-    message = "has 3 threads: start it with --nthreads 1, once per core or GPU"
-    with in_threads(n_workers=1, threads_per_worker=3) as cluster, pytest.raises(InputError, match=message):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"threads_per_worker": 3}, "has 3 threads: start it with --nthreads 1, once per core or GPU"),
+        ({"memory_limit": "1GiB"}, r"has dask's memory limit of 1\.00 GiB: start it with --memory-limit 0 \(docs/CLUSTER"),
+    ],
+)
+def test_a_worker_of_several_threads_or_with_a_memory_limit_is_refused(option, message, requirements):
+    with in_threads(n_workers=1, **option) as cluster, pytest.raises(InputError, match=message):
         run_all(Dask(None, 1, requirements, cluster.scheduler_address), squares, [1])
 
 
@@ -204,7 +211,7 @@ def test_jobs_go_to_the_workers_that_offer_a_gpu_unless_the_cpu_is_asked_for(dev
 
 
 async def start_worker(scheduler):
-    return await Worker(scheduler, nthreads=1, resources={"GPU": 1})
+    return await Worker(scheduler, nthreads=1, memory_limit=None, resources={"GPU": 1})
 
 
 def where(job, tell):
@@ -248,6 +255,7 @@ def scheduler(tmp_path):
     file, common = tmp_path / "scheduler.json", ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file"]
     head = [sys.executable, "-m", "distributed.cli.dask_scheduler", *common, str(file), "--port", "0"]
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", *common, str(file), "--nthreads", "1", "--no-nanny"]
+    worker += ["--memory-limit", "0"]
     root = Path(__file__).resolve().parents[3]  # where the jobs of these tests are
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
     quiet["env"] = os.environ | {"PYTHONPATH": str(root)}

@@ -7,9 +7,11 @@ import time
 from multiprocessing.util import Finalize
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
+from pipelines.engines import engine as engines
 from pipelines.engines import process_pool as processes
 from pipelines.engines.engine import WorkerDied, run_each
 from pipelines.engines.process_pool import Processes
@@ -41,6 +43,20 @@ def counts_starts(job, tell):
     return job * job
 
 
+def dies_once_beside_two(job, tell):
+    """Job 1 ends its process by a signal, the first time, once the jobs 0 and 2 are at work."""
+    folder, number, how = job
+    if not (is_repeated := (folder / "died").exists()):
+        (folder / str(number)).touch()
+    if number == 1 and not is_repeated:
+        wait_until(lambda: {"0", "2"} <= {path.name for path in folder.iterdir()})
+        (folder / "died").touch()
+        os.kill(os.getpid(), how)
+    if not is_repeated:
+        time.sleep(3600)
+    return number
+
+
 def ends_the_process_afterwards(job, tell):
     signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
     signal.setitimer(signal.ITIMER_REAL, 0.1)
@@ -55,6 +71,11 @@ def dies_always_at_2(job, tell):
 
 def cleans_up_at_its_end(job, tell):
     Finalize(None, Path(job).touch, exitpriority=1)
+
+
+def freezes(job, tell):
+    Path(job).write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def raises(job, tell):
@@ -92,6 +113,16 @@ def test_a_death_casts_suspicion_on_few_and_all_others_stay_side_by_side(tmp_pat
     assert len(twice) <= 3  # those that were with the executor: one on each process, one waiting
 
 
+@pytest.mark.parametrize(("how", "expected"), [(signal.SIGKILL, [1]), (signal.SIGTERM, [0, 1, 2, 3])])
+def test_only_jobs_whose_process_died_run_alone_or_all_if_the_pool_may_have_ended_it(how, expected, tmp_path, monkeypatch):
+    alone, run_alone = [], engines._alone
+    monkeypatch.setattr(engines, "_alone", lambda *call: alone.append(call[2][1]) or run_alone(*call))
+    jobs = [(tmp_path, number, how) for number in range(4)]  # the last one waits for a process
+    with Processes(3) as engine:
+        assert sorted(number for _, number in run_each(engine, dies_once_beside_two, jobs)) == [0, 1, 2, 3]
+    assert alone == expected
+
+
 def test_processes_that_died_while_they_had_nothing_to_do_are_replaced():
     with Processes(1) as engine:
         assert dict(run_each(engine, ends_the_process_afterwards, [3])) == {3: 9}
@@ -105,6 +136,20 @@ def test_processes_that_have_nothing_to_do_end_by_themselves_and_clean_up(tmp_pa
     with Processes(1) as engine:
         assert list(run_each(engine, cleans_up_at_its_end, [tmp_path / "clean"])) == [(tmp_path / "clean", None)]
     assert (tmp_path / "clean").exists()
+
+
+def test_a_frozen_process_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    with Processes(1) as engine:
+        engine.submit(freezes, tmp_path / "pid")
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        process = psutil.Process(int((tmp_path / "pid").read_text()))
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+    try:
+        wait_until(lambda: not process.is_running())
+    finally:
+        if process.is_running():  # its end is waited for when Python ends
+            process.kill()
 
 
 def test_a_job_whose_process_always_dies_is_given_up():

@@ -46,6 +46,25 @@ def test_what_a_resumed_run_finds_does_not_shorten_the_time_left(clock):
     assert steps.line().endswith("train 21/30 70 % 9:00 left")
 
 
+def test_what_is_known_of_an_earlier_run_is_not_measured_however_long_it_takes(clock):
+    jobs = Jobs(steps := Steps("evolve", 30, clock))
+    for job in range(20):
+        clock.now += 1
+        jobs.at(job, 1.0, resumed=True)
+    assert steps.line() == "evolve 20/30 67 % 0:20 so far"
+    clock.now += 30
+    jobs.at(20, 0.5)
+    assert steps.line() == "evolve 20/30 68 % 9:30 left"
+
+
+def test_jobs_that_are_whole_count_as_whole_whatever_their_parts_were(clock):
+    jobs = Jobs(steps := Steps("evolve", 12, clock))
+    for job in range(12):
+        for part in (0.1, 0.7, 1.0):
+            jobs.at(job, part)
+    assert steps.done == 12
+
+
 def test_a_total_that_is_not_known_yet(clock):
     steps = Steps("prepare", None, clock)
     assert steps.line() == "prepare 0:00 so far"

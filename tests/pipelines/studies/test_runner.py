@@ -114,7 +114,7 @@ def test_a_cell_whose_process_always_dies_is_named_with_a_remedy_once_all_others
 def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, run_by, digits, tmp_path, monkeypatch):
     run_by(by_seed)
     wanted, notes = [replace(cell, prepared=digits) for cell in cells(0, 1, 2)], []
-    local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": None}
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **local) as cluster:
         monkeypatch.setenv("GEE_ENGINE", "dask")
         monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
