@@ -74,7 +74,7 @@ def measure(case: dict, device: str, rounds: int, repeats: int) -> dict:
                 torch.cuda.reset_peak_memory_stats()
                 step()
                 memory[name] = round((torch.cuda.max_memory_allocated() - before) / 2**20)
-        except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # Triton's derive from nothing else
             left_out[name] = f"{type(error).__name__}: {in_short(error)}"
         else:
             steps[name] = step
