@@ -36,6 +36,7 @@ would fetch torch again and much that is not used here:
 """
 
 import argparse
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -190,6 +191,7 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
         if not results.has("training_step", name) and time.monotonic() < deadlines["training_step"]:
             measured = attempt(partial(gpu_steps.measure, case, device, sizes.rounds, sizes.repeats))
             results.put("training_step", {name: measured})
+            gc.collect()  # CUDA graphs hold themselves in a circle
             if device == "cuda":
                 torch.cuda.empty_cache()
     params = parameters(device, sizes)

@@ -1,9 +1,11 @@
 """The command for a GPU, rehearsed on the CPU."""
 
+import gc
 import json
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +112,37 @@ def test_a_contender_that_fails_is_left_out_with_its_reason(monkeypatch):
     assert set(found["images_per_second"]) == {"genetic", "spikingjelly_torch", "conv_floor"}
     assert "genetic_over_plain" not in found
     assert "failed" not in found
+
+
+class Circle:
+    """Holds itself, as a CUDA graph of torch does."""
+
+    def __init__(self):
+        self.itself = self
+
+    def step(self):
+        raise RuntimeError("fails")
+
+
+def test_what_a_contender_or_a_case_held_is_gone_before_the_next(tmp_path, monkeypatch):
+    circles, held = weakref.WeakSet(), []
+
+    def timed_step(*arguments):
+        held.append(len(circles))
+        circles.add(circle := Circle())
+        return circle.step
+
+    monkeypatch.setattr(gpu_steps, "timed_step", timed_step)
+    monkeypatch.setattr(gpu_steps, "contenders", lambda device: ("genetic", "plain"))
+    monkeypatch.setattr("benchmarks.gpu.gpu_tests.run_tests", lambda *arguments: {})
+    monkeypatch.setattr("benchmarks.gpu.prepared_images", lambda *arguments: held.append(len(circles)))
+    monkeypatch.setattr("benchmarks.gpu.train", lambda *arguments: {})
+    gc.disable()
+    try:
+        run("cpu", replace(TINY, counts=()), 10, tmp_path)
+    finally:
+        gc.enable()
+    assert held == [0, 0, 0]
 
 
 def test_spikingjelly_runs_the_implementation_that_it_is_asked_for():
