@@ -96,7 +96,7 @@ def test_more_processes_than_gpus_or_images_are_refused(variable, device, n_gpus
 def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: n)
     monkeypatch.setattr("torch.cuda.is_available", lambda: n > 0)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: pytest.fail("this takes memory of a GPU"))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: pytest.fail("this takes memory of a GPU"))
     monkeypatch.delenv("GEE_TRAIN_PROCESSES", raising=False)
     if variable:
         monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
