@@ -56,6 +56,12 @@ class Compute:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
 
+def settle(device: torch.device) -> None:
+    """Make a GPU that has a number torch's current one: pinned memory and the like would open the first one too."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def kind_of_cpu() -> str:
     """A name for CPUs with the instructions of this one, of letters and digits."""
     said = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else platform.processor()

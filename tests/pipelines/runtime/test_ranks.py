@@ -136,6 +136,13 @@ def test_more_processes_of_torchrun_than_gpus_are_refused_by_one_of_a_machine(de
         ranks._own_device(device)
 
 
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("auto", []), ("cpu", [])])
+def test_the_gpu_of_a_single_process_is_torchs_current_one(device, expected, make_params, monkeypatch):
+    current = in_place(monkeypatch, 2, 0, 1)
+    with ranks.joined(make_params(base={"device": device, "precision": "fp32"}).base):
+        assert [str(found) for found in current] == expected
+
+
 def in_place(monkeypatch, n_gpus: int, local: int, of: int) -> list[str]:
     """Be process ``local`` of ``of`` on a machine with GPUs; the GPUs that are made torch's current one."""
     with_gpus(monkeypatch, n_gpus, None)
