@@ -2,12 +2,10 @@
 
 import gc
 import json
-import subprocess
 import sys
 import time
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,68 +14,9 @@ from benchmarks import gpu, gpu_steps
 from benchmarks.gpu import TINY, Results, main, parameters, run
 from benchmarks.gpu_runs import prepared_images, train
 from benchmarks.gpu_steps import contenders, implementation, measure, ratios
-from benchmarks.gpu_tests import are_complete, run_tests, summary
 from gee_core.errors import InputError
 from gee_core.model.network import build_network, count_parameters
 from tests.gee_core.training.simulated_graphs import Captures
-
-TESTS = """
-import time
-import pytest
-
-def test_passes(): pass
-
-@pytest.mark.parametrize("name", ["a, b"])
-def test_fails(name): assert FAILS != name, "as it should"
-
-def test_skips(): pytest.skip("why not")
-
-def test_hangs(): time.sleep(HANGS)
-"""
-
-
-def test_tests_that_did_not_run_or_failed_run_again_and_no_others(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    file, log = Path("test_these.py"), Path("log")
-    file.write_text(TESTS.replace("FAILS", '"a, b"').replace("HANGS", "100"))
-    waited = subprocess.Popen.wait
-
-    def until_one_hangs(process, timeout=None):
-        while timeout and process.poll() is None:
-            if "SKIPPED" in log.read_text():
-                raise subprocess.TimeoutExpired(process.args, timeout)
-            time.sleep(0.05)
-        return waited(process)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(subprocess.Popen, "wait", until_one_hangs)
-        first = run_tests(str(file), "cpu", {}, log, 600)
-    assert {name.split("::")[1]: outcome for name, outcome in first["outcomes"].items()} == {
-        "test_passes": "PASSED",
-        "test_fails[a, b]": "FAILED",
-        "test_skips": "SKIPPED",
-    }
-    assert first["collected"] == 4
-    assert not are_complete(first)
-    file.write_text(
-        TESTS.replace("FAILS", '"b"').replace("HANGS", "0").replace("def test_passes(): pass", "def test_passes(): 1/0")
-    )
-    second = run_tests(str(file), "cpu", first, log, 600)
-    assert "test_passes" not in log.read_text()
-    assert summary(second) == "3 passed, 1 skipped of 4"
-    assert are_complete(second)
-    assert second["reasons"] == {}
-
-
-def test_the_reason_of_a_failure_is_kept(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    file = Path("test_this.py")
-    file.write_text("def test_it():\n    assert False, 'as it should'\n")
-    (reason,) = run_tests(str(file), "cpu", {}, Path("log"), 600)["reasons"].values()
-    assert "as it should" in reason
-    missing = run_tests("absent.py", "cpu", {}, Path("log"), 600)
-    assert "absent.py" in missing["reasons"]["pytest"]
-    assert not are_complete(missing)
 
 
 def test_ratios_are_of_the_contenders_that_ran():
