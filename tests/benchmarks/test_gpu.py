@@ -6,6 +6,7 @@ import sys
 import time
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -196,6 +197,30 @@ def test_bad_input_gives_one_message(monkeypatch, arguments, message):
         main()
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
+
+
+def test_numbers_come_first_and_what_is_left_of_the_time_is_the_tests_and_then_the_training_runs(tmp_path, monkeypatch):
+    calls = []
+
+    def train(params, prepared, folder, deadline):
+        calls.append(("training", round(deadline)))
+        return {}
+
+    def run_tests(target, device, known, log, seconds):
+        calls.append(("tests", round(seconds)))
+        return {"outcomes": {"a": "PASSED"}, "reasons": {}, "collected": 1 if known else 2}
+
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("benchmarks.gpu.gpu_steps.measure", lambda *arguments: calls.append("training_step") or {})
+    monkeypatch.setattr("benchmarks.gpu.candidates_per_hour", lambda *arguments: calls.append("candidates") or {})
+    monkeypatch.setattr("benchmarks.gpu.train", train)
+    monkeypatch.setattr("benchmarks.gpu.gpu_tests.run_tests", run_tests)
+    for found in (["training_step", "candidates", ("training", 60), ("tests", 600)], [("training", 60), ("tests", 600)]):
+        run("cpu", replace(TINY, n_images=40, counts=(2,)), 10, tmp_path)
+        assert calls == found
+        calls.clear()
+    run("cpu", replace(TINY, n_images=40, counts=(2,)), 10, tmp_path)
+    assert calls == [("training", 600)]
 
 
 def test_a_call_without_time_starts_nothing_but_the_training_run(tmp_path):
