@@ -25,8 +25,8 @@ A bare machine needs torch with CUDA (Triton comes with it), torchvision, this r
     numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis loguru tqdm spikingjelly
 
 and for the test of exported networks, which is skipped without them, onnx onnxscript onnxruntime. Without a network, fetch them
-where there is one, with the same Python and platform, and install them from the folder. `--no-deps` for SpikingJelly, which
-would fetch torch again and much that is not used here:
+where there is one, and install them from the folder. `--no-deps` for SpikingJelly, which would fetch torch again and much that
+is not used here:
 
     pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich
     pip download --dest wheels pytest hypothesis loguru tqdm
@@ -34,6 +34,10 @@ would fetch torch again and much that is not used here:
     pip install --no-index --find-links wheels numpy pillow ... tqdm
     pip install --no-index --find-links wheels --no-deps spikingjelly
 """
+
+pip fetches for the Python and platform that it runs on; for others, such as Python 3.12 on Linux, add to each `pip download`
+
+    --python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --only-binary=:all:
 
 import argparse
 import gc
