@@ -7,9 +7,10 @@ In this order, each part with its share of the minutes; what a part leaves over 
                    in CUDA graphs, plain, SpikingJelly's neurons in each of its implementations that runs here, the convolutions
                    alone; medians of interleaved rounds, each ended by a synchronisation, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
-    training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper: images per second and peak memory; for all
-                   that is left of the time once every test has passed. The images are CIFAR-10 in the folder --data
-                   (torchvision's files, or train/ and test/ with class folders), or noise of its size
+    training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
+                   operations would hide the rest: images per second and peak memory; for all that is left of the time
+                   once every test has passed. The images are CIFAR-10 in the folder --data (torchvision's files, or train/
+                   and test/ with class folders), or noise of its size
     tests          tests/cuda
 
 Candidates and training use CUDA graphs where GEE_CUDA_GRAPHS=1 says so; give each of the two ways a --state of its own.
@@ -33,11 +34,11 @@ is not used here:
     pip download --dest wheels --no-deps "spikingjelly>=2.0"
     pip install --no-index --find-links wheels numpy pillow ... tqdm
     pip install --no-index --find-links wheels --no-deps spikingjelly
-"""
 
 pip fetches for the Python and platform that it runs on; for others, such as Python 3.12 on Linux, add to each `pip download`
 
     --python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --only-binary=:all:
+"""
 
 import argparse
 import gc
@@ -99,7 +100,7 @@ FULL = Sizes(
     repeats=3,
     counts=(1, 2, 4, 8),
     n_images=50_000,
-    changes=CIFARNET | {"evolve.proxy_images": 4096},
+    changes=CIFARNET | {"evolve.proxy_images": 4096, "train.randaugment": 0},
 )
 TINY_TRAINING = {"train.epochs": 3, "train.batch_size": 8, "train.warmup_epochs": 1, "train.randaugment": 0}
 TINY_CANDIDATES = {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_steps
-from benchmarks.gpu import TINY, Results, main, parameters, run
+from benchmarks.gpu import FULL, TINY, Results, main, parameters, run
 from benchmarks.gpu_runs import prepared_images, train
 from benchmarks.gpu_steps import contenders, implementation, measure, ratios
 from gee_core.errors import InputError
@@ -119,6 +119,10 @@ def test_results_are_kept_and_not_mixed_with_those_of_another_device(tmp_path):
     (tmp_path / "results.json").write_text("[")
     with pytest.raises(InputError, match=r"results\.json: damaged"):
         Results(tmp_path, about)
+
+
+def test_the_training_run_measures_no_randaugment():
+    assert all(parameters("cpu", sizes).train.randaugment == 0 for sizes in (FULL, TINY))
 
 
 def test_a_second_call_goes_on_with_the_training_run(tmp_path):
