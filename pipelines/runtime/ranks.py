@@ -274,4 +274,4 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
     yield compute
-    dist.destroy_process_group()  # not after an error: NCCL would wait for the others; the process ends, and that aborts it
+    dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good
