@@ -1,22 +1,23 @@
-"""Everything that has to be checked and measured on a GPU, in one go: tests, steps, candidates side by side, a training run.
+"""Everything that has to be checked and measured on a GPU, in one go: steps, candidates side by side, a training run, tests.
 
     python -m benchmarks.gpu [--minutes 8] [--state FOLDER] [--data FOLDER] [--device cpu] [--json]
 
 In this order, each part with its share of the minutes; what a part leaves over goes to those behind it:
-    tests          tests/cuda
     training_step  ResNet-19 with 100 genes and CIFARNet with 100 genes, batch 128, forward and backward: genetic, as it is and
                    in CUDA graphs, plain, SpikingJelly's neurons in each of its implementations that runs here, the convolutions
                    alone; medians of interleaved rounds, each ended by a synchronisation, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
-    training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper, for the rest of the time: images per second
-                   and peak memory. The images are CIFAR-10 in the folder --data (torchvision's files, or train/ and test/ with
-                   class folders), or noise of its size
+    training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
+                   operations would hide the rest: images per second and peak memory; for all that is left of the time
+                   once every test has passed. The images are CIFAR-10 in the folder --data (torchvision's files, or train/
+                   and test/ with class folders), or noise of its size
+    tests          tests/cuda
 
 Candidates and training use CUDA graphs where GEE_CUDA_GRAPHS=1 says so; give each of the two ways a --state of its own.
 
 Every result is written to the folder --state at once; a second call leaves out what is there, repeats what failed, and goes on
-with the training run. Started measurements are finished, so a call may take a minute longer than it was given. Without --state,
-nothing is kept.
+with the training run and the tests. Started measurements are finished, so a call may take a minute longer than it was given.
+Without --state, nothing is kept. A fresh machine compiles every loop, so the tests, which come last, may need a second call.
 
 --device cpu rehearses all of it on the CPU, at a tiny size: its numbers mean nothing.
 
@@ -25,17 +26,22 @@ A bare machine needs torch with CUDA (Triton comes with it), torchvision, this r
     numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis loguru tqdm spikingjelly
 
 and for the test of exported networks, which is skipped without them, onnx onnxscript onnxruntime. Without a network, fetch them
-where there is one, with the same Python and platform, and install them from the folder. `--no-deps` for SpikingJelly, which
-would fetch torch again and much that is not used here:
+where there is one, and install them from the folder. `--no-deps` for SpikingJelly, which would fetch torch again and much that
+is not used here:
 
     pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich
     pip download --dest wheels pytest hypothesis loguru tqdm
     pip download --dest wheels --no-deps "spikingjelly>=2.0"
     pip install --no-index --find-links wheels numpy pillow ... tqdm
     pip install --no-index --find-links wheels --no-deps spikingjelly
+
+pip fetches for the Python and platform that it runs on; for others, such as Python 3.12 on Linux, add to each `pip download`
+
+    --python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --only-binary=:all:
 """
 
 import argparse
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -64,7 +70,7 @@ from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import preset_text
 from pipelines.project.safe_yaml import parse_yaml
 
-ENDS = {"tests": 0.35, "training_step": 0.55, "candidates": 0.8, "training": 1.0}
+ENDS = {"training_step": 0.3, "candidates": 0.6, "training": 0.7, "tests": 1.0}
 """The part of the minutes after which no more of each part is started."""
 
 
@@ -94,7 +100,7 @@ FULL = Sizes(
     repeats=3,
     counts=(1, 2, 4, 8),
     n_images=50_000,
-    changes=CIFARNET | {"evolve.proxy_images": 4096},
+    changes=CIFARNET | {"evolve.proxy_images": 4096, "train.randaugment": 0},
 )
 TINY_TRAINING = {"train.epochs": 3, "train.batch_size": 8, "train.warmup_epochs": 1, "train.randaugment": 0}
 TINY_CANDIDATES = {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1}
@@ -183,15 +189,11 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
     results = Results(state, about(device, data))
     start = time.monotonic()
     deadlines = {part: start + 60 * minutes * end for part, end in ENDS.items()}
-    if not gpu_tests.are_complete(results.found["tests"]):
-        left = deadlines["tests"] - time.monotonic()
-        results.put("tests", gpu_tests.run_tests(sizes.tests, device, results.found["tests"], state / "tests.txt", left))
     for name, case in sizes.cases.items():
         if not results.has("training_step", name) and time.monotonic() < deadlines["training_step"]:
             measured = attempt(partial(gpu_steps.measure, case, device, sizes.rounds, sizes.repeats))
             results.put("training_step", {name: measured})
-            if device == "cuda":
-                torch.cuda.empty_cache()
+            free(device)
     params = parameters(device, sizes)
     prepared = prepared_images(state / "prepared", params, data, sizes.n_images)
     for count in sizes.counts:
@@ -200,9 +202,23 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
             until = now + (end - now) / sum(other >= count for other in sizes.counts)
             measured = attempt(partial(candidates_per_hour, params, state / "prepared", count, until))
             results.put("candidates", {str(count): measured})
+    tested = gpu_tests.are_complete(results.found["tests"])
+    share = 60 * minutes * (ENDS["training"] - ENDS["candidates"])
+    end = deadlines["tests"] if tested else min(deadlines["training"], time.monotonic() + share)
     results.found["training"].pop("failed", None)
-    results.put("training", attempt(lambda: train(params, prepared, state / "training", deadlines["training"])))
+    results.put("training", attempt(lambda: train(params, prepared, state / "training", end)))
+    free(device)
+    left = deadlines["tests"] - time.monotonic()
+    if not tested and (left > 0 or not results.found["tests"]):
+        results.put("tests", gpu_tests.run_tests(sizes.tests, device, results.found["tests"], state / "tests.txt", left))
     return results.found
+
+
+def free(device: str) -> None:
+    """Leave a GPU's memory to other processes, but for what is in use."""
+    gc.collect()  # CUDA graphs hold themselves in a circle
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def attempt(measure: Callable[[], dict]) -> dict:

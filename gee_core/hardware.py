@@ -46,7 +46,7 @@ class Compute:
             torch.use_deterministic_algorithms(True)
         bf16 = precision == "bf16"
         if precision == "auto" and found.type == "cuda":
-            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            bf16 = torch.cuda.get_device_capability(found)[0] >= 8  # is_bf16_supported looks at the current device alone
         elif precision == "auto":
             bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return cls(found, torch.bfloat16 if bf16 else torch.float32)
@@ -54,6 +54,12 @@ class Compute:
     def autocast(self) -> AbstractContextManager:
         """Mixed precision; float32 switches it off."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+
+
+def settle(device: torch.device) -> None:
+    """Make a GPU that has a number torch's current one: pinned memory and the like would open the first one too."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def kind_of_cpu() -> str:

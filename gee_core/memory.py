@@ -18,8 +18,20 @@ def keep_freed_memory() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-ON_GPU = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-"""In a RuntimeError of torch: the driver, as where a process has no room for its context; cuBLAS and cuDNN."""
+FULL_GPU = (
+    "CUDA out of memory",  # torch; also in what its compiler raises in place of that
+    "CUDA error: out of memory",  # the driver, as where a process has no room for its context
+    "CUDA driver error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "_STATUS_NOT_INITIALIZED",  # the same, where there is no room for their handle
+)
+"""In the messages of errors, all of them a RuntimeError."""
+
+
+def full_gpu(message: str) -> bool:
+    """Whether the message of an error says that a GPU's memory is full."""
+    return any(text in message for text in FULL_GPU)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -27,7 +39,7 @@ def out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in ("can't allocate memory", *ON_GPU))
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or full_gpu(str(error)))
 
 
 def lost_gpu(error: BaseException) -> bool:

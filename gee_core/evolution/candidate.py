@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
-from gee_core.memory import ON_GPU
+from gee_core.memory import full_gpu
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Score:
     @property
     def out_of_memory(self) -> bool:
         """Whether a GPU's memory was too small for it, or for all that it held at that moment."""
-        return self.status.startswith("failed: ") and any(reason in self.status for reason in ("OutOfMemoryError: ", *ON_GPU))
+        return self.status.startswith("failed: ") and ("OutOfMemoryError: " in self.status or full_gpu(self.status))
 
 
 def failed(reason: str, image_passes: int = 0) -> Score:

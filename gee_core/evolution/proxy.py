@@ -6,6 +6,7 @@ Shapes: T steps, B batch, K network outputs.
 """
 
 import functools
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.rebuilt import first_not_finite
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
+from gee_core.settings import CoreSettings
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM
 from gee_core.training.norm_statistics import renew_statistics
@@ -65,6 +67,9 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     except Exception as error:
         error.add_note(f"in candidate {candidate.index} of generation {candidate.generation}, seed {candidate.seed}")
         raise
+    finally:
+        if CoreSettings.read().cuda_graphs == "1":
+            gc.collect()  # torch's graphs hold themselves in a circle: the next candidate would start beside their memory
 
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:

@@ -10,6 +10,7 @@ Shapes: T steps, N neurons times batch in any layout. They compute in float32 (f
 import functools
 import getpass
 import logging
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -234,7 +235,9 @@ def _compiled(loop: Callable, on_gpu: bool) -> Callable:
     # torch keeps what it compiles, and does not look for which CPU: on another one, that gives wrong numbers or a crash
     name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{kind_of_cpu()}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))
-    options: dict[str, Any] = {"compile_threads": 1}
+    options: dict[str, Any] = {}
+    if not on_gpu or multiprocessing.parent_process() is not None:  # beside others, a worker starts no processes of its own
+        options["compile_threads"] = 1
     if on_gpu:
         from torch._inductor import config
 

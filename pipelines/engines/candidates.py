@@ -130,7 +130,9 @@ def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell, digest: str | 
 
 def _timed_score(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
     from gee_core.evolution.proxy import score  # loads torch: here in the process that scores
+    from gee_core.hardware import Compute, settle
 
+    settle(Compute.of(task.base.device, "fp32").device)
     start = told = time.perf_counter()
 
     def tell_part(part: float) -> None:

@@ -260,11 +260,13 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     """
     import torch.distributed as dist
 
-    from gee_core.hardware import Compute
+    from gee_core.hardware import Compute, settle
 
     rank = this_rank()
     if rank.of == 1:
-        yield Compute.of(base.device, base.precision)
+        compute = Compute.of(base.device, base.precision)
+        settle(compute.device)
+        yield compute
         return
     compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
     if compute.device.type == "cpu":
@@ -272,4 +274,4 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
     dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
     yield compute
-    dist.destroy_process_group()
+    dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good

@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -44,6 +45,23 @@ def test_auto_precision_is_bf16_only_where_the_processor_multiplies_it(native, m
     if native:
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
     assert Compute.of("cpu", "auto").dtype is (torch.bfloat16 if native else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("cuda:0", torch.float32), ("cuda:1", torch.bfloat16), ("cuda:2", torch.bfloat16), ("cuda", torch.float32)],
+)
+def test_auto_precision_on_a_gpu_is_that_of_the_gpu_itself(name, dtype, monkeypatch):
+    generations = [7, 8, 9]
+
+    def properties(device=None):
+        return SimpleNamespace(major=generations[getattr(device, "index", device) or 0], minor=0)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert Compute.of(name).dtype is dtype
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -88,12 +88,23 @@ def test_what_was_compiled_for_another_cpu_is_not_found(monkeypatch):
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
-def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compiles, monkeypatch):
+@pytest.mark.parametrize(("on_gpu", "parent", "threads"), [(False, None, 1), (True, None, None), (True, "a pool", 1)])
+def test_only_a_process_on_a_gpu_that_is_no_worker_compiles_in_several_processes(on_gpu, parent, threads, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda loop, **settings: settings["options"])
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    assert kernels._compiled.__wrapped__(kernels.spikes_TN, on_gpu).get("compile_threads") == threads
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Triton Error [CUDA]: out of memory")]
+)
+def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(error, everything_compiles, monkeypatch):
     def full(loop, on_gpu):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     x = torch.randn(4, 100)
-    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(kernels, "_compiled", full)
         kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
     assert kernels.compiles(x)

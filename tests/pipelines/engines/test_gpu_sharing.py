@@ -1,12 +1,17 @@
 """How many candidates share a GPU: rates and memory are given here, no GPU is asked."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 
-from gee_core.evolution.candidate import Score, failed
+from gee_core.evolution import proxy
+from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
+from pipelines.engines.candidates import _timed_score
 from pipelines.engines.engine import ignore
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
 
@@ -76,3 +81,15 @@ def test_the_memory_in_use_is_that_of_the_device_whoever_uses_it(make_params, mo
     monkeypatch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda:1"), torch.float32))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: {"cuda:1": (60, 80)}[str(device)])
     assert memory_used(base, ignore) == 0.25
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_a_candidate_is_scored_with_its_gpu_as_torchs_current_one(device, expected, make_params, monkeypatch):
+    current, seen = [], []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(proxy, "score", lambda *_: seen.extend(map(str, current)) or failed("not scored"))
+    params = make_params(base={"device": device})
+    task = ProxyTask(Path("prepared"), params.base, params.network, params.evolve)
+    _timed_score(task, Candidate(0, 0, 0, Genotype(0.3, (0.4,) * 8)), ignore)
+    assert seen == expected

@@ -6,7 +6,8 @@ import os
 import pytest
 import torch
 
-from gee_core.memory import out_of_memory
+from gee_core.evolution.candidate import failed
+from gee_core.memory import lost_gpu, out_of_memory
 from pipelines import train
 from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.os_errors import MEMORY, REMEDIES, user_message
@@ -28,11 +29,22 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+        RuntimeError("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
     ],
-    ids=["Python's", "a GPU's", "torch's", "the driver's", "cuBLAS's", "cuDNN's"],
+    ids=[
+        *("Python's", "a GPU's", "torch's", "the driver's", "cuBLAS's", "cuDNN's"),
+        *("the driver's, called by torch", "Triton's", "cuBLAS's handle", "cuDNN's handle", "the compiler's"),
+    ],
 )
 def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert out_of_memory(error)
+    assert not lost_gpu(error)
+    of_host = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    assert failed(f"{type(error).__name__}: {error}").out_of_memory is not of_host
     assert "\n" not in user_message(error)
     assert user_message(error).startswith("out of memory (")
     assert user_message(error).endswith(MEMORY)

@@ -96,7 +96,7 @@ def test_more_processes_than_gpus_or_images_are_refused(variable, device, n_gpus
 def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: n)
     monkeypatch.setattr("torch.cuda.is_available", lambda: n > 0)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: pytest.fail("this takes memory of a GPU"))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: pytest.fail("this takes memory of a GPU"))
     monkeypatch.delenv("GEE_TRAIN_PROCESSES", raising=False)
     if variable:
         monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
@@ -134,6 +134,13 @@ def test_more_processes_of_torchrun_than_gpus_are_refused_by_one_of_a_machine(de
     in_place(monkeypatch, n_gpus, of - 1, of)
     with pytest.raises(SystemExit):
         ranks._own_device(device)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("auto", []), ("cpu", [])])
+def test_the_gpu_of_a_single_process_is_torchs_current_one(device, expected, make_params, monkeypatch):
+    current = in_place(monkeypatch, 2, 0, 1)
+    with ranks.joined(make_params(base={"device": device, "precision": "fp32"}).base):
+        assert [str(found) for found in current] == expected
 
 
 def in_place(monkeypatch, n_gpus: int, local: int, of: int) -> list[str]:
