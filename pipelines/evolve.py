@@ -73,9 +73,9 @@ def run(
     candidate's scoring in seconds since 1970, by the candidate's `key`; of those that are known, with what was noted then.
 
     Raises:
-        DivergedError: every candidate failed, the first by its numbers or the screen.
-        InputError: every candidate failed, the first by the machine or its network's code; where all of the first generation
-            did so alike, no other is scored.
+        DivergedError: every candidate failed, by its numbers or the screen.
+        InputError: every candidate failed, one or more by the machine or the network's code; where all of the first
+            generation did so alike, no other is scored.
     """
     if params.network.n_genes is None:
         return Evolved([], genotype_file(params, None), {"n_candidates": 0})
@@ -93,18 +93,16 @@ def run(
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
-        first = records[0]
-        if first.candidate.generation == 0 and all_hit_alike([record.score for record in records], params):
-            problem = f"all {len(records)} candidates of the first generation failed; the first: {first.score.status}"
-            raise all_failed(problem, first.score, params)
+        scores = [record.score for record in records]
+        if records[0].candidate.generation == 0 and all_hit_alike(scores, params):
+            raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params)
         found = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
-    try:
-        best = winner(found, params.evolve)
-    except ValueError as error:
-        raise all_failed(str(error), found[0].score, params) from None
+    if not any(record.ok for record in found):
+        raise all_failed([record.score for record in found], params)
+    best = winner(found, params.evolve)
     return Evolved(found, genotype_file(params, best), metrics(found, best, params))
 
 
@@ -247,7 +245,8 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
 
         open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
         found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
-        steps(0, note_of_progress(found.records, params))
+        n = len(found.records)  # there may be fewer to score again than was thought
+        steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
     write_outputs(found, params)
     track_winner(s.track, found.records, params)
     s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})

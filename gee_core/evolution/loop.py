@@ -83,7 +83,9 @@ def evolve(
         on_generation(in_order)
         records += in_order
     mean = None if search is None or search.mean is None else space.genotype(search.mean)
-    start = None if search is None else space.start if mean is None else records[0].candidate.genotype  # as cma sees it
+    start = None
+    if search is not None:
+        start = space.genotype(space.start_vector()) if mean is None else records[0].candidate.genotype
     if again := candidates_to_rescore(records, start, mean, cfg, seed):
         in_order = score(cfg.model_copy(update={"halving": None}), again, records[-1].decay, None)
         on_generation(in_order)

@@ -39,13 +39,13 @@ def candidates_to_rescore(
     """
     if cfg.rescore is None:
         return []
+    of_start = next((_place(r.candidate) for r in records if r.candidate.genotype == start), START)
     named: dict[Genotype, str] = {}
     for r in _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
-            named.setdefault(r.candidate.genotype, _place(r.candidate))
+            named.setdefault(r.candidate.genotype, of_start if r.candidate.genotype == start else _place(r.candidate))
     if named and start is not None:
-        candidates = (r.candidate for r in records if r.candidate.genotype == start)
-        named.setdefault(start, next(map(_place, candidates), START))
+        named.setdefault(start, of_start)
     if named and mean is not None:
         named.setdefault(mean, MEAN)
     seeds = [derive_seed(seed, "rescore", draw) % 2**31 for draw in range(cfg.rescore.draws)]

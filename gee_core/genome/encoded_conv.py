@@ -7,6 +7,9 @@ from torch.nn.utils import parametrize
 
 from gee_core.errors import InputError
 
+OF_WEIGHT = ("weight", "weight_orig", "weight_g", "weight_v")
+"""What fusion registers in place of a weight, `prune`, and the older `weight_norm` and `spectral_norm`."""
+
 COMPUTED = "the weight of an encoded convolution is computed from its genes: change those, or decode the network first"
 
 
@@ -28,6 +31,6 @@ def refuse_parameters(conv: nn.Conv2d) -> None:
 
 
 def _register_parameter(conv: nn.Conv2d, name: str, param: nn.Parameter | None) -> None:
-    if name.startswith("weight") and parametrize.is_parametrized(conv, "weight"):
+    if name in OF_WEIGHT and parametrize.is_parametrized(conv, "weight"):
         raise TypeError(COMPUTED)
-    super(type(conv), conv).register_parameter(name, param)
+    nn.Conv2d.register_parameter(conv, name, param)

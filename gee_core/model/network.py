@@ -4,6 +4,7 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 """
 
 import math
+import numbers
 from typing import Any
 
 import torch
@@ -148,8 +149,9 @@ def build_network(
         n_genes = whole_number("n_genes", n_genes)
     seed, T = checked_seed(seed), whole_number("T", lif["T"]) if "T" in lif else None
     lif = LIF_DEFAULTS | lif | ({} if T is None else {"T": T})
-    if not isinstance(width, int | float) or not 0 < width < math.inf:
+    if not isinstance(width, numbers.Real) or not 0 < width < math.inf:
         raise ValueError(f"width must be > 0 and finite, got {width!r}")
+    width = float(width)
     default = default_block(name)
     if block is not None and (default is None or block not in ("pre", "post")):
         raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")

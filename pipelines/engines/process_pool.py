@@ -90,7 +90,7 @@ class Processes(Engine):
                 self.on_note(note)
 
     def after_break(self, futures: set[Future]) -> set[Future]:
-        """The futures of the processes that died, all others were terminated by the executor; all, where that is not clear."""
+        """The futures of the processes that died (the executor terminated all others); all of them where that is not clear."""
         self.pass_on()
         thread, processes = self._executor._executor_manager_thread, self._processes
         self.stop()

@@ -14,6 +14,8 @@ TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: 
 PREPARE = "`dvc repro prepare` makes it, `dvc pull` fetches it"
 """Of the prepared images."""
 
+_CORRECT = "correct"
+
 _NO_MEMORY = ("MemoryError: ", "can't allocate memory", "its worker process died")
 
 
@@ -28,18 +30,27 @@ def remedy(text: str) -> Iterator[None]:
         raise
 
 
-def all_failed(problem: str, first: Score, params: Params) -> InputError:
-    """The error of an evolution without a candidate that could be measured, with the remedy for the ``first`` of them.
+def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputError:
+    """The error of an evolution without a candidate that could be measured, with the remedy for the most frequent reason.
 
     It is a DivergedError, which a study takes for a result, where another attempt would end the same.
     """
-    kind = DivergedError if first.repeatable else InputError
-    return kind(f"evolve: {problem}", f"{_of_failed(first, params)}, then `dvc repro evolve`")
+    reasons = [_of_failed(score, params) for score in scores]
+    most = max(dict.fromkeys(reasons), key=reasons.count)
+    place = reasons.index(most)
+    shown = f"{'most of them' if place else 'the first'}: {scores[place].status}"
+    problem = f"evolve: all {len(scores)} candidates{of} failed; {shown}"
+    if all(score.repeatable for score in scores):
+        return DivergedError(problem, f"{most}, then `dvc repro evolve`")
+    return InputError(problem, f"{most}, then run it again")
 
 
 def all_hit_alike(scores: Sequence[Score], params: Params) -> bool:
     """Whether all failed by one failure of the machine, or of the network's code, which would hit all others too."""
-    return not any(score.repeatable for score in scores) and len({_of_failed(score, params) for score in scores}) == 1
+    if any(score.repeatable for score in scores):
+        return False
+    remedies = {_of_failed(score, params) for score in scores}
+    return len({score.status for score in scores}) == 1 or (len(remedies) == 1 and not remedies.pop().startswith(_CORRECT))
 
 
 def _of_failed(score: Score, params: Params) -> str:
@@ -52,4 +63,5 @@ def _of_failed(score: Score, params: Params) -> str:
         return MEMORY
     if "can't start new thread" in score.status:
         return "raise the limit of processes (`ulimit -u`), or lower GEE_WORKERS and GEE_THREADS"
-    return f"correct network.name = {params.network.name}, or this machine if the error names it"
+    own = f"network.name = {params.network.name}, or " if ":" in params.network.name else ""
+    return f"{_CORRECT} {own}what the error names"

@@ -60,8 +60,9 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
         _scored_again(side, again, top)
     best = groups.min().dropna()
     title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
-    fresh, start = again["final_fitness"].groupby(again["rescored"]).mean(), rescored_start(candidates)
-    if start and again["winner"].any():
+    fresh = again["final_fitness"].groupby(again["rescored"]).agg(lambda draws: draws.mean(skipna=False))
+    start = rescored_start(candidates)
+    if start and again["winner"].any() and np.isfinite(fresh[start]):
         won = again["rescored"][again["winner"]].item()
         title = "The start won" if won == start else f"On fresh draws {fresh[won]:.3f}, the start {fresh[start]:.3f}"
     headline(figure, ax, title)

@@ -94,7 +94,8 @@ def shape_table(winner: Shape, start: pd.DataFrame | None, searched: tuple[str, 
 def rescored_table(candidates: pd.DataFrame) -> list[dict]:
     """One row per wiring that was scored again: ``name, start, own, mean, sd, draws, failed, won``.
 
-    ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution, which was not a candidate.
+    ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution and the start of a random search,
+    which were no candidates.
     """
     search, start = searched_rows(candidates), rescored_start(candidates)
     own = {f"{row['generation']}-{row['index']}": row["final_fitness"] for row in search.to_dict("records")}

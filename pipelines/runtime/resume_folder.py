@@ -84,7 +84,8 @@ def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
     """
     with file_lock(folder / HELD, wait=False) as free:
         if not free:
-            console.print(f"{folder}: another process is at work on the same run; waiting for it", soft_wrap=True)
+            what = "a run that shares its scores" if values else "the same run"
+            console.print(f"{folder}: another process is at work on {what}; waiting for it", soft_wrap=True)
     with file_lock(folder / HELD):
         recorded = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
         for other in {done.parent for done in folder.parent.glob(f"*/{DONE}")} - {folder}:

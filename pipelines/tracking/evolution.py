@@ -9,7 +9,7 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
-from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
+from gee_core.evolution.winner import MEAN, START, final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.tracking.protocol import Tracker
 
@@ -61,7 +61,7 @@ def _ranks(scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[floa
     """By name of the candidate: its `rank`, and what that is by.
 
     What was scored again comes first, since its fresh draws decide who wins: by `fresh_fitness`, the mean over them, which the
-    candidate that they repeat has too. Candidates of the search follow by `final_fitness`.
+    candidate that they repeat has too, also where it was eliminated. Candidates of the search follow by `final_fitness`.
 
     Args:
         scored: the candidates that neither failed nor were eliminated, and their `final_fitness`.
@@ -73,12 +73,10 @@ def _ranks(scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[floa
     ordered = sorted(found, key=lambda x: x[:2])
     ranks: dict[str, dict[str, float]] = {}
     for rank, (_, F, c) in enumerate(ordered, 1):
-        again = fresh.get(c.rescored or f"{c.generation}-{c.index}")
-        ranks[candidate_name(c)] = (
-            {"rank": rank}
-            | ({} if c.rescored else {"final_fitness": F})  # that of a fresh draw is no value of the search
-            | ({} if again is None else {"fresh_fitness": again})
-        )
+        own = {"fresh_fitness": fresh[c.rescored]} if c.rescored else {"final_fitness": F}
+        ranks[candidate_name(c)] = {"rank": rank} | own
+    for what in fresh.keys() - {START, MEAN}:
+        ranks.setdefault("gen{}-cand{}".format(*what.split("-")), {})["fresh_fitness"] = fresh[what]
     return ranks
 
 

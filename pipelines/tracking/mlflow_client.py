@@ -274,12 +274,17 @@ def log_batch(
     """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced, long values cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    params = [Param(_allowed(key), str(value)[:LONGEST_PARAM]) for key, value in params.items()]
+    params = [Param(key, value) for key, value in stored_params(params).items()]
     metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in metrics.items()]
     tags = [RunTag(_allowed(key), str(value)[:LONGEST_TAG]) for key, value in tags.items()]
     for start in range(0, max(map(len, (params, metrics, tags))), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
         client.log_batch(run_id, metrics[part], params[part], tags[part])
+
+
+def stored_params(params: dict) -> dict[str, str]:
+    """``params`` as MLflow keeps them: characters that it refuses in names are replaced, long values cut."""
+    return {_allowed(key): str(value)[:LONGEST_PARAM] for key, value in params.items()}
 
 
 def _allowed(name: str) -> str:

@@ -20,7 +20,7 @@ RUN_ID = "{run_id}"
 
 
 def _taken(name: str) -> str:
-    """The key of a candidate's run that was taken over from an earlier run of the stage."""
+    """The key of a candidate's run, of an earlier run of the stage, that may be taken over."""
     return f"taken/{name}"
 
 
@@ -170,12 +170,11 @@ class MlflowWriter:
         return self.outbox.ids.get("pipeline", self.run_id) if entry.get("pipeline") else self.run_id
 
     def _write_continues(self, entry: dict) -> None:
-        """Take over the candidates of earlier runs, and link this run and the last of them."""
+        """Note the candidates of earlier runs, of which some may be taken over, and link this run and the last of them."""
         found = [run.info.run_id for outbox in entry["earlier"] for run in self._search(f"tags.`{ENTRY}` = '{outbox}/stage'")]
         for earlier in found:
             for candidate in self._search(f"tags.`mlflow.parentRunId` = '{earlier}' and tags.`{LEVEL}` = 'candidate'"):
                 self.outbox.note_id(_taken(candidate.info.run_name), candidate.info.run_id)
-                self._log(candidate.info.run_id, tags={"mlflow.parentRunId": self.run_id} | self._name())
         if found:
             self._link(found[-1], self.run_id, self._opening["stage"])
 
@@ -200,12 +199,14 @@ class MlflowWriter:
         key = str(entry["n"])
         if self._continued:  # the run that continues this one has all its candidates
             return
-        if taken := self.outbox.ids.get(_taken(entry["name"])):
+        params, ended = entry["params"] | self._opening["keys"], entry.get("ended", entry["time"])
+        taken = self.outbox.ids.get(_taken(entry["name"]))
+        if taken and mlflow_client.stored_params(params).items() <= self._client.get_run(taken).data.params.items():
             self.outbox.note_id(key, taken)
+            self._log(taken, tags={"mlflow.parentRunId": self.run_id} | self._name())
         run_id = self._run(key, "candidate", entry["name"], entry, self.run_id, entry["tags"] | self._name())
-        ended = entry.get("ended", entry["time"])
         try:
-            self._log(run_id, entry["params"] | self._opening["keys"], entry["metrics"], timestamp=ended)
+            self._log(run_id, params, entry["metrics"], timestamp=ended)
             for file, text in entry["texts"].items():
                 self._client.log_text(run_id, text, file)
         except Exception as error:

@@ -37,7 +37,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(
         ("RuntimeError: CUDA error: out of memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
         ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
         ("RuntimeError: can't start new thread", "raise the limit of processes (`ulimit -u`), or lower GEE_WORKERS and", 3),
-        ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", "correct network.name = vgg16, or this machine", 3),
+        ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", "correct what the error names", 3),
         ("FloatingPointError: the training loss is nan", "lower evolve.lr or narrow evolve.bound", 6),
         ("RuntimeError: value cannot be converted to type float without overflow", "lower evolve.lr or narrow", 6),
         ("_LinAlgError: linalg.svd: non-finite values", "lower evolve.lr or narrow evolve.bound", 6),
@@ -54,6 +54,25 @@ def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_se
     which = "6 candidates" if n_scored == 6 else "3 candidates of the first generation"
     assert str(caught.value).startswith(f"evolve: all {which} failed; the first: failed: {reason}: {remedy}")
     assert len(here_and_now.scored) == n_scored
+
+
+def test_where_all_failed_by_several_reasons_the_remedy_is_that_of_most_and_a_study_tries_again(
+    digits, make_params, tmp_path, here_and_now, monkeypatch
+):
+    nan = "FloatingPointError: the training loss is nan"
+    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(nan if c.place == (0, 0) else DIED))
+    message = "all 6 candidates failed; most of them: failed: its worker .*: lower the batch"
+    with pytest.raises(InputError, match=message) as caught:
+        evolve.run(make_params(), digits, tmp_path)
+    assert not isinstance(caught.value, DivergedError)
+
+
+def test_errors_of_the_code_that_differ_by_candidate_do_not_end_the_search(
+    digits, make_params, tmp_path, here_and_now, monkeypatch
+):
+    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(f"RuntimeError: {c.index}"))
+    with pytest.raises(InputError, match="all 6 candidates failed; the first: failed: RuntimeError: 0: correct what the error"):
+        evolve.run(make_params(network={"name": "vgg16"}), digits, tmp_path)
 
 
 def test_a_first_generation_that_failed_by_several_reasons_does_not_end_the_search(

@@ -182,10 +182,15 @@ def test_what_was_scored_again_stands_beside_its_score_in_the_search(tmp_path, n
         mark, n = ", the winner" if name == won else "", F[name].isna().sum()
         assert f"{shown}{mark} {own} {F[name].mean():.4g} {F[name].std():.4g} 3 {n} " in text
     assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
-    gained = f"Its mean F is {F['0-0'].mean() - F[won].mean():.4g} below that of the start."
+    gained = f"The winner’s mean F is {F['0-0'].mean() - F[won].mean():.4g} below that of the start."
     assert ("The search found nothing better than its start." if won == "0-0" else gained) in text
     assert "(mean over its fresh draws, at the λ of the last generation)" in text
     assert "candidates failed" not in text  # those of the search
+
+
+def test_a_start_that_failed_on_a_fresh_draw_is_compared_with_nothing(tmp_path, no_figures):
+    text = Page(make(tmp_path, SHAPE, rescored=["0-1", "0-0"], failed=[9])[1]).text
+    assert "0-0, the start" in text and "that of the start" not in text and "than its start" not in text
 
 
 def test_a_search_that_found_nothing_better_than_its_start_says_so(tmp_path, no_figures):

@@ -115,6 +115,21 @@ def test_the_best_and_the_mean_are_scored_again_on_the_same_fresh_seeds(variant)
     assert winner(records, cfg).candidate in again
 
 
+def test_the_start_of_a_random_search_is_where_cma_es_would_start():
+    space = replace(SPACE, genes=("sigma_O", "sigma_X"))
+    found = evolve(config(variant="random_search", **RESCORE), space, 0, Scorer(measure))
+    (start,) = {r.candidate.genotype for r in found if r.candidate.rescored == "start"}
+    of_cma = evolve(config(**RESCORE), space, 0, Scorer(measure))[0].candidate.genotype
+    assert (start.sigma_O, start.sigma_X) == (pytest.approx(of_cma.sigma_O), pytest.approx(of_cma.sigma_X))
+    assert len(set(start.sigma_X)) == 1 < len(set(space.start.sigma_X))
+
+
+def test_the_start_has_its_first_name_also_where_it_is_drawn_again_after_a_generation_of_failures():
+    records, _ = run(config(**RESCORE), lambda c: failed("x") if c.generation == 0 else measure(c))
+    assert records[0].candidate.genotype == records[5].candidate.genotype
+    assert {"0-0", "1-0"} & {r.candidate.rescored for r in records} == {"0-0"}
+
+
 def test_all_epochs_are_scored_again_without_halving():
     cfg = config(halving=2.0, proxy_epochs=3, **RESCORE)
     records, scorer = run(cfg)
@@ -165,9 +180,4 @@ def test_a_genotype_that_was_found_twice_is_scored_again_once():
         replace(record(0, 2, 3.0), candidate=Candidate(0, 2, 0, Genotype(1.0, (1.0,)))),
     ]
     found = candidates_to_rescore(records, ANALYTIC, ANALYTIC, config(**RESCORE), 0)
-    assert [c.rescored for c in found] == [
-        "0-0",
-        "0-0",
-        "0-2",
-        "0-2",
-    ]  # 0-1, the start and the mean are 0-0
+    assert [c.rescored for c in found] == ["0-0", "0-0", "0-2", "0-2"]  # 0-1, the start and the mean are 0-0

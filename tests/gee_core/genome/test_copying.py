@@ -79,6 +79,12 @@ def test_an_encoded_convolution_takes_a_bias_and_one_that_is_decoded_a_weight(ne
     encoded = encode(net, 2, example=X)
     encoded[2].bias = nn.Parameter(torch.ones(4))
     assert torch.equal(encoded[2].bias, torch.ones(4))
+    encoded[2].weight_scale = nn.Parameter(torch.ones(4))  # of somebody's own
+    assert "2.weight_scale" in encoded.state_dict()
+    other = copy.deepcopy(encoded)
+    other[2].__class__ = type("Sharded", (type(other[2]),), {})  # as FSDP makes them
+    other[2].bias = nn.Parameter(torch.zeros(4))
+    assert torch.equal(other[2].bias, torch.zeros(4))
     plain = decode(encoded)
     plain[2].weight = nn.Parameter(torch.zeros(4, 4, 3, 3))
     assert torch.equal(plain(X), torch.ones_like(plain(X)))

@@ -252,3 +252,5 @@ def test_numpys_integers_build_a_network_that_can_be_saved(tmp_path):
     net = build_network("cifarnet", **sizes, T=np.int64(2), seed=np.int64(1))
     save(tmp_path / "net.safetensors", net)
     assert load(tmp_path / "net.safetensors").T == 2
+    narrow = [build_network("cifarnet", 5, image_size=8, width=kind(0.125)) for kind in (float, np.float32, np.float64)]
+    assert len({count_parameters(net) for net in narrow}) == 1

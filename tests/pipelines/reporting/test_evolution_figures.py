@@ -111,8 +111,8 @@ def test_title_gives_the_fitness_of_the_winner_beside_that_of_the_start_on_the_s
     assert title in texts(fitness(other))
 
 
-def test_title_gives_the_least_fitness_of_the_search_where_its_start_was_not_scored_again():
-    for table in (candidates(), candidates(rescored=NAMES)):
+def test_title_gives_the_least_fitness_of_the_search_where_its_start_was_not_scored_again_or_failed():
+    for table in (candidates(), candidates(rescored=NAMES), candidates(rescored=("0-1", "0-0"), failed=(16,))):
         best = table["final_fitness"][table["rescored"] == ""].min()
         assert f"Best fitness {best:.3f}" in texts(fitness(table))
 

@@ -58,12 +58,14 @@ def test_the_winner_is_marked_among_the_candidates(client, stage):
     assert all(("winner", 1.0) in {(name, value) for name, _, _, value in run.points} for run in marked)
 
 
-def track_search(folder, status: str, names: list[str]) -> MlflowTracker:
-    """Track a search that knows or scores the candidates ``names`` and then ends."""
+def track_search(folder, status: str, names: list[str], failed: tuple[str, ...] = (), gene: float = 0.5) -> MlflowTracker:
+    """Track a search that knows or scores the candidates ``names`` and then ends; all but the first have the ``gene``."""
     tracker = MlflowTracker("evolve", KEYS)
     tracker.continues(folder)
     for name in names:
-        tracker.candidate({"index": name}, {"fitness": 1.0}, name, "ok", {}, (1_700_000_000, 1_700_000_009))
+        sigma_O = 0.1 if name == names[0] else gene
+        metrics, end = ({}, "failed: it died") if name in failed else ({"fitness": sigma_O}, "ok")
+        tracker.candidate({"index": name, "sigma_O": sigma_O}, metrics, name, end, {}, (1_700_000_000, 1_700_000_009))
     if status == "FINISHED":
         tracker.winner(names[:1], {name: {"final_fitness": 0.5} for name in names})
     tracker.close(status)
@@ -82,6 +84,19 @@ def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each
     ids = [run.info.run_id for run in (first, second, third)]
     assert links == [(None, ids[1]), (ids[0], ids[2]), (ids[1], None)]
     assert third.data.tags["mlflow.note.content"] == f"Continues [an interrupted run of evolve](#/experiments/0/runs/{ids[1]})."
+
+
+def test_a_resumed_search_takes_over_no_candidate_that_has_other_genes_or_another_end_by_now(client, folder):
+    track_search(folder, "KILLED", ["a", "b", "c"], failed=("b",))
+    track_search(folder, "FINISHED", ["a", "b", "c"], gene=0.25)  # b did not fail again, so that c has other genes
+    first, _ = (run.info.run_id for run in by_level(client, "stage"))
+    found = {"first": {}, "second": {}}
+    for run in by_level(client, "candidate"):
+        values = {point[0]: point[3] for point in run.points}
+        of = "first" if run.data.tags["mlflow.parentRunId"] == first else "second"
+        found[of][run.info.run_name] = run.data.params["status"], run.data.params["sigma_O"], values.get("fitness")
+    assert found["first"] == {"b": ("failed: it died", "0.5", None), "c": ("ok", "0.5", 0.5)}
+    assert found["second"] == {"a": ("ok", "0.1", 0.1), "b": ("ok", "0.25", 0.25), "c": ("ok", "0.25", 0.25)}
 
 
 def test_an_execution_that_goes_on_with_one_that_did_not_end_well_is_linked_with_it(client, folder):
