@@ -285,6 +285,6 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
         genotype = evolved.genotype.model_dump_json(indent=2)
         found[engine, n_workers] = (csv_text(evolve.table(evolved.records, params)), genotype, evolved.metrics)
     assert found["serial", "1"][2]["n_candidates"] == 8
-    assert found["serial", "1"][2]["n_rescored"] == (6 if variant == "ste" else 4)
+    assert found["serial", "1"][2]["n_rescored"] == (8 if variant == "ste" else 6)
     assert found["serial", "1"][2]["n_failed"] == 0
     assert all(result == found["serial", "1"] for result in found.values())
