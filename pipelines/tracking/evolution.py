@@ -9,7 +9,7 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
-from gee_core.evolution.winner import MEAN, START, final_fitness, fresh_fitness, winner
+from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.tracking.protocol import Tracker
 
@@ -47,17 +47,21 @@ def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
     The stage's run gets the least `final_fitness` of each generation.
     """
     best = winner(records, params.evolve).candidate
-    repeated = [c for c in (r.candidate for r in records) if f"{c.generation}-{c.index}" == best.rescored and not c.rescored]
+    searched = [record.candidate for record in records if not record.candidate.rescored]
+    names = {f"{c.generation}-{c.index}": candidate_name(c) for c in searched}  # by what `rescored` calls them
+    repeated = [names[best.rescored]] if best.rescored in names else []
     pairs = zip(records, final_fitness(records, params.evolve), strict=True)
     scored = [(r.candidate, F) for r, F in pairs if not math.isnan(F)]
-    track.winner(map(candidate_name, [*repeated, best]), _ranks(scored, fresh_fitness(records, params.evolve)))
+    track.winner([*repeated, candidate_name(best)], _ranks(scored, fresh_fitness(records, params.evolve), names))
     track.tags({"gee.best": candidate_name(best)})
     of_search = [(c.generation, F) for c, F in scored if not c.rescored]
     for generation in sorted({generation for generation, _ in of_search}):
         track.metrics({"final_fitness": min(F for g, F in of_search if g == generation)}, step=generation)
 
 
-def _ranks(scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def _ranks(
+    scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[float]], names: dict[str, str]
+) -> dict[str, dict[str, float]]:
     """By name of the candidate: its `rank`, and what that is by.
 
     What was scored again comes first, since its fresh draws decide who wins: by `fresh_fitness`, the mean over them, which the
@@ -66,6 +70,7 @@ def _ranks(scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[floa
     Args:
         scored: the candidates that neither failed nor were eliminated, and their `final_fitness`.
         draws: see `fresh_fitness`.
+        names: the candidates of the search, by what `Candidate.rescored` calls them.
     """
     fresh = {what: fmean(values) for what, values in draws.items()}
     places = {what: place for place, what in enumerate(sorted(fresh, key=fresh.__getitem__))} | {"": len(fresh)}
@@ -75,8 +80,9 @@ def _ranks(scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[floa
     for rank, (_, F, c) in enumerate(ordered, 1):
         own = {"fresh_fitness": fresh[c.rescored]} if c.rescored else {"final_fitness": F}
         ranks[candidate_name(c)] = {"rank": rank} | own
-    for what in fresh.keys() - {START, MEAN}:
-        ranks.setdefault("gen{}-cand{}".format(*what.split("-")), {})["fresh_fitness"] = fresh[what]
+    for what, name in names.items():
+        if what in fresh:
+            ranks.setdefault(name, {})["fresh_fitness"] = fresh[what]
     return ranks
 
 
