@@ -16,13 +16,13 @@ from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
-from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
+from gee_core.evolution.winner import final_fitness, fresh_fitness, rescored_start, winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
-from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
+from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch, network_values
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, all_failed, all_hit_alike, remedy
 from pipelines.inputs.start_genotype import analytic_start, load_start, start_files
@@ -151,8 +151,7 @@ def n_candidates(params: Params) -> int:
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
-    common = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
-    common |= {"variant": params.evolve.variant, "form": params.evolve.genotype}
+    common = network_values(params.network) | {"variant": params.evolve.variant, "form": params.evolve.genotype}
     if record is None:
         return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
     c, start = record.candidate, params.evolve.start_file
@@ -188,7 +187,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
     final, fresh = final_fitness(records, params.evolve)[records.index(best)], fresh_fitness(records, params.evolve)
     draws = fresh.get(best.candidate.rescored, [final])
     spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
-    start = fresh.get(START if params.evolve.variant == "random_search" else "0-0") if params.evolve.searches else None
+    start = fresh.get(rescored_start({record.candidate.rescored for record in records}) or "")
     return {
         "best_fitness": fmean(draws),
         **spread,

@@ -32,7 +32,7 @@ from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import GenotypeFile, network_values
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
@@ -193,7 +193,7 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
         raise InputError(f"{path}: not found", "`dvc repro evolve` makes it, `dvc pull` fetches it") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error})", "delete it and run `dvc repro evolve`") from None
-    wanted = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
+    wanted = network_values(params.network)
     if found := genotype.other_than(wanted):
         raise InputError(f"{path}: a genotype of another network ({found}, not {wanted})", "run `dvc repro evolve`")
     return genotype

@@ -21,7 +21,7 @@ class Candidate:
     epochs: int | None = None
     """Score it after this many of the proxy's epochs (a rung of halving); None for all of them."""
     rescored: str = ""
-    """What it scores again with a fresh seed: a candidate, as "generation-index"; the "mean" of CMA-ES's distribution; or the
+    """What it scores again with a fresh seed: a candidate, by its `label`; the "mean" of CMA-ES's distribution; or the
     "start" of a random search."""
     draw: int = 0
     """Which of the fresh seeds it has, from 0."""
@@ -30,6 +30,11 @@ class Candidate:
     def place(self) -> tuple[int, ...]:
         """(generation, index), or at a rung (generation, index, epochs): identifies a score within an evolution."""
         return (self.generation, self.index) + ((self.epochs,) if self.epochs else ())
+
+    @property
+    def label(self) -> str:
+        """ "generation-index": what `rescored` calls a candidate of the search."""
+        return f"{self.generation}-{self.index}"
 
     @property
     def wiring(self) -> str:

@@ -1,7 +1,7 @@
 """Which candidate wins: the best of the search, or of those that are scored again on fresh draws."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 
 from gee_core.config import EvolveConfig
@@ -12,6 +12,8 @@ from gee_core.seeding import derive_seed
 
 START, MEAN = "start", "mean"
 """`Candidate.rescored` of the start of a random search, which is none of its candidates, and of the mean of CMA-ES's."""
+FIRST = "0-0"
+"""`Candidate.label` of the first candidate of the first generation."""
 
 
 def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
@@ -39,11 +41,11 @@ def candidates_to_rescore(
     """
     if cfg.rescore is None:
         return []
-    of_start = next((_place(r.candidate) for r in records if r.candidate.genotype == start), START)
+    of_start = next((r.candidate.label for r in records if r.candidate.genotype == start), START)
     named: dict[Genotype, str] = {}
     for r in _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
-            named.setdefault(r.candidate.genotype, of_start if r.candidate.genotype == start else _place(r.candidate))
+            named.setdefault(r.candidate.genotype, of_start if r.candidate.genotype == start else r.candidate.label)
     if named and start is not None:
         named.setdefault(start, of_start)
     if named and mean is not None:
@@ -65,6 +67,14 @@ def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, lis
     return {what: values for what, values in found.items() if not any(map(math.isnan, values))}
 
 
+def rescored_start(names: Collection[str]) -> str | None:
+    """Which of the ``names`` of what was scored again, `Candidate.rescored`, is the start of the search; None if none is.
+
+    The first candidate of CMA-ES has the genotype of the start; of a random search none has it.
+    """
+    return next((name for name in (START, FIRST) if name in names), None)
+
+
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     """Of what was scored again, the best draw of what has the least mean F; else the candidate of the search with the least F.
 
@@ -80,10 +90,6 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     if not ranked:
         raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
     return ranked[0]
-
-
-def _place(candidate: Candidate) -> str:
-    return f"{candidate.generation}-{candidate.index}"
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:

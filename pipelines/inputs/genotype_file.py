@@ -4,11 +4,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gee_core.config import Shape
+from gee_core.config import NetworkConfig, Shape
 from gee_core.genome.genotype import Genotype
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
 Sigma = Annotated[float, Field(gt=0)]
+
+
+def network_values(network: NetworkConfig) -> dict:
+    """The fields of a `GenotypeFile` that say for which network it is."""
+    return {"network": network.name, "width": network.width, "n_genes": network.n_genes}
 
 
 class StartOfSearch(BaseModel):

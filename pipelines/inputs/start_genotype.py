@@ -9,7 +9,7 @@ from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import GenotypeFile, network_values
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.params import check_in_inputs
 
@@ -46,8 +46,7 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
             raise InputError(problem, f"copy a genotype.json to it ({TRACKED}), or set `analytic`") from None
         except ValueError as error:
             raise InputError(f"{named}: not a genotype to start at ({error})") from None
-        wanted = {"network": params.network.name, "width": params.network.width, "n_genes": params.network.n_genes}
-        wanted |= {"form": params.evolve.genotype}
+        wanted = network_values(params.network) | {"form": params.evolve.genotype}
         if values := found.other_than(wanted):
             raise InputError(f"{named}: a genotype of another search ({values}, not {wanted})")
         if n_encodings is not None and len(found.genotype.sigma_X) != n_encodings:

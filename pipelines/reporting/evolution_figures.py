@@ -11,9 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from gee_core.config import EvolveConfig, Params
 from gee_core.config.searched import SEARCH_RANGES
+from gee_core.evolution.winner import rescored_start
 from pipelines.reporting.search_state import search_state
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
-from pipelines.reporting.wiring import rescored_start, searched_rows, start_of_search, symbol
+from pipelines.reporting.wiring import searched_rows, start_of_search, symbol
 
 MANY = 1500
 """More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
@@ -61,7 +62,7 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     best = groups.min().dropna()
     title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
     fresh = again["final_fitness"].groupby(again["rescored"]).agg(lambda draws: draws.mean(skipna=False))
-    start = rescored_start(candidates)
+    start = rescored_start(set(candidates["rescored"]))
     if start and again["winner"].any() and np.isfinite(fresh[start]):
         won = again["rescored"][again["winner"]].item()
         title = "The start won" if won == start else f"On fresh draws {fresh[won]:.3f}, the start {fresh[start]:.3f}"
@@ -132,15 +133,20 @@ def candidates_plane(candidates: pd.DataFrame) -> tuple[Figure, str]:
 
 @svg
 def fitness_over_genes(candidates: pd.DataFrame, genes: Sequence[str]) -> tuple[Figure, str]:
-    """Final fitness of the candidates over every searched gene, a panel each; lines mark the start's and the winner's value."""
+    """Final fitness of the candidates over every searched gene, a panel each; lines mark the start's and the winner's value.
+
+    It is drawn relative to the median of the generation, since each generation has a seed of its own, which moves all its F.
+    """
     search, start, best = searched_rows(candidates), start_of_search(candidates), candidates[candidates["winner"]]
+    F = search["final_fitness"].fillna(search["fitness"])
+    F -= F.groupby(search["generation"]).transform("median")
     n_columns = 4 if len(genes) <= 8 else 5
     n_rows = math.ceil(len(genes) / n_columns)
     figure = Figure(figsize=(9.6, 0.5 + 1.85 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     for ax, gene in zip(axes.flat, genes, strict=False):
         x = gene_values(search, gene)
-        _dots(ax, x, search["final_fitness"].fillna(search["fitness"]))
+        _dots(ax, x, F)
         if start is not None:
             ax.axvline(gene_values(start, gene).item(), color=MUTED, lw=1.4, ls=(0, (4, 3)), label="start")
         for value in gene_values(best, gene):
@@ -151,10 +157,10 @@ def fitness_over_genes(candidates: pd.DataFrame, genes: Sequence[str]) -> tuple[
     for ax in axes.flat[len(genes) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel("fitness F")
+        ax.set_ylabel("F - median")
     handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=5)
-    return figure, f"Fitness of {len(search)} candidates over each of {len(genes)} genes."
+    return figure, f"Fitness of {len(search)} candidates, less the median of their generation, over each of {len(genes)} genes."
 
 
 def gene_values(rows: pd.DataFrame, gene: str) -> pd.Series:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from gee_core.config import Shape
 from gee_core.errors import InputError
+from gee_core.evolution.winner import rescored_start
 from gee_core.genome.genotype import Genotype
 
 
@@ -19,12 +20,6 @@ def start_of_search(candidates: pd.DataFrame) -> pd.DataFrame | None:
     """The first candidate, as a table of one row: where CMA-ES started. None if another search, or none, was made."""
     first = candidates.iloc[:1]
     return first if first.get("step_size", pd.Series()).notna().any() else None
-
-
-def rescored_start(candidates: pd.DataFrame) -> str | None:
-    """What the start of the search is called among what was scored again; None where it was not."""
-    name = "start" if start_of_search(candidates) is None else "0-0"
-    return name if (candidates["rescored"] == name).any() else None
 
 
 def symbol(gene: str) -> str:
@@ -97,7 +92,7 @@ def rescored_table(candidates: pd.DataFrame) -> list[dict]:
     ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution and the start of a random search,
     which were no candidates.
     """
-    search, start = searched_rows(candidates), rescored_start(candidates)
+    search, start = searched_rows(candidates), rescored_start(set(candidates["rescored"]))
     own = {f"{row['generation']}-{row['index']}": row["final_fitness"] for row in search.to_dict("records")}
     return [
         {

@@ -48,7 +48,7 @@ def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
     """
     best = winner(records, params.evolve).candidate
     searched = [record.candidate for record in records if not record.candidate.rescored]
-    names = {f"{c.generation}-{c.index}": candidate_name(c) for c in searched}  # by what `rescored` calls them
+    names = {c.label: candidate_name(c) for c in searched}  # by what `rescored` calls them
     repeated = [names[best.rescored]] if best.rescored in names else []
     pairs = zip(records, final_fitness(records, params.evolve), strict=True)
     scored = [(r.candidate, F) for r, F in pairs if not math.isnan(F)]

@@ -132,6 +132,13 @@ def test_failed_and_far_candidates_are_shown_at_the_rim_and_do_not_stretch_the_a
         assert not any("e6" in text or "000000" in text for text in shown)
 
 
+def test_the_fitness_over_genes_is_relative_to_its_generation_whose_seed_moves_all_of_it():
+    table = candidates(params=SHAPE, failed=(1,))
+    moved = table.copy()
+    moved.loc[moved["generation"] == 1, ["fitness", "final_fitness"]] += 0.5
+    assert over_genes(moved, searched) == over_genes(table, searched)
+
+
 def test_thousands_of_candidates_are_one_picture_in_a_small_file():
     for svg in (figures.candidates_plane(candidates(5, 1000)), over_genes(candidates(5, 1000), ["sigma_O"])):
         assert svg.count("<use") < 100 and len(svg) < 500_000
