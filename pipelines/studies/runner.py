@@ -2,14 +2,22 @@
 
 import functools
 import itertools
+import multiprocessing
+import os
+import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
+from gee_core.memory import lost_gpu, out_of_memory
 from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
 from pipelines.engines.engine import Tell, WorkerDied, run_each
 from pipelines.engines.select import choose_engine
+from pipelines.project.paths import NETWORKS
+from pipelines.runtime.os_errors import user_message
+from pipelines.runtime.resume_folder import CHECKOUT
 from pipelines.studies.cell import Cell
 from pipelines.studies.steps import run_cell
 
@@ -95,15 +103,33 @@ def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) ->
         if result is None:
             try:
                 measured = run_cell(cell, lambda note, cell=cell: tell((cell.key, note)))
-            except InputError as error:
-                results[cell.key] = error
+                written = {"key": cell.key, "seed": cell.params.base.seed, "commit": commit} | measured
+                result = written | {"params": cell.params.model_dump()}
+                write_sealed(_result(folder, cell.key), result)
+            except Exception as error:
+                if multiprocessing.parent_process() is not None and lost_gpu(error):
+                    print(f"gee: {cell.name} runs again in a new process: {in_short(error)}", file=sys.stderr, flush=True)
+                    os._exit(1)  # here all further cells would fail alike
+                results[cell.key] = _failure(error)
                 continue
-            written = {"key": cell.key, "seed": cell.params.base.seed, "commit": commit} | measured
-            result = written | {"params": cell.params.model_dump()}
-            write_sealed(_result(folder, cell.key), result)
         results[cell.key] = result
         tell((cell.key, DONE))
     return results
+
+
+def _failure(error: Exception) -> InputError:
+    """``error`` of a cell with what to do about it, without its traceback, which would hold the tensors of the cell."""
+    if isinstance(error, InputError):
+        return InputError(error.problem, error.remedy)
+    if out_of_memory(error):
+        return InputError(f"out of memory ({in_short(error, 120)})", "run the study again with --jobs 1 or a smaller batch")
+    if message := user_message(error):
+        return InputError(message)
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = (NETWORKS.absolute(), CHECKOUT / "gee_core", CHECKOUT / "pipelines")
+    file, line = next((place for place in reversed(frames) if any(map(place[0].is_relative_to, own))), frames[-1])
+    place = f"{file.parent.name}/{file.name}, line {line}"
+    return InputError(f"{place} raises {type(error).__name__}: {in_short(error)}", "mend it and run the study again")
 
 
 def _result(folder: Path, key: str) -> Path:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from distributed import LocalCluster
 
 from gee_core.errors import InputError
@@ -83,6 +85,65 @@ def test_errors_of_cells_are_raised_once_all_others_are_done(cells, run_by, tmp_
         "the cell seed = 3, seed 3 and 1 more: no space: free some",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ZeroDivisionError("by\nzero"), r"studies/runner\.py, line \d+ raises ZeroDivisionError: by zero: mend it and run"),
+        (torch.OutOfMemoryError("CUDA out of memory."), r"out of memory \(CUDA out of memory\.\): run the study again"),
+        (MemoryError(), r"out of memory \(MemoryError\): run the study again"),
+        (OSError(errno.ENOSPC, "no", "a.bin"), r"a\.bin: no space left on device: free some"),
+    ],
+    ids=["a bug", "a full GPU", "full memory", "a full disk"],
+)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cell_that_raises_is_named_with_a_remedy_once_all_others_are_done(cells, run_by, tmp_path, jobs, error, said):
+    def fails_at_2(cell, notify):
+        if cell.params.base.seed == 2:
+            raise error
+        return by_seed(cell, notify)
+
+    run_by(fails_at_2)
+    with pytest.raises(InputError, match=rf"^the cell seed = 2, seed 2: {said}.*$"):
+        run_cells(cells(2, 0, 1), tmp_path, jobs, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
+
+
+def test_what_a_cell_raises_is_named_by_the_last_line_of_our_code_or_of_an_own_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "def forward(x):\n    return json.loads(x)"
+    module = {"json": json}
+    exec(compile(code, str(tmp_path / "networks/mine.py"), "exec"), module)
+    try:
+        module["forward"]("[")
+    except ValueError as error:
+        assert str(runner._failure(error)).startswith("networks/mine.py, line 2 raises JSONDecodeError: Expecting value: ")
+
+
+def test_ctrl_c_in_a_cell_is_none_of_its_failures(cells, run_by, tmp_path):
+    def interrupted(cell, notify):
+        raise KeyboardInterrupt
+
+    run_by(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells(0, 1), tmp_path, 1, None)
+
+
+def loses_its_gpu_once(cell, notify):
+    mark = Path(os.environ["GEE_TEST_MARK"])
+    if not mark.exists():
+        mark.touch()
+        raise RuntimeError("CUDA error: unspecified launch failure")
+    return by_seed(cell, notify)
+
+
+def test_a_process_that_lost_its_gpu_is_replaced(cells, run_by, tmp_path, monkeypatch):
+    run_by(loses_its_gpu_once)
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
+    run_cells(cells(0, 1), tmp_path, 2, None)
+    assert (tmp_path / "mark").exists()
+    assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 1)] == [0, 1]
 
 
 def dies_once_at_2(cell, notify):
