@@ -60,6 +60,9 @@ class Display(Watch):
     def left_out(self, names: list[str]) -> None:
         self._print(f"left out, no cell has it: {', '.join(names)}")
 
+    def written(self, folder: Path) -> None:
+        self._print(f"tables of the finished cells  {folder.resolve()}")
+
     def tracked(self, address: str) -> None:
         self._print(f"{TRACKED}{address}")
 

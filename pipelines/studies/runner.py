@@ -28,6 +28,14 @@ OnNote = Callable[[Cell, str], None]
 """Is told a cell and the step that it is at; `DONE` at the end."""
 
 
+class CellsError(InputError):
+    """Cells without a result: their errors, by name in the message, and by key in ``failed``."""
+
+    def __init__(self, failed: dict[str, InputError], names: dict[str, str]):
+        super().__init__(_of_all({name: failed[key] for key, name in names.items() if key in failed}))
+        self.failed = failed
+
+
 def read_result(folder: Path, key: str) -> dict | None:
     """The result of the cell ``key``, or None; a damaged result is deleted with a warning."""
     return read_sealed(_result(folder, key), "status", "metrics", "commit")
@@ -37,7 +45,7 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
     """Run the cells that have no result in ``folder``, ``jobs`` in parallel; results do not depend on jobs or engine.
 
     Raises:
-        InputError: cells failed, or their workers died every time; the other cells have their results.
+        CellsError: these cells failed, or their workers died every time; the other cells have their results.
     """
     folder = folder.absolute()
     missing = {cell.key: cell for cell in cells if read_result(folder, cell.key) is None}
@@ -69,16 +77,16 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
             for cell in unit:
                 pass_on((cell.key, DONE))
     if failed:
-        raise _of_all({cell.name: failed[key] for key, cell in missing.items() if key in failed})  # in the order of the cells
+        raise CellsError(failed, {key: cell.name for key, cell in missing.items()})
 
 
-def _of_all(failed: dict[str, InputError]) -> InputError:
-    """One error for all cells that ``failed``, by name: a line for each different one."""
+def _of_all(failed: dict[str, InputError]) -> str:
+    """The errors of the cells that ``failed``, by name: a line for each different one."""
     names = defaultdict(list)
     for name, error in failed.items():
         names[str(error)].append(name)
     more = {error: f" and {len(found) - 1} more" if len(found) > 1 else "" for error, found in names.items()}
-    return InputError("\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in names.items()))
+    return "\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in names.items())
 
 
 def _units(cells: list[Cell]) -> list[list[Cell]]:

@@ -1,7 +1,7 @@
 """Runs a study, from studies/NAME.yaml to the tables and figures in reports/studies/NAME/."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load
 from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, TRAINING, draft_cells, resolve_cells
-from pipelines.studies.runner import DONE, read_result, run_cells
+from pipelines.studies.runner import DONE, CellsError, read_result, run_cells
 from pipelines.studies.steps import STEPS, forget, prepare_images
 from pipelines.studies.tables import (
     TextTable,
@@ -57,6 +57,9 @@ def run_study(
         watch: is told how the run progresses.
         keep: write the trained networks to models/studies/NAME too, and give them to DVC.
         dry: only check the request, prepare its images, and tell ``watch`` which cells would run.
+
+    Raises:
+        CellsError: cells have no result; the tables and figures are those of the others.
     """
     watch = watch or Watch()
     study = load_study(request.name)
@@ -88,12 +91,23 @@ def run_study(
                     tracker.cell(same, results[cell.key])
             watch.done(cell, results[cell.key])
 
-        run_cells(cells, folder, jobs, git_commit(Path.cwd()), on_note)
+        commit, failure = git_commit(Path.cwd()), None
+        try:
+            run_cells(cells, folder, jobs, commit, on_note)
+        except CellsError as error:
+            if not results:
+                raise
+            failure = error
+            for key, reason in error.failed.items():
+                results[key] = {"status": " ".join(f"failed: {reason}".split()), "metrics": {}, "commit": commit}
         with file_lock(STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
-            tables = write_reports(request, study, cells, results, watch)
+            tables = write_reports(request, study, cells, results, watch, failure.failed if failure else ())
             for path in sorted(out.glob("*.*")):
                 tracker.artifact(path)
             tracker.note((out / "table.md").read_text(encoding="utf-8"))
+        if failure:
+            watch.written(out)
+            raise failure
     if address := tracker.address():
         watch.tracked(address)
     if keep:
@@ -103,11 +117,13 @@ def run_study(
     return tables
 
 
-def write_reports(request: Request, study: Study, cells: list[Cell], results: dict[str, dict], watch: Watch) -> list[TextTable]:
+def write_reports(
+    request: Request, study: Study, cells: list[Cell], results: dict[str, dict], watch: Watch, unfinished: Collection[str] = ()
+) -> list[TextTable]:
     """Write cells.csv, table.csv, table.md, study.json and the figures; returns the tables.
 
     Times are left out unless the study reports them, so that equal results give equal bytes. What the request left out has no
-    tables; ``watch`` is told what no cell has.
+    tables; ``watch`` is told what no cell has. The cells with the keys ``unfinished`` are to run again, which table.md says.
     """
     out = OUT / request.name
     for old in [*out.glob("*.svg"), *out.glob("*.csv")]:
@@ -129,7 +145,7 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: di
     if study.draws("hardware") and len(hardware := _rows_of("hardware", study, cells, results)):
         tables.append(hardware_table(hardware, columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
-    write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
+    write_atomically(out / "table.md", f"{text}\n{_unfinished(cells, unfinished)}`{request.command()}`\n")
     write_json(out / "study.json", _about(request, study, cells, results))
     if len(grid) and (grid["status"] == "ok").any():
         if missing := _without_values(study, grid, cells, results):
@@ -155,6 +171,15 @@ def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> li
         title = "How well a candidate's accuracy can be known: full trainings from fresh draws"
         tables.append(format_table(title, table, [TRAININGS], list(OF_ACCURACY)))
     return tables
+
+
+def _unfinished(cells: list[Cell], keys: Collection[str]) -> str:
+    """A paragraph of table.md on the cells with these ``keys``; nothing if there are none."""
+    names = [markdown_text(cell.name) for cell in _distinct(cells) if cell.key in keys]
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{len(names)} of {len(_distinct(cells))} cells failed: {names[0]}{more}. This command runs them again:\n\n"
 
 
 def _without_values(study: Study, grid: pd.DataFrame, cells: list[Cell], results: dict[str, dict]) -> list[str]:

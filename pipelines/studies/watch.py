@@ -20,6 +20,9 @@ class Watch:
     def left_out(self, names: list[str]) -> None:
         """The tables and figures lack the metrics or rows ``names``, which no cell has."""
 
+    def written(self, folder: Path) -> None:
+        """``folder`` has the tables of the cells that have a result; others failed."""
+
     def tracked(self, address: str) -> None:
         """``address`` is the page of the study's run in MLflow."""
 

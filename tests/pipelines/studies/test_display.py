@@ -1,6 +1,7 @@
 """A study prints a line for every finished cell; a terminal also shows the cells that run."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +61,9 @@ def test_what_is_kept_and_what_is_left_out_are_lines_and_what_is_being_kept_is_s
         display.kept(CELLS[0], "models/studies/tiny/a")
         assert "export" not in steps.line()
         display.left_out(["val_accuracy", "hardware"])
+        display.written(Path("/reports/studies/tiny"))
         display.tracked("http://127.0.0.1:5000/#/experiments/1/runs/2")
     assert "left out, no cell has it: val_accuracy, hardware" in console.file.getvalue().splitlines()
     assert f"{TRACKED}http://127.0.0.1:5000/#/experiments/1/runs/2" in console.file.getvalue().splitlines()
+    assert "tables of the finished cells  /reports/studies/tiny" in console.file.getvalue().splitlines()
     assert "kept  models/studies/tiny/a" in console.file.getvalue()
