@@ -8,7 +8,7 @@ from rich.progress import TaskID
 
 from pipelines.runtime.progress import Bars, Steps
 from pipelines.studies.cell import Cell
-from pipelines.studies.metrics import METRICS
+from pipelines.studies.metrics import METRICS, named
 from pipelines.studies.watch import Watch
 
 TRACKED = "in MLflow  "
@@ -52,7 +52,7 @@ class Display(Watch):
     def done(self, cell: Cell, result: dict) -> None:
         self._steps()
         seconds = self._ended(cell)
-        outcome, found = result["status"], result["metrics"]
+        outcome, found = result["status"], named(result["metrics"])
         if first := next((name for name in self._metrics if name in found), None):
             outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
         self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")

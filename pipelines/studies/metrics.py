@@ -57,7 +57,7 @@ METRICS: dict[str, Metric] = {
     "genes_agreement": Metric("predictions as in fp32 (%)", 100, stage="export"),
     "proxy_accuracy": Metric("proxy accuracy (%)", 100, stage=ANALYSIS),
     "best_fitness": Metric("best fitness", decimals=3),
-    "best_fitness_sd": Metric("its spread over fresh draws", decimals=3),
+    "best_fitness_spread": Metric("its spread over fresh draws", decimals=3),
     "start_fitness": Metric("fitness of the start, on fresh draws", decimals=3),
     "n_candidates": Metric("candidates", decimals=0),
     "n_rescored": Metric("scored again", decimals=0),
@@ -85,6 +85,14 @@ METRICS: dict[str, Metric] = {
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
 width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
 times of the candidates, however many ran in parallel. From `tau` on they are those of ``kendall``."""
+
+_AS_MEASURED = {"best_fitness_sd": "best_fitness_spread"}
+"""Keys of reports/evolve/metrics.json that are others here, where `METRIC_sd` is the spread over the seeds."""
+
+
+def named(numbers: dict[str, float]) -> dict[str, float]:
+    """The ``numbers`` of a cell's result by the keys of ``METRICS``."""
+    return {_AS_MEASURED.get(name, name): value for name, value in numbers.items()}
 
 
 def known_metric(name: str) -> str:

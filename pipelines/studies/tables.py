@@ -13,7 +13,7 @@ from pipelines.reporting.hardware_defects import DEFECTS
 from pipelines.studies.cell import Cell
 from pipelines.studies.definition import Study
 from pipelines.studies.figures import defect_curve
-from pipelines.studies.metrics import METRICS
+from pipelines.studies.metrics import METRICS, named
 
 MEASURED = "ours"
 """Source of rows that were measured here."""
@@ -33,7 +33,7 @@ def cells_frame(cells: Iterable[Cell], results: dict[str, dict]) -> pd.DataFrame
     rows = []
     for cell in cells:
         result = results[cell.key]
-        numbers = dict(result["metrics"])
+        numbers = named(result["metrics"])
         if "parameters" in numbers:
             numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
         row = {"part": cell.part} | cell.columns | {"seed": cell.params.base.seed, "status": result["status"]}

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from pipelines.studies.cell import Cell
 from pipelines.studies.definition import Study
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.tables import TextTable, aggregate, format_table, markdown, rich_tables, with_published
+from pipelines.studies.tables import TextTable, aggregate, cells_frame, format_table, markdown, rich_tables, with_published
 
 CELLS = pd.DataFrame(
     {
@@ -46,6 +47,19 @@ def test_means_and_sample_standard_deviations_over_the_seeds_that_succeeded_in_t
     assert rows[0]["test_accuracy"] == pytest.approx(0.85)
     assert rows[0]["test_accuracy_sd"] == pytest.approx(0.1 / math.sqrt(2))
     assert [(row["n"], row["failed"]) for row in rows] == [(2, 1), (2, 0)]
+
+
+def test_no_metric_has_the_name_of_anothers_spread():
+    assert not [name for name in METRICS if name.removesuffix("_sd") != name and name.removesuffix("_sd") in METRICS]
+
+
+def test_the_spread_of_the_best_fitness_over_fresh_draws_is_not_that_over_the_seeds(make_params):
+    cells = [Cell("grid", {"a": "x"}, make_params(base={"seed": seed}), (), key=str(seed)) for seed in (0, 1)]
+    numbers = [{"best_fitness": 1.0, "best_fitness_sd": 0.25}, {"best_fitness": 3.0, "best_fitness_sd": 0.75}]
+    results = {str(seed): {"status": "ok", "commit": None, "metrics": found} for seed, found in enumerate(numbers)}
+    row = aggregate(cells_frame(cells, results), ["a"], ["best_fitness", "best_fitness_spread"]).iloc[0]
+    assert (row["best_fitness"], row["best_fitness_sd"]) == (2, pytest.approx(2**0.5))
+    assert (row["best_fitness_spread"], row["best_fitness_spread_sd"]) == (0.5, pytest.approx(0.5 / 2**0.5))
 
 
 def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
