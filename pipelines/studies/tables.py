@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -28,8 +28,9 @@ class TextTable:
     rows: list[list[str]]
 
 
-def cells_frame(cells: Iterable[Cell], results: dict[str, dict]) -> pd.DataFrame:
-    """One row per cell: `part`, its labels, `seed`, `status`, its numbers, `key`, `commit`."""
+def cells_frame(cells: Collection[Cell], results: dict[str, dict]) -> pd.DataFrame:
+    """One row per cell: `part`, its labels, `seed`, `status`, its numbers (none in the place of a label), `key`, `commit`."""
+    labels = list(dict.fromkeys(column for cell in cells for column in cell.columns))
     rows = []
     for cell in cells:
         result = results[cell.key]
@@ -37,9 +38,9 @@ def cells_frame(cells: Iterable[Cell], results: dict[str, dict]) -> pd.DataFrame
         if "parameters" in numbers:
             numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
         row = {"part": cell.part} | cell.columns | {"seed": cell.params.base.seed, "status": result["status"]}
-        rows.append(row | numbers | {"key": cell.key, "commit": result["commit"]})
+        row |= {name: number for name, number in numbers.items() if name not in labels}
+        rows.append(row | {"key": cell.key, "commit": result["commit"]})
     frame = pd.DataFrame(rows)
-    labels = list(dict.fromkeys(column for cell in cells for column in cell.columns))
     frame[labels] = frame[labels].fillna("")
     ends = ["key", "commit"]
     return frame[[*(column for column in frame if column not in ends), *ends]]

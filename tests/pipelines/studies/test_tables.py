@@ -62,6 +62,15 @@ def test_the_spread_of_the_best_fitness_over_fresh_draws_is_not_that_over_the_se
     assert (row["best_fitness_spread"], row["best_fitness_spread_sd"]) == (0.5, pytest.approx(0.5 / 2**0.5))
 
 
+def test_a_column_of_labels_with_the_name_of_a_number_keeps_its_labels(make_params):
+    columns = [{"footprint": "small", "a": "x"}, {"a": "y"}]
+    cells = [Cell("grid", labels, make_params(), (), key=labels["a"]) for labels in columns]
+    result = {"status": "ok", "commit": None, "metrics": {"footprint": 1234, "test_accuracy": 0.5}}
+    frame = cells_frame(cells, dict.fromkeys("xy", result))
+    assert frame["footprint"].tolist() == ["small", ""]
+    assert frame["test_accuracy"].tolist() == [0.5, 0.5]
+
+
 def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
     assert markdown(["<b>"], [["a|b\nc"]]) == "| &lt;b&gt; |\n| --- |\n| a\\|b c |\n"
 
