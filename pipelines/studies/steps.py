@@ -28,7 +28,7 @@ from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import derive_seed
-from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
+from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
@@ -40,7 +40,7 @@ from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import SCRATCH
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder
+from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
 from pipelines.studies.cell import Cell
 from pipelines.studies.kendall import MEASURED
 
@@ -55,7 +55,7 @@ Notify = Callable[[str], None]
 
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, which are prepared unless they are there."""
-    folder = STEPS / "prepare" / json_digest({"prepare": cfg.model_dump(), "files": _listing(cfg)})
+    folder = STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
     with file_lock(folder / HELD):
         images = folder / "images"
         if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):

@@ -201,6 +201,16 @@ def test_images_are_prepared_once_and_anew_for_another_section(tmp_path, monkeyp
     assert len(calls) == 2
 
 
+def test_images_are_prepared_anew_after_a_change_of_the_code_that_prepares_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = prepare_images(PREPARE)
+    code = tmp_path / "pipelines/prepare.py"
+    code.parent.mkdir()
+    code.write_text("")
+    monkeypatch.setattr("pipelines.runtime.resume_folder.code_files", lambda stage: [code] if stage == "prepare" else [])
+    assert prepare_images(PREPARE) != first
+
+
 @pytest.mark.parametrize(
     ("dataset", "names"),
     [("folder", ["cats", "dogs"]), ("cifar10", ["cifar-10-batches-py"]), ("fashion_mnist", ["FashionMNIST/raw"])],
