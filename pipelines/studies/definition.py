@@ -132,7 +132,7 @@ class Kendall(Part):
     seeds: Annotated[int, Field(ge=1)] | None = None
     """At most so many seeds; null for as many as the grid has."""
     times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_without_repeats)]
-    """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
+    """The scores to compare: after these multiples of `evolve.proxy_epochs`, of all candidates (`evolve.halving` is null)."""
     set: Overrides = {}
     """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 

@@ -238,6 +238,7 @@ def _analysis_drafts(study: Study, common: list[Layer], n_seeds: int, file: str)
     base = overridden(common[-1].values, analysis.set, source)
     variant = "ste" if analysis.sample == "search" else "random_search"
     sample = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
+    sample["evolve.halving"] = None  # it would score candidates after different numbers of epochs
     trainings: list[int | None] = [None]
     if analysis.trainings > 1:
         sample["train.wiring_seed"] = "fresh"

@@ -252,6 +252,11 @@ def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
     assert {cell.params.evolve.population_size for cell in added} == {3}
 
 
+def test_an_analysis_scores_all_candidates_after_the_same_number_of_epochs(drafts):
+    cells = drafts(seeds=1, set={"evolve.halving": 2, "evolve.proxy_epochs": 3}, analysis=RANGE)
+    assert {(cell.part, cell.params.evolve.halving) for cell in cells} == {("grid", 2), ("kendall", None)}
+
+
 def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
     added = [cell for cell in drafts(analysis=RANGE) if cell.part == "kendall"]
     wanted = [(E, training, candidate) for E in "12" for training in (1, 2) for candidate in range(3)]
