@@ -31,16 +31,18 @@ class StudyTracker(MlflowTracker):
     def cell(self, cell: Cell, result: dict) -> None:
         """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one of this commit.
 
-        It lasts as long as the evolution and the training of the cell did, also where other cells share these.
+        It lasts as long as the evolution and the training of the cell did, also where other cells share these. A label in a
+        column with the name of a parameter, such as `network`, stands beside that one as `column.network`.
         """
         params = flattened(cell.params.model_dump()) | filter_keys(cell.params)
+        labels = {f"column.{name}" if name in params else name: label for name, label in cell.columns.items()}
         metrics, tags = finite_metrics(result["metrics"])
         seconds = sum(metrics.get(f"{step}_seconds", 0.0) for step in ("evolve", "train"))
         self._add(
             "cell",
             label=json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
             name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
-            params=texts(params | cell.columns | {"seed": cell.params.base.seed}),
+            params=texts(params | labels),
             start=round(1000 * (time.time() - seconds)),
             metrics=metrics,
             tags=tags | _named(result["status"][:500], result["commit"]),

@@ -15,7 +15,8 @@ RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
 
 @pytest.fixture(scope="session")
 def cells(make_params):
-    seeds = [Cell("grid", {"encoding": "genetic"}, make_params(base={"seed": seed}), ("evaluate",)) for seed in range(3)]
+    labels = {"encoding": "genetic", "network": "small", "train.epochs": "few"}
+    seeds = [Cell("grid", labels, make_params(base={"seed": seed}), ("evaluate",)) for seed in range(3)]
     return [dataclasses.replace(cell, key=f"key{cell.params.base.seed}") for cell in seeds]
 
 
@@ -72,6 +73,8 @@ def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     assert run.data.params["encoding"] == "genetic"
     assert run.data.params["network.n_genes"] == "6"
     assert run.data.params["train.epochs"] == "4"
+    assert (run.data.params["column.train.epochs"], run.data.params["column.network"]) == ("few", "small")
+    assert run.data.params["network"] == run.data.params["network.name"]
     assert (run.data.params["dataset"], run.data.params["n_genes"]) == ("digits", "6")
     assert "export.opset" in run.data.params
     assert [found[seed].info.status for seed in "012"] == ["FINISHED", "FAILED", "FINISHED"]
