@@ -89,7 +89,7 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
     from pipelines.studies.cell import Request, in_words
     from pipelines.studies.definition import load_study
     from pipelines.studies.plan import draft_cells
-    from pipelines.studies.study import OUT
+    from pipelines.studies.study import OUT, last_started
 
     definition = load_study(name)
     about, table = OUT / name / "study.json", OUT / name / "table.md"
@@ -99,12 +99,19 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
         print(table.read_text(encoding="utf-8"))
         print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
         return
-    cells = draft_cells(definition, Request(name))
-    state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
-    if done := len(list((OUT / name / "cells").glob("*.json"))):
-        state = f"Not finished, {done} results so far: the same `gee study run {name}` goes on. All {len(cells)} cells:"
+    folder, started = OUT / name / "cells", last_started(name)
+    if started and (done := sum(path.is_file() for path in started[2])):
+        command, labels, results = started
+        state = f"Not finished, {done} of {len(results)} cells have a result: `{command}` goes on. All cells:"
+    else:
+        cells = draft_cells(definition, Request(name))
+        labels = list(dict.fromkeys(in_words(cell.columns) for cell in cells))
+        state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
+        if others := len(list(folder.glob("*.json"))):
+            state = f"Not run to its end: `gee study run {name}` has {len(cells)} cells, and runs those without one of the "
+            state += f"{others} results in {folder}:"
     console.print(f"{definition.title}\n{state}", highlight=False, soft_wrap=True)
-    for label in dict.fromkeys(in_words(cell.columns) for cell in cells):
+    for label in labels:
         console.print(f"  {label}", highlight=False, markup=False)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from pipelines.engines.select import default_count
 from pipelines.project.git import git_commit
 from pipelines.project.paths import REPORTS
@@ -15,7 +16,7 @@ from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD
 from pipelines.stage import closing
 from pipelines.studies import figures
-from pipelines.studies.cell import Cell, Request
+from pipelines.studies.cell import Cell, Request, in_words
 from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
 from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
@@ -71,6 +72,7 @@ def run_study(
     watch.planned(cells, [cell for cell in _distinct(cells) if cell.key not in results], jobs)
     if dry:
         return []
+    write_sealed(_started(request.name), {"command": request.command(), "cells": [[c.key, in_words(c.columns)] for c in cells]})
     if force:
         for cell in cells:
             (folder / f"{cell.key}.json").unlink(missing_ok=True)
@@ -115,6 +117,19 @@ def run_study(
 
         keep_networks(request.name, [(cell, results[cell.key]) for cell in _distinct(cells)], watch)
     return tables
+
+
+def last_started(name: str) -> tuple[str, list[str], list[Path]] | None:
+    """The command that ran the study ``name`` last, its cells by label, and the files of their results; None if not known."""
+    found = read_sealed(_started(name), "command", "cells")
+    if found is None:
+        return None
+    keys, labels = zip(*found["cells"], strict=True)
+    return found["command"], list(dict.fromkeys(labels)), [OUT / name / f"cells/{key}.json" for key in dict.fromkeys(keys)]
+
+
+def _started(name: str) -> Path:
+    return STEPS / "reports" / name / "started.json"
 
 
 def write_reports(

@@ -97,13 +97,24 @@ def test_show_of_a_study_that_was_never_run_says_what_would_be(write_study):
     assert "encoding = unencoded" in shown
 
 
-def test_show_of_a_study_that_was_interrupted_says_how_many_results_there_are(write_study):
+def test_show_of_a_study_that_was_interrupted_counts_its_own_results_and_names_its_own_command(write_study, monkeypatch):
+    def one_result(cells, folder, jobs, commit, on_note):
+        write_sealed(folder / f"{cells[0].key}.json", {"status": "ok", "metrics": {}, "commit": None})
+        raise KeyboardInterrupt
+
     write_study()
-    for key in ("a", "b"):
+    for key in ("a", "b"):  # of other requests
         write_json(study.OUT / f"tiny/cells/{key}.json", {})
     shown = gee("study", "show", "tiny").stdout
-    assert "Not finished, 2 results so far: the same `gee study run tiny` goes on. All 4 cells:" in shown
-    assert "Not run yet" not in shown
+    assert (
+        "`gee study run tiny` has 4 cells, and runs those without one of the 2 results in reports/studies/tiny/cells:" in shown
+    )
+    monkeypatch.setattr(study, "run_cells", one_result)
+    gee("study", "run", "tiny", "--seeds", "3", "--only", "encoding=unencoded")
+    shown = gee("study", "show", "tiny").stdout
+    command = "gee study run tiny --seeds 3 --only encoding=unencoded"
+    assert f"Not finished, 1 of 3 cells have a result: `{command}` goes on. All cells:" in shown
+    assert shown.splitlines()[2:] == ["  encoding = unencoded"]
 
 
 def test_list_names_every_study_with_its_title(write_study):
