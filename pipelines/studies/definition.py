@@ -11,6 +11,7 @@ from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import validated
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.studies.metrics import ANALYSIS, METRICS, check_fractions, known_metric
+from pipelines.studies.names import Name, NameOrEmpty, without_repeats
 from pipelines.studies.row_columns import check_row_columns
 
 STUDIES = Path("studies")
@@ -53,21 +54,21 @@ class Change(Part):
 class Option(Change):
     """One value of a column: its label in the table, and what it changes."""
 
-    label: Annotated[str, Field(min_length=1)]
+    label: Name
     """Its name in the table."""
 
 
 class ExplicitCell(Change):
     """A cell in addition to the grid."""
 
-    columns: Annotated[dict[str, str], Field(min_length=1)]
+    columns: Annotated[dict[Name, NameOrEmpty], Field(min_length=1)]
     """Its labels, by column."""
 
 
 class Published(Part):
     """A row of published numbers, for comparison with ours."""
 
-    columns: dict[str, str]
+    columns: dict[str, NameOrEmpty]
     """Its labels, by column; those left out stay empty."""
     metrics: Numbers
     """Means; accuracies as fractions."""
@@ -111,12 +112,6 @@ class Plot(Part):
         return {name: METRICS[name].stage for name in names}
 
 
-def _without_repeats(values: list[int]) -> list[int]:
-    if len(set(values)) < len(values):
-        raise ValueError("a value is there twice: leave it out once")
-    return values
-
-
 class Kendall(Part):
     """How well a candidate's fitness ranks it by its accuracy after full training (Kendall's τ)."""
 
@@ -131,7 +126,7 @@ class Kendall(Part):
     then their mean, and their correlation says how well any fitness could rank the candidates."""
     seeds: Annotated[int, Field(ge=1)] | None = None
     """At most so many seeds; null for as many as the grid has."""
-    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(_without_repeats)]
+    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(without_repeats)]
     """The scores to compare: after these multiples of `evolve.proxy_epochs`, of all candidates (`evolve.halving` is null)."""
     set: Overrides = {}
     """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
@@ -148,15 +143,15 @@ class Study(Part):
     """What every cell changes in params.yaml."""
     presets: dict[str, Overrides] = {}
     """Further changes, by preset."""
-    grid: dict[str, list[Option]] = {}
+    grid: dict[Name, list[Option]] = {}
     """Columns and their options; every combination is a cell. In a column `section.key`, options may be bare values."""
     cells: list[ExplicitCell] = []
     """Further cells."""
     seeds: Annotated[int, Field(ge=1)]
     """Number of runs of each cell, with the seeds 0, 1, …"""
-    stages: list[Literal["evaluate", "robustness", "export"]] = ["evaluate"]
+    stages: Annotated[list[Literal["evaluate", "robustness", "export"]], AfterValidator(without_repeats)] = ["evaluate"]
     """The stages after train that its numbers come from."""
-    metrics: Annotated[list[MetricName], Field(min_length=1)]
+    metrics: Annotated[list[MetricName], Field(min_length=1), AfterValidator(without_repeats)]
     """The columns of numbers."""
     published: list[Published] = []
     """Rows of published numbers."""
