@@ -180,7 +180,7 @@ class Study(Part):
         if not self.grid and not self.cells:
             raise ValueError("grid: is empty: give it at least one column with one option")
         for column in self.columns():
-            if column in OWN_COLUMNS or column.removesuffix("_sd") in METRICS:
+            if column in OWN_COLUMNS or {column, column.removesuffix("_sd"), column.removesuffix("_n")} & METRICS.keys():
                 raise ValueError(f"the column {column!r} is reserved: give it another name")
         check_row_columns({column: self.labels(column) for column in self.columns()}, {plot.kind for plot in self.plots})
         for column, options in self.grid.items():

@@ -48,16 +48,19 @@ def cells_frame(cells: Collection[Cell], results: dict[str, dict]) -> pd.DataFra
 
 def aggregate(frame: pd.DataFrame, columns: list[str], metrics: list[str]) -> pd.DataFrame:
     """One row per combination of labels, in the study's order: each metric's mean, its sample standard deviation as
-    `METRIC_sd` (NaN for one seed), `n` that succeeded, `failed`, `source`."""
+    `METRIC_sd` (NaN for one seed), `n` that succeeded, `failed`, `source`; and as `METRIC_n` how many have a
+    metric that some of the n lack."""
     rows = []
     for labels, group in frame.groupby(columns, sort=False, dropna=False):
         ok = group[group["status"] == "ok"]
         row = dict(zip(columns, labels, strict=True))
         for metric in metrics:
             values = ok[metric] if metric in ok else pd.Series(dtype=float)
-            row |= {metric: values.mean(), f"{metric}_sd": values.std(ddof=1)}
+            row |= {metric: values.mean(), f"{metric}_sd": values.std(ddof=1), f"{metric}_n": values.count()}
         rows.append(row | {"n": len(ok), "failed": len(group) - len(ok), "source": MEASURED})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    whole = [f"{name}_n" for name in metrics if (table[f"{name}_n"].eq(table["n"]) | table[f"{name}_n"].eq(0)).all()]
+    return table.drop(columns=whole)
 
 
 def with_published(table: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -69,7 +72,8 @@ def with_published(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         spread = {f"{name}_sd": value for name, value in row.sd.items()}
         labels = dict.fromkeys(study.columns(), "") | row.columns
         rows.append(labels | row.metrics | spread | {"source": f"published: {row.source}"})
-    return pd.DataFrame(rows, columns=table.columns).astype({"n": "Int64", "failed": "Int64"})
+    counts = {"n", "failed", *(f"{metric}_n" for metric in study.metrics)} & set(table)
+    return pd.DataFrame(rows, columns=table.columns).astype(dict.fromkeys(counts, "Int64"))
 
 
 def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: list[str]) -> TextTable:
@@ -81,10 +85,16 @@ def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: l
     headers = [*names, *(METRICS[metric].header for metric in kept), *marks]
     rows = []
     for _, row in table.iterrows():
-        numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) for metric in kept]
+        numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) + _own_n(row, metric) for metric in kept]
         ends = ["" if pd.isna(row[mark]) else str(row[mark]) for mark in marks]
         rows.append([*(str(row[column]) for column in columns), *numbers, *ends])
     return TextTable(title, headers, rows)
+
+
+def _own_n(row: pd.Series, metric: str) -> str:
+    """How many cells the mean of ``metric`` is of, if some of the row's lack it."""
+    n = row.get(f"{metric}_n")
+    return "" if pd.isna(n) or n in (0, row["n"]) else f" (n = {n})"
 
 
 def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:

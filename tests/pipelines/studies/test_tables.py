@@ -49,8 +49,18 @@ def test_means_and_sample_standard_deviations_over_the_seeds_that_succeeded_in_t
     assert [(row["n"], row["failed"]) for row in rows] == [(2, 1), (2, 0)]
 
 
-def test_no_metric_has_the_name_of_anothers_spread():
-    assert not [name for name in METRICS if name.removesuffix("_sd") != name and name.removesuffix("_sd") in METRICS]
+def test_a_mean_over_fewer_cells_than_succeeded_says_over_how_many():
+    cells = CELLS.assign(start_fitness=[0.25, math.nan, math.nan, math.nan, math.nan], test_loss=[1.0, 1, 1, 2, 2])
+    metrics = ["test_accuracy", "start_fitness", "test_loss"]
+    found = aggregate(cells, ["variant"], metrics)
+    assert found["start_fitness_n"].tolist() == [1, 0]
+    assert not {"test_accuracy_n", "test_loss_n"} & set(found)
+    shown = format_table("A", with_published(found, STUDY.model_copy(update={"metrics": metrics})), ["variant"], metrics)
+    assert [row[2] for row in shown.rows] == ["0.250 (n = 1)", "", ""]
+
+
+def test_no_metric_has_the_name_of_anothers_spread_or_number_of_cells():
+    assert not {f"{name}_{end}" for name in METRICS for end in ("sd", "n")} & METRICS.keys()
 
 
 def test_the_spread_of_the_best_fitness_over_fresh_draws_is_not_that_over_the_seeds(make_params):
