@@ -83,6 +83,10 @@ def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
         (Request({"n_generations": 1}), "overrides: n_generations = 1: no such key: write section.key"),
         (Request({"evolve.n_generations": 0}), "overrides: evolve.n_generations = 0: "),
         (Request({"evolve.n_generations": "many"}), "overrides: evolve.n_generations = 'many': "),
+        (
+            Request({"report.title": "${oc.env:HOME}"}),
+            "overrides: report.title = '${oc.env:HOME}': \"${\" stands for another value",
+        ),
         (Request(preset="nothing"), "unknown preset 'nothing': choose one of "),
         (Request({"prepare.dataset": "folder", "prepare.path": "nowhere"}), "prepare.path = nowhere"),
     ],
