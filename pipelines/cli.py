@@ -196,8 +196,9 @@ app.command("compare")(compare)
 
 def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
-    from pipelines.runtime.input_errors import report_input_errors
+    from pipelines.runtime.input_errors import print_anything, report_input_errors
 
+    print_anything()
     here, project = Path.cwd(), find_project()
     with report_input_errors("gee"):
         if not here.is_relative_to(project):
