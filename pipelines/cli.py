@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 from typing import Annotated
@@ -195,15 +196,33 @@ app.command("compare")(compare)
 
 def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
-    from pipelines.runtime.input_errors import report_input_errors
+    from pipelines.runtime.input_errors import print_anything, report_input_errors
 
+    print_anything()
     here, project = Path.cwd(), find_project()
     with report_input_errors("gee"):
         if not here.is_relative_to(project):
             _say_where(here, project, sys.argv[1:])
+        _check_code(project)
         os.chdir(project)
         os.environ["PATH"] = python_first()
         app(obj=here)
+
+
+def _check_code(project: Path) -> None:
+    """Check that this process runs the code in ``project``, as DVC's stages do, if there is any.
+
+    Raises:
+        InputError: it runs another copy, such as that of a `pip install .`, whose results would count as the project's.
+    """
+    from gee_core.errors import InputError
+
+    for package in ("gee_core", "pipelines"):
+        used = Path(find_spec(package).submodule_search_locations[0])
+        if (own := project / package).is_dir() and not own.samefile(used):
+            problem = f"{package}: `gee` would run the code in {used}, and the stages that in {own}"
+            remedy = '`pip install -e ".[evolve,onnx]" -e ./pipelines`, or take the `gee` in the .venv of the project'
+            raise InputError(problem, f"in {project}: {remedy}")
 
 
 ANYWHERE = {"count", "data", "encode", "energy"}

@@ -21,7 +21,7 @@ from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKPOINT, PREPARED
 from pipelines.runtime.agreement import check_same
-from pipelines.runtime.input_errors import known_message, report_input_errors
+from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
@@ -64,6 +64,7 @@ def stage(name: str) -> Iterator[Stage]:
     exit_on_sigterm()
     die_with_parent()
     keep_freed_memory()
+    print_anything()
     follows = this_rank().number > 0
     if follows:
         follow()

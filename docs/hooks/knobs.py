@@ -12,15 +12,15 @@ import yaml
 from gee_core.config import Params
 
 ROOT = Path(__file__).resolve().parents[2]
-KNOBS = "<!-- knobs -->"
+KNOBS = re.compile("<!-- knobs -->.*<!-- end of knobs -->", re.DOTALL)
 TYPES = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Replace the mark in `knobs.md` by the tables."""
+    """Put the tables in place of what `knobs.md` has between two marks, links to the files of the repository."""
     if page.file.src_uri != "knobs.md":
         return markdown
-    return markdown.replace(KNOBS, tables())
+    return KNOBS.sub(lambda _: tables(), markdown)
 
 
 def tables() -> str:

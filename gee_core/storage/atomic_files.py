@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -45,6 +46,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
 
+    Who may read and write the file is what it was before; of a new one, what the umask says.
     Temporary files of processes of this machine that were killed are deleted.
 
     Raises:
@@ -54,17 +56,33 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     with writing(path):
         make_folder(path.parent)
         _remove_left_over(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_temporary_prefix(path)}{os.getpid()}-")
+        temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}-{secrets.token_hex(8)}")
+        handle = _create(temporary)
         try:
             with os.fdopen(handle, "wb") as file:
+                _keep_mode(path, temporary)
                 file.write(data)
                 flush(file)
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
+
+
+def _create(path: Path) -> int:
+    """Create a file that was not there, with the permissions that the umask leaves; its handle."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _keep_mode(path: Path, temporary: Path) -> None:
+    """Give ``temporary`` the permissions of the file ``path``, if there is one, and no link to another."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(mode):
+        temporary.chmod(mode & 0o777)
 
 
 def make_folder(folder: Path) -> None:

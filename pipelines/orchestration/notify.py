@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 from pipelines.runtime.settings import Settings
+from pipelines.tracking.redact import bare, redact
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def on_end(flow, flow_run, state) -> None:
 
 
 def notify(message: str) -> None:
-    """Send ``message`` as GEE_NOTIFY says; nothing if that is not set. A failure to do so is only logged.
+    """Send ``message``, without secrets, as GEE_NOTIFY says; nothing if that is not set. A failure to do so is only logged.
 
     A webhook gets a POST of ``{"text": message}``, as Slack, Mattermost and Discord (with `/slack`) take it; a command gets the
     message as its last argument.
@@ -32,6 +33,7 @@ def notify(message: str) -> None:
     target = Settings.read().notify
     if not target:
         return
+    message = redact(message)
     try:
         if target.startswith(("http://", "https://")):
             body, kind = json.dumps({"text": message}).encode(), {"Content-Type": "application/json"}
@@ -45,6 +47,6 @@ def notify(message: str) -> None:
 
 
 def page(run_id) -> str | None:
-    """The page of a flow run on the Prefect server, if there is one."""
-    api = os.environ.get("PREFECT_API_URL", "")
+    """The page of a flow run on the Prefect server, if there is one; without user and password."""
+    api = bare(os.environ.get("PREFECT_API_URL", ""))
     return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None

@@ -8,7 +8,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.inputs.network_files import network_files
-from pipelines.project.git import check_git, git
+from pipelines.project.git import COMMIT_IT, check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import PARAMS
 from pipelines.project.presets import preset_text, set_param_arguments
@@ -53,16 +53,16 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     values = overridden(values, request.overrides, "overrides")
     params = check_params(values, "overrides")
     check_inputs(params)
+    if head(project) is None:
+        check_git(project)
+        remedy = f"{COMMIT_IT}; or change params.yaml and run without overrides"
+        raise InputError("overrides: run as a DVC experiment, and that needs a git commit of the project", remedy)
     if params.prepare.dataset != "digits" and _lacks(project, path := project / params.prepare.path):
         values = overridden(values, {"prepare.path": str(path)}, "overrides")
         params = check_params(values, "overrides")
     for file in network_files(params.network.name):
         if git(project, "ls-files", "--others", "--", str(file)):
             raise InputError(f"network.name = {params.network.name}: the experiment's copy lacks {file}", f"`git add {file}`")
-    if git(project, "rev-parse", "HEAD") is None:
-        check_git(project)
-        remedy = "`git init`, then commit the project; or change params.yaml and run without overrides"
-        raise InputError("overrides: run as a DVC experiment, and that needs a git commit", remedy)
     return params, set_param_arguments(old, values)
 
 

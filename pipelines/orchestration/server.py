@@ -15,17 +15,21 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
 from prefect.states import Crashed
 
 from pipelines.orchestration.crashed_flows import OWNER, TAG, end_orphaned_servers, why_abandoned
 from pipelines.orchestration.notify import notify, page
 from pipelines.tracking.pipeline_run import FLOW_RUN
+from pipelines.tracking.redact import redact
 
 PIPELINE, STUDY = "gee", "gee-study"
 """Names of the flows, by which Prefect finds their runs."""
 
 OURS = FlowFilter.model_validate({"name": {"any_": [PIPELINE, STUDY]}})
+
+SECONDS = 20
+"""How long the server may take to answer whether it is there."""
 
 REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
 
@@ -41,9 +45,10 @@ def check_server(needed_for: str | None = None) -> None:
         if needed_for:
             raise InputError(f"PREFECT_API_URL: not set, and {needed_for} needs a server", REMEDY)
         return
-    with get_client(sync_client=True) as client:
+    waits = {"timeout": (SECONDS / 4, SECONDS, SECONDS, SECONDS)}  # the first is for connecting, which Prefect tries four times
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(httpx_settings=waits, sync_client=True) as client:
         if client.api_healthcheck():
-            raise InputError(f"PREFECT_API_URL = {url}: no Prefect server answers there", REMEDY)
+            raise InputError(f"PREFECT_API_URL = {redact(url)}: no Prefect server answers there", REMEDY)
 
 
 def claim(run: FlowRun, tags: Iterable[str]) -> None:

@@ -10,6 +10,12 @@ from gee_core.errors import InputError
 
 log = logging.getLogger(__name__)
 
+COMMIT_IT = "`git init`, `dvc config core.no_scm false`, then commit the project"
+"""What to do for DVC's experiments where git does not know the project; without git, `make` sets `core.no_scm`."""
+
+_ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+"""Variables that name another repository than the folder's own; hooks of git have them."""
+
 
 def git(folder: Path, *arguments: str) -> str | None:
     """The output of a git command in ``folder``, with � for what is no text; None if it fails, or git is not installed."""
@@ -54,24 +60,31 @@ def check_for_dvc(project: Path) -> None:
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     """A git command that has ended, its messages in English; None where git is not installed."""
     try:
-        env = os.environ | {"LC_ALL": "C"}
+        env = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
         return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", env=env)
     except OSError:
         return None
 
 
-def git_commit(folder: Path) -> str | None:
-    """Short hash of the commit of ``folder``, with "-dirty" if tracked files differ from it.
+def head(project: Path, *options: str) -> str | None:
+    """Hash of the commit of ``project``, with the ``options`` of `git rev-parse`; None before the first one, and where git does
+    not know the project: a folder above may be a repository of something else.
+    """
+    return git(project, "rev-parse", *options, "HEAD") if git(project, "ls-files", "--", "dvc.yaml") else None
 
-    None outside git, and with a warning where git does not work. Changes to what a run itself writes (reports/, models/,
+
+def git_commit(project: Path) -> str | None:
+    """Short hash of the commit of ``project``, with "-dirty" if tracked files differ from it.
+
+    None as `head` says, and with a warning where git does not work. Changes to what a run itself writes (reports/, models/,
     dvc.lock) do not count, nor do those to params.yaml, which every result is tracked with.
     """
-    commit = git(folder, "rev-parse", "--short", "HEAD")
+    commit = head(project, "--short")
     if commit is None:
         try:
-            check_git(folder)
+            check_git(project)
         except InputError as error:
             log.warning("the commit is not known: %s", error)
     outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock", "params.yaml")]
-    changed = commit and git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
+    changed = commit and git(project, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
     return f"{commit}-dirty" if changed else commit

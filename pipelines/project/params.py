@@ -59,8 +59,19 @@ def unreadable(path: Path, error: OSError, otherwise: str | None = None) -> Inpu
 
 
 def check_params(values: dict, source: str) -> Params:
-    """Check values; ``source`` names them in messages."""
-    return validated(Params, values, source)
+    """Check values; ``source`` names them in messages.
+
+    Raises:
+        InputError: as `validated`, or a text holds "${": an experiment of DVC would put something else for it.
+    """
+    params = validated(Params, values, source)
+    sections = params.model_dump().items()
+    texts = {f"{section}.{key}": value for section, keys in sections for key, value in keys.items() if "${" in str(value)}
+    if texts:
+        problem = '"${" stands for another value in DVC\'s experiments, even for a secret of the environment: write it without'
+        shown = [f"{source}: {key} = {_in_short(repr(value))}: {problem}" for key, value in texts.items()]
+        raise InputError("\n".join(shown))
+    return params
 
 
 def overridden(values: dict, overrides: dict[str, Any], source: str) -> dict:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.git import in_repository
+from pipelines.project.git import COMMIT_IT, check_git, head
 from pipelines.project.params import KEPT, check_params, check_raw_folder, load_params, read_sections, unreadable
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
@@ -105,9 +105,9 @@ def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> l
     """
     load_params(params)
     values = parse_yaml(preset_text(name, path))
-    if not in_repository(params.parent):
-        problem = f"{params.parent.resolve()}: in no git repository, without which DVC has no experiments"
-        raise InputError(problem, "`git init`, and commit the project")
+    if head(params.parent) is None:
+        check_git(params.parent)
+        raise InputError(f"{params.parent.resolve()}: no git commit of the project, which DVC's experiments need", COMMIT_IT)
     if values["prepare"]["dataset"] != "digits":  # the copy of the project lacks images that git does not track
         values["prepare"]["path"] = str(Path(values["prepare"]["path"]).absolute())
     check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)

@@ -25,6 +25,12 @@ def report_input_errors(name: str) -> Iterator[None]:
         sys.exit(130)
 
 
+def print_anything() -> None:
+    """Let stdout print question marks for what its encoding lacks, such as ASCII, in place of ending with an error."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # stderr escapes it already
+
+
 def known_message(error: BaseException) -> str | None:
     """The message, a line per problem, for an error that the user can fix; None for a bug."""
     return str(error) if isinstance(error, InputError) else user_message(error)

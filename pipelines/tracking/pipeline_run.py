@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from gee_core.config import Params
-from pipelines.project.git import git, git_commit
+from pipelines.project.git import git_commit, head
 from pipelines.project.paths import LOCK, PARAMS, original_project
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 
@@ -95,7 +95,7 @@ def origin_tags(project: Path) -> dict[str, str]:
         "mlflow.user": _user(),
         "mlflow.source.name": _command(),
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": git(project, "rev-parse", "HEAD"),
+        "mlflow.source.git.commit": head(project),
         COMMIT: git_commit(project),
         "dvc.experiment": os.environ.get(EXPERIMENT),
         PROJECT: f"{socket.gethostname()}/{hashlib.sha256(os.fsencode(original_project(project))).hexdigest()[:12]}",

@@ -6,6 +6,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 URI = "MLFLOW_TRACKING_URI"
+ADDRESSES = (URI, "PREFECT_API_URL")
+"""Environment variables that hold an address, of which user, password and the values of the query are secret."""
+
 SECRETS = (
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
@@ -13,8 +16,13 @@ SECRETS = (
     "AWS_SESSION_TOKEN",
     "AZURE_STORAGE_ACCESS_KEY",
     "AZURE_STORAGE_CONNECTION_STRING",
+    "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
 )
 """Environment variables whose whole values are secret."""
+
+NOTIFY = "GEE_NOTIFY"
+"""Environment variable whose value is secret where it is the address of a webhook, and else a command."""
 
 MASK = "***"
 SHORTEST = 4
@@ -49,8 +57,10 @@ def bare(uri: str) -> str:
 
 
 def _secrets() -> set[str]:
-    uri = os.environ.get(URI, "")
-    user = uri.partition("://")[2].partition("?")[0].rpartition("@")[0]  # urlsplit would stop at a slash in the password
-    found = {user, user.partition(":")[2], *(value for _, value in parse_qsl(urlsplit(uri).query))}
-    found |= {os.environ.get(name, "") for name in SECRETS}
+    found = {os.environ.get(name, "") for name in SECRETS}
+    for uri in (os.environ.get(name, "") for name in ADDRESSES):
+        user = uri.partition("://")[2].partition("?")[0].rpartition("@")[0]  # urlsplit would stop at a slash in the password
+        found |= {user, user.partition(":")[2], *(value for _, value in parse_qsl(urlsplit(uri).query))}
+    if "://" in (notify := os.environ.get(NOTIFY, "")):
+        found.add(notify)
     return {form for secret in found for form in (secret, unquote(secret)) if len(form) >= SHORTEST}

@@ -78,16 +78,17 @@ def site(tmp_path_factory) -> Iterator[Site]:
 @contextlib.contextmanager
 def serving(project: Path) -> Iterator[Site]:
     """Run the pipeline of ``project`` as a flow, with the servers that show it."""
-    python, gee = [sys.executable, "-m"], str(Path(sys.executable).parent / "gee")
+    python = [sys.executable, "-m"]
+    gee = [*python, "pipelines.cli"]  # with the code of the copy, as the `gee` installed from there would be
     mlflow_port, prefect_port = str(free_port()), str(free_port())
     mlflow, prefect = f"http://127.0.0.1:{mlflow_port}", f"http://127.0.0.1:{prefect_port}"
     variables = {"PREFECT_HOME": str(project / ".prefect"), "PREFECT_API_URL": f"{prefect}/api", "GEE_TRACKING": "on"}
     store = ["--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1", "--port", mlflow_port]
     with server(project, f"{prefect}/api/health", *python, "prefect", "server", "start", "--port", prefect_port, **variables):
-        run(project, gee, "flow", "run", **variables)
+        run(project, *gee, "flow", "run", **variables)
         deployed = f"{prefect}/api/deployments/name/gee/nightly"
         with (
-            server(project, deployed, gee, "flow", "serve", "--cron", "0 2 1 1 *", **variables),
+            server(project, deployed, *gee, "flow", "serve", "--cron", "0 2 1 1 *", **variables),
             server(project, f"{mlflow}/health", *python, "mlflow", "server", *store),
         ):
             yield Site(project, mlflow, prefect)

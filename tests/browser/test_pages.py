@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def comparison(site) -> Path:
     """The shipped run of the preset digits beside the small one."""
-    run(site.project, str(Path(sys.executable).parent / "gee"), "compare", "HEAD", "workspace")
+    run(site.project, sys.executable, "-m", "pipelines.cli", "compare", "HEAD", "workspace")
     return site.project / "reports/compare.html"
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import subprocess
@@ -91,6 +92,14 @@ def test_a_bad_option_of_count_is_one_message_and_exit_code_2(options, message, 
     assert message in err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_what_the_encoding_of_the_terminal_lacks_is_a_question_mark(main, project, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main("preset", "cifar10-tiny")[0] == 0
+    out.flush()
+    assert b"prepare.dataset: digits ? cifar10" in out.buffer.getvalue()
 
 
 def test_help_lists_every_command():

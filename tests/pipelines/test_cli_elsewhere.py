@@ -1,4 +1,6 @@
-"""The command `gee` in a folder that is no project: it works in the clone that it was installed from, and says so."""
+"""The command `gee` in a folder that is no project: it works in the clone that it was installed from, and says so.
+
+In a project with code of its own it runs that code, or nothing."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def clone(tmp_path, monkeypatch) -> Path:
     """What `gee` is installed from."""
     folder = tmp_path / "clone"
-    (folder / "pipelines/project").mkdir(parents=True)
+    folder.mkdir()
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "presets", folder / "presets")
@@ -59,3 +61,20 @@ def test_nothing_is_said_where_the_project_does_not_matter(command, main, elsewh
 def test_nothing_is_said_below_a_project(main, clone, monkeypatch):
     monkeypatch.chdir(clone / "presets")
     assert main("preset")[::2] == (0, "")
+
+
+@pytest.mark.parametrize("package", ["gee_core", "pipelines"])
+def test_a_project_whose_code_is_another_copy_than_the_installed_one_is_refused(package, main, bare_project):
+    """As after a `pip install .` in .venv: the stages would run the code of the project, `gee` a copy that stays as it is."""
+    (bare_project / package).mkdir()
+    code, out, err = main("count", "--network", "vgg16", "--width", "0.1")
+    assert (code, out) == (2, "")
+    copies = f"`gee` would run the code in {ROOT / package}, and the stages that in {bare_project / package}"
+    remedy = '`pip install -e ".[evolve,onnx]" -e ./pipelines`, or take the `gee` in the .venv of the project'
+    assert err == f"gee: error: {package}: {copies}: in {bare_project}: {remedy}\n"
+
+
+def test_a_project_whose_code_is_a_link_to_the_installed_one_is_not(main, bare_project):
+    for package in ("gee_core", "pipelines"):
+        (bare_project / package).symlink_to(ROOT / package)
+    assert main("count", "--network", "vgg16", "--width", "0.1")[::2] == (0, "")

@@ -1,6 +1,7 @@
 """The examples of own networks through the whole pipeline, as a user runs it in a copy of the project."""
 
 import json
+import sys
 
 import pytest
 
@@ -12,6 +13,8 @@ TINY = {
     "train": {"epochs": 2, "warmup_epochs": 1},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
 }
+GEE = (sys.executable, "-m", "pipelines.cli")
+"""The command `gee` with the code in the folder where it runs, as the one installed from there would be."""
 NAMES = {"spiking_vgg": "SpikingVGG", "spiking_resnet": "SpikingResNet"}
 
 
@@ -32,7 +35,7 @@ def stages_that_run(output):
 @pytest.mark.slow
 def test_an_own_network_runs_genetic_once_and_again_only_after_an_edit_of_its_file(tmp_path):
     name = project(tmp_path, "spiking_vgg")
-    printed = run(tmp_path, "gee", "run", GEE_TRACKING="off")
+    printed = run(tmp_path, *GEE, "run", GEE_TRACKING="off")
     assert len(stages_that_run(printed)) == 8
     assert name in printed
     summary = json.loads((tmp_path / "reports/summary.json").read_text())
@@ -53,8 +56,8 @@ def test_an_own_network_runs_genetic_once_and_again_only_after_an_edit_of_its_fi
 @pytest.mark.slow
 def test_a_plain_resnet_of_torchvision_runs_through_every_stage(tmp_path):
     name = project(tmp_path, "spiking_resnet", network={"n_genes": None}, evolve={"variant": "analytic"})
-    run(tmp_path, "gee", "run", GEE_TRACKING="off")
+    run(tmp_path, *GEE, "run", GEE_TRACKING="off")
     summary = json.loads((tmp_path / "reports/summary.json").read_text())
     assert (summary["network"], summary["n_genes"]) == (name, None)
     assert summary["parameters"] == summary["plain_parameters"]
-    assert stages_that_run(run(tmp_path, "gee", "run", GEE_TRACKING="off")) == []
+    assert stages_that_run(run(tmp_path, *GEE, "run", GEE_TRACKING="off")) == []

@@ -24,7 +24,28 @@ def test_a_file_holds_its_content_and_nothing_lies_beside_it(content, written, t
     write_atomically(path, content)
     assert path.read_bytes() == written
     assert names(path.parent) == ["file"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644  # others may read it, as a file that is simply opened
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002], ids=oct)
+def test_who_may_read_a_new_file_is_what_the_umask_says_and_a_file_that_is_replaced_keeps_its_mode(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "new", "content")
+        for name, kept in {"secret": 0o600, "shared": 0o664}.items():
+            (tmp_path / name).touch()
+            (tmp_path / name).chmod(kept)
+            write_atomically(tmp_path / name, "content")
+        (tmp_path / "link").symlink_to(tmp_path / "secret")
+        write_atomically(tmp_path / "link", "content")
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "new") == mode(tmp_path / "link") == 0o666 & ~umask
+    assert (mode(tmp_path / "secret"), mode(tmp_path / "shared")) == (0o600, 0o664)
+    assert names(tmp_path) == ["link", "new", "secret", "shared"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

@@ -51,6 +51,15 @@ def test_a_webhook_gets_the_message_and_its_refusal_stops_nothing_and_names_no_s
     assert "secret" not in caplog.text
 
 
+def test_who_is_told_reads_no_password(webhook, monkeypatch):
+    monkeypatch.setenv("GEE_NOTIFY", webhook.url)
+    monkeypatch.setenv("PREFECT_API_URL", "https://ada:hunter22@prefect.example/api")
+    run = SimpleNamespace(id="1-2", name="eager-fox")
+    on_end(SimpleNamespace(name="gee"), run, SimpleNamespace(name="Failed", message=f"hunter22 at {webhook.url}"))
+    page = "https://prefect.example/runs/flow-run/1-2"
+    assert webhook.bodies == [{"text": f"gee: flow run eager-fox failed: *** at *** ({page})"}]
+
+
 def test_a_command_gets_the_message_as_its_last_argument(monkeypatch, tmp_path):
     script = tmp_path / "tell me.py"
     script.write_text("import pathlib, sys\npathlib.Path('told').write_text(repr(sys.argv[1:]))\n")

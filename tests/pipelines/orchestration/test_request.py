@@ -18,6 +18,7 @@ def project(tmp_path, monkeypatch):
     project = tmp_path / "project"
     project.mkdir()
     shutil.copy(ROOT / "presets/digits.yaml", project / "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", project)
     shutil.copytree(ROOT / "presets", project / "presets")
     (project / "data/raw").mkdir(parents=True)
     (project / "data/raw/README.md").touch()
@@ -82,6 +83,10 @@ def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
         (Request({"n_generations": 1}), "overrides: n_generations = 1: no such key: write section.key"),
         (Request({"evolve.n_generations": 0}), "overrides: evolve.n_generations = 0: "),
         (Request({"evolve.n_generations": "many"}), "overrides: evolve.n_generations = 'many': "),
+        (
+            Request({"report.title": "${oc.env:HOME}"}),
+            "overrides: report.title = '${oc.env:HOME}': \"${\" stands for another value",
+        ),
         (Request(preset="nothing"), "unknown preset 'nothing': choose one of "),
         (Request({"prepare.dataset": "folder", "prepare.path": "nowhere"}), "prepare.path = nowhere"),
     ],
@@ -97,8 +102,11 @@ def test_what_cannot_be_is_one_message(request_, message, project):
 
 def test_an_experiment_needs_git(project):
     shutil.rmtree(project / ".git")
-    with pytest.raises(InputError, match="overrides: run as a DVC experiment, and that needs a git commit"):
-        checked(Request({"train.epochs": 3}), project)
+    (project / "networks").mkdir()
+    (project / "networks/mine.py").write_text("from examples.spiking_vgg import SpikingVGG\n")
+    for overrides in ({"train.epochs": 3}, {"network.name": "networks.mine:SpikingVGG"}):
+        with pytest.raises(InputError, match="overrides: run as a DVC experiment, and that needs a git commit of the project"):
+            checked(Request(overrides), project)
 
 
 def test_a_git_that_does_not_work_is_no_reason_for_another_repository(project):

@@ -1,4 +1,5 @@
 import contextlib
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,10 +8,12 @@ from uuid import uuid4
 import psutil
 import pytest
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Running
 
+from gee_core.errors import InputError
 from pipelines.orchestration.crashed_flows import TAG
-from pipelines.orchestration.server import claim, delete_flow_runs, old_flow_runs, settle_abandoned
+from pipelines.orchestration.server import check_server, claim, delete_flow_runs, old_flow_runs, settle_abandoned
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking.pipeline_run import origin_tags
 
@@ -108,3 +111,21 @@ def test_old_flow_runs_are_found_page_by_page_and_deleted(prefect):
     assert timedelta(days=30) <= age < timedelta(days=30, minutes=5)
     delete_flow_runs([uuid4(), *ids[1:]])  # one that is gone already is no trouble
     assert list(server.flow_runs) == ids[:1]
+
+
+def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked_again(monkeypatch):
+    monkeypatch.setattr("pipelines.orchestration.server.SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with (
+            temporary_settings({PREFECT_API_URL: f"http://ada:hunter22@127.0.0.1:{port}/api"}),
+            pytest.raises(InputError) as caught,
+        ):
+            check_server()
+        assert str(caught.value).startswith(
+            f"PREFECT_API_URL = http://***@127.0.0.1:{port}/api: no Prefect server answers there: "
+        )
+        listening.accept()[0].close()
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):  # there was one connection
+            listening.accept()

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.project.git import check_git, git_commit
+from pipelines.project.git import check_git, git_commit, head
 
 
 def git(folder, *arguments):
@@ -59,7 +59,37 @@ def test_a_file_whose_name_is_no_text_makes_the_commit_dirty_too(tmp_path):
     git(tmp_path, "config", "core.quotepath", "false")
     file = tmp_path / os.fsdecode(b"caf\xe9.py")
     file.write_text("1")
+    (tmp_path / "dvc.yaml").touch()
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "start")
     file.write_text("2")
     assert git_commit(tmp_path) == f"{git(tmp_path, 'rev-parse', '--short', 'HEAD')}-dirty"
+
+
+def test_the_commit_of_a_repository_that_does_not_hold_the_project_is_not_its_own(tmp_path, caplog):
+    """As where the archive of a release is unpacked below a home folder that is a repository of settings."""
+    git(tmp_path, "init", "-q")
+    (tmp_path / "settings").touch()
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "settings")
+    project = tmp_path / "gee"
+    project.mkdir()
+    (project / "dvc.yaml").touch()
+    assert (head(project), git_commit(project), caplog.text) == (None, None, "")
+    git(tmp_path, "add", "gee")
+    git(tmp_path, "commit", "-qm", "gee")
+    assert head(project) == git(tmp_path, "rev-parse", "HEAD")
+
+
+def test_variables_of_another_repository_s_hook_do_not_change_which_commit_it_is(tmp_path, monkeypatch):
+    for name in ("project", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dvc.yaml").write_text(name)
+        git(tmp_path / name, "init", "-q")
+        git(tmp_path / name, "add", ".")
+        git(tmp_path / name, "commit", "-qm", name)
+    expected, other = (git(tmp_path / name, "rev-parse", "HEAD") for name in ("project", "other"))
+    variables = {"GIT_DIR": ".git", "GIT_WORK_TREE": ".", "GIT_INDEX_FILE": ".git/index"}
+    for name, path in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / "other" / path))
+    assert head(tmp_path / "project") == expected != other

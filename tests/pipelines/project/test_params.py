@@ -77,6 +77,14 @@ BAD = {
     "infinite lr": (edited("lr: 4e-3", "lr: .inf"), "evolve.lr", "inf", "finite"),
     "infinite tau": (edited("tau: 2.0", "tau: .inf"), "network.tau", "inf", "finite"),
     "section is a number": (edited("report:\n", "report: 3\nx:\n"), "report", "3", "dictionary"),
+    "variable of the environment": (
+        edited("title: Gen", "title: ${oc.env:TOKEN} Gen"),
+        "report.title",
+        "'${oc.env:TO",
+        "write it",
+    ),
+    "half an interpolation": (edited("title: Gen", "title: ${ Gen"), "report.title", "'${ Gen", "write it without"),
+    "interpolation in a path": (edited("data/raw", "data/${HOME}"), "prepare.path", "'data/${HOME}'", "write it without"),
     "number as a key": (GOOD + "\n1: 2\n", "1", None, "remove it"),
 }
 

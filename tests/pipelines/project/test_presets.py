@@ -197,13 +197,25 @@ def test_values_of_every_kind_are_queued_as_they_are(section, key, old, new, par
     assert applied(set_param_arguments(before, after), params) == after
 
 
+def make_commit(folder: Path) -> None:
+    """Make ``folder`` a project that git knows."""
+    (folder / "dvc.yaml").touch()
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (["init", "-q"], ["add", "dvc.yaml"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", *identity, *words], cwd=folder, check=True)
+
+
 @pytest.fixture
 def dvc_calls(params, monkeypatch) -> list[list[str]]:
-    """The commands that would have been run, in a git repository; they succeed."""
-    params.with_name(".git").mkdir()
-    calls = []
+    """The commands of DVC that would have been run, in a git repository; they succeed."""
+    make_commit(params.parent)
+    calls, run = [], subprocess.run
     done = subprocess.CompletedProcess([], 0, "", "")
-    monkeypatch.setattr(presets.subprocess, "run", lambda command, **_: calls.append(command) or done)
+
+    def record(command, **options):
+        return run(command, **options) if command[0] == "git" else calls.append(command) or done
+
+    monkeypatch.setattr(presets.subprocess, "run", record)
     return calls
 
 
@@ -232,7 +244,7 @@ def test_what_cannot_run_is_not_queued(params, dvc_calls):
 def test_why_dvc_refuses_is_said_in_one_line(params, monkeypatch):
     write_preset("digits", params=params)
     monkeypatch.chdir(params.parent)  # no DVC
-    Path(".git").mkdir()
+    make_commit(Path())
     Path("data/raw").mkdir(parents=True)
     with pytest.raises(InputError) as caught:
         queue_preset("digits", params=params)
@@ -244,5 +256,5 @@ def test_without_git_the_remedy_is_git_and_not_a_setting_of_dvc(params):
     write_preset("digits", params=params)
     with pytest.raises(InputError) as caught:
         queue_preset("digits", params=params)
-    problem = f"{params.parent}: in no git repository, without which DVC has no experiments"
-    assert str(caught.value) == f"{problem}: `git init`, and commit the project"
+    problem = f"{params.parent}: no git commit of the project, which DVC's experiments need"
+    assert str(caught.value) == f"{problem}: `git init`, `dvc config core.no_scm false`, then commit the project"

@@ -72,10 +72,10 @@ def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_sta
     CHECKPOINT.parent.mkdir(parents=True)
     CHECKPOINT.write_bytes(b"the one before")
 
-    def refuse(*_, dir, **__):  # root may write everywhere, so the refusal is played
-        raise OSError(number, os.strerror(number), str(dir))
+    def refuse(path):  # root may write everywhere, so the refusal is played
+        raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("gee_core.storage.atomic_files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("gee_core.storage.atomic_files._create", refuse)
     with pytest.raises(SystemExit) as caught:
         train.main()
     (line,) = capsys.readouterr().err.splitlines()

@@ -255,9 +255,8 @@ def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write
 
 
 def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_differ_from_the_commit(tmp_path, monkeypatch):
-    git = {"rev-parse": "0123456789", "status": " M train.py"}
+    git = {"ls-files": "dvc.yaml", "rev-parse": "0123456789", "status": " M train.py"}
     monkeypatch.setattr("pipelines.project.git.git", lambda folder, *words: git[words[0]][: 4 if "--short" in words else None])
-    monkeypatch.setattr("pipelines.tracking.pipeline_run.git", lambda folder, *words: git[words[0]])
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     monkeypatch.setenv("DVC_EXP_NAME", "wide-net")
     tags = origin_tags(tmp_path)
