@@ -173,7 +173,7 @@ def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
     genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
-    out: Annotated[Path, typer.Option(help="The encoded checkpoint to write; its .json is written beside it.")],
+    out: Annotated[Path, typer.Option(help="The encoded checkpoint to write, a new file; its .json is written beside it.")],
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
