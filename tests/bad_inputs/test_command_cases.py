@@ -169,8 +169,9 @@ COMPARE = [
 
 ENCODE = "gee encode models/train/network.safetensors --genes 4 --out out.safetensors"
 ENCODES = [
+    command("no checkpoint", ENCODE.replace("train", "none"), says="network.safetensors: not found", remedy="check its name"),
     command(
-        "no checkpoint", ENCODE.replace("train", "none"), says="network.safetensors: not found", remedy="`dvc repro` makes it"
+        "a folder", ENCODE.replace("/network.safetensors", ""), says="models/train: is a folder", remedy="name the .safetensors"
     ),
     command("genes already", ENCODE, says="has 6 genes already", remedy="name a network trained with network.n_genes = null"),
     command(

@@ -86,13 +86,14 @@ CASES = [
     energy("no steps", f"{SNN} --steps 0", says="Invalid value for '--steps'", remedy="--help"),
     energy("an energy below 0", f"{SNN} --e-mac -1", says="Invalid value for '--e-mac'", remedy="--help"),
     energy("an energy that is none", f"{SNN} --e-ac nan", says="Invalid value for '--e-ac'", remedy="--help"),
-    energy("no checkpoint to measure", "none.safetensors", says="none.safetensors: not found", remedy="`dvc repro` makes it"),
+    energy("no checkpoint to measure", "none.safetensors", says="none.safetensors: not found", remedy="check its name"),
+    energy("a folder", "models/train", says="'models/train': neither", remedy="a folder: name the .safetensors file in it"),
     energy(
         "half a checkpoint",
         "models/train/network.safetensors",
         cut("models/train/network.safetensors"),
         says="network.safetensors: damaged",
-        remedy="dvc repro",
+        remedy="delete both, then `dvc repro`",
     ),
 ]
 

@@ -110,6 +110,8 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
 
 def _form(here: Path, target: str) -> str:
     """The remedy for a ``target`` of no form: with the module in it, where it names one without a network."""
+    if (here / target).is_dir():
+        return "it is a folder: name the .safetensors file in it"
     module = target.removesuffix(".py").replace("/", ".")
     file = Path(*module.split(".")).with_suffix(".py")
     if NAME.fullmatch(f"{module}:NAME") and (here / file).is_file():
