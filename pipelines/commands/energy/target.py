@@ -76,7 +76,8 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
         classes: K.
 
     Raises:
-        InputError: there is no such module, name or file; the code raises; or the name is no network.
+        InputError: there is no such module, name or file; the code raises; the name is no network; or a checkpoint is given
+            ``steps``, or a ``shape`` of other channels.
     """
     if target.endswith(".safetensors"):
         path = here / target
@@ -84,6 +85,12 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
         net = load_checkpoint(path)
         found = architecture_of(net)
         own = (found.in_channels, found.image_size, found.image_size)
+        if steps is not None:
+            raise InputError(f"--steps {steps}: {target} makes its {found.network.T} steps itself", "leave it out")
+        if shape is not None and (len(shape) != 3 or shape[0] != own[0]):
+            taken, given = (",".join(map(str, sizes)) for sizes in (own, shape))
+            problem = f"{target}: takes images of {own[0]} channel{'s'[: own[0] > 1]}, such as {taken}, and none of {given}"
+            raise InputError(problem, "leave out --shape and --prepared, or give another network")
         return Target(net, shape or own, steps, found.num_classes, _card(path))
     if not NAME.fullmatch(target):
         raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", _form(here, target))
