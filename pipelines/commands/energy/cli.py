@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gee_core.evaluation.activity import E_AC, E_MAC
+from pipelines.commands.json_output import json_alone
 
 
 def energy(
@@ -57,7 +58,8 @@ def energy(
         raise InputError("--mean, --std: no --images to normalise", "name a folder with --images, or leave them out")
     if prepared:
         sizes = inputs.prepared_shape()
-    with without_logs("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
+    silence = without_logs("torch._library.triton")  # SpikingJelly asks for Triton, and does without
+    with silence, importable(here), json_alone(as_json):
         target = open_target(here, network, sizes, steps, classes)
         if images is not None:
             shown = inputs.folder_images(here, images, target.shape, n, batch_size, target.normalise, normalise)

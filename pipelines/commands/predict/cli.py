@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands.json_output import json_alone
 from pipelines.project.paths import ONNX
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def predict(
         source: Path | str = ONNX.parent
     else:
         source = model if model.startswith(IN_MLFLOW) else here / model
-    found = predict_files(here, files, open_model(source), top)
+    with json_alone(as_json):
+        found = predict_files(here, files, open_model(source), top)
     if as_json:
         print(_as_json(found))
         return
