@@ -149,7 +149,8 @@ def _header(path: Path) -> Header:
         values = parse_json_object(entry)
         version = values.get("version")
         if isinstance(version, int) and version != VERSION:
-            raise InputError(f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}")
+            problem = f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}"
+            raise InputError(problem, "update gee_core")
         return Header.model_validate(values)
     except InputError:
         raise

@@ -15,6 +15,7 @@ from pipelines.commands.compare.cli import compare
 from pipelines.commands.data.cli import data
 from pipelines.commands.energy.cli import energy
 from pipelines.commands.gc.cli import gc
+from pipelines.commands.json_output import json_alone
 from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
@@ -115,7 +116,8 @@ def count(
     if network not in NETWORKS and not is_own(network):
         known = f"choose one of {', '.join(NETWORKS)}, or write networks.MODULE:NAME for the class NAME in networks/MODULE.py"
         raise InputError(f"unknown network {network!r}", known)
-    register_own_network(network)
+    with json_alone(as_json):
+        register_own_network(network)
     if size is None:
         size = 224 if network == "resnet34" else 32
     limits = {"genes": (genes or 1, 10_000), "classes": (classes, 10**6), "channels": (channels, 10_000)}
@@ -126,8 +128,9 @@ def count(
         if not value <= most:
             raise InputError(f"--{name} {value}: too large to be built here", f"choose a smaller one, at most {most}")
     try:
-        plain = count_plain_parameters(network, classes, channels, size, width, block)
-        net = build_network(network, classes, channels, size, genes, width, block=block)
+        with json_alone(as_json):
+            plain = count_plain_parameters(network, classes, channels, size, width, block)
+            net = build_network(network, classes, channels, size, genes, width, block=block)
     except ValueError as error:
         raise InputError(str(error)) from None
     parameters = count_parameters(net)
@@ -174,7 +177,7 @@ def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
     genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
-    out: Annotated[Path, typer.Option(help="The encoded checkpoint to write; its .json is written beside it.")],
+    out: Annotated[Path, typer.Option(help="The encoded checkpoint to write, a new file; its .json is written beside it.")],
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table

@@ -4,7 +4,7 @@
 
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
 (which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
-as free, as in the paper.
+as free, as in the paper. A stem whose input is 0 and 1 alone, as event data are, is charged as a layer that reads spikes.
 
 Beside Eq. 17 stand the metrics of NeuroBench 2.3 (https://neurobench.readthedocs.io), under its names. It counts synaptic
 operations where Eq. 17 estimates them:
@@ -53,7 +53,7 @@ class LayerCount:
     macs: float = 0
     """FL: multiply-accumulates per image and step if every input neuron were active."""
     binary: bool = True
-    """Whether its input consists of 0 and 1: only then does a spike cost one accumulate."""
+    """Whether its input consists of 0 and 1, that of a stem too: only then does a spike cost one accumulate."""
     spiking: bool = True
     """Whether its input consists of -1, 0 and 1, NeuroBench's condition for accumulates."""
     input_sum: float = 0.0

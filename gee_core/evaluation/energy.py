@@ -42,6 +42,10 @@ def measure_energy(
     fully connected layers; ``Activity.not_counted`` names all other modules that have parameters. What functions compute
     outside of such layers (``torch.matmul`` in attention, say) is not seen.
 
+    A layer accumulates if its input is 0 and 1 in all images and steps, the first layer too. That is right for event data;
+    black-and-white images that are given as 0 and 1 make the stem several times cheaper than Eq. 17, which has it multiply:
+    normalise them as for training.
+
     Runs a copy of ``net``, its hooks included, in evaluation mode, with its weights decoded once. Its neurons are reset before
     every batch, and what it draws from torch's global generators is the same in every call.
 

@@ -60,7 +60,8 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after.
 
     Raises:
-        InputError: ``path`` is no checkpoint of a plain network, or ``out`` is the same file or not named as a checkpoint is.
+        InputError: ``path`` is no checkpoint of a plain network; or ``out`` or its .json exists, or ``out`` is not named as a
+            checkpoint is.
     """
     from gee_core.checkpoint import check_name, save
     from gee_core.genome.encoding import genome_of
@@ -70,6 +71,9 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     check_name(out)
     if out.resolve() == path.resolve():
         raise InputError(f"{out}: is the checkpoint itself, which would be overwritten", "name another file with --out")
+    for file in (out, out.with_suffix(".json")):
+        if file.exists():
+            raise InputError(f"{file}: exists, and would be overwritten", "delete it, or name another file with --out")
     net = load_checkpoint(path)
     if (genome := genome_of(net)) is not None:
         raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")

@@ -36,13 +36,18 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
 
 
 def load_checkpoint(path: Path) -> SpikingNetwork:
-    """``checkpoint.load``, with this project's remedies in its errors."""
-    for file in (path, *([] if is_gene_file(path) else [path.with_suffix(".json")])):
+    """``checkpoint.load``, with remedies in its errors: this project's for its own checkpoint, a user's for any other file."""
+    ours, genes = path.resolve() == CHECKPOINT.resolve(), is_gene_file(path)
+    if path.is_dir() and not ours:
+        raise InputError(f"{path}: is a folder", "name the .safetensors file in it")
+    for file in (path, *([] if genes else [path.with_suffix(".json")])):
         if not file.is_file():
-            raise InputError(f"{file}: not found", "`dvc repro` makes it, `dvc pull` fetches it")
+            elsewhere = "check its name" if file == path else "copy it there too: a checkpoint is both files"
+            raise InputError(f"{file}: not found", "`dvc repro` makes it, `dvc pull` fetches it" if ours else elsewhere)
+    again = f"copy {'it' if genes else 'both files'} again, or save the network again"
     try:
-        with remedy("delete both, then `dvc repro`"):
+        with remedy("delete both, then `dvc repro`" if ours else again):
             return load(path)
     except DivergedError as error:
-        error.remedy = "lower train.lr, then `dvc repro train`"
+        error.remedy = "lower train.lr, then `dvc repro train`" if ours else "train it again with a lower learning rate"
         raise

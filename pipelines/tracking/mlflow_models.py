@@ -3,6 +3,7 @@
 import base64
 import importlib.metadata
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,10 @@ def download_model(address: str, folder: str) -> Path:
     """Download the model at ``address``, such as ``models:/NAME@ALIAS``, to ``folder``; the path of its ONNX file.
 
     Raises:
-        InputError: MLflow cannot be reached or does not have it, its files are missing, or it is no model that
-            ``save_served_model`` wrote.
+        InputError: the address lacks a part; MLflow cannot be reached or does not have the model, its files are missing, or it
+            is none that ``save_served_model`` wrote.
     """
+    _check_form(address)
     uri = mlflow_client.tracking_uri()
     if uri.startswith(mlflow_client.SQLITE) and not Path(uri.removeprefix(mlflow_client.SQLITE).partition("?")[0]).exists():
         raise InputError(f"{address}: there is no {bare(uri)}", "`gee run` makes it, or set MLFLOW_TRACKING_URI")
@@ -84,6 +86,16 @@ def download_model(address: str, folder: str) -> Path:
             problem = f"{address}: {redact(_place(address, uri))} has no {file.relative_to(path)}"
             raise InputError(problem, "restore it from a backup, or name a model that stage export logged")
     return network
+
+
+def _check_form(address: str) -> None:
+    """Raise InputError for a model without a version, which MLflow takes for an id of its own, or a run without a model."""
+    scheme, _, rest = address.partition(":/")
+    rest = rest.strip("/")
+    if scheme == "models" and re.fullmatch(r"(?!m-[0-9a-f]{32}$)[^/@]+", rest):
+        raise InputError(f"{address}: names no version", f"write models:/{rest}@champion or models:/{rest}/VERSION")
+    if scheme == "runs" and "/" not in rest:
+        raise InputError(f"{address}: names no model of the run", f"write runs:/{rest or 'RUN'}/NAME")
 
 
 def _place(address: str, uri: str) -> str:

@@ -114,6 +114,18 @@ PREDICT = [
         says="models:/a@b: there is no sqlite",
         remedy="`gee run` makes it",
     ),
+    command(
+        "a model without a version",
+        f"gee predict {IMAGE} --model models:/gee-digits",
+        says="models:/gee-digits: names no version",
+        remedy="write models:/gee-digits@champion or models:/gee-digits/VERSION",
+    ),
+    command(
+        "a run without a model",
+        f"gee predict {IMAGE} --model runs:/0123abc",
+        says="runs:/0123abc: names no model of the run",
+        remedy="write runs:/0123abc/NAME",
+    ),
     command("no model", f"gee predict {IMAGE}", remove(ONNX), says=f"{ONNX}: not found", remedy="`dvc repro export` makes it"),
     command("half a model", f"gee predict {IMAGE}", cut(ONNX), says=f"{ONNX}: damaged", remedy=ANEW),
     command("a model of other classes", f"gee predict {IMAGE}", card(class_names=["a"]), says=f"{ONNX}: does not", remedy=ANEW),
@@ -169,8 +181,9 @@ COMPARE = [
 
 ENCODE = "gee encode models/train/network.safetensors --genes 4 --out out.safetensors"
 ENCODES = [
+    command("no checkpoint", ENCODE.replace("train", "none"), says="network.safetensors: not found", remedy="check its name"),
     command(
-        "no checkpoint", ENCODE.replace("train", "none"), says="network.safetensors: not found", remedy="`dvc repro` makes it"
+        "a folder", ENCODE.replace("/network.safetensors", ""), says="models/train: is a folder", remedy="name the .safetensors"
     ),
     command("genes already", ENCODE, says="has 6 genes already", remedy="name a network trained with network.n_genes = null"),
     command(

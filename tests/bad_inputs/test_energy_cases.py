@@ -25,7 +25,7 @@ def energy(name: str, run: str, *change: Change, says: str, remedy: str) -> Case
     return Case(name=name, run=f"gee energy {run}", change=(write("energy_snn.py", SOURCE), *change), says=says, remedy=remedy)
 
 
-SNN = "energy_snn:Snn"
+SNN, CHECKPOINT = "energy_snn:Snn", "models/train/network.safetensors"
 CASES = [
     energy("no network to measure", "", says="Missing argument", remedy="--help"),
     energy("neither name nor file", "energy", says="'energy': neither MODULE:NETWORK", remedy="name a network as"),
@@ -86,13 +86,32 @@ CASES = [
     energy("no steps", f"{SNN} --steps 0", says="Invalid value for '--steps'", remedy="--help"),
     energy("an energy below 0", f"{SNN} --e-mac -1", says="Invalid value for '--e-mac'", remedy="--help"),
     energy("an energy that is none", f"{SNN} --e-ac nan", says="Invalid value for '--e-ac'", remedy="--help"),
-    energy("no checkpoint to measure", "none.safetensors", says="none.safetensors: not found", remedy="`dvc repro` makes it"),
+    energy("no checkpoint to measure", "none.safetensors", says="none.safetensors: not found", remedy="check its name"),
+    energy(
+        "steps for a checkpoint",
+        f"{CHECKPOINT} --steps 4",
+        says="--steps 4: models/train/network.safetensors makes its 2 steps itself",
+        remedy="leave it out",
+    ),
+    energy(
+        "channels that a checkpoint does not take",
+        f"{CHECKPOINT} --shape 3,8,8",
+        says="takes images of 1 channel, such as 1,8,8, and none of 3,8,8",
+        remedy="leave out --shape",
+    ),
+    energy(
+        "sizes of no image",
+        f"{CHECKPOINT} --shape 8",
+        says="takes images of 1 channel, such as 1,8,8, and none of 8",
+        remedy="leave out --shape",
+    ),
+    energy("a folder", "models/train", says="'models/train': neither", remedy="a folder: name the .safetensors file in it"),
     energy(
         "half a checkpoint",
-        "models/train/network.safetensors",
-        cut("models/train/network.safetensors"),
+        CHECKPOINT,
+        cut(CHECKPOINT),
         says="network.safetensors: damaged",
-        remedy="dvc repro",
+        remedy="delete both, then `dvc repro`",
     ),
 ]
 

@@ -200,3 +200,21 @@ def test_predict_finds_images_and_models_beside_the_user_also_below_the_project_
     (project / "models/export").rename(project / "pictures/model")
     monkeypatch.chdir(project / "pictures")
     assert main("predict", "of cats", "--model", "model/network.onnx")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
+
+
+@pytest.mark.parametrize("name", ["models/export", "models/export/", "models/export/network.onnx"])
+def test_a_model_that_is_named_is_looked_for_beside_the_user_also_under_the_name_of_the_projects(
+    name, main, project, example, monkeypatch
+):
+    (project / "other").mkdir()
+    shutil.copy(example, project / "other/6.png")
+    monkeypatch.chdir(project / "other")
+    code, out, err = main("predict", "6.png", "--model", name)
+    assert (code, out) == (2, "") and f"{project}/other/models/export" in err
+    card = json.loads(write_exported(project / "other/models/export").with_name("meta.json").read_text())
+    names = [f"other {name}" for name in card["class_names"]]
+    (project / "other/models/export/meta.json").write_text(json.dumps(card | {"class_names": names}))
+    monkeypatch.chdir(project / "other")
+    assert main("predict", "6.png", "--model", name)[1] == "6.png: other pixel 6 (90.8 %)\n"
+    monkeypatch.chdir(project / "other")
+    assert main("predict", "6.png")[1] == "6.png: pixel 6 (90.8 %)\n"

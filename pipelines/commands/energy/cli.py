@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gee_core.evaluation.activity import E_AC, E_MAC
+from pipelines.commands.json_output import json_alone
 
 
 def energy(
@@ -55,16 +56,19 @@ def energy(
     normalise = inputs.parse_normalise(mean, std)
     if normalise is not None and images is None:
         raise InputError("--mean, --std: no --images to normalise", "name a folder with --images, or leave them out")
-    shown = None
     if prepared:
-        shown, sizes = inputs.prepared_test_images(n, batch_size)
-    with without_logs("torch._library.triton"), importable(here):  # SpikingJelly asks for Triton, and does without
+        sizes = inputs.prepared_shape()
+    silence = without_logs("torch._library.triton")  # SpikingJelly asks for Triton, and does without
+    with silence, importable(here), json_alone(as_json):
         target = open_target(here, network, sizes, steps, classes)
         if images is not None:
             shown = inputs.folder_images(here, images, target.shape, n, batch_size, target.normalise, normalise)
-        elif shown is None and shape is None and network.endswith(".safetensors") and inputs.prepared_meta(target.shape):
-            shown, _ = inputs.prepared_test_images(n, batch_size)
-        shown = shown or inputs.random_images(target.shape, n, batch_size)
+        elif prepared or (
+            shape is None and target.num_classes and inputs.prepared_for(target.shape, target.num_classes, target.card)
+        ):
+            shown = inputs.prepared_test_images(n, batch_size, target.normalise)
+        else:
+            shown = inputs.random_images(target.shape, n, batch_size)
         seen = 0
 
         def counted():

@@ -15,8 +15,10 @@ from torch import Tensor
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError
+from gee_core.export.model_card import ModelCard
 from pipelines.commands.predict.images import find_images, read_image
 from pipelines.inputs.prepared_images import prepared_images, spaced
+from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import PREPARED
 
 MOST_VALUES = 2**28
@@ -136,24 +138,45 @@ def ordinary(images: Tensor) -> Tensor:
     return images.clone(memory_format=torch.contiguous_format)
 
 
-def prepared_test_images(n: int, batch_size: int) -> tuple[Images, tuple[int, ...]]:
-    """``n`` test images of this project, normalised, and their shape."""
+def prepared_test_images(n: int, batch_size: int, own: Normalise | None = None) -> Images:
+    """``n`` test images of this project, normalised by ``own``, the network's; without it as they were prepared."""
     data = prepared_images()
-    images = spaced(data.test, n)
-    shape = (data.meta.in_channels, data.meta.image_size, data.meta.image_size)
+    images, to_input = spaced(data.test, n), own or data.meta.normalise
+    way = ", normalised as its file says" if own else ""
 
     def batches() -> Iterator[Tensor]:
-        return (ordinary(data.meta.normalise(batch)) for batch, _ in images.batches(batch_size))
+        return (ordinary(to_input(batch)) for batch, _ in images.batches(batch_size))
 
-    return Images(f"{len(images):,} test images of {data.meta.source}, {_sizes(shape)}", batches), shape
+    return Images(f"{len(images):,} test images of {data.meta.source}, {_sizes(_shape(data.meta))}{way}", batches)
+
+
+def prepared_shape() -> tuple[int, ...]:
+    """The shape of this project's images.
+
+    Raises:
+        InputError: they are not prepared, or what describes them is damaged.
+    """
+    with remedy(PREPARE):
+        return _shape(load_meta(PREPARED))
 
 
 def prepared_meta(shape: tuple[int, ...]) -> Meta | None:
     """What the prepared images are, if they have this ``shape``."""
     if not (PREPARED / "meta.json").is_file():
         return None
-    meta = load_meta(PREPARED)
-    return meta if shape == (meta.in_channels, meta.image_size, meta.image_size) else None
+    with remedy(PREPARE):
+        meta = load_meta(PREPARED)
+    return meta if shape == _shape(meta) else None
+
+
+def prepared_for(shape: tuple[int, ...], num_classes: int, card: ModelCard | None) -> bool:
+    """Whether the prepared images have this ``shape`` and the classes that ``card`` names, or without one as many."""
+    meta = prepared_meta(shape)
+    return meta is not None and meta.num_classes == num_classes and (card is None or card.class_names == meta.class_names)
+
+
+def _shape(meta: Meta) -> tuple[int, ...]:
+    return meta.in_channels, meta.image_size, meta.image_size
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

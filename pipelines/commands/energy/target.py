@@ -18,6 +18,7 @@ from torch import nn
 
 from gee_core.data.augment import Normalise
 from gee_core.errors import InputError, did_you_mean, in_short
+from gee_core.export.model_card import ModelCard
 from gee_core.gene_file import is_gene_file
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
@@ -38,8 +39,15 @@ class Target:
     """Of one image."""
     steps: int | None
     """How often every image is presented; None for a network that makes its steps itself."""
-    normalise: Normalise | None = None
-    """What a file of genes says about its images."""
+    num_classes: int | None = None
+    """K of a checkpoint."""
+    card: ModelCard | None = None
+    """What a file of genes says about its images and classes."""
+
+    @property
+    def normalise(self) -> Normalise | None:
+        """Turns images into the network's input, as far as its file says."""
+        return self.card and Normalise(self.card.mean, self.card.std)
 
 
 @contextmanager
@@ -68,14 +76,22 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
         classes: K.
 
     Raises:
-        InputError: there is no such module, name or file; the code raises; or the name is no network.
+        InputError: there is no such module, name or file; the code raises; the name is no network; or a checkpoint is given
+            ``steps``, or a ``shape`` of other channels.
     """
     if target.endswith(".safetensors"):
         path = here / target
         register_if_configured(path)
         net = load_checkpoint(path)
         found = architecture_of(net)
-        return Target(net, shape or (found.in_channels, found.image_size, found.image_size), steps, _normalise(path))
+        own = (found.in_channels, found.image_size, found.image_size)
+        if steps is not None:
+            raise InputError(f"--steps {steps}: {target} makes its {found.network.T} steps itself", "leave it out")
+        if shape is not None and (len(shape) != 3 or shape[0] != own[0]):
+            taken, given = (",".join(map(str, sizes)) for sizes in (own, shape))
+            problem = f"{target}: takes images of {own[0]} channel{'s'[: own[0] > 1]}, such as {taken}, and none of {given}"
+            raise InputError(problem, "leave out --shape and --prepared, or give another network")
+        return Target(net, shape or own, steps, found.num_classes, _card(path))
     if not NAME.fullmatch(target):
         raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", _form(here, target))
     value = _named(here, target)
@@ -101,6 +117,8 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
 
 def _form(here: Path, target: str) -> str:
     """The remedy for a ``target`` of no form: with the module in it, where it names one without a network."""
+    if (here / target).is_dir():
+        return "it is a folder: name the .safetensors file in it"
     module = target.removesuffix(".py").replace("/", ".")
     file = Path(*module.split(".")).with_suffix(".py")
     if NAME.fullmatch(f"{module}:NAME") and (here / file).is_file():
@@ -108,14 +126,13 @@ def _form(here: Path, target: str) -> str:
     return FORMS
 
 
-def _normalise(path: Path) -> Normalise | None:
+def _card(path: Path) -> ModelCard | None:
     if not is_gene_file(path):
         return None
     try:
-        card = read_model_card(path)
+        return read_model_card(path)
     except InputError:  # it was loaded, so it is not damaged: the library writes files without a description
         return None
-    return Normalise(card.mean, card.std)
 
 
 def _named(here: Path, target: str) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands.json_output import json_alone
 from pipelines.project.paths import ONNX
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ def predict(
     context: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders with images at any depth.")],
     model: Annotated[
-        str, typer.Option(help=f"A folder, ONNX file or file of genes of an export, or a model of MLflow: {PLACES}.")
-    ] = str(ONNX.parent),
+        str | None,
+        typer.Option(
+            help=f"A folder, ONNX file or file of genes of an export, or a model of MLflow: {PLACES} "
+            f"(default: {ONNX.parent} of the project)."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top.")] = False,
 ) -> None:
@@ -43,8 +48,12 @@ def predict(
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     files = find_images(here, images)
-    elsewhere = model != str(ONNX.parent) and not model.startswith(IN_MLFLOW)
-    found = predict_files(here, files, open_model(here / model if elsewhere else model), top)
+    if model is None:
+        source: Path | str = ONNX.parent
+    else:
+        source = model if model.startswith(IN_MLFLOW) else here / model
+    with json_alone(as_json):
+        found = predict_files(here, files, open_model(source), top)
     if as_json:
         print(_as_json(found))
         return

@@ -73,7 +73,7 @@ def open_model(source: Path | str) -> Model:
         with tempfile.TemporaryDirectory() as folder:
             return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
     path = Path(source)
-    ours, network = path in (ONNX, ONNX.parent), _network(path)
+    ours, network = path.resolve() in (ONNX.resolve(), ONNX.parent.resolve()), _network(path)
     genes = network.suffix == IN_GENES
     for file in (network, *([] if genes else [network.with_name(CARD)])):
         if not file.is_file():

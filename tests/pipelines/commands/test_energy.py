@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from gee_core.checkpoint import load, save
+from gee_core.data.augment import Normalise
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
@@ -186,3 +188,31 @@ def test_without_prepared_images_a_checkpoint_is_measured_on_random_ones(gee, tr
     out, err = gee(trained, "--n", 2, "--json")
     assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8"
     assert "random input" in err
+
+
+DIGITS = {"class_names": [*map(str, range(10))], "in_channels": 1, "image_size": 8, "mean": [0.1], "std": [0.5]}
+
+
+@pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])
+def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, images, digits, trained, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/prepared").symlink_to(digits)
+    data, net = load_prepared(digits), load(trained)
+    save_genes("other.safetensors", net, "fp32", DIGITS)
+    found = json.loads(gee("other.safetensors", *images, "--n", 10, "--json")[0])
+    assert found["input"] == "10 test images of scikit-learn digits, 1 × 8 × 8, normalised as its file says"
+    expected = measure_energy(net, Normalise((0.1,), (0.5,))(spaced(data.test, 10).images))
+    assert found["energy_mj"] == pytest.approx(expected.energy_mj())
+    assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate)
+
+
+@pytest.mark.parametrize("card", [None, DIGITS | {"class_names": list("abcdefghij")}], ids=["checkpoint", "genes"])
+def test_prepared_images_of_other_classes_are_taken_only_where_they_are_named(gee, card, digits, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/prepared").symlink_to(digits)
+    net = build_network("vgg16", 10 if card else 3, 1, 8, n_genes=2, width=1 / 32)
+    save_genes("other.safetensors", net, card=card) if card else save("other.safetensors", net)
+    out, err = gee("other.safetensors", "--n", 2, "--json")
+    assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8"
+    assert "random input" in err
+    assert "2 test images" in json.loads(gee("other.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]

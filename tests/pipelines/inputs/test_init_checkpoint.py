@@ -183,3 +183,11 @@ def test_the_command_leaves_the_json_file_of_the_plain_network_alone(name, plain
     with pytest.raises(InputError, match=f"{name}: a checkpoint and the JSON file beside it share its name"):
         encoding.encode_checkpoint(tmp_path / plain_checkpoint.name, 6, tmp_path / name)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("there", ["out.safetensors", "out.json"])
+def test_the_command_overwrites_no_file(there, plain_checkpoint, tmp_path):
+    (tmp_path / there).write_text("my own")
+    with pytest.raises(InputError, match=rf"{there}: exists, .*: delete it, or name another file with --out"):
+        encoding.encode_checkpoint(plain_checkpoint, 6, tmp_path / "out.safetensors")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["my own"]

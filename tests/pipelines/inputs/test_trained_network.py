@@ -1,13 +1,17 @@
 """The trained network is read only where it is the configured one, and every refusal names the remedy."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from gee_core.checkpoint import save, save_tensors
+from gee_core.checkpoint import load, save, save_tensors
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
+from gee_core.gene_file import save_genes
 from gee_core.model.wired import architecture_of, wired_network
-from pipelines.inputs.trained_network import load_configured, load_trained
+from pipelines.inputs.trained_network import load_checkpoint, load_configured, load_trained
+from pipelines.project.paths import CHECKPOINT
 
 NETWORK = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2}
 
@@ -18,9 +22,11 @@ def meta(digits):
 
 
 @pytest.fixture
-def path(tmp_path, meta, make_params):
-    """A saved network of the section ``NETWORK``."""
-    path = tmp_path / "network.safetensors"
+def path(tmp_path, meta, make_params, monkeypatch):
+    """The project's checkpoint: a saved network of the section ``NETWORK``."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.parent.mkdir(parents=True)
     save(path, wired_network(make_params(network=NETWORK).network, meta, None, 0))
     return path
 
@@ -88,11 +94,43 @@ def test_a_damaged_file_is_to_be_deleted(path, meta, make_params):
     assert message.endswith("its checksum is not the one in network.json: delete both, then `dvc repro`")
 
 
-def test_weights_that_are_not_finite_ask_for_a_lower_learning_rate(tmp_path, meta, make_params):
+def test_weights_that_are_not_finite_ask_for_a_lower_learning_rate(path, meta, make_params):
     network = make_params(network=NETWORK).network
-    net, path = wired_network(network, meta, None, 0), tmp_path / "network.safetensors"
+    net = wired_network(network, meta, None, 0)
     with torch.no_grad():
         net.genome.O[0, 0] = float("nan")
     save_tensors(path, net.state_dict(), architecture_of(net).model_dump())
     with pytest.raises(DivergedError, match=r"values that are not finite: lower train\.lr, then `dvc repro train`"):
         load_configured(path, network, meta)
+    other = path.rename("other.safetensors")
+    path.with_suffix(".json").rename("other.json")
+    with pytest.raises(DivergedError, match="not finite: train it again with a lower learning rate"):
+        load_checkpoint(other)
+
+
+def test_files_that_are_not_the_projects_checkpoint_are_never_to_be_deleted(path, tmp_path):
+    other = Path("other.safetensors")
+    for lost, remedy in ((".json", "copy it there too: a checkpoint is both files"), (".safetensors", "check its name")):
+        save(other, load(path))
+        other.with_suffix(lost).unlink()
+        with pytest.raises(InputError, match=rf"^other\{lost}: not found: {remedy}$"):
+            load_checkpoint(other)
+    save(other, load(path))
+    other.write_bytes(other.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"in other\.json: copy both files again, or save the network again$"):
+        load_checkpoint(other)
+    other.with_suffix(".json").unlink()
+    save_genes(other, load(path))
+    other.write_bytes(other.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"damaged .*: copy it again, or save the network again$"):
+        load_checkpoint(other)
+    with pytest.raises(InputError, match=r"train: is a folder: name the \.safetensors file in it$"):
+        load_checkpoint(path.parent)
+
+
+def test_a_file_of_genes_of_a_newer_version_asks_for_an_update(path, monkeypatch):
+    with monkeypatch.context() as newer:
+        newer.setattr("gee_core.gene_file.VERSION", 2)
+        save_genes("newer.safetensors", load(path))
+    with pytest.raises(InputError, match=r"is of version 2 of its format, .* reads version 1: update gee_core$"):
+        load_checkpoint(Path("newer.safetensors"))

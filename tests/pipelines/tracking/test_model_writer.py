@@ -189,7 +189,8 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
-        for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", f"runs:/{pipeline}/{NAME}"):
+        logged = f"models:/{second.model_id}"
+        for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", logged, f"runs:/{pipeline}/{NAME}"):
             (seen,) = predict(copy / "models/export", [Path("example.png")], open_model(address))
             assert seen.top[0][0] == "pixel 6"
         for address in (f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other/1", "runs:/0/x", "models:/"):
