@@ -176,7 +176,7 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
     try:
         taken = inspect.signature(build).parameters
         net = build(**sizes, **{key: value for key, value in settings.items() if key in taken and key not in sizes})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         called = ", ".join(f"{key}={value}" for key, value in sizes.items())
         raise ValueError(f"{name}({called}, …) raises {type(error).__name__}: {in_short(error)}") from error
     if not isinstance(net, nn.Module):
@@ -232,7 +232,7 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
         functional.reset_net(probe)
         try:
             o = probe(x)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             tried.append(f"for {form} {tuple(x.shape)} it raises {type(error).__name__}: {in_short(error)}")
             continue
         if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:

@@ -73,6 +73,13 @@ CASES = [
         "fix",
     ),
     spoilt("raises in its constructor", "self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
+    spoilt("ends the program in its constructor", "self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
+    spoilt(
+        "ends the program when it runs",
+        "        return self",
+        "        raise SystemExit(3)\n        return self",
+        "raises SystemExit: 3",
+    ),
     spoilt(
         "returns no module",
         "class Net(nn.Module):",
