@@ -84,7 +84,10 @@ def _imported_name(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raises = f"{_place(error, module_name)} raises {type(error).__name__}: {in_short(error)}"
-        raise InputError(f"network.name = {name}: {raises}", "fix it") from error
+        beside = error.name if isinstance(error, ModuleNotFoundError) else None
+        inside = beside and f"{NETWORKS}.{beside}"
+        remedy = f"write `from {inside} import …`" if inside and module_file(inside) else "fix it"
+        raise InputError(f"network.name = {name}: {raises}", remedy) from error
     finally:
         sys.dont_write_bytecode = writes
     if not hasattr(module, attribute):

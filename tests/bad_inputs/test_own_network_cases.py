@@ -72,6 +72,17 @@ CASES = [
         "ModuleNotFoundError: No module named 'now",
         "fix",
     ),
+    Case(
+        name="a file beside it that is named without the folder",
+        run="gee run",
+        change=(
+            write(FILE, f"from helpers import lif\n{GOOD}"),
+            write("networks/helpers.py", "lif = None\n"),
+            param("network.name", NAME),
+        ),
+        says="networks/my_net.py, line 1 raises ModuleNotFoundError: No module named 'helpers'",
+        remedy="write `from networks.helpers import …`",
+    ),
     spoilt("raises in its constructor", "self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
     spoilt("ends the program in its constructor", "self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
     spoilt(
