@@ -182,19 +182,22 @@ def _build(params: Params, shape: "ImageShape", tried_with: str = "") -> None:
 
 
 def check_own_network(params: Params) -> None:
-    """As ``register_configured``, for images that may not be prepared yet, and wire the network once.
+    """As ``register_configured``, for images that may not be prepared yet, and wire and train the network once.
 
     Raises:
-        InputError: as there, or it cannot be encoded, or has batch norms that `train.sync_batch_norm` cannot synchronise.
+        InputError: as there, or it cannot be encoded or trained, or has batch norms that `train.sync_batch_norm` cannot
+            synchronise.
     """
     if is_own(params.network.name):
         shape = ExpectedImages(params.prepare)
         _build(params, shape, shape.origin)
+        from gee_core.model.trainable import check_trainable
         from gee_core.model.wired import wired_network
         from gee_core.snn.synced_norm import sync_batch_norms
 
         with building(params.network.name, shape.origin):
             net = wired_network(params.network, shape, None, 0)
+            check_trainable(net)
         if params.train.sync_batch_norm:
             sync_batch_norms(net)
 

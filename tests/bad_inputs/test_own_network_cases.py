@@ -107,6 +107,14 @@ CASES = [
     ),
     spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "no output of the shape (steps, images, classes)"),
     spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
+    spoilt(
+        "a tuple in training mode alone",
+        "return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))",
+        "o = self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))\n"
+        "        return (o, o) if self.training else o",
+        f"network.name = {NAME}: in training mode it returns a tuple, not a tensor",
+        run="gee run",
+    ),
     spoilt("no chain", "nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
     Case(
         name="a batch norm that cannot be synchronised",
