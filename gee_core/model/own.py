@@ -156,12 +156,18 @@ def own_network(
         net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
         trials, built_with = registered(name).trials, (width, num_classes, in_channels, image_size, pool, *lif.values())
         if built_with not in trials:  # it takes longer than building
-            example = torch.zeros(2 if lif["T"] != 2 else 3, in_channels, image_size, image_size)
+            example = example_images(lif["T"], in_channels, image_size)
             trials[built_with] = _trial(name, net, example, num_classes, lif["T"])
     found = trials[built_with]
     if T is not None and found.T != T:
         raise ValueError(f"network.T = {T}, but {name} answers with {found.T} steps: set network.T = {found.T}")
     return OwnNetwork(copied(net), found)  # its code may return the same module every time
+
+
+def example_images(T: int, in_channels: int, image_size: int) -> Tensor:
+    """Random images for a trial: two, or three where there are two steps, so that no answer has them in each other's place."""
+    shape = (2 if T != 2 else 3, in_channels, image_size, image_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def own_module(name: str, num_classes: int, in_channels: int, image_size: int, width: float, pool: str, lif: dict) -> nn.Module:
@@ -176,7 +182,7 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
     try:
         taken = inspect.signature(build).parameters
         net = build(**sizes, **{key: value for key, value in settings.items() if key in taken and key not in sizes})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         called = ", ".join(f"{key}={value}" for key, value in sizes.items())
         raise ValueError(f"{name}({called}, …) raises {type(error).__name__}: {in_short(error)}") from error
     if not isinstance(net, nn.Module):
@@ -224,21 +230,44 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
         raise ValueError(f"{name}: {error}") from None
     if not any(map(is_neuron, probe.modules())):
         raise ValueError(f"{name} has no neurons: build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF")
+    for module in filter(is_neuron, probe.modules()):
+        module.register_forward_hook(_with_more_spikes)
     one_step = not any(map(takes_all_steps, probe.modules()))
     answer = (len(example), num_classes)
     tried: list[str] = []
     inputs: list[tuple[Form, Tensor]] = [("images", example), ("steps", example.repeat(T, 1, 1, 1, 1))]
     for form, x in inputs:
-        functional.reset_net(probe)
         try:
-            o = probe(x)
-        except Exception as error:
+            o, again = (_answer(probe, x) for _ in range(2))
+        except (Exception, SystemExit) as error:
             tried.append(f"for {form} {tuple(x.shape)} it raises {type(error).__name__}: {in_short(error)}")
             continue
         if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:
-            return Trial(form, len(o))
-        if isinstance(o, Tensor) and form == "images" and o.shape == answer and one_step:
-            return Trial("single", T)
-        tried.append(f"for {form} {tuple(x.shape)} it returns {tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__}")
+            found = Trial(form, len(o))
+        elif isinstance(o, Tensor) and form == "images" and o.shape == answer and one_step:
+            found = Trial("single", T)
+        else:
+            got = tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__
+            tried.append(f"for {form} {tuple(x.shape)} it returns {got}")
+            continue
+        if again.shape != o.shape or not torch.allclose(again, o, equal_nan=True):
+            raise ValueError(
+                f"{name}: the second call with the same images gives another output: it keeps state between calls "
+                "(register_memory of a MemoryModule keeps what is reset), or draws from another generator than torch's"
+            )
+        return found
     hint = "; return the output of every step, not their mean" if f"returns {answer}" in " ".join(tried) else ""
     raise ValueError(f"{name}: no output of the shape (steps, images, classes) = {(T, *answer)}: {'; '.join(tried)}{hint}")
+
+
+def _answer(probe: nn.Module, x: Tensor) -> Tensor:
+    """What ``probe`` returns, its neurons reset and its draws from torch's generators equal in every call."""
+    functional.reset_net(probe)
+    with private_torch_rng(0):
+        o = probe(x)
+    return o.clone() if isinstance(o, Tensor) else o  # it may be the state itself, which the next call changes
+
+
+def _with_more_spikes(neurons: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    """Half of the outputs set to 1: before it is trained, a deep network may be silent, and what it keeps would not show."""
+    return torch.where(torch.rand(output.shape) < 0.5, 1.0, output) if isinstance(output, Tensor) else output

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.config.known_networks import OWN, is_own
+from gee_core.data.meta import load_meta
 from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.network_files import module_file, network_digest
 from pipelines.project.params import load_params
-from pipelines.project.paths import NETWORKS, PARAMS
+from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
 if TYPE_CHECKING:
     from gee_core.model.wired import ImageShape
@@ -29,6 +30,9 @@ TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 
 SHAPES = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
 """Classes, channels and side in pixels of the data sets that are known before they are prepared."""
+
+HEADS = 1000
+"""Most image files that are looked into for their channels."""
 
 SIZES = ("num_classes", "in_channels", "image_size")
 
@@ -84,7 +88,10 @@ def _imported_name(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raises = f"{_place(error, module_name)} raises {type(error).__name__}: {in_short(error)}"
-        raise InputError(f"network.name = {name}: {raises}", "fix it") from error
+        beside = error.name if isinstance(error, ModuleNotFoundError) else None
+        inside = beside and f"{NETWORKS}.{beside}"
+        remedy = f"write `from {inside} import …`" if inside and module_file(inside) else "fix it"
+        raise InputError(f"network.name = {name}: {raises}", remedy) from error
     finally:
         sys.dont_write_bytecode = writes
     if not hasattr(module, attribute):
@@ -107,28 +114,34 @@ class ExpectedImages:
     """``ImageShape`` of images that may not be prepared yet, as far as the section `prepare` tells."""
 
     def __init__(self, cfg: PrepareConfig):
-        self.num_classes, self.in_channels, size = SHAPES.get(cfg.dataset, (10, 3, 32))
-        if cfg.image_size is None and cfg.dataset not in SHAPES:
-            size = _first_size(Path(cfg.path)) or size
+        self.origin = ""
+        """Where the numbers come from, if the images are files."""
+        if cfg.dataset in SHAPES:
+            self.num_classes, self.in_channels, size = SHAPES[cfg.dataset]
+        else:
+            (self.num_classes, self.in_channels, size), how = _shape_of_files(Path(cfg.path))
+            what = f"{self.num_classes} classes and {self.in_channels} channel{'s' if self.in_channels > 1 else ''}"
+            self.origin = f" (tried with {what}, {how})"
         self.image_size = cfg.image_size or size
 
 
-def _first_size(folder: Path) -> int | None:
-    """The shorter side of some image below ``folder``, in pixels."""
-    from PIL import Image
+def _shape_of_files(root: Path) -> tuple[tuple[int, int, int], str]:
+    """As in SHAPES, of the folder ``root``, and how it is known; of many images the heads of ``HEADS`` are read."""
+    from gee_core.data.folders import list_images
+    from gee_core.data.image_files import header
 
-    from gee_core.data.pixels import EXTENSIONS
-
-    file = next((path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS), None)
     try:
-        with Image.open(file) as image:  # type: ignore[arg-type]
-            return min(image.size)
-    except (OSError, AttributeError, ValueError, Image.DecompressionBombError):  # prepare names it
-        return None
+        listing = list_images(root)
+        files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
+        heads = [header(root / file) for file in files[:: -(-len(files) // HEADS)]]
+    except InputError as error:  # check and prepare name it
+        return (10, 3, 32), f"a guess, since {error.problem}"
+    channels = 1 if all(head.is_grey for head in heads) else 3
+    return (len(listing.class_names), channels, min(heads[0][:2])), f"by {len(heads)} of the images in {root}"
 
 
 @contextmanager
-def building(name: str) -> Iterator[None]:
+def building(name: str, tried_with: str = "") -> Iterator[None]:
     """Turn a ``ValueError`` of the body, which builds the own network ``name``, into an ``InputError``."""
     try:
         yield
@@ -139,35 +152,52 @@ def building(name: str) -> Iterator[None]:
         if text.startswith(("network.", "evolve.")):  # it names a key, and what to set it to
             raise InputError(text) from None
         text = text.removeprefix(name).removeprefix(":").strip()
-        raise InputError(f"network.name = {name}: {text}", TUTORIAL) from None
+        raise InputError(f"network.name = {name}: {text}{tried_with}", TUTORIAL) from None
 
 
 def register_configured(params: Params) -> None:
-    """``register_own_network`` for the network of ``params``, and what params.yaml alone could not be checked for.
+    """Register the network of ``params`` and build it for the prepared images; nothing to do for one of the table.
 
     Raises:
-        InputError: as there, or `evolve.rescore.top` is more than the candidates of a generation.
+        InputError: as of ``register_own_network``; it cannot be built; or `evolve.rescore.top` is more than the candidates of a
+            generation, which params.yaml alone could not be checked for.
     """
     if is_own(params.network.name):
-        register_own_network(params.network.name, ExpectedImages(params.prepare))
-        with building(params.network.name):
-            params.check_top()
+        try:
+            shape: ImageShape = load_meta(PREPARED)
+        except InputError:  # the stage says so
+            shape = ExpectedImages(params.prepare)
+        _build(params, shape)
+
+
+def _build(params: Params, shape: "ImageShape", tried_with: str = "") -> None:
+    network = params.network
+    register_own_network(network.name, shape)
+    from gee_core.model.network import build_network
+
+    sizes = (shape.num_classes, shape.in_channels, shape.image_size)
+    with building(network.name, tried_with):
+        build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
+        params.check_top()  # asks for the layers, which are those of the network that was built
 
 
 def check_own_network(params: Params) -> None:
-    """``register_configured``, and build the network once; nothing to do for one of the table.
+    """As ``register_configured``, for images that may not be prepared yet, and wire and train the network once.
 
     Raises:
-        InputError: as there, or it cannot be built, encoded or run, or has batch norms that `train.sync_batch_norm` cannot
+        InputError: as there, or it cannot be encoded or trained, or has batch norms that `train.sync_batch_norm` cannot
             synchronise.
     """
     if is_own(params.network.name):
-        register_configured(params)
+        shape = ExpectedImages(params.prepare)
+        _build(params, shape, shape.origin)
+        from gee_core.model.trainable import check_trainable
         from gee_core.model.wired import wired_network
         from gee_core.snn.synced_norm import sync_batch_norms
 
-        with building(params.network.name):
-            net = wired_network(params.network, ExpectedImages(params.prepare), None, 0)
+        with building(params.network.name, shape.origin):
+            net = wired_network(params.network, shape, None, 0)
+            check_trainable(net)
         if params.train.sync_batch_norm:
             sync_batch_norms(net)
 

@@ -72,7 +72,25 @@ CASES = [
         "ModuleNotFoundError: No module named 'now",
         "fix",
     ),
+    Case(
+        name="a file beside it that is named without the folder",
+        run="gee run",
+        change=(
+            write(FILE, f"from helpers import lif\n{GOOD}"),
+            write("networks/helpers.py", "lif = None\n"),
+            param("network.name", NAME),
+        ),
+        says="networks/my_net.py, line 1 raises ModuleNotFoundError: No module named 'helpers'",
+        remedy="write `from networks.helpers import …`",
+    ),
     spoilt("raises in its constructor", "self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
+    spoilt("ends the program in its constructor", "self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
+    spoilt(
+        "ends the program when it runs",
+        "        return self",
+        "        raise SystemExit(3)\n        return self",
+        "raises SystemExit: 3",
+    ),
     spoilt(
         "returns no module",
         "class Net(nn.Module):",
@@ -89,6 +107,14 @@ CASES = [
     ),
     spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "no output of the shape (steps, images, classes)"),
     spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
+    spoilt(
+        "a tuple in training mode alone",
+        "return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))",
+        "o = self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))\n"
+        "        return (o, o) if self.training else o",
+        f"network.name = {NAME}: in training mode it returns a tuple, not a tensor",
+        run="gee run",
+    ),
     spoilt("no chain", "nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
     Case(
         name="a batch norm that cannot be synchronised",

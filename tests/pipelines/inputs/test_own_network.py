@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gee_core.config.known_networks import OWN, encoded_channels, kernel_positions
 from gee_core.errors import InputError
@@ -13,8 +14,9 @@ from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines.commands.predict.model import open_model
 from pipelines.inputs.network_files import network_digest, network_files
-from pipelines.inputs.own_network import check_own_network, register_if_configured, register_own_network
+from pipelines.inputs.own_network import check_own_network, register_configured, register_if_configured, register_own_network
 from pipelines.orchestration.request import Request, checked
+from pipelines.project.params import load_params
 from pipelines.studies.keys import cell_key
 from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
 from tests.project_copy import make_repository
@@ -127,6 +129,58 @@ def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_pa
     with pytest.raises(InputError, match="raises AssertionError"):
         check_own_network(make_params(network={"name": NAME}))
     check_own_network(make_params(network={"name": NAME}, prepare={"dataset": "cifar10", "image_size": 12}))
+
+
+STEM = "nn.Conv2d(in_channels, 4"
+"""What a network of a fixed number of channels has another number in."""
+
+
+def write_folder(root, mode, n_classes=2):
+    for k in range(n_classes):
+        (root / f"class{k}").mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            Image.new(mode, (12, 12), 20 * i if mode == "L" else (20 * i, 0, 0)).save(root / f"class{k}/{i}.png")
+
+
+@pytest.mark.parametrize(("mode", "channels", "other"), [("L", 1, 3), ("RGB", 3, 1)])
+def test_the_classes_and_channels_of_a_folder_are_those_of_its_images(mode, channels, other, write, make_params):
+    write_folder(Path("raw/mine"), mode)
+    params = make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "raw/mine", "image_size": None})
+    fixed = GOOD.replace("super()", "assert num_classes == 2 and image_size == 12\n        super()")
+    write(my_net=fixed.replace(STEM, f"nn.Conv2d({channels}, 4"))
+    check_own_network(params)
+    write(my_net=fixed.replace(STEM, f"nn.Conv2d({other}, 4"))
+    tried = rf"\(tried with 2 classes and {channels} channels?, by 8 of the images in raw/mine\)"
+    with pytest.raises(InputError, match=rf"to have {other} channels, but got {channels} .*{tried}"):
+        check_own_network(params)
+
+
+def test_one_image_of_colour_makes_three_channels_and_an_image_that_cannot_be_read_a_guess_that_is_called_so(
+    write, make_params
+):
+    write_folder(Path("raw"), "L")
+    Image.new("RGB", (12, 12)).save("raw/class1/3.png")
+    params = make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "raw", "image_size": None})
+    write(my_net=GOOD.replace(STEM, "nn.Conv2d(3, 4"))
+    check_own_network(params)
+    Path("raw/class0/1.png").write_text("no image")
+    check_own_network(params)
+    write(my_net=GOOD.replace(STEM, "nn.Conv2d(1, 4"))
+    guess = r"\(tried with 10 classes and 3 channels, a guess, since raw/class0/1.png: not a readable image \(none of"
+    with pytest.raises(InputError, match=guess):
+        check_own_network(params)
+
+
+def test_a_stage_builds_it_for_the_prepared_images_whatever_the_folder_holds_now(in_project):
+    folder = in_project(network={"name": NAME}, prepare={"dataset": "folder", "path": "images"})
+    write_folder(folder / "images", "RGB")
+    (folder / "networks").mkdir()
+    (folder / FILE).write_text(GOOD.replace(STEM, "nn.Conv2d(1, 4"))
+    register_configured(load_params())
+    (folder / FILE).write_text(GOOD.replace(STEM, "nn.Conv2d(3, 4"))
+    check_own_network(load_params())
+    with pytest.raises(InputError, match=r"to have 3 channels, but got 1 .*: docs/tutorials/your-network.md says what"):
+        register_configured(load_params())
 
 
 def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
