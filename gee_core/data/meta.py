@@ -27,7 +27,7 @@ class Meta(Section):
     dataset: str
     """The name of the images: `prepare.data_name`."""
     source: str
-    """Where they come from; for streamed images, the root of the files."""
+    """What they come from, not where that lies; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
     class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     """Training images of each class, with the hold-out."""

@@ -22,7 +22,7 @@ class Source:
     """A data set whose images all have one size."""
 
     source: str
-    """Where it comes from; for streamed images, the root of the files."""
+    """What it comes from, not where that lies; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages

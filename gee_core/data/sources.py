@@ -33,6 +33,8 @@ TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100"
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 DIGITS = "datasets/data/digits.csv.gz"
 """The file inside scikit-learn, a line of 64 pixels and the label per image."""
+IN_FOLDERS = "a folder of images"
+"""Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
 """What torchvision raises when files are not those that it wrote."""
 
@@ -173,7 +175,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
         train, test = (StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts)
         return Source(cfg.path, listing.class_names, train, test, holdout, contents)
     packed, packed_test = _decode_all(root, parts, form, on_progress)
-    return Source(cfg.path, listing.class_names, packed, packed_test, holdout)
+    return Source(IN_FOLDERS, listing.class_names, packed, packed_test, holdout)
 
 
 def _contents(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> tuple[str, ...]:
