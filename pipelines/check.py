@@ -14,7 +14,7 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import check_own_network
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.inputs.training_sizes import check_training_sizes
-from pipelines.project.params import check_raw_folder, load_params
+from pipelines.project.params import check_links, check_raw_folder, load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.runtime.input_errors import report_input_errors
 
@@ -34,6 +34,7 @@ def check_inputs(params: Params) -> None:
         from gee_core.data.folders import list_images
 
         list_images(Path(params.prepare.path))
+    check_links(params.prepare)
     check_own_network(params)
     check_training_sizes(params)
     load_start(params)

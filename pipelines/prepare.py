@@ -10,6 +10,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
+from pipelines.project.params import check_links
 from pipelines.project.paths import PREPARED
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
@@ -48,6 +49,7 @@ def main() -> None:
     with stage("prepare") as s:
         named = {"dataset": s.params.prepare.data_name}  # as all runs have it: MLflow refuses a second value of a parameter
         s.track.params(s.params.prepare.model_dump(exclude={"name"}) | named)
+        check_links(s.params.prepare)  # a folder may have become one since check ran
         with s.progress("prepare", None) as steps:
             meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total), notes.append)
         for note in notes:

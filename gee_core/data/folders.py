@@ -8,8 +8,9 @@
 
 `training`, `valid` or `validation`, and `testing` mean the same, in upper or lower case.
 
-The root, the class folders and the image files may be links, also to places outside. Links to folders below a class folder
-are not followed, because they could form a cycle. What a link leads to has to be an image.
+The root, the folders of splits and classes, and the image files may be links, also to places outside; stages that DVC runs
+refuse `linked_folders`, because DVC does not look into them. Links to folders below a class folder are not followed, because
+they could form a cycle. What a link leads to has to be an image.
 """
 
 import os
@@ -120,6 +121,17 @@ def find_layout(root: Path) -> Layout:
     if test is None:
         val, test = None, val
     return Layout(root, train or root, val, test)
+
+
+def linked_folders(layout: Layout) -> list[Path]:
+    """The folders of splits and classes that are links; the root, which may be one too, is not among them.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    folders = list(layout.splits.values())
+    folders += [split / name for split in layout.splits.values() for name in _folders(split)]
+    return [folder for folder in folders if folder != layout.root and folder.is_symlink()]
 
 
 def files_by_class(split: Path, root: Path) -> ByClass:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from gee_core.data.pixels import DAMAGE, FORMATS, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, orientation, to_pixels
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
+from gee_core.storage.atomic_files import sha256
 
 FORK = "fork" if sys.platform == "linux" else None
 """How decoding processes start. In a worker process, such as a candidate's, the default is the way in which that one started:
@@ -125,6 +126,15 @@ def decode_in_order(
     return in_order(partial(_decoded, form), files, root, batches, pin_memory)
 
 
+def checksums_in_order(files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor]) -> Iterator[list[str]]:
+    """For each index tensor of ``batches`` the SHA-256 of those ``files`` as `in_order` has them; each is decoded too.
+
+    Raises:
+        InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is not a whole number.
+    """
+    return in_order(partial(_checksums, form), files, root, batches)
+
+
 def in_order(
     work: Callable[[list[Path]], Any], files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False
 ) -> Iterator[Any]:
@@ -199,6 +209,12 @@ def _decoded(form: Form, paths: list[Path]) -> Tensor:
     for image, path in zip(images, paths, strict=True):
         image[:] = decode(path, form)
     return torch.from_numpy(images)
+
+
+def _checksums(form: Form, paths: list[Path]) -> list[str]:
+    for path in paths:
+        decode(path, form)
+    return [sha256(path) for path in paths]
 
 
 def _as_it_is(result: Any) -> Any:

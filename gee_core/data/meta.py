@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1)]
 UNEVEN = 3
 """How many times as many training images the largest class may have as the smallest without being mentioned."""
+OF_CONTENTS = {"train_contents", "test_contents"}
+"""Names of the hashes over the contents of streamed files."""
 
 
 class Meta(Section):
@@ -25,7 +27,7 @@ class Meta(Section):
     dataset: str
     """The name of the images: `prepare.data_name`."""
     source: str
-    """Where they come from; for streamed images, the root of the files."""
+    """What they come from, not where that lies; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
     class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     """Training images of each class, with the hold-out."""
@@ -42,14 +44,18 @@ class Meta(Section):
     n_holdout: Count
     stream: bool
     sha256: dict[str, str]
-    """Of every other file; for streamed images also of the names and sizes of their files (`train_images`, `test_images`)."""
+    """Of every other file; for streamed images also of their files' names and sizes (`train_images`, `test_images`), which are
+    compared when they are loaded, and of these files' contents (`train_contents`, `test_contents`), which are not."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Meta":
         of_classes, of_channels = {len(self.class_names), len(self.class_counts)}, {len(self.mean), len(self.std)}
         if of_classes != {self.num_classes} or of_channels != {self.in_channels}:
             raise ValueError("its class_names, class_counts, mean and std are not as many as it says")
-        if set(self.sha256) != _checked_files(self.stream):
+        files = _checked_files(self.stream)
+        if set(self.sha256) == files - OF_CONTENTS != files:
+            raise ValueError("an earlier version wrote it, without checksums of what the streamed files contain")
+        if set(self.sha256) != files:
             raise ValueError("its sha256 is not of these files")
         return self
 
@@ -89,7 +95,7 @@ def load_meta(folder: Path) -> Meta:
 
 
 def _checked_files(stream: bool) -> set[str]:
-    of_images = ("files.txt", "images") if stream else ("images.npy",)
+    of_images = ("files.txt", "images", "contents") if stream else ("images.npy",)
     return {"holdout.npy"} | {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
 
 

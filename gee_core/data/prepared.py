@@ -22,12 +22,14 @@ class Source:
     """A data set whose images all have one size."""
 
     source: str
-    """Where it comes from; for streamed images, the root of the files."""
+    """What it comes from, not where that lies; for streamed images, the root of the files."""
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages
     holdout: Tensor | None = None
     """Indices into ``train`` of the images on which candidates are scored; None until they are split off."""
+    contents: tuple[str, ...] = ()
+    """Of streamed images: a hash over the contents of the files of ``train``, and one of ``test``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
-        checksums = _write_images(partial, "train", train) | _write_images(partial, "test", test)
+        of_train, of_test = data.contents or (None, None)
+        checksums = _write_images(partial, "train", train, of_train) | _write_images(partial, "test", test, of_test)
         _write_array(partial / "holdout.npy", data.holdout)
         meta = Meta(
             dataset=dataset,
@@ -141,15 +144,16 @@ def _put_back(old: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages) -> dict[str, str]:
+def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages, contents: str | None) -> dict[str, str]:
     _write_array(folder / f"{split}_labels.npy", images.labels)
     if isinstance(images, PackedImages):
         _write_array(folder / f"{split}_images.npy", images.images)
         return {}
+    assert contents is not None
     if any("\n" in name for name in images.files):
         raise InputError(f"{images.root}: a file name holds a line break", "rename it")
     write_atomically(folder / f"{split}_files.txt", b"".join(os.fsencode(name) + b"\n" for name in images.files))
-    return {f"{split}_images": _names_and_sizes(images)}
+    return {f"{split}_images": _names_and_sizes(images), f"{split}_contents": contents}
 
 
 def _read_images(folder: Path, split: str, meta: Meta) -> PackedImages | StreamedImages:

@@ -1,20 +1,22 @@
 """Where images come from: scikit-learn's digits, torchvision's sets, folders of image files."""
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import OF_TORCHVISION, FileList, list_images
-from gee_core.data.image_files import Form, as_array, common_form, decode_in_order
+from gee_core.data.image_files import Form, as_array, checksums_in_order, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
 from gee_core.data.splits import part_of, split_files, split_off
@@ -31,12 +33,16 @@ TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100"
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 DIGITS = "datasets/data/digits.csv.gz"
 """The file inside scikit-learn, a line of 64 pixels and the label per image."""
+IN_FOLDERS = "a folder of images"
+"""Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
 """What torchvision raises when files are not those that it wrote."""
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
     """The images that ``cfg`` names, as many and of the size that it asks for; in memory unless ``cfg.stream``.
+
+    Streamed ones are decoded once too, so that a damaged file is found before any stage uses the others.
 
     Raises:
         InputError: they are missing, damaged, or do not fit ``cfg``.
@@ -163,30 +169,44 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
         )
     files, holdout, test_files = split_files(listing, cfg)
     form = common_form(root, files.files + test_files.files, cfg.image_size)
-    train, test = (_streamed if cfg.stream else _decode_all)(root, (files, test_files), form, on_progress)
-    return Source(cfg.path, listing.class_names, train, test, holdout)
+    parts = (files, test_files)
+    if cfg.stream:
+        contents = _contents(root, parts, form, on_progress)
+        train, test = (StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts)
+        return Source(cfg.path, listing.class_names, train, test, holdout, contents)
+    packed, packed_test = _decode_all(root, parts, form, on_progress)
+    return Source(IN_FOLDERS, listing.class_names, packed, packed_test, holdout)
 
 
-def _streamed(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[StreamedImages]:
-    return [StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts]
+def _contents(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> tuple[str, ...]:
+    """For each part the SHA-256 over its files' checksums; every file is decoded."""
+    digests = [hashlib.sha256() for _ in parts]
+    for part, _, checksums in _each_batch(checksums_in_order, root, parts, form, on_progress):
+        digests[part].update("".join(checksums).encode())
+    return tuple(digest.hexdigest() for digest in digests)
 
 
 def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[PackedImages]:
-    total = sum(len(part.files) for part in parts)
-    _check_fits(total, form)
-    packed, done = [], 0
-    for part in parts:
-        n = len(part.files)
-        images = torch.empty(n, form.in_channels, form.image_size, form.image_size, dtype=torch.uint8)
-        batches = torch.arange(n).split(256)
-        decoded = decode_in_order(as_array(part.files), root, form, batches)
-        for indices, batch in zip(batches, decoded, strict=True):
-            images[indices[0] : indices[-1] + 1] = batch
-            done += len(batch)
+    _check_fits(sum(len(part.files) for part in parts), form)
+    shape = (form.in_channels, form.image_size, form.image_size)
+    images = [torch.empty(len(part.files), *shape, dtype=torch.uint8) for part in parts]
+    for part, indices, batch in _each_batch(decode_in_order, root, parts, form, on_progress):
+        images[part][indices[0] : indices[-1] + 1] = batch
+    return [PackedImages(pixels, torch.tensor(part.labels)) for pixels, part in zip(images, parts, strict=True)]
+
+
+def _each_batch(
+    work: Callable[..., Iterator[Any]], root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None
+) -> Iterator[tuple[int, Tensor, Any]]:
+    """For each batch of files, one part after the other: number of the part, indices in it, and what ``work`` made of them."""
+    total, done = sum(len(part.files) for part in parts), 0
+    for number, part in enumerate(parts):
+        batches = torch.arange(len(part.files)).split(256)
+        for indices, result in zip(batches, work(as_array(part.files), root, form, batches), strict=True):
+            yield number, indices, result
+            done += len(indices)
             if on_progress is not None:
                 on_progress(done, total)
-        packed.append(PackedImages(images, torch.tensor(part.labels)))
-    return packed
 
 
 def _check_fits(n: int, form: Form) -> None:

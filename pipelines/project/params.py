@@ -1,6 +1,7 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -116,6 +117,26 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
             raise InputError(problem, REMEDIES.get(error.errno, "set it to another folder, such as data/raw")) from None
     elif not path.is_dir():
         raise InputError(f"prepare.path = {cfg.path}: no such folder", "put the images there, or set it to where they are")
+
+
+def check_links(cfg: PrepareConfig) -> None:
+    """Check that the folders of splits and classes are no links: DVC looks through `prepare.path` and the files alone.
+
+    Raises:
+        InputError: one is, or `prepare.path` is no folder of images.
+    """
+    path = Path(cfg.path)
+    if cfg.dataset != "folder" and not (cfg.dataset.startswith("cifar") and (path / "train").is_dir()):
+        return
+    from gee_core.data.folders import find_layout, linked_folders  # loads Pillow
+
+    if found := linked_folders(find_layout(path)):
+        more = f" (as are {len(found) - 1} more)" if len(found) > 1 else ""
+        link, target = shlex.quote(str(found[0])), shlex.quote(os.path.realpath(found[0]))
+        raise InputError(
+            f"{found[0]}: is a link to a folder{more}, and DVC would notice no change of the images behind it",
+            f"put a folder of links to its files there (`rm {link} && cp -rs {target} {link}`), or the images themselves",
+        )
 
 
 def check_in_inputs(key: str, path: Path) -> None:

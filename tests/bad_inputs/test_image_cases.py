@@ -144,6 +144,13 @@ FOLDERS = [
         stream=True,
         image_size="8",
     ),
+    folder(
+        "a class folder that is a link",
+        lambda f: (f / "images/train/cat").rename(f / "cats"),
+        link("images/train/cat", "../../cats"),
+        says="images/train/cat: is a link to a folder, and DVC would notice no change of the images behind it",
+        remedy="put a folder of links to its files there",
+    ),
     folder("PostScript in an image", write(CAT, picture(form="EPS")), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
     folder("a bomb", write(CAT, bomb(9000)), says=f"{CAT}: has more pixels than is safe", remedy="shrink or remove it"),
     folder("a greater bomb", write(CAT, bomb(60_000)), says=f"{CAT}: has more pixels", remedy="shrink or remove it"),

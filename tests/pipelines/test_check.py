@@ -1,6 +1,10 @@
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
@@ -86,6 +90,30 @@ def test_genes_that_make_the_network_larger_are_worth_a_warning(in_project, caps
     weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
     told = f"{genes:,} numbers of genes take the place of only {weights:,} weights: lower n_genes, or raise network.width"
     assert line == f"check: warning: network.n_genes = 200: {told}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the remedy has an option of GNU's cp")
+@pytest.mark.parametrize("dataset", ["folder", "cifar10"])
+def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_project, make_params, dataset):
+    in_project()
+    classes = [f"class {k}" for k in range(10)]
+    for name in classes:
+        for folder in (Path("elsewhere", name), Path("images/test", name)):
+            folder.mkdir(parents=True)
+            Image.new("L", (8, 8)).save(folder / "0.png")
+    Path("images/train").mkdir()
+    for name in classes:
+        Path("images/train", name).symlink_to(f"../../elsewhere/{name}")
+    Path("link").symlink_to("images")
+    params = make_params(prepare={"dataset": dataset, "path": "link"})
+    for left in range(9, -1, -1):
+        says = rf"link/train/class {9 - left}: is a link to a folder{rf' .as are {left} more.' * (left > 0)}, and DVC would"
+        with pytest.raises(InputError, match=rf"^{says} notice no change") as caught:
+            check_inputs(params)
+        command = re.search("`(.+)`", caught.value.remedy)[1]
+        subprocess.run(["sh", "-c", command], check=True)
+    check_inputs(params)
+    assert Path("images/train/class 9/0.png").is_symlink()
 
 
 def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):

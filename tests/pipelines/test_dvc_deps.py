@@ -1,6 +1,8 @@
 """dvc.yaml lists what each stage's results depend on, code and sections of params.yaml: all of it and no more."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,12 @@ THROUGH_THE_CORE = {
 @pytest.mark.parametrize("name", sorted(set(STAGES) - {"check", "report"}))
 def test_dvc_reruns_a_stage_for_exactly_the_sections_that_it_reads(name):
     assert set(STAGES[name]["params"]) == reads(name) | THROUGH_THE_CORE.get(name, set())
+
+
+def test_dvc_sees_class_folders_of_any_name_and_ignores_what_lies_beside_the_stages():
+    files = [f"{folder}/a.png" for folder in ("build", "dist", "site", "mlartifacts", ".venv", ".scratch", ".prefect")]
+    watched = [f"data/raw/train/{file}" for file in files]
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "check-ignore", *files, *watched], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split() == files, done.stderr

@@ -69,6 +69,29 @@ def test_a_streamed_folder_agrees_with_the_packed_one(tmp_path, folder):
         assert torch.equal(k, m)
 
 
+def test_streamed_images_that_changed_places_give_another_output_although_their_sizes_are_equal(tmp_path, folder):
+    for path in (tmp_path / "raw").glob("*/*/*.png"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    settings = {"dataset": "folder", "path": folder, "image_size": 6, "max_train_images": None, "stream": True}
+    before = prepare.run(config(**settings), tmp_path / "before")
+    cat, dog = (tmp_path / f"raw/train/{name}/7.bmp" for name in ("cat", "dog"))
+    cat.rename(tmp_path / "7.bmp")
+    dog.rename(cat)
+    (tmp_path / "7.bmp").rename(dog)
+    after = prepare.run(config(**settings), tmp_path / "after")
+    assert {name for name in before.sha256 if before.sha256[name] != after.sha256[name]} == {"train_contents"}
+    assert contents(tmp_path / "before")["meta.json"] != contents(tmp_path / "after")["meta.json"]
+
+
+def test_a_folder_that_was_moved_gives_the_same_bytes(tmp_path, folder):
+    settings = {"dataset": "folder", "max_train_images": None, "name": "pets"}
+    prepare.run(config(path=folder, **settings), tmp_path / "before")
+    (tmp_path / "raw").rename(tmp_path / "moved")
+    prepare.run(config(path=str(tmp_path / "moved"), **settings), tmp_path / "after")
+    assert contents(tmp_path / "before") == contents(tmp_path / "after")
+
+
 def test_the_statistics_of_a_streamed_folder_come_from_a_stratified_sample(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(prepare, "STATISTICS_SAMPLE", 6)
     settings = {"dataset": "folder", "path": folder, "image_size": 6, "max_train_images": None, "stream": True}

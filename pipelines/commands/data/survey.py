@@ -27,6 +27,7 @@ from gee_core.data.folders import (
 from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
 from gee_core.data.splits import split_files, split_off
 from gee_core.errors import InputError
+from pipelines.project.params import check_links
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 """Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""
@@ -83,6 +84,10 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     if headers:
         _describe(found, cfg, image_size, headers)
     found.duplicates = _duplicates(root, *([name for name in part if name in headers] for part in parts), on_progress)
+    try:
+        check_links(cfg)
+    except InputError as problem:
+        found.problems.append(str(problem))
     return found
 
 

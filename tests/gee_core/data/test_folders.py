@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from gee_core.data.folders import FileList, list_images
+from gee_core.data.folders import FileList, find_layout, linked_folders, list_images
 from gee_core.errors import InputError
 
 TWO = {"cat": 2, "dog": 3}
@@ -97,6 +97,11 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     (root / "train/cat").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "link").symlink_to(root)
     assert list_images(tmp_path / "link").train.files[0] == "train/cat/000.png"
+    shutil.move(root / "test", tmp_path / "others")
+    (root / "test").symlink_to(tmp_path / "others")
+    (root / "train/dog/more").symlink_to(root / "train/cat")
+    found = linked_folders(find_layout(tmp_path / "link"))
+    assert found == [tmp_path / "link/test", tmp_path / "link/train/cat"]
 
 
 @pytest.mark.parametrize(

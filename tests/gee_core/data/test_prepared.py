@@ -192,9 +192,9 @@ def test_more_proxy_images_than_there_are_is_an_input_error_that_names_the_knob(
         load_prepared(tmp_path / "out").proxy_train(25)
 
 
-def write_streamed(folder, streamed):
+def write_streamed(folder, streamed, contents=("of train", "of test")):
     train, test = streamed
-    data = Source(str(train.root), ("a", "b"), train, test, torch.tensor([0, 3]))
+    data = Source(str(train.root), ("a", "b"), train, test, torch.tensor([0, 3]), contents)
     return write_prepared(folder, "folder", data, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 
@@ -220,6 +220,23 @@ def test_streamed_images_that_changed_or_went_since_are_an_input_error(tmp_path,
         load_prepared(tmp_path / "out")
     image.unlink()
     with pytest.raises(InputError, match=r"train/a/001\.png: not found"):
+        load_prepared(tmp_path / "out")
+
+
+def test_streamed_files_with_other_contents_are_other_images(tmp_path, streamed):
+    one, again = (write_streamed(tmp_path / name, streamed) for name in ("one", "again"))
+    other = write_streamed(tmp_path / "other", streamed, ("of train", "others"))
+    assert one.digest == again.digest != other.digest
+    assert load_meta(tmp_path / "other").sha256["test_contents"] == "others"
+
+
+def test_streamed_images_that_an_earlier_version_wrote_are_refused_by_name(tmp_path, streamed):
+    write_streamed(tmp_path / "out", streamed)
+    values = json.loads((tmp_path / "out/meta.json").read_text())
+    for split in ("train", "test"):
+        del values["sha256"][f"{split}_contents"]
+    (tmp_path / "out/meta.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"out/meta\.json: damaged \(an earlier version wrote it, without checksums of what"):
         load_prepared(tmp_path / "out")
 
 

@@ -12,7 +12,6 @@ from torchvision import datasets
 
 from gee_core.config import PrepareConfig
 from gee_core.data import sources
-from gee_core.data.images import StreamedImages
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 
@@ -71,7 +70,7 @@ def test_a_folder_is_packed_as_it_is(make_folder):
     root = make_folder(TWO, {"cat": 1, "dog": 1})
     source = load_source(config(root))
     assert source.class_names == ("cat", "dog")
-    assert source.source == str(root)
+    assert source.source == "a folder of images"
     assert source.train.labels.tolist() == [0] * 4 + [1] * 8
     for i, image in enumerate(source.train.images):
         name = f"cat/{i:03}.png" if i < 4 else f"dog/{i - 4:03}.png"
@@ -139,9 +138,10 @@ def test_val_beside_test_is_the_holdout_and_part_of_the_training_images(make_fol
         load_source(config(root, max_train_images=3))
 
 
-def test_progress_counts_up_to_all_images(make_folder):
+@pytest.mark.parametrize("streamed", [{}, {"stream": True, "image_size": 8}])
+def test_progress_counts_up_to_all_images(make_folder, streamed):
     calls = []
-    load_source(config(make_folder(TWO, TWO)), lambda done, total: calls.append((done, total)))
+    load_source(config(make_folder(TWO, TWO), **streamed), lambda done, total: calls.append((done, total)))
     assert calls[-1] == (24, 24)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
 
@@ -165,11 +165,12 @@ def test_images_that_are_not_square_are_an_input_error_unless_a_size_is_set(make
     assert load_source(config(root, image_size=8)).train.image_size == 8
 
 
-def test_a_damaged_image_is_an_input_error_that_names_it(make_folder):
+@pytest.mark.parametrize("streamed", [{}, {"stream": True, "image_size": 8}])
+def test_a_damaged_image_is_an_input_error_that_names_it(make_folder, streamed):
     root = make_folder(TWO, TWO)
     (root / "test/dog/003.png").write_bytes((root / "test/dog/003.png").read_bytes()[:90])
-    with pytest.raises(InputError, match=r"test/dog/003\.png: not a readable image"):
-        load_source(config(root))
+    with pytest.raises(InputError, match=r"test/dog/003\.png: not a readable image .*: replace or remove it"):
+        load_source(config(root, **streamed))
 
 
 def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_folder, monkeypatch):
@@ -177,22 +178,6 @@ def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_fo
     monkeypatch.setattr(sources.os, "sysconf", lambda name: 50)
     with pytest.raises(InputError, match=r"24 images of 8 pixels take .* set prepare\.stream to true"):
         load_source(config(root))
-
-
-def test_a_streamed_folder_is_not_decoded(make_folder):
-    root = make_folder(TWO, TWO)
-    (root / "train/dog/001.png").write_bytes(b"damaged")
-    source = load_source(config(root, stream=True, image_size=8))
-    assert isinstance(source.train, StreamedImages)
-    assert source.train.files[:2] == ["train/cat/000.png", "train/cat/001.png"]
-    assert (source.train.in_channels, source.train.image_size, source.train.root) == (3, 8, root)
-
-
-def test_streaming_needs_files_and_a_size(make_folder):
-    with pytest.raises(InputError, match=r"^prepare\.stream: digits does not come as image files: set it to false"):
-        load_source(config(dataset="digits", stream=True, image_size=8))
-    with pytest.raises(InputError, match=r"^prepare\.stream: images need one size"):
-        load_source(config(make_folder(TWO, TWO), stream=True))
 
 
 def test_cifar_comes_as_class_folders_too(make_folder):

@@ -92,6 +92,15 @@ def test_everything_that_would_stop_prepare_is_named_and_the_exit_code_is_2(chec
     assert "– │" in out
 
 
+def test_a_linked_class_folder_would_stop_prepare_and_the_rest_is_shown(check, tmp_path):
+    draw(tmp_path / "pets", TWO)
+    (tmp_path / "pets/cat").rename(tmp_path / "cats")
+    (tmp_path / "pets/cat").symlink_to("../cats")
+    code, out, (error,) = check()
+    assert code == 2 and "pets/cat: is a link to a folder, and DVC would notice no change" in error
+    assert "all 2" in out
+
+
 def test_damage_behind_the_header_is_found_by_decoding(check, tmp_path):
     cut = draw(tmp_path / "pets/train", TWO) / "dog/01.png"
     cut.write_bytes(cut.read_bytes()[:90])
