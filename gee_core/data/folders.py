@@ -182,13 +182,14 @@ def _in_one(by_class: ByClass) -> FileList:
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:
-    """Images in ``folder`` and the folders inside it; hidden files, such as macOS's ``._x.jpg``, are ignored."""
+    """Images in ``folder`` and the folders inside it; hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
     found: list[str] = []
 
     def fail(error: OSError) -> None:
         raise _unreadable(error)
 
-    for parent, _, names in os.walk(folder, onerror=fail):
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         relative = os.path.relpath(parent, root)
         images = (n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith("."))
         found += (os.path.join(relative, name) for name in images)

@@ -114,12 +114,13 @@ class ExpectedImages:
 
 
 def _first_size(folder: Path) -> int | None:
-    """The shorter side of some image below ``folder``, in pixels."""
+    """The shorter side of some image below ``folder``, in pixels; hidden files and folders are left out, as in prepare."""
     from PIL import Image
 
     from gee_core.data.pixels import EXTENSIONS
 
-    file = next((path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS), None)
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    file = next((path for path in images if not any(p.startswith(".") for p in path.relative_to(folder).parts)), None)
     try:
         with Image.open(file) as image:  # type: ignore[arg-type]
             return min(image.size)

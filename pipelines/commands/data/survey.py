@@ -192,6 +192,9 @@ def _each(
 
 
 def _ignored(root: Path) -> Counter:
-    """How many files there are that are no images by name, by the end of their names."""
-    names = (name for _, _, files in os.walk(root) for name in files)
-    return Counter(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))
+    """How many files there are that are no images by name, by the end of their names; hidden folders are not looked into."""
+    found: Counter = Counter()
+    for _, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.update(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))
+    return found

@@ -80,13 +80,16 @@ def test_a_list_without_some_files_is_what_is_left():
     assert (files.subset([2, 0]), files.without([1])) == (FileList(["c", "a"], [1, 0]), FileList(["a", "c"], [0, 1]))
 
 
-def test_extensions_count_in_any_case_and_other_and_hidden_files_do_not(make_folder):
+def test_extensions_count_in_any_case_and_other_and_hidden_files_and_folders_do_not(make_folder):
     root = make_folder(TWO, TWO)
     cat = root / "train/cat"
     for name in ("a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "notes.txt", "._a.jpg", "jpg"):
         (cat / name).write_bytes(b"")
     (cat / "deeper").mkdir()
     (cat / "deeper/e.PNG").write_bytes(b"")
+    for hidden in (".ipynb_checkpoints", ".Trash-1000/files", "deeper/.thumbnails"):
+        (cat / hidden).mkdir(parents=True)
+        (cat / hidden / "f.png").write_bytes(b"")
     found = {name.removeprefix("train/cat/") for name in list_images(root).train.files if "cat" in name}
     assert found == {"000.png", "001.png", "a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "deeper/e.PNG"}
 

@@ -57,6 +57,8 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     shutil.copy(tmp_path / "pets/train/dog/03.png", tmp_path / "pets/test/dog/07.png")
     Image.new("L", (20, 12)).save(tmp_path / "pets/train/cat/00.png")
     (tmp_path / "pets/train/cat/a.gif").write_bytes(b"")
+    (tmp_path / "pets/train/cat/.cache").mkdir()
+    (tmp_path / "pets/train/cat/.cache/c.db").write_bytes(b"")
     (tmp_path / "pets/train/cat/b.\x1b[31m\udcff").write_bytes(b"")
     code, out, errors = check("--decode")
     text = " ".join(out.split())

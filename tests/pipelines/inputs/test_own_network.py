@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gee_core.config.known_networks import OWN, encoded_channels, kernel_positions
 from gee_core.errors import InputError
@@ -127,6 +128,10 @@ def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_pa
     with pytest.raises(InputError, match="raises AssertionError"):
         check_own_network(make_params(network={"name": NAME}))
     check_own_network(make_params(network={"name": NAME}, prepare={"dataset": "cifar10", "image_size": 12}))
+    Path("images/train/cat").mkdir(parents=True)
+    for file, size in ((".0.png", 5), ("train/cat/0.png", 12)):  # hidden files are not read
+        Image.new("RGB", (size, size)).save(Path("images", file))
+    check_own_network(make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "images", "image_size": None}))
 
 
 def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
