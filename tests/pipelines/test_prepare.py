@@ -96,6 +96,18 @@ def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
     assert load_prepared(tmp_path / "out").holdout.tolist() == [*range(20, 51)]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["16 bits of small values", "drawn in transparency"])
+def test_training_images_of_one_colour_are_refused(tmp_path, folder, kind, stream):
+    for i, path in enumerate(tmp_path.glob("raw/*/*/*.png")):
+        alpha = Image.fromarray(np.full((6, 6), i, np.uint8))
+        image = Image.merge("RGBA", [Image.new("L", (6, 6))] * 3 + [alpha])
+        (Image.fromarray(np.full((6, 6), 10 * i, np.uint16)) if kind.startswith("16") else image).save(path)
+    with pytest.raises(InputError, match=r"raw: all training images are of one and the same colour.* scale values of 16 bits"):
+        prepare.run(config(dataset="folder", path=folder, image_size=6, max_train_images=None, stream=stream), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_images_leave_no_output(tmp_path, folder):
     (tmp_path / "raw/train/dog/3.png").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"train/dog/3\.png: not a readable image"):

@@ -61,6 +61,8 @@ def _facts(found: Survey) -> dict[str, str]:
         facts["duplicates"] = f"{len(found.duplicates):,} test images are also training images: {pairs}"
     if found.tiny:
         facts["tiny"] = f"{len(found.tiny):,} images would be enlarged more than twofold: {_examples(found.tiny)}"
+    if found.one_colour:
+        facts["one colour"] = f"{len(found.one_colour):,} images show nothing else: {_examples(found.one_colour)}"
     return facts
 
 

@@ -102,6 +102,21 @@ def test_damage_behind_the_header_is_found_by_decoding(check, tmp_path):
     assert (code, len(errors)) == (2, 1) and "pets/train/dog/01.png: not a readable image" in errors[0]
 
 
+def test_images_of_one_colour_are_counted_and_refused_where_no_other_is_left_to_train_on(check, tmp_path):
+    draw(tmp_path / "pets/train", {"cat": 3, "dog": 3})
+    draw(tmp_path / "pets/test", {"cat": 1, "dog": 1})
+    for i, path in enumerate(sorted(tmp_path.glob("pets/train/*/*.png"))):
+        Image.fromarray(np.full((8, 8), 40 * i, np.uint16)).save(path)  # of 16 bits, of which the upper 8 are 0
+    assert json.loads(check("--json")[1])["one_colour"] == []
+    code, out, errors = check("--decode")
+    assert code == 2 and "one colour  6 images show nothing else: train/cat/00.png, train/cat/01.png" in out
+    assert len(errors) == 1 and "pets: all training images are of one and the same colour" in errors[0]
+    draw(tmp_path / "more", {"dog": 1})
+    shutil.copy(tmp_path / "more/dog/00.png", tmp_path / "pets/train/dog/00.png")
+    code, out, errors = check("--decode")
+    assert (code, errors) == (0, []) and "one colour  5 images show nothing else" in out
+
+
 def test_a_class_with_too_few_images_to_split_is_a_problem(check, tmp_path):
     draw(tmp_path / "pets", {"cat": 1, "dog": 9})
     code, _, errors = check()
