@@ -64,8 +64,8 @@ FOLDERS = [
         "no test/ and one image in a class",
         remove("images/test"),
         write("images/train/emu/0.png", picture()),
-        says="prepare.test_share = 0.2: leaves class 'emu' no image to train on",
-        remedy="lower it, or add images there",
+        says="images: class 'emu' has 1 image, at least 3 are needed",
+        remedy="add images, or remove the folder",
     ),
     folder(
         "a hold-out of one class",

@@ -120,7 +120,7 @@ def test_images_of_one_colour_are_counted_and_refused_where_no_other_is_left_to_
 def test_a_class_with_too_few_images_to_split_is_a_problem(check, tmp_path):
     draw(tmp_path / "pets", {"cat": 1, "dog": 9})
     code, _, errors = check()
-    assert code == 2 and "prepare.test_share = 0.2: leaves class 'cat' no image to train on" in errors[0]
+    assert code == 2 and "pets: class 'cat' has 1 image, at least 3 are needed" in errors[0]
 
 
 def test_streaming_is_proposed_for_what_would_fill_the_memory(check, tmp_path, monkeypatch):
