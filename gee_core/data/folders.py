@@ -13,7 +13,8 @@ are not followed, because they could form a cycle. What a link leads to has to b
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from gee_core.errors import InputError
 
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What the folder of each split may be called."""
+
+OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
+"""Ends of the names of images that are not read."""
 
 OF_TORCHVISION = {
     "FashionMNIST/raw": "fashion_mnist",
@@ -97,7 +101,8 @@ def find_layout(root: Path) -> Layout:
     """Where the splits in ``root`` are, by the table at the head of this file.
 
     Raises:
-        InputError: there is no such folder, or one has test images alone, torchvision's files, or two folders of one meaning.
+        InputError: there is no such folder, or one has test images alone, torchvision's files, two folders of one meaning, or
+            a link to nothing in place of one.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/, or one folder per class")
@@ -108,6 +113,7 @@ def find_layout(root: Path) -> Layout:
         if len(there) > 1:
             raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
         found[split] = root / there[0] if there else None
+    _check_links(root, [name for names in NAMES.values() for name in names])
     train, val, test = found.values()
     if train is None and (other := test or val):
         remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
@@ -126,9 +132,10 @@ def files_by_class(split: Path, root: Path) -> ByClass:
     """The image files in the class folders of ``split``, in sorted order; classes without any are among them.
 
     Raises:
-        InputError: it holds no class folders, one cannot be read, or has an unprintable name.
+        InputError: it holds no class folders, one cannot be read, is a link to nothing, or has an unprintable name.
     """
     names = _folders(split)
+    _check_links(split)
     if not names:
         raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
     for name in names:
@@ -169,6 +176,39 @@ def listing_of(found: dict[str, ByClass]) -> Listing:
     return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
 
 
+def unread(root: Path) -> list[str]:
+    """What looks like images in ``root`` but is not read, such as `12 images in eval/`.
+
+    These are images in folders that are no split, in hidden folders beside the class folders, in links to folders below
+    them, and in other formats.
+    """
+    layout = find_layout(root)
+    splits = layout.splits.values()
+    folders = [path for split in splits for path in sorted(split.glob(".*")) if path.is_dir()]
+    if layout.train != root:
+        folders += [root / name for name in _folders(root) if root / name not in splits]
+    formats = Counter[str]()
+    for folder in (split / name for split in splits for name in _folders(split)):
+        for parent, inside, names in _walk(folder):
+            links = [path for path in (Path(parent, name) for name in sorted(inside)) if path.is_symlink()]
+            folders += [path for path in links if not path.parent.resolve().is_relative_to(path.resolve())]  # no circles
+            formats.update(end for name in names if (end := Path(name).suffix.lower()) in OTHER_FORMATS)
+    found = []
+    for folder in folders:
+        if n := sum(name.lower().endswith(EXTENSIONS) for _, _, names in _walk(folder) for name in names):
+            where = f"{folder.relative_to(root)}/"
+            found.append(f"{n:,} image{'' if n == 1 else 's'} in {where if where.isprintable() else ascii(where)}")
+    return found + [f"{n:,} {end}" for end, n in formats.most_common()]
+
+
+def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
+    """Refuse links to nothing in ``folder``, or those that have one of ``names`` in any case; hidden ones are ignored."""
+    for path in sorted(path for path in folder.iterdir() if path.is_symlink() and not path.name.startswith(".")):
+        if not path.exists() and (not names or path.name.lower() in names):
+            remedy = "make that available (is a drive not mounted?), or remove the link"
+            raise InputError(f"{path}: a link to {os.readlink(path)}, which is not there", remedy)
+
+
 def _folders(path: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
@@ -188,12 +228,17 @@ def _images_below(folder: Path, root: Path) -> list[str]:
     def fail(error: OSError) -> None:
         raise _unreadable(error)
 
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for parent, _, names in _walk(folder, fail):
         relative = os.path.relpath(parent, root)
-        images = (n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith("."))
-        found += (os.path.join(relative, name) for name in images)
+        found += (os.path.join(relative, name) for name in names if name.lower().endswith(EXTENSIONS))
     return sorted(found)
+
+
+def _walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out."""
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield parent, folders, [name for name in names if not name.startswith(".")]
 
 
 def _unreadable(error: OSError) -> InputError:

@@ -1,3 +1,4 @@
+import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -88,6 +89,13 @@ def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
         for i in range(count):
             Image.new("RGB", (6, 6), (3, i, 7)).save(tmp_path / "raw/val" / name / f"{i}.png")
     meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    shutil.copytree(tmp_path / "raw/val", tmp_path / "raw/dev")
+    for k in range(10):
+        (tmp_path / "raw/train" / f".{k}").mkdir()
+        (tmp_path / "raw/train" / f".{k}/0.png").touch()
+    notes.clear()
+    prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    assert notes.pop(1) == "not read: " + "".join(f"1 image in train/.{k}/, " for k in range(8)) + "…"
     assert notes == [
         "the 31 images of val/ are the hold-out; prepare.holdout = 0.2 is not used",
         "the classes are uneven: 'dog' has 40 training images, 3.6 times as many as 'cat' with 11",

@@ -24,6 +24,7 @@ from gee_core.data.folders import (
     find_layout,
     listing_of,
     problems,
+    unread,
 )
 from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
 from gee_core.data.images import one_colour
@@ -61,6 +62,8 @@ class Survey:
     in_channels: int = 3
     ignored: dict[str, int] = field(default_factory=dict)
     """Other files by the end of their names."""
+    unread: list[str] = field(default_factory=list)
+    """What looks like images but is not read, such as `12 images in eval/`."""
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     """Test images that are also training images, byte for byte."""
     tiny: list[str] = field(default_factory=list)
@@ -83,6 +86,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     by_class = {name: files_by_class(path, root) for name, path in layout.splits.items()}
     found.problems = [str(problem) for problem in problems(layout, by_class)]
     found.ignored = dict(sorted(_ignored(root).items(), key=lambda item: (-item[1], item[0])))
+    found.unread = unread(root)
     parts = _split(found, cfg, layout, by_class)
     files = [name for each in by_class.values() for names in each.values() for name in names]
     headers, colours = _look(found, files, decode_all, on_progress)

@@ -57,6 +57,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     shutil.copy(tmp_path / "pets/train/dog/03.png", tmp_path / "pets/test/dog/07.png")
     Image.new("L", (20, 12)).save(tmp_path / "pets/train/cat/00.png")
     (tmp_path / "pets/train/cat/a.gif").write_bytes(b"")
+    draw(tmp_path / "pets/eval", {"cat": 2})
     (tmp_path / "pets/train/cat/.cache").mkdir()
     (tmp_path / "pets/train/cat/.cache/c.db").write_bytes(b"")
     (tmp_path / "pets/train/cat/b.\x1b[31m\udcff").write_bytes(b"")
@@ -69,6 +70,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "RGB 149, L 1; read as RGB",
         "ignored 1 .\\x1b[31m\\udcff, 1 .gif",
         "uneven dog has 80 training images, cat has 20",
+        "not read 2 images in eval/, 1 .gif",
         "1 test images are also training images: test/dog/07.png = train/dog/03.png",
         "tiny 1 images would be enlarged more than twofold: train/cat/00.png",
         "prepare: dataset: folder path: pets name: pets image_size: 32",
