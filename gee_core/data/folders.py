@@ -101,8 +101,8 @@ def find_layout(root: Path) -> Layout:
     """Where the splits in ``root`` are, by the table at the head of this file.
 
     Raises:
-        InputError: there is no such folder, or one has test images alone, torchvision's files, two folders of one meaning, or
-            a link to nothing in place of one.
+        InputError: there is no such folder, or one has test images alone, torchvision's files, two folders of one meaning, a
+            link to nothing in place of one, or a class with the name of a split.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/, or one folder per class")
@@ -114,6 +114,11 @@ def find_layout(root: Path) -> Layout:
             raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
         found[split] = root / there[0] if there else None
     _check_links(root, [name for names in NAMES.values() for name in names])
+    for path in filter(None, found.values()):
+        others = (root / name for name in folders if root / name not in found.values()) if _is_class(path) else ()
+        if other := next(filter(_is_class, others), None):
+            problem = f"{path}: is read as the folder of a split, but holds images as the class folder {other.name}/ beside it"
+            raise InputError(problem, "rename the class, or put all class folders into a new folder train/")
     train, val, test = found.values()
     if train is None and (other := test or val):
         remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
@@ -207,6 +212,11 @@ def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
         if not path.exists() and (not names or path.name.lower() in names):
             remedy = "make that available (is a drive not mounted?), or remove the link"
             raise InputError(f"{path}: a link to {os.readlink(path)}, which is not there", remedy)
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether there are images in ``folder``, and no folders."""
+    return not _folders(folder) and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
 
 
 def _folders(path: Path) -> list[str]:

@@ -120,6 +120,13 @@ def test_what_looks_like_images_but_is_not_read_is_named(make_folder, tmp_path):
     assert unread(root / "train") == ["2 images in .net/", "3 images in cat/more/"]
 
 
+@pytest.mark.parametrize("name", ["train", "Test"])
+def test_a_class_with_the_name_of_a_split_is_an_input_error(make_folder, name):
+    root = make_folder({"bus": 2, "car": 2, name: 2}, {}) / "train"
+    with pytest.raises(InputError, match=rf"train/{name}: is read as .* holds images as the class folder bus/ .*: rename the"):
+        list_images(root)
+
+
 @pytest.mark.parametrize("name", ["train/bird", "val", "Validation"])
 def test_a_link_to_nothing_in_place_of_a_folder_is_refused(make_folder, name):
     root = make_folder(TWO, TWO)
