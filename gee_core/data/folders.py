@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from gee_core.data.pixels import EXTENSIONS
@@ -168,6 +169,11 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
             if name not in found[split]:
                 images = {"test": "test images", "val": "images for the hold-out"}[split]
                 yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
+    for first, second in combinations(layout.splits, 2):
+        one, other = layout.splits[first], layout.splits[second]
+        pairs = [(one, other), *((one / name, other / name) for name in found[first] if name in found[second])]
+        if same := next((pair for pair in pairs if pair[0].samefile(pair[1])), None):
+            yield InputError(f"{same[1]}: is the same folder as {same[0]}", "put other images there, or remove it")
     for split, by_class in found.items():
         for name, files in by_class.items():
             if not files:

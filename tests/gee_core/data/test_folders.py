@@ -127,6 +127,16 @@ def test_a_class_with_the_name_of_a_split_is_an_input_error(make_folder, name):
         list_images(root)
 
 
+@pytest.mark.parametrize(("name", "same"), [("test", "train"), ("val", "test"), ("test/dog", "train/dog")])
+def test_a_folder_that_is_a_link_to_that_of_another_split_is_an_input_error(make_folder, name, same):
+    root = make_folder(TWO, TWO)
+    shutil.rmtree(root / name, ignore_errors=True)
+    (root / name).symlink_to(root / same)
+    first, second = (same, name) if name != "val" else (name, same)
+    with pytest.raises(InputError, match=f"raw/{second}: is the same folder as .*raw/{first}: put other images there, or rem"):
+        list_images(root)
+
+
 @pytest.mark.parametrize("name", ["train/bird", "val", "Validation"])
 def test_a_link_to_nothing_in_place_of_a_folder_is_refused(make_folder, name):
     root = make_folder(TWO, TWO)
