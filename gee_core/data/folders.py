@@ -13,8 +13,9 @@ are not followed, because they could form a cycle. What a link leads to has to b
 """
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -138,7 +139,8 @@ def files_by_class(split: Path, root: Path) -> ByClass:
     """The image files in the class folders of ``split``, in sorted order; classes without any are among them.
 
     Raises:
-        InputError: it holds no class folders, one cannot be read, is a link to nothing, or has an unprintable name.
+        InputError: it holds no class folders, one cannot be read, is a link to nothing, or has an unprintable name; the name of
+            a file or folder below one is not UTF-8.
     """
     names = _folders(split)
     _check_links(split)
@@ -160,13 +162,17 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
     for split, where in (("test", layout.test), ("val", layout.val)):
         if where is None:
             continue
+        alike = _alike(found[split], in_train)
+        for name, twin in alike.items():
+            problem = f"{where / name}: class {name!a} looks like {twin!a} in {train}, whose accents are stored in another way"
+            yield InputError(problem, "give both folders the same name, copied from one of them")
         for name in found[split]:
-            if name not in in_train:
+            if name not in in_train and name not in alike:
                 yield InputError(
                     f"{where / name}: class {name!r} has no folder in {train}", "add its training images, or remove it"
                 )
         for name in in_train:
-            if name not in found[split]:
+            if name not in found[split] and name not in alike.values():
                 images = {"test": "test images", "val": "images for the hold-out"}[split]
                 yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
     for first, second in combinations(layout.splits, 2):
@@ -220,6 +226,13 @@ def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
             raise InputError(f"{path}: a link to {os.readlink(path)}, which is not there", remedy)
 
 
+def _alike(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
+    """Those of ``names`` that ``others`` hold with accents stored in another way only, as macOS does it, and the name there."""
+    there = {unicodedata.normalize("NFC", other): other for other in others}
+    found = {name: there.get(unicodedata.normalize("NFC", name)) for name in names if name not in others}
+    return {name: other for name, other in found.items() if other is not None}
+
+
 def _is_class(folder: Path) -> bool:
     """Whether there are images in ``folder``, and no folders."""
     return not _folders(folder) and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
@@ -244,7 +257,10 @@ def _images_below(folder: Path, root: Path) -> list[str]:
     def fail(error: OSError) -> None:
         raise _unreadable(error)
 
-    for parent, _, names in _walk(folder, fail):
+    for parent, folders, names in _walk(folder, fail):
+        for name in (*folders, *names):  # of other files too, because DVC reads them all
+            if not name.isascii() and not _is_utf8(name):
+                raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
         found += (os.path.join(relative, name) for name in names if name.lower().endswith(EXTENSIONS))
     return sorted(found)
@@ -255,6 +271,10 @@ def _walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> It
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield parent, folders, [name for name in names if not name.startswith(".")]
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # in place of bytes that are not
 
 
 def _unreadable(error: OSError) -> InputError:

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from gee_core.data.folders import FileList, list_images, unread
+from gee_core.data.folders import FileList, files_by_class, find_layout, list_images, problems, unread
 from gee_core.errors import InputError
 
 TWO = {"cat": 2, "dog": 3}
@@ -137,6 +137,16 @@ def test_a_folder_that_is_a_link_to_that_of_another_split_is_an_input_error(make
         list_images(root)
 
 
+@pytest.mark.parametrize(("in_train", "in_test"), [("\xe9", "e\u0301"), ("e\u0301", "\xe9")])
+def test_class_names_that_differ_in_how_an_accent_is_stored_are_named_as_a_pair(make_folder, in_train, in_test):
+    root = make_folder(TWO | {in_train: 1}, TWO | {in_test: 1})
+    layout = find_layout(root)
+    found = {name: files_by_class(path, root) for name, path in layout.splits.items()}
+    (problem,) = map(str, problems(layout, found))
+    assert f"class {in_test!a} looks like {in_train!a} in {root / 'train'}" in problem
+    assert problem.endswith("give both folders the same name, copied from one of them")
+
+
 @pytest.mark.parametrize("name", ["train/bird", "val", "Validation"])
 def test_a_link_to_nothing_in_place_of_a_folder_is_refused(make_folder, name):
     root = make_folder(TWO, TWO)
@@ -185,6 +195,15 @@ def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path):
     (tmp_path / "raw").write_text("")
     with pytest.raises(InputError, match="raw: no such folder"):
         list_images(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"\xff.txt", b"deep\xff/0.png"])
+def test_a_file_name_that_is_not_utf8_is_refused(make_folder, name):
+    path = make_folder(TWO, TWO) / "train/cat" / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(InputError, match=r"raw/train/cat: the name '.*\\udcff.*' is not UTF-8: rename it"):
+        list_images(path.parents[3 if b"/" in name else 2])
 
 
 @pytest.mark.parametrize("name", ["a\rb", "a\nb", b"\xff".decode("utf-8", "surrogateescape")])
