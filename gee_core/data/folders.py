@@ -29,6 +29,9 @@ NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
 """Ends of the names of images that are not read."""
 
+ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".zip", ".tar", ".gz", ".tgz", ".csv", ".parquet", ".tfrecord")
+"""Ends of the names of files that may hold many images."""
+
 OF_TORCHVISION = {
     "FashionMNIST/raw": "fashion_mnist",
     "cifar-10-batches-py": "cifar10",
@@ -107,7 +110,7 @@ def find_layout(root: Path) -> Layout:
             link to nothing in place of one, or a class with the name of a split.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/, or one folder per class")
+        raise no_folder(root, str(root), "set prepare.path to one that holds train/, or one folder per class")
     found: dict[str, Path | None] = dict.fromkeys(NAMES)
     folders = _folders(root)
     for split, names in NAMES.items():
@@ -133,6 +136,16 @@ def find_layout(root: Path) -> Layout:
     if test is None:
         val, test = None, val
     return Layout(root, train or root, val, test)
+
+
+def no_folder(path: Path, what: str, remedy: str) -> InputError:
+    """The error of a ``path`` that is no folder; ``what`` names it, and ``remedy`` helps where its name tells nothing."""
+    if "$" in str(path) or str(path).startswith("~"):
+        return InputError(f"{what}: no such folder", "write the whole path, since ~ and variables are not expanded")
+    if path.is_file() or path.suffix.lower() in ARCHIVES:
+        formats = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)}); files that hold many are not read"
+        return InputError(f"{what}: {'a file, not a folder' if path.is_file() else 'no such folder'}", formats)
+    return InputError(f"{what}: no such folder", remedy)
 
 
 def files_by_class(split: Path, root: Path) -> ByClass:

@@ -46,7 +46,7 @@ BAD_FILE = "replace or remove it"
 
 FOLDERS = [
     folder("not there", says="nowhere: no such folder", remedy="set prepare.path", path="nowhere"),
-    folder("a file in its place", says="dvc.yaml: no such folder", remedy="set prepare.path", path="dvc.yaml"),
+    folder("a file in its place", says="dvc.yaml: a file, not a folder", remedy="set prepare.path", path="dvc.yaml"),
     folder("a name that is too long", says="file name too long", remedy="shorten it", path="x" * 300),
     folder(
         "test images alone",

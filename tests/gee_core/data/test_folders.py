@@ -1,5 +1,7 @@
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -193,8 +195,21 @@ def test_a_single_class_is_an_input_error(make_folder):
 
 def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path):
     (tmp_path / "raw").write_text("")
-    with pytest.raises(InputError, match="raw: no such folder"):
+    with pytest.raises(InputError, match=r"raw: a file, not a folder: set prepare\.path to a folder of image files \(\.png, "):
         list_images(tmp_path / "raw")
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("~/images", "write the whole path, since ~ and variables are not expanded"),
+        ("$HOME/images", "write the whole path"),
+        ("images.npz", r"set prepare\.path to a folder of image files \(.* files that hold many are not read"),
+    ],
+)
+def test_a_path_that_no_folder_can_have_is_told_why(path, remedy):
+    with pytest.raises(InputError, match=rf"^{re.escape(path)}: no such folder: {remedy}"):
+        list_images(Path(path))
 
 
 @pytest.mark.parametrize("name", [b"\xff.png", b"\xff.txt", b"deep\xff/0.png"])
