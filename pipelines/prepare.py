@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
-from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
+from gee_core.data.folders import unread
+from gee_core.data.images import PackedImages, StreamedImages, mean_and_std, one_colour
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import Progress, load_source
@@ -17,6 +18,9 @@ from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000
 """Number of streamed images from which mean and std are computed."""
+
+UNREAD = 8
+"""Number of folders and formats that are not read, and are named."""
 
 
 def run(
@@ -32,7 +36,12 @@ def run(
         source = replace(source, holdout=holdout)
     else:
         on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
-    meta = write_prepared(out, cfg.data_name, source, *mean_and_std(_sample(source.train, cfg.split_seed)))
+    mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
+    if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most
+        raise one_colour(f"{cfg.path}: {source.source}" if cfg.dataset == "folder" else source.source)
+    meta = write_prepared(out, cfg.data_name, source, mean, std)
+    if cfg.dataset == "folder" and (left := unread(Path(cfg.path))):
+        on_note(f"not read: {', '.join(left[:UNREAD])}{', …' if len(left) > UNREAD else ''}")
     if meta.unevenness:
         on_note(f"the classes are uneven: {meta.unevenness}")
     return meta

@@ -14,8 +14,11 @@ they could form a cycle. What a link leads to has to be an image.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from gee_core.data.pixels import EXTENSIONS
@@ -23,6 +26,12 @@ from gee_core.errors import InputError
 
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What the folder of each split may be called."""
+
+OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
+"""Ends of the names of images that are not read."""
+
+ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".zip", ".tar", ".gz", ".tgz", ".csv", ".parquet", ".tfrecord")
+"""Ends of the names of files that may hold many images."""
 
 OF_TORCHVISION = {
     "FashionMNIST/raw": "fashion_mnist",
@@ -98,10 +107,11 @@ def find_layout(root: Path) -> Layout:
     """Where the splits in ``root`` are, by the table at the head of this file.
 
     Raises:
-        InputError: there is no such folder, or one has test images alone, torchvision's files, or two folders of one meaning.
+        InputError: there is no such folder, or one has test images alone, torchvision's files, two folders of one meaning, a
+            link to nothing in place of one, or a class with the name of a split.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder", "set prepare.path to one that holds train/, or one folder per class")
+        raise no_folder(root, str(root), "set prepare.path to one that holds train/, or one folder per class")
     found: dict[str, Path | None] = dict.fromkeys(NAMES)
     folders = _folders(root)
     for split, names in NAMES.items():
@@ -109,6 +119,12 @@ def find_layout(root: Path) -> Layout:
         if len(there) > 1:
             raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
         found[split] = root / there[0] if there else None
+    _check_links(root, [name for names in NAMES.values() for name in names])
+    for path in filter(None, found.values()):
+        others = (root / name for name in folders if root / name not in found.values()) if _is_class(path) else ()
+        if other := next(filter(_is_class, others), None):
+            problem = f"{path}: is read as the folder of a split, but holds images as the class folder {other.name}/ beside it"
+            raise InputError(problem, "rename the class, or put all class folders into a new folder train/")
     train, val, test = found.values()
     if train is None and (other := test or val):
         remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
@@ -134,13 +150,25 @@ def linked_folders(layout: Layout) -> list[Path]:
     return [folder for folder in folders if folder != layout.root and folder.is_symlink()]
 
 
+def no_folder(path: Path, what: str, remedy: str) -> InputError:
+    """The error of a ``path`` that is no folder; ``what`` names it, and ``remedy`` helps where its name tells nothing."""
+    if "$" in str(path) or str(path).startswith("~"):
+        return InputError(f"{what}: no such folder", "write the whole path, since ~ and variables are not expanded")
+    if path.is_file() or path.suffix.lower() in ARCHIVES:
+        formats = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)}); files that hold many are not read"
+        return InputError(f"{what}: {'a file, not a folder' if path.is_file() else 'no such folder'}", formats)
+    return InputError(f"{what}: no such folder", remedy)
+
+
 def files_by_class(split: Path, root: Path) -> ByClass:
     """The image files in the class folders of ``split``, in sorted order; classes without any are among them.
 
     Raises:
-        InputError: it holds no class folders, one cannot be read, or has an unprintable name.
+        InputError: it holds no class folders, one cannot be read, is a link to nothing, or has an unprintable name; the name of
+            a file or folder below one is not UTF-8.
     """
     names = _folders(split)
+    _check_links(split)
     if not names:
         raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
     for name in names:
@@ -159,15 +187,24 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
     for split, where in (("test", layout.test), ("val", layout.val)):
         if where is None:
             continue
+        alike = _alike(found[split], in_train)
+        for name, twin in alike.items():
+            problem = f"{where / name}: class {name!a} looks like {twin!a} in {train}, whose accents are stored in another way"
+            yield InputError(problem, "give both folders the same name, copied from one of them")
         for name in found[split]:
-            if name not in in_train:
+            if name not in in_train and name not in alike:
                 yield InputError(
                     f"{where / name}: class {name!r} has no folder in {train}", "add its training images, or remove it"
                 )
         for name in in_train:
-            if name not in found[split]:
+            if name not in found[split] and name not in alike.values():
                 images = {"test": "test images", "val": "images for the hold-out"}[split]
                 yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
+    for first, second in combinations(layout.splits, 2):
+        one, other = layout.splits[first], layout.splits[second]
+        pairs = [(one, other), *((one / name, other / name) for name in found[first] if name in found[second])]
+        if same := next((pair for pair in pairs if pair[0].samefile(pair[1])), None):
+            yield InputError(f"{same[1]}: is the same folder as {same[0]}", "put other images there, or remove it")
     for split, by_class in found.items():
         for name, files in by_class.items():
             if not files:
@@ -179,6 +216,49 @@ def listing_of(found: dict[str, ByClass]) -> Listing:
     """The files ``found`` in the splits, which have no `problems`."""
     lists = {name: _in_one(by_class) for name, by_class in found.items()}
     return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
+
+
+def unread(root: Path) -> list[str]:
+    """What is not read in ``root``, such as `12 images in eval/`: images in folders that are no split, in hidden folders beside
+    the class folders, in links to folders below these, and in other formats.
+    """
+    layout = find_layout(root)
+    splits = layout.splits.values()
+    folders = [path for split in splits for path in sorted(split.glob(".*")) if path.is_dir()]
+    if layout.train != root:
+        folders += [root / name for name in _folders(root) if root / name not in splits]
+    formats = Counter[str]()
+    for folder in (split / name for split in splits for name in _folders(split)):
+        for parent, inside, names in _walk(folder):
+            links = [path for path in (Path(parent, name) for name in sorted(inside)) if path.is_symlink()]
+            folders += [path for path in links if not path.parent.resolve().is_relative_to(path.resolve())]  # no circles
+            formats.update(end for name in names if (end := Path(name).suffix.lower()) in OTHER_FORMATS)
+    found = []
+    for folder in folders:
+        if n := sum(name.lower().endswith(EXTENSIONS) for _, _, names in _walk(folder) for name in names):
+            where = f"{folder.relative_to(root)}/"
+            found.append(f"{n:,} image{'' if n == 1 else 's'} in {where if where.isprintable() else ascii(where)}")
+    return found + [f"{n:,} {end}" for end, n in formats.most_common()]
+
+
+def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
+    """Refuse links to nothing in ``folder``, or those that have one of ``names`` in any case; hidden ones are ignored."""
+    for path in sorted(path for path in folder.iterdir() if path.is_symlink() and not path.name.startswith(".")):
+        if not path.exists() and (not names or path.name.lower() in names):
+            remedy = "make that available (is a drive not mounted?), or remove the link"
+            raise InputError(f"{path}: a link to {os.readlink(path)}, which is not there", remedy)
+
+
+def _alike(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
+    """Those of ``names`` that ``others`` hold with accents stored in another way only, as macOS does it, and the name there."""
+    there = {unicodedata.normalize("NFC", other): other for other in others}
+    found = {name: there.get(unicodedata.normalize("NFC", name)) for name in names if name not in others}
+    return {name: other for name, other in found.items() if other is not None}
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether there are images in ``folder``, and no folders."""
+    return not _folders(folder) and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
 
 
 def _folders(path: Path) -> list[str]:
@@ -194,17 +274,26 @@ def _in_one(by_class: ByClass) -> FileList:
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:
-    """Images in ``folder`` and the folders inside it; hidden files, such as macOS's ``._x.jpg``, are ignored."""
+    """Images in ``folder`` and the folders inside it; hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
     found: list[str] = []
 
     def fail(error: OSError) -> None:
         raise _unreadable(error)
 
-    for parent, _, names in os.walk(folder, onerror=fail):
+    for parent, folders, names in _walk(folder, fail):
+        for name in (*folders, *names):  # of other files too, because DVC reads them all
+            if any("\ud800" <= character <= "\udfff" for character in name):  # in place of bytes that are not UTF-8
+                raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
-        images = (n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith("."))
-        found += (os.path.join(relative, name) for name in images)
+        found += (os.path.join(relative, name) for name in names if name.lower().endswith(EXTENSIONS))
     return sorted(found)
+
+
+def _walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out."""
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield parent, folders, [name for name in names if not name.startswith(".")]
 
 
 def _unreadable(error: OSError) -> InputError:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gee_core.data.image_files import Form, as_array, decode_in_order
+from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -147,3 +148,12 @@ def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ..
     mean_C = share_CV @ values_V
     std_C = (share_CV * (values_V - mean_C[:, None]) ** 2).sum(1).sqrt()
     return tuple(mean_C.tolist()), tuple(s if s > 1e-6 else 1.0 for s in std_C.tolist())
+
+
+def one_colour(images_of: str) -> InputError:
+    """The error of training images, those of ``images_of``, that are all of the same colour."""
+    return InputError(
+        f"{images_of}: all training images are of one and the same colour, so that nothing can be learned",
+        "scale values of 16 bits to 0 … 65535, since the upper 8 bits are kept; give images that only their transparency "
+        "shows a background, since it is ignored",
+    )

@@ -65,10 +65,15 @@ def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[
         InputError: a class would be missing from this part or from the images that are left; it names the ``knob``.
     """
     n, n_classes = round(fraction * len(labels)), len(class_names)
+    counts = torch.bincount(labels.cpu(), minlength=n_classes)
+    if (counts == 1).any():  # no fraction of one image would do
+        single = class_names[int((counts == 1).nonzero()[0])]
+        problem = f"{knob} = {fraction}: class {single!r} has 1 image left to split, at least 2 are needed"
+        raise InputError(problem, "raise prepare.max_train_images, lower prepare.test_share, or add images there")
     if n < n_classes:
         raise InputError(f"{knob} = {fraction}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
     part = stratified_indices(labels, n, seed, *names or (knob,))
-    left = torch.bincount(labels, minlength=n_classes) - torch.bincount(labels[part], minlength=n_classes)
+    left = counts - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
         raise InputError(f"{knob} = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there")
@@ -82,6 +87,8 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor 
         InputError: a class would be missing from one of them.
     """
     train, val, test = listing.train, listing.val, listing.test
+    if val is None:
+        _check_smallest_class(listing, cfg)
     if test is None:
         split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
         train, test = train.without(split), train.subset(split)
@@ -101,3 +108,13 @@ def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *n
     if at_most is None or at_most >= len(images.labels):
         return images
     return images.subset(stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{knob}", *names))
+
+
+def _check_smallest_class(listing: Listing, cfg: PrepareConfig) -> None:
+    """Refuse a class with too few images to be in every part, since no shares of them would do."""
+    parts = ["training", "the hold-out", *(["the test images"] if listing.test is None else [])]
+    counts = torch.bincount(torch.tensor(listing.train.labels))
+    if (fewest := int(counts.min())) < len(parts):
+        name = listing.class_names[int(counts.argmin())]
+        has = f"class {name!r} has {fewest} image{'' if fewest == 1 else 's'}, at least {len(parts)} are needed"
+        raise InputError(f"{cfg.path}: {has}, for {', '.join(parts[:-1])} and {parts[-1]}", "add images, or remove the folder")

@@ -116,7 +116,9 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
             problem = f"prepare.path = {cfg.path}: the folder cannot be made ({os.strerror(error.errno).lower()})"
             raise InputError(problem, REMEDIES.get(error.errno, "set it to another folder, such as data/raw")) from None
     elif not path.is_dir():
-        raise InputError(f"prepare.path = {cfg.path}: no such folder", "put the images there, or set it to where they are")
+        from gee_core.data.folders import no_folder  # loads Pillow
+
+        raise no_folder(path, f"prepare.path = {cfg.path}", "put the images there, or set it to where they are")
 
 
 def check_links(cfg: PrepareConfig) -> None:

@@ -280,7 +280,7 @@ STUDIES = [
 DATA = [
     command("no folder to check", "gee data check", says="Missing argument", remedy="--help"),
     command("a folder that is not there", "gee data check nowhere", says="nowhere: no such folder", remedy="set prepare.path"),
-    command("a file to check", "gee data check dvc.yaml", says="dvc.yaml: no such folder", remedy="set prepare.path"),
+    command("a file to check", "gee data check dvc.yaml", says="dvc.yaml: a file, not a folder", remedy="set prepare.path"),
     command(
         "a folder without classes", "gee data check images/test/cat", says="holds no class folders", remedy="one folder per"
     ),

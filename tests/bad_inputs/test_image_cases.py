@@ -46,7 +46,7 @@ BAD_FILE = "replace or remove it"
 
 FOLDERS = [
     folder("not there", says="nowhere: no such folder", remedy="set prepare.path", path="nowhere"),
-    folder("a file in its place", says="dvc.yaml: no such folder", remedy="set prepare.path", path="dvc.yaml"),
+    folder("a file in its place", says="dvc.yaml: a file, not a folder", remedy="set prepare.path", path="dvc.yaml"),
     folder("a name that is too long", says="file name too long", remedy="shorten it", path="x" * 300),
     folder(
         "test images alone",
@@ -64,8 +64,8 @@ FOLDERS = [
         "no test/ and one image in a class",
         remove("images/test"),
         write("images/train/emu/0.png", picture()),
-        says="prepare.test_share = 0.2: leaves class 'emu' no image to train on",
-        remedy="lower it, or add images there",
+        says="images: class 'emu' has 1 image, at least 3 are needed",
+        remedy="add images, or remove the folder",
     ),
     folder(
         "a hold-out of one class",

@@ -35,6 +35,8 @@ def test_all_that_params_name_being_there_it_writes_what_never_changes(in_projec
     ("section", "key", "value", "reason"),
     [
         ("prepare", "path", "nowhere", "no such folder: put the images there"),
+        ("prepare", "path", "~/nowhere", "no such folder: write the whole path, since ~ and variables are not expanded"),
+        ("prepare", "path", "params.yaml", "a file, not a folder: set prepare.path to a folder of image files (.png"),
         ("evolve", "start", "inputs/nowhere.json", "cannot be read (No such file or directory): copy a genotype.json to it ("),
         ("train", "init_from", "inputs/a.safetensors", "inputs/a.safetensors: no such file: copy the checkpoint of a plain"),
     ],

@@ -1,3 +1,4 @@
+import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -111,12 +112,31 @@ def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
         for i in range(count):
             Image.new("RGB", (6, 6), (3, i, 7)).save(tmp_path / "raw/val" / name / f"{i}.png")
     meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    shutil.copytree(tmp_path / "raw/val", tmp_path / "raw/dev")
+    for k in range(10):
+        (tmp_path / "raw/train" / f".{k}").mkdir()
+        (tmp_path / "raw/train" / f".{k}/0.png").touch()
+    notes.clear()
+    prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
+    assert notes.pop(1) == "not read: " + "".join(f"1 image in train/.{k}/, " for k in range(8)) + "…"
     assert notes == [
         "the 31 images of val/ are the hold-out; prepare.holdout = 0.2 is not used",
         "the classes are uneven: 'dog' has 40 training images, 3.6 times as many as 'cat' with 11",
     ]
     assert meta.class_counts == (11, 40)
     assert load_prepared(tmp_path / "out").holdout.tolist() == [*range(20, 51)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["16 bits of small values", "drawn in transparency"])
+def test_training_images_of_one_colour_are_refused(tmp_path, folder, kind, stream):
+    for i, path in enumerate(tmp_path.glob("raw/*/*/*.png")):
+        alpha = Image.fromarray(np.full((6, 6), i, np.uint8))
+        image = Image.merge("RGBA", [Image.new("L", (6, 6))] * 3 + [alpha])
+        (Image.fromarray(np.full((6, 6), 10 * i, np.uint16)) if kind.startswith("16") else image).save(path)
+    with pytest.raises(InputError, match=r"raw: all training images are of one and the same colour.* scale values of 16 bits"):
+        prepare.run(config(dataset="folder", path=folder, image_size=6, max_train_images=None, stream=stream), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_images_leave_no_output(tmp_path, folder):

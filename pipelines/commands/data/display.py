@@ -52,6 +52,8 @@ def _facts(found: Survey) -> dict[str, str]:
         facts["mode"] = f"{modes}; read as {'grey' if found.in_channels == 1 else 'RGB'}"
     if found.ignored:
         facts["ignored"] = ", ".join(f"{count:,} {_shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
+    if found.unread:
+        facts["not read"] = ", ".join(found.unread[:8]) + (", …" if len(found.unread) > 8 else "")
     sizes = sorted((count, name) for name, count in _training(found).items())
     if sizes and sizes[-1][0] > UNEVEN * sizes[0][0]:
         (few, smallest), (many, largest) = sizes[0], sizes[-1]
@@ -61,6 +63,8 @@ def _facts(found: Survey) -> dict[str, str]:
         facts["duplicates"] = f"{len(found.duplicates):,} test images are also training images: {pairs}"
     if found.tiny:
         facts["tiny"] = f"{len(found.tiny):,} images would be enlarged more than twofold: {_examples(found.tiny)}"
+    if found.one_colour:
+        facts["one colour"] = f"{len(found.one_colour):,} images show nothing else: {_examples(found.one_colour)}"
     return facts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+import numpy as np
 import torch
 
 from gee_core.config import PrepareConfig
@@ -23,8 +24,10 @@ from gee_core.data.folders import (
     find_layout,
     listing_of,
     problems,
+    unread,
 )
 from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
+from gee_core.data.images import one_colour
 from gee_core.data.splits import split_files, split_off
 from gee_core.errors import InputError
 from pipelines.project.params import check_links
@@ -33,6 +36,8 @@ SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 """Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""
 PER_BATCH = 64
 """Files that a process looks at before it reports."""
+DECODED = 256
+"""Greatest side in pixels of the images that are decoded, to look whether they show anything."""
 IN_MEMORY = 0.4
 """Share of this machine's memory above which streaming is proposed."""
 
@@ -58,10 +63,14 @@ class Survey:
     in_channels: int = 3
     ignored: dict[str, int] = field(default_factory=dict)
     """Other files by the end of their names."""
+    unread: list[str] = field(default_factory=list)
+    """What looks like images but is not read, such as `12 images in eval/`."""
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     """Test images that are also training images, byte for byte."""
     tiny: list[str] = field(default_factory=list)
     """Images that would be enlarged to more than twice their size."""
+    one_colour: list[str] = field(default_factory=list)
+    """Images that show nothing but one colour, where all are decoded."""
     params: dict[str, Any] = field(default_factory=dict)
     """What to write into the section `prepare` of params.yaml."""
     problems: list[str] = field(default_factory=list)
@@ -78,9 +87,13 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     by_class = {name: files_by_class(path, root) for name, path in layout.splits.items()}
     found.problems = [str(problem) for problem in problems(layout, by_class)]
     found.ignored = dict(sorted(_ignored(root).items(), key=lambda item: (-item[1], item[0])))
+    found.unread = unread(root)
     parts = _split(found, cfg, layout, by_class)
     files = [name for each in by_class.values() for names in each.values() for name in names]
-    headers = _look(found, files, decode_all, on_progress)
+    headers, colours = _look(found, files, decode_all, on_progress)
+    found.one_colour = list(colours)
+    if len({colours.get(name) for name in parts[0]} - {None}) == 1 and colours.keys() >= set(parts[0]):
+        found.problems.append(str(one_colour(cfg.path)))
     if headers:
         _describe(found, cfg, image_size, headers)
     found.duplicates = _duplicates(root, *([name for name in part if name in headers] for part in parts), on_progress)
@@ -124,30 +137,37 @@ def _count(part: FileList, listing: Listing) -> dict[str, int]:
     return {name: counts[label] for label, name in enumerate(listing.class_names)}
 
 
-def _look(found: Survey, files: list[str], decode_all: bool, on_progress: Progress) -> dict[str, Header]:
-    """The headers of the readable images; the others are problems."""
-    headers, root = {}, Path(found.path)
-    work = partial(_headers, decode_all)
+def _look(
+    found: Survey, files: list[str], decode_all: bool, on_progress: Progress
+) -> tuple[dict[str, Header], dict[str, bytes]]:
+    """The headers of the readable images, and the colour of those that have one only; the others are problems."""
+    headers, colours, root = {}, {}, Path(found.path)
+    work = partial(_seen, decode_all)
     for name, seen in zip(files, _each(work, root, files, "decode" if decode_all else "headers", on_progress), strict=True):
         if isinstance(seen, InputError):
             found.problems.append(str(seen))
-        else:
-            headers[name] = seen
-    return headers
+            continue
+        headers[name], colour = seen
+        if colour is not None:
+            colours[name] = colour
+    return headers, colours
 
 
-def _headers(decode_all: bool, paths: list[Path]) -> list[Header | InputError]:
-    return [_header(path, decode_all) for path in paths]
+def _seen(decode_all: bool, paths: list[Path]) -> list[tuple[Header, bytes | None] | InputError]:
+    return [_seen_in(path, decode_all) for path in paths]
 
 
-def _header(path: Path, decode_all: bool) -> Header | InputError:
+def _seen_in(path: Path, decode_all: bool) -> tuple[Header, bytes | None] | InputError:
     try:
-        seen = header(path)
-        if decode_all:
-            decode(path, Form(4, 3, resize=True))
-        return seen
+        head = header(path)
+        return head, _only_colour(decode(path, Form(min(head.width, head.height, DECODED), 3, True))) if decode_all else None
     except InputError as error:
         return error
+
+
+def _only_colour(pixels_CHW: np.ndarray) -> bytes | None:
+    colour_C = pixels_CHW[:, 0, 0]
+    return colour_C.tobytes() if (pixels_CHW == colour_C[:, None, None]).all() else None
 
 
 def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers: dict[str, Header]) -> None:
@@ -197,6 +217,9 @@ def _each(
 
 
 def _ignored(root: Path) -> Counter:
-    """How many files there are that are no images by name, by the end of their names."""
-    names = (name for _, _, files in os.walk(root) for name in files)
-    return Counter(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))
+    """How many files there are that are no images by name, by the end of their names; hidden folders are not looked into."""
+    found: Counter = Counter()
+    for _, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.update(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))
+    return found

@@ -1,9 +1,11 @@
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
-from gee_core.data.folders import FileList, find_layout, linked_folders, list_images
+from gee_core.data.folders import FileList, files_by_class, find_layout, linked_folders, list_images, problems, unread
 from gee_core.errors import InputError
 
 TWO = {"cat": 2, "dog": 3}
@@ -80,13 +82,16 @@ def test_a_list_without_some_files_is_what_is_left():
     assert (files.subset([2, 0]), files.without([1])) == (FileList(["c", "a"], [1, 0]), FileList(["a", "c"], [0, 1]))
 
 
-def test_extensions_count_in_any_case_and_other_and_hidden_files_do_not(make_folder):
+def test_extensions_count_in_any_case_and_other_and_hidden_files_and_folders_do_not(make_folder):
     root = make_folder(TWO, TWO)
     cat = root / "train/cat"
     for name in ("a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "notes.txt", "._a.jpg", "jpg"):
         (cat / name).write_bytes(b"")
     (cat / "deeper").mkdir()
     (cat / "deeper/e.PNG").write_bytes(b"")
+    for hidden in (".ipynb_checkpoints", ".Trash-1000/files", "deeper/.thumbnails"):
+        (cat / hidden).mkdir(parents=True)
+        (cat / hidden / "f.png").write_bytes(b"")
     found = {name.removeprefix("train/cat/") for name in list_images(root).train.files if "cat" in name}
     assert found == {"000.png", "001.png", "a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "deeper/e.PNG"}
 
@@ -102,6 +107,62 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     (root / "train/dog/more").symlink_to(root / "train/cat")
     found = linked_folders(find_layout(tmp_path / "link"))
     assert found == [tmp_path / "link/test", tmp_path / "link/train/cat"]
+
+
+def test_what_looks_like_images_but_is_not_read_is_named(make_folder, tmp_path):
+    root = make_folder(TWO, TWO)
+    assert unread(root) == []
+    shutil.copytree(root / "test", root / "eval")
+    shutil.copytree(root / "test/cat", root / "train/.net")
+    shutil.copytree(root / "test/dog", tmp_path / "elsewhere/inside")
+    (root / "train/cat/more").symlink_to(tmp_path / "elsewhere")
+    (root / "train/cat/circle").symlink_to(root)
+    (root / "notes\x1b").mkdir()
+    (root / "notes\x1b/0.png").touch()
+    for name in ("a.TIF", "b.tif", "c.gif", "d.txt", ".e.tif"):
+        (root / "test/dog" / name).touch()
+    folders = ["2 images in train/.net/", "5 images in eval/", "1 image in 'notes\\x1b/'", "3 images in train/cat/more/"]
+    assert unread(root) == [*folders, "2 .tif", "1 .gif"]
+    shutil.rmtree(root / "test")
+    assert unread(root / "train") == ["2 images in .net/", "3 images in cat/more/"]
+
+
+@pytest.mark.parametrize("name", ["train", "Test"])
+def test_a_class_with_the_name_of_a_split_is_an_input_error(make_folder, name):
+    root = make_folder({"bus": 2, "car": 2, name: 2}, {}) / "train"
+    with pytest.raises(InputError, match=rf"train/{name}: is read as .* holds images as the class folder bus/ .*: rename the"):
+        list_images(root)
+
+
+@pytest.mark.parametrize(("name", "same"), [("test", "train"), ("val", "test"), ("test/dog", "train/dog")])
+def test_a_folder_that_is_a_link_to_that_of_another_split_is_an_input_error(make_folder, name, same):
+    root = make_folder(TWO, TWO)
+    shutil.rmtree(root / name, ignore_errors=True)
+    (root / name).symlink_to(root / same)
+    first, second = (same, name) if name != "val" else (name, same)
+    with pytest.raises(InputError, match=f"raw/{second}: is the same folder as .*raw/{first}: put other images there, or rem"):
+        list_images(root)
+
+
+@pytest.mark.parametrize(("in_train", "in_test"), [("\xe9", "e\u0301"), ("e\u0301", "\xe9")])
+def test_class_names_that_differ_in_how_an_accent_is_stored_are_named_as_a_pair(make_folder, in_train, in_test):
+    root = make_folder(TWO | {in_train: 1}, TWO | {in_test: 1})
+    layout = find_layout(root)
+    found = {name: files_by_class(path, root) for name, path in layout.splits.items()}
+    (problem,) = map(str, problems(layout, found))
+    assert f"class {in_test!a} looks like {in_train!a} in {root / 'train'}" in problem
+    assert problem.endswith("give both folders the same name, copied from one of them")
+
+
+@pytest.mark.parametrize("name", ["train/bird", "val", "Validation"])
+def test_a_link_to_nothing_in_place_of_a_folder_is_refused(make_folder, name):
+    root = make_folder(TWO, TWO)
+    for harmless in ("notes", "train/.#lock"):
+        (root / harmless).symlink_to("gone")
+    list_images(root)
+    (root / name).symlink_to("/mnt/gone")
+    with pytest.raises(InputError, match=rf"raw/{name}: a link to /mnt/gone, which is not there: make that available"):
+        list_images(root)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +200,30 @@ def test_a_single_class_is_an_input_error(make_folder):
 
 def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path):
     (tmp_path / "raw").write_text("")
-    with pytest.raises(InputError, match="raw: no such folder"):
+    with pytest.raises(InputError, match=r"raw: a file, not a folder: set prepare\.path to a folder of image files \(\.png, "):
         list_images(tmp_path / "raw")
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("~/images", "write the whole path, since ~ and variables are not expanded"),
+        ("$HOME/images", "write the whole path"),
+        ("images.npz", r"set prepare\.path to a folder of image files \(.* files that hold many are not read"),
+    ],
+)
+def test_a_path_that_no_folder_can_have_is_told_why(path, remedy):
+    with pytest.raises(InputError, match=rf"^{re.escape(path)}: no such folder: {remedy}"):
+        list_images(Path(path))
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"\xff.txt", b"deep\xff/0.png"])
+def test_a_file_name_that_is_not_utf8_is_refused(make_folder, name):
+    path = make_folder(TWO, TWO) / "train/cat" / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(InputError, match=r"raw/train/cat: the name '.*\\udcff.*' is not UTF-8: rename it"):
+        list_images(path.parents[3 if b"/" in name else 2])
 
 
 @pytest.mark.parametrize("name", ["a\rb", "a\nb", b"\xff".decode("utf-8", "surrogateescape")])

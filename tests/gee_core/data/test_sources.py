@@ -118,7 +118,21 @@ def test_without_test_images_a_stratified_share_of_all_becomes_them(make_folder)
 
 def test_a_share_that_takes_a_class_whole_is_an_input_error(make_folder):
     with pytest.raises(InputError, match=r"^prepare\.test_share = 0\.9: leaves class 'cat' no image to train on: lower it"):
-        load_source(config(make_folder({"cat": 1, "dog": 9}, {}), test_share=0.9))
+        load_source(config(make_folder({"cat": 3, "dog": 9}, {}), test_share=0.9))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        ({"cat": 2, "dog": 9}, {}, "2 images, at least 3 are needed, for training, the hold-out and the test images"),
+        ({"cat": 1, "dog": 9}, {"cat": 1, "dog": 1}, "1 image, at least 2 are needed, for training and the hold-out"),
+    ],
+)
+def test_a_class_too_small_for_its_parts_is_an_input_error_at_every_share(make_folder, train, test, says):
+    root = make_folder(train, test)
+    for share in (0.01, 0.5):
+        with pytest.raises(InputError, match=rf"raw: class 'cat' has {says}: add images, or remove the folder$"):
+            load_source(config(root, test_share=share, holdout=share))
 
 
 def test_val_beside_test_is_the_holdout_and_part_of_the_training_images(make_folder):
@@ -181,8 +195,8 @@ def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_fo
 
 
 def test_cifar_comes_as_class_folders_too(make_folder):
-    ten = {f"class{k}": 1 for k in range(10)}
-    assert len(load_source(config(make_folder(ten, ten), dataset="cifar10")).train) == 10
+    ten = {f"class{k}": 2 for k in range(10)}
+    assert len(load_source(config(make_folder(ten, ten), dataset="cifar10")).train) == 20
 
 
 def test_cifar_folders_with_another_number_of_classes_are_an_input_error(make_folder):

@@ -85,8 +85,14 @@ def test_the_holdout_and_the_rest_both_show_every_class():
 
 
 def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
-    with pytest.raises(InputError, match=r"prepare\.holdout = 0\.5: leaves class 'dog' no image to train on"):
-        split_off(torch.tensor([0, 0, 0, 0, 1]), 0.5, 0, ["cat", "dog"], "prepare.holdout")
+    with pytest.raises(InputError, match=r"prepare\.holdout = 0\.9: leaves class 'dog' no image to train on"):
+        split_off(torch.tensor([0, 0, 0, 0, 1, 1]), 0.9, 0, ["cat", "dog"], "prepare.holdout")
+
+
+def test_a_class_of_one_image_is_refused_without_a_remedy_that_no_share_can_be():
+    for share in (0.01, 0.5, 0.9):
+        with pytest.raises(InputError, match=rf"^prepare\.holdout = {share}: class 'dog' has 1 image left to split"):
+            split_off(torch.tensor([0, 0, 0, 0, 1]), share, 0, ["cat", "dog"], "prepare.holdout")
 
 
 def test_a_share_too_small_for_the_classes_is_an_input_error_that_names_the_knob():

@@ -57,7 +57,10 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     shutil.copy(tmp_path / "pets/train/dog/03.png", tmp_path / "pets/test/dog/07.png")
     Image.new("L", (20, 12)).save(tmp_path / "pets/train/cat/00.png")
     (tmp_path / "pets/train/cat/a.gif").write_bytes(b"")
-    (tmp_path / "pets/train/cat/b.\x1b[31m\udcff").write_bytes(b"")
+    draw(tmp_path / "pets/eval", {"cat": 2})
+    (tmp_path / "pets/train/cat/.cache").mkdir()
+    (tmp_path / "pets/train/cat/.cache/c.db").write_bytes(b"")
+    (tmp_path / "pets/train/cat/b.\x1b[31m").write_bytes(b"")
     code, out, errors = check("--decode")
     text = " ".join(out.split())
     assert (code, errors) == (0, [])
@@ -65,8 +68,9 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "hold-out val/ test test/",
         "2 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
         "RGB 149, L 1; read as RGB",
-        "ignored 1 .\\x1b[31m\\udcff, 1 .gif",
+        "ignored 1 .\\x1b[31m, 1 .gif",
         "uneven dog has 80 training images, cat has 20",
+        "not read 2 images in eval/, 1 .gif",
         "1 test images are also training images: test/dog/07.png = train/dog/03.png",
         "tiny 1 images would be enlarged more than twofold: train/cat/00.png",
         "prepare: dataset: folder path: pets name: pets image_size: 32",
@@ -109,10 +113,25 @@ def test_damage_behind_the_header_is_found_by_decoding(check, tmp_path):
     assert (code, len(errors)) == (2, 1) and "pets/train/dog/01.png: not a readable image" in errors[0]
 
 
+def test_images_of_one_colour_are_counted_and_refused_where_no_other_is_left_to_train_on(check, tmp_path):
+    draw(tmp_path / "pets/train", {"cat": 3, "dog": 3})
+    draw(tmp_path / "pets/test", {"cat": 1, "dog": 1})
+    for i, path in enumerate(sorted(tmp_path.glob("pets/train/*/*.png"))):
+        Image.fromarray(np.full((8, 8), 40 * i, np.uint16)).save(path)  # of 16 bits, of which the upper 8 are 0
+    assert json.loads(check("--json")[1])["one_colour"] == []
+    code, out, errors = check("--decode")
+    assert code == 2 and "one colour  6 images show nothing else: train/cat/00.png, train/cat/01.png" in out
+    assert len(errors) == 1 and "pets: all training images are of one and the same colour" in errors[0]
+    draw(tmp_path / "more", {"dog": 1})
+    shutil.copy(tmp_path / "more/dog/00.png", tmp_path / "pets/train/dog/00.png")
+    code, out, errors = check("--decode")
+    assert (code, errors) == (0, []) and "one colour  5 images show nothing else" in out
+
+
 def test_a_class_with_too_few_images_to_split_is_a_problem(check, tmp_path):
     draw(tmp_path / "pets", {"cat": 1, "dog": 9})
     code, _, errors = check()
-    assert code == 2 and "prepare.test_share = 0.2: leaves class 'cat' no image to train on" in errors[0]
+    assert code == 2 and "pets: class 'cat' has 1 image, at least 3 are needed" in errors[0]
 
 
 def test_streaming_is_proposed_for_what_would_fill_the_memory(check, tmp_path, monkeypatch):

@@ -129,6 +129,10 @@ def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_pa
     with pytest.raises(InputError, match="raises AssertionError"):
         check_own_network(make_params(network={"name": NAME}))
     check_own_network(make_params(network={"name": NAME}, prepare={"dataset": "cifar10", "image_size": 12}))
+    Path("images/train/cat").mkdir(parents=True)
+    for file, size in ((".0.png", 5), ("train/cat/0.png", 12)):  # hidden files are not read
+        Image.new("RGB", (size, size)).save(Path("images", file))
+    check_own_network(make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "images", "image_size": None}))
 
 
 STEM = "nn.Conv2d(in_channels, 4"
