@@ -240,7 +240,7 @@ def test_images_with_another_time_are_prepared_again_into_the_same_meta_json(tmp
     monkeypatch.chdir(tmp_path)
     for image in (tmp_path / f"images/{name}/{number}.png" for name in "ab" for number in range(8)):
         image.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 8)).save(image)
+        Image.new("L", (8, 8), int(image.stem)).save(image)
     cfg = PREPARE.model_copy(update={"dataset": "folder", "path": "images", "max_train_images": None, "max_test_images": None})
     first = prepare_images(cfg)
     os.utime(image, (1, 1))
