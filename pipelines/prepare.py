@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import unread
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std, one_colour
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
+from gee_core.data.unread import unread
 from pipelines.project.params import check_links
 from pipelines.project.paths import PREPARED
 from pipelines.runtime.process_tree import leave

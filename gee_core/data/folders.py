@@ -15,7 +15,6 @@ they could form a cycle. What a link leads to has to be an image.
 
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,9 +25,6 @@ from gee_core.errors import InputError
 
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What the folder of each split may be called."""
-
-OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
-"""Ends of the names of images that are not read."""
 
 ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".zip", ".tar", ".gz", ".tgz", ".csv", ".parquet", ".tfrecord")
 """Ends of the names of files that may hold many images."""
@@ -113,7 +109,7 @@ def find_layout(root: Path) -> Layout:
     if not root.is_dir():
         raise no_folder(root, str(root), "set prepare.path to one that holds train/, or one folder per class")
     found: dict[str, Path | None] = dict.fromkeys(NAMES)
-    folders = _folders(root)
+    folders = folders_in(root)
     for split, names in NAMES.items():
         there = [name for name in folders if name.lower() in names]
         if len(there) > 1:
@@ -146,7 +142,7 @@ def linked_folders(layout: Layout) -> list[Path]:
         InputError: a folder cannot be read.
     """
     folders = list(layout.splits.values())
-    folders += [split / name for split in layout.splits.values() for name in _folders(split)]
+    folders += [split / name for split in layout.splits.values() for name in folders_in(split)]
     return [folder for folder in folders if folder != layout.root and folder.is_symlink()]
 
 
@@ -167,7 +163,7 @@ def files_by_class(split: Path, root: Path) -> ByClass:
         InputError: it holds no class folders, one cannot be read, is a link to nothing, or has an unprintable name; the name of
             a file or folder below one is not UTF-8.
     """
-    names = _folders(split)
+    names = folders_in(split)
     _check_links(split)
     if not names:
         raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
@@ -182,7 +178,7 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
     train, in_train = layout.train, found["train"]
     if len(in_train) < 2:
         (name,) = in_train
-        inside = f"; if its folders are the classes, set prepare.path to {train / name}" if _folders(train / name) else ""
+        inside = f"; if its folders are the classes, set prepare.path to {train / name}" if folders_in(train / name) else ""
         yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}")
     for split, where in (("test", layout.test), ("val", layout.val)):
         if where is None:
@@ -218,27 +214,23 @@ def listing_of(found: dict[str, ByClass]) -> Listing:
     return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
 
 
-def unread(root: Path) -> list[str]:
-    """What is not read in ``root``, such as `12 images in eval/`: images in folders that are no split, in hidden folders beside
-    the class folders, in links to folders below these, and in other formats.
+def folders_in(path: Path) -> list[str]:
+    """The names of the folders in ``path``, sorted, without hidden ones.
+
+    Raises:
+        InputError: ``path`` cannot be read.
     """
-    layout = find_layout(root)
-    splits = layout.splits.values()
-    folders = [path for split in splits for path in sorted(split.glob(".*")) if path.is_dir()]
-    if layout.train != root:
-        folders += [root / name for name in _folders(root) if root / name not in splits]
-    formats = Counter[str]()
-    for folder in (split / name for split in splits for name in _folders(split)):
-        for parent, inside, names in _walk(folder):
-            links = [path for path in (Path(parent, name) for name in sorted(inside)) if path.is_symlink()]
-            folders += [path for path in links if not path.parent.resolve().is_relative_to(path.resolve())]  # no circles
-            formats.update(end for name in names if (end := Path(name).suffix.lower()) in OTHER_FORMATS)
-    found = []
-    for folder in folders:
-        if n := sum(name.lower().endswith(EXTENSIONS) for _, _, names in _walk(folder) for name in names):
-            where = f"{folder.relative_to(root)}/"
-            found.append(f"{n:,} image{'' if n == 1 else 's'} in {where if where.isprintable() else ascii(where)}")
-    return found + [f"{n:,} {end}" for end, n in formats.most_common()]
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out."""
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield parent, folders, [name for name in names if not name.startswith(".")]
 
 
 def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
@@ -258,14 +250,7 @@ def _alike(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
 
 def _is_class(folder: Path) -> bool:
     """Whether there are images in ``folder``, and no folders."""
-    return not _folders(folder) and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
-
-
-def _folders(path: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(error) from None
+    return not folders_in(folder) and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
 
 
 def _in_one(by_class: ByClass) -> FileList:
@@ -280,20 +265,17 @@ def _images_below(folder: Path, root: Path) -> list[str]:
     def fail(error: OSError) -> None:
         raise _unreadable(error)
 
-    for parent, folders, names in _walk(folder, fail):
+    for parent, folders, names in walk(folder, fail):
         for name in (*folders, *names):  # of other files too, because DVC reads them all
-            if any("\ud800" <= character <= "\udfff" for character in name):  # in place of bytes that are not UTF-8
+            if not name.isascii() and not _is_utf8(name):
                 raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
         found += (os.path.join(relative, name) for name in names if name.lower().endswith(EXTENSIONS))
     return sorted(found)
 
 
-def _walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out."""
-    for parent, folders, names in os.walk(folder, onerror=on_error):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield parent, folders, [name for name in names if not name.startswith(".")]
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # in place of bytes that are not
 
 
 def _unreadable(error: OSError) -> InputError:

@@ -24,11 +24,11 @@ from gee_core.data.folders import (
     find_layout,
     listing_of,
     problems,
-    unread,
 )
 from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
 from gee_core.data.images import one_colour
 from gee_core.data.splits import split_files, split_off
+from gee_core.data.unread import unread
 from gee_core.errors import InputError
 from pipelines.project.params import check_links
 
