@@ -38,7 +38,7 @@ def run(
         on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
     mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
     if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most
-        raise one_colour(f"{cfg.path}: {source.source}" if cfg.dataset == "folder" else source.source)
+        raise one_colour(cfg.path if cfg.dataset == "folder" else source.source)
     meta = write_prepared(out, cfg.data_name, source, mean, std)
     if cfg.dataset == "folder" and (left := unread(Path(cfg.path))):
         on_note(f"not read: {', '.join(left[:UNREAD])}{', …' if len(left) > UNREAD else ''}")
