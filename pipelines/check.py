@@ -5,13 +5,12 @@ no later stage run again, unless such a file or the network's entry in the table
 """
 
 import sys
-from pathlib import Path
 
 from gee_core.config import NetworkConfig, Params
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.own_network import check_own_network
+from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import check_links, check_raw_folder, load_params
@@ -30,13 +29,12 @@ def check_inputs(params: Params) -> None:
 
         Compute.of(params.base.device)
     check_raw_folder(params.prepare)
+    images = ExpectedImages(params.prepare)
     if params.prepare.dataset == "folder":
-        from gee_core.data.folders import list_images
-
-        list_images(Path(params.prepare.path))
+        _ = images.listing
     check_links(params.prepare)
-    check_own_network(params)
-    check_training_sizes(params)
+    check_own_network(params, images)
+    check_training_sizes(params, images)
     load_start(params)
     init_from_files(params)
     if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds

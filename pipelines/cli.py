@@ -213,20 +213,23 @@ def main() -> None:
 
 
 def _check_code(project: Path) -> None:
-    """Check that this process runs the code in ``project``, as DVC's stages do, if there is any.
+    """Check that this process runs the code in ``project``, as DVC's stages do, if that has GEE's code.
 
     Raises:
         InputError: it runs another copy, such as that of a `pip install .`, whose results would count as the project's.
     """
     from gee_core.errors import InputError
 
-    for package in ("gee_core", "pipelines"):
+    for package in ("gee_core", "pipelines") if all((project / file).is_file() for file in OF_THE_CODE) else ():
         used = Path(find_spec(package).submodule_search_locations[0])
-        if (own := project / package).is_dir() and not own.samefile(used):
-            problem = f"{package}: `gee` would run the code in {used}, and the stages that in {own}"
-            remedy = '`pip install -e ".[evolve,onnx]" -e ./pipelines`, or take the `gee` in the .venv of the project'
-            raise InputError(problem, f"in {project}: {remedy}")
+        if not used.samefile(project / package):
+            problem = f"`gee` is installed from {used.parent}, and this project has code of its own in {project}"
+            install = '`python -m pip install -e ".[evolve,onnx]" -e ./pipelines`'
+            raise InputError(problem, f"there, {install} installs that; after `make`, with .venv/bin/python")
 
+
+OF_THE_CODE = ("gee_core/__init__.py", "pipelines/cli.py")
+"""Files by which GEE's code is known."""
 
 ANYWHERE = {"count", "data", "encode", "energy"}
 """Commands that work on what their options name."""

@@ -8,7 +8,7 @@ from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std, one_colour
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
-from gee_core.data.sources import Progress, load_source
+from gee_core.data.sources import IN_FOLDERS, Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
 from gee_core.data.unread import unread
 from pipelines.project.params import check_links
@@ -38,7 +38,7 @@ def run(
         on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
     mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
     if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most
-        raise one_colour(cfg.path if cfg.dataset == "folder" else source.source)
+        raise one_colour(cfg.path if source.source == IN_FOLDERS else source.source)
     meta = write_prepared(out, cfg.data_name, source, mean, std)
     if cfg.dataset == "folder" and (left := unread(Path(cfg.path))):
         on_note(f"not read: {', '.join(left[:UNREAD])}{', …' if len(left) > UNREAD else ''}")

@@ -116,7 +116,8 @@ def find_layout(root: Path) -> Layout:
             raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
         found[split] = root / there[0] if there else None
     _check_links(root, [name for names in NAMES.values() for name in names])
-    for path in filter(None, found.values()):
+    there_are_classes = any(folders_in(path) for path in found.values() if path)
+    for path in () if there_are_classes else filter(None, found.values()):
         others = (root / name for name in folders if root / name not in found.values()) if _is_class(path) else ()
         if other := next(filter(_is_class, others), None):
             problem = f"{path}: is read as the folder of a split, but holds images as the class folder {other.name}/ beside it"
@@ -234,9 +235,11 @@ def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Ite
 
 
 def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
-    """Refuse links to nothing in ``folder``, or those that have one of ``names`` in any case; hidden ones are ignored."""
+    """Refuse links to nothing in ``folder``: those that have one of ``names``, in any case, or if none are given, no suffix, as
+    files have it. Hidden ones are ignored.
+    """
     for path in sorted(path for path in folder.iterdir() if path.is_symlink() and not path.name.startswith(".")):
-        if not path.exists() and (not names or path.name.lower() in names):
+        if not path.exists() and (path.name.lower() in names if names else not path.suffix):
             remedy = "make that available (is a drive not mounted?), or remove the link"
             raise InputError(f"{path}: a link to {os.readlink(path)}, which is not there", remedy)
 

@@ -154,6 +154,6 @@ def one_colour(images_of: str) -> InputError:
     """The error of training images, those of ``images_of``, that are all of the same colour."""
     return InputError(
         f"{images_of}: all training images are of one and the same colour, so that nothing can be learned",
-        "scale values of 16 bits to 0 … 65535, since the upper 8 bits are kept; give images that only their transparency "
-        "shows a background, since it is ignored",
+        "scale values of 16 bits to 0 … 65535, since the upper 8 bits are kept; put images that are drawn in transparency "
+        "on a background, since it is ignored",
     )

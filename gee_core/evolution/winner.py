@@ -70,9 +70,11 @@ def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, lis
 def rescored_start(names: Collection[str]) -> str | None:
     """Which of the ``names`` of what was scored again, `Candidate.rescored`, is the start of the search; None if none is.
 
-    The first candidate of CMA-ES has the genotype of the start; of a random search none has it.
+    The first candidate of CMA-ES, whose mean then stands beside it, has the genotype of the start; of a random search none has
+    it. A wiring that is not searched has no start.
     """
-    return next((name for name in (START, FIRST) if name in names), None)
+    first = FIRST if MEAN in names else None
+    return START if START in names else first if first in names else None
 
 
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:

@@ -209,7 +209,7 @@ def _trial(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int)
     if found.channels_last:
         try:
             OwnNetwork(copied(net), found).eval()(example.contiguous(memory_format=torch.channels_last))
-        except Exception:
+        except (Exception, SystemExit):
             found = replace(found, channels_last=False)
     wrapped = OwnNetwork(copied(net), found)
     try:
@@ -264,7 +264,7 @@ def _answer(probe: nn.Module, x: Tensor) -> Tensor:
     """What ``probe`` returns, its neurons reset and its draws from torch's generators equal in every call."""
     functional.reset_net(probe)
     with private_torch_rng(0):
-        o = probe(x)
+        o = probe(x.clone())  # which may be changed in place
     return o.clone() if isinstance(o, Tensor) else o  # it may be the state itself, which the next call changes
 
 

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from pipelines.project.params import load_params
 from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
 if TYPE_CHECKING:
+    from gee_core.data.folders import Listing
     from gee_core.model.wired import ImageShape
 
 TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
@@ -31,7 +33,7 @@ TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 SHAPES = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
 """Classes, channels and side in pixels of the data sets that are known before they are prepared."""
 
-HEADS = 1000
+HEADS = 100
 """Most image files that are looked into for their channels."""
 
 SIZES = ("num_classes", "in_channels", "image_size")
@@ -111,33 +113,60 @@ def _place(error: BaseException, module: str) -> str:
 
 
 class ExpectedImages:
-    """``ImageShape`` of images that may not be prepared yet, as far as the section `prepare` tells."""
+    """``ImageShape`` of images that may not be prepared yet, as far as the section `prepare` tells.
+
+    A folder is looked into once, when a number is first asked for.
+
+    Raises:
+        InputError: on that, if an image is damaged.
+    """
 
     def __init__(self, cfg: PrepareConfig):
-        self.origin = ""
+        self._cfg = cfg
+
+    @property
+    def num_classes(self) -> int:
+        return self._shape[0][0]
+
+    @property
+    def in_channels(self) -> int:
+        return self._shape[0][1]
+
+    @property
+    def image_size(self) -> int:
+        return self._cfg.image_size or self._shape[0][2]
+
+    @property
+    def origin(self) -> str:
         """Where the numbers come from, if the images are files."""
-        if cfg.dataset in SHAPES:
-            self.num_classes, self.in_channels, size = SHAPES[cfg.dataset]
-        else:
-            (self.num_classes, self.in_channels, size), how = _shape_of_files(Path(cfg.path))
-            what = f"{self.num_classes} classes and {self.in_channels} channel{'s' if self.in_channels > 1 else ''}"
-            self.origin = f" (tried with {what}, {how})"
-        self.image_size = cfg.image_size or size
+        if self._cfg.dataset in SHAPES:
+            return ""
+        channels = f"{self.in_channels} channel{'s' if self.in_channels > 1 else ''}"
+        return f" (tried with {self.num_classes} classes and {channels}, {self._shape[1]})"
 
+    @cached_property
+    def listing(self) -> "Listing":
+        """The files of a folder; raises the InputError of ``list_images``."""
+        from gee_core.data.folders import list_images
 
-def _shape_of_files(root: Path) -> tuple[tuple[int, int, int], str]:
-    """As in SHAPES, of the folder ``root``, and how it is known; of many images the heads of ``HEADS`` are read."""
-    from gee_core.data.folders import list_images
-    from gee_core.data.image_files import header
+        return list_images(Path(self._cfg.path))
 
-    try:
-        listing = list_images(root)
+    @cached_property
+    def _shape(self) -> tuple[tuple[int, int, int], str]:
+        """As in SHAPES, and how it is known; of many files the heads of ``HEADS`` are read."""
+        if self._cfg.dataset in SHAPES:
+            return SHAPES[self._cfg.dataset], ""
+        from gee_core.data.image_files import header
+
+        try:
+            listing = self.listing
+        except InputError as error:  # check and prepare name it
+            return (10, 3, 32), f"a guess, since {error.problem}"
+        root = Path(self._cfg.path)
         files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
         heads = [header(root / file) for file in files[:: -(-len(files) // HEADS)]]
-    except InputError as error:  # check and prepare name it
-        return (10, 3, 32), f"a guess, since {error.problem}"
-    channels = 1 if all(head.is_grey for head in heads) else 3
-    return (len(listing.class_names), channels, min(heads[0][:2])), f"by {len(heads)} of the images in {root}"
+        channels = 1 if all(head.is_grey for head in heads) else 3
+        return (len(listing.class_names), channels, min(heads[0][:2])), f"by {len(heads)} of the images in {root}"
 
 
 @contextmanager
@@ -181,22 +210,21 @@ def _build(params: Params, shape: "ImageShape", tried_with: str = "") -> None:
         params.check_top()  # asks for the layers, which are those of the network that was built
 
 
-def check_own_network(params: Params) -> None:
-    """As ``register_configured``, for images that may not be prepared yet, and wire and train the network once.
+def check_own_network(params: Params, images: ExpectedImages) -> None:
+    """As ``register_configured``, for ``images`` that may not be prepared yet, and wire and train the network once.
 
     Raises:
         InputError: as there, or it cannot be encoded or trained, or has batch norms that `train.sync_batch_norm` cannot
             synchronise.
     """
     if is_own(params.network.name):
-        shape = ExpectedImages(params.prepare)
-        _build(params, shape, shape.origin)
+        _build(params, images, images.origin)
         from gee_core.model.trainable import check_trainable
         from gee_core.model.wired import wired_network
         from gee_core.snn.synced_norm import sync_batch_norms
 
-        with building(params.network.name, shape.origin):
-            net = wired_network(params.network, shape, None, 0)
+        with building(params.network.name, images.origin):
+            net = wired_network(params.network, images, None, 0)
             check_trainable(net)
         if params.train.sync_batch_norm:
             sync_batch_norms(net)

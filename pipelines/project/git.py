@@ -85,6 +85,6 @@ def git_commit(project: Path) -> str | None:
             check_git(project)
         except InputError as error:
             log.warning("the commit is not known: %s", error)
-    outputs = [f":(exclude,top){name}" for name in ("reports", "models", "dvc.lock", "params.yaml")]
-    changed = commit and git(project, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
+    outputs = [f":(exclude){name}" for name in ("reports", "models", "dvc.lock", "params.yaml")]
+    changed = commit and git(project, "status", "--porcelain", "--untracked-files=no", "--", ".", *outputs)
     return f"{commit}-dirty" if changed else commit

@@ -133,11 +133,11 @@ def check_links(cfg: PrepareConfig) -> None:
     from gee_core.data.folders import find_layout, linked_folders  # loads Pillow
 
     if found := linked_folders(find_layout(path)):
+        names = f"{shlex.quote(os.path.abspath(path))} {shlex.quote(f'{path}-linked')}"
         more = f" (as are {len(found) - 1} more)" if len(found) > 1 else ""
-        link, target = shlex.quote(str(found[0])), shlex.quote(os.path.realpath(found[0]))
         raise InputError(
             f"{found[0]}: is a link to a folder{more}, and DVC would notice no change of the images behind it",
-            f"put a folder of links to its files there (`rm {link} && cp -rs {target} {link}`), or the images themselves",
+            f"set prepare.path to a folder of links to the files: `cp -rsL {names}`",
         )
 
 

@@ -6,8 +6,8 @@ from pydantic import AfterValidator
 
 
 def _one_line(name: str) -> str:
-    if name.splitlines() != [name.strip()]:
-        raise ValueError("must be one line that is not empty and neither begins nor ends with a blank: write it so")
+    if [name] != [line.strip() for line in name.splitlines()]:
+        raise ValueError("must be one line that is not empty and neither begins nor ends with a blank: give it such a label")
     return name
 
 

@@ -16,7 +16,7 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.own_network import check_own_network
+from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import DOWNLOADED, check_params, overridden
@@ -70,9 +70,10 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     drafts = [draft for options in _combinations(study) for draft in _drafts(study, common, options, n_seeds, str(file))]
     drafts += _analysis_drafts(study, common, n_seeds, str(file))
     cells = [draft.check() for draft in _only(drafts, request.only)]
+    images = {cell.params.prepare: ExpectedImages(cell.params.prepare) for cell in cells}
     for cell in {_builds(cell): cell for cell in cells}.values():
-        check_own_network(cell.params)
-        check_training_sizes(cell.params)
+        check_own_network(cell.params, images[cell.params.prepare])
+        check_training_sizes(cell.params, images[cell.params.prepare])
     for cell in cells:
         _check_files(cell, file)
         if cell.control is not None:

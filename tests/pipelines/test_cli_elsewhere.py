@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli import OF_THE_CODE
 from pipelines.project import paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,12 +67,22 @@ def test_nothing_is_said_below_a_project(main, clone, monkeypatch):
 @pytest.mark.parametrize("package", ["gee_core", "pipelines"])
 def test_a_project_whose_code_is_another_copy_than_the_installed_one_is_refused(package, main, bare_project):
     """As after a `pip install .` in .venv: the stages would run the code of the project, `gee` a copy that stays as it is."""
+    for other in ("gee_core", "pipelines"):
+        (bare_project / other).symlink_to(ROOT / other)
+    (bare_project / package).unlink()
     (bare_project / package).mkdir()
+    assert main("count", "--network", "vgg16", "--width", "0.1")[::2] == (
+        0,
+        "",
+    )  # a folder of that name alone is somebody else's
+    for file in OF_THE_CODE:
+        (bare_project / file).touch()
     code, out, err = main("count", "--network", "vgg16", "--width", "0.1")
     assert (code, out) == (2, "")
-    copies = f"`gee` would run the code in {ROOT / package}, and the stages that in {bare_project / package}"
-    remedy = '`pip install -e ".[evolve,onnx]" -e ./pipelines`, or take the `gee` in the .venv of the project'
-    assert err == f"gee: error: {package}: {copies}: in {bare_project}: {remedy}\n"
+    assert err.startswith(
+        f"gee: error: `gee` is installed from {ROOT}, and this project has code of its own in {bare_project}: there, "
+    )
+    assert '`python -m pip install -e ".[evolve,onnx]" -e ./pipelines`' in err
 
 
 def test_a_project_whose_code_is_a_link_to_the_installed_one_is_not(main, bare_project):

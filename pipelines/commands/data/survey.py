@@ -36,7 +36,7 @@ SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 """Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""
 PER_BATCH = 64
 """Files that a process looks at before it reports."""
-DECODED = 256
+DECODED = 32
 """Greatest side in pixels of the images that are decoded, to look whether they show anything."""
 IN_MEMORY = 0.4
 """Share of this machine's memory above which streaming is proposed."""
@@ -97,10 +97,11 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     if headers:
         _describe(found, cfg, image_size, headers)
     found.duplicates = _duplicates(root, *([name for name in part if name in headers] for part in parts), on_progress)
-    try:
-        check_links(cfg)
-    except InputError as problem:
-        found.problems.append(str(problem))
+    if not found.problems:
+        try:
+            check_links(cfg)
+        except InputError as problem:
+            found.problems.append(str(problem))
     return found
 
 

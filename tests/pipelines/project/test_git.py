@@ -38,20 +38,22 @@ def test_why_git_does_not_work_is_told_in_its_own_words_with_its_own_remedy(tmp_
         check_git(tmp_path)
 
 
-def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path):
+@pytest.mark.parametrize("where", ["", "below"])
+def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path, where):
     git(tmp_path, "init", "-q")
-    (tmp_path / "reports").mkdir()
+    project = tmp_path / where
+    (project / "reports").mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml", "dvc.lock", "reports/summary.json"):
-        (tmp_path / name).write_text("1")
+        (project / name).write_text("1")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "start")
     head = git(tmp_path, "rev-parse", "--short", "HEAD")
-    assert git_commit(tmp_path) == head
+    assert git_commit(project) == head
     for name in ("params.yaml", "dvc.lock", "reports/summary.json"):
-        (tmp_path / name).write_text("2")
-    assert git_commit(tmp_path) == head
-    (tmp_path / "dvc.yaml").write_text("2")
-    assert git_commit(tmp_path) == f"{head}-dirty"
+        (project / name).write_text("2")
+    assert git_commit(project) == head
+    (project / "dvc.yaml").write_text("2")
+    assert git_commit(project) == f"{head}-dirty"
 
 
 def test_a_file_whose_name_is_no_text_makes_the_commit_dirty_too(tmp_path):

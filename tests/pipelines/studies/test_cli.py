@@ -107,7 +107,7 @@ def test_show_of_a_study_that_was_interrupted_counts_its_own_results_and_names_i
         write_json(study.OUT / f"tiny/cells/{key}.json", {})
     shown = gee("study", "show", "tiny").stdout
     assert (
-        "`gee study run tiny` has 4 cells, and runs those without one of the 2 results in reports/studies/tiny/cells:" in shown
+        "has 4 cells, of which those with a result are not run again; reports/studies/tiny/cells holds 2. All cells:" in shown
     )
     monkeypatch.setattr(study, "run_cells", one_result)
     gee("study", "run", "tiny", "--seeds", "3", "--only", "encoding=unencoded")

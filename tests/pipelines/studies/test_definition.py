@@ -59,6 +59,7 @@ def published(**changes):
         ),
         ({"grid": {"a": options(" x")}}, "studies/tiny.yaml: grid.a.0.label = ' x': must be one line"),
         ({"grid": {"a": options("x\ny")}}, "studies/tiny.yaml: grid.a.0.label = 'x\\ny': must be one line"),
+        ({"grid": {"a": options("x\n")}}, "studies/tiny.yaml: grid.a.0.label = 'x\\n': must be one line"),
         ({"grid": {"a\nb": options("x")}}, "studies/tiny.yaml: grid.a\\nb.[key] = 'a\\nb': must be one line"),
         ({"cells": [{"columns": {" ": "x"}}]}, "studies/tiny.yaml: cells.0.columns. .[key] = ' ': must be one line"),
         ({"cells": [{"columns": {"size": "x "}}]}, "studies/tiny.yaml: cells.0.columns.size = 'x ': must be one line"),
