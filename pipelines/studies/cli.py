@@ -108,10 +108,8 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
         labels = list(dict.fromkeys(in_words(cell.columns) for cell in cells))
         state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
         if others := len(list(folder.glob("*.json"))):
-            state = (
-                f"Not run to its end: `gee study run {name}` has {len(cells)} cells, of which those with a result are not run "
-            )
-            state += f"again; {folder} holds {others}. All cells:"
+            state = f"Not run to its end: `gee study run {name}` has {len(cells)} cells, of which those with a result are not "
+            state += f"run again; {folder} holds {others}. All cells:"
     console.print(f"{definition.title}\n{state}", highlight=False, soft_wrap=True)
     for label in labels:
         console.print(f"  {label}", highlight=False, markup=False)
