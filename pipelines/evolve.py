@@ -187,7 +187,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
     final, fresh = final_fitness(records, params.evolve)[records.index(best)], fresh_fitness(records, params.evolve)
     draws = fresh.get(best.candidate.rescored, [final])
     spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
-    start = fresh.get(rescored_start({record.candidate.rescored for record in records}) or "")
+    start = fresh.get(rescored_start({record.candidate.rescored for record in records}, params.evolve.searches) or "")
     return {
         "best_fitness": fmean(draws),
         **spread,

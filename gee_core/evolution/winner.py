@@ -67,14 +67,13 @@ def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, lis
     return {what: values for what, values in found.items() if not any(map(math.isnan, values))}
 
 
-def rescored_start(names: Collection[str]) -> str | None:
+def rescored_start(names: Collection[str], searched: bool) -> str | None:
     """Which of the ``names`` of what was scored again, `Candidate.rescored`, is the start of the search; None if none is.
 
-    The first candidate of CMA-ES, whose mean then stands beside it, has the genotype of the start; of a random search none has
-    it. A wiring that is not searched has no start.
+    The first candidate of CMA-ES has the genotype of the start; of a random search none has it. A wiring that was not
+    ``searched`` for has no start.
     """
-    first = FIRST if MEAN in names else None
-    return START if START in names else first if first in names else None
+    return next((name for name in (START, FIRST) if searched and name in names), None)
 
 
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:

@@ -62,7 +62,7 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     best = groups.min().dropna()
     title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
     fresh = again["final_fitness"].groupby(again["rescored"]).agg(lambda draws: draws.mean(skipna=False))
-    start = rescored_start(set(candidates["rescored"]))
+    start = rescored_start(set(candidates["rescored"]), searched=len(search) > 1)
     if start and again["winner"].any() and np.isfinite(fresh[start]):
         won = again["rescored"][again["winner"]].item()
         title = "The start won" if won == start else f"On fresh draws {fresh[won]:.3f}, the start {fresh[start]:.3f}"

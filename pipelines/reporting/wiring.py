@@ -92,7 +92,8 @@ def rescored_table(candidates: pd.DataFrame) -> list[dict]:
     ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution and the start of a random search,
     which were no candidates.
     """
-    search, start = searched_rows(candidates), rescored_start(set(candidates["rescored"]))
+    search = searched_rows(candidates)
+    start = rescored_start(set(candidates["rescored"]), searched=len(search) > 1)
     own = {f"{row['generation']}-{row['index']}": row["final_fitness"] for row in search.to_dict("records")}
     return [
         {

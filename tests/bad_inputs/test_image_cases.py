@@ -149,7 +149,7 @@ FOLDERS = [
         lambda f: (f / "images/train/cat").rename(f / "cats"),
         link("images/train/cat", "../../cats"),
         says="images/train/cat: is a link to a folder, and DVC would notice no change of the images behind it",
-        remedy="put a folder of links to its files there",
+        remedy="set prepare.path to a folder of links to the files",
     ),
     folder("PostScript in an image", write(CAT, picture(form="EPS")), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
     folder("a bomb", write(CAT, bomb(9000)), says=f"{CAT}: has more pixels than is safe", remedy="shrink or remove it"),
