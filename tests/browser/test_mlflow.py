@@ -31,7 +31,7 @@ def test_the_list_has_one_row_with_the_result_the_dataset_the_model_and_the_sour
     view.set_viewport_size({"width": 2600, "height": 1000})
     expect(view.get_by_role("link", name="digits cifarnet g=28 ste")).to_have_count(1)
     numbers = (f"{summary['test_accuracy']:g}", str(summary["parameters"]))
-    for text in ("digits (", "gee flow run", "gee-digits-cifarnet-g28", *numbers):
+    for text in ("digits (", "pipelines.cli flow run", "gee-digits-cifarnet-g28", *numbers):
         expect(view.get_by_text(text).first).to_be_visible()
 
 
