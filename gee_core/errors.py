@@ -2,7 +2,9 @@
 
 import difflib
 import operator
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import SupportsIndex, cast
 
 
@@ -49,6 +51,20 @@ def in_short(error: BaseException, length: int = 200) -> str:
     """The message of ``error`` on one line without control characters, cut to ``length``; its type's name if it has none."""
     printable = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(printable.split())[:length] or type(error).__name__
+
+
+def raises(error: BaseException) -> str:
+    """What code did that ended by ``error``, as the end of a sentence: "raises TypeError: its message", in short."""
+    return f"raises {type(error).__name__}: {in_short(error)}"
+
+
+def place_in(folders: Iterable[Path], error: BaseException) -> tuple[Path, str] | None:
+    """The innermost file of ``folders`` in the traceback of ``error``, and "line N" of it; None where there is none."""
+    below = tuple(folder.absolute() for folder in folders)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if any(map(Path(frame.filename).is_relative_to, below)):
+            return Path(frame.filename), f"line {frame.lineno}"
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

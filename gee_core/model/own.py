@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gee_core.config.known_networks import OWN, Own, registered
 from gee_core.config.known_networks import is_own as is_own
-from gee_core.errors import in_short
+from gee_core.errors import raises
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import encoded_copy
 from gee_core.model.base import SpikingNetwork, strided_and_narrow, to_channels_last
@@ -184,7 +184,7 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
         net = build(**sizes, **{key: value for key, value in settings.items() if key in taken and key not in sizes})
     except (Exception, SystemExit) as error:
         called = ", ".join(f"{key}={value}" for key, value in sizes.items())
-        raise ValueError(f"{name}({called}, …) raises {type(error).__name__}: {in_short(error)}") from error
+        raise ValueError(f"{name}({called}, …) {raises(error)}") from error
     if not isinstance(net, nn.Module):
         raise ValueError(f"{name} returns a {type(net).__name__}, not a torch.nn.Module")
     names: dict[int, str] = {}
@@ -240,7 +240,7 @@ def _form(name: str, net: nn.Module, example: Tensor, num_classes: int, T: int) 
         try:
             o, again = (_answer(probe, x) for _ in range(2))
         except (Exception, SystemExit) as error:
-            tried.append(f"for {form} {tuple(x.shape)} it raises {type(error).__name__}: {in_short(error)}")
+            tried.append(f"for {form} {tuple(x.shape)} it {raises(error)}")
             continue
         if isinstance(o, Tensor) and o.ndim == 3 and o.shape[1:] == answer:
             found = Trial(form, len(o))

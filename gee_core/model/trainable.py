@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gee_core.errors import in_short
+from gee_core.errors import raises
 from gee_core.genome.copying import copied
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.own import example_images
@@ -31,7 +31,7 @@ def check_trainable(net: SpikingNetwork) -> None:
         try:
             o_TBK = probe(x_BCHW)
         except (Exception, SystemExit) as error:
-            raise ValueError(f"in training mode it {_returns(returned) or _raises(error)}") from error
+            raise ValueError(f"in training mode it {_returns(returned) or raises(error)}") from error
         if wrong := _returns(returned):
             raise ValueError(f"in training mode it {wrong}")
         if o_TBK.shape != (net.T, len(x_BCHW), K):
@@ -46,11 +46,7 @@ def check_trainable(net: SpikingNetwork) -> None:
         try:
             F.cross_entropy(o_TBK.float().mean(0), torch.zeros(len(x_BCHW), dtype=torch.long)).backward()
         except (Exception, SystemExit) as error:
-            raise ValueError(f"in training mode its backward pass {_raises(error)}") from error
-
-
-def _raises(error: BaseException) -> str:
-    return f"raises {type(error).__name__}: {in_short(error)}"
+            raise ValueError(f"in training mode its backward pass {raises(error)}") from error
 
 
 def _returns(returned: list[object]) -> str:

@@ -5,20 +5,15 @@ records with any number of workers.
 """
 
 import functools
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Self
 
-from gee_core.errors import in_short
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
-from gee_core.memory import lost_gpu
-from pipelines.engines.engine import Engine, Tell, WorkerDied, run_each
+from pipelines.engines.engine import Engine, Tell, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
 from pipelines.engines.select import choose_engine, cpu_cores, default_count, may_share_gpus
 from pipelines.engines.serial import Serial
@@ -120,12 +115,8 @@ def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell, digest: str | 
     try:
         return _timed_score(task, candidate, tell)
     except RuntimeError as error:
-        if multiprocessing.parent_process() is None or not lost_gpu(error):
-            raise
-        print(
-            f"gee: candidate {candidate.index} is scored again in a new process: {in_short(error)}", file=sys.stderr, flush=True
-        )
-        os._exit(1)
+        leave_if_lost_gpu(error, f"candidate {candidate.label}")
+        raise
 
 
 def _timed_score(task: ProxyTask, candidate: Candidate, tell: Tell) -> tuple[Score, float]:

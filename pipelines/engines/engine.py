@@ -1,11 +1,17 @@
 """The interface of engines, and `run_each`, which runs jobs on one and retries those whose worker died."""
 
+import multiprocessing
+import os
+import sys
 from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
+
+from gee_core.errors import in_short
+from gee_core.memory import lost_gpu
 
 MAX_TRIES = 2
 """Number of times that a job is submitted alone after a worker died, before it counts as failed."""
@@ -25,6 +31,13 @@ Function = Callable[[Job, Tell], Any]
 
 class WorkerDied(Exception):  # noqa: N818  (it is also returned as a result)
     """The worker of a job died every time that the job was tried."""
+
+
+def leave_if_lost_gpu(error: BaseException, job: str) -> None:
+    """End this worker process if it cannot use its GPU any more: ``run_each`` then runs the ``job`` again in a new one."""
+    if multiprocessing.parent_process() is not None and lost_gpu(error):
+        print(f"gee: {job} runs again in a new process: {in_short(error)}", file=sys.stderr, flush=True)
+        os._exit(1)  # here all further jobs would fail alike
 
 
 def ignore(note: Any) -> None:

@@ -7,7 +7,6 @@ line gives, never for one that a checkpoint, a genotype or a result holds. docs/
 import importlib
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gee_core.config import Params, PrepareConfig
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
-from gee_core.errors import InputError, did_you_mean, in_short
+from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.network_files import module_file, network_digest
 from pipelines.project.params import load_params
@@ -89,11 +88,12 @@ def _imported_name(name: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raises = f"{_place(error, module_name)} raises {type(error).__name__}: {in_short(error)}"
+        place = place_in([NETWORKS], error)
+        where = f"{place[0].relative_to(NETWORKS.absolute().parent)}, {place[1]}" if place else module_file(module_name)
         beside = error.name if isinstance(error, ModuleNotFoundError) else None
         inside = beside and f"{NETWORKS}.{beside}"
         remedy = f"write `from {inside} import …`" if inside and module_file(inside) else "fix it"
-        raise InputError(f"network.name = {name}: {raises}", remedy) from error
+        raise InputError(f"network.name = {name}: {where} {raises(error)}", remedy) from error
     finally:
         sys.dont_write_bytecode = writes
     if not hasattr(module, attribute):
@@ -102,14 +102,6 @@ def _imported_name(name: str) -> Callable[..., Any]:
         remedy = did_you_mean(attribute, there) or f"it has {', '.join(there) or 'no class and no function'}"
         raise InputError(f"network.name = {name}: {module_file(module_name)} has no {attribute}", remedy)
     return getattr(module, attribute)
-
-
-def _place(error: BaseException, module: str) -> str:
-    """The file, and the line where it is known, of networks/ in which an import failed."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(NETWORKS.absolute()):
-            return f"{Path(frame.filename).relative_to(NETWORKS.absolute().parent)}, line {frame.lineno}"
-    return str(module_file(module))
 
 
 class ExpectedImages:

@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from gee_core.config import EvolveConfig, Params
 from gee_core.config.searched import SEARCH_RANGES
-from gee_core.evolution.winner import rescored_start
 from pipelines.reporting.search_state import search_state
 from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
-from pipelines.reporting.wiring import searched_rows, start_of_search, symbol
+from pipelines.reporting.wiring import searched_rows, start_of_search, start_scored_again, symbol
 
 MANY = 1500
 """More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
@@ -62,7 +61,7 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     best = groups.min().dropna()
     title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
     fresh = again["final_fitness"].groupby(again["rescored"]).agg(lambda draws: draws.mean(skipna=False))
-    start = rescored_start(set(candidates["rescored"]), searched=len(search) > 1)
+    start = start_scored_again(candidates)
     if start and again["winner"].any() and np.isfinite(fresh[start]):
         won = again["rescored"][again["winner"]].item()
         title = "The start won" if won == start else f"On fresh draws {fresh[won]:.3f}, the start {fresh[start]:.3f}"

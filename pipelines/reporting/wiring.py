@@ -22,6 +22,11 @@ def start_of_search(candidates: pd.DataFrame) -> pd.DataFrame | None:
     return first if first.get("step_size", pd.Series()).notna().any() else None
 
 
+def start_scored_again(candidates: pd.DataFrame) -> str | None:
+    """The `rescored` of the rows in which the start of the search was scored again; None if it was not."""
+    return rescored_start(set(candidates["rescored"]), searched=len(searched_rows(candidates)) > 1)
+
+
 def symbol(gene: str) -> str:
     """The gene's symbol: "σ_O", "ω_X"."""
     return f"σ{gene.removeprefix('sigma')}" if gene.startswith("sigma") else _docstring(gene)[0]
@@ -92,8 +97,7 @@ def rescored_table(candidates: pd.DataFrame) -> list[dict]:
     ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution and the start of a random search,
     which were no candidates.
     """
-    search = searched_rows(candidates)
-    start = rescored_start(set(candidates["rescored"]), searched=len(search) > 1)
+    search, start = searched_rows(candidates), start_scored_again(candidates)
     own = {f"{row['generation']}-{row['index']}": row["final_fitness"] for row in search.to_dict("records")}
     return [
         {

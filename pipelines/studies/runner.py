@@ -2,18 +2,14 @@
 
 import functools
 import itertools
-import multiprocessing
-import os
-import sys
-import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from gee_core.errors import InputError, in_short
-from gee_core.memory import lost_gpu, out_of_memory
+from gee_core.errors import InputError, in_short, place_in, raises
+from gee_core.memory import out_of_memory
 from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
-from pipelines.engines.engine import Tell, WorkerDied, run_each
+from pipelines.engines.engine import Tell, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine
 from pipelines.project.paths import NETWORKS
 from pipelines.runtime.os_errors import user_message
@@ -115,9 +111,7 @@ def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) ->
                 result = written | {"params": cell.params.model_dump()}
                 write_sealed(_result(folder, cell.key), result)
             except Exception as error:
-                if multiprocessing.parent_process() is not None and lost_gpu(error):
-                    print(f"gee: {cell.name} runs again in a new process: {in_short(error)}", file=sys.stderr, flush=True)
-                    os._exit(1)  # here all further cells would fail alike
+                leave_if_lost_gpu(error, cell.name)
                 results[cell.key] = _failure(error)
                 continue
         results[cell.key] = result
@@ -133,11 +127,9 @@ def _failure(error: Exception) -> InputError:
         return InputError(f"out of memory ({in_short(error, 120)})", "run the study again with --jobs 1 or a smaller batch")
     if message := user_message(error):
         return InputError(message)
-    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = (NETWORKS.absolute(), CHECKOUT / "gee_core", CHECKOUT / "pipelines")
-    file, line = next((place for place in reversed(frames) if any(map(place[0].is_relative_to, own))), frames[-1])
-    place = f"{file.parent.name}/{file.name}, line {line}"
-    return InputError(f"{place} raises {type(error).__name__}: {in_short(error)}", "mend it and run the study again")
+    place = place_in((NETWORKS, CHECKOUT / "gee_core", CHECKOUT / "pipelines"), error)
+    where = f"{place[0].parent.name}/{place[0].name}, {place[1]}" if place else "the cell"
+    return InputError(f"{where} {raises(error)}", "mend it and run the study again")
 
 
 def _result(folder: Path, key: str) -> Path:

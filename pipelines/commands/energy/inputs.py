@@ -156,17 +156,20 @@ def prepared_shape() -> tuple[int, ...]:
     Raises:
         InputError: they are not prepared, or what describes them is damaged.
     """
-    with remedy(PREPARE):
-        return _shape(load_meta(PREPARED))
+    return _shape(_prepared())
 
 
 def prepared_meta(shape: tuple[int, ...]) -> Meta | None:
-    """What the prepared images are, if they have this ``shape``."""
+    """What the prepared images are, if there are any and they have this ``shape``."""
     if not (PREPARED / "meta.json").is_file():
         return None
-    with remedy(PREPARE):
-        meta = load_meta(PREPARED)
+    meta = _prepared()
     return meta if shape == _shape(meta) else None
+
+
+def _prepared() -> Meta:
+    with remedy(PREPARE):
+        return load_meta(PREPARED)
 
 
 def prepared_for(shape: tuple[int, ...], num_classes: int, card: ModelCard | None) -> bool:

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from gee_core.data.augment import Normalise
-from gee_core.errors import InputError, did_you_mean, in_short
+from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.export.model_card import ModelCard
 from gee_core.gene_file import is_gene_file
 from gee_core.model.wired import architecture_of
@@ -109,7 +108,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     except (Exception, SystemExit) as error:
         called = f"{target}({', '.join(f'{key}={value}' for key, value in given.items())})"
         remedy = "fix it, or name a function that takes no other arguments and returns the network"
-        raise InputError(f"{called} raises {type(error).__name__}: {in_short(error)}", remedy) from error  # type: ignore[arg-type]
+        raise InputError(f"{called} {raises(error)}", remedy) from error
     if not isinstance(net, nn.Module):
         raise InputError(f"{target} returns a {type(net).__name__}, not a torch.nn.Module", "return the network")
     return Target(net, shape, None if "T" in given else steps)
@@ -159,9 +158,9 @@ def _named(here: Path, target: str) -> Any:
 
 
 def _raising(here: Path, module: str, error: BaseException) -> InputError:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(here)]
-    place = f"{Path(frames[-1].filename).relative_to(here)}, line {frames[-1].lineno}" if frames else f"importing {module}"
-    return InputError(f"{place} raises {type(error).__name__}: {in_short(error)}", "fix it")  # type: ignore[arg-type]
+    place = place_in([here], error)
+    where = f"{place[0].relative_to(here.absolute())}, {place[1]}" if place else f"importing {module}"
+    return InputError(f"{where} {raises(error)}", "fix it")
 
 
 def _arguments(build: Any, offered: dict[str, int | None]) -> dict[str, int]:
