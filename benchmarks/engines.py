@@ -78,7 +78,7 @@ def evolution(params: Params, engine: str, workers: int, killer: Killer | None =
             killer.engine = chosen
         evolved = run(params, PREPARED, Path(scratch), open_scorer=lambda task: Workers(task, chosen))
     seconds = time.perf_counter() - start
-    return (csv_text(table(evolved.records, params)), evolved.genotype.model_dump_json()), evolved.metrics, seconds
+    return (csv_text(table(evolved, params)), evolved.genotype.model_dump_json()), evolved.metrics, seconds
 
 
 def measure(params: Params, workers: int, every: float) -> dict:

@@ -17,7 +17,6 @@ from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, rescored_start, winner
-from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
@@ -25,7 +24,7 @@ from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch, network_values
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, all_failed, all_hit_alike, remedy
-from pipelines.inputs.start_genotype import analytic_start, load_start, start_files
+from pipelines.inputs.start_genotype import start_files, start_genotype
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
@@ -52,6 +51,8 @@ class Evolved(NamedTuple):
 
     records: list[Record]
     """By generation and index, those scored again last; none for a plain network."""
+    best: Record | None
+    """The winner among them; None for a plain network."""
     genotype: GenotypeFile
     metrics: dict
     """The content of reports/evolve/metrics.json."""
@@ -78,7 +79,7 @@ def run(
             generation did so alike, no other is scored.
     """
     if params.network.n_genes is None:
-        return Evolved([], genotype_file(params, None), {"n_candidates": 0})
+        return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
     task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
     log = scratch / "records.jsonl"
     known, ends = read_known(log)
@@ -103,7 +104,7 @@ def run(
     if not any(record.ok for record in found):
         raise all_failed([record.score for record in found], params)
     best = winner(found, params.evolve)
-    return Evolved(found, genotype_file(params, best), metrics(found, best, params))
+    return Evolved(found, best, genotype_file(params, best), metrics(found, best, params))
 
 
 def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
@@ -124,19 +125,6 @@ def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, floa
         if score.repeatable:
             known[*place, wiring], ended[place[0], place[1], wiring] = (score, seconds), end
     return known, ended
-
-
-def start_genotype(params: Params) -> Genotype:
-    """The genotype at which the search starts, by `evolve.start`.
-
-    Raises:
-        InputError: the file that it names is unusable, or `unit` cannot reach the analytic σ's.
-    """
-    analytic = analytic_start(params)
-    found = load_start(params, len(analytic.sigma_X))
-    if params.evolve.start == "unit":
-        return analytic.with_unit_sigmas()
-    return found or analytic
 
 
 def search_space(params: Params) -> SearchSpace:
@@ -168,14 +156,14 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     )
 
 
-def table(records: list[Record], params: Params) -> list[dict]:
+def table(found: Evolved, params: Params) -> list[dict]:
     """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
-    if not records:
+    if not found.records:
         return []
-    best, genes, rows = winner(records, params.evolve), params.searched_genes(), []
-    for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
+    genes, rows = params.searched_genes(), []
+    for r, final in zip(found.records, final_fitness(found.records, params.evolve), strict=True):
         measured = candidate_metrics(r)
-        first = {"winner": r is best, "fitness": measured.pop("fitness"), "final_fitness": final}
+        first = {"winner": r is found.best, "fitness": measured.pop("fitness"), "final_fitness": final}
         genotype = r.candidate.genotype.as_dict()
         rows.append(candidate_params(r) | first | measured | genotype | search_state(r, genes))
     return rows
@@ -246,8 +234,9 @@ def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
         found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
         n = len(found.records)  # there may be fewer to score again than was thought
         steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
+    assert found.best is not None  # a plain network has none
     write_outputs(found, params)
-    track_winner(s.track, found.records, params)
+    track_winner(s.track, found.records, found.best.candidate, params)
     s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
     if sum(record.seconds for record in found.records) >= WORTH_DRAWING:
         _track_figures(s, scratch)
@@ -282,7 +271,7 @@ def _track_figures(s: Stage, folder: Path) -> None:
 
 def write_outputs(found: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
-    rows = table(found.records, params)
+    rows = table(found, params)
     write_json(GENOTYPE, found.genotype.model_dump())
     write_atomically(OUT / "candidates.csv", csv_text(rows) if rows else ",".join(COLUMNS) + "\n")
     write_json(OUT / "metrics.json", found.metrics)

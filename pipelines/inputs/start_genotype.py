@@ -1,4 +1,4 @@
-"""Checks `evolve.start`, and loads the genotype of an earlier evolve that it may name."""
+"""Where a search starts: checks `evolve.start`, and loads the genotype of an earlier evolve that it may name."""
 
 import math
 from dataclasses import replace
@@ -20,6 +20,19 @@ def analytic_start(params: Params) -> Genotype:
     channels = encoded_channels(params.network.name, params.network.width)
     analytic = analytic_genotype(channels, params.network.n_genes, kernel_positions(params.network.name))
     return replace(analytic, shape=params.network.shape)
+
+
+def start_genotype(params: Params) -> Genotype:
+    """The genotype at which the search starts, by `evolve.start`.
+
+    Raises:
+        InputError: the file that it names is unusable, or `unit` cannot reach the analytic σ's.
+    """
+    analytic = analytic_start(params)
+    found = load_start(params, len(analytic.sigma_X))
+    if params.evolve.start == "unit":
+        return analytic.with_unit_sigmas()
+    return found or analytic
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:

@@ -41,12 +41,11 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
     )
 
 
-def track_winner(track: Tracker, records: list[Record], params: Params) -> None:
-    """Mark the winner, and where it was scored again what was scored again too; log what all are ranked by, see `_ranks`.
+def track_winner(track: Tracker, records: list[Record], best: Candidate, params: Params) -> None:
+    """Mark ``best``, and where it was scored again what was scored again too; log what all are ranked by, see `_ranks`.
 
     The stage's run gets the least `final_fitness` of each generation.
     """
-    best = winner(records, params.evolve).candidate
     searched = [record.candidate for record in records if not record.candidate.rescored]
     names = {c.label: candidate_name(c) for c in searched}  # by what `rescored` calls them
     repeated = [names[best.rescored]] if best.rescored in names else []

@@ -21,8 +21,9 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
 from pipelines import cli, evolve, export, train
-from pipelines.evolve import analytic_start, genotype_file
+from pipelines.evolve import genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.start_genotype import analytic_start
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.params import load_params
 

@@ -20,6 +20,7 @@ from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.start_genotype import analytic_start
 from pipelines.runtime import journal
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
@@ -154,7 +155,7 @@ def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
     here_and_now.scored.clear()
     again = evolve.run(params, digits, tmp_path / "stopped")
     assert here_and_now.scored == [(2, index) for index in range(stop_at[1] + 1, 6)]
-    assert csv_text(evolve.table(again.records, params)) == csv_text(evolve.table(whole.records, params))
+    assert csv_text(evolve.table(again, params)) == csv_text(evolve.table(whole, params))
     assert (again.genotype, again.metrics) == (whole.genotype, whole.metrics)
 
 
@@ -165,7 +166,7 @@ def test_a_search_whose_candidates_were_all_screened_names_that_knob_as_the_reme
 
 def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, make_params):
     params, meta = make_params(), load_prepared(digits).meta
-    analytic = evolve.analytic_start(params)
+    analytic = analytic_start(params)
     scored = Candidate(
         1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X), Shape(omega_X=1 / 3, gamma_0=1.1))
     )
@@ -195,9 +196,9 @@ def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, m
 
 def test_the_analytic_genotype_is_that_of_the_configured_network(digits, make_params):
     meta = load_prepared(digits).meta
-    genotype = evolve.analytic_start(make_params())
+    genotype = analytic_start(make_params())
     assert genotype == genome_of(wired_network(make_params().network, meta, None, 5)).analytic_genotype()
-    assert evolve.analytic_start(make_params(network={"n_genes": 12})) != genotype
+    assert analytic_start(make_params(network={"n_genes": 12})) != genotype
 
 
 def test_evolve_does_not_so_much_as_look_at_a_test_image(digits, make_params, tmp_path, monkeypatch):
@@ -238,12 +239,12 @@ def test_images_are_verified_where_they_are_loaded_and_once(digits, make_params,
 def test_genes_of_shape_evolve_from_the_neutral_wiring_that_lies_on_their_bounds(digits, make_params, tmp_path):
     network = {"name": "resnet19", "block": "pre", "width": 1 / 32, "n_genes": 4, "T": 2}
     params = make_params(network=network, evolve={"genotype": "shape", "n_generations": 1, "population_size": 4})
-    records = evolve.run(params, digits, tmp_path).records
-    analytic = evolve.analytic_start(params)
+    found = evolve.run(params, digits, tmp_path)
+    records, analytic = found.records, analytic_start(params)
     assert records[0].candidate.genotype.as_dict() == pytest.approx(analytic.as_dict(), abs=1e-12)
     assert [r.score.status for r in records] == ["ok"] * 4
     assert [r.candidate.genotype.sigma_O for r in records] == [analytic.sigma_O] * 4
     assert len({r.candidate.genotype.shape.slope for r in records}) == 4
     names = ["sigma", "omega_O", "omega_X", "beta", "alpha", "kappa", "rho", "gamma_0", "gamma_end", "slope"]
     wanted = ["step_size", "axis_ratio", *(f"mean_{name}" for name in names), *(f"std_{name}" for name in names)]
-    assert list(evolve.table(records, params)[0])[-22:] == wanted
+    assert list(evolve.table(found, params)[0])[-22:] == wanted

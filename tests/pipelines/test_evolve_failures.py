@@ -18,12 +18,12 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(
     params = make_params()
     for name in ("whole", "hit"):
         (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole").records
+    whole = evolve.run(params, digits, tmp_path / "whole")
     monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(reason) if c.place == (1, 1) else score(task, c))
     assert [r.ok for r in evolve.run(params, digits, tmp_path / "hit").records] == [True] * 4 + [False, True]
     monkeypatch.setattr(here_and_now, "score", score)
     here_and_now.scored.clear()
-    again = evolve.run(params, digits, tmp_path / "hit").records
+    again = evolve.run(params, digits, tmp_path / "hit")
     assert here_and_now.scored == [(1, 1)]
     assert csv_text(evolve.table(again, params)) == csv_text(evolve.table(whole, params))
 

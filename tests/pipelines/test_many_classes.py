@@ -15,6 +15,7 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from gee_core.training.loop import for_inference, outputs
 from pipelines import evolve, prepare, train
+from pipelines.inputs.start_genotype import analytic_start
 
 N_CLASSES, SIZE = 100, 32
 
@@ -55,7 +56,7 @@ def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_train
     ten = wired_network(params.network, data.meta.model_copy(update={"num_classes": 10}), None, 0)
     hidden = net.head[-1].in_features
     assert count_parameters(net) - count_parameters(ten) == 90 * (hidden + 1)
-    start = evolve.analytic_start(params)
+    start = analytic_start(params)
     result = score(ProxyTask(prepared, params.base, params.network, params.evolve), Candidate(0, 0, 1, start))
     assert result.status == "ok"
     assert result.image_passes == 200

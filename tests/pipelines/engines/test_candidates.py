@@ -266,7 +266,7 @@ def test_an_evolution_whose_number_of_workers_grows_has_the_records_of_one_worke
     for name, open_scorer in (("shared", Workers), ("alone", score_here)):
         (tmp_path / name).mkdir()
         evolved = evolve.run(params, digits, tmp_path / name, open_scorer=open_scorer)
-        found.append((csv_text(evolve.table(evolved.records, params)), evolved.genotype))
+        found.append((csv_text(evolve.table(evolved, params)), evolved.genotype))
     assert found[0] == found[1]
 
 
@@ -283,7 +283,7 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
         (tmp_path / f"{engine}{n_workers}").mkdir()
         evolved = evolve.run(params, digits, tmp_path / f"{engine}{n_workers}")
         genotype = evolved.genotype.model_dump_json(indent=2)
-        found[engine, n_workers] = (csv_text(evolve.table(evolved.records, params)), genotype, evolved.metrics)
+        found[engine, n_workers] = (csv_text(evolve.table(evolved, params)), genotype, evolved.metrics)
     assert found["serial", "1"][2]["n_candidates"] == 8
     assert found["serial", "1"][2]["n_rescored"] == (8 if variant == "ste" else 6)
     assert found["serial", "1"][2]["n_failed"] == 0

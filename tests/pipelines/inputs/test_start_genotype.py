@@ -19,7 +19,7 @@ from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS
 from pipelines import evolve
-from pipelines.inputs.start_genotype import load_start
+from pipelines.inputs.start_genotype import analytic_start, load_start, start_genotype
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
@@ -56,7 +56,7 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
 def test_without_a_start_the_search_begins_at_the_analytic_wiring(make_params):
     params = make_params()
     assert load_start(params) is None
-    assert evolve.start_genotype(params) == evolve.analytic_start(params)
+    assert start_genotype(params) == analytic_start(params)
 
 
 def test_a_file_of_an_earlier_version_has_a_neutral_shape_and_a_later_one_its_own(start, make_params):
@@ -106,7 +106,7 @@ def test_unit_starts_where_all_sigmas_are_1(form, make_params):
 @pytest.mark.parametrize("form", ["per_layer", "shared"])
 def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, make_params):
     params = make_params(evolve={"genotype": form})
-    analytic = evolve.analytic_start(params)
+    analytic = analytic_start(params)
     shared = np.exp(np.log(analytic.sigma_X).mean())
     needed = max(1 / s for s in [analytic.sigma_O, *(analytic.sigma_X if form == "per_layer" else [shared])])
     assert needed > 1.5
@@ -146,11 +146,11 @@ def test_the_check_of_unit_loads_no_torch(in_project):
 
 def test_what_an_evolve_writes_another_can_start_at(make_params, start):
     params = make_params(evolve={"genotype": "shared"})
-    record = evolve.Record(evolve.Candidate(0, 0, 1, evolve.analytic_start(params)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
+    record = evolve.Record(evolve.Candidate(0, 0, 1, analytic_start(params)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
     start.write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
     assert json.loads(start.read_text())["width"] == 1 / 16
     again = started(make_params, start, genotype="shared")
-    assert evolve.start_genotype(again) == record.candidate.genotype
+    assert start_genotype(again) == record.candidate.genotype
 
 
 BAD = {
