@@ -14,13 +14,14 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
-from gee_core.data.meta import load_meta
+from gee_core.data.meta import Meta, load_meta
 from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start
+from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting import evolution_figures, figures
 from pipelines.reporting.hardware_defects import accuracy_under_defects, defect_table
@@ -28,39 +29,37 @@ from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import MLFLOW, TITLES, environment, read_hardware, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
-from pipelines.reporting.summary import build_summary, nir, read_json, reading
+from pipelines.reporting.summary import Measured, build_summary, nir, read_measured, reading
 from pipelines.reporting.svg import pictures
 from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
-OF_NEUROBENCH = ("footprint", "footprint_decoded", "connection_sparsity", "activation_sparsity")
-OF_NEUROBENCH += ("effective_macs", "effective_acs", "dense_synops")
 
+def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[dict, str, Meta]:
+    """Write the summary and the page under ``reports``, from the files in the three folders.
 
-def run(params: Params, reports: Path, models: Path, prepared: Path) -> dict:
-    """Write the summary and the page under ``reports``, from the files in the three folders; returns the summary.
+    Returns the summary, its `result_id`, and what the images are.
 
     Raises:
         InputError: a stage's file is missing, damaged or does not fit the others.
     """
-    summary = build_summary(params, reports)
+    measured = read_measured(reports)
+    summary = build_summary(params, measured, git_commit(reports.parent))
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    page = render(params, summary, result_id(text.encode()), reports, models, prepared)
-    write_atomically(reports / SUMMARY.name, text)
-    write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
-    return summary
-
-
-def render(params: Params, summary: dict, result: str, reports: Path, models: Path, prepared: Path) -> str:
-    """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
+    result = result_id(text.encode())
     with remedy(PREPARE):
         meta = load_meta(prepared)
+    page = render(params, measured, summary, result, meta, reports, models)
+    write_atomically(reports / SUMMARY.name, text)
+    write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
+    return summary, result, meta
+
+
+def render(params: Params, measured: Measured, summary: dict, result: str, meta: Meta, reports: Path, models: Path) -> str:
+    """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
     with reading(path := models / "evolve/genotype.json", "a genotype"):
         genotype = read_json_model(path, GenotypeFile)
-    evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
-    evaluate = read_json(reports / "evaluate/metrics.json", *OF_NEUROBENCH)
-    robustness = read_json(reports / "robustness/metrics.json", "clean_accuracy")
     tables = read_tables(reports) | {"hardware": read_hardware(reports)}
     channels = encoded_channels(params.network.name, params.network.width)
     analytic = None if params.network.n_genes is None else analytic_start(params)
@@ -68,7 +67,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
     searched = params.searched_genes() if params.evolve.searches else ()
     shape = shape_table(genotype.shape, start_of_search(tables["candidates"]), searched)
     values = table_values(tables, meta.class_names)
-    svgs = draw(params, tables, wiring, shape, meta.class_names, robustness["clean_accuracy"])
+    svgs = draw(params, tables, wiring, shape, meta.class_names, measured.robustness["clean_accuracy"])
     template = environment().get_template("report.html")
     return template.render(
         params=params,
@@ -78,8 +77,8 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         meta=meta,
         dataset=TITLES.get(summary["dataset"], summary["dataset"]),
         genotype=genotype,
-        evolve=evolve,
-        evaluate=evaluate,
+        evolve=measured.evolve,
+        evaluate=measured.evaluate,
         wiring=wiring.to_dict("records"),
         shape=shape.to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
@@ -90,7 +89,7 @@ def render(params: Params, summary: dict, result: str, reports: Path, models: Pa
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
         mlflow=MLFLOW + quote(query),
         nir=nir(summary),
-        hardware_left_out=robustness.get("hardware_left_out", {}),
+        hardware_left_out=measured.robustness.get("hardware_left_out", {}),
         svg=unescaped(svgs),
         **values,
     )
@@ -155,11 +154,10 @@ def as_yaml(params: Params) -> str:
 def main() -> None:
     with stage("report") as s, TemporaryDirectory() as folder:
         with pictures(Path(folder)) as drawn:
-            summary = run(s.params, REPORTS, MODELS, PREPARED)
-        meta = load_meta(PREPARED)
+            summary, result, meta = run(s.params, REPORTS, MODELS, PREPARED)
         for context in ("training", "testing"):  # on the run of the pipeline also where the stages that used them were skipped
             s.track.dataset(meta, context)
-        track_result(s.track, summary, PAGE, SUMMARY, drawn)
+        track_result(s.track, summary, result, PAGE, SUMMARY, drawn)
 
 
 if __name__ == "__main__":

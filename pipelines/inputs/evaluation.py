@@ -1,11 +1,12 @@
-"""Reads what evaluate measured, for export."""
+"""Reads what evaluate measured, for export and report."""
+
+from pathlib import Path
 
 from gee_core.config import Section
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 from pipelines.project.paths import REPORTS
 
-EVALUATION = REPORTS / "evaluate/metrics.json"
 REMEDY = "`dvc repro -f evaluate` makes it, `dvc pull` fetches it"
 
 
@@ -30,15 +31,16 @@ class Evaluation(Section):
     dense_synops: float
 
 
-def read_evaluation() -> Evaluation:
-    """What evaluate measured on the test images.
+def read_evaluation(reports: Path = REPORTS) -> Evaluation:
+    """What evaluate measured on the test images, from its file under ``reports``.
 
     Raises:
         InputError: the file is missing or damaged.
     """
+    path = reports / "evaluate/metrics.json"
     try:
-        return read_json_model(EVALUATION, Evaluation)
+        return read_json_model(path, Evaluation)
     except FileNotFoundError:
-        raise InputError(f"{EVALUATION}: not found", REMEDY) from None
+        raise InputError(f"{path}: not found", REMEDY) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{EVALUATION}: damaged ({error})", REMEDY) from None
+        raise InputError(f"{path}: damaged ({error})", REMEDY) from None

@@ -25,13 +25,12 @@ def result_id(summary: bytes) -> str:
     return hashlib.sha256(summary).hexdigest()[:12]
 
 
-def track_result(track: Tracker, summary: dict, page: Path, summary_file: Path, pictures: list[Path]) -> None:
-    """Log the summary's numbers, the report and its figures on the run of the pipeline, with a note for its page."""
+def track_result(track: Tracker, summary: dict, result: str, page: Path, summary_file: Path, pictures: list[Path]) -> None:
+    """Log the summary's numbers, its `result_id`, the report and its figures on the pipeline's run, with a note for it."""
     settings = {"width", "n_genes", "seed"}
     metrics = {k: v for k, v in summary.items() if k not in settings and isinstance(v, int | float)}
-    tags = {RESULT: result_id(summary_file.read_bytes())}
     files = {page: "", summary_file: ""} | dict.fromkeys(pictures, FIGURES)
-    track.result(metrics, tags, note(summary, [path.name for path in pictures]), files)
+    track.result(metrics, {RESULT: result}, note(summary, [path.name for path in pictures]), files)
 
 
 def note(summary: dict, names: list[str]) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -12,26 +13,39 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_object
-from pipelines.project.git import git_commit
+from pipelines.inputs.evaluation import Evaluation, read_evaluation
 
 
-def build_summary(params: Params, reports: Path) -> dict:
-    """Collect the metrics of a run's stages under ``reports``, without times, so that equal runs have equal summaries.
+class Measured(NamedTuple):
+    """What the stages of a run measured: the content of their metrics.json."""
 
-    Accuracies, rates and the ratio are fractions, energies are in mJ per image. A value that does not exist, such as the
-    fitness of a plain network, is None.
+    evolve: dict
+    evaluate: Evaluation
+    robustness: dict
+    export: dict
+
+
+def read_measured(reports: Path) -> Measured:
+    """What the stages of a run measured, from their files under ``reports``.
 
     Raises:
         InputError: a metrics file is missing, is not JSON, or lacks a number.
     """
-    evolve = read_json(reports / "evolve/metrics.json", "n_candidates")
-    energies = ("energy_mj", "energy_with_decoding_mj", "energy_of_sums_mj")
-    needed = ("test_accuracy", "parameters", "plain_parameters", "spikes_per_image", "firing_rate")
-    evaluate = read_json(reports / "evaluate/metrics.json", *needed, *energies)
-    robustness = read_json(reports / "robustness/metrics.json", "noise_accuracy")
-    export = read_json(reports / "export/metrics.json")
-    if "problem" not in export:
-        export = read_json(reports / "export/metrics.json", "onnx_bytes", "agreement")
+    return Measured(
+        evolve=read_json(reports / "evolve/metrics.json", "n_candidates"),
+        evaluate=read_evaluation(reports),
+        robustness=read_json(reports / "robustness/metrics.json", "noise_accuracy", "clean_accuracy"),
+        export=read_json(reports / "export/metrics.json", "onnx_bytes", "agreement", unless="problem"),
+    )
+
+
+def build_summary(params: Params, measured: Measured, commit: str | None) -> dict:
+    """The metrics of a run's stages, without times, so that equal runs have equal summaries.
+
+    Accuracies, rates and the ratio are fractions, energies are in mJ per image. A value that does not exist, such as the
+    fitness of a plain network, is None.
+    """
+    evolve, evaluate, robustness, export = measured
     return {
         "dataset": params.prepare.data_name,
         "network": params.network.name,
@@ -39,13 +53,15 @@ def build_summary(params: Params, reports: Path) -> dict:
         "n_genes": params.network.n_genes,
         "variant": params.evolve.variant,
         "seed": params.base.seed,
-        "test_accuracy": _decimals(evaluate["test_accuracy"]),
-        "parameters": evaluate["parameters"],
-        "plain_parameters": evaluate["plain_parameters"],
-        "parameter_ratio": _decimals(evaluate["parameters"] / max(evaluate["plain_parameters"], 1)),
-        **{name: _significant(evaluate[name]) for name in energies},
-        "spikes_per_image": _significant(evaluate["spikes_per_image"]),
-        "firing_rate": _decimals(evaluate["firing_rate"]),
+        "test_accuracy": _decimals(evaluate.test_accuracy),
+        "parameters": evaluate.parameters,
+        "plain_parameters": evaluate.plain_parameters,
+        "parameter_ratio": _decimals(evaluate.parameters / max(evaluate.plain_parameters, 1)),
+        "energy_mj": _significant(evaluate.energy_mj),
+        "energy_with_decoding_mj": _significant(evaluate.energy_with_decoding_mj),
+        "energy_of_sums_mj": _significant(evaluate.energy_of_sums_mj),
+        "spikes_per_image": _significant(evaluate.spikes_per_image),
+        "firing_rate": _decimals(evaluate.firing_rate),
         "noise_accuracy": _decimals(robustness["noise_accuracy"]),
         "noise_domain": params.robustness.domain,
         "n_candidates": evolve["n_candidates"],
@@ -60,7 +76,7 @@ def build_summary(params: Params, reports: Path) -> dict:
         "nir_agreement": _decimals(export.get("nir_agreement")),
         "nir_spike_agreement": _decimals(export.get("nir_spike_agreement")),
         **({"nir_problem": export["nir_problem"]} if "nir_problem" in export else {}),
-        "commit": git_commit(reports.parent),
+        "commit": commit,
     }
 
 
@@ -138,15 +154,15 @@ def reading(path: Path, form: str, remedy: str = "run `dvc repro`") -> Iterator[
         raise InputError(f"{path}: cannot be read as {form} ({reason})", f"delete it and {remedy}") from None
 
 
-def read_json(path: Path, *keys: str, remedy: str = "run `dvc repro`") -> dict:
-    """A JSON object that must hold ``keys``.
+def read_json(path: Path, *keys: str, unless: str | None = None, remedy: str = "run `dvc repro`") -> dict:
+    """A JSON object that must hold ``keys``, unless it holds the key ``unless``.
 
     Raises:
         InputError: it is missing, is not JSON, or lacks a key.
     """
     with reading(path, "JSON", remedy):
         values = read_json_object(path)
-    if missing := [key for key in keys if values.get(key) is None]:
+    if missing := [key for key in keys if values.get(key) is None and unless not in values]:
         raise InputError(f"{path}: {', '.join(missing)} missing", f"delete the file and {remedy}")
     return values
 

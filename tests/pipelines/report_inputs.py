@@ -124,7 +124,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     size |= {"energy_of_sums_mj": 0.0012}
     put(
         "reports/evaluate/metrics.json",
-        size | {"test_accuracy": 0.9731, "spikes_per_image": 10842.3, "firing_rate": 0.1437} | NEUROBENCH,
+        size | {"test_accuracy": 0.9731, "test_loss": 0.1, "spikes_per_image": 10842.3, "firing_rate": 0.1437} | NEUROBENCH,
     )
     put(
         "reports/robustness/noise.csv",
@@ -141,7 +141,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
 
 def make(root, params=PARAMS, **inputs):
     write_inputs(root, params=params, **inputs)
-    summary = run(params, root / "reports", root / "models", root / "prepared")
+    summary, *_ = run(params, root / "reports", root / "models", root / "prepared")
     return summary, (root / "reports/index.html").read_bytes().decode()
 
 

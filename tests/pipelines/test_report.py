@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pandas as pd
@@ -49,6 +50,15 @@ def test_summary_file_is_what_is_returned(default):
     root, summary, _ = default
     written = json.loads((root / "reports/summary.json").read_text())
     assert written == summary and list(written) == list(summary)
+
+
+def test_every_file_is_read_once(tmp_path, no_figures, monkeypatch):
+    read, read_text = [], Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *args, **kwargs: read.append(path) or read_text(path, *args, **kwargs))
+    make(tmp_path)
+    of_stages = sorted(path.relative_to(tmp_path).as_posix() for path in read if path.suffix == ".json")
+    metrics = [f"reports/{stage}/metrics.json" for stage in ("evaluate", "evolve", "export", "robustness")]
+    assert of_stages == ["models/evolve/genotype.json", "prepared/meta.json", *metrics]
 
 
 def test_same_inputs_give_the_same_bytes(default, tmp_path):

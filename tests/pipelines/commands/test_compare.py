@@ -16,7 +16,7 @@ from pipelines import cli
 from pipelines.commands.compare.page import genes, render, results
 from pipelines.commands.compare.runs import differing, find_runs, flat
 from pipelines.report import as_yaml
-from pipelines.reporting.summary import build_summary
+from pipelines.reporting.summary import build_summary, read_measured
 from tests.pipelines.report_inputs import PARAMS, PLAIN, SHAPE, Page, changed, write_inputs
 from tests.pipelines.reporting.svg_checks import assert_references_are_found_and_no_id_is_shared
 
@@ -26,7 +26,7 @@ WIDER = changed(network={"n_genes": 40})
 def write_run(folder, params=PARAMS, plain=False, **summary):
     """A folder with the files of a run that a comparison reads."""
     write_inputs(folder, params=params, plain=plain)
-    values = build_summary(params, folder / "reports") | {"commit": "abc1234"} | summary
+    values = build_summary(params, read_measured(folder / "reports"), "abc1234") | summary
     (folder / "reports/summary.json").write_text(json.dumps(values))
     (folder / "params.yaml").write_text(as_yaml(params))
 

@@ -1,8 +1,8 @@
-import hashlib
 import json
 
 import pandas as pd
 
+from gee_core.data.meta import load_meta
 from pipelines import report
 from pipelines.project.paths import MODELS, PREPARED, REPORTS
 from pipelines.reporting.figures import training_curve
@@ -85,9 +85,9 @@ def test_the_result_has_the_numbers_and_a_tag_by_which_the_report_finds_its_run(
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     (tmp_path / "index.html").write_text("<html>")
     tracked = Tracked()
-    track_result(tracked, SUMMARY, tmp_path / "index.html", tmp_path / "summary.json", [])
+    track_result(tracked, SUMMARY, "abc123", tmp_path / "index.html", tmp_path / "summary.json", [])
     content = (tmp_path / "summary.json").read_bytes()
-    assert tracked.tags == {"gee.result": hashlib.sha256(content).hexdigest()[:12]}
+    assert tracked.tags == {"gee.result": "abc123"}
     assert tracked.metrics["test_accuracy"] == 0.961 and tracked.metrics["parameters"] == 132410
     assert {"width", "n_genes", "seed", "dataset", "noise_accuracy"}.isdisjoint(tracked.metrics)
     assert tracked.files == {"/summary.json": content, "/index.html": b"<html>"}
@@ -103,10 +103,11 @@ def test_the_stage_tracks_page_summary_pictures_and_both_data_sets(in_project, m
         (folder / "reports").mkdir()
         (folder / "reports/index.html").write_text("<html>")
         (folder / "reports/summary.json").write_text("{}")
-        return SUMMARY
+        return SUMMARY, "abc123", load_meta(prepared)
 
     monkeypatch.setattr(report, "run", run)
     monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: tracked)
     report.main()
     assert set(tracked.files) == {"/index.html", "/summary.json", "figures/training_curve.png"}
+    assert tracked.tags == {"gee.result": "abc123"}
     assert tracked.data == [("digits", "training"), ("digits", "testing")]  # no other stage need have run

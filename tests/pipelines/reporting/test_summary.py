@@ -7,13 +7,15 @@ from rich.console import Console
 
 from gee_core.errors import InputError
 from pipelines.project.params import load_params
-from pipelines.reporting.summary import build_summary, energy, format_summary, percent
+from pipelines.reporting.summary import build_summary, energy, format_summary, percent, read_measured
+from tests.pipelines.conftest import MEASURED
 
 COMMITTED = load_params(Path(__file__).parents[3] / "params.yaml")
 PARAMS = COMMITTED.model_copy(update={"robustness": COMMITTED.robustness.model_copy(update={"domain": "normalised"})})
 METRICS = {
     "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36},
-    "evaluate": {
+    "evaluate": MEASURED
+    | {
         "test_accuracy": 0.97222222222,
         "parameters": 312_340,
         "plain_parameters": 802_000,
@@ -68,6 +70,10 @@ def reports(tmp_path):
     return tmp_path / "reports"
 
 
+def summarised(reports: Path) -> dict:
+    return build_summary(PARAMS, read_measured(reports), "abc1234")
+
+
 def printed(summary: dict) -> str:
     console = Console(file=io.StringIO(), width=100)
     console.print(format_summary(summary))
@@ -75,11 +81,11 @@ def printed(summary: dict) -> str:
 
 
 def test_summary_has_every_key_in_its_order(reports):
-    assert list(build_summary(PARAMS, reports)) == KEYS
+    assert list(summarised(reports)) == KEYS
 
 
 def test_numbers_are_those_of_the_stages_rounded(reports):
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert summary["test_accuracy"] == 0.972222
     assert summary["energy_mj"] == 0.00380091
     assert summary["spikes_per_image"] == 10842.3
@@ -89,7 +95,7 @@ def test_numbers_are_those_of_the_stages_rounded(reports):
 
 
 def test_a_network_that_its_genes_make_larger_is_told_so(reports):
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert "larger" not in printed(summary)
     assert "larger than unencoded: lower network.n_genes" in " ".join(printed(summary | {"parameter_ratio": 1.2}).split())
 
@@ -97,7 +103,7 @@ def test_a_network_that_its_genes_make_larger_is_told_so(reports):
 @pytest.mark.parametrize("evolve", [{"n_candidates": 0}, {"n_candidates": 1, "best_fitness": None}])
 def test_a_fitness_that_does_not_exist_is_null(reports, evolve):
     (reports / "evolve/metrics.json").write_text(json.dumps(evolve))
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert summary["best_fitness"] is None
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert "candidates" in printed(summary)
@@ -107,7 +113,7 @@ def test_a_fitness_that_does_not_exist_is_null(reports, evolve):
 def test_missing_metrics_are_named_with_the_remedy(reports, stage):
     (reports / stage / "metrics.json").unlink()
     with pytest.raises(InputError, match=rf"{stage}/metrics\.json: not found.*dvc repro"):
-        build_summary(PARAMS, reports)
+        summarised(reports)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +122,12 @@ def test_missing_metrics_are_named_with_the_remedy(reports, stage):
 def test_damaged_metrics_are_named_with_the_remedy(reports, content):
     (reports / "evolve/metrics.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=r"^[^\n]*evolve/metrics\.json: [^\n]*dvc repro`$"):
-        build_summary(PARAMS, reports)
+        summarised(reports)
 
 
 def test_a_network_without_onnx_has_the_reason_in_its_place(reports):
     (reports / "export/metrics.json").write_text('{"problem": "torch cannot export it"}')
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert list(summary) == [*KEYS[:-4], "onnx_problem", *KEYS[-4:]]
     assert (summary["onnx_bytes"], summary["onnx_agreement"]) == (None, None)
     assert "ONNX not possible: torch cannot export it" in " ".join(printed(summary).split())
@@ -130,24 +136,24 @@ def test_a_network_without_onnx_has_the_reason_in_its_place(reports):
 def test_a_network_that_nir_cannot_express_has_the_reason_in_its_place(reports):
     export = {"agreement": 1.0, "onnx_bytes": 3_212_345, "nir_problem": "NIR has no soft reset"}
     (reports / "export/metrics.json").write_text(json.dumps(export))
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert list(summary) == [*KEYS[:-1], "nir_problem", KEYS[-1]]
     assert (summary["nir_bytes"], summary["nir_agreement"], summary["nir_spike_agreement"]) == (None, None, None)
     assert "NIR not possible: NIR has no soft reset" in " ".join(printed(summary).split())
 
 
 def test_the_file_of_genes_is_shown_where_there_is_one(reports):
-    assert build_summary(PARAMS, reports)["genes_format"] is None
-    assert "int8" not in printed(build_summary(PARAMS, reports))
+    assert summarised(reports)["genes_format"] is None
+    assert "int8" not in printed(summarised(reports))
     measured = METRICS["export"] | {"genes_bytes": 142_236, "genes_accuracy": 0.98333333}
     (reports / "export/metrics.json").write_text(json.dumps(measured))
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert (summary["genes_format"], summary["genes_bytes"], summary["genes_accuracy"]) == ("int8", 142_236, 0.983333)
     assert "int8, 0.142 MB, test accuracy 98.33 %" in printed(summary)
 
 
 def test_terminal_table_shows_percent_and_units(reports):
-    text = printed(build_summary(PARAMS, reports))
+    text = printed(summarised(reports))
     for shown in (
         "97.22 %",
         "86.19 %",
@@ -162,13 +168,13 @@ def test_terminal_table_shows_percent_and_units(reports):
 
 
 def test_terminal_table_shows_the_energy_of_residual_sums_where_there_are_any(reports):
-    summary = build_summary(PARAMS, reports)
+    summary = summarised(reports)
     assert "residual" not in printed(summary)
     assert "247 µJ with building W, 1.2 µJ more for the residual sums" in printed(summary | {"energy_of_sums_mj": 0.0012})
 
 
 def test_terminal_table_shows_markup_as_it_is(reports):
-    assert "[red]x[/]" in printed(build_summary(PARAMS, reports) | {"dataset": "[red]x[/]"})
+    assert "[red]x[/]" in printed(summarised(reports) | {"dataset": "[red]x[/]"})
 
 
 @pytest.mark.parametrize(
