@@ -8,18 +8,16 @@ import torch.nn.functional as F
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.energy import measure_energy
-from gee_core.hardware import WORTH_SHARING, Compute, set_threads
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import largest_activation, plain_parameters
+from gee_core.model.wired import plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.processes import whole_batches
-from pipelines.inputs.prepared_images import prepared_images
-from pipelines.inputs.trained_network import load_trained
+from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.ranks import joined, run_in_processes
-from pipelines.stage import stage
+from pipelines.runtime.ranks import run_in_processes
 
 OUT = REPORTS / "evaluate"
 
@@ -87,15 +85,7 @@ def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[s
 def main() -> None:
     if run_in_processes("evaluate"):
         return
-    with stage("evaluate") as s, joined(s.params.base) as compute:
-        data = prepared_images()
-        set_threads(
-            largest_activation(s.params.network, data.meta, s.params.evaluate.batch_size // compute.rank.of), WORTH_SHARING
-        )
-        net = load_trained(s.params, data.meta).to(compute.device)
-        s.check_same_network(compute.rank, "evaluate", s.params.evaluate)
-        s.track.dataset(data.meta, "testing")
-        s.track.params(s.params.evaluate.model_dump())
+    with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
             metrics, layers, images = run(s.params, net, data, steps, compute)
         if s.follows:

@@ -11,20 +11,17 @@ from gee_core.data.prepared import Prepared
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
 from gee_core.evaluation.noise import noisy_input
-from gee_core.hardware import WORTH_SHARING, Compute, set_threads
+from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import largest_activation
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference
 from gee_core.training.processes import summed
-from pipelines.inputs.prepared_images import prepared_images
-from pipelines.inputs.trained_network import load_trained
+from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.ranks import joined, run_in_processes
-from pipelines.stage import stage
+from pipelines.runtime.ranks import run_in_processes
 
 Key = TypeVar("Key")
 
@@ -141,16 +138,8 @@ def _means(accuracies: Iterable[tuple[Key, float]]) -> dict[Key, float]:
 def main() -> None:
     if run_in_processes("robustness"):
         return
-    with stage("robustness") as s, joined(s.params.base) as compute:
-        data = prepared_images()
-        set_threads(
-            largest_activation(s.params.network, data.meta, s.params.robustness.batch_size // compute.rank.of), WORTH_SHARING
-        )
-        net = load_trained(s.params, data.meta).to(compute.device)
-        s.check_same_network(compute.rank, "robustness", s.params.robustness)
+    with measuring("robustness") as (s, net, data, compute):
         cfg = s.params.robustness
-        s.track.dataset(data.meta, "testing")
-        s.track.params(cfg.model_dump())
         draws = 0 if cfg.hardware is None else cfg.hardware.n_draws
         n_hardware = draws * sum(map(len, hardware_domains(s.params, net).values()))
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:

@@ -11,21 +11,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from gee_core.config import Params
 from gee_core.memory import keep_freed_memory
-from gee_core.rank import Rank
-from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
-from pipelines.project.paths import CHECKPOINT, PREPARED
-from pipelines.runtime.agreement import check_same
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
-from pipelines.runtime.resume_folder import run_key
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.protocol import NullTracker, Tracker
 from pipelines.tracking.tracker import open_tracker
@@ -41,17 +34,6 @@ class Stage:
     """Where its parameters, metrics and artifacts go."""
     follows: bool = False
     """Whether this is one of several processes and not the first, which alone tracks, shows progress and writes."""
-
-    def check_same_network(self, rank: Rank, name: str, section: BaseModel) -> None:
-        """Check that all processes of the stage ``name`` measure the trained network alike, as ``section`` says.
-
-        Raises:
-            InputError: as of `check_same`.
-        """
-        if rank.of > 1:
-            sections = [self.params.base, self.params.network, section]
-            files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json")]
-            check_same(rank, run_key(name, sections, files, network_digest(self.params.network.name)))
 
     def progress(self, description: str, total: int | None) -> AbstractContextManager[Steps]:
         """`progress` of the stage's task."""

@@ -188,6 +188,7 @@ PIPELINE_ORDER = (
     ("tracking", "engines"),
     ("reporting",),
     ("stage",),
+    ("measuring",),
     ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
     ("studies",),
     ("orchestration",),

@@ -15,10 +15,8 @@ from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.training.loop import for_inference
-from pipelines import evaluate, robustness
-from pipelines import stage as frame
+from pipelines import evaluate, measuring, robustness
 from pipelines.inputs.trained_network import load_trained
-from pipelines.stage import stage
 from tests.gee_core.processes import in_processes
 from tests.pipelines.conftest import write_params
 
@@ -67,11 +65,13 @@ def test_two_processes_measure_what_one_does(domain, digits, trained, make_param
 def test_processes_that_would_measure_another_network_differ(changed, in_project, trained, make_params, monkeypatch):
     keys, folder = [], in_project()
     shutil.copytree(trained.parent, folder / "models/train")
-    monkeypatch.setattr(frame, "check_same", lambda rank, key: keys.append((rank, key)))
+    monkeypatch.setattr(measuring, "check_same", lambda rank, key: keys.append((rank, key)))
+    monkeypatch.setattr(measuring, "joined", lambda base: nullcontext(replace(FP32, rank=Rank(1, 2))))
+    monkeypatch.setattr(measuring, "load_trained", lambda *_: torch.nn.Identity())  # the changed files are damaged
 
     def compare() -> None:
-        with stage("evaluate") as s:
-            s.check_same_network(Rank(1, 2), "evaluate", s.params.evaluate)
+        with measuring.measuring("evaluate"):
+            pass
 
     compare()
     compare()
@@ -84,19 +84,19 @@ def test_processes_that_would_measure_another_network_differ(changed, in_project
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.parametrize("measuring", [evaluate, robustness])
-def test_processes_are_compared_before_anything_is_measured(measuring, in_project, trained, monkeypatch, capsys):
+@pytest.mark.parametrize("measures", [evaluate, robustness])
+def test_processes_are_compared_before_anything_is_measured(measures, in_project, trained, monkeypatch, capsys):
     folder = in_project()
     shutil.copytree(trained.parent, folder / "models/train")
-    monkeypatch.setattr(frame, "run_key", lambda name, sections, *_: f"{name} {[*sections][2].batch_size}")
-    monkeypatch.setattr(frame, "check_same", lambda rank, key: pytest.fail("alone there is nothing to compare"))
-    monkeypatch.setattr(measuring, "run", lambda *_: (_ for _ in ()).throw(InputError("measured", "do not")))
-    for rank, said in ((Rank(), "measured: do not"), (Rank(0, 2), f"{measuring.OUT.name} 10")):
+    monkeypatch.setattr(measuring, "run_key", lambda name, sections, *_: f"{name} {[*sections][2].batch_size}")
+    monkeypatch.setattr(measuring, "check_same", lambda rank, key: pytest.fail("alone there is nothing to compare"))
+    monkeypatch.setattr(measures, "run", lambda *_: (_ for _ in ()).throw(InputError("measured", "do not")))
+    for rank, said in ((Rank(), "measured: do not"), (Rank(0, 2), f"{measures.OUT.name} 10")):
         monkeypatch.setattr(measuring, "joined", lambda base, rank=rank: nullcontext(replace(FP32, rank=rank)))
         with pytest.raises(SystemExit):
-            measuring.main()
+            measures.main()
         assert said in capsys.readouterr().err
-        monkeypatch.setattr(frame, "check_same", lambda rank, key: (_ for _ in ()).throw(InputError(key)))
+        monkeypatch.setattr(measuring, "check_same", lambda rank, key: (_ for _ in ()).throw(InputError(key)))
 
 
 def test_processes_share_every_image_once():

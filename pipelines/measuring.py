@@ -1,0 +1,36 @@
+"""What the stages that measure the trained network, evaluate and robustness, do before they measure."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gee_core.data.prepared import Prepared
+from gee_core.hardware import WORTH_SHARING, Compute, set_threads
+from gee_core.model.network import SpikingNetwork
+from gee_core.model.wired import largest_activation
+from pipelines.inputs.network_files import network_digest
+from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.trained_network import load_trained
+from pipelines.project.paths import CHECKPOINT, PREPARED
+from pipelines.runtime.agreement import check_same
+from pipelines.runtime.ranks import joined
+from pipelines.runtime.resume_folder import run_key
+from pipelines.stage import Stage, stage
+
+
+@contextmanager
+def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Compute]]:
+    """Run the body as the stage ``name``; yields also the trained network, the images, and this process's device and part.
+
+    All processes of the stage are checked to measure the same network alike.
+    """
+    with stage(name) as s, joined(s.params.base) as compute:
+        params, section, data = s.params, getattr(s.params, name), prepared_images()
+        set_threads(largest_activation(params.network, data.meta, section.batch_size // compute.rank.of), WORTH_SHARING)
+        net = load_trained(params, data.meta).to(compute.device)
+        if compute.rank.of > 1:
+            sections, digest = [params.base, params.network, section], network_digest(params.network.name)
+            files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json")]
+            check_same(compute.rank, run_key(name, sections, files, digest))
+        s.track.dataset(data.meta, "testing")
+        s.track.params(section.model_dump())
+        yield s, net, data, compute
