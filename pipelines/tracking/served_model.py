@@ -42,11 +42,15 @@ class ImageClassifier(PythonModel):
         self._classify = _run_file(files["classifier"]).Classifier(files["network"], card["mean"], card["std"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
-        """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name."""
+        """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name.
+
+        The answer has the index of ``model_input`` where that has one image per row.
+        """
         images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
         batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         rows = [self._row(p) for batch in batches for p in self._classify(batch)]
-        return pd.DataFrame(rows, columns=["class", "probability", "probabilities"])
+        index = model_input.index if len(rows) == len(model_input) else None
+        return pd.DataFrame(rows, index, columns=["class", "probability", "probabilities"])
 
     def _row(self, p: np.ndarray) -> dict:
         return {

@@ -118,6 +118,13 @@ def test_a_long_table_is_answered_in_its_order(model):
     assert classes(model, *images) == [f"pixel {i % 16}" for i in range(150)]
 
 
+def test_answers_assigned_to_a_shuffled_table_stand_beside_their_images(model):
+    images = [np.eye(1, SIZE * SIZE, i, np.uint8).reshape(SIZE, SIZE) * 255 for i in range(16)]
+    table = pd.DataFrame({"image": images, "label": [f"pixel {i}" for i in range(16)]}).sample(frac=1, random_state=0)[:12]
+    table["class"] = model.predict(table[["image"]])["class"]
+    assert table["class"].tolist() == table["label"].tolist()
+
+
 @pytest.mark.parametrize("kind", ["records", "split", "instances", "column of files", "one file"])
 def test_every_form_of_request_is_understood(post, kind):
     file = in_base64(picture("L", 5, 5))
