@@ -61,7 +61,8 @@ class ImageClassifier(PythonModel):
 
     def _decode(self, i: int, value: Any) -> np.ndarray:
         try:
-            image = _from_array(value) if isinstance(value, list | np.ndarray) else self._from_file(value)
+            is_array = isinstance(value, list | np.ndarray)
+            image = _from_array(value, self._form[1]) if is_array else self._from_file(value)
             return self._pixels.to_pixels(image, *self._form)
         except self._pixels.DAMAGE as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -91,7 +92,7 @@ def _one_by_one(column: pd.Series) -> Iterator[Any]:
             yield value
 
 
-def _from_array(value: list | np.ndarray) -> Image.Image:
+def _from_array(value: list | np.ndarray, size: int) -> Image.Image:
     try:
         array = np.asarray(value)
     except ValueError:
@@ -100,6 +101,10 @@ def _from_array(value: list | np.ndarray) -> Image.Image:
         raise ValueError(f"an array of {array.size} values of type {array.dtype}")
     if array.min() < 0 or array.max() > 255:
         raise ValueError(f"its values are from {array.min()} to {array.max()}")
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] in (1, 3, 4) and array.shape != (size, size)):
+        # MLflow makes a table of the rows of an image that stands alone
+        remedy = "wrap a single image in a list" + ("" if array.ndim == 1 else ", and give a grey one this narrow as (H, W, 1)")
+        raise ValueError(f"an array of shape {array.shape}, as a row of an image is: {remedy}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):

@@ -171,6 +171,22 @@ def test_what_is_no_image_is_refused_with_one_clear_message(post, name):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_an_image_that_stands_alone_is_refused_with_a_remedy_and_not_answered_row_by_row(model, post, mode):
+    image = np.asarray(picture(mode, 8, 8)).tolist()
+    for body in ({"inputs": image}, {"instances": image}, {"inputs": {"image": image}}):
+        status, answer = post(body)
+        assert status == 400 and "as a row of an image is: wrap a single image in a list" in answer["message"]
+    status, answer = post({"inputs": [image]})
+    assert status == 200 and [row["class"] for row in answer["predictions"]] == classes(model, np.array(image, np.uint8))
+
+
+@pytest.mark.parametrize("width", [1, 3, 4])
+def test_a_narrow_grey_image_with_its_channel_is_one_image(model, width):
+    image = np.asarray(picture("L", width, 9))
+    assert classes(model, image[:, :, None]) == classes(model, base64.b64decode(in_base64(Image.fromarray(image))))
+
+
 def test_a_decompression_bomb_is_refused(post, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     status, answer = post({"dataframe_records": [{"image": in_base64(picture("L", 8, 8))}]})
