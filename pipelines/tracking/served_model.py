@@ -44,7 +44,7 @@ class ImageClassifier(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name.
 
-        The answer has the index of ``model_input`` where that has one image per row.
+        The answer has the index of ``model_input``, but for a list of files as its only row, which MLflow makes of a list.
         """
         images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
         batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
@@ -84,9 +84,11 @@ class ImageClassifier(PythonModel):
 
 
 def _one_by_one(column: pd.Series) -> Iterator[Any]:
-    """The images of a column. A list of files, which MLflow does not take apart, is several of them."""
-    for value in column:
+    """The images of a column. Its only row may be a list of several files: MLflow does not take it apart."""
+    for i, value in enumerate(column):
         if isinstance(value, list) and value and all(isinstance(part, str | bytes) for part in value):
+            if min(len(value), len(column)) > 1:
+                raise MlflowException.invalid_parameter_value(f"row {i}: a list of {len(value)} files; give each file a row")
             yield from value
         else:
             yield value

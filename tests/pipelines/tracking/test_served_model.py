@@ -171,6 +171,17 @@ def test_what_is_no_image_is_refused_with_one_clear_message(post, name):
     assert "\n" not in message
 
 
+def test_a_list_of_files_is_several_images_alone_and_refused_in_a_table_of_several_rows(model, post):
+    files = [in_base64(picture("L", 8, 8)) for _ in range(3)]
+    expected = model.predict(pd.DataFrame({"image": files}))
+    for body in ({"inputs": files}, {"inputs": {"image": files}}, {"dataframe_records": [{"image": files}]}):
+        assert [row["class"] for row in post(body)[1]["predictions"]] == expected["class"].tolist()
+    lists = pd.DataFrame({"image": [files[:1], files[1:2]]}, index=[7, 5])
+    assert model.predict(lists)["class"].to_dict() == dict(zip([7, 5], expected["class"], strict=False))
+    status, answer = post({"dataframe_records": [{"image": files[0]}, {"image": files[1:]}]})
+    assert status == 400 and "row 1: a list of 2 files; give each file a row" in answer["message"]
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_an_image_that_stands_alone_is_refused_with_a_remedy_and_not_answered_row_by_row(model, post, mode):
     image = np.asarray(picture(mode, 8, 8)).tolist()
