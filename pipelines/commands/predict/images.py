@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from gee_core.data.pixels import DAMAGE, EXTENSIONS, FORMATS, MAX_PIXELS, TooManyPixelsError, open_image, to_pixels
-from gee_core.errors import InputError, in_short
+from gee_core.data.folders import EXTENSIONS, walk
+from gee_core.data.opening import opened
+from gee_core.data.pixels import to_pixels
+from gee_core.errors import InputError
 
 NAME = "name image files, or folders that hold some"
+REMEDY = "replace it or leave it out"
 
 
 def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
@@ -42,16 +44,11 @@ def read_image(here: Path, path: Path, in_channels: int, size: int) -> np.ndarra
     Raises:
         InputError: it is not an image, damaged, or too large to be decoded safely.
     """
-    remedy = f"leave it out, or save it as one of {', '.join(FORMATS)}"
     try:
-        with open_image(here / path) as image:
+        with opened(here / path, shown(path)) as image:
             return to_pixels(image, in_channels, size)
-    except TooManyPixelsError:
-        problem = f"{shown(path)}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)"
-        raise InputError(problem, "shrink it or leave it out") from None
-    except DAMAGE as error:
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({in_short(error).replace(str(here / path), 'it')})"
-        raise InputError(f"{shown(path)}: not a readable image{reason}", remedy) from None
+    except InputError as error:
+        raise InputError(error.problem, REMEDY) from None
 
 
 def raise_all(problems: Sequence[InputError]) -> None:
@@ -83,10 +80,9 @@ def _below(here: Path, folder: Path) -> list[Path]:
         raise InputError(f"{shown(folder)}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
 
     found: list[Path] = []
-    for parent, folders, names in os.walk(here / folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for parent, _, names in walk(here / folder, fail):
         inside = folder / os.path.relpath(parent, here / folder)
-        images = [name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+        images = [name for name in names if name.lower().endswith(EXTENSIONS)]
         found += [inside / name for name in images if (Path(parent) / name).is_file()]
     if not found:
         raise InputError(f"{shown(folder)}: holds no images ({', '.join(EXTENSIONS)})", NAME)
