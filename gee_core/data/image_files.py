@@ -5,7 +5,6 @@ Shapes: B images, C channels (1 or 3), H W rows and columns.
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gee_core.data.pixels import DAMAGE, FORMATS, GREY_MODES, MAX_PIXELS, TooManyPixelsError, open_image, orientation, to_pixels
+from gee_core.data.opening import opened
+from gee_core.data.pixels import GREY_MODES, orientation, to_pixels
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
@@ -68,7 +68,7 @@ def header(path: Path) -> Header:
     Raises:
         InputError: the file is not an image.
     """
-    with _open(path) as image:
+    with opened(path) as image:
         width, height = image.size if orientation(image) < 5 else image.size[::-1]
         return Header(width, height, image.mode)
 
@@ -101,18 +101,13 @@ def decode(path: Path, form: Form) -> np.ndarray:
     Raises:
         InputError: it is damaged, too large to be decoded safely, or of another size although ``form`` does not resize.
     """
-    with _open(path) as image:
+    with opened(path) as image:
         if not form.resize and image.size != (form.image_size, form.image_size):
             raise InputError(
                 f"{path}: is {image.width}x{image.height}, others are {form.image_size}x{form.image_size}",
                 "set prepare.image_size to bring all to one size",
             )
-        try:
-            return to_pixels(image, form.in_channels, form.image_size)
-        except TooManyPixelsError as error:  # resized
-            raise InputError(f"{path}: {error}", "crop or remove it") from None
-        except DAMAGE as error:
-            raise _damaged(path, error) from None
+        return to_pixels(image, form.in_channels, form.image_size)
 
 
 def decode_in_order(
@@ -219,28 +214,3 @@ def _checksums(form: Form, paths: list[Path]) -> list[str]:
 
 def _as_it_is(result: Any) -> Any:
     return result
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
-            raise InputError(f"{path}: not a file", "replace or remove it")
-        return open_image(path)
-    except FileNotFoundError:
-        target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
-        raise InputError(f"{path}: not found{target}", "put it back or remove it, then prepare the images again") from None
-    except TooManyPixelsError:
-        problem = f"{path}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)"
-        raise InputError(problem, "shrink or remove it") from None
-    except InputError:
-        raise
-    except DAMAGE as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    if isinstance(error, UnidentifiedImageError):
-        reason = f"none of {', '.join(FORMATS)}" if path.stat().st_size else "an empty file"
-    else:
-        reason = " ".join(str(error).replace(str(path), "it").split())[:200] or type(error).__name__
-    return InputError(f"{path}: not a readable image ({reason})", "replace or remove it")

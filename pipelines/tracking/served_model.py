@@ -42,11 +42,15 @@ class ImageClassifier(PythonModel):
         self._classify = _run_file(files["classifier"]).Classifier(files["network"], card["mean"], card["std"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
-        """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name."""
+        """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name.
+
+        The answer has the index of ``model_input``, but for a list of files as its only row, which MLflow makes of a list.
+        """
         images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
         batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         rows = [self._row(p) for batch in batches for p in self._classify(batch)]
-        return pd.DataFrame(rows, columns=["class", "probability", "probabilities"])
+        index = model_input.index if len(rows) == len(model_input) else None
+        return pd.DataFrame(rows, index, columns=["class", "probability", "probabilities"])
 
     def _row(self, p: np.ndarray) -> dict:
         return {
@@ -57,7 +61,8 @@ class ImageClassifier(PythonModel):
 
     def _decode(self, i: int, value: Any) -> np.ndarray:
         try:
-            image = _from_array(value) if isinstance(value, list | np.ndarray) else self._from_file(value)
+            is_array = isinstance(value, list | np.ndarray)
+            image = _from_array(value, self._form[1]) if is_array else self._from_file(value)
             return self._pixels.to_pixels(image, *self._form)
         except self._pixels.DAMAGE as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -79,15 +84,17 @@ class ImageClassifier(PythonModel):
 
 
 def _one_by_one(column: pd.Series) -> Iterator[Any]:
-    """The images of a column. A list of files, which MLflow does not take apart, is several of them."""
-    for value in column:
+    """The images of a column. Its only row may be a list of several files: MLflow does not take it apart."""
+    for i, value in enumerate(column):
         if isinstance(value, list) and value and all(isinstance(part, str | bytes) for part in value):
+            if min(len(value), len(column)) > 1:
+                raise MlflowException.invalid_parameter_value(f"row {i}: a list of {len(value)} files; give each file a row")
             yield from value
         else:
             yield value
 
 
-def _from_array(value: list | np.ndarray) -> Image.Image:
+def _from_array(value: list | np.ndarray, size: int) -> Image.Image:
     try:
         array = np.asarray(value)
     except ValueError:
@@ -96,6 +103,10 @@ def _from_array(value: list | np.ndarray) -> Image.Image:
         raise ValueError(f"an array of {array.size} values of type {array.dtype}")
     if array.min() < 0 or array.max() > 255:
         raise ValueError(f"its values are from {array.min()} to {array.max()}")
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] in (1, 3, 4) and array.shape != (size, size)):
+        # MLflow makes a table of the rows of an image that stands alone
+        remedy = "wrap a single image in a list" + ("" if array.ndim == 1 else ", and give a grey one this narrow as (H, W, 1)")
+        raise ValueError(f"an array of shape {array.shape}, as a row of an image is: {remedy}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):

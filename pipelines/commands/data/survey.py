@@ -24,6 +24,7 @@ from gee_core.data.folders import (
     find_layout,
     listing_of,
     problems,
+    walk,
 )
 from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
 from gee_core.data.images import one_colour
@@ -218,9 +219,8 @@ def _each(
 
 
 def _ignored(root: Path) -> Counter:
-    """How many files there are that are no images by name, by the end of their names; hidden folders are not looked into."""
+    """How many files there are that are no images by name, by the end of their names, hidden files and folders left out."""
     found: Counter = Counter()
-    for _, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for _, _, names in walk(root):
         found.update(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))
     return found

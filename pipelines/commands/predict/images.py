@@ -1,16 +1,20 @@
 """Finds and reads the images that are asked about."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image
 
-from gee_core.data.pixels import DAMAGE, EXTENSIONS, FORMATS, MAX_PIXELS, TooManyPixelsError, open_image, to_pixels
-from gee_core.errors import InputError, in_short
+from gee_core.data.folders import EXTENSIONS, walk
+from gee_core.data.opening import opened
+from gee_core.data.pixels import to_pixels
+from gee_core.errors import InputError
 
 NAME = "name image files, or folders that hold some"
+REMEDY = "replace it or leave it out"
 
 
 def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
@@ -23,7 +27,8 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
         paths: files and folders.
 
     Raises:
-        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each.
+        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each, and for each file among
+            the others that is seen from its head to be no image.
     """
     found: list[Path] = []
     problems: list[InputError] = []
@@ -32,7 +37,7 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
             found += _below(here, path) if (here / path).is_dir() else [_existing(here, path)]
         except InputError as error:
             problems.append(error)
-    raise_all(problems)
+    raise_all([*problems, *_no_images(here, found)] if problems else [])
     return found
 
 
@@ -42,16 +47,8 @@ def read_image(here: Path, path: Path, in_channels: int, size: int) -> np.ndarra
     Raises:
         InputError: it is not an image, damaged, or too large to be decoded safely.
     """
-    remedy = f"leave it out, or save it as one of {', '.join(FORMATS)}"
-    try:
-        with open_image(here / path) as image:
-            return to_pixels(image, in_channels, size)
-    except TooManyPixelsError:
-        problem = f"{shown(path)}: has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)"
-        raise InputError(problem, "shrink it or leave it out") from None
-    except DAMAGE as error:
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({in_short(error).replace(str(here / path), 'it')})"
-        raise InputError(f"{shown(path)}: not a readable image{reason}", remedy) from None
+    with _opened(here, path) as image:
+        return to_pixels(image, in_channels, size)
 
 
 def raise_all(problems: Sequence[InputError]) -> None:
@@ -70,6 +67,24 @@ def shown(name: Path | str) -> str:
     return str(name) if str(name).isprintable() else ascii(str(name))
 
 
+@contextlib.contextmanager
+def _opened(here: Path, path: Path) -> Iterator[Image.Image]:
+    try:
+        with opened(here / path, shown(path)) as image:
+            yield image
+    except InputError as error:
+        raise InputError(error.problem, REMEDY) from None
+
+
+def _no_images(here: Path, files: Sequence[Path]) -> Iterator[InputError]:
+    for path in files:
+        try:
+            with _opened(here, path):
+                pass  # decoding all images of a large folder would take minutes
+        except InputError as error:
+            yield error
+
+
 def _existing(here: Path, path: Path) -> Path:
     if not (here / path).exists():
         raise InputError(f"{shown(path)}: not found", NAME)
@@ -83,10 +98,9 @@ def _below(here: Path, folder: Path) -> list[Path]:
         raise InputError(f"{shown(folder)}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
 
     found: list[Path] = []
-    for parent, folders, names in os.walk(here / folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for parent, _, names in walk(here / folder, fail):
         inside = folder / os.path.relpath(parent, here / folder)
-        images = [name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+        images = [name for name in names if name.lower().endswith(EXTENSIONS)]
         found += [inside / name for name in images if (Path(parent) / name).is_file()]
     if not found:
         raise InputError(f"{shown(folder)}: holds no images ({', '.join(EXTENSIONS)})", NAME)

@@ -60,6 +60,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     draw(tmp_path / "pets/eval", {"cat": 2})
     (tmp_path / "pets/train/cat/.cache").mkdir()
     (tmp_path / "pets/train/cat/.cache/c.db").write_bytes(b"")
+    (tmp_path / "pets/train/cat/.DS_Store").write_bytes(b"")
     (tmp_path / "pets/train/cat/b.\x1b[31m").write_bytes(b"")
     code, out, errors = check("--decode")
     text = " ".join(out.split())

@@ -18,7 +18,7 @@ from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from pipelines.commands.predict import classify, cli
 from pipelines.commands.predict.classify import predict
-from pipelines.commands.predict.images import find_images
+from pipelines.commands.predict.images import find_images, read_image
 from pipelines.commands.predict.model import open_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,6 +111,25 @@ def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_nam
     (tmp_path / "set/lost.png").symlink_to("nowhere")
     found = find_images(tmp_path, [Path("set"), Path("set/notes.txt")])
     assert [str(path) for path in found] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
+
+
+def test_files_that_are_no_images_are_named_together_with_what_is_not_there(images, tmp_path):
+    Image.open(images[0]).save(tmp_path / "c.gif")
+    (tmp_path / "t.txt").write_text("a text")
+    with pytest.raises(InputError) as caught:
+        find_images(tmp_path, [Path(images[0].name), Path("c.gif"), Path("t.txt"), Path("nothere")])
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[::2] for line in lines] == [
+        ("nothere", "not found: name image files, or folders that hold some"),
+        ("c.gif", "not a readable image (none of PNG, JPEG, BMP, WEBP): replace it or leave it out"),
+        ("t.txt", "not a readable image (none of PNG, JPEG, BMP, WEBP): replace it or leave it out"),
+    ]
+
+
+def test_a_narrow_image_that_would_grow_beyond_the_limit_is_called_that_and_no_decompression_bomb(tmp_path):
+    Image.new("L", (40_000, 2)).save(tmp_path / "narrow.png")
+    with pytest.raises(InputError, match=r"^narrow\.png: is 40000x2, and with a shorter side of 224 it .* or leave it out$"):
+        read_image(tmp_path, Path("narrow.png"), 1, 224)
 
 
 def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_counted(exported, images, tmp_path):

@@ -118,6 +118,13 @@ def test_a_long_table_is_answered_in_its_order(model):
     assert classes(model, *images) == [f"pixel {i % 16}" for i in range(150)]
 
 
+def test_answers_assigned_to_a_shuffled_table_stand_beside_their_images(model):
+    images = [np.eye(1, SIZE * SIZE, i, np.uint8).reshape(SIZE, SIZE) * 255 for i in range(16)]
+    table = pd.DataFrame({"image": images, "label": [f"pixel {i}" for i in range(16)]}).sample(frac=1, random_state=0)[:12]
+    table["class"] = model.predict(table[["image"]])["class"]
+    assert table["class"].tolist() == table["label"].tolist()
+
+
 @pytest.mark.parametrize("kind", ["records", "split", "instances", "column of files", "one file"])
 def test_every_form_of_request_is_understood(post, kind):
     file = in_base64(picture("L", 5, 5))
@@ -162,6 +169,33 @@ def test_what_is_no_image_is_refused_with_one_clear_message(post, name):
     assert message.startswith("image 1: ") and says in message
     assert message.endswith("whole numbers from 0 to 255") and "Traceback" not in answer["message"]
     assert "\n" not in message
+
+
+def test_a_list_of_files_is_several_images_alone_and_refused_in_a_table_of_several_rows(model, post):
+    files = [in_base64(picture("L", 8, 8)) for _ in range(3)]
+    expected = model.predict(pd.DataFrame({"image": files}))
+    for body in ({"inputs": files}, {"inputs": {"image": files}}, {"dataframe_records": [{"image": files}]}):
+        assert [row["class"] for row in post(body)[1]["predictions"]] == expected["class"].tolist()
+    lists = pd.DataFrame({"image": [files[:1], files[1:2]]}, index=[7, 5])
+    assert model.predict(lists)["class"].to_dict() == dict(zip([7, 5], expected["class"], strict=False))
+    status, answer = post({"dataframe_records": [{"image": files[0]}, {"image": files[1:]}]})
+    assert status == 400 and "row 1: a list of 2 files; give each file a row" in answer["message"]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_an_image_that_stands_alone_is_refused_with_a_remedy_and_not_answered_row_by_row(model, post, mode):
+    image = np.asarray(picture(mode, 8, 8)).tolist()
+    for body in ({"inputs": image}, {"instances": image}, {"inputs": {"image": image}}):
+        status, answer = post(body)
+        assert status == 400 and "as a row of an image is: wrap a single image in a list" in answer["message"]
+    status, answer = post({"inputs": [image]})
+    assert status == 200 and [row["class"] for row in answer["predictions"]] == classes(model, np.array(image, np.uint8))
+
+
+@pytest.mark.parametrize("width", [1, 3, 4])
+def test_a_narrow_grey_image_with_its_channel_is_one_image(model, width):
+    image = np.asarray(picture("L", width, 9))
+    assert classes(model, image[:, :, None]) == classes(model, base64.b64decode(in_base64(Image.fromarray(image))))
 
 
 def test_a_decompression_bomb_is_refused(post, monkeypatch):
