@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -25,10 +24,10 @@ from gee_core.config import GeneFormat, Section
 from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, finite, first_problem, with_tensors
+from gee_core.model.rebuilt import described_network, finite, with_tensors
 from gee_core.model.wired import rebuildable
 from gee_core.storage.atomic_files import write_atomically
-from gee_core.storage.json_object import parse_json_object
+from gee_core.storage.json_object import as_model, parse_json_object
 
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FORMATS = (*FLOATS, *BITS)
@@ -77,6 +76,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     about = {"version": VERSION, "architecture": rebuildable(net).model_dump(), "format": format}
     try:
         about = parse_json_object(json.dumps(about | {"card": None if card is None else dict(card)}, allow_nan=False))
+        as_model(about | {"sha256": ""}, Header)  # what could not be read again is not written
     except (TypeError, ValueError) as error:
         raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
     stored: dict[str, Tensor] = {}
@@ -151,11 +151,9 @@ def _header(path: Path) -> Header:
         if isinstance(version, int) and version != VERSION:
             problem = f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}"
             raise InputError(problem, "update gee_core")
-        return Header.model_validate(values)
+        return as_model(values, Header)
     except InputError:
         raise
-    except ValidationError as error:
-        raise InputError(f"{path}: damaged ({first_problem(error)})") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 

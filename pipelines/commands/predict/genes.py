@@ -1,18 +1,17 @@
 """A network in a file of genes, run by torch."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from gee_core.data.augment import Normalise
 from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
 from gee_core.gene_file import load_genes, read_card
 from gee_core.model.wired import architecture_of
+from gee_core.storage.json_object import as_model
 from gee_core.training.loop import for_inference
 from pipelines.inputs.own_network import register_if_configured
 
@@ -23,9 +22,10 @@ def read_model_card(path: Path) -> ModelCard:
     Raises:
         InputError: the file is damaged, or holds no description of its images and classes.
     """
+    card = read_card(path)
     try:
-        return ModelCard.model_validate_json(json.dumps(read_card(path)))
-    except ValidationError:
+        return as_model(card, ModelCard)
+    except ValueError:
         raise InputError(f"{path}: does not say which images it takes and which classes it knows") from None
 
 
