@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.config import GeneFormat, Section
+from gee_core.config import GeneFormat, StrictModel
 from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
@@ -41,7 +41,7 @@ LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
 
 
-class Header(Section):
+class Header(StrictModel):
     """The entry of the metadata."""
 
     version: int
