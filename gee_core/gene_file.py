@@ -87,14 +87,13 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     write_atomically(Path(path), to_bytes(stored, {ENTRY: entry}))
 
 
-def load_genes(path: Path) -> SpikingNetwork:
-    """The network that ``save_genes`` wrote, its numbers dequantised; see ``gee_core.load``.
+def load_genes(path: Path, header: Header) -> SpikingNetwork:
+    """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised; see ``gee_core.load``.
 
     Raises:
-        InputError: the file is missing, damaged or of another version, or does not hold a network of ``build_network``.
+        InputError: the file is damaged, or does not hold a network of ``build_network``.
         DivergedError: its numbers are not finite.
     """
-    header = _header(path)
     try:
         with safe_open(path, "pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -115,36 +114,29 @@ def read_card(path: Path | str) -> dict | None:
     Raises:
         InputError: the file is missing, damaged or of another version.
     """
-    return _header(Path(path)).card
+    header = read_header(Path(path))
+    if header is None:
+        raise InputError(f"{path}: not a file of gee_core.save_genes")
+    return header.card
 
 
-def read_architecture(path: Path) -> dict:
-    """The architecture in the file ``path`` of ``save_genes``, as JSON and not yet checked; raises as ``read_card`` does."""
-    return _header(path).architecture
+def read_header(path: Path) -> Header | None:
+    """The header of a file of ``save_genes``; None for a checkpoint, or a damaged file that the JSON beside it marks as one.
 
-
-def is_gene_file(path: Path) -> bool:
-    """Whether ``path`` is a file of ``save_genes``, or a damaged one that no JSON beside it marks as a checkpoint."""
-    try:
-        return _entry(path) is not None
-    except InputError:
-        return path.is_file() and not path.with_suffix(".json").is_file()
-
-
-def _entry(path: Path) -> str | None:
+    Raises:
+        InputError: the file is missing, damaged or of another version.
+    """
     if not path.is_file():
-        raise InputError(f"{path}: not found")
+        raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get(ENTRY)
+            entry = (file.metadata() or {}).get(ENTRY)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
+        if path.with_suffix(".json").is_file():
+            return None
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
-
-
-def _header(path: Path) -> Header:
-    entry = _entry(path)
     if entry is None:
-        raise InputError(f"{path}: not a file of gee_core.save_genes")
+        return None
     try:
         values = parse_json_object(entry)
         version = values.get("version")

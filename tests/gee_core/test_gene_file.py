@@ -14,7 +14,7 @@ from torch import nn
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import ENTRY, FORMATS, is_gene_file, read_card, save_genes
+from gee_core.gene_file import ENTRY, FORMATS, read_card, read_header, save_genes
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
@@ -116,11 +116,12 @@ def test_the_card_is_kept_and_read_without_the_tensors(path, tmp_path):
 def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, tmp_path):
     checkpoint = tmp_path / "network.safetensors"
     save(checkpoint, network())
-    assert is_gene_file(path) and not is_gene_file(checkpoint) and not is_gene_file(tmp_path / "none")
     path.with_suffix(".json").write_text("{}")  # of something else
-    assert is_gene_file(path)
+    assert read_header(path).format == "int4" and read_header(checkpoint) is None
     checkpoint.write_bytes(b"damaged")
-    assert not is_gene_file(checkpoint)
+    assert read_header(checkpoint) is None
+    with pytest.raises(InputError, match=r"none: not found: name a \.safetensors file that gee_core\.save or"):
+        read_card(tmp_path / "none")
     with pytest.raises(InputError, match=r"not a file of gee_core\.save_genes"):
         save(checkpoint, network())
         read_card(checkpoint)
