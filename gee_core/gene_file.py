@@ -134,7 +134,8 @@ def read_header(path: Path) -> Header | None:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         if path.with_suffix(".json").is_file():
             return None
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
+        problem = f"damaged ({in_short(error)})" if _begins_as_safetensors(path) else "not a safetensors file"
+        raise InputError(f"{path}: {problem}") from None
     if entry is None:
         return None
     try:
@@ -148,6 +149,15 @@ def read_header(path: Path) -> Header | None:
         raise
     except ValueError as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether a JSON object follows the eight bytes of its length; so it may where the file ends before, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] in (b"{", b"")
+    except OSError:
+        return True
 
 
 def _vector(tensor: Tensor, format: str) -> torch.dtype:

@@ -177,7 +177,6 @@ DAMAGE = {
     "a bit of the header's length": lambda d: flipped(d, 0),
     "a bit of the card": lambda d: flipped(d, d.index(b"0.25") + 3),
     "a header of a terabyte": lambda d: struct.pack("<Q", 2**40) + d[8:],
-    "a pickle": lambda d: pickle.dumps({"a": 1}),
 }
 
 
@@ -185,6 +184,17 @@ DAMAGE = {
 def test_a_damaged_file_is_refused(damage, path):
     path.write_bytes(damage(path.read_bytes()))
     assert refused(path).startswith("damaged")
+
+
+OTHERS = {"pickle": pickle.dumps({"a": 1}), "ONNX": b"\x08\n\x12\7pytorch\x1a", "NIR": b"\x89HDF\r\n\x1a\n" + bytes(9)}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_a_file_of_another_format_is_not_called_damaged(content, path):
+    path.write_bytes(content)
+    assert refused(path) == "not a safetensors file"
+    torch.save({"a": 1}, path)
+    assert refused(path) == "not a safetensors file"
 
 
 def crafted(path: Path, about=lambda values: None, tensors=lambda values: None) -> None:
