@@ -63,7 +63,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         path: the file.
         net: the network; it is not changed.
         format: of its matrices: ``fp32``, ``bf16``, ``int8`` or ``int4``.
-        card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``.
+        card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``. None keeps none.
 
     Raises:
         ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers; the format is unknown;
@@ -109,10 +109,17 @@ def load_genes(path: Path, header: Header) -> SpikingNetwork:
 
 
 def read_card(path: Path | str) -> dict | None:
-    """The card in the file ``path`` of ``save_genes``, without its tensors.
+    """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
+
+    Files of the pipeline say ``class_names``, in the order of the outputs; ``in_channels`` and ``image_size``, the side in
+    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input; ``network``, its name, and
+    ``n_genes``. `gee predict` needs all but the last two. A network that is loaded does not hold the card, so hand it on:
+
+        net = gee_core.load("genes.safetensors")
+        gee_core.save_genes("again.safetensors", net, "int4", card=gee_core.read_card("genes.safetensors"))
 
     Raises:
-        InputError: the file is missing, damaged or of another version.
+        InputError: the file is missing, damaged, of another version or not of ``save_genes``.
     """
     header = read_header(Path(path))
     if header is None:

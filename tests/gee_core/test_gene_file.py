@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+import gee_core
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
@@ -111,6 +112,11 @@ def test_the_card_is_kept_and_read_without_the_tensors(path, tmp_path):
     assert read_card(path) == CARD
     save_genes(tmp_path / "none.safetensors", network())
     assert read_card(tmp_path / "none.safetensors") is None
+
+
+def test_a_network_is_saved_again_with_its_card(path):
+    save_genes(path.with_name("again"), load(path), "int8", card=gee_core.read_card(path))
+    assert gee_core.read_card(path.with_name("again")) == CARD
 
 
 def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, tmp_path):
