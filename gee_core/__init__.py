@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gee_core.export.nir_file import read_nir, write_nir
     from gee_core.export.to_nir import to_nir
     from gee_core.export.to_onnx import to_onnx
-    from gee_core.gene_file import save_genes
+    from gee_core.gene_file import read_card, save_genes
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
     from gee_core.genome.genotype import Genotype
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
-__all__ += ["LIF", "NETWORKS", "build_network", "load", "register_network", "save", "save_genes"]
+__all__ += ["LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["EvolveConfig", "Score", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
@@ -56,7 +56,7 @@ _MODULES = {
     "export.nir_file": "read_nir write_nir",
     "export.to_nir": "to_nir",
     "export.to_onnx": "to_onnx",
-    "gene_file": "save_genes",
+    "gene_file": "read_card save_genes",
     "genome.compress": "compress",
     "genome.encoding": "Genome conv_chain decode encode left_out",
     "genome.genotype": "Genotype",

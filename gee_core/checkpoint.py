@@ -10,7 +10,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
-from gee_core.gene_file import is_gene_file, load_genes
+from gee_core.gene_file import load_genes, read_header
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.rebuilt import described_network, finite, with_tensors
 from gee_core.model.wired import rebuildable
@@ -52,12 +52,12 @@ def load(path: Path | str) -> SpikingNetwork:
         DivergedError: the weights are not finite.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
-    if is_gene_file(path):
-        return load_genes(path)
-    if not path.with_suffix(".json").is_file():
-        raise InputError(f"{path.with_suffix('.json')}: not found", "put it there: gee_core.save wrote both files")
+    header = read_header(path)
+    return load_pair(path) if header is None else load_genes(path, header)
+
+
+def load_pair(path: Path) -> SpikingNetwork:
+    """The network in the two files of ``save``: as ``load``, of which this is a part."""
     tensors, saved = load_tensors(path)
     return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
@@ -78,7 +78,7 @@ def verify_tensors(path: Path) -> dict:
     meta_path = path.with_suffix(".json")
     for file in (path, meta_path):
         if not file.is_file():
-            raise InputError(f"{file}: not found")
+            raise InputError(f"{file}: not found", "put it there: gee_core.save wrote both files")
     try:
         meta = read_json_object(meta_path)
     except ValueError as error:

@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.config import GeneFormat, Section
+from gee_core.config import GeneFormat, StrictModel
 from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, finite, first_problem, with_tensors
+from gee_core.model.rebuilt import described_network, finite, with_tensors
 from gee_core.model.wired import rebuildable
 from gee_core.storage.atomic_files import write_atomically
-from gee_core.storage.json_object import parse_json_object
+from gee_core.storage.json_object import as_model, parse_json_object
 
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FORMATS = (*FLOATS, *BITS)
@@ -42,7 +41,7 @@ LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
 
 
-class Header(Section):
+class Header(StrictModel):
     """The entry of the metadata."""
 
     version: int
@@ -64,7 +63,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         path: the file.
         net: the network; it is not changed.
         format: of its matrices: ``fp32``, ``bf16``, ``int8`` or ``int4``.
-        card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``.
+        card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``. None keeps none.
 
     Raises:
         ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers; the format is unknown;
@@ -77,6 +76,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     about = {"version": VERSION, "architecture": rebuildable(net).model_dump(), "format": format}
     try:
         about = parse_json_object(json.dumps(about | {"card": None if card is None else dict(card)}, allow_nan=False))
+        as_model(about | {"sha256": ""}, Header)  # what could not be read again is not written
     except (TypeError, ValueError) as error:
         raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
     stored: dict[str, Tensor] = {}
@@ -87,14 +87,13 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     write_atomically(Path(path), to_bytes(stored, {ENTRY: entry}))
 
 
-def load_genes(path: Path) -> SpikingNetwork:
-    """The network that ``save_genes`` wrote, its numbers dequantised; see ``gee_core.load``.
+def load_genes(path: Path, header: Header) -> SpikingNetwork:
+    """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised; see ``gee_core.load``.
 
     Raises:
-        InputError: the file is missing, damaged or of another version, or does not hold a network of ``build_network``.
+        InputError: the file is damaged, or does not hold a network of ``build_network``.
         DivergedError: its numbers are not finite.
     """
-    header = _header(path)
     try:
         with safe_open(path, "pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -110,54 +109,62 @@ def load_genes(path: Path) -> SpikingNetwork:
 
 
 def read_card(path: Path | str) -> dict | None:
-    """The card in the file ``path`` of ``save_genes``, without its tensors.
+    """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
+
+    Files of the pipeline say ``class_names``, in the order of the outputs; ``in_channels`` and ``image_size``, the side in
+    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input; ``network``, its name, and
+    ``n_genes``. `gee predict` needs all but the last two. A network that is loaded does not hold the card, so hand it on:
+
+        net = gee_core.load("genes.safetensors")
+        gee_core.save_genes("again.safetensors", net, "int4", card=gee_core.read_card("genes.safetensors"))
+
+    Raises:
+        InputError: the file is missing, damaged, of another version or not of ``save_genes``.
+    """
+    header = read_header(Path(path))
+    if header is None:
+        raise InputError(f"{path}: not a file of gee_core.save_genes")
+    return header.card
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of a file of ``save_genes``; None for a checkpoint, or a damaged file that the JSON beside it marks as one.
 
     Raises:
         InputError: the file is missing, damaged or of another version.
     """
-    return _header(Path(path)).card
-
-
-def read_architecture(path: Path) -> dict:
-    """The architecture in the file ``path`` of ``save_genes``, as JSON and not yet checked; raises as ``read_card`` does."""
-    return _header(path).architecture
-
-
-def is_gene_file(path: Path) -> bool:
-    """Whether ``path`` is a file of ``save_genes``, or a damaged one that no JSON beside it marks as a checkpoint."""
-    try:
-        return _entry(path) is not None
-    except InputError:
-        return path.is_file() and not path.with_suffix(".json").is_file()
-
-
-def _entry(path: Path) -> str | None:
     if not path.is_file():
-        raise InputError(f"{path}: not found")
+        raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get(ENTRY)
+            entry = (file.metadata() or {}).get(ENTRY)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
-
-
-def _header(path: Path) -> Header:
-    entry = _entry(path)
+        if path.with_suffix(".json").is_file():
+            return None
+        problem = f"damaged ({in_short(error)})" if _begins_as_safetensors(path) else "not a safetensors file"
+        raise InputError(f"{path}: {problem}") from None
     if entry is None:
-        raise InputError(f"{path}: not a file of gee_core.save_genes")
+        return None
     try:
         values = parse_json_object(entry)
         version = values.get("version")
         if isinstance(version, int) and version != VERSION:
             problem = f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}"
             raise InputError(problem, "update gee_core")
-        return Header.model_validate(values)
+        return as_model(values, Header)
     except InputError:
         raise
-    except ValidationError as error:
-        raise InputError(f"{path}: damaged ({first_problem(error)})") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether a JSON object follows the eight bytes of its length; so it may where the file ends before, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] in (b"{", b"")
+    except OSError:
+        return True
 
 
 def _vector(tensor: Tensor, format: str) -> torch.dtype:

@@ -181,10 +181,8 @@ def encode(
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
     from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
-    from pipelines.inputs.own_network import register_if_configured
 
     here: Path = context.obj
-    register_if_configured(here / checkpoint)
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
     console.print(error_table(errors))
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from gee_core.config.evolve import EvolveConfig
 from gee_core.config.formats import GeneFormat
 from gee_core.config.network import NetworkConfig, NetworkStructure
 from gee_core.config.params import BaseConfig, Params, PrepareConfig
-from gee_core.config.section import Positive, Section
+from gee_core.config.section import Positive, Section, StrictModel
 from gee_core.config.shape import Shape
 from gee_core.config.train import TrainConfig
 
@@ -23,5 +23,6 @@ __all__ = [
     "PrepareConfig",
     "Section",
     "Shape",
+    "StrictModel",
     "TrainConfig",
 ]

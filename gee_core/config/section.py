@@ -1,4 +1,4 @@
-"""What all sections of params.yaml have in common."""
+"""What all sections of params.yaml, and all models of files, have in common."""
 
 from typing import Annotated
 
@@ -27,7 +27,11 @@ def check_norm_images(norm_images: int | None, batch_size: int) -> None:
         raise ValueError(f"norm_images = {norm_images} must be at least batch_size = {batch_size}")
 
 
-class Section(BaseModel):
-    """A section of params.yaml."""
+class StrictModel(BaseModel):
+    """The content of a file: the fields alone, finite numbers, no type in place of another; it cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Section(StrictModel):
+    """A section of params.yaml."""

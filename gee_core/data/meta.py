@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from gee_core.config import Section
+from gee_core.config import StrictModel
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 
@@ -21,7 +21,7 @@ OF_CONTENTS = {"train_contents", "test_contents"}
 """Names of the hashes over the contents of streamed files."""
 
 
-class Meta(Section):
+class Meta(StrictModel):
     """What meta.json says about the images."""
 
     dataset: str

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from gee_core.config import StrictModel
 
 
-class ModelCard(BaseModel):
+class ModelCard(StrictModel, extra="ignore"):
     """The content of meta.json."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     network: str | None = None
     n_genes: int | None = None

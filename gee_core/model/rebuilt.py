@@ -9,6 +9,7 @@ from gee_core.config.known_networks import OWN, is_own
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.model.base import SpikingNetwork, to_channels_last
 from gee_core.model.wired import Architecture, empty_network
+from gee_core.storage.json_object import as_model
 
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:
@@ -18,7 +19,7 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
         InputError: it describes none, or an own network that is not registered: no code is imported because a file names it.
     """
     try:
-        architecture = Architecture.model_validate(saved)
+        architecture = as_model(saved, Architecture)
         name = architecture.network.name
         if is_own(name) and name not in OWN:
             raise InputError(
@@ -28,21 +29,13 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
         return empty_network(architecture)
     except InputError:
         raise
-    except ValidationError as error:
-        newer = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+    except ValueError as error:
+        of_form = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else ()
+        newer = any(problem["type"] == "extra_forbidden" for problem in of_form)
         raise InputError(
-            f"{path}: does not describe a network of build_network ({first_problem(error)})",
+            f"{path}: does not describe a network of build_network ({in_short(error)})",
             "a newer gee may have written it: install that version" if newer else None,
         ) from None
-    except ValueError as error:
-        raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with the JSON of a file, and where in it."""
-    problem = error.errors()[0]
-    where = ascii(".".join(map(str, problem["loc"])))[1:-1][:80]
-    return f"{where}: {in_short(ValueError(problem['msg']))}"
 
 
 def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:

@@ -8,7 +8,7 @@ import torch
 from pydantic import field_validator
 from torch import nn
 
-from gee_core.config import NetworkConfig, NetworkStructure, Positive, Section
+from gee_core.config import NetworkConfig, NetworkStructure, Positive, StrictModel
 from gee_core.config.known_networks import default_block, encoded_channels
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
@@ -36,7 +36,7 @@ class ImageShape(Protocol):
     def image_size(self) -> int: ...
 
 
-class Architecture(Section):
+class Architecture(StrictModel):
     """What determines a network of ``build_network`` but for its weights: the JSON file beside a checkpoint."""
 
     network: NetworkStructure

@@ -42,16 +42,29 @@ def read_json_model(path: Path, model: type[Model]) -> Model:
         OSError: the file cannot be read.
         ValueError: it does not hold a ``model``; the message is one line.
     """
-    values = read_json_object(path)
+    return as_model(read_json_object(path), model)
+
+
+def as_model(values: object, model: type[Model]) -> Model:
+    """``values``, which were JSON, as a ``model`` of strict types: a list may be a tuple, but no text a number.
+
+    Raises:
+        ValueError: they are no ``model``; the message is one line, the cause the ValidationError.
+    """
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        problems = error.errors()
+        raise ValueError(_explained(error)) from error
+
+
+def _explained(error: ValidationError) -> str:
+    """All that is missing, or else the first thing that is wrong, and where."""
+    problems = error.errors()
     if missing := sorted(str(problem["loc"][-1]) for problem in problems if problem["type"] == "missing"):
-        raise ValueError(f"lacks {', '.join(missing)}")
+        return f"lacks {', '.join(missing)}"
     where = ".".join(str(part)[:80] for part in problems[0]["loc"]).encode("unicode_escape").decode()
     message = problems[0]["msg"].removeprefix("Value error, ")
-    raise ValueError(f"{where}: {message}" if where else message)
+    return f"{where}: {message}" if where else message
 
 
 def _whole(text: str) -> int:

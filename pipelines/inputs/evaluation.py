@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gee_core.config import Section
+from gee_core.config import StrictModel
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 from pipelines.project.paths import REPORTS
@@ -10,7 +10,7 @@ from pipelines.project.paths import REPORTS
 REMEDY = "`dvc repro -f evaluate` makes it, `dvc pull` fetches it"
 
 
-class Evaluation(Section):
+class Evaluation(StrictModel):
     """The content of reports/evaluate/metrics.json; units as in `pipelines.evaluate`."""
 
     test_accuracy: float

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from gee_core.config import NetworkConfig, Shape
+from gee_core.config import NetworkConfig, Shape, StrictModel
 from gee_core.genome.genotype import Genotype
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
@@ -23,10 +23,8 @@ class StartOfSearch(BaseModel):
     sha256: str
 
 
-class GenotypeFile(BaseModel):
+class GenotypeFile(StrictModel, extra="ignore"):
     """The content of a genotype.json; evolve writes it."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     network: Name
     width: float | None = None

@@ -25,6 +25,7 @@ from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
 if TYPE_CHECKING:
     from gee_core.data.folders import Listing
+    from gee_core.gene_file import Header
     from gee_core.model.wired import ImageShape
 
 TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
@@ -222,19 +223,16 @@ def check_own_network(params: Params, images: ExpectedImages) -> None:
             sync_batch_norms(net)
 
 
-def register_if_configured(checkpoint: Path) -> None:
-    """Register the own network of a checkpoint, or of a file of genes, if params.yaml names it.
+def register_if_configured(checkpoint: Path, header: "Header | None") -> None:
+    """Register the own network of a checkpoint, or of a file of genes with that ``header``, if params.yaml names it.
 
     The name in the file alone imports no code.
 
     Raises:
         InputError: it is an own network, and params.yaml names another.
     """
-    from gee_core.gene_file import is_gene_file, read_architecture
-
     try:
-        genes = is_gene_file(checkpoint)
-        network = (read_architecture(checkpoint) if genes else read_json_object(checkpoint.with_suffix(".json")))["network"]
+        network = (header.architecture if header else read_json_object(checkpoint.with_suffix(".json")))["network"]
         name = network["name"] if isinstance(network, dict) else ""
     except (OSError, ValueError, KeyError):  # whoever loads it says so
         return

@@ -1,14 +1,16 @@
 """Loads the trained network for the stages after train."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from gee_core.checkpoint import load
+from gee_core.checkpoint import load_pair
 from gee_core.config import NetworkConfig, Params
 from gee_core.data.meta import Meta
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import is_gene_file
+from gee_core.gene_file import load_genes, read_header
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import architecture_of
+from pipelines.inputs.own_network import register_if_configured
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT
 
@@ -24,7 +26,7 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
     Raises:
         InputError: the file is missing, damaged, or holds another network.
     """
-    net = load_checkpoint(path)
+    net, _ = load_checkpoint(path)
     saved = architecture_of(net).model_dump()
     sizes = {key: getattr(meta, key) for key in ("num_classes", "in_channels", "image_size")}
     found = saved.pop("network") | saved
@@ -35,19 +37,34 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
     return net
 
 
-def load_checkpoint(path: Path) -> SpikingNetwork:
-    """``checkpoint.load``, with remedies in its errors: this project's for its own checkpoint, a user's for any other file."""
-    ours, genes = path.resolve() == CHECKPOINT.resolve(), is_gene_file(path)
+def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict | None]:
+    """The network in ``path``, as of ``gee_core.load``, and the card of a file of genes.
+
+    Errors have remedies: this project's for its own checkpoint, a user's for any other file.
+
+    Args:
+        path: a checkpoint or a file of genes.
+        register: make its own network known first, if params.yaml names it.
+    """
+    ours, its_json = path.resolve() == CHECKPOINT.resolve(), path.with_suffix(".json")
+    made = "`dvc repro` makes it, `dvc pull` fetches it"
+
+    def again(what: str) -> AbstractContextManager[None]:
+        return remedy("delete both, then `dvc repro`" if ours else f"copy {what} again, or save the network again")
+
     if path.is_dir() and not ours:
         raise InputError(f"{path}: is a folder", "name the .safetensors file in it")
-    for file in (path, *([] if genes else [path.with_suffix(".json")])):
-        if not file.is_file():
-            elsewhere = "check its name" if file == path else "copy it there too: a checkpoint is both files"
-            raise InputError(f"{file}: not found", "`dvc repro` makes it, `dvc pull` fetches it" if ours else elsewhere)
-    again = f"copy {'it' if genes else 'both files'} again, or save the network again"
+    if not path.is_file():
+        raise InputError(f"{path}: not found", made if ours else "check its name")
+    with again("it"):
+        header = read_header(path)
+    if header is None and not its_json.is_file():
+        raise InputError(f"{its_json}: not found", made if ours else "copy it there too: a checkpoint is both files")
+    if register:
+        register_if_configured(path, header)
     try:
-        with remedy("delete both, then `dvc repro`" if ours else again):
-            return load(path)
+        with again("both files" if header is None else "it"):
+            return (load_pair(path), None) if header is None else (load_genes(path, header), header.card)
     except DivergedError as error:
         error.remedy = "lower train.lr, then `dvc repro train`" if ours else "train it again with a lower learning rate"
         raise

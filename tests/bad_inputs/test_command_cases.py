@@ -154,7 +154,7 @@ PREDICT += [
     command("no genes", BY_GENES, says=f"{GENES}: not found", remedy="a genes.safetensors, a folder"),
     command("half the genes", BY_GENES, genes(), cut(GENES), says=f"{GENES}: damaged (", remedy=AGAIN),
     command("a bit of a gene", BY_GENES, genes(), flip(GENES, 0.9), says=f"{GENES}: damaged, its checksum", remedy=AGAIN),
-    command("a pickle of genes", BY_GENES, write(GENES, pickle.dumps({})), says=f"{GENES}: damaged (", remedy=AGAIN),
+    command("a pickle of genes", BY_GENES, write(GENES, pickle.dumps("a")), says=f"{GENES}: not a safetensors", remedy=AGAIN),
     command("genes without a card", BY_GENES, genes(None), says=f"{GENES}: does not say which images", remedy=AGAIN),
     command("genes with half a card", BY_GENES, genes({"mean": []}), says="does not say which images it takes", remedy=AGAIN),
     command("another card", BY_GENES, genes(DIGITS | {"image_size": 9}), says="is that of another network", remedy=AGAIN),

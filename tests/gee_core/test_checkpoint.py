@@ -203,7 +203,7 @@ def test_a_damaged_json_file_is_refused(text, path):
     ("changes", "named"),
     [
         ({"network": []}, "network"),
-        ({"network": {"name": "resnet18"}}, "Field required"),
+        ({"network": {"name": "resnet18"}}, "lacks T, decay_input"),
         ({"network": structure(name="resnet50")}, "unknown network"),
         ({"network": structure(width=1e9)}, "width"),
         ({"network": structure(block="both")}, "block"),

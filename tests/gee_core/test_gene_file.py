@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+import gee_core
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import ENTRY, FORMATS, is_gene_file, read_card, save_genes
+from gee_core.gene_file import ENTRY, FORMATS, read_card, read_header, save_genes
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
@@ -113,14 +114,20 @@ def test_the_card_is_kept_and_read_without_the_tensors(path, tmp_path):
     assert read_card(tmp_path / "none.safetensors") is None
 
 
+def test_a_network_is_saved_again_with_its_card(path):
+    save_genes(path.with_name("again"), load(path), "int8", card=gee_core.read_card(path))
+    assert gee_core.read_card(path.with_name("again")) == CARD
+
+
 def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, tmp_path):
     checkpoint = tmp_path / "network.safetensors"
     save(checkpoint, network())
-    assert is_gene_file(path) and not is_gene_file(checkpoint) and not is_gene_file(tmp_path / "none")
     path.with_suffix(".json").write_text("{}")  # of something else
-    assert is_gene_file(path)
+    assert read_header(path).format == "int4" and read_header(checkpoint) is None
     checkpoint.write_bytes(b"damaged")
-    assert not is_gene_file(checkpoint)
+    assert read_header(checkpoint) is None
+    with pytest.raises(InputError, match=r"none: not found: name a \.safetensors file that gee_core\.save or"):
+        read_card(tmp_path / "none")
     with pytest.raises(InputError, match=r"not a file of gee_core\.save_genes"):
         save(checkpoint, network())
         read_card(checkpoint)
@@ -132,6 +139,8 @@ def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, 
         (("int2",), "format must be one of fp32, bf16, int8, int4, got 'int2'"),
         (("int8", {"a": float("nan")}), "JSON"),
         (("int8", {"a": 2**80}), "a number of 25 digits"),
+        (("int8", {"a": "\ud800"}), "Invalid JSON"),  # pydantic reads less than json does
+        (("int8", {"a": json.loads("[" * 500 + "]" * 500)}), "recursion limit exceeded"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_file_is_touched(arguments, message, tmp_path):
@@ -174,7 +183,6 @@ DAMAGE = {
     "a bit of the header's length": lambda d: flipped(d, 0),
     "a bit of the card": lambda d: flipped(d, d.index(b"0.25") + 3),
     "a header of a terabyte": lambda d: struct.pack("<Q", 2**40) + d[8:],
-    "a pickle": lambda d: pickle.dumps({"a": 1}),
 }
 
 
@@ -182,6 +190,17 @@ DAMAGE = {
 def test_a_damaged_file_is_refused(damage, path):
     path.write_bytes(damage(path.read_bytes()))
     assert refused(path).startswith("damaged")
+
+
+OTHERS = {"pickle": pickle.dumps({"a": 1}), "ONNX": b"\x08\n\x12\7pytorch\x1a", "NIR": b"\x89HDF\r\n\x1a\n" + bytes(9)}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_a_file_of_another_format_is_not_called_damaged(content, path):
+    path.write_bytes(content)
+    assert refused(path) == "not a safetensors file"
+    torch.save({"a": 1}, path)
+    assert refused(path) == "not a safetensors file"
 
 
 def crafted(path: Path, about=lambda values: None, tensors=lambda values: None) -> None:
@@ -205,11 +224,11 @@ X = "body.0.conv.parametrizations.weight.original"
     [
         (lambda v: v.update(version=2), "is of version 2 of its format, and this gee_core reads version 1"),
         (lambda v: v.update(version="1"), "damaged (version: Input should be a valid integer"),
-        (lambda v: v.pop("version"), "damaged (version: Field required"),
+        (lambda v: v.pop("version"), "damaged (lacks version)"),
         (lambda v: v.update(format="int3"), "damaged (format: Input should be"),
         (lambda v: v.update(more=1), "damaged (more: Extra inputs"),
         (lambda v: v.update(architecture=[]), "damaged (architecture: Input should be"),
-        (lambda v: v.update(architecture={}), "does not describe a network of build_network"),
+        (lambda v: v.update(architecture={}), "does not describe a network of build_network (lacks image_size, in_channels, n"),
         (lambda v: v["architecture"].update(num_classes=4), "does not fit the network (head.0.weight is torch.uint8"),
         (lambda v: v["architecture"].update(num_classes=2**31 - 1), "does not fit the network (head.0.weight is"),
         (lambda v: v["architecture"]["network"].update(n_genes=10_000), f"does not fit the network ({X} is"),

@@ -18,11 +18,9 @@ from torch import nn
 from gee_core.data.augment import Normalise
 from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.export.model_card import ModelCard
-from gee_core.gene_file import is_gene_file
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
-from pipelines.commands.predict.genes import read_model_card
-from pipelines.inputs.own_network import register_if_configured
+from gee_core.storage.json_object import as_model
 from pipelines.inputs.trained_network import load_checkpoint
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -79,9 +77,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
             ``steps``, or a ``shape`` of other channels.
     """
     if target.endswith(".safetensors"):
-        path = here / target
-        register_if_configured(path)
-        net = load_checkpoint(path)
+        net, card = load_checkpoint(here / target, register=True)
         found = architecture_of(net)
         own = (found.in_channels, found.image_size, found.image_size)
         if steps is not None:
@@ -90,7 +86,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
             taken, given = (",".join(map(str, sizes)) for sizes in (own, shape))
             problem = f"{target}: takes images of {own[0]} channel{'s'[: own[0] > 1]}, such as {taken}, and none of {given}"
             raise InputError(problem, "leave out --shape and --prepared, or give another network")
-        return Target(net, shape or own, steps, found.num_classes, _card(path))
+        return Target(net, shape or own, steps, found.num_classes, _card(card))
     if not NAME.fullmatch(target):
         raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", _form(here, target))
     value = _named(here, target)
@@ -125,12 +121,10 @@ def _form(here: Path, target: str) -> str:
     return FORMS
 
 
-def _card(path: Path) -> ModelCard | None:
-    if not is_gene_file(path):
-        return None
+def _card(values: dict | None) -> ModelCard | None:
     try:
-        return read_model_card(path)
-    except InputError:  # it was loaded, so it is not damaged: the library writes files without a description
+        return as_model(values, ModelCard)
+    except ValueError:  # the library writes files without a description
         return None
 
 

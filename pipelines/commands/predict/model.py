@@ -99,13 +99,14 @@ def _network(path: Path) -> Path:
 
 
 def _read_genes(path: Path, remedy: str) -> Model:
-    from gee_core.gene_file import is_gene_file
+    from gee_core.gene_file import read_header
     from pipelines.commands.predict.genes import open_genes
 
-    if not is_gene_file(path):
-        raise InputError(f"{path}: a checkpoint, not a file of genes", EXPORTED)
     try:
-        card, classify = open_genes(path)
+        header = read_header(path)
+        if header is None:
+            raise InputError(f"{path}: a checkpoint, not a file of genes", EXPORTED)
+        card, classify = open_genes(path, header)
     except InputError as error:
         raise InputError(error.problem, error.remedy or remedy) from None
     return Model(str(path), remedy, card, classify)

@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
+from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.data.augment import Normalise
 from gee_core.data.prepared import load_prepared
@@ -14,6 +16,8 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli
+from pipelines.commands.energy.target import open_target
+from pipelines.commands.predict.model import open_model
 from pipelines.inputs.prepared_images import spaced
 from pipelines.inputs.trained_network import load_trained
 
@@ -160,6 +164,16 @@ def test_images_for_a_file_of_genes_are_normalised_as_its_card_or_the_options_sa
     assert found["spikes_per_image"] == expected.spikes_per_image > 0
     save_genes("genes.safetensors", net, "fp32")
     assert "values 0 to 1" in gee("genes.safetensors", "--images", "photos", "--json")[0]
+
+
+def test_a_file_of_genes_is_opened_once_for_its_header_and_once_for_its_tensors(tmp_path, monkeypatch):
+    path, opened = tmp_path / "genes.safetensors", []
+    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [0.5], "std": [0.1]}
+    save_genes(path, build_network("vgg16", 3, 1, 4, n_genes=2, width=1 / 32), card=card)
+    monkeypatch.setattr(gene_file, "safe_open", lambda *given: opened.append(given) or safe_open(*given))
+    target = open_target(tmp_path, path.name, None, None, 10)
+    assert (target.card.class_names, len(opened)) == (("a", "b", "c"), 2)
+    assert (open_model(path).card, len(opened)) == (target.card, 4)
 
 
 @pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])

@@ -111,7 +111,7 @@ def test_a_checkpoint_imports_no_code_unless_params_name_it(in_project, make_par
     (folder / FILE).write_text("raise SystemExit('imported')\n")
     (folder / "net.json").write_text(f'{{"network": {{"name": "{NAME}"}}}}')
     with pytest.raises(InputError, match=rf"no code is imported because a file names it: set network.name to {NAME}"):
-        register_if_configured(Path("net.safetensors"))
+        register_if_configured(Path("net.safetensors"), None)
     assert NAME not in OWN
 
 
