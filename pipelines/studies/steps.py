@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from gee_core.checkpoint import save
 from gee_core.config import Params, PrepareConfig
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 STEPS = SCRATCH / "studies"
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
 OF_EVOLVED = ("genotype", "metrics", "records")
+T = TypeVar("T")
 Notify = Callable[[str], None]
 """Is told the step that a cell is at, in a few words."""
 
@@ -58,7 +60,7 @@ def prepare_images(cfg: PrepareConfig) -> Path:
     folder = STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
     with file_lock(folder / HELD):
         images = folder / "images"
-        if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
+        if not (images / "meta.json").is_file() or _undamaged(lambda: prepared_images(images)) is None:
             prepare.run(cfg, images)
     return images
 
@@ -114,11 +116,11 @@ def _of_genes(params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, 
     return found | {"genes_drop": found["fp32_accuracy"] - found["genes_accuracy"]}
 
 
-def trained_network(cell: Cell, notify: Notify) -> SpikingNetwork:
-    """The trained network of a cell without ``candidate``; what was deleted of its steps is computed again."""
+def trained_network(cell: Cell, notify: Notify) -> tuple[SpikingNetwork, Prepared]:
+    """The trained network of a cell without ``candidate``, and its images; what was deleted of its steps is computed again."""
     data = prepared_images(cell.prepared)
     register_own_network(cell.params.network.name, data.meta, cell.network)
-    return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0]
+    return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0], data
 
 
 def forget(cells: Iterable[Cell]) -> None:
@@ -217,7 +219,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
 
     with file_lock(folder / HELD):
         numbers = read_sealed(folder / TRAINED)
-        if numbers is None or _is_damaged(read):
+        if numbers is None or (net := _undamaged(read)) is None:
             start = time.perf_counter()
             wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
             net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
@@ -227,17 +229,17 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
             save(folder / NETWORK, net)
             write_sealed(folder / TRAINED, numbers)
             delete_folder(folder / "work")
-        return read(), numbers
+            net = read()
+        return net, numbers
 
 
-def _is_damaged(read: Callable[[], object]) -> bool:
-    """Whether ``read`` fails on the files of an earlier cell; logs why, since they are then recomputed."""
+def _undamaged(read: Callable[[], T]) -> T | None:
+    """What ``read`` finds in the files of an earlier cell; None where it fails: logs why, since they are then recomputed."""
     try:
-        read()
+        return read()
     except InputError as error:
         log.warning("%s; it is recomputed", error.problem)
-        return True
-    return False
+        return None
 
 
 def _record(record: Record, params: Params) -> dict:

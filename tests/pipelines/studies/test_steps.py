@@ -169,6 +169,16 @@ def test_a_damaged_step_is_named_and_done_again_with_the_same_result(name, cell,
     assert (path.read_bytes() == before) == path.name.endswith(".safetensors")  # the others hold times
 
 
+def test_a_network_and_its_images_are_read_once(cell, monkeypatch):
+    wanted, reads = cell(), []
+    run_cell(wanted)
+    for name in ("load_trained", "prepared_images"):
+        read = getattr(steps, name)
+        monkeypatch.setattr(steps, name, lambda *args, name=name, read=read: reads.append(name) or read(*args))
+    steps.trained_network(wanted, lambda note: None)
+    assert sorted(reads) == ["load_trained", "prepared_images"]
+
+
 def test_a_damaged_evolution_does_not_stand_in_the_way_of_force(cell):
     wanted = cell()
     run_cell(wanted)
