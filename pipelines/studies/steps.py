@@ -39,15 +39,14 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import SCRATCH
+from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
 from pipelines.studies.cell import Cell
-from pipelines.studies.kendall import MEASURED
+from pipelines.studies.kendall import OF_SCORE
 
 log = logging.getLogger(__name__)
 
-STEPS = SCRATCH / "studies"
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
 OF_EVOLVED = ("genotype", "metrics", "records")
 T = TypeVar("T")
@@ -57,7 +56,7 @@ Notify = Callable[[str], None]
 
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, which are prepared unless they are there."""
-    folder = STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
+    folder = STUDY_STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
     with file_lock(folder / HELD):
         images = folder / "images"
         if not (images / "meta.json").is_file() or _undamaged(lambda: prepared_images(images)) is None:
@@ -80,7 +79,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
             if record["status"] != "ok":
                 raise DivergedError(record["status"])
             genotype = record["genotype"]
-            numbers |= {name: record[name] for name in MEASURED}
+            numbers |= {name: record[name] for name in OF_SCORE}
         net, of_training = _trained(_with_its_seed(cell), genotype, data, notify)
         numbers |= of_training
         result: dict = {}
@@ -136,7 +135,7 @@ def _folders(cell: Cell) -> Iterator[Path]:
     if cell.params.network.n_genes is None:
         yield _train_folder(cell, evolve.genotype_file(cell.params, None).model_dump())
         return
-    folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
+    folder = evolve.resume_folder(cell.params, cell.prepared, STUDY_STEPS)
     if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
         trained = found if cell.candidate is None else found["records"][cell.candidate]
         yield _train_folder(_with_its_seed(cell), trained["genotype"])
@@ -158,7 +157,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
     start = "" if cell.encoded is None else _first(cell)[1].name
-    return open_resume_folder("train", sections, inputs, STEPS, wiring + network_digest(cell.params.network.name) + start)
+    return open_resume_folder("train", sections, inputs, STUDY_STEPS, wiring + network_digest(cell.params.network.name) + start)
 
 
 def _first(cell: Cell) -> tuple[Cell, Path, dict]:
@@ -174,7 +173,7 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
     params = cell.params
     if params.network.n_genes is None:
         return {"genotype": evolve.genotype_file(params, None).model_dump(), "metrics": {}, "records": []}
-    folder = evolve.resume_folder(params, cell.prepared, STEPS)
+    folder = evolve.resume_folder(params, cell.prepared, STUDY_STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.orchestration.experiment import EXPERIMENTS
-from pipelines.project.paths import COPIES, LOCK, SCRATCH
+from pipelines.project.paths import COPIES, LOCK, SCRATCH, STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, is_recorded
 from pipelines.tracking.mlflow_client import MAKING
 
 STAGES = ("evolve", "train")
-STEPS = ("prepare", "evolve", "train")
 
 MIN_AGE = 3600
 """Seconds. Files written more recently may be in use, whatever number of days was asked for."""
@@ -41,7 +40,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
             old.append(folder)
     steps = [
         folder
-        for folder in _folders(project, (SCRATCH / "studies" / step for step in STEPS))
+        for folder in _folders(project, (STUDY_STEPS / step for step in ("prepare", *STAGES)))
         if newest_change(folder) < before and not _is_locked(folder / HELD)
     ]
     experiments = [folder for folder in _folders(project, [EXPERIMENTS]) if newest_change(folder) < before]
@@ -55,7 +54,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
     found = [
         ("runs of stages, finished", SCRATCH, complete),
         (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, old),
-        (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
+        (f"steps of studies, older than {days:g} days", STUDY_STEPS, steps),
         (f"reports of experiments, older than {days:g} days", EXPERIMENTS, experiments),
         (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
         ("databases of MLflow, half made", MAKING, unfinished),
