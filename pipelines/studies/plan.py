@@ -20,8 +20,7 @@ from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import DOWNLOADED, check_params, overridden
-from pipelines.project.presets import preset_names, preset_text
-from pipelines.project.safe_yaml import parse_yaml
+from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Draft, Request, in_words
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
 from pipelines.studies.keys import cell_key
@@ -59,7 +58,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     for known in (study.preset, *study.presets):
         if known not in preset_names():
             raise InputError(f"{file}: unknown preset {known!r}", f"choose one of {', '.join(preset_names())}")
-    base = parse_yaml(preset_text(preset, request.data))
+    base = load_preset(preset, request.data).values
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
