@@ -16,8 +16,7 @@ from gee_core.snn.lif import LIF
 from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.recipe import Recipe
 from pipelines.project.params import check_params
-from pipelines.project.presets import DEFAULT, preset_text
-from pipelines.project.safe_yaml import parse_yaml
+from pipelines.project.presets import DEFAULT, load_preset
 from pipelines.train import full_recipe
 
 CONTENDERS = ("genetic", "unencoded", "spikingjelly_default", "spikingjelly_best")
@@ -77,7 +76,7 @@ def sections_of(values: dict, name: str, standard_epochs: int | None = None) -> 
         evolve = evolve | {"variant": "analytic", "start": "analytic"}
     if name.startswith(SHARED):
         network = network | {"init": None}
-        standard = parse_yaml(preset_text(DEFAULT))["train"] | STANDARD
+        standard = load_preset(DEFAULT).values["train"] | STANDARD
         train = standard | {"epochs": standard_epochs or train["epochs"]}
     train = train | {"quantise": None, "init_from": None}
     return values | {"network": network, "evolve": evolve, "train": with_epochs(train, train["epochs"])}

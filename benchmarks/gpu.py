@@ -67,8 +67,7 @@ from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object
 from pipelines.project.params import check_params, overridden
-from pipelines.project.presets import preset_text
-from pipelines.project.safe_yaml import parse_yaml
+from pipelines.project.presets import load_preset
 
 ENDS = {"training_step": 0.3, "candidates": 0.6, "training": 0.7, "tests": 1.0}
 """The part of the minutes after which no more of each part is started."""
@@ -176,7 +175,7 @@ def _driver() -> str | None:
 
 def parameters(device: str, sizes: Sizes) -> Params:
     """The sections of params.yaml for candidates and training."""
-    values = parse_yaml(preset_text("cifar10-paper"))
+    values = load_preset("cifar10-paper").values
     return check_params(overridden(values, sizes.changes | {"base.device": device}, "benchmarks.gpu"), "benchmarks.gpu")
 
 

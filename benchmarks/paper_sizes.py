@@ -22,9 +22,7 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from pipelines.evolve import n_candidates
-from pipelines.project.params import check_params
-from pipelines.project.presets import preset_text
-from pipelines.project.safe_yaml import parse_yaml
+from pipelines.project.presets import load_preset
 
 IMAGES = {"cifar10-paper": (50_000, 10, 32), "cifar100-paper": (50_000, 100, 32), "imagenet-paper": (1_281_167, 1000, 224)}
 """Training images, classes and pixels of the full sets."""
@@ -35,7 +33,7 @@ BACKWARD = 3
 
 def cost(preset: str, flops: float) -> dict:
     """Counts of one preset, and what follows from ``flops`` per second and GPU."""
-    params = check_params(parse_yaml(preset_text(preset, None)), preset)
+    params = load_preset(preset).params
     n_images, classes, pixels = IMAGES[preset]
     shape = SimpleNamespace(num_classes=classes, in_channels=3, image_size=pixels)
     net = wired_network(params.network, shape, None, 0)

@@ -47,8 +47,7 @@ from gee_core.storage.json_object import read_json_object
 from pipelines import prepare
 from pipelines.project.changes import parse_changes
 from pipelines.project.params import check_params, overridden
-from pipelines.project.presets import preset_text
-from pipelines.project.safe_yaml import parse_yaml
+from pipelines.project.presets import load_preset
 
 PHASES = ("curves", "times", "result")
 TARGETS = (0.6, 0.7, 0.8)
@@ -71,7 +70,7 @@ def recipe_values(preset: str, changes: list[str], epochs: int | None, data: str
     Raises:
         InputError: the preset is unknown, or the result is not valid.
     """
-    values = parse_yaml(preset_text(preset, data))
+    values = load_preset(preset, data).values
     values["network"] |= NETWORK
     values["prepare"] |= IMAGES
     values = overridden(values, parse_changes(changes), "--set")

@@ -124,7 +124,8 @@ def simulate(n: int, seconds: float, uri: str, done: Synchronized, results: Queu
         sigmas = {f"sigma_{k}": 0.1 + i / (k + 1) for k in range(10)}
         values = {"fitness": 1 / (i + 1), "L_ce": 2.0, "R_T": 0.1, "R_S": 0.2, "lambda": 0.9, "seconds": seconds}
         names = {"generation": i // 10, "index": i % 10, "wiring_seed": i}
-        track.candidate(names | sigmas, values, f"gen{i // 10}-cand{i % 10}", "ok", {"genotype.json": json.dumps(sigmas)})
+        genotype, ended = {"genotype.json": json.dumps(sigmas)}, time.time()
+        track.candidate(names | sigmas, values, f"gen{i // 10}-cand{i % 10}", "ok", genotype, (ended - seconds, ended))
         done.value = i + 1
     last = time.perf_counter()
     track.close()

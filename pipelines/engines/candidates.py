@@ -15,11 +15,11 @@ from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Tell, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
-from pipelines.engines.select import choose_engine, cpu_cores, default_count, may_share_gpus
+from pipelines.engines.select import choose_engine, default_count, may_share_gpus
 from pipelines.engines.serial import Serial
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
-from pipelines.runtime.settings import Settings
+from pipelines.runtime.settings import Settings, cpu_cores
 
 OnPart = Callable[[Candidate, float], None]
 """Is told a running candidate and the part of its training that is done, from 0 to 1."""

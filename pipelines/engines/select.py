@@ -10,7 +10,7 @@ from gee_core.errors import InputError
 from pipelines.engines.engine import Engine
 from pipelines.engines.process_pool import Processes
 from pipelines.engines.serial import Serial
-from pipelines.runtime.settings import Settings
+from pipelines.runtime.settings import Settings, cpu_cores
 
 
 def engine_name() -> str:
@@ -36,11 +36,6 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
     if any(map(_is_gpu, {base.device for base in bases})):
         return max(1, len(gpus(bases))) if name == "processes" else 1
     return cpu_cores()
-
-
-def cpu_cores() -> int:
-    """CPU cores that this process may use; all of the machine where the system cannot say (macOS)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def may_share_gpus(base: BaseConfig) -> bool:

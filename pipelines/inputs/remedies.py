@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from gee_core.config import Params
+from gee_core.config.known_networks import is_own
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Score
 from pipelines.runtime.os_errors import MEMORY
@@ -63,5 +64,5 @@ def _of_failed(score: Score, params: Params) -> str:
         return MEMORY
     if "can't start new thread" in score.status:
         return "raise the limit of processes (`ulimit -u`), or lower GEE_WORKERS and GEE_THREADS"
-    own = f"network.name = {params.network.name}, or " if ":" in params.network.name else ""
+    own = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""
     return f"{_CORRECT} {own}what the error names"

@@ -25,23 +25,23 @@ MARGIN = 10.0
 """Seconds by which the start of a process and the time of a file may be wrong against each other."""
 
 
-def set_aside_damaged_dvc_files(project: Path = Path()) -> None:
+def set_aside_damaged_dvc_files() -> None:
     """Move a dvc.lock that DVC cannot read to .scratch, and delete such an rwlock; the results are still in DVC's cache.
 
     Entries of an rwlock whose PID is that of another process by now go too: DVC would wait for that process.
     """
-    path, aside = project / LOCK, project / SCRATCH / f"{LOCK}.damaged"
-    if _is_damaged(path, _read_lock):
+    aside = SCRATCH / f"{LOCK}.damaged"
+    if _is_damaged(LOCK, _read_lock):
         with writing(aside):
             aside.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(aside)
+            LOCK.replace(aside)
         log.warning("%s: damaged, moved to %s; `git checkout %s` restores the one of the last commit", LOCK, aside, LOCK)
-    if _is_damaged(project / RWLOCK, _read_rwlock):
-        (project / RWLOCK).unlink(missing_ok=True)
+    if _is_damaged(RWLOCK, _read_rwlock):
+        RWLOCK.unlink(missing_ok=True)
         log.warning("%s: damaged, deleted; it is empty where no other `dvc` runs", RWLOCK)
-    elif (project / RWLOCK).is_file():
+    elif RWLOCK.is_file():
         with suppress(OSError, ValueError):  # another `dvc` may be writing it
-            _remove_reused_pids(project / RWLOCK)
+            _remove_reused_pids(RWLOCK)
 
 
 def holders(rwlock: dict) -> list[dict]:

@@ -59,6 +59,6 @@ def failure(what: str, code: int, output: str) -> str:
     return f"{what} failed (exit code {code})"
 
 
-def last_lines(output: str, n: int = 15) -> str:
-    """The last ``n`` lines that are no hints."""
-    return "\n".join([line for line in output.splitlines() if not is_hint(line)][-n:])
+def last_lines(output: str) -> str:
+    """The last 15 lines that are no hints."""
+    return "\n".join([line for line in output.splitlines() if not is_hint(line)][-15:])

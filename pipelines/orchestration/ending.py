@@ -8,8 +8,9 @@ from rich.console import Console
 from gee_core.storage.json_object import read_json_object
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import format_summary
+from pipelines.tracking.experiment_page import page_address
 
-RUNS = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+RUNS = page_address("experiments")
 """Address of the list of all runs in the page of the project's own MLflow."""
 
 RESTARTED = """\

@@ -18,6 +18,9 @@ LOCK = SCRATCH / "flow.lock"
 HOLDER = SCRATCH / "flow.holder"
 """File with the `process_key` of the last process that held the lock."""
 
+WAITS = "this one waits for its end"
+"""Follows `at_work`."""
+
 
 @contextmanager
 def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterator[None]:
@@ -34,16 +37,21 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = f"another run is at work in {project.resolve()} ({_holder(project / HOLDER)})"
+        holder = at_work(project, _holder(project / HOLDER))
         if on_wait is None:
             raise InputError(holder, "wait for its end, or stop it") from None
-        on_wait(f"{holder}; this one waits for its end")
+        on_wait(f"{holder}; {WAITS}")
         lock.acquire()
     try:
         (project / HOLDER).write_text(process_key(psutil.Process()), encoding="utf-8")
         yield
     finally:
         lock.release()
+
+
+def at_work(project: Path, who: str) -> str:
+    """The message that another process runs stages of ``project``."""
+    return f"another run is at work in {project.resolve()} ({who})"
 
 
 def say(line: str) -> None:

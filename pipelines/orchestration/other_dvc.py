@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.orchestration.damaged_dvc_files import RWLOCK, holders
+from pipelines.orchestration.flow_lock import WAITS, at_work
 from pipelines.runtime.process_tree import is_gone, process_key
 
 DVC_ERROR = 255
@@ -24,7 +25,7 @@ def wait_for_other_dvc(project: Path, say: Callable[[str], object]) -> bool:
     if found is None:
         return False
     key, name = found
-    say(f"another run is at work in {project.resolve()} ({name}); this one waits for its end")
+    say(f"{at_work(project, name)}; {WAITS}")
     while not is_gone(key):
         time.sleep(INTERVAL)
     return True

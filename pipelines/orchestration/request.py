@@ -11,8 +11,8 @@ from pipelines.inputs.network_files import network_files
 from pipelines.project.git import COMMIT_IT, check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import PARAMS
-from pipelines.project.presets import preset_text, set_param_arguments
-from pipelines.project.safe_yaml import parse_yaml, read_yaml
+from pipelines.project.presets import load_preset, set_param_arguments
+from pipelines.project.safe_yaml import read_yaml
 
 
 class Request(NamedTuple):
@@ -48,22 +48,32 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     if not request.is_experiment:
         check_inputs(params)
         return params, []
-    old = read_yaml(project / PARAMS)
-    values = parse_yaml(preset_text(request.preset)) if request.preset is not None else old
+    values = load_preset(request.preset).values if request.preset is not None else read_yaml(project / PARAMS)
     values = overridden(values, request.overrides, "overrides")
-    params = check_params(values, "overrides")
-    check_inputs(params)
+    check_inputs(check_params(values, "overrides"))
+    values, changes = experiment_changes(values, project)
+    return check_params(values, "overrides"), changes
+
+
+def experiment_changes(values: dict, project: Path) -> tuple[dict, list[str]]:
+    """``values`` as an experiment in a copy of ``project`` takes them, and what DVC has to change in params.yaml for them.
+
+    Images that the copy lacks are named by an absolute path. The changes are as ``--set-param`` takes them.
+
+    Raises:
+        InputError: there is no git commit of the project, or the copy lacks the code of an own network.
+    """
     if head(project) is None:
         check_git(project)
-        remedy = f"{COMMIT_IT}; or change params.yaml and run without overrides"
-        raise InputError("overrides: run as a DVC experiment, and that needs a git commit of the project", remedy)
-    if params.prepare.dataset != "digits" and _lacks(project, path := project / params.prepare.path):
-        values = overridden(values, {"prepare.path": str(path)}, "overrides")
-        params = check_params(values, "overrides")
-    for file in network_files(params.network.name):
+        problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
+        raise InputError(problem, f"{COMMIT_IT}; or change params.yaml itself")
+    images, network = project.resolve() / values["prepare"]["path"], values["network"]["name"]
+    if values["prepare"]["dataset"] != "digits" and _lacks(project, images):
+        values = overridden(values, {"prepare.path": str(images)}, "prepare.path")
+    for file in network_files(network):
         if git(project, "ls-files", "--others", "--", str(file)):
-            raise InputError(f"network.name = {params.network.name}: the experiment's copy lacks {file}", f"`git add {file}`")
-    return params, set_param_arguments(old, values)
+            raise InputError(f"network.name = {network}: the experiment's copy lacks {file}", f"`git add {file}`")
+    return values, set_param_arguments(read_yaml(project / PARAMS), values)
 
 
 def _lacks(project: Path, images: Path) -> bool:

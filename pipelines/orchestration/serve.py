@@ -21,9 +21,7 @@ from pipelines.runtime.process_tree import exit_on_sigterm
 from pipelines.studies.definition import load_study
 
 
-def serve_flows(
-    cron: str, name: str = "nightly", timezone: str = "UTC", studies: Sequence[str] = (), study_cron: str = "0 4 * * 0"
-) -> None:
+def serve_flows(cron: str, name: str, timezone: str, studies: Sequence[str], study_cron: str) -> None:
     """Run the pipeline on the schedule ``cron``, and ``studies`` on ``study_cron``, until stopped; needs a Prefect server.
 
     Raises:

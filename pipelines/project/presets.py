@@ -7,17 +7,14 @@ import io
 import json
 import logging
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.git import COMMIT_IT, check_git, head
-from pipelines.project.params import KEPT, check_params, check_raw_folder, load_params, read_sections, unreadable
+from pipelines.project.params import KEPT, check_params, read_sections, unreadable
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
@@ -41,11 +38,21 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
     return {name: described.get(name, (f"not described in {path}", "", "")) for name in names}
 
 
-def preset_text(name: str, path: str | None = None) -> str:
-    """The complete params.yaml of a preset, with the comments of presets/digits.yaml; ``path`` replaces `prepare.path`.
+class Preset(NamedTuple):
+    """A preset, checked."""
+
+    text: str
+    """The complete params.yaml, with the comments of presets/digits.yaml."""
+    values: dict
+    """The sections in it."""
+    params: Params
+
+
+def load_preset(name: str, path: str | None = None) -> Preset:
+    """The preset ``name``; ``path`` replaces its `prepare.path`.
 
     Raises:
-        InputError: the preset does not exist, or is not valid.
+        InputError: it does not exist, or is not valid.
     """
     if name not in (names := preset_names()):
         choice = f"choose one of {', '.join(names)}"
@@ -60,65 +67,39 @@ def preset_text(name: str, path: str | None = None) -> str:
     if path is not None:
         values["prepare"]["path"] = path
     yaml.dump(values, text)
-    check_params(parse_yaml(text.getvalue()), f"presets/{name}.yaml")
-    return text.getvalue()
+    plain = parse_yaml(text.getvalue())
+    return Preset(text.getvalue(), plain, check_params(plain, f"presets/{name}.yaml"))
 
 
-def write_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
-    """Write `preset_text` to params.yaml; returns the changes as ``key: old → new`` lines.
+def write_preset(preset: Preset) -> list[str]:
+    """Write a preset to params.yaml; returns the changes as ``key: old → new`` lines.
 
     A file that cannot be used is kept beside it, since it may hold somebody's work.
 
     Raises:
-        InputError: the preset does not exist or is not valid, or params.yaml cannot be read; it is unchanged.
+        InputError: params.yaml cannot be read; it is unchanged.
     """
-    text, old = preset_text(name, path), {}
+    old = {}
     try:
-        old = _by_key(read_yaml(params))
+        old = _by_key(read_yaml(PARAMS))
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise unreadable(params, error) from None
+        raise unreadable(PARAMS, error) from None
     except (ValueError, AttributeError):  # no YAML, or no sections with keys in them
-        _keep(params)
-    write_atomically(params, text)
-    new = _by_key(parse_yaml(text)).items()
+        _keep()
+    write_atomically(PARAMS, preset.text)
+    new = _by_key(preset.values).items()
     return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]
 
 
-def _keep(params: Path) -> None:
+def _keep() -> None:
     """Copy a params.yaml that no command can use to `KEPT`, and say so."""
-    kept = params.with_name(KEPT.name)
-    if not params.is_file() or not (content := params.read_bytes()):
+    if not PARAMS.is_file() or not (content := PARAMS.read_bytes()):
         return
-    older = ", in place of an older one" if kept.exists() else ""
-    write_atomically(kept, content)
-    log.warning("%s: not valid; kept as %s%s", params, kept, older)
-
-
-def queue_preset(name: str, path: str | None = None, params: Path = PARAMS) -> list[str]:
-    """Queue `preset_text` as the DVC experiment ``name``; returns its changes to params.yaml as ``key=value``, with which DVC
-    changes a copy: the file itself stays as it is.
-
-    Raises:
-        InputError: the preset or params.yaml is not valid, the folder of its images is missing, or DVC cannot queue it.
-    """
-    load_params(params)
-    values = parse_yaml(preset_text(name, path))
-    if head(params.parent) is None:
-        check_git(params.parent)
-        raise InputError(f"{params.parent.resolve()}: no git commit of the project, which DVC's experiments need", COMMIT_IT)
-    if values["prepare"]["dataset"] != "digits":  # the copy of the project lacks images that git does not track
-        values["prepare"]["path"] = str(Path(values["prepare"]["path"]).absolute())
-    check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
-    changes = set_param_arguments(read_yaml(params), values)
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name]
-    done = subprocess.run([*command, *(f"--set-param={change}" for change in changes)], capture_output=True, text=True)
-    if done.returncode != 0:
-        problem = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: "))
-        remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
-        raise InputError(f"DVC cannot queue the experiment {name!r} ({problem or done.stderr.strip()})", remedy)
-    return changes
+    older = ", in place of an older one" if KEPT.exists() else ""
+    write_atomically(KEPT, content)
+    log.warning("%s: not valid; kept as %s%s", PARAMS, KEPT, older)
 
 
 def set_param_arguments(old: dict, new: dict) -> list[str]:

@@ -34,7 +34,7 @@ from pipelines.project.params import load_params
 from pipelines.runtime.agreement import check_alike, check_reach, common_store, said_once, traits
 from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
 from pipelines.runtime.process_tree import PARENT, die_with_parent, started_by_torch
-from pipelines.runtime.settings import Settings
+from pipelines.runtime.settings import Settings, cpu_cores
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.hardware import Compute
@@ -226,8 +226,7 @@ def _share_cpus() -> None:
     with contextlib.suppress(psutil.Error):
         if "OMP_NUM_THREADS" in psutil.Process(os.getppid()).environ():
             return
-    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-    torch.set_num_threads(max(1, n_cpus // int(os.environ["LOCAL_WORLD_SIZE"])))
+    torch.set_num_threads(max(1, cpu_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
 
 
 def _own_device(device: str) -> str:

@@ -27,6 +27,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 DONE = "done"
 """File in the folder of a finished run: the MD5 of its result, as dvc.lock records it."""
 
+MD5 = 32
+"""Characters of an MD5."""
+
 HELD = "lock"
 """File in a folder, locked by the process that is at work in it."""
 
@@ -87,7 +90,6 @@ def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
             what = "a run that shares its scores" if values else "the same run"
             console.print(f"{folder}: another process is at work on {what}; waiting for it", soft_wrap=True)
     with file_lock(folder / HELD):
-        recorded = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else ""
         for other in {done.parent for done in folder.parent.glob(f"*/{DONE}")} - {folder}:
             with file_lock(other / HELD, wait=False) as free:
                 if free:
@@ -96,7 +98,7 @@ def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
         if values != (note.read_text(encoding="utf-8") if note.is_file() else ""):
             for name in (DONE, TRACKERS):
                 (folder / name).unlink(missing_ok=True)
-        elif (folder / DONE).is_file() and (folder / DONE).read_text(encoding="utf-8") in recorded:
+        elif is_recorded(folder, LOCK):
             for path in set(folder.iterdir()) - {folder / HELD}:
                 delete_folder(path) if path.is_dir() else path.unlink()
         if values:
@@ -107,6 +109,14 @@ def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
 def finish_run(folder: Path, result: Path) -> None:
     """Mark the run of ``folder`` as finished; ``result`` is the last file that it wrote."""
     write_atomically(folder / DONE, hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest())
+
+
+def is_recorded(folder: Path, lock: Path) -> bool:
+    """Whether the run of ``folder`` is finished and ``lock``, a dvc.lock, has its result."""
+    if not (folder / DONE).is_file() or not lock.is_file():
+        return False
+    result = (folder / DONE).read_text(encoding="utf-8", errors="replace").strip()
+    return len(result) == MD5 and result in lock.read_text(encoding="utf-8", errors="replace")
 
 
 def delete_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
-"""Environment variables for how the pipeline uses this machine. Results do not depend on them, but for rounding."""
+"""How the pipeline uses this machine: environment variables, and its cores. Results do not depend on them, but for rounding."""
 
+import os
 from typing import Annotated
 
 from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_number
@@ -36,6 +37,11 @@ class Settings(CoreSettings):
     notify: str | None = None
     """Who is told of a flow run that failed or crashed: the address of a webhook, or a command that gets the message as its
     last argument ([Operations](OPERATIONS.md)). Default: nobody."""
+
+
+def cpu_cores() -> int:
+    """CPU cores that this process may use; all of the machine where the system cannot say (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def markdown_table() -> str:

@@ -9,7 +9,6 @@ from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from pipelines import evaluate
 from pipelines.export import write_all
-from pipelines.inputs.prepared_images import prepared_images
 from pipelines.project.paths import CHECKPOINT, MODELS
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.runtime.resume_folder import delete_folder
@@ -47,7 +46,7 @@ def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) ->
 
 
 def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:
-    net, data = trained_network(cell, lambda note: watch.note(cell, note)), prepared_images(cell.prepared)
+    net, data = trained_network(cell, lambda note: watch.note(cell, note))
     watch.note(cell, "export")
     measured = evaluate.run(cell.params, net, data)[0]  # of this very network: the result may be of earlier code
     delete_folder(folder)  # what other settings wrote, such as files of genes

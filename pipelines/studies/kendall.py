@@ -20,7 +20,7 @@ FITNESS = "fitness"
 TRAININGS = "trainings"
 """Column: full trainings of each candidate."""
 
-MEASURED = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy")
+OF_SCORE = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy")
 """The numbers of a score from which every form is computed."""
 
 OF_FITNESS = ("tau", "tau_se", "tau_better", "regret")
@@ -51,15 +51,15 @@ def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFra
     training failed are left out.
 
     Args:
-        candidates: columns `E, seed, candidate, status, test_accuracy` and ``MEASURED``, one row per training.
+        candidates: columns `E, seed, candidate, status, test_accuracy` and ``OF_SCORE``, one row per training.
         cfg: has a, b and τ_λ.
     """
     decay = regulariser_decay(0, cfg.tau_lambda)
     rows = []
     for (epochs, seed), group in candidates.groupby([EPOCHS, "seed"], sort=False):
         ok = _complete(group)
-        means = ok.groupby(CANDIDATE, sort=False).agg(dict.fromkeys(MEASURED, "first") | {"test_accuracy": "mean"})
-        scores = [Score(*values) for values in means[list(MEASURED)].itertuples(index=False)]
+        means = ok.groupby(CANDIDATE, sort=False).agg(dict.fromkeys(OF_SCORE, "first") | {"test_accuracy": "mean"})
+        scores = [Score(*values) for values in means[list(OF_SCORE)].itertuples(index=False)]
         rankings = {
             name: [-fitness(score, decay, cfg.model_copy(update=changes)) for score in scores]
             for name, changes in FORMS.items()

@@ -20,8 +20,7 @@ from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import DOWNLOADED, check_params, overridden
-from pipelines.project.presets import preset_names, preset_text
-from pipelines.project.safe_yaml import parse_yaml
+from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Draft, Request, in_words
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
 from pipelines.studies.keys import cell_key
@@ -42,7 +41,7 @@ CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
 """Columns of the cells of an analysis by Kendall's τ."""
 
 
-class Layer(NamedTuple):
+class Common(NamedTuple):
     """The values of params.yaml that all cells share, after one of the sources that set them."""
 
     source: str
@@ -59,14 +58,14 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     for known in (study.preset, *study.presets):
         if known not in preset_names():
             raise InputError(f"{file}: unknown preset {known!r}", f"choose one of {', '.join(preset_names())}")
-    base = parse_yaml(preset_text(preset, request.data))
+    base = load_preset(preset, request.data).values
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
     if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     of_file = overridden(base, study.set | study.presets.get(preset, {}), str(file))
-    common = [Layer(str(file), of_file), Layer("--set", overridden(of_file, request.overrides, "--set"))]
+    common = [Common(str(file), of_file), Common("--set", overridden(of_file, request.overrides, "--set"))]
     drafts = [draft for options in _combinations(study) for draft in _drafts(study, common, options, n_seeds, str(file))]
     drafts += _analysis_drafts(study, common, n_seeds, str(file))
     cells = [draft.check() for draft in _only(drafts, request.only)]
@@ -155,8 +154,8 @@ def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Change]]]
         yield [(cell.columns, cell)]
 
 
-def _drafts(study: Study, common: list[Layer], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
-    """Those of a combination of options, over the last layer of ``common``."""
+def _drafts(study: Study, common: list[Common], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
+    """Those of a combination of options, over the last values of ``common``."""
     labels = {column: label for part, _ in options for column, label in part.items()}
     source = f"{file}, {in_words(labels)}"
     for number in range(n_seeds):
@@ -164,7 +163,7 @@ def _drafts(study: Study, common: list[Layer], options: list, n_seeds: int, file
         yield Draft("grid", labels, cache(check))  # an analysis asks for the same cell once per candidate
 
 
-def _cell(study: Study, common: list[Layer], options: list[Change], labels: dict[str, str], number: int, source: str) -> Cell:
+def _cell(study: Study, common: list[Common], options: list[Change], labels: dict[str, str], number: int, source: str) -> Cell:
     """The cell with these options and labels, and the seed ``number`` after the first."""
     sets, own, times = Overrides(), dict[str, Any](), 1
     for option in options:
@@ -190,7 +189,7 @@ def _cell(study: Study, common: list[Layer], options: list[Change], labels: dict
     return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=first)
 
 
-def _checked(values: dict, common: list[Layer], source: str) -> Params:
+def _checked(values: dict, common: list[Common], source: str) -> Params:
     """The cell's parameters; an error that is in the ``common`` values already is said of what set them."""
     try:
         return check_params(values, source)
@@ -232,7 +231,7 @@ def _plain(params: Params, changes: Overrides | None, control: str | None, sourc
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
 
 
-def _analysis_drafts(study: Study, common: list[Layer], n_seeds: int, file: str) -> Iterable[Draft]:
+def _analysis_drafts(study: Study, common: list[Common], n_seeds: int, file: str) -> Iterable[Draft]:
     if study.analysis is None:
         return
     analysis, source = study.analysis, f"{file}, analysis"
@@ -248,7 +247,7 @@ def _analysis_drafts(study: Study, common: list[Layer], n_seeds: int, file: str)
         columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
         change = Change(set=sample, times_proxy_epochs=times)
         at_most = min(n_seeds, analysis.seeds or n_seeds)
-        of_seeds = _drafts(study, [*common, Layer(source, base)], [(columns, change)], at_most, source)
+        of_seeds = _drafts(study, [*common, Common(source, base)], [(columns, change)], at_most, source)
         for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
             columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}

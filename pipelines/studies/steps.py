@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from gee_core.checkpoint import save
 from gee_core.config import Params, PrepareConfig
@@ -38,27 +39,27 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.trained_network import load_trained
-from pipelines.project.paths import SCRATCH
+from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
 from pipelines.studies.cell import Cell
-from pipelines.studies.kendall import MEASURED
+from pipelines.studies.kendall import OF_SCORE
 
 log = logging.getLogger(__name__)
 
-STEPS = SCRATCH / "studies"
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
 OF_EVOLVED = ("genotype", "metrics", "records")
+T = TypeVar("T")
 Notify = Callable[[str], None]
 """Is told the step that a cell is at, in a few words."""
 
 
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, which are prepared unless they are there."""
-    folder = STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
+    folder = STUDY_STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
     with file_lock(folder / HELD):
         images = folder / "images"
-        if not (images / "meta.json").is_file() or _is_damaged(lambda: prepared_images(images)):
+        if not (images / "meta.json").is_file() or _undamaged(lambda: prepared_images(images)) is None:
             prepare.run(cfg, images)
     return images
 
@@ -78,7 +79,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
             if record["status"] != "ok":
                 raise DivergedError(record["status"])
             genotype = record["genotype"]
-            numbers |= {name: record[name] for name in MEASURED}
+            numbers |= {name: record[name] for name in OF_SCORE}
         net, of_training = _trained(_with_its_seed(cell), genotype, data, notify)
         numbers |= of_training
         result: dict = {}
@@ -114,11 +115,11 @@ def _of_genes(params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, 
     return found | {"genes_drop": found["fp32_accuracy"] - found["genes_accuracy"]}
 
 
-def trained_network(cell: Cell, notify: Notify) -> SpikingNetwork:
-    """The trained network of a cell without ``candidate``; what was deleted of its steps is computed again."""
+def trained_network(cell: Cell, notify: Notify) -> tuple[SpikingNetwork, Prepared]:
+    """The trained network of a cell without ``candidate``, and its images; what was deleted of its steps is computed again."""
     data = prepared_images(cell.prepared)
     register_own_network(cell.params.network.name, data.meta, cell.network)
-    return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0]
+    return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0], data
 
 
 def forget(cells: Iterable[Cell]) -> None:
@@ -134,7 +135,7 @@ def _folders(cell: Cell) -> Iterator[Path]:
     if cell.params.network.n_genes is None:
         yield _train_folder(cell, evolve.genotype_file(cell.params, None).model_dump())
         return
-    folder = evolve.resume_folder(cell.params, cell.prepared, STEPS)
+    folder = evolve.resume_folder(cell.params, cell.prepared, STUDY_STEPS)
     if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
         trained = found if cell.candidate is None else found["records"][cell.candidate]
         yield _train_folder(_with_its_seed(cell), trained["genotype"])
@@ -156,7 +157,7 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     sections = [cell.params.base, cell.params.network, cell.params.train]
     inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
     start = "" if cell.encoded is None else _first(cell)[1].name
-    return open_resume_folder("train", sections, inputs, STEPS, wiring + network_digest(cell.params.network.name) + start)
+    return open_resume_folder("train", sections, inputs, STUDY_STEPS, wiring + network_digest(cell.params.network.name) + start)
 
 
 def _first(cell: Cell) -> tuple[Cell, Path, dict]:
@@ -172,7 +173,7 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
     params = cell.params
     if params.network.n_genes is None:
         return {"genotype": evolve.genotype_file(params, None).model_dump(), "metrics": {}, "records": []}
-    folder = evolve.resume_folder(params, cell.prepared, STEPS)
+    folder = evolve.resume_folder(params, cell.prepared, STUDY_STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
         if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
@@ -217,7 +218,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
 
     with file_lock(folder / HELD):
         numbers = read_sealed(folder / TRAINED)
-        if numbers is None or _is_damaged(read):
+        if numbers is None or (net := _undamaged(read)) is None:
             start = time.perf_counter()
             wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
             net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
@@ -227,17 +228,17 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
             save(folder / NETWORK, net)
             write_sealed(folder / TRAINED, numbers)
             delete_folder(folder / "work")
-        return read(), numbers
+            net = read()
+        return net, numbers
 
 
-def _is_damaged(read: Callable[[], object]) -> bool:
-    """Whether ``read`` fails on the files of an earlier cell; logs why, since they are then recomputed."""
+def _undamaged(read: Callable[[], T]) -> T | None:
+    """What ``read`` finds in the files of an earlier cell; None where it fails: logs why, since they are then recomputed."""
     try:
-        read()
+        return read()
     except InputError as error:
         log.warning("%s; it is recomputed", error.problem)
-        return True
-    return False
+        return None
 
 
 def _record(record: Record, params: Params) -> dict:

@@ -11,18 +11,18 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.checksummed_json import read_sealed, write_sealed
 from pipelines.engines.select import default_count
 from pipelines.project.git import git_commit
-from pipelines.project.paths import REPORTS
+from pipelines.project.paths import REPORTS, STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD
 from pipelines.stage import closing
 from pipelines.studies import figures
 from pipelines.studies.cell import Cell, Request, in_words
 from pipelines.studies.definition import MEASURED_ROWS, OWN_COLUMNS, Study, load_study
-from pipelines.studies.kendall import FITNESS, MEASURED, OF_ACCURACY, OF_FITNESS, TRAININGS, rank_correlations, reliability
+from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, OF_SCORE, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import EPOCHS, TRAINING, draft_cells, resolve_cells
 from pipelines.studies.runner import DONE, CellsError, read_result, run_cells
-from pipelines.studies.steps import STEPS, forget, prepare_images
+from pipelines.studies.steps import forget, prepare_images
 from pipelines.studies.tables import (
     TextTable,
     aggregate,
@@ -102,7 +102,7 @@ def run_study(
             failure = error
             for key, reason in error.failed.items():
                 results[key] = {"status": " ".join(f"failed: {reason}".split()), "metrics": {}, "commit": commit}
-        with file_lock(STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
+        with file_lock(STUDY_STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
             tables = write_reports(request, study, cells, results, watch, failure.failed if failure else ())
             for path in sorted(out.glob("*.*")):
                 tracker.artifact(path)
@@ -129,7 +129,7 @@ def last_started(name: str) -> tuple[str, list[str], list[Path]] | None:
 
 
 def _started(name: str) -> Path:
-    return STEPS / "reports" / name / "started.json"
+    return STUDY_STEPS / "reports" / name / "started.json"
 
 
 def write_reports(
@@ -171,7 +171,7 @@ def write_reports(
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
     cfg = next(cell.params.evolve for cell in cells if cell.part == KENDALL)
-    candidates = candidates.reindex(columns=dict.fromkeys([*candidates, *MEASURED, "test_accuracy"]))  # if all of them failed
+    candidates = candidates.reindex(columns=dict.fromkeys([*candidates, *OF_SCORE, "test_accuracy"]))  # if all of them failed
     correlations = rank_correlations(candidates, cfg)
     table = aggregate(correlations, [EPOCHS, FITNESS], list(OF_FITNESS))
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))

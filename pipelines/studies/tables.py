@@ -15,7 +15,7 @@ from pipelines.studies.definition import Study
 from pipelines.studies.figures import defect_curve
 from pipelines.studies.metrics import METRICS, named
 
-MEASURED = "ours"
+OURS = "ours"
 """Source of rows that were measured here."""
 
 
@@ -57,7 +57,7 @@ def aggregate(frame: pd.DataFrame, columns: list[str], metrics: list[str]) -> pd
         for metric in metrics:
             values = ok[metric] if metric in ok else pd.Series(dtype=float)
             row |= {metric: values.mean(), f"{metric}_sd": values.std(ddof=1), f"{metric}_n": values.count()}
-        rows.append(row | {"n": len(ok), "failed": len(group) - len(ok), "source": MEASURED})
+        rows.append(row | {"n": len(ok), "failed": len(group) - len(ok), "source": OURS})
     table = pd.DataFrame(rows)
     whole = [f"{name}_n" for name in metrics if (table[f"{name}_n"].eq(table["n"]) | table[f"{name}_n"].eq(0)).all()]
     return table.drop(columns=whole)
@@ -106,7 +106,7 @@ def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:
         for strength in sorted({strength for curve in curves for strength in curve.index}):
             found = [curve.loc[strength] if strength in curve.index else {"mean": math.nan, "sd": 0.0} for curve in curves]
             values = [METRICS["test_accuracy"].format(value["mean"], value["sd"]) for value in found]
-            rows.append([title, f"{strength:g}", unit, *values, MEASURED])
+            rows.append([title, f"{strength:g}", unit, *values, OURS])
     return TextTable(
         "Test accuracy (%) under the defects of hardware", ["defect", "strength", "of it", *groups, "source"], rows
     )
@@ -125,8 +125,8 @@ def markdown_text(text: str) -> str:
 
 def rich_tables(table: TextTable) -> list[Table]:
     """``table`` for a terminal: our rows, then the published ones as a table of their own; empty columns are left out."""
-    ours = [row[:-1] for row in table.rows if row[-1] == MEASURED]
-    published = [[*row[:-1], row[-1].removeprefix("published: ")] for row in table.rows if row[-1] != MEASURED]
+    ours = [row[:-1] for row in table.rows if row[-1] == OURS]
+    published = [[*row[:-1], row[-1].removeprefix("published: ")] for row in table.rows if row[-1] != OURS]
     tables = [_rich_table(table.title, table.headers[:-1], ours)]
     return [*tables, _rich_table("Published", table.headers, published)] if published else tables
 

@@ -5,8 +5,9 @@ import time
 from gee_core.storage.checksummed_json import json_digest
 from pipelines.studies.cell import Cell
 from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
-from pipelines.tracking.pipeline_run import COMMIT, ERROR, filter_keys
+from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.protocol import NullTracker
+from pipelines.tracking.tags import COMMIT, ERROR
 from pipelines.tracking.tracker import MlflowTracker, tracking_is_off
 
 

@@ -12,6 +12,7 @@ from gee_core.evolution.values import candidate_metrics, candidate_params, searc
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.tracking.protocol import Tracker
+from pipelines.tracking.tags import BEST
 
 
 def candidate_name(candidate: Candidate) -> str:
@@ -52,7 +53,7 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
     pairs = zip(records, final_fitness(records, params.evolve), strict=True)
     scored = [(r.candidate, F) for r, F in pairs if not math.isnan(F)]
     track.winner([*repeated, candidate_name(best)], _ranks(scored, fresh_fitness(records, params.evolve), names))
-    track.tags({"gee.best": candidate_name(best)})
+    track.tags({BEST: candidate_name(best)})
     of_search = [(c.generation, F) for c, F in scored if not c.rescored]
     for generation in sorted({generation for generation, _ in of_search}):
         track.metrics({"final_fitness": min(F for g, F in of_search if g == generation)}, step=generation)

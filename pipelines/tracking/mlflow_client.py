@@ -1,17 +1,19 @@
-"""What needs MLflow's classes, but for models. mlflow is imported inside functions, because that takes seconds."""
+"""Which MLflow is written to, and what is written through its client, but for models.
 
-import json
+mlflow is imported inside functions, because that takes seconds.
+"""
+
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gee_core.errors import InputError
 from pipelines.project.paths import SCRATCH, find_project, original_project
+from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
 from pipelines.tracking.moved_store import ARTIFACTS, follow, own_database
 from pipelines.tracking.redact import URI, bare, redact
 
@@ -40,85 +42,6 @@ REFUSALS = {
 
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 """Characters that a store keeps of a value."""
-
-NOTE = "mlflow.note.content"
-"""Tag: the description of a run, an experiment or a logged model, as Markdown."""
-
-VIEW = "mlflow.sharedViewState."
-"""Begins the tag of a view, before its name."""
-
-EXPERIMENT_ID = "{experiment_id}"
-"""Stands for the id in DESCRIPTION."""
-
-DESCRIPTION = """\
-One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Views:
-[results](#/experiments/{experiment_id}/runs?viewStateShareKey=results&workflowType=machine_learning),
-[candidates by fitness](#/experiments/{experiment_id}/runs?viewStateShareKey=candidates&workflowType=machine_learning).
-Filters for the search field:
-
-| filter | runs |
-|---|---|
-| `tags."gee.level" = 'pipeline'` | executions, with parameters, results and the model |
-| `tags."gee.level" = 'stage'` | stages, with curves, files and system metrics; `tags."gee.stage" = 'train'`: one of them |
-| `tags."gee.level" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
-| `metrics."gene.omega_X" > 0.5` | those with such a gene |
-| `tags."gee.winner" = 'true'` | the candidates that won |
-| `tags."mlflow.parentRunId" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
-| `tags."gee.level" = 'study'` | studies; `'cell'`: their cells |
-
-`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
-which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
-least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner.
-Candidates get these at its end, but for those that failed or were eliminated.
-
-| metric | unit |
-|---|---|
-| `test_accuracy`, `noise_accuracy`, `proxy_accuracy`, `accuracy_at_r` (step: 100·r) | parts of 1, not percent |
-| `fitness`, `final_fitness`, `fresh_fitness`, `L_ce`, `test_loss` | nats per image (the first three less the regularisers) |
-| `energy_mj`, `energy_with_decoding_mj` | millijoules per image, counted, not measured |
-| `parameters`, `plain_parameters` | numbers, of the network and of the same network without genes |
-| `image_passes` | training images seen, repetitions included |
-| `seconds` | wall time of a candidate's scoring |
-
-To see candidates in parallel coordinates, tick them and press *Compare*.
-"""
-"""The description of an experiment."""
-
-
-def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) -> str:
-    """A view of the list of runs as MLflow's page shares them: a filter, an order and columns."""
-    shown = [f"{kind}.`{name}`" for kind, names in columns.items() for name in names]
-    order = {"orderByKey": order_by, "orderByAsc": ascending}
-    return json.dumps({"searchFilter": f"tags.\"gee.level\" = '{level}'", "selectedColumns": shown} | order)
-
-
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
-    NOTE: DESCRIPTION,
-    f"{VIEW}results": _view(
-        "pipeline",
-        "attributes.start_time",
-        ascending=False,
-        attributes=("Dataset", "Source", "Models"),
-        metrics=("test_accuracy", "noise_accuracy", "parameters", "energy_mj"),
-    ),
-    f"{VIEW}candidates": _view(
-        "candidate",
-        "metrics.`rank`",
-        ascending=True,
-        attributes=("Duration",),
-        metrics=(
-            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "winner"),
-            *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
-        ),
-        params=("generation", "rescored", "dataset", "network", "n_genes", "variant", "seed"),
-        tags=("gee.pipeline",),
-    ),
-}
-"""Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs.
-
-The page shows names and times of creation in every view. They tell executions of one name apart.
-"""
 
 
 def tracking_uri() -> str:
@@ -250,15 +173,6 @@ def find_experiment(client, name: str, uri: str) -> str:
         if tag not in known or (tag.startswith(VIEW) and known[tag] != value):
             client.set_experiment_tag(found, tag, value.replace(EXPERIMENT_ID, found))
     return found
-
-
-def page(uri: str, experiment_id: str, run_id: str) -> str:
-    """Address of a run in MLflow's pages; of a store that is no server, where `mlflow server` shows it by default.
-
-    Without its last part, MLflow would show the page among those for GenAI.
-    """
-    server = bare(uri) if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def log_dataset(client, run_id: str, dataset: dict[str, str], context: str) -> None:

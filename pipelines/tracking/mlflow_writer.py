@@ -5,15 +5,25 @@ tags and files replace themselves. So an entry can be written again when it is u
 """
 
 from pipelines.tracking import mlflow_client, pipeline_run
+from pipelines.tracking.experiment_page import run_address
 from pipelines.tracking.model_writer import write_model
-from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
-from pipelines.tracking.pipeline_run import CONTINUED_BY, CONTINUES, ERROR, LEVEL, NAME, PROCESS, PROJECT, STAGE, WINNER
-
-STUDY = "gee.study"
-"""Tag: a key of the study and its cells, so that a restarted study continues in its own run."""
-
-CELL = "gee.cell"
-"""Tag: a cell's key and labels."""
+from pipelines.tracking.outbox import Outbox, one_at_a_time
+from pipelines.tracking.tags import (
+    CELL,
+    CONTINUED_BY,
+    CONTINUES,
+    ENTRY,
+    ERROR,
+    LEVEL,
+    NAME,
+    NOTE,
+    PARENT,
+    PROCESS,
+    PROJECT,
+    STAGE,
+    STUDY,
+    WINNER,
+)
 
 RUN_ID = "{run_id}"
 """Stands in notes for the id of their run, which is not known when they are written."""
@@ -62,7 +72,7 @@ class MlflowWriter:
     def address(self) -> str | None:
         """Address of the pipeline's or the study's run in MLflow's pages; None while the run is not known."""
         run_id = self.outbox.ids.get("pipeline") or self.outbox.ids.get("study")
-        return mlflow_client.page(self.uri, self._experiment_id, run_id) if run_id and self._experiment_id else None
+        return run_address(self.uri, self._experiment_id, run_id) if run_id and self._experiment_id else None
 
     def refuses(self, error: Exception) -> bool:
         """Whether MLflow refuses an entry for good. Before the run exists, no entry is refused: all have to wait."""
@@ -124,7 +134,7 @@ class MlflowWriter:
         if tag not in self._found:
             tags = {LEVEL: level, PROCESS: self._opening["process"], ENTRY: tag, **(tags or {})}
             if parent:
-                tags["mlflow.parentRunId"] = parent
+                tags[PARENT] = parent
             found, self._found, doubtful, self._doubtful = self._found, None, self._doubtful, True
             start = entry.get("start", entry["time"])
             created = self._client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
@@ -159,7 +169,7 @@ class MlflowWriter:
 
     def _write_note(self, entry: dict) -> None:
         run_id = self._target(entry)
-        self._client.set_tag(run_id, mlflow_client.NOTE, entry["text"].replace(RUN_ID, run_id)[: mlflow_client.LONGEST_TAG])
+        self._client.set_tag(run_id, NOTE, entry["text"].replace(RUN_ID, run_id)[: mlflow_client.LONGEST_TAG])
 
     def _write_dataset(self, entry: dict) -> None:
         for run_id in dict.fromkeys((self.run_id, self._target({"pipeline": True}))):
@@ -173,7 +183,7 @@ class MlflowWriter:
         """Note the candidates of earlier runs, of which some may be taken over, and link this run and the last of them."""
         found = [run.info.run_id for outbox in entry["earlier"] for run in self._search(f"tags.`{ENTRY}` = '{outbox}/stage'")]
         for earlier in found:
-            for candidate in self._search(f"tags.`mlflow.parentRunId` = '{earlier}' and tags.`{LEVEL}` = 'candidate'"):
+            for candidate in self._search(f"tags.`{PARENT}` = '{earlier}' and tags.`{LEVEL}` = 'candidate'"):
                 self.outbox.note_id(_taken(candidate.info.run_name), candidate.info.run_id)
         if found:
             self._link(found[-1], self.run_id, self._opening["stage"])
@@ -191,9 +201,9 @@ class MlflowWriter:
         """Let two runs of ``what`` name each other, of which the later one goes on with the work of the other."""
         page = f"#/experiments/{self._experiment_id}/runs/"
         note = f"Interrupted, and continued by [another run of {what}]({page}{later})."
-        self._log(earlier, tags={CONTINUED_BY: later, mlflow_client.NOTE: note})
+        self._log(earlier, tags={CONTINUED_BY: later, NOTE: note})
         note = f"Continues [an interrupted run of {what}]({page}{earlier})."
-        self._log(later, tags={CONTINUES: earlier, mlflow_client.NOTE: note})
+        self._log(later, tags={CONTINUES: earlier, NOTE: note})
 
     def _write_candidate(self, entry: dict) -> None:
         key = str(entry["n"])
@@ -203,7 +213,7 @@ class MlflowWriter:
         taken = self.outbox.ids.get(_taken(entry["name"]))
         if taken and mlflow_client.stored_params(params).items() <= self._client.get_run(taken).data.params.items():
             self.outbox.note_id(key, taken)
-            self._log(taken, tags={"mlflow.parentRunId": self.run_id} | self._name())
+            self._log(taken, tags={PARENT: self.run_id} | self._name())
         run_id = self._run(key, "candidate", entry["name"], entry, self.run_id, entry["tags"] | self._name())
         try:
             self._log(run_id, params, entry["metrics"], timestamp=ended)
@@ -225,7 +235,7 @@ class MlflowWriter:
 
     def _write_cell(self, entry: dict) -> None:
         with self._alone():
-            query = f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`{CELL}` = '{entry['label']}'"
+            query = f"tags.`{PARENT}` = '{self.run_id}' and tags.`{CELL}` = '{entry['label']}'"
             runs = self._search(query)
             if any(run.info.status in ("FINISHED", "FAILED") for run in runs):
                 return

@@ -9,17 +9,8 @@ import tempfile
 from pathlib import Path
 
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.mlflow_client import NOTE
-from pipelines.tracking.outbox import ENTRY, Outbox, one_at_a_time
-
-TRACKED = "gee.tracked"
-"""Tag of a registered version: time of its export in ms, so that a late replay does not replace a newer champion."""
-
-DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"
-"""Tags of a registered version: what it was measured on, and the numbers as JSON."""
-
-ALIAS, REASON = "gee.first_alias", "gee.reason"
-"""Tags of a registered version: the alias that it got when it was registered, and why."""
+from pipelines.tracking.outbox import Outbox, one_at_a_time
+from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
 
 def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry: dict, outbox: Outbox) -> None:

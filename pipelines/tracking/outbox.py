@@ -20,9 +20,6 @@ from pipelines.runtime import journal
 from pipelines.runtime.file_lock import file_lock
 from pipelines.tracking.redact import redacted
 
-ENTRY = "gee.entry"
-"""Tag of a run or model in MLflow: the outbox and the entry that it was made for."""
-
 DELIVERER_ID = "deliverer"
 """Among an outbox's ids: the `process_key` of the process of a later `gee run` that writes what was left of it."""
 

@@ -18,6 +18,7 @@ from gee_core.config import Params
 from pipelines.project.git import git_commit, head
 from pipelines.project.paths import LOCK, PARAMS, original_project
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
+from pipelines.tracking.tags import COMMIT, PARENT, PROCESS, PROJECT
 
 EXECUTION = "GEE_EXECUTION"
 """Environment variable: the `execution_key` of the flow that a stage belongs to."""
@@ -27,33 +28,6 @@ FLOW_RUN = "GEE_FLOW_RUN"
 
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
-
-LEVEL = "gee.level"
-"""Tag: pipeline, stage or candidate; study or cell."""
-
-STAGE = "gee.stage"
-"""Tag: the name of a stage."""
-
-NAME = "gee.pipeline"
-"""Tag of stages and candidates: the name of their pipeline's run."""
-
-WINNER = "gee.winner"
-"""Tag of candidates that won."""
-
-ERROR = "gee.error"
-"""Tag of a stage's run that failed, of its pipeline's, and of a cell's: the message."""
-
-COMMIT = "gee.commit"
-"""Tag: the git commit, see `origin_tags`; of a cell that at which it was measured."""
-
-CONTINUES, CONTINUED_BY = "gee.continues", "gee.continued_by"
-"""Tags of a stage's or a pipeline's run: the runs whose work it goes on with, and that goes on with its own."""
-
-PROJECT = "gee.project"
-"""Tag: the machine, and a digest of the project's path: runs in the same folder have the same."""
-
-PROCESS = "gee.process"
-"""Tag: the process that a run belongs to; once that is gone, the run is abandoned."""
 
 
 def execution_key() -> str:
@@ -156,10 +130,10 @@ def last_change(run) -> int:
 def end_abandoned_runs(client, experiment_id: str) -> None:
     """Set runs to KILLED that still count as running, but whose process on this machine is gone, from its last sign on."""
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
-    for run in sorted(running, key=lambda run: "mlflow.parentRunId" not in run.data.tags):  # a run ends after those below it
+    for run in sorted(running, key=lambda run: PARENT not in run.data.tags):  # a run ends after those below it
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):
-            below = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+            below = client.search_runs([experiment_id], f"tags.`{PARENT}` = '{run.info.run_id}'")
             client.set_terminated(run.info.run_id, "KILLED", max(map(_last_sign, [run, *below])))
 
 

@@ -32,11 +32,11 @@ class Tracker(Protocol):
         name: str,
         status: str,
         artifacts: dict[str, str],
-        times: tuple[float, float] | None = None,
+        times: tuple[float, float],
     ) -> None:
         """Log a finished run below the stage's; it counts as failed unless ``status`` is ``ok``.
 
-        ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970, by default now.
+        ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970.
         """
 
     def winner(self, names: Iterable[str], ranks: dict[str, dict[str, float]]) -> None:

@@ -122,7 +122,7 @@ class MlflowTracker:
         name: str,
         status: str,
         artifacts: dict[str, str],
-        times: tuple[float, float] | None = None,
+        times: tuple[float, float],
     ) -> None:
         finite, tags = finite_metrics(metrics)
         entry = self._add(
@@ -133,7 +133,7 @@ class MlflowTracker:
             tags=tags | {"status": status},
             texts=artifacts,
             end="FINISHED" if status == "ok" else "FAILED",
-            **(dict(zip(("start", "ended"), (round(1000 * time) for time in times), strict=True)) if times else {}),
+            **dict(zip(("start", "ended"), (round(1000 * time) for time in times), strict=True)),
         )
         self._candidates[name] = entry["n"]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
 from pipelines.orchestration.experiment import EXPERIMENTS
-from pipelines.project.paths import COPIES, SCRATCH
+from pipelines.project.paths import COPIES, LOCK, SCRATCH, STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import DONE, HELD
+from pipelines.runtime.resume_folder import HELD, is_recorded
 from pipelines.tracking.mlflow_client import MAKING
 
 STAGES = ("evolve", "train")
-STEPS = ("prepare", "evolve", "train")
 
 MIN_AGE = 3600
 """Seconds. Files written more recently may be in use, whatever number of days was asked for."""
@@ -32,18 +31,16 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
     now = time.time()
     recent = now - MIN_AGE
     before = min(now - days * 86400, recent)
-    lock = project / "dvc.lock"
-    known = lock.read_text(encoding="utf-8", errors="replace") if lock.is_file() else ""
     complete, old = [], []
     for folder in _folders(project, (SCRATCH / stage for stage in STAGES)):
         changed = newest_change(folder)
-        if changed < recent and _is_done(folder, known):
+        if changed < recent and is_recorded(folder, project / LOCK):
             complete.append(folder)
         elif changed < before:
             old.append(folder)
     steps = [
         folder
-        for folder in _folders(project, (SCRATCH / "studies" / step for step in STEPS))
+        for folder in _folders(project, (STUDY_STEPS / step for step in ("prepare", *STAGES)))
         if newest_change(folder) < before and not _is_locked(folder / HELD)
     ]
     experiments = [folder for folder in _folders(project, [EXPERIMENTS]) if newest_change(folder) < before]
@@ -57,7 +54,7 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
     found = [
         ("runs of stages, finished", SCRATCH, complete),
         (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, old),
-        (f"steps of studies, older than {days:g} days", SCRATCH / "studies", steps),
+        (f"steps of studies, older than {days:g} days", STUDY_STEPS, steps),
         (f"reports of experiments, older than {days:g} days", EXPERIMENTS, experiments),
         (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
         ("databases of MLflow, half made", MAKING, unfinished),
@@ -70,12 +67,6 @@ def _folders(project: Path, parents) -> Iterator[Path]:
     for parent in parents:
         if (project / parent).is_dir() and not (project / parent).is_symlink():
             yield from sorted(path for path in (project / parent).iterdir() if path.is_dir() and not path.is_symlink())
-
-
-def _is_done(folder: Path, known: str) -> bool:
-    file = folder / DONE
-    result = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
-    return len(result) >= 32 and result in known
 
 
 def _is_locked(path: Path) -> bool:

@@ -28,7 +28,7 @@ def preset(
     """
     from gee_core.errors import InputError
     from pipelines.project.params import DOWNLOADED, check_raw_folder, load_params
-    from pipelines.project.presets import queue_preset, write_preset
+    from pipelines.project.presets import load_preset, write_preset
 
     if name is None:
         if data is not None:
@@ -38,14 +38,17 @@ def preset(
         _list()
         return
     data = in_project(data, context.obj)
-    warning = None if data is None else _check_data(name, data)
+    found = load_preset(name, data)
+    warning = None if data is None else _check_data(name, data, found.params.prepare.dataset)
     if exp:
-        for change in queue_preset(name, data):
+        from pipelines.commands.preset.queue import queue_preset
+
+        for change in queue_preset(name, found):
             console.print(f"  {change}", highlight=False)
         console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
         console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
     else:
-        for change in write_preset(name, data):
+        for change in write_preset(found):
             console.print(f"  {change}", highlight=False)
         console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
         try:
@@ -57,14 +60,11 @@ def preset(
         console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
 
 
-def _check_data(name: str, data: str) -> str | None:
+def _check_data(name: str, data: str, dataset: str) -> str | None:
     """Refuse a folder of images for a preset that reads none; a warning of one that is missing where a run downloads."""
     from gee_core.errors import InputError
-    from pipelines.project.params import DOWNLOADED, check_params
-    from pipelines.project.presets import preset_text
-    from pipelines.project.safe_yaml import parse_yaml
+    from pipelines.project.params import DOWNLOADED
 
-    dataset = check_params(parse_yaml(preset_text(name, data)), f"presets/{name}.yaml").prepare.dataset
     if dataset == "digits":
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
     if dataset in DOWNLOADED and not Path(data).is_dir():

@@ -26,10 +26,15 @@ stages:
 """
 
 
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 def test_a_lock_that_dvc_takes_stays(tmp_path, caplog):
-    set_aside_damaged_dvc_files(tmp_path)  # none yet
+    set_aside_damaged_dvc_files()  # none yet
     (tmp_path / "dvc.lock").write_text(LOCK)
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert (tmp_path / "dvc.lock").read_text() == LOCK
     assert caplog.messages == []
 
@@ -41,7 +46,7 @@ def test_a_lock_that_dvc_takes_stays(tmp_path, caplog):
 def test_a_lock_that_was_cut_off_is_moved_away_with_one_warning(content, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(dvc_files, "WRITING", 0.0)
     (tmp_path / "dvc.lock").write_bytes(content)
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert not (tmp_path / "dvc.lock").exists()
     assert (tmp_path / ".scratch/dvc.lock.damaged").read_bytes() == content
     (message,) = caplog.messages
@@ -53,7 +58,7 @@ def test_a_lock_that_another_dvc_is_writing_stays(tmp_path, monkeypatch):
     path = tmp_path / "dvc.lock"
     path.write_text("")
     monkeypatch.setattr(dvc_files.time, "sleep", lambda seconds: path.write_text(LOCK))
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert path.read_text() == LOCK
 
 
@@ -63,7 +68,7 @@ def test_an_rwlock_that_was_cut_off_is_deleted_with_one_warning(content, tmp_pat
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     path = tmp_path / ".dvc/tmp/rwlock"
     path.write_text(content)
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert not path.exists()
     (message,) = caplog.messages
     assert message.startswith(".dvc/tmp/rwlock: damaged, deleted")
@@ -73,7 +78,7 @@ def test_an_rwlock_that_dvc_takes_stays(tmp_path, caplog):
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     path = tmp_path / ".dvc/tmp/rwlock"
     path.write_text('{"write": {"/a": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}')
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert path.exists()
     assert caplog.messages == []
 
@@ -102,11 +107,11 @@ def test_entries_with_the_pid_of_a_process_that_is_younger_than_the_rwlock_and_n
     path.parent.mkdir(parents=True)
     content = {"write": {"/a": foreign, "/b": dvc}, "read": {"/c": [foreign, dvc], "/d": [foreign]}}
     path.write_text(json.dumps(content))
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert json.loads(path.read_text()) == content
     assert caplog.messages == []
     os.utime(path, (1e9, 1e9))
-    set_aside_damaged_dvc_files(tmp_path)
+    set_aside_damaged_dvc_files()
     assert json.loads(path.read_text()) == {"write": {"/b": dvc}, "read": {"/c": [dvc]}}
     (message,) = caplog.messages
     assert message.startswith(".dvc/tmp/rwlock: entries of a `dvc` that was killed are removed")

@@ -23,6 +23,7 @@ from pipelines.orchestration.server import old_flow_runs
 from pipelines.orchestration.study_flow import study_flow
 
 ROOT = Path(__file__).resolve().parents[3]
+SCHEDULE = {"cron": "0 2 * * *", "name": "nightly", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
 RUN = """
 from pipelines.orchestration.flow import FlowError, run_flow
 try:
@@ -76,12 +77,12 @@ def test_stages_that_are_no_mapping_are_left_to_dvc_whose_message_names_the_file
 def test_a_bad_schedule_is_named(arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=re.escape(message)):
-        serve_flows(**{"cron": "0 2 * * *"} | arguments)
+        serve_flows(**SCHEDULE | arguments)
 
 
 def test_a_schedule_without_a_server_says_how_to_start_one():
     with pytest.raises(InputError, match=r"PREFECT_API_URL: not set.*prefect server start"):
-        serve_flows("0 2 * * *")
+        serve_flows(**SCHEDULE)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_anothe
     assert "unknown study 'nothing'" in study_flow.fn("nothing").message
 
 
-@pytest.mark.parametrize("needs_it", [lambda: serve_flows("0 2 * * *"), run_flow, lambda: old_flow_runs(30)])
+@pytest.mark.parametrize("needs_it", [lambda: serve_flows(**SCHEDULE), run_flow, lambda: old_flow_runs(30)])
 def test_a_server_that_is_away_is_named_by_its_address(needs_it, project):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -105,7 +105,7 @@ def test_an_experiment_needs_git(project):
     (project / "networks").mkdir()
     (project / "networks/mine.py").write_text("from examples.spiking_vgg import SpikingVGG\n")
     for overrides in ({"train.epochs": 3}, {"network.name": "networks.mine:SpikingVGG"}):
-        with pytest.raises(InputError, match="overrides: run as a DVC experiment, and that needs a git commit of the project"):
+        with pytest.raises(InputError, match="project: no git commit of the project, which DVC's experiments need"):
             checked(Request(overrides), project)
 
 

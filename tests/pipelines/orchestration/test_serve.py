@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pipelines.orchestration import serve
+from pipelines.orchestration.cli import serve_command
 from pipelines.orchestration.flow import pipeline_flow
 from pipelines.orchestration.notify import on_end
 from pipelines.orchestration.study_flow import study_flow
@@ -45,9 +46,9 @@ def test_the_pipeline_and_every_study_have_a_deployment_with_a_schedule_of_their
 
 
 def test_prefect_yaml_has_the_same_two_deployments(served):
-    crons = {name: p.default for name, p in inspect.signature(serve.serve_flows).parameters.items()}
+    usual = {name: p.default for name, p in inspect.signature(serve_command).parameters.items()}
     listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    ours, _ = served(listed[0]["schedules"][0]["cron"], crons["name"], crons["timezone"], ["ablation"])
+    ours, _ = served(**usual | {"cron": listed[0]["schedules"][0]["cron"], "studies": ["ablation"]})
     for theirs, our, flow in zip(listed, ours, (pipeline_flow, study_flow), strict=True):
         path, name = theirs["entrypoint"].split(":")
         assert getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name) is flow

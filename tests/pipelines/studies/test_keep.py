@@ -11,7 +11,8 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import read_sealed
 from pipelines import evaluate, export
-from pipelines.studies import keep, steps
+from pipelines.project.paths import STUDY_STEPS
+from pipelines.studies import keep
 from pipelines.studies.cell import Cell, Request
 from pipelines.studies.study import run_study
 from pipelines.studies.watch import Watch
@@ -72,7 +73,7 @@ def test_a_network_is_kept_once_and_made_again_where_its_steps_were_deleted(run)
     before = (genetic / "network.safetensors").read_bytes()
     assert run() == []
     (genetic / "result.json").unlink()
-    for trained in steps.STEPS.glob("train/*/network.safetensors"):
+    for trained in STUDY_STEPS.glob("train/*/network.safetensors"):
         trained.unlink()
     assert run() == [genetic]
     assert (genetic / "network.safetensors").read_bytes() == before

@@ -9,6 +9,7 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
+from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
 from pipelines.studies.definition import OWN_COLUMNS
@@ -48,8 +49,8 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
 def test_formats_share_a_trained_network_and_are_measured_as_export_measures_them(cell, digits, tmp_path):
     formats = ("fp32", "int4")
     found = [run_cell(cell(("export",), export={"genes": format}))["metrics"] for format in formats]
-    assert len(list(steps.STEPS.glob("train/*/network.safetensors"))) == 1
-    (path,) = steps.STEPS.glob("train/*/network.safetensors")
+    assert len(list(STUDY_STEPS.glob("train/*/network.safetensors"))) == 1
+    (path,) = STUDY_STEPS.glob("train/*/network.safetensors")
     for format, numbers in zip(formats, found, strict=True):
         params = cell(export={"genes": format}).params
         measured = export.write_genes(tmp_path / format, params, load(path), load_prepared(digits), with_onnx=False)
@@ -105,10 +106,10 @@ def test_a_candidates_trainings_differ_in_seed_and_draw_and_share_its_evolution(
     first, second = (run_cell(replace(own, training=training))["metrics"] for training in (1, 2))
     assert first["L_ce"] == second["L_ce"]
     assert first["test_loss"] != second["test_loss"]
-    assert len(list(steps.STEPS.glob("evolve/*/evolved.json"))) == 1
+    assert len(list(STUDY_STEPS.glob("evolve/*/evolved.json"))) == 1
     again = replace(own, training=2)
     steps.forget([again])
-    assert len(list(steps.STEPS.glob("train/*/trained.json"))) == 1  # the first's
+    assert len(list(STUDY_STEPS.glob("train/*/trained.json"))) == 1  # the first's
     assert run_cell(again)["metrics"]["test_loss"] == second["test_loss"]
 
 
@@ -155,7 +156,7 @@ def spoil(path):
 def test_a_damaged_step_is_named_and_done_again_with_the_same_result(name, cell, caplog):
     wanted = cell(train={"epochs": 2})
     expected = run_cell(wanted)["metrics"]
-    (path,) = steps.STEPS.glob(name)
+    (path,) = STUDY_STEPS.glob(name)
     before = path.read_bytes()
     spoil(path)
     notes = []
@@ -169,10 +170,20 @@ def test_a_damaged_step_is_named_and_done_again_with_the_same_result(name, cell,
     assert (path.read_bytes() == before) == path.name.endswith(".safetensors")  # the others hold times
 
 
+def test_a_network_and_its_images_are_read_once(cell, monkeypatch):
+    wanted, reads = cell(), []
+    run_cell(wanted)
+    for name in ("load_trained", "prepared_images"):
+        read = getattr(steps, name)
+        monkeypatch.setattr(steps, name, lambda *args, name=name, read=read: reads.append(name) or read(*args))
+    steps.trained_network(wanted, lambda note: None)
+    assert sorted(reads) == ["load_trained", "prepared_images"]
+
+
 def test_a_damaged_evolution_does_not_stand_in_the_way_of_force(cell):
     wanted = cell()
     run_cell(wanted)
-    (path,) = steps.STEPS.glob("evolve/*/evolved.json")
+    (path,) = STUDY_STEPS.glob("evolve/*/evolved.json")
     path.write_text("{")
     steps.forget([wanted])
     assert not path.parent.exists()

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from gee_core.errors import DivergedError
 from pipelines import evolve, train
+from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD
-from pipelines.studies import steps, study
+from pipelines.studies import study
 from pipelines.studies.cell import Request
 from pipelines.studies.study import OUT, run_study
 from pipelines.studies.watch import Watch
@@ -89,7 +90,7 @@ def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_
     run()
     whole = reports()
     shutil.rmtree(OUT)
-    shutil.rmtree(steps.STEPS)
+    shutil.rmtree(STUDY_STEPS)
     with pytest.raises(KeyboardInterrupt):
         run(first := KilledAfterFirst())
     run(rest := Ran())
@@ -131,7 +132,7 @@ def test_two_runs_of_a_study_write_its_reports_one_after_the_other(run, monkeypa
     free, write = [], study.write_reports
 
     def write_reports(*arguments):
-        with file_lock(steps.STEPS / "reports/tiny" / HELD, wait=False) as is_free:
+        with file_lock(STUDY_STEPS / "reports/tiny" / HELD, wait=False) as is_free:
             free.append(is_free)
         return write(*arguments)
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace as Values
@@ -224,9 +225,10 @@ def stage(folder):
         tracker.dataset(META, "training")
         tracker.params({"variant": "ste"})
         for step in range(2):
-            tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"})
+            times = (time.time(),) * 2
+            tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"}, times)
             tracker.metrics({"best": 1.0 - step}, step=step)
-        tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"})
+        tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"}, times)
         tracker.winner(["cand0", "cand1"], {"cand0": {"final_fitness": 0.4, "rank": 1}})
         tracker.artifact(folder / "plot.svg", "plots")
         tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "plot.svg": "figures"})

@@ -83,7 +83,7 @@ def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, 
     tracker = MlflowTracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
     tracker.params({"path": uri, uri: 1})
     tracker.tags({"note": f"logged in with {PASSWORD}"})
-    tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"})
+    tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"}, (0, 1))
     tracker.artifact(folder / "missing hunter22.csv")
     with caplog.at_level(logging.INFO):
         wait_until(lambda: tracker._delivery.trouble)

@@ -7,8 +7,9 @@ import pytest
 
 from pipelines.project.paths import COPIES
 from pipelines.runtime.process_tree import process_key
-from pipelines.tracking import mlflow_client, pipeline_run
+from pipelines.tracking import pipeline_run
 from pipelines.tracking.dataset import describe_dataset
+from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
 from pipelines.tracking.tracker import MlflowTracker
@@ -239,7 +240,7 @@ def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, fold
     ],
 )
 def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_shows_it(uri, server):
-    assert mlflow_client.page(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc?workflowType=machine_learning"
+    assert run_address(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc?workflowType=machine_learning"
 
 
 def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
@@ -248,7 +249,7 @@ def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write
         client.do_set_experiment_tag(known, tag, value)  # the view is that of an earlier version
     stage()
     tags = client.experiments["gee"].tags
-    assert tags == mlflow_client.EXPERIMENT_TAGS | {"mlflow.note.content": "ours"}
+    assert tags == EXPERIMENT_TAGS | {"mlflow.note.content": "ours"}
     client.calls.clear()
     stage()
     assert "set_experiment_tag" not in client.calls

@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import psutil
@@ -43,8 +44,10 @@ def project(tmp_path_factory):
         evolve.params({f"p{i}": i for i in range(250)})
         for step in range(3):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
-        evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"})
-        evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"})
+        evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"}, (time.time(),) * 2)
+        evolve.candidate(
+            {}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"}, (time.time(),) * 2
+        )
         evolve.winner(["gen0-cand0"], {"gen0-cand0": {"final_fitness": 0.4}})
         evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "params.yaml": "figures"})
         evolve.close()

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from pipelines.commands.gc.scratch import DONE, scratch_leftovers
+from pipelines.commands.gc.scratch import scratch_leftovers
+from pipelines.runtime.resume_folder import DONE
 
 MD5 = "0123456789abcdef0123456789abcdef"
 

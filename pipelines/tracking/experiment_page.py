@@ -1,0 +1,99 @@
+"""What MLflow's pages show of an experiment, its description and views, and the addresses of the pages."""
+
+import json
+from collections.abc import Sequence
+
+from pipelines.tracking.redact import bare
+from pipelines.tracking.tags import LEVEL, NAME, NOTE, PARENT, STAGE, WINNER
+
+MODEL_TRAINING = "workflowType=machine_learning"
+"""Ends an address: without it, MLflow would show the page among those for GenAI."""
+
+LOCAL_SERVER = "http://127.0.0.1:5000"
+"""Where `mlflow server` shows a store by default."""
+
+VIEW = "mlflow.sharedViewState."
+"""Begins the tag of a view, before its name."""
+
+EXPERIMENT_ID = "{experiment_id}"
+"""Stands for the id in DESCRIPTION."""
+
+DESCRIPTION = f"""\
+One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Views:
+[results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}),
+[candidates by fitness](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=candidates&{MODEL_TRAINING}).
+Filters for the search field:
+
+| filter | runs |
+|---|---|
+| `tags."{LEVEL}" = 'pipeline'` | executions, with parameters, results and the model |
+| `tags."{LEVEL}" = 'stage'` | stages, with curves, files and system metrics; `tags."{STAGE}" = 'train'`: one of them |
+| `tags."{LEVEL}" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
+| `metrics."gene.omega_X" > 0.5` | those with such a gene |
+| `tags."{WINNER}" = 'true'` | the candidates that won |
+| `tags."{PARENT}" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
+| `tags."{LEVEL}" = 'study'` | studies; `'cell'`: their cells |
+
+`fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
+which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
+least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner.
+Candidates get these at its end, but for those that failed or were eliminated.
+
+| metric | unit |
+|---|---|
+| `test_accuracy`, `noise_accuracy`, `proxy_accuracy`, `accuracy_at_r` (step: 100·r) | parts of 1, not percent |
+| `fitness`, `final_fitness`, `fresh_fitness`, `L_ce`, `test_loss` | nats per image (the first three less the regularisers) |
+| `energy_mj`, `energy_with_decoding_mj` | millijoules per image, counted, not measured |
+| `parameters`, `plain_parameters` | numbers, of the network and of the same network without genes |
+| `image_passes` | training images seen, repetitions included |
+| `seconds` | wall time of a candidate's scoring |
+
+To see candidates in parallel coordinates, tick them and press *Compare*.
+"""
+"""The description of an experiment."""
+
+
+def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) -> str:
+    """A view of the list of runs as MLflow's page shares them: a filter, an order and columns."""
+    shown = [f"{kind}.`{name}`" for kind, names in columns.items() for name in names]
+    order = {"orderByKey": order_by, "orderByAsc": ascending}
+    return json.dumps({"searchFilter": f"tags.\"{LEVEL}\" = '{level}'", "selectedColumns": shown} | order)
+
+
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    NOTE: DESCRIPTION,
+    f"{VIEW}results": _view(
+        "pipeline",
+        "attributes.start_time",
+        ascending=False,
+        attributes=("Dataset", "Source", "Models"),
+        metrics=("test_accuracy", "noise_accuracy", "parameters", "energy_mj"),
+    ),
+    f"{VIEW}candidates": _view(
+        "candidate",
+        "metrics.`rank`",
+        ascending=True,
+        attributes=("Duration",),
+        metrics=(
+            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "winner"),
+            *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
+        ),
+        params=("generation", "rescored", "dataset", "network", "n_genes", "variant", "seed"),
+        tags=(NAME,),
+    ),
+}
+"""Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs.
+
+The page shows names and times of creation in every view. They tell executions of one name apart.
+"""
+
+
+def page_address(place: str, server: str = LOCAL_SERVER) -> str:
+    """Address of ``place`` in MLflow's pages."""
+    return f"{server}/#/{place}?{MODEL_TRAINING}"
+
+
+def run_address(uri: str, experiment_id: str, run_id: str) -> str:
+    """Address of a run's page; of a store ``uri`` that is no server, where `mlflow server` shows it by default."""
+    return page_address(f"experiments/{experiment_id}/runs/{run_id}", bare(uri) if uri.startswith("http") else LOCAL_SERVER)
