@@ -19,7 +19,7 @@ from prefect.artifacts import (
 from prefect.exceptions import FailedRun
 
 from pipelines.orchestration.dvc_output import is_error, is_hint, progress_in
-from pipelines.reporting.summary import format_summary
+from pipelines.reporting.summary import summary_markdown
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,7 @@ def results_markdown(results: dict[str, str], summary: dict | None) -> str:
     """What became of each stage, and the summary of the run as `gee summary` prints it."""
     lines = ["| stage | outcome |", "|---|---|", *(f"| {stage} | {what} |" for stage, what in results.items())]
     if summary:
-        columns = format_summary(summary).columns
-        (_, title), *rows = zip(*(column.cells for column in columns), strict=True)
-        rows = [f"| {name} | {str(value).replace('|', '')} |" for name, value in rows]
-        lines = [f"| | {title} |", "|---|---|", *rows, "", *lines]
+        lines = [summary_markdown(summary), "", *lines]
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from pipelines.reporting.summary import format_summary
+from pipelines.reporting.summary import summary_markdown
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.protocol import Tracker
 
@@ -35,12 +35,7 @@ def track_result(track: Tracker, summary: dict, result: str, page: Path, summary
 
 def note(summary: dict, names: list[str]) -> str:
     """Markdown: the summary as a table, and those of the figures in SHOWN that are among ``names``."""
-    table = format_summary(summary)
-    rows = [
-        (str(name).replace("|", r"\|"), str(value).replace("|", r"\|"))
-        for name, value in zip(*(c.cells for c in table.columns), strict=True)
-    ]
-    (_, title), *rest = rows
-    lines = [f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rest)]
     images = [f"![{name}](get-artifact?path={FIGURES}/{name}&run_uuid={RUN_ID})" for name in SHOWN if name in names]
-    return "\n".join([*lines, "", *images, "", "The report with all figures is among the artifacts: `index.html`."])
+    return "\n".join(
+        [summary_markdown(summary), "", *images, "", "The report with all figures is among the artifacts: `index.html`."]
+    )

@@ -82,13 +82,28 @@ def build_summary(params: Params, measured: Measured, commit: str | None) -> dic
 
 def format_summary(s: dict) -> Table:
     """The summary ``s`` as a short table with units, for a terminal."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in _lines(s).items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def summary_markdown(s: dict) -> str:
+    """The same table as Markdown."""
+    (_, title), *rows = ((name, value.replace("|", r"\|")) for name, value in _lines(s).items())
+    return "\n".join([f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _lines(s: dict) -> dict[str, str]:
     genes = "plain weights" if s["n_genes"] is None else f"{s['n_genes']} genes, {s['variant']}"
     searched = "none" if not s["n_candidates"] else f"{s['n_candidates']:,}, best fitness {number(s['best_fitness'])}"
     size = f"{s['parameters']:,} of {s['plain_parameters']:,} unencoded = {percent(s['parameter_ratio'], 1)}"
     if s["parameter_ratio"] > 1:
         size += ", larger than unencoded: lower network.n_genes, or raise network.width"
     sums = f", {energy(s['energy_of_sums_mj'])} more for the residual sums" if s["energy_of_sums_mj"] else ""
-    lines = {
+    return {
         "run": f"{s['network']} × {s['width']:g} on {s['dataset']}, {genes}, seed {s['seed']}",
         "test accuracy": percent(s["test_accuracy"]),
         "accuracy at noise r = 0.5": f"{percent(s['noise_accuracy'])} (noise on the {s['noise_domain']} input)",
@@ -101,12 +116,6 @@ def format_summary(s: dict) -> Table:
         **({"genes": genes_file(s)} if s.get("genes_bytes") else {}),
         "commit": s["commit"] or "none",
     }
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column()
-    for name, value in lines.items():
-        table.add_row(name, Text(value))
-    return table
 
 
 def onnx(s: dict) -> str:

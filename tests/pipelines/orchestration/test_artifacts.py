@@ -91,7 +91,7 @@ def test_a_server_that_does_not_answer_stops_no_stage(sent, monkeypatch, caplog)
 
 def test_the_table_has_the_summary_with_units_and_every_stage():
     table = results_markdown({"evolve": "cached", "train": "ran"}, SUMMARY)
-    assert table.startswith("| | cifarnet × 0.125 on digits, 28 genes, ste, seed 0 |\n|---|---|\n| test accuracy | 94.43")
+    assert table.startswith("| cifarnet × 0.125 on digits, 28 genes, ste, seed 0 | |\n|---|---|\n| test accuracy | 94.43")
     assert "| energy per image | 1.36\N{NO-BREAK SPACE}µJ, " in table
     assert "| evolve | cached |\n| train | ran |" in table
     assert results_markdown({"train": "failed"}, None) == "| stage | outcome |\n|---|---|\n| train | failed |"
