@@ -1,17 +1,24 @@
-"""meta.json beside an ONNX file: what a user of the file needs in order to feed it and to read its answer."""
+"""What a user of an exported network needs in order to feed it and to read its answer: meta.json, also inside the files."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+ENTRY = "gee.card"
+"""Under which ONNX and NIR files hold it in their metadata, as JSON."""
+
 
 class ModelCard(BaseModel):
-    """The content of meta.json."""
+    """The content of meta.json, and of the entry in the metadata of ONNX and NIR files."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     network: str | None = None
     n_genes: int | None = None
+    T: int | None = None
+    """Time steps."""
+    gee_version: str | None = None
+    """Of the code that exported it."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the order of the logits."""
     in_channels: Annotated[int, Field(ge=1, le=3)]
