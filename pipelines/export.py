@@ -1,6 +1,7 @@
 """Stage export: writes the trained network as ONNX, NIR and its genes, compares each with torch, and registers it in MLflow."""
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import onnxruntime
 import torch
 from PIL import Image
 
+from gee_core import __version__
 from gee_core.checkpoint import load, save
 from gee_core.config import Params
 from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
-from gee_core.export.model_card import ModelCard
+from gee_core.export.model_card import ENTRY, ModelCard
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
+from gee_core.export.onnx_card import with_card
 from gee_core.export.onnx_genes import with_genes
 from gee_core.export.readme import describe
 from gee_core.export.to_nir import to_nir
@@ -54,6 +57,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
         if not is_own(params.network.name):
             raise
         return None, {"problem": str(error)}
+    model = with_card(model, build_model_card(params, meta))
     return model, compare(model, net, data, params.export.verify_images) | {"onnx_bytes": len(model)}
 
 
@@ -86,7 +90,8 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     """
     cfg, meta, path = params.export, data.meta, folder / GENES.name
     assert cfg.genes is not None
-    save_genes(path, net, cfg.genes, build_model_card(params, meta).model_dump(mode="json"))
+    card = build_model_card(params, meta)
+    save_genes(path, net, cfg.genes, card.model_dump(mode="json"))
     rounded, compute = load(path), Compute.of(params.base.device, params.base.precision)
     expected, labels = predictions(net, data, compute)
     found, _ = predictions(rounded, data, compute)
@@ -97,7 +102,8 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
         "fp32_accuracy": (expected == labels).double().mean().item(),
     }
     if with_onnx:
-        model = with_genes(to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset), rounded, cfg.genes)
+        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset)
+        model = with_card(with_genes(plain, rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
         agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]
         metrics |= {"genes_onnx_bytes": len(model), "genes_onnx_agreement": agreement}
@@ -119,7 +125,9 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     """
     file.unlink(missing_ok=True)
     try:
-        write_nir(file, to_nir(net, data.meta.in_channels, data.meta.image_size))
+        graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
+        graph.metadata[ENTRY] = json.dumps(build_model_card(params, data.meta).model_dump(mode="json"))
+        write_nir(file, graph)
     except ExportError as error:
         return {"nir_problem": str(error)}
     images, _ = next(spaced(data.test, params.export.verify_images).batches(params.export.verify_images))
@@ -131,13 +139,12 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     }
 
 
-def write(
-    folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float], registered: bool = True
-) -> str:
+def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float], registered: bool) -> str:
     """Write the ONNX ``model`` and what its users need; returns the name under which MLflow registers it.
 
     Args:
-        folder: gets network.onnx, meta.json, README.md and example.png; the README names network.nir if it lies there.
+        folder: gets network.onnx, meta.json, README.md and example.png; the README names network.nir and network.safetensors
+            if they lie there.
         params: those of the run.
         data: its images.
         model: what ``run`` returned.
@@ -147,8 +154,8 @@ def write(
     name, (png, shown) = registered_name(params, data.meta), example(data)
     write_atomically(folder / ONNX.name, model)
     write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
-    nir = (folder / NIR.name).is_file()
-    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, nir, registered))
+    beside = [file.name for file in (NIR, CHECKPOINT) if (folder / file.name).is_file()]
+    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, beside, registered))
     write_atomically(folder / "example.png", png)
     return name
 
@@ -162,7 +169,7 @@ def write_checkpoint(folder: Path, params: Params, net: SpikingNetwork, data: Pr
 
 
 def write_all(
-    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, measured: dict[str, float], registered: bool = True
+    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, measured: dict[str, float], registered: bool
 ) -> tuple[str | None, dict]:
     """Write ``net`` in every form that it can have; returns the name under which MLflow registers it, and the metrics.
 
@@ -182,7 +189,8 @@ def write_all(
 def build_model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
-    return ModelCard(network=params.network.name, n_genes=params.network.n_genes, **images)
+    network = params.network
+    return ModelCard(network=network.name, n_genes=network.n_genes, T=network.T, gee_version=__version__, **images)
 
 
 def registered_name(params: Params, meta: Meta) -> str:
@@ -206,7 +214,8 @@ def main() -> None:
     with stage("export") as s:
         measured = read_evaluation().model_dump()
         data, cfg, network = prepared_images(), s.params.export, s.params.network
-        name, found = write_all(ONNX.parent, s.params, load_trained(s.params, data.meta), data, measured)
+        net = load_trained(s.params, data.meta)
+        name, found = write_all(ONNX.parent, s.params, net, data, measured, cfg.register_model)
         s.track.params(cfg.model_dump())
         if "nir_problem" in found:
             console.print(f"export: no NIR: {found['nir_problem']}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""meta.json beside an ONNX file: what a user of the file needs in order to feed it and to read its answer."""
+"""What a user of an exported network needs in order to feed it and to read its answer: meta.json, also inside the files."""
 
 from typing import Annotated
 
@@ -6,12 +6,19 @@ from pydantic import Field, model_validator
 
 from gee_core.config import StrictModel
 
+ENTRY = "gee.card"
+"""Under which ONNX and NIR files hold it in their metadata, as JSON."""
+
 
 class ModelCard(StrictModel, extra="ignore"):
-    """The content of meta.json."""
+    """The content of meta.json, and of the entry in the metadata of ONNX and NIR files."""
 
     network: str | None = None
     n_genes: int | None = None
+    T: int | None = None
+    """Time steps."""
+    gee_version: str | None = None
+    """Of the code that exported it."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the order of the logits."""
     in_channels: Annotated[int, Field(ge=1, le=3)]

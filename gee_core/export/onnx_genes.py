@@ -103,8 +103,8 @@ class _Genes:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add an operator; returns its output."""
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        """Add an operator with the name of its output; returns that."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
     def constant(self, name: str, value: Tensor) -> str:

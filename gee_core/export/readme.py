@@ -1,7 +1,7 @@
 """The README of an exported model: what it was trained on and how, what was measured, how to use it, and its limits."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gee_core.config import Params
 from gee_core.config.known_networks import is_own
@@ -9,17 +9,6 @@ from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
 
 SHOWN_CLASSES = 20
-
-NIR = """\
-`network.nir` is the same network for other simulators and chips, a NIR graph. It takes the normalised image \
-({in_channels}, {size}, {size}) at each of {T} steps of 0.1 ms; the logits are the mean of its outputs. In SpikingJelly:
-
-    from spikingjelly.activation_based.nir_exchange import import_from_nir
-    simulator, state = import_from_nir("network.nir"), None
-    for step in range({T}):
-        outputs, state = simulator(images, state)
-
-"""
 
 TEXT = """\
 # {name}
@@ -47,8 +36,8 @@ Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate
 
 ## Use
 
-{use}{genes}
-{nir}## Limits
+{use}{files}{torch}{nir}
+## Limits
 
 - It answers with one of its classes whatever the image shows. Its probabilities are not calibrated.
 - It was tested on images from the same source as those it was trained on.
@@ -56,24 +45,83 @@ Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate
 """
 
 IN_MLFLOW = """\
-    mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
-    printf '{{"dataframe_records": [{{"image": "%s"}}]}}' "$(base64 -w0 example.png)" |
-        curl -s -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations
+In the folder of the project (elsewhere `MLFLOW_TRACKING_URI` must name its server), the first one in a terminal of its own:
 
-An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, a row of the \
-column `image` holds the bytes of a file, these bytes as base64, or a uint8 array (H, W) or (H, W, C).
+    mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
+    printf '{{"dataframe_records": [{{"image": "%s"}}]}}' "$(base64 < models/export/example.png | tr -d '\\n')" > /tmp/in.json
+    curl -s -H 'Content-Type: application/json' -d @/tmp/in.json http://127.0.0.1:5001/invocations
+
+`@champion` is the best version of its name, perhaps another network than this one; `models:/{name}/VERSION` is one version. \
+A copy of a version needs no registry, and nothing of this project:
+
+    mlflow artifacts download -u models:/{name}@champion -d /tmp/copy
+    mlflow models predict -m /tmp/copy --env-manager local -t json -i /tmp/in.json
+
+An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. In Python, \
+`mlflow.pyfunc.load_model("/tmp/copy").predict` takes a table; a row of its column `image` holds the bytes of a file, these \
+bytes as base64, or a uint8 array (H, W) or (H, W, C).
 """
 
 IN_FOLDER = """\
     gee predict --model <this folder> <images>
 
-An image may have any size; the shorter side is resized to {size} pixels and the middle cut out. `network.onnx` takes images \
-normalised with the mean and std of `meta.json`. `gee_core.load("network.safetensors")` is the network in torch.
+An image may have any size; the shorter side is resized to {size} pixels and the middle cut out.
 """
 
-GENES = """
-The same network is in `genes.safetensors` in the folder of the export, in {format}: {genes_bytes:,} bytes, accuracy \
-{genes_accuracy:.2%} on the test images ({fp32_accuracy:.2%} in fp32). `gee_core.load("genes.safetensors")` reads it.
+FILES = """
+Without MLflow, in the folder of the export (pixels that are not normalised get wrong classes, and no error):
+
+```python
+import json
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("network.onnx"){or_genes}
+card = json.loads(session.get_modelmeta().custom_metadata_map["gee.card"])
+image = ImageOps.fit(Image.open("example.png").convert("{mode}"), ({size}, {size}), Image.Resampling.BILINEAR)
+pixels = np.asarray(image, np.float32).reshape({size}, {size}, {in_channels})
+x = ((pixels / 255 - card["mean"]) / card["std"]).astype(np.float32).transpose(2, 0, 1)[None]  # (1, C, H, W)
+(logits,) = session.run(None, {{"images": x}})
+p = np.exp(logits[0] - logits[0].max())
+print(card["class_names"][p.argmax()], p.max() / p.sum())
+```
+"""
+
+OR_GENES = '  # or "genes.onnx"'
+
+TORCH = """
+{what}In torch, with `gee_core`:
+
+```python
+import torch
+
+import gee_core
+
+net = gee_core.load("{file}").eval()
+with torch.no_grad():
+    p = net(torch.from_numpy(x)).mean(0).softmax(1)
+```
+"""
+
+GENES = """\
+The same network is in `genes.safetensors`, in {format}: {genes_bytes:,} bytes, accuracy {genes_accuracy:.2%} on the test \
+images ({fp32_accuracy:.2%} in fp32). """
+
+NIR = """
+`network.nir` is the network for other simulators and chips, a NIR graph: the same normalised image at each of {T} steps of \
+0.1 ms. In SpikingJelly:
+
+```python
+import torch
+from spikingjelly.activation_based.nir_exchange import import_from_nir
+
+simulator, state, logits = import_from_nir("network.nir"), None, 0
+for step in range({T}):
+    o, state = simulator(torch.from_numpy(x), state)
+    logits = logits + o / {T}
+```
 """
 
 
@@ -83,7 +131,7 @@ def describe(
     meta: Meta,
     measured: dict[str, float],
     example: str,
-    nir: bool = False,
+    beside: Collection[str] = (),
     registered: bool = True,
 ) -> str:
     """The README as Markdown.
@@ -94,8 +142,8 @@ def describe(
         meta: describes its images.
         measured: what evaluate measured, and what export did of the files of genes, if it wrote them.
         example: class of the image in example.png.
-        nir: whether network.nir is among the files.
-        registered: whether MLflow has it under ``name``; if not, network.safetensors is among the files.
+        beside: which of network.nir and network.safetensors lie beside network.onnx.
+        registered: whether MLflow has it under ``name``.
     """
     network, train, n_genes = params.network, params.train, params.network.n_genes
     return TEXT.format(
@@ -109,7 +157,14 @@ def describe(
         if n_genes is None
         else f"A spiking network whose weights are grown from {n_genes} genes.",
         use=(IN_MLFLOW if registered else IN_FOLDER).format(name=name, size=meta.image_size),
-        nir=NIR.format(in_channels=meta.in_channels, size=meta.image_size, T=network.T) if nir else "",
+        files=FILES.format(
+            in_channels=meta.in_channels,
+            size=meta.image_size,
+            mode="L" if meta.in_channels == 1 else "RGB",
+            or_genes=OR_GENES if "genes_onnx_bytes" in measured else "",
+        ),
+        torch=_torch(params.export.genes, measured, beside),
+        nir=NIR.format(T=network.T) if "network.nir" in beside else "",
         size=meta.image_size,
         colour="grey" if meta.in_channels == 1 else "colour",
         n_classes=meta.num_classes,
@@ -132,8 +187,13 @@ def describe(
         if train.norm_images is None
         else f", and batch norm's statistics of {train.norm_images:,} images after the last one",
         rounding="" if train.quantise is None else f", the last {train.quantise.epochs} with {train.quantise.format} genes",
-        genes="" if "genes_bytes" not in measured else GENES.format(format=params.export.genes, **measured),
     )
+
+
+def _torch(format: str | None, measured: dict[str, float], beside: Collection[str]) -> str:
+    if "genes_bytes" in measured:
+        return TORCH.format(what=GENES.format(format=format, **measured), file="genes.safetensors")
+    return TORCH.format(what="", file="network.safetensors") if "network.safetensors" in beside else ""
 
 
 def _parts(values: Sequence[int] | None, unit: str) -> str:
@@ -147,7 +207,7 @@ def _factors(lr_X: float, lr_O: float) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - SHOWN_CLASSES
-    return ", ".join(_text(name[:50]) for name in names[:SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(_text(name[:40]) for name in names[:SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _text(name: str) -> str:

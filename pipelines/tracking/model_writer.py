@@ -53,6 +53,10 @@ def _register(client, run_id: str, model, entry: dict, tag: str) -> None:
         version = client.create_model_version(
             name, model.artifact_location, run_id, tags, description=model.tags[NOTE], model_id=model.model_id
         )
+    # the README was written before the version had a number, and the champion may be another network
+    note = model.tags[NOTE].replace(f"models:/{name}@champion", f"models:/{name}/{version.version}")
+    if version.description != note:
+        client.update_model_version(name, version.version, note)
     mlflow_models.note_version(client, model, version)
     alias, holder = version.tags[ALIAS], holders.get(version.tags[ALIAS])
     if holder is None or int(holder.tags.get(TRACKED, 0)) <= entry["time"]:

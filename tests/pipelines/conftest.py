@@ -221,5 +221,5 @@ def exported(digits, make_params, trained, tmp_path_factory) -> Path:
     net = load_trained(params, data.meta, trained)
     model, _ = export.run(params, net, data)
     export.write_network_nir(folder / "network.nir", params, net, data)
-    export.write(folder, params, data, model, MEASURED)
+    export.write(folder, params, data, model, MEASURED, params.export.register_model)
     return folder / "network.onnx"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gee_core import __version__
 from gee_core.checkpoint import load
 from gee_core.config.params import PromoteMetric
 from gee_core.data.prepared import load_prepared
@@ -75,6 +76,7 @@ def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(in_pro
     for name in (*FILES, NIR.name):
         assert (folder / "models/export" / name).read_bytes() == exported.with_name(name).read_bytes()
     card = json.loads((folder / "models/export/meta.json").read_text())
+    assert (card.pop("T"), card.pop("gee_version")) == (2, __version__)
     assert card == {
         "network": "vgg16",
         "n_genes": 6,
@@ -227,7 +229,7 @@ def test_the_readme_says_what_was_measured_on_what(exported, digits):
         "| 2 µJ; 50 µJ with",
     ]
     said += [digest, "64 training and 24 test images", "`ste` found in 2 × 3 candidates", "4 epochs with adamw"]
-    said += ["`network.nir`", "(1, 8, 8) at each of 2 steps"]
+    said += ["`network.nir`", "at each of 2 steps"]
     assert [part for part in said if part not in text] == []
 
 
@@ -236,7 +238,8 @@ def test_a_readme_of_a_thousand_classes_is_short_enough_for_a_description_in_mlf
     meta = load_prepared(digits).meta.model_copy(
         update={"class_names": tuple(names), "class_counts": (7,) * 1000, "num_classes": 1000}
     )
-    text = describe("gee", make_params(), meta, MEASURED, names[0])
+    measured = MEASURED | {"genes_bytes": 10**6, "genes_onnx_bytes": 10**6, "genes_accuracy": 0.7, "fp32_accuracy": 0.7}
+    text = describe("gee", make_params(export={"genes": "int8"}), meta, measured, names[0], ["network.nir"])
     assert "and 980 more" in text and len(text) < 5000
 
 

@@ -77,6 +77,11 @@ def test_it_holds_genes_in_the_format_and_no_weight_that_is_grown(case):
     assert not {shape for shape, kind in found if kind == onnx.TensorProto.FLOAT} & (grown_shapes - stored)
 
 
+def test_every_operator_has_a_name_of_its_own(case):
+    names = [node.name for node in onnx.load_from_string(case[2]).graph.node]
+    assert all(names) and len(set(names)) == len(names)
+
+
 def test_onnx_runtime_computes_the_weights_once_when_the_session_starts(case, tmp_path):
     _, plain, grown, _ = case
     left = []

@@ -33,6 +33,7 @@ def without_onnx(monkeypatch):
     """Files of ONNX are quick to make; the core's tests are about their bytes."""
     monkeypatch.setattr(export, "to_onnx", lambda *_: b"onnx")
     monkeypatch.setattr(export, "with_genes", lambda *_: b"onnx")
+    monkeypatch.setattr(export, "with_card", lambda *_: b"onnx")
     monkeypatch.setattr(export, "compare", lambda *_: {"agreement": 1.0})
 
 
@@ -63,7 +64,7 @@ def test_every_network_is_exported_with_its_card_and_dvc_has_them(run, project, 
         assert {name: result["metrics"][name] for name in measured} == measured
         card = (folder / "README.md").read_text()
         assert f"| accuracy | {measured['test_accuracy']:.2%} |" in card
-        assert "gee predict --model" in card and "models:/" not in card
+        assert "gee predict --model" in card and "models:/" not in card and 'load("network.safetensors").eval()' in card
     assert "path: tiny" in (project / "models/studies/tiny.dvc").read_text()
     assert "up to date" in subprocess.run([sys.executable, "-m", "dvc", "status"], capture_output=True, text=True).stdout
 

@@ -11,6 +11,7 @@ from PIL import Image
 from pipelines.tracking.exported_model import ExportedModel
 
 SIZE = 4
+README = "# A model\n\n    mlflow models serve -m models:/gee-digits-vgg16-g6@champion\n"
 
 
 def write_exported(folder: Path, channels: int = 1) -> Path:
@@ -25,7 +26,7 @@ def write_exported(folder: Path, channels: int = 1) -> Path:
     card = {"class_names": [f"pixel {k}" for k in range(n_classes)], "in_channels": channels, "image_size": SIZE}
     card |= {"mean": [0.3, 0.4, 0.5][:channels], "std": [0.2, 0.25, 0.3][:channels]}
     (folder / "meta.json").write_text(json.dumps(card))
-    (folder / "README.md").write_text("# A model\n")
+    (folder / "README.md").write_text(README)
     shown = np.zeros((SIZE, SIZE), np.uint8)
     shown[1, 2] = 255
     Image.fromarray(shown).save(folder / "example.png")

@@ -73,6 +73,9 @@ class FakeRegistry(FakeClient):
         self.versions.append(version)
         return version
 
+    def do_update_model_version(self, name, version, description):
+        self.versions[int(version) - 1].description = description
+
     def do_set_registered_model_alias(self, name, alias, version):
         self.aliases[alias] = int(version)
 
@@ -80,4 +83,9 @@ class FakeRegistry(FakeClient):
         """All that is in it."""
         models = [(m.status, m.files, sorted(m.metrics), sorted(m.tags.items())) for m in self.models.values()]
         outputs = [[model.model_id for model in run.outputs.model_outputs] for run in self.runs.values()]
-        return [models, outputs, [sorted(version.tags.items()) for version in self.versions], self.aliases]
+        return [
+            models,
+            outputs,
+            [(version.description, sorted(version.tags.items())) for version in self.versions],
+            self.aliases,
+        ]

@@ -16,7 +16,7 @@ from pipelines.tracking.model_writer import rank, write_model
 from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.tracker import MlflowTracker
 from tests.pipelines.tracking.conftest import KEYS
-from tests.pipelines.tracking.models import exported_model, write_exported
+from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.pipelines.tracking.registry import FakeRegistry
 
 NAME = "gee-digits-vgg16-g6"
@@ -128,6 +128,15 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
         assert registry.everything() == expected.everything(), f"call {number}: {expected.calls[number]}"
 
 
+def test_the_description_of_a_version_names_its_own_address_and_not_the_champions(write):
+    registry = FakeRegistry()
+    for time in (1, 2):
+        write(registry, ACCURACIES[time], time)
+    assert registry.aliases == {"champion": 1, "challenger": 2}
+    said = [version.description.splitlines()[-1].split()[-1] for version in registry.versions]
+    assert said == [f"models:/{NAME}/1", f"models:/{NAME}/2"]
+
+
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_model_has_the_files_that_not_every_network_has_where_they_are(tmp_path, other):
     model = exported_model(tmp_path)
@@ -185,7 +194,8 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     ]
     assert first.params == {"network": "vgg16", "n_genes": "6"}
     assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
-    assert first.tags["mlflow.note.content"] == client.get_model_version(NAME, 1).description == "# A model\n"
+    assert first.tags["mlflow.note.content"] == README
+    assert client.get_model_version(NAME, 2).description == README.replace("@champion", "/2")
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")

@@ -1,0 +1,170 @@
+"""A network that leaves the project: its files say how they are used, and the code of the README and of the tutorial runs."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from gee_core.checkpoint import save
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from gee_core.export.model_card import ModelCard
+from gee_core.export.nir_file import read_nir
+from gee_core.export.onnx_card import with_card
+from gee_core.export.readme import describe
+from gee_core.gene_file import save_genes
+from pipelines.commands.predict.classify import predict
+from pipelines.commands.predict.model import open_model
+from pipelines.export import build_model_card
+from pipelines.tracking import mlflow_models
+from pipelines.tracking.exported_model import FILES
+from tests.pipelines.conftest import MEASURED
+
+ROOT = Path(__file__).resolve().parents[2]
+GENES = {"genes_bytes": 1000, "genes_accuracy": 0.75, "fp32_accuracy": 0.75}
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(exported, tmp_path, monkeypatch) -> Path:
+    """A project's folder, and the current one; its models/export."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(exported.parent, tmp_path / "models/export"))
+
+
+@pytest.fixture
+def expected(net, digits) -> np.ndarray:
+    """The probabilities of the example."""
+    data = load_prepared(digits)
+    with torch.no_grad():
+        return net(data.meta.normalise(data.test.images[:1])).mean(0).softmax(1)[0].numpy()
+
+
+def test_an_onnx_file_holds_the_model_card_and_nothing_of_the_machine(exported, digits, make_params):
+    card, model = build_model_card(make_params(), load_prepared(digits).meta), exported.read_bytes()
+    found = onnxruntime.InferenceSession(exported).get_modelmeta()
+    assert list(found.custom_metadata_map) == ["gee.card"] and "(pixels / 255 - mean) / std" in found.description
+    assert json.loads(found.custom_metadata_map["gee.card"]) == json.loads(exported.with_name("meta.json").read_text())
+    assert with_card(model, card) == model  # equal bytes, also of a file that has one
+    assert str(ROOT).encode() not in model and b"stack_trace" not in model
+
+
+def test_a_nir_file_holds_it_too(exported):
+    found = json.loads(read_nir(exported.with_name("network.nir")).metadata["gee.card"])
+    assert found == json.loads(exported.with_name("meta.json").read_text())
+
+
+def test_an_onnx_file_alone_answers_as_with_its_meta_json(folder, exported):
+    alone = folder / "network.onnx"
+    alone.with_name("meta.json").unlink()
+    example = [Path("example.png")]
+    for source in (alone, folder):
+        (answer,) = predict(folder, example, open_model(source), top=3)
+        assert answer == predict(folder, example, open_model(exported), top=3)[0]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000, '{"in_channels": 1e999}'], ids=lambda text: text[:9])
+def test_a_damaged_card_inside_an_onnx_file_is_refused_in_one_line(text, folder):
+    (folder / "meta.json").unlink()
+    model = onnx.load(folder / "network.onnx")
+    model.metadata_props[0].value = text
+    onnx.save(model, folder / "other.onnx")
+    with pytest.raises(InputError, match=r"other\.onnx: damaged \(") as caught:
+        open_model(folder / "other.onnx")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("file", ["genes.safetensors", "network.safetensors"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
+def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_does(
+    file, folder, net, digits, make_params, expected, monkeypatch, capsys
+):
+    if file == "genes.safetensors":
+        save_genes(folder / file, net, "fp32")
+    else:
+        save(folder / file, net)
+    params, meta, genes = make_params(export={"genes": "fp32"}), load_prepared(digits).meta, file == "genes.safetensors"
+    beside = [name for name in ("network.nir", file) if name != "genes.safetensors"]
+    text = describe("gee", params, meta, MEASURED | (GENES if genes else {}), "1", beside, registered=False)
+    monkeypatch.chdir(folder)
+    names = {}
+    onnx_alone, in_torch, in_nir = (compile(block, "README.md", "exec") for block in blocks(text))
+    exec(onnx_alone, names)
+    said = capsys.readouterr().out.split()
+    assert said[0] == meta.class_names[expected.argmax()] and float(said[1]) == pytest.approx(expected.max(), abs=1e-4)
+    exec(in_torch, names)
+    np.testing.assert_allclose(names["p"][0], expected, atol=1e-4)
+    with torch.no_grad():
+        exec(in_nir, names)
+    np.testing.assert_allclose(names["logits"].softmax(1)[0], expected, atol=1e-4)
+
+
+def test_the_readme_says_models_of_mlflow_and_files_only_where_they_are(make_params, digits):
+    def text(measured=MEASURED, beside=(), registered=True) -> str:
+        return describe(
+            "gee", make_params(export={"genes": "int8"}), load_prepared(digits).meta, measured, "1", beside, registered
+        )
+
+    in_mlflow, in_folder = text(), text(registered=False)
+    assert "models:/gee@champion" in in_mlflow and "perhaps another network" in in_mlflow
+    assert "models:/" not in in_folder and "gee predict --model" in in_folder
+    optional = ("genes.onnx", "genes.safetensors", "network.safetensors", "network.nir")
+    assert [name for name in optional if name in in_mlflow + in_folder] == []
+    assert "network.onnx" in in_mlflow and "network.onnx" in in_folder
+    both = text(MEASURED | GENES | {"genes_onnx_bytes": 1}, ["network.nir"])
+    assert [name for name in optional if name not in both] == ["network.safetensors"]
+
+
+@pytest.mark.parametrize("source", ["README", "tutorial"])
+def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_option_of_one_base64(
+    source, folder, make_params, digits, tmp_path
+):
+    tutorial = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
+    readme = describe("gee", make_params(), load_prepared(digits).meta, MEASURED, "1")
+    (line,) = [line for line in (readme if source == "README" else tutorial).splitlines() if "printf" in line]
+    (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
+    subprocess.run(line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"), shell=True, check=True)
+    ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
+    assert len(row["image"]) == 3072 and "base64 -" not in line
+
+
+def test_the_code_of_the_tutorial_runs(folder, expected, make_params, digits, monkeypatch, capsys):
+    import mlflow
+
+    load, names = mlflow.pyfunc.load_model, {}
+    mlflow_models.save_served_model({name: folder / name for name in FILES}, "copy", "r", "m")
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda address: load("copy"))
+    monkeypatch.setattr(mlflow.models, "evaluate", evaluated := Evaluate())
+    text = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
+    said = []
+    for block in blocks(text):
+        exec(compile(block, "use-the-model.md", "exec"), names)
+        said.append(capsys.readouterr().out)
+    best = load_prepared(digits).meta.class_names[expected.argmax()]
+    assert names["model"].predict(names["table"][["image"]])["class"].tolist() == [best, best]
+    assert evaluated.classes.tolist() == [best, best]
+    assert said[-1].split()[0] == best and float(said[-1].split()[1]) == pytest.approx(expected.max(), abs=1e-4)
+
+
+class Evaluate:
+    """In place of `mlflow.models.evaluate`, which logs a run."""
+
+    def __call__(self, classify, table, targets, model_type):
+        self.classes, self.metrics = classify(table.drop(columns=targets)), {"accuracy_score": 1.0}
+        return self
+
+
+def test_an_older_meta_json_is_still_read():
+    old = {"network": "vgg16", "class_names": ["a"], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+    card = ModelCard.model_validate_json(json.dumps(old))
+    assert (card.T, card.gee_version) == (None, None)
