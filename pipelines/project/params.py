@@ -34,8 +34,10 @@ def load_params(path: Path = PARAMS) -> Params:
     return check_params(read_sections(path, missing, FIX), str(path))
 
 
-def read_sections(path: Path, missing: str, damaged: str) -> dict:
+def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict:
     """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are the remedies of its errors.
+
+    ``contents`` says in a message what the file must hold.
 
     Raises:
         InputError: the file is missing or not YAML, or holds something else.
@@ -49,7 +51,7 @@ def read_sections(path: Path, missing: str, damaged: str) -> dict:
     except ValueError as error:
         raise InputError(f"{path}: not valid YAML ({error})", damaged) from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold sections such as `base:`", damaged)
+        raise InputError(f"{path}: must hold {contents}", damaged)
     return values
 
 
