@@ -13,8 +13,9 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.inputs.training_sizes import check_training_sizes
-from pipelines.project.params import check_links, check_raw_folder, load_params
+from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
+from pipelines.project.watched_files import check_links, check_raw_folder
 from pipelines.runtime.input_errors import report_input_errors
 
 

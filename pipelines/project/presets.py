@@ -17,9 +17,10 @@ from ruamel.yaml import YAML
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.git import COMMIT_IT, check_git, head
-from pipelines.project.params import KEPT, check_params, check_raw_folder, load_params, read_sections, unreadable
+from pipelines.project.params import KEPT, check_params, load_params, read_sections, unreadable
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
+from pipelines.project.watched_files import check_raw_folder
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,9 @@ def preset(
     gee preset cifar10-small --exp
     """
     from gee_core.errors import InputError
-    from pipelines.project.params import DOWNLOADED, check_raw_folder, load_params
+    from pipelines.project.params import load_params
     from pipelines.project.presets import queue_preset, write_preset
+    from pipelines.project.watched_files import check_raw_folder
 
     if name is None:
         if data is not None:
@@ -49,7 +50,7 @@ def preset(
             console.print(f"  {change}", highlight=False)
         console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
         try:
-            if (prepare := load_params().prepare).dataset not in DOWNLOADED:  # for these, a run makes the folder
+            if not (prepare := load_params().prepare).is_downloadable:  # for these, a run makes the folder
                 check_raw_folder(prepare)
         except InputError as error:
             console.print(f"Before that: {error}", highlight=False)
@@ -60,15 +61,15 @@ def preset(
 def _check_data(name: str, data: str) -> str | None:
     """Refuse a folder of images for a preset that reads none; a warning of one that is missing where a run downloads."""
     from gee_core.errors import InputError
-    from pipelines.project.params import DOWNLOADED, check_params
+    from pipelines.project.params import check_params
     from pipelines.project.presets import preset_text
     from pipelines.project.safe_yaml import parse_yaml
 
-    dataset = check_params(parse_yaml(preset_text(name, data)), f"presets/{name}.yaml").prepare.dataset
-    if dataset == "digits":
+    prepare = check_params(parse_yaml(preset_text(name, data)), f"presets/{name}.yaml").prepare
+    if not prepare.reads_path:
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
-    if dataset in DOWNLOADED and not Path(data).is_dir():
-        return f"{data} is not there: {dataset} will be downloaded to it"
+    if prepare.is_downloadable and not Path(data).is_dir():
+        return f"{data} is not there: {prepare.dataset} will be downloaded to it"
     return None
 
 
