@@ -93,6 +93,14 @@ class PrepareConfig(Section):
             raise ValueError(f"name = {self.name!r} is the name of another data set: choose another name")
         return self
 
+    @model_validator(mode="after")
+    def _can_stream(self) -> Self:
+        if self.stream and self.known is not None and not self.known.class_folders:
+            raise ValueError(f"stream = true: {self.dataset} does not come as image files: set it to false")
+        if self.stream and self.image_size is None:
+            raise ValueError("stream = true: images need one size: set image_size, the side in pixels")
+        return self
+
     @property
     def data_name(self) -> str:
         """The name of the images in summaries, reports, MLflow's runs and registered models, by the rule at `name`."""

@@ -48,9 +48,7 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     """
     in_files = cfg.is_in_files
     if cfg.stream and not in_files:
-        raise InputError(f"prepare.stream: {cfg.dataset} does not come as image files", "set it to false")
-    if cfg.stream and cfg.image_size is None:
-        raise InputError("prepare.stream: images need one size", "set prepare.image_size, the side in pixels")
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
     if in_files:
         return _from_files(cfg, on_progress)
     return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else _torchvision(cfg)))

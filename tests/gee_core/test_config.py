@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from gee_core.config import Params, PrepareConfig
-from gee_core.config.datasets import DATASETS, Dataset
+from gee_core.config.datasets import Dataset
 from gee_core.config.evolve import Variant
 from gee_core.config.network import SURROGATES
 from gee_core.snn import lif as lif_module
@@ -271,25 +271,3 @@ def test_images_are_called_by_their_name_or_that_of_their_folder(dataset, name, 
 def test_a_name_is_given_to_folders_alone_and_not_taken(dataset, name):
     with pytest.raises(ValidationError, match="name"):
         PrepareConfig(**values()["prepare"] | {"dataset": dataset, "name": name})
-
-
-def test_the_table_has_every_data_set_but_folder():
-    assert get_args(Dataset) == (*DATASETS, "folder")
-
-
-@pytest.mark.parametrize(
-    ("dataset", "reads_path", "is_downloadable", "in_files"),
-    [
-        ("digits", False, False, [False, False]),
-        ("fashion_mnist", True, True, [False, False]),
-        ("cifar10", True, True, [False, True]),
-        ("cifar100", True, True, [False, True]),
-        ("folder", True, False, [True, True]),
-    ],
-)
-def test_where_images_come_from(tmp_path, dataset, reads_path, is_downloadable, in_files):
-    prepare = PrepareConfig(**values()["prepare"] | {"dataset": dataset, "path": str(tmp_path)})
-    assert (prepare.reads_path, prepare.is_downloadable) == (reads_path, is_downloadable)
-    before = prepare.is_in_files
-    (tmp_path / "train").mkdir()
-    assert [before, prepare.is_in_files] == in_files
