@@ -5,21 +5,23 @@ no later stage run again, unless such a file or the network's entry in the table
 """
 
 import sys
+from pathlib import Path
 
-from gee_core.config import NetworkConfig, Params
+from gee_core.config import NetworkConfig, Params, PrepareConfig
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.inputs.training_sizes import check_training_sizes
-from pipelines.project.params import check_links, check_raw_folder, load_params
+from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
+from pipelines.project.watched_files import check_links, check_raw_folder
 from pipelines.runtime.input_errors import report_input_errors
 
 
 def check_inputs(params: Params) -> None:
-    """Check all files and folders that ``params`` name; the folder is created if torchvision can download the images.
+    """Check all files and folders that ``params`` name; images that torchvision can download are, if they are not there.
 
     Raises:
         InputError: one is missing or unusable, `base.device` names a GPU that is not there, or onnx lacks `export.opset`.
@@ -41,6 +43,21 @@ def check_inputs(params: Params) -> None:
         from gee_core.export.to_onnx import check_opset
 
         check_opset(params.export.opset)
+    check_downloaded(params.prepare)  # the last, because it may take minutes
+
+
+def check_downloaded(cfg: PrepareConfig) -> None:
+    """Let torchvision download and read the images that are not there yet; nothing to do for others.
+
+    Raises:
+        InputError: the download fails, the images do not fit ``cfg``, or `prepare.stream` asks for files of images.
+    """
+    if cfg.known is None or cfg.known.folder is None or cfg.is_in_files:
+        return
+    if cfg.stream or not any(Path(cfg.path, cfg.known.folder).glob("*")):
+        from gee_core.data.sources import load_source  # loads torch
+
+        load_source(cfg)
 
 
 def warning_of_size(network: NetworkConfig) -> str | None:

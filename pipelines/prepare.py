@@ -11,8 +11,8 @@ from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import IN_FOLDERS, Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
 from gee_core.data.unread import unread
-from pipelines.project.params import check_links
 from pipelines.project.paths import PREPARED
+from pipelines.project.watched_files import check_links
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 

@@ -1,11 +1,12 @@
 """All sections of params.yaml; `network`, `evolve` and `train` have files of their own."""
 
 import re
-from pathlib import PurePath
-from typing import Annotated, Literal, Self, get_args
+from pathlib import Path, PurePath
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.formats import GeneFormat
 from gee_core.config.hardware import Hardware, rising
@@ -15,10 +16,6 @@ from gee_core.config.searched import searched_genes
 from gee_core.config.section import DataName, PathName, Positive, Scale, Section, Weight
 from gee_core.config.train import TrainConfig
 
-Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
-DATASETS = get_args(Dataset)
-OWN_NAMES = tuple(name for name in DATASETS if name != "folder")
-"""The data sets that have a name of their own."""
 PromoteMetric = Literal[
     "test_accuracy",
     "test_loss",
@@ -92,8 +89,16 @@ class PrepareConfig(Section):
     def _name_is_free(self) -> Self:
         if self.name is not None and self.dataset != "folder":
             raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
-        if self.name in OWN_NAMES:
+        if self.name in DATASETS:
             raise ValueError(f"name = {self.name!r} is the name of another data set: choose another name")
+        return self
+
+    @model_validator(mode="after")
+    def _can_stream(self) -> Self:
+        if self.stream and self.known is not None and not self.known.class_folders:
+            raise ValueError(f"stream = true: {self.dataset} does not come as image files: set it to false")
+        if self.stream and self.image_size is None:
+            raise ValueError("stream = true: images need one size: set image_size, the side in pixels")
         return self
 
     @property
@@ -105,7 +110,27 @@ class PrepareConfig(Section):
         found = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._")[:64]
         if not found or path.parts[-2:] == ("data", "raw"):
             return "folder"
-        return f"folder-{found}" if found in OWN_NAMES else found
+        return f"folder-{found}" if found in DATASETS else found
+
+    @property
+    def known(self) -> KnownDataset | None:
+        """What is known of the data set before its images are there; None of a folder."""
+        return DATASETS.get(self.dataset)
+
+    @property
+    def reads_path(self) -> bool:
+        """Whether the images are read from `path`."""
+        return self.known is None or self.is_downloadable
+
+    @property
+    def is_downloadable(self) -> bool:
+        """Whether torchvision can download the images to `path`."""
+        return self.known is not None and self.known.folder is not None
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether the images are files in class folders of `path`; of those that torchvision may have, the disk says it."""
+        return self.known is None or (self.known.class_folders and Path(self.path, "train").is_dir())
 
 
 class EvaluateConfig(Section):

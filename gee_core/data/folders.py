@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from gee_core.config.datasets import DATASETS
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError
 
@@ -29,11 +30,7 @@ NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".zip", ".tar", ".gz", ".tgz", ".csv", ".parquet", ".tfrecord")
 """Ends of the names of files that may hold many images."""
 
-OF_TORCHVISION = {
-    "FashionMNIST/raw": "fashion_mnist",
-    "cifar-10-batches-py": "cifar10",
-    "cifar-100-python": "cifar100",
-}
+OF_TORCHVISION = {known.folder: name for name, known in DATASETS.items() if known.folder}
 """Folders in which torchvision keeps files that are no images, and the `prepare.dataset` that reads them."""
 
 ByClass = dict[str, list[str]]

@@ -30,7 +30,6 @@ Progress = Callable[[int, int], None]
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """torchvision's classes of the data sets that it reads."""
-CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 DIGITS = "datasets/data/digits.csv.gz"
 """The file inside scikit-learn, a line of 64 pixels and the label per image."""
 IN_FOLDERS = "a folder of images"
@@ -47,11 +46,9 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     Raises:
         InputError: they are missing, damaged, or do not fit ``cfg``.
     """
-    in_files = _is_in_files(cfg)
+    in_files = cfg.is_in_files
     if cfg.stream and not in_files:
-        raise InputError(f"prepare.stream: {cfg.dataset} does not come as image files", "set it to false")
-    if cfg.stream and cfg.image_size is None:
-        raise InputError("prepare.stream: images need one size", "set prepare.image_size, the side in pixels")
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
     if in_files:
         return _from_files(cfg, on_progress)
     return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else _torchvision(cfg)))
@@ -64,15 +61,11 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
         InputError: as `list_images`.
     """
     root = Path(cfg.path)
-    if _is_in_files(cfg):
+    if cfg.is_in_files:
         listing = list_images(root)
         return [root / file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
     folders = [root / folder for folder, dataset in OF_TORCHVISION.items() if dataset == cfg.dataset]
     return sorted(path for folder in folders for path in folder.glob("*"))
-
-
-def _is_in_files(cfg: PrepareConfig) -> bool:
-    return cfg.dataset == "folder" or (cfg.dataset in CIFAR_CLASSES and (Path(cfg.path) / "train").is_dir())
 
 
 def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
@@ -161,7 +154,7 @@ def _resized(images: PackedImages, size: int | None) -> PackedImages:
 def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     root = Path(cfg.path)
     listing = list_images(root)
-    n_classes = CIFAR_CLASSES.get(cfg.dataset, len(listing.class_names))
+    n_classes = cfg.known.n_classes if cfg.known else len(listing.class_names)
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",

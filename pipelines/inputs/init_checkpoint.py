@@ -11,7 +11,7 @@ from rich.table import Table
 from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.inputs.remedies import TRACKED
-from pipelines.project.params import check_in_inputs
+from pipelines.project.watched_files import check_in_inputs
 
 if TYPE_CHECKING:
     from gee_core.data.meta import Meta

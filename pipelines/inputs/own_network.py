@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 
-SHAPES = {"digits": (10, 1, 8), "fashion_mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32)}
-"""Classes, channels and side in pixels of the data sets that are known before they are prepared."""
-
 HEADS = 100
 """Most image files that are looked into for their channels."""
 
@@ -132,7 +129,7 @@ class ExpectedImages:
     @property
     def origin(self) -> str:
         """Where the numbers come from, if the images are files."""
-        if self._cfg.dataset in SHAPES:
+        if self._cfg.known:
             return ""
         channels = f"{self.in_channels} channel{'s' if self.in_channels > 1 else ''}"
         return f" (tried with {self.num_classes} classes and {channels}, {self._shape[1]})"
@@ -146,9 +143,9 @@ class ExpectedImages:
 
     @cached_property
     def _shape(self) -> tuple[tuple[int, int, int], str]:
-        """As in SHAPES, and how it is known; of many files the heads of ``HEADS`` are read."""
-        if self._cfg.dataset in SHAPES:
-            return SHAPES[self._cfg.dataset], ""
+        """Classes, channels and side in pixels, and how they are known; of many files the heads of ``HEADS`` are read."""
+        if known := self._cfg.known:
+            return (known.n_classes, known.channels, known.side), ""
         from gee_core.data.image_files import header
 
         try:

@@ -11,7 +11,7 @@ from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.genotype_file import GenotypeFile, network_values
 from pipelines.inputs.remedies import TRACKED, remedy
-from pipelines.project.params import check_in_inputs
+from pipelines.project.watched_files import check_in_inputs
 
 
 def analytic_start(params: Params) -> Genotype:

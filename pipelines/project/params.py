@@ -1,22 +1,17 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
-import os
-import shlex
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gee_core.config import Params, PrepareConfig
+from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import REMEDIES
-from pipelines.project.paths import INPUTS, PARAMS
+from pipelines.project.paths import PARAMS
 from pipelines.project.safe_yaml import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
-
-DOWNLOADED = ("fashion_mnist", "cifar10", "cifar100")
-"""Data sets that torchvision can download."""
 
 KEPT = PARAMS.with_suffix(".yaml.bak")
 """Where a preset keeps a params.yaml that is not valid YAML."""
@@ -34,8 +29,10 @@ def load_params(path: Path = PARAMS) -> Params:
     return check_params(read_sections(path, missing, FIX), str(path))
 
 
-def read_sections(path: Path, missing: str, damaged: str) -> dict:
+def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict:
     """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are the remedies of its errors.
+
+    ``contents`` says in a message what the file must hold.
 
     Raises:
         InputError: the file is missing or not YAML, or holds something else.
@@ -49,7 +46,7 @@ def read_sections(path: Path, missing: str, damaged: str) -> dict:
     except ValueError as error:
         raise InputError(f"{path}: not valid YAML ({error})", damaged) from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold sections such as `base:`", damaged)
+        raise InputError(f"{path}: must hold {contents}", damaged)
     return values
 
 
@@ -100,56 +97,6 @@ def validated(model: type[Model], values: dict, source: object) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         raise InputError("\n".join(f"{source}: {_explain(problem, model)}" for problem in error.errors())) from None
-
-
-def check_raw_folder(cfg: PrepareConfig) -> None:
-    """Check that `prepare.path` exists, since DVC watches it; the folder is made where torchvision can download into it.
-
-    Raises:
-        InputError: it cannot be made, or it is missing and the data set cannot be downloaded.
-    """
-    path = Path(cfg.path)
-    if cfg.dataset in DOWNLOADED:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            problem = f"prepare.path = {cfg.path}: the folder cannot be made ({os.strerror(error.errno).lower()})"
-            raise InputError(problem, REMEDIES.get(error.errno, "set it to another folder, such as data/raw")) from None
-    elif not path.is_dir():
-        from gee_core.data.folders import no_folder  # loads Pillow
-
-        raise no_folder(path, f"prepare.path = {cfg.path}", "put the images there, or set it to where they are")
-
-
-def check_links(cfg: PrepareConfig) -> None:
-    """Check that the folders of splits and classes are no links: DVC looks through `prepare.path` and the files alone.
-
-    Raises:
-        InputError: one is, or `prepare.path` is no folder of images.
-    """
-    path = Path(cfg.path)
-    if cfg.dataset != "folder" and not (cfg.dataset.startswith("cifar") and (path / "train").is_dir()):
-        return
-    from gee_core.data.folders import find_layout, linked_folders  # loads Pillow
-
-    if found := linked_folders(find_layout(path)):
-        names = f"{shlex.quote(os.path.abspath(path))} {shlex.quote(f'{path}-linked')}"
-        more = f" (as are {len(found) - 1} more)" if len(found) > 1 else ""
-        raise InputError(
-            f"{found[0]}: is a link to a folder{more}, and DVC would notice no change of the images behind it",
-            f"set prepare.path to a folder of links to the files: `cp -rsL {names}`",
-        )
-
-
-def check_in_inputs(key: str, path: Path) -> None:
-    """Check that the file ``path``, which ``key`` names, lies in the folder whose contents DVC watches.
-
-    Raises:
-        InputError: it lies elsewhere.
-    """
-    if not Path(os.path.abspath(path)).is_relative_to(INPUTS.absolute()):
-        problem = f"{key} = {path}: not in the folder {INPUTS}/, the only one in which DVC watches files for {key}"
-        raise InputError(problem, f"copy the file there and set {key} to {INPUTS / path.name}")
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:

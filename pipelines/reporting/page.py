@@ -6,12 +6,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from gee_core.config.datasets import DATASETS
 from pipelines.reporting.summary import energy, number, percent, reading
 
 TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
 """The runs of the first experiment of the project's own mlflow.db, in its view for trained models; a quoted filter follows."""
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet", "fashion_mnist": "Fashion-MNIST"}
+TITLES = {name: known.title for name, known in DATASETS.items()} | {"imagenet": "ImageNet"}
 
 
 def environment(*folders: Path) -> jinja2.Environment:

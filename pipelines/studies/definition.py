@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gee_core.errors import InputError, did_you_mean
-from pipelines.project.params import validated
-from pipelines.project.safe_yaml import read_yaml
+from pipelines.project.params import read_sections, validated
 from pipelines.studies.metrics import ANALYSIS, METRICS, check_fractions, known_metric
 from pipelines.studies.names import Name, NameOrEmpty, without_repeats
 from pipelines.studies.row_columns import check_row_columns
@@ -276,10 +275,5 @@ def load_study(name: str) -> Study:
     if name not in study_names():
         raise InputError(f"unknown study {name!r}", f"choose one of {', '.join(study_names()) or '(there are none)'}")
     path = STUDIES / f"{name}.yaml"
-    try:
-        values = read_yaml(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML ({error})", "fix it") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold keys such as `title:` and `grid:`", "see the other studies")
-    return validated(Study, values, path)
+    missing, damaged = "it is a link to nothing: remove it", "fix it; pipelines/studies/definition.py says what each key means"
+    return validated(Study, read_sections(path, missing, damaged, "keys such as `title:` and `grid:`"), path)

@@ -19,7 +19,7 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.training_sizes import check_training_sizes
-from pipelines.project.params import DOWNLOADED, check_params, overridden
+from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Draft, Request, in_words
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
@@ -266,9 +266,9 @@ def _check_files(cell: Cell, file: Path) -> None:
     load_start(cell.params)
     init_from_files(cell.params)
     cfg = cell.params.prepare
-    path, downloadable = Path(cfg.path), cfg.dataset in DOWNLOADED
+    path, downloadable = Path(cfg.path), cfg.is_downloadable
     there = path.is_dir() and (not downloadable or any(entry.is_dir() for entry in path.iterdir()))
-    if cfg.dataset != "digits" and not there:
+    if cfg.reads_path and not there:
         how = ", or download them there with `gee preset` and `dvc repro prepare`" if downloadable else ""
         problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
         raise InputError(problem, f"say where with --data FOLDER{how}")

@@ -250,11 +250,9 @@ STUDIES = [
     command("a change out of range", f"{RUN} --set train.epochs=0", says="train.epochs = 0", remedy="equal to 1"),
     command("a label that is none", f"{RUN} --only encoding=x", says="--only encoding=x", remedy="choose one of genetic"),
     command("half a study", RUN, without("metrics"), says="metrics is missing", remedy="add it"),
-    command(
-        "a study that is a list", RUN, write(STUDY, "- 1"), says=f"{STUDY}: must hold keys", remedy="see the other studies"
-    ),
+    command("a study that is a list", RUN, write(STUDY, "- 1"), says=f"{STUDY}: must hold keys", remedy="fix it"),
     command("a study of brackets", RUN, write(STUDY, "[" * 1000), says=f"{STUDY}: not valid YAML (nested", remedy="fix it"),
-    command("an empty study", RUN, write(STUDY, ""), says=f"{STUDY}: must hold keys", remedy="see the other studies"),
+    command("an empty study", RUN, write(STUDY, ""), says=f"{STUDY}: must hold keys", remedy="fix it"),
     command(
         "a misspelt key", RUN, edit(STUDY, "^title:", "titel: x\ntitle:"), says="titel is not a known key", remedy="mean title?"
     ),

@@ -184,7 +184,7 @@ FOLDERS = [
         remedy="lower it",
         holdout="0.9",
     ),
-    folder("streamed at its own size", says="prepare.stream: images need one size", remedy="image_size", stream=True),
+    folder("streamed at its own size", says="prepare: stream = true: images need one size", remedy="image_size", stream=True),
     folder(
         "a line break in the name of a streamed file",
         write("images/train/cat/a\nb.png", picture()),
@@ -199,7 +199,7 @@ FOLDERS = [
         remedy="set prepare.dataset to folder",
         dataset="cifar100",
     ),
-    folder("digits, streamed", says="prepare.stream: digits does not come", remedy="false", stream=True, dataset="digits"),
+    folder("digits, streamed", says="prepare: stream = true: digits does", remedy="false", stream=True, dataset="digits"),
 ]
 
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from gee_core.config import Params, PrepareConfig
+from gee_core.config.datasets import Dataset
 from gee_core.config.evolve import Variant
 from gee_core.config.network import SURROGATES
-from gee_core.config.params import DATASETS
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
@@ -77,7 +77,7 @@ EDGES = {
     "network.v_reset": ([None, 0, -0.3], ["0"]),
     "network.surrogate": (list(SURROGATES), ["step"]),
     "network.surrogate_alpha": ([0.1], [0, -2]),
-    "prepare.dataset": (list(DATASETS), ["mnist"]),
+    "prepare.dataset": (list(get_args(Dataset)), ["mnist"]),
     "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, 7]),
     "prepare.image_size": ([None, 4, 1024], [3, 1025]),
     "prepare.max_train_images": ([None, 1], [0]),

@@ -117,10 +117,39 @@ def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_p
     assert Path("link-linked/train/class 9/0.png").is_symlink()
 
 
-def test_a_folder_that_torchvision_can_fill_is_made(in_project, make_params):
+def test_images_that_torchvision_can_download_are_where_they_are_absent(in_project, make_params, monkeypatch):
     in_project()
-    check_inputs(make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"}))
+    loaded = []
+    monkeypatch.setattr("gee_core.data.sources.load_source", loaded.append)
+    params = make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"})
+    check_inputs(params)
     assert Path("data/raw/cifar10").is_dir()
+    Path("data/raw/cifar10/cifar-10-batches-py").mkdir()
+    check_inputs(params)
+    Path("data/raw/cifar10/cifar-10-batches-py/data_batch_1").touch()
+    check_inputs(params)
+    assert loaded == [params.prepare] * 2
+
+
+def test_a_download_that_fails_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):
+    in_project()
+
+    def fail(self):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", fail)
+    with pytest.raises(InputError, match=r"^prepare\.dataset = fashion_mnist: not found in .*, and the download failed"):
+        check_inputs(make_params(prepare={"dataset": "fashion_mnist", "path": "data/raw/fmnist"}))
+
+
+def test_torchvisions_files_are_not_streamed(in_project, make_params):
+    in_project()
+    batches = Path("data/raw/cifar10/cifar-10-batches-py")
+    batches.mkdir(parents=True)
+    (batches / "data_batch_1").touch()
+    prepare = {"dataset": "cifar10", "path": "data/raw/cifar10", "stream": True, "image_size": 32}
+    with pytest.raises(InputError, match=r"^prepare\.stream = true: data/raw/cifar10 has no class folders in train/: set it"):
+        check_inputs(make_params(prepare=prepare))
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ AROUND = (
     "pipelines/inputs/own_network.py",
     "pipelines/project/paths.py",
     "pipelines/project/params.py",
+    "pipelines/project/watched_files.py",
 )
-"""Code around a stage's work: it reads params, imports the own network (reports/checked_network stands for its source), tracks,
-shows progress and reports errors, and changes no result."""
+"""Code around a stage's work: it reads params, checks where files lie, imports the own network (reports/checked_network stands
+for its source), tracks, shows progress and reports errors, and changes no result."""
 
 TABLE = "gee_core/zoo.py"
 """The table of networks: check writes what a stage depends on, the entry that params name, to reports/checked_network."""

@@ -31,7 +31,7 @@ from gee_core.data.images import one_colour
 from gee_core.data.splits import split_files, split_off
 from gee_core.data.unread import unread
 from gee_core.errors import InputError
-from pipelines.project.params import check_links
+from pipelines.project.watched_files import check_links
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 """Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""

@@ -29,7 +29,8 @@ def gc(
 
     These are finished and abandoned runs of stages, shared results of studies, and Prefect's old flow runs.
     While a stage, a study or a flow is running, nothing in .scratch and in DVC's cache is deleted.
-    Before --dvc, `dvc push --all-commits` keeps the results of all commits in a remote; `dvc exp push` those of experiments.
+    Before --dvc, `dvc push --all-branches --all-tags` keeps the results of branches and tags in a remote, `dvc push` after each
+    commit those of every commit, `dvc exp push` those of experiments.
     """
     from gee_core.errors import InputError
     from pipelines.orchestration.flow_lock import flow_lock

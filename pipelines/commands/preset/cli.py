@@ -1,12 +1,15 @@
 """The command `gee preset`. Heavy imports wait until it runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from pipelines.project.paths import PARAMS, in_project
+
+if TYPE_CHECKING:
+    from gee_core.config import PrepareConfig
 
 console = Console(markup=False)
 
@@ -27,8 +30,9 @@ def preset(
     gee preset cifar10-small --exp
     """
     from gee_core.errors import InputError
-    from pipelines.project.params import DOWNLOADED, check_raw_folder, load_params
+    from pipelines.project.params import load_params
     from pipelines.project.presets import load_preset, write_preset
+    from pipelines.project.watched_files import check_raw_folder
 
     if name is None:
         if data is not None:
@@ -39,7 +43,7 @@ def preset(
         return
     data = in_project(data, context.obj)
     found = load_preset(name, data)
-    warning = None if data is None else _check_data(name, data, found.params.prepare.dataset)
+    warning = None if data is None else _check_data(name, data, found.params.prepare)
     if exp:
         from pipelines.commands.preset.queue import queue_preset
 
@@ -52,7 +56,7 @@ def preset(
             console.print(f"  {change}", highlight=False)
         console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
         try:
-            if (prepare := load_params().prepare).dataset not in DOWNLOADED:  # for these, a run makes the folder
+            if not (prepare := load_params().prepare).is_downloadable:  # for these, a run makes the folder
                 check_raw_folder(prepare)
         except InputError as error:
             console.print(f"Before that: {error}", highlight=False)
@@ -60,15 +64,14 @@ def preset(
         console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
 
 
-def _check_data(name: str, data: str, dataset: str) -> str | None:
+def _check_data(name: str, data: str, prepare: "PrepareConfig") -> str | None:
     """Refuse a folder of images for a preset that reads none; a warning of one that is missing where a run downloads."""
     from gee_core.errors import InputError
-    from pipelines.project.params import DOWNLOADED
 
-    if dataset == "digits":
+    if not prepare.reads_path:
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
-    if dataset in DOWNLOADED and not Path(data).is_dir():
-        return f"{data} is not there: {dataset} will be downloaded to it"
+    if prepare.is_downloadable and not Path(data).is_dir():
+        return f"{data} is not there: {prepare.dataset} will be downloaded to it"
     return None
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gee_core.errors import InputError
 from pipelines.orchestration.request import experiment_changes
-from pipelines.project.params import check_params, check_raw_folder, load_params
+from pipelines.project.params import check_params, load_params
 from pipelines.project.presets import Preset
+from pipelines.project.watched_files import check_raw_folder
 
 
 def queue_preset(name: str, preset: Preset) -> list[str]:

@@ -150,6 +150,12 @@ def test_an_unknown_study_is_refused_with_the_known_ones(write_study):
         load_study("tinny")
 
 
+def test_a_folder_with_the_name_of_a_study_is_refused_as_unreadable(project):
+    (project / "studies/bad.yaml").mkdir()
+    with pytest.raises(InputError, match=r"^studies/bad\.yaml: cannot be read \(is a directory\): a folder of this name lies"):
+        load_study("bad")
+
+
 def test_a_file_that_is_not_yaml_is_refused(project):
     (project / "studies/bad.yaml").write_text("grid: [")
     with pytest.raises(InputError, match=r"studies/bad\.yaml: not valid YAML"):
