@@ -185,8 +185,10 @@ def _names_and_sizes(images: StreamedImages) -> str:
 
 
 def _write_array(path: Path, values: Tensor) -> None:
-    with writing(path), path.open("wb") as file:
-        np.save(file, values.cpu().numpy(), allow_pickle=False)
+    array = np.ascontiguousarray(values.cpu().numpy())
+    with writing(path), path.open("wb") as file:  # not np.save, which passes over an error of its last write
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
         flush(file)
 
 
