@@ -170,6 +170,24 @@ def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
     assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 7).images)
 
 
+def test_a_file_in_place_of_the_folder_is_refused_and_kept(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match=r"out: cannot be written \(file exists\): a file lies where a folder should be"):
+        write(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_link_in_place_of_the_folder_is_replaced_and_what_it_leads_to_is_left(tmp_path):
+    write(tmp_path / "elsewhere")
+    before = contents(tmp_path / "elsewhere")
+    (tmp_path / "out").symlink_to("elsewhere")
+    write(tmp_path / "out", train=packed(30, 7))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
+    assert not (tmp_path / "out").is_symlink()
+    assert contents(tmp_path / "elsewhere") == before
+
+
 def test_who_needs_no_images_reads_none(tmp_path):
     meta = write(tmp_path / "out")
     for name in PACKED:
