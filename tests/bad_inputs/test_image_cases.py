@@ -245,16 +245,16 @@ DOWNLOADS = [
         "empty files of FashionMNIST",
         "fashion_mnist",
         *FASHION,
-        says="raw: the files of fashion_mnist are damaged",
-        remedy="delete them",
+        says="raw: the files of fashion_mnist are damaged (FashionMNIST/raw/train-images-idx3-ubyte: ",
+        remedy="delete that file",
     ),
     download(
         "files of FashionMNIST that say too much",
         "fashion_mnist",
         *FASHION,
         write(f"{RAW}/train-images-idx3-ubyte", idx(8, 2**31, 2**31, 2**31)),
-        says="raw: the files of fashion_mnist are damaged",
-        remedy="delete them",
+        says="raw: the files of fashion_mnist are damaged (FashionMNIST/raw/train-images-idx3-ubyte: ",
+        remedy="delete that file",
     ),
 ]
 CASES = FOLDERS + DOWNLOADS

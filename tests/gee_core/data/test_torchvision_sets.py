@@ -5,10 +5,21 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 from torchvision import datasets
 
+from gee_core.data import torchvision_sets as module
 from gee_core.data.torchvision_sets import torchvision_images
 from gee_core.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _of_twenty_images_and_offline(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr(module, "FASHION_MNIST", {"train": 20, "t10k": 20})
 
 
 def write_fashion_mnist(root, n=20):
@@ -32,11 +43,45 @@ def test_fashion_mnist_on_disk_is_read_without_a_download(tmp_path):
     assert names[0] == "T-shirt/top"
 
 
-def test_damaged_fashion_mnist_files_are_an_input_error(tmp_path):
+def idx(*shape, values=None):
+    """A file in the format of Fashion-MNIST."""
+    header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    return header + (bytes(int(np.prod(shape))) if values is None else bytes(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t10k-images-idx3-ubyte", idx(20, 28, 28)[:500], "shape '"),
+        ("train-labels-idx1-ubyte", b"", "invalid literal"),
+        ("train-images-idx3-ubyte", idx(20, 8, 8), "sizes (20, 8, 8), not (20, 28, 28)"),
+        ("t10k-images-idx3-ubyte", idx(21, 28, 28), "sizes (21, 28, 28), not (20, 28, 28)"),
+        ("t10k-labels-idx1-ubyte", idx(20, values=[0, 1, 2, 3, 4] * 4), "not 2 labels of each class"),
+        ("train-labels-idx1-ubyte", idx(19, values=[*range(10), *range(9)]), "not 2 labels of each class"),
+        ("train-labels-idx1-ubyte", idx(20, values=[10] * 20), "not 2 labels of each class"),
+    ],
+)
+def test_files_that_are_not_fashion_mnists_are_an_input_error_that_names_one(tmp_path, name, content, says):
     write_fashion_mnist(tmp_path)
-    file = tmp_path / "FashionMNIST/raw/t10k-images-idx3-ubyte"
-    file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(InputError, match=r"the files of fashion_mnist are damaged .*: delete them"):
+    (tmp_path / "FashionMNIST/raw" / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        torchvision_images("fashion_mnist", tmp_path)
+    start = f"{tmp_path}: the files of fashion_mnist are damaged (FashionMNIST/raw/{name}: {says}"
+    assert str(caught.value).startswith(start)
+    assert caught.value.remedy.startswith("delete that file, or put the published one there")
+
+
+def test_pickles_that_an_earlier_torchvision_kept_of_fashion_mnist_are_not_read(tmp_path):
+    images, _ = write_fashion_mnist(tmp_path)
+    (tmp_path / "FashionMNIST/processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save(
+            (torch.zeros(20, 28, 28, dtype=torch.uint8), torch.arange(20) % 10), tmp_path / "FashionMNIST/processed" / name
+        )
+    _, _, train, _ = torchvision_images("fashion_mnist", tmp_path)
+    np.testing.assert_array_equal(train.images[:, 0].numpy(), images[0])
+    (tmp_path / "FashionMNIST/raw/train-labels-idx1-ubyte").unlink()
+    with pytest.raises(InputError, match="and the download failed"):
         torchvision_images("fashion_mnist", tmp_path)
 
 
