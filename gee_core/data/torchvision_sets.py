@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +12,15 @@ import torch
 from torch import Tensor
 
 from gee_core.data.images import PackedImages
+from gee_core.data.published import OF_FASHION_MNIST, Archive, archives_of, in_words, not_there, them
 from gee_core.errors import InputError, in_short
+from gee_core.storage.atomic_files import REMEDIES
 
 if TYPE_CHECKING:  # takes more than a second
     from torchvision.datasets import VisionDataset
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """torchvision's classes of the data sets that it reads."""
-OF_FASHION_MNIST = "FashionMNIST/raw"
-"""Where its files are, below the folder of images."""
 FASHION_MNIST = {"train": 60_000, "t10k": 10_000}
 """The number of images in each part of Fashion-MNIST."""
 DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
@@ -34,21 +35,21 @@ def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], 
     """
     kind = _torchvision_class(dataset)
     try:
+        _provide(dataset, kind, path)
         if dataset == "fashion_mnist":
-            ends = ("images-idx3-ubyte", "labels-idx1-ubyte")
-            if not all((path / OF_FASHION_MNIST / f"{part}-{end}").is_file() for part in FASHION_MNIST for end in ends):
-                _train_images(dataset, path)
             names = tuple(kind.classes)
             parts = [_fashion_mnist(path, part, n, len(names)) for part, n in FASHION_MNIST.items()]
         else:
-            whole = _train_images(dataset, path)
-            names = tuple(whole.classes)
-            both = (whole, kind(path, train=False))
+            both = [kind(path, train=train) for train in (True, False)]
+            names = tuple(both[0].classes)
             parts = [(torch.as_tensor(part.data), torch.as_tensor(part.targets, dtype=torch.int64)) for part in both]
         train, test = (_packed(*part, len(names)) for part in parts)
     except InputError:
         raise
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            where, reason = error.filename or path, os.strerror(error.errno).lower()
+            raise InputError(f"prepare.dataset = {dataset}: {where}: {reason}", REMEDIES[error.errno]) from None
         what = f"{path}: the files of {dataset} are damaged ({in_short(error, 120)})"
         raise InputError(what, "delete them, then prepare the images again") from None
     return f"torchvision {kind.__name__}", names, train, test
@@ -62,29 +63,40 @@ def _torchvision_class(dataset: str) -> "type[VisionDataset]":
     return type(kind.__name__, (kind,), {"_check_legacy_exist": lambda self: False})
 
 
-def _train_images(dataset: str, path: Path) -> "VisionDataset":
-    """torchvision's training images in ``path``, downloaded if they are not there."""
-    kind = _torchvision_class(dataset)
-    try:
-        return kind(path, train=True)
-    except RuntimeError as error:
-        if "not found" not in str(error):  # they are there, but cannot be read
-            raise
+def _provide(dataset: str, kind: "type[VisionDataset]", path: Path) -> None:
+    """Unpack the archives whose files are not there; those that are not there either are downloaded."""
+    utils = importlib.import_module("torchvision.datasets.utils")
+    archives = archives_of(kind, path)
+    for archive in archives:
+        if not archive.unpacked() and archive.whole():
+            _unpack(archive, utils.extract_archive)
+    if all(archive.unpacked() for archive in archives):
+        return
+    if wrong := [file for archive in archives for file in archive.wrong()]:  # which a download would write over
+        remedy = f"delete {them(wrong)}, then put whole copies there, or prepare the images again online"
+        absent = [file for archive in archives for file in archive.absent()]
+        raise InputError(f"prepare.dataset = {dataset}: {in_words(absent, wrong)}", remedy)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return kind(path, train=True, download=True)
+            if dataset == "fashion_mnist":
+                kind(path, train=True, download=True)
+            else:  # the class would leave a missing batches.meta as it is
+                utils.download_and_extract_archive(kind.url, path, filename=kind.filename, md5=kind.tgz_md5)
     except (RuntimeError, OSError, EOFError) as error:
-        if dataset == "fashion_mnist":
-            where, folders = path / OF_FASHION_MNIST, ""
-            archives = [where / name for name, _ in kind.resources]
-        else:
-            where, folders = path / kind.base_folder, f", or class folders of images in {path}/train and {path}/test"
-            archives = [path / kind.filename]
-        what, remedy = f"not found in {where}", f"put torchvision's files there{folders}, or go online"
-        for half in filter(Path.is_file, archives):  # nothing was unpacked from it, so its checksum is wrong
-            what, remedy = f"{half} is not complete", "delete it, then put the whole one there or go online"
-        why = f"the download failed ({in_short(error, 120)})"
-        raise InputError(f"prepare.dataset = {dataset}: {what}, and {why}", remedy) from None
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            raise
+        what, remedy = not_there(kind, path)
+        cause = in_short(error, 1000).rpartition("got: ")[2][-120:]  # of several lines the last
+        raise InputError(f"prepare.dataset = {dataset}: {what}, and the download failed ({cause})", remedy) from None
+
+
+def _unpack(archive: Archive, extract: Callable[[str], object]) -> None:
+    try:
+        extract(str(archive.path))
+    except BaseException:
+        for file in archive.files:  # one may be cut off
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _fashion_mnist(path: Path, part: str, n: int, n_classes: int) -> tuple[Tensor, Tensor]:
