@@ -30,6 +30,9 @@ NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".zip", ".tar", ".gz", ".tgz", ".csv", ".parquet", ".tfrecord")
 """Ends of the names of files that may hold many images."""
 
+NOT_READ = "files that hold many are not read"
+"""Of `ARCHIVES`."""
+
 OF_TORCHVISION = {known.folder: name for name, known in DATASETS.items() if known.folder}
 """Folders in which torchvision keeps files that are no images, and the `prepare.dataset` that reads them."""
 
@@ -149,7 +152,7 @@ def no_folder(path: Path, what: str, remedy: str) -> InputError:
     if "$" in str(path) or str(path).startswith("~"):
         return InputError(f"{what}: no such folder", "write the whole path, since ~ and variables are not expanded")
     if path.is_file() or path.suffix.lower() in ARCHIVES:
-        formats = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)}); files that hold many are not read"
+        formats = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)}); {NOT_READ}"
         return InputError(f"{what}: {'a file, not a folder' if path.is_file() else 'no such folder'}", formats)
     return InputError(f"{what}: no such folder", remedy)
 
@@ -164,7 +167,8 @@ def files_by_class(split: Path, root: Path) -> ByClass:
     names = folders_in(split)
     _check_links(split)
     if not names:
-        raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
+        remedy = f"make one folder per class and put its images there{_of_archives(split)}"
+        raise InputError(f"{split}: holds no class folders", remedy)
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
             raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
@@ -203,7 +207,8 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
         for name, files in by_class.items():
             if not files:
                 where = layout.splits[split] / name
-                yield InputError(f"{where}: holds no images ({', '.join(EXTENSIONS)})", "add some, or remove the folder")
+                remedy = f"add some, or remove the folder{_of_archives(where)}"
+                yield InputError(f"{where}: holds no images ({', '.join(EXTENSIONS)})", remedy)
 
 
 def listing_of(found: dict[str, ByClass]) -> Listing:
@@ -246,6 +251,11 @@ def _alike(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
     there = {unicodedata.normalize("NFC", other): other for other in others}
     found = {name: there.get(unicodedata.normalize("NFC", name)) for name in names if name not in others}
     return {name: other for name, other in found.items() if other is not None}
+
+
+def _of_archives(folder: Path) -> str:
+    """What a remedy adds where there are `ARCHIVES` in ``folder``, or below it."""
+    return f"; {NOT_READ}" if any(name.lower().endswith(ARCHIVES) for _, _, names in walk(folder) for name in names) else ""
 
 
 def _is_class(folder: Path) -> bool:

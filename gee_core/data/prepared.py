@@ -1,5 +1,6 @@
 """The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -63,7 +64,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
     """Write everything to a folder beside ``folder``, flush it, then rename it to ``folder``.
 
     Raises:
-        InputError: the disk is full, or the folder is not writable; the old content of ``folder`` is kept.
+        InputError: the disk is full, the folder is not writable, or a file lies there; the old content of ``folder`` is kept.
     """
     train, test, n_classes = data.train, data.test, len(data.class_names)
     assert data.holdout is not None
@@ -71,6 +72,8 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _put_back(old, folder)
+        if folder.is_file():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
@@ -103,7 +106,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
         shutil.rmtree(partial, ignore_errors=True)
         _put_back(old, folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
     return meta
 
 
@@ -141,7 +144,15 @@ def _put_back(old: Path, folder: Path) -> None:
     """Undo the first of the two renames if the second did not happen, in this run or in one that was killed."""
     if old.exists() and not folder.exists():
         old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Delete ``folder``; where it is a link, that alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages, contents: str | None) -> dict[str, str]:
@@ -185,8 +196,10 @@ def _names_and_sizes(images: StreamedImages) -> str:
 
 
 def _write_array(path: Path, values: Tensor) -> None:
-    with writing(path), path.open("wb") as file:
-        np.save(file, values.cpu().numpy(), allow_pickle=False)
+    array = np.ascontiguousarray(values.cpu().numpy())
+    with writing(path), path.open("wb") as file:  # not np.save, which passes over an error of its last write
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
         flush(file)
 
 

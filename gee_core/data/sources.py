@@ -1,14 +1,11 @@
 """Where images come from: scikit-learn's digits, torchvision's sets, folders of image files."""
 
-import contextlib
 import hashlib
-import importlib
 import importlib.util
-import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,22 +17,16 @@ from gee_core.data.image_files import Form, as_array, checksums_in_order, common
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
 from gee_core.data.splits import part_of, split_files, split_off
-from gee_core.errors import InputError, in_short
-
-if TYPE_CHECKING:  # takes more than a second
-    from torchvision.datasets import VisionDataset
+from gee_core.data.torchvision_sets import torchvision_images
+from gee_core.errors import InputError
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
 
-TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-"""torchvision's classes of the data sets that it reads."""
 DIGITS = "datasets/data/digits.csv.gz"
 """The file inside scikit-learn, a line of 64 pixels and the label per image."""
 IN_FOLDERS = "a folder of images"
 """Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
-DAMAGE = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFError, LookupError, ArithmeticError)
-"""What torchvision raises when files are not those that it wrote."""
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
@@ -51,7 +42,7 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
         raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
     if in_files:
         return _from_files(cfg, on_progress)
-    return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else _torchvision(cfg)))
+    return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))))
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -81,57 +72,6 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "prepare.test_share", "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
     return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
-
-
-def _torchvision(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
-    kind, path = _torchvision_class(cfg.dataset), Path(cfg.path)
-    try:
-        parts = [_train_images(cfg.dataset, path), kind(path, train=False)]
-        names = tuple(parts[0].classes)
-        train, test = (_packed(part, len(names)) for part in parts)
-    except InputError:
-        raise
-    except DAMAGE as error:
-        what = f"{path}: the files of {cfg.dataset} are damaged ({in_short(error, 120)})"
-        raise InputError(what, "delete them, then prepare the images again") from None
-    return f"torchvision {kind.__name__}", names, train, test
-
-
-def _torchvision_class(dataset: str) -> "type[VisionDataset]":
-    return getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
-
-
-def _train_images(dataset: str, path: Path) -> "VisionDataset":
-    """torchvision's training images in ``path``, downloaded if they are not there."""
-    kind = _torchvision_class(dataset)
-    try:
-        return kind(path, train=True)
-    except RuntimeError as error:
-        if "not found" not in str(error):  # they are there, but cannot be read
-            raise
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return kind(path, train=True, download=True)
-    except (RuntimeError, OSError, EOFError) as error:
-        if dataset == "fashion_mnist":
-            where, folders = path / "FashionMNIST/raw", ""
-            archives = [where / name for name, _ in kind.resources]
-        else:
-            where, folders = path / kind.base_folder, f", or class folders of images in {path}/train and {path}/test"
-            archives = [path / kind.filename]
-        what, remedy = f"not found in {where}", f"put torchvision's files there{folders}, or go online"
-        for half in filter(Path.is_file, archives):  # nothing was unpacked from it, so its checksum is wrong
-            what, remedy = f"{half} is not complete", "delete it, then put the whole one there or go online"
-        why = f"the download failed ({in_short(error, 120)})"
-        raise InputError(f"prepare.dataset = {dataset}: {what}, and {why}", remedy) from None
-
-
-def _packed(dataset: "VisionDataset", n_classes: int) -> PackedImages:
-    images, labels = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets, dtype=torch.int64)
-    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-    if not len(labels) or images.shape[2] != images.shape[3] or not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
-        raise ValueError(f"images {tuple(images.shape)} with labels of other than {n_classes} classes")
-    return PackedImages(images.contiguous(), labels)
 
 
 def _from_arrays(

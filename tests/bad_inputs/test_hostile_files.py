@@ -87,7 +87,7 @@ def test_a_batch_of_cifar_is_unpickled_only_with_the_checksum_that_torchvision_k
         param(f"prepare.{key}", value)(project)
     code, _, err = run("prepare")
     assert code == 2
-    assert "not found in raw/cifar-10-batches-py" in err
+    assert "raw/cifar-10-batches-py holds data_batch_1, " in err and "test_batch, batches.meta with a wrong checksum" in err
 
 
 def test_an_image_that_is_a_pickle_is_no_image(project, run):

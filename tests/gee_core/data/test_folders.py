@@ -199,6 +199,25 @@ def test_a_path_that_no_folder_can_have_is_told_why(path, remedy):
         list_images(Path(path))
 
 
+@pytest.mark.parametrize(
+    ("archive", "problem", "remedy"),
+    [
+        ("raw/data.NPZ", r"raw: holds no class folders", "make one folder per class and put its images there"),
+        ("raw/train/data.h5", r"raw/train: holds no class folders", "make one folder per class and put its images there"),
+        ("raw/cat/deep/data.npz", r"raw/cat: holds no images \(.*\)", "add some, or remove the folder"),
+    ],
+)
+def test_a_folder_with_a_file_that_holds_many_images_is_told_that_it_is_not_read(tmp_path, archive, problem, remedy):
+    path = tmp_path / archive
+    path.parent.mkdir(parents=True)
+    if "cat" in archive:
+        (tmp_path / "raw/dog").mkdir()
+    for name, more in (("notes.txt", ""), (path.name, "; files that hold many are not read")):
+        path.with_name(name).touch()
+        with pytest.raises(InputError, match=f"{problem}: {remedy}{more}$"):
+            list_images(tmp_path / "raw")
+
+
 @pytest.mark.parametrize("name", [b"\xff.png", b"\xff.txt", b"deep\xff/0.png"])
 def test_a_file_name_that_is_not_utf8_is_refused(make_folder, name):
     path = make_folder(TWO, TWO) / "train/cat" / os.fsdecode(name)

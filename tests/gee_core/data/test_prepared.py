@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from gee_core.data.meta import load_meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
 
+ROOT = Path(__file__).parents[3]
 LABELS = torch.arange(3).repeat(10)
 HOLDOUT = torch.tensor([0, 4, 8, 12, 16, 20])
 PACKED = (
@@ -88,21 +92,54 @@ def test_changing_a_loaded_tensor_leaves_the_file_as_it_is(tmp_path):
 def test_a_failed_write_leaves_nothing_or_what_was_there(tmp_path, monkeypatch, call):
     write(tmp_path / "old")
     before = contents(tmp_path / "old")
-    save, calls = np.save, []
+    flush, calls = module.flush, []
 
-    def failing(*arguments, **options):
+    def failing(file):
         calls.append(0)
         if len(calls) > call:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(*arguments, **options)
+        flush(file)
 
-    monkeypatch.setattr(module.np, "save", failing)
+    monkeypatch.setattr(module, "flush", failing)
     for name in ("new", "old"):
         calls.clear()
         with pytest.raises(InputError, match=r"cannot be written \(no space left on device\): free some space"):
             write(tmp_path / name, train=packed(30, 7))
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert contents(tmp_path / "old") == before
+
+
+def test_arrays_have_the_bytes_that_numpy_writes(tmp_path):
+    train = packed(30, 0)
+    write(tmp_path / "out", train=PackedImages(train.images.transpose(2, 3), train.labels))
+    for name, values in (("train_images", train.images.transpose(2, 3)), ("train_labels", train.labels), ("holdout", HOLDOUT)):
+        np.save(tmp_path / "by numpy.npy", values.numpy())
+        assert (tmp_path / "out" / f"{name}.npy").read_bytes() == (tmp_path / "by numpy.npy").read_bytes()
+
+
+@pytest.mark.parametrize("over", [1, 50_000])
+def test_a_limit_on_the_size_of_files_ends_a_write_with_one_message(tmp_path, over):
+    write(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    code = f"""
+import resource, sys, torch
+from pathlib import Path
+from gee_core.data.images import PackedImages
+from gee_core.data.prepared import Source, write_prepared
+labels = torch.arange(3).repeat(500)
+images = PackedImages(torch.zeros(1500, 1, 8, 8, dtype=torch.uint8), labels)
+resource.setrlimit(resource.RLIMIT_FSIZE, (128 + images.images.numel() - {over},) * 2)
+try:
+    write_prepared(Path("out"), "folder", Source("somewhere", ("a", "b", "c"), images, images, labels[:9]), (0.5,), (0.5,))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    says = "train_images.npy: cannot be written (file too large): raise the limit on the size of files (`ulimit -f`)"
+    assert done.stdout.startswith(f"InputError .out.partial/{says}"), done
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_failure_while_the_folders_are_exchanged_leaves_the_old_one(tmp_path, monkeypatch):
@@ -130,6 +167,22 @@ def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
     assert sorted(contents(tmp_path / "out")) == sorted([*PACKED, "meta.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 7).images)
+
+
+def test_a_file_in_place_of_the_folder_is_refused_and_kept(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match=r"out: cannot be written \(file exists\): a file lies where a folder should be"):
+        write(tmp_path / "out")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "mine")]
+
+
+def test_a_link_in_place_of_the_folder_is_replaced_and_what_it_leads_to_is_left(tmp_path):
+    write(tmp_path / "elsewhere")
+    before = contents(tmp_path / "elsewhere")
+    (tmp_path / "out").symlink_to("elsewhere")
+    write(tmp_path / "out", train=packed(30, 7))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
+    assert not (tmp_path / "out").is_symlink() and contents(tmp_path / "elsewhere") == before
 
 
 def test_who_needs_no_images_reads_none(tmp_path):

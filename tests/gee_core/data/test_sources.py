@@ -1,14 +1,9 @@
-import gzip
-import hashlib
-import pickle
-import struct
 import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision import datasets
 
 from gee_core.config import PrepareConfig
 from gee_core.data import sources
@@ -202,98 +197,3 @@ def test_cifar_comes_as_class_folders_too(make_folder):
 def test_cifar_folders_with_another_number_of_classes_are_an_input_error(make_folder):
     with pytest.raises(InputError, match=r"train: holds 2 class folders, cifar100 has 100: set prepare\.dataset to folder"):
         load_source(config(make_folder(TWO, TWO), dataset="cifar100"))
-
-
-def write_fashion_mnist(root, n=20):
-    folder = root / "FashionMNIST/raw"
-    folder.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (2, n, 28, 28), dtype=np.uint8)
-    labels = np.arange(n, dtype=np.uint8) % 10
-    for split, values in zip(("train", "t10k"), images, strict=True):
-        header = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
-        (folder / f"{split}-images-idx3-ubyte").write_bytes(header + values.tobytes())
-        (folder / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, n) + labels.tobytes())
-    return images, labels
-
-
-def test_fashion_mnist_on_disk_is_read_without_a_download(tmp_path):
-    images, labels = write_fashion_mnist(tmp_path)
-    source = load_source(config(tmp_path, dataset="fashion_mnist"))
-    np.testing.assert_array_equal(source.train.images[:, 0].numpy(), images[0])
-    np.testing.assert_array_equal(source.test.images[:, 0].numpy(), images[1])
-    np.testing.assert_array_equal(source.train.labels.numpy(), labels)
-    assert source.class_names[0] == "T-shirt/top"
-
-
-def test_damaged_fashion_mnist_files_are_an_input_error(tmp_path):
-    write_fashion_mnist(tmp_path)
-    file = tmp_path / "FashionMNIST/raw/t10k-images-idx3-ubyte"
-    file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(InputError, match=r"the files of fashion_mnist are damaged .*: delete them"):
-        load_source(config(tmp_path, dataset="fashion_mnist"))
-
-
-def write_cifar10(root, monkeypatch, n=20):
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (2, n, 3, 32, 32), dtype=np.uint8)
-    labels = [k % 10 for k in range(n)]
-    contents = {
-        name: {"data": values.reshape(n, -1), "labels": labels}
-        for name, values in zip(("data_batch_1", "test_batch"), images, strict=True)
-    }
-    contents["batches.meta"] = {"label_names": [f"class{k}" for k in range(10)]}
-    md5 = {}
-    for name, content in contents.items():
-        (folder / name).write_bytes(pickle.dumps(content))
-        md5[name] = hashlib.md5(pickle.dumps(content)).hexdigest()
-    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
-    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
-    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
-    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
-    return images, labels
-
-
-def test_cifar_batches_on_disk_are_read_channels_first(tmp_path, monkeypatch):
-    images, labels = write_cifar10(tmp_path, monkeypatch)
-    source = load_source(config(tmp_path, dataset="cifar10"))
-    np.testing.assert_array_equal(source.train.images.numpy(), images[0])
-    np.testing.assert_array_equal(source.test.images.numpy(), images[1])
-    assert source.test.labels.tolist() == labels
-    assert source.class_names[3] == "class3"
-
-
-@pytest.mark.parametrize(
-    ("dataset", "kind", "where"),
-    [
-        ("fashion_mnist", datasets.FashionMNIST, "FashionMNIST/raw"),
-        ("cifar10", datasets.CIFAR10, "cifar-10-batches-py"),
-        ("cifar100", datasets.CIFAR100, "cifar-100-python"),
-    ],
-)
-def test_a_failed_download_says_what_was_looked_for_and_where(tmp_path, monkeypatch, dataset, kind, where, capfd):
-    def download(self):
-        print("Failed to download (trying next):")
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(kind, "download", download)
-    with pytest.raises(InputError) as caught:
-        load_source(config(tmp_path, dataset=dataset))
-    message = str(caught.value)
-    assert message.startswith(f"prepare.dataset = {dataset}: not found in {tmp_path / where}, and the download failed")
-    assert "Name or service not known" in message and "put torchvision's files there" in message
-    assert ("class folders" in message) == dataset.startswith("cifar")
-    assert capfd.readouterr().out == ""
-
-
-def test_fashion_mnist_archives_on_disk_are_unpacked_without_the_internet(tmp_path, monkeypatch):
-    images, _ = write_fashion_mnist(tmp_path)
-    resources = []
-    for path in sorted((tmp_path / "FashionMNIST/raw").iterdir()):
-        packed = path.with_suffix(".gz")
-        packed.write_bytes(gzip.compress(path.read_bytes()))
-        resources.append((packed.name, hashlib.md5(packed.read_bytes()).hexdigest()))
-        path.unlink()
-    monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
-    source = load_source(config(tmp_path, dataset="fashion_mnist"))
-    np.testing.assert_array_equal(source.train.images[:, 0].numpy(), images[0])
