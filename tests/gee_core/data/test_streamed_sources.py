@@ -1,10 +1,7 @@
 """Folders of images that stay where they are: what `load_source` gives for them."""
 
-import pytest
-
 from gee_core.data.images import StreamedImages
 from gee_core.data.sources import load_source
-from gee_core.errors import InputError
 from tests.gee_core.data.test_sources import TWO, config
 
 
@@ -30,10 +27,3 @@ def test_the_contents_of_streamed_files_are_hashed_by_split_whatever_the_number_
     second = load_source(cfg).contents
     assert second[0] != first[0] and second[1] == first[1]
     assert load_source(config(root)).contents == ()
-
-
-def test_streaming_needs_files_and_a_size(make_folder):
-    with pytest.raises(InputError, match=r"^prepare\.stream: digits does not come as image files: set it to false"):
-        load_source(config(dataset="digits", stream=True, image_size=8))
-    with pytest.raises(InputError, match=r"^prepare\.stream: images need one size"):
-        load_source(config(make_folder(TWO, TWO), stream=True))
