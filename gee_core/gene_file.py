@@ -112,8 +112,8 @@ def read_card(path: Path | str) -> dict | None:
     """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
 
     Files of the pipeline say ``class_names``, in the order of the outputs; ``in_channels`` and ``image_size``, the side in
-    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input; ``network``, its name, and
-    ``n_genes``. `gee predict` needs all but the last two. A network that is loaded does not hold the card, so hand it on:
+    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input: `gee predict` needs these five.
+    They also say ``network``, its name, ``n_genes`` and ``T``. A network that is loaded does not hold the card, so hand it on:
 
         net = gee_core.load("genes.safetensors")
         gee_core.save_genes("again.safetensors", net, "int4", card=gee_core.read_card("genes.safetensors"))

@@ -10,7 +10,6 @@ import onnxruntime
 import torch
 from PIL import Image
 
-from gee_core import __version__
 from gee_core.checkpoint import load, save
 from gee_core.config import Params
 from gee_core.config.known_networks import is_own
@@ -190,7 +189,7 @@ def build_model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
     network = params.network
-    return ModelCard(network=network.name, n_genes=network.n_genes, T=network.T, gee_version=__version__, **images)
+    return ModelCard(network=network.name, n_genes=network.n_genes, T=network.T, **images)
 
 
 def registered_name(params: Params, meta: Meta) -> str:

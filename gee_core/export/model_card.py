@@ -17,8 +17,6 @@ class ModelCard(StrictModel, extra="ignore"):
     n_genes: int | None = None
     T: int | None = None
     """Time steps."""
-    gee_version: str | None = None
-    """Of the code that exported it."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the order of the logits."""
     in_channels: Annotated[int, Field(ge=1, le=3)]

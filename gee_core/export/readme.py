@@ -69,7 +69,8 @@ An image may have any size; the shorter side is resized to {size} pixels and the
 """
 
 FILES = """
-Without MLflow, in the folder of the export (pixels that are not normalised get wrong classes, and no error):
+Without MLflow, in the folder of the export, for upright images of 8 bits (pixels that are not normalised get wrong classes, \
+and no error):
 
 ```python
 import json
@@ -99,10 +100,14 @@ import torch
 
 import gee_core
 
-net = gee_core.load("{file}").eval()
+{own}net = gee_core.load("{file}").eval()
 with torch.no_grad():
     p = net(torch.from_numpy(x)).mean(0).softmax(1)
 ```
+"""
+
+OWN = """\
+# first: gee_core.register_network("{name}", the class or function of that name)
 """
 
 GENES = """\
@@ -163,7 +168,7 @@ def describe(
             mode="L" if meta.in_channels == 1 else "RGB",
             or_genes=OR_GENES if "genes_onnx_bytes" in measured else "",
         ),
-        torch=_torch(params.export.genes, measured, beside),
+        torch=_torch(params, measured, beside),
         nir=NIR.format(T=network.T) if "network.nir" in beside else "",
         size=meta.image_size,
         colour="grey" if meta.in_channels == 1 else "colour",
@@ -190,10 +195,11 @@ def describe(
     )
 
 
-def _torch(format: str | None, measured: dict[str, float], beside: Collection[str]) -> str:
+def _torch(params: Params, measured: dict[str, float], beside: Collection[str]) -> str:
+    own = OWN.format(name=params.network.name) if is_own(params.network.name) else ""
     if "genes_bytes" in measured:
-        return TORCH.format(what=GENES.format(format=format, **measured), file="genes.safetensors")
-    return TORCH.format(what="", file="network.safetensors") if "network.safetensors" in beside else ""
+        return TORCH.format(what=GENES.format(format=params.export.genes, **measured), own=own, file="genes.safetensors")
+    return TORCH.format(what="", own=own, file="network.safetensors") if "network.safetensors" in beside else ""
 
 
 def _parts(values: Sequence[int] | None, unit: str) -> str:

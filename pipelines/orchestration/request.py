@@ -66,7 +66,7 @@ def experiment_changes(values: dict, project: Path) -> tuple[dict, list[str]]:
     if head(project) is None:
         check_git(project)
         problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
-        raise InputError(problem, f"{COMMIT_IT}; or change params.yaml itself")
+        raise InputError(problem, f"{COMMIT_IT}; or write params.yaml itself")
     images, network = project.resolve() / values["prepare"]["path"], values["network"]["name"]
     if values["prepare"]["dataset"] != "digits" and _lacks(project, images):
         values = overridden(values, {"prepare.path": str(images)}, "prepare.path")
@@ -77,9 +77,12 @@ def experiment_changes(values: dict, project: Path) -> tuple[dict, list[str]]:
 
 
 def _lacks(project: Path, images: Path) -> bool:
-    """Whether an experiment's copy of the project lacks some of ``images``: git does not track them, or only a link to them."""
-    untracked = git(project, "ls-files", "--others", "--directory", "--", str(images))
-    return images.is_symlink() or bool(untracked) or not git(project, "ls-files", "--", str(images))
+    """Whether an experiment's copy of the project lacks some of ``images``: git does not track them, or only a link to them.
+
+    The README.md of data/raw is none of them.
+    """
+    others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))
+    return images.is_symlink() or bool(others) or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
 
 
 def with_needed(dependencies: dict[str, list[str]], stages: list[str]) -> dict[str, list[str]]:

@@ -128,7 +128,7 @@ def _failure(error: Exception) -> InputError:
     if message := user_message(error):
         return InputError(message)
     place = place_in((NETWORKS, CHECKOUT / "gee_core", CHECKOUT / "pipelines"), error)
-    where = f"{place[0].parent.name}/{place[0].name}, {place[1]}" if place else "the cell"
+    where = f"{place[0].parent.name}/{place[0].name}, {place[1]}" if place else "a library"
     return InputError(f"{where} {raises(error)}", "mend it and run the study again")
 
 

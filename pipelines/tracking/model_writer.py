@@ -12,6 +12,9 @@ from pipelines.tracking import mlflow_models
 from pipelines.tracking.outbox import Outbox, one_at_a_time
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
+LONGEST_NOTE = 5000
+"""Characters of a tag or description that MLflow's databases other than SQLite take."""
+
 
 def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry: dict, outbox: Outbox) -> None:
     """Log the entry's model with its metrics, and register it if the entry says so.
@@ -24,7 +27,8 @@ def write_model(client, experiment_id: str, run_id: str, pipeline_id: str, entry
     if found:
         model = found[0]
     else:
-        tags = {ENTRY: tag, DIGEST: entry["digest"], NOTE: files["README.md"].read_text(encoding="utf-8")}
+        note = files["README.md"].read_text(encoding="utf-8")[:LONGEST_NOTE]
+        tags = {ENTRY: tag, DIGEST: entry["digest"], NOTE: note}
         name, params = entry["name"], entry["params"]
         model = client.create_logged_model(experiment_id, name, pipeline_id, tags, params, model_type="classifier")
     if str(model.status) != "READY":
@@ -55,7 +59,7 @@ def _register(client, run_id: str, model, entry: dict, tag: str) -> None:
         )
     # the README was written before the version had a number, and the champion may be another network
     note = model.tags[NOTE].replace(f"models:/{name}@champion", f"models:/{name}/{version.version}")
-    if version.description != note:
+    if version.description == model.tags[NOTE] != note:  # else somebody wrote another
         client.update_model_version(name, version.version, note)
     mlflow_models.note_version(client, model, version)
     alias, holder = version.tags[ALIAS], holders.get(version.tags[ALIAS])

@@ -18,6 +18,7 @@ from tests.pipelines.report_inputs import PARAMS, changed, write_inputs
         "reports/train/history.csv",
         "reports/evaluate/layers.csv",
         "reports/evaluate/confusion.csv",
+        "reports/evaluate/metrics.json",
         "reports/robustness/noise.csv",
         "reports/robustness/hardware.csv",
         "reports/export/metrics.json",

@@ -109,6 +109,12 @@ def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_do
     np.testing.assert_allclose(names["logits"].softmax(1)[0], expected, atol=1e-4)
 
 
+def test_the_readme_of_an_own_network_says_that_it_is_registered_first(make_params, digits):
+    params = make_params(network={"name": "networks.my:Net"}, evolve={"variant": "analytic"}, export={"genes": "int8"})
+    text = describe("gee", params, load_prepared(digits).meta, MEASURED | GENES, "1")
+    assert '# first: gee_core.register_network("networks.my:Net"' in text
+
+
 def test_the_readme_says_models_of_mlflow_and_files_only_where_they_are(make_params, digits):
     def text(measured=MEASURED, beside=(), registered=True) -> str:
         return describe(
@@ -143,6 +149,8 @@ def test_the_code_of_the_tutorial_runs(folder, net, expected, make_params, digit
 
     meta = load_prepared(digits).meta
     save_genes(folder / "genes.safetensors", net, "fp32", card=build_model_card(make_params(), meta).model_dump())
+    Path("data").symlink_to(digits.parent)
+    assert digits.name == "prepared"
     load, names = mlflow.pyfunc.load_model, {}
     mlflow_models.save_served_model({name: folder / name for name in FILES}, "copy", "r", "m")
     monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda address: load("copy"))
@@ -153,8 +161,7 @@ def test_the_code_of_the_tutorial_runs(folder, net, expected, make_params, digit
         exec(compile(block, "use-the-model.md", "exec"), names)
         said.append(capsys.readouterr().out)
     best = meta.class_names[expected.argmax()]
-    assert names["model"].predict(names["table"][["image"]])["class"].tolist() == [best, best]
-    assert evaluated.classes.tolist() == [best, best]
+    assert evaluated.classes[0] == best and set(names["table"]["class"]) > {best}
     for alone in said[-2:]:
         assert alone.split()[0] == best and float(alone.split()[1]) == pytest.approx(expected.max(), abs=1e-4)
     assert open_model("again.safetensors").card.class_names == meta.class_names
@@ -171,4 +178,4 @@ class Evaluate:
 def test_an_older_meta_json_is_still_read():
     old = {"network": "vgg16", "class_names": ["a"], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
     card = ModelCard.model_validate_json(json.dumps(old))
-    assert (card.T, card.gee_version) == (None, None)
+    assert card.T is None

@@ -86,5 +86,5 @@ def test_without_git_the_remedy_is_git_and_not_a_setting_of_dvc(params):
     with pytest.raises(InputError) as caught:
         queue_preset("digits", load_preset("digits"))
     problem = f"{Path.cwd()}: no git commit of the project, which DVC's experiments need"
-    remedy = "`git init`, `dvc config core.no_scm false`, then commit the project; or change params.yaml itself"
+    remedy = "`git init`, `dvc config core.no_scm false`, then commit the project; or write params.yaml itself"
     assert str(caught.value) == f"{problem}: {remedy}"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.request import Request, checked, choice, with_needed
+from pipelines.orchestration.request import Request, checked, choice, experiment_changes, with_needed
+from pipelines.project.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[3]
 GRAPH = {"first": [], "second": ["first"], "other": ["first"], "third": ["second"]}
@@ -59,6 +60,11 @@ def path_of_images(project, path: str) -> str:
 def test_images_that_git_does_not_know_are_read_where_they_are(project):
     make_images(project / "data/raw")
     assert path_of_images(project, "data/raw") == str(project / "data/raw")
+
+
+def test_a_folder_of_which_git_knows_the_readme_alone_is_read_where_it_is(project):
+    _, changes = experiment_changes(load_preset("cifar10-small", "data/raw").values, project)
+    assert f"prepare.path='{project}/data/raw'" in changes
 
 
 @pytest.mark.parametrize("path", ["../imgs", "data/up/imgs", "data/imgs"])

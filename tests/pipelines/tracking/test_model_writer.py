@@ -137,6 +137,18 @@ def test_the_description_of_a_version_names_its_own_address_and_not_the_champion
     assert said == [f"models:/{NAME}/1", f"models:/{NAME}/2"]
 
 
+def test_a_description_is_as_long_as_every_database_takes_and_stays_as_somebody_has_written_it(write, tmp_path):
+    readme = tmp_path / "exported/README.md"
+    readme.write_text(f"models:/{NAME}@champion " + "long " * 2000)
+    registry = FakeRegistry()
+    write(registry, 0.5, 1)
+    (version,) = registry.versions
+    assert version.description.startswith(f"models:/{NAME}/1 long") and len(version.description) <= 5000
+    version.description = "ours"
+    write(registry, 0.5, 1)
+    assert [found.description for found in registry.versions] == ["ours"]
+
+
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_model_has_the_files_that_not_every_network_has_where_they_are(tmp_path, other):
     model = exported_model(tmp_path)
