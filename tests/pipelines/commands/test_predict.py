@@ -127,6 +127,15 @@ def test_files_that_are_no_images_are_named_together_with_what_is_not_there(imag
     ]
 
 
+def test_where_a_path_is_not_there_only_files_that_are_named_are_looked_at(tmp_path):
+    for name in ("photos/a.png", "named.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a text")
+    with pytest.raises(InputError) as caught:
+        find_images(tmp_path, [Path("photos"), Path("named.png"), Path("typo")])
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["typo", "named.png"]
+
+
 def test_a_narrow_image_that_would_grow_beyond_the_limit_is_called_that_and_no_decompression_bomb(tmp_path):
     Image.new("L", (40_000, 2)).save(tmp_path / "narrow.png")
     with pytest.raises(InputError, match=r"^narrow\.png: is 40000x2, and with a shorter side of 224 it .* or leave it out$"):
