@@ -16,7 +16,7 @@ class Classifier:
     """The network of an ONNX file on the CPU.
 
     Args:
-        network: the file or its content.
+        network: the file, its content, or a session that has read it.
         mean: of each channel, of images in [0, 1].
         std: of each channel.
 
@@ -24,10 +24,12 @@ class Classifier:
         Exception: one of ONNX Runtime's, which have no common base; the file is damaged.
     """
 
-    def __init__(self, network: Path | bytes, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, network: Path | bytes | onnxruntime.InferenceSession, mean: Sequence[float], std: Sequence[float]):
         self._scale_C = np.array([1 / (255 * s) for s in std], np.float32)[:, None, None]
         self._shift_C = np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)[:, None, None]
-        self._session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+        if not isinstance(network, onnxruntime.InferenceSession):
+            network = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+        self._session = network
 
     def __call__(self, images_BCHW: np.ndarray) -> np.ndarray:
         """The probabilities (B, K) of uint8 images (B, C, H, W): the softmax of the logits.

@@ -106,7 +106,7 @@ PREDICT = [
         "another model that is not there",
         f"gee predict {IMAGE} --model images",
         says="images/network.onnx: not found",
-        remedy="name an ONNX file with its meta.json",
+        remedy="name an ONNX file of an export, a genes.safetensors",
     ),
     command(
         "no MLflow",
@@ -156,7 +156,7 @@ PREDICT += [
     command("a bit of a gene", BY_GENES, genes(), flip(GENES, 0.9), says=f"{GENES}: damaged, its checksum", remedy=AGAIN),
     command("a pickle of genes", BY_GENES, write(GENES, pickle.dumps("a")), says=f"{GENES}: not a safetensors", remedy=AGAIN),
     command("genes without a card", BY_GENES, genes(None), says=f"{GENES}: does not say which images", remedy=AGAIN),
-    command("genes with half a card", BY_GENES, genes({"mean": []}), says="does not say which images it takes", remedy=AGAIN),
+    command("genes with half a card", BY_GENES, genes({"mean": []}), says="its card is not as gee", remedy=AGAIN),
     command("another card", BY_GENES, genes(DIGITS | {"image_size": 9}), says="is that of another network", remedy=AGAIN),
     command(
         "a checkpoint for genes",

@@ -1,6 +1,7 @@
 """A network that leaves the project: its files say how they are used, and the code of the README and of the tutorial runs."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -71,6 +72,38 @@ def test_an_onnx_file_alone_answers_as_with_its_meta_json(folder, exported):
     for source in (alone, folder):
         (answer,) = predict(folder, example, open_model(source), top=3)
         assert answer == predict(folder, example, open_model(exported), top=3)[0]
+
+
+def test_an_onnx_file_alone_answers_in_a_folder_whose_name_is_no_utf_8(folder):
+    other = folder / os.fsdecode(b"\xff")
+    try:
+        other.mkdir()
+    except OSError:
+        pytest.skip("the file system takes UTF-8 only")
+    alone = shutil.move(folder / "network.onnx", other / "network.onnx")
+    assert len(predict(folder, [Path("example.png")], open_model(alone))) == 1
+
+
+def test_a_nir_file_alone_is_called_neither_onnx_nor_genes(folder):
+    (folder / "meta.json").unlink()
+    with pytest.raises(InputError, match=r"network\.nir: neither an ONNX file"):
+        open_model(folder / "network.nir")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [({"T": "two"}, "T: Input should be a valid integer"), ({"mean": []}, "its mean and std are not those")],
+)
+def test_a_card_that_a_user_wrote_otherwise_is_refused_with_what_is_wrong_in_it(values, says, folder, net):
+    card = json.loads((folder / "meta.json").read_text()) | values
+    save_genes(folder / "genes.safetensors", net, "int8", card)
+    model = onnx.load(folder / "network.onnx")
+    model.metadata_props[0].value = json.dumps(card)
+    onnx.save(model, folder / "other.onnx")
+    with pytest.raises(InputError, match=rf"genes\.safetensors: its card is not as gee predict needs it \({says}"):
+        open_model(folder / "genes.safetensors")
+    with pytest.raises(InputError, match=rf"other\.onnx: damaged \(gee\.card: {says}"):
+        open_model(folder / "other.onnx")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000, '{"in_channels": 1e999}'], ids=lambda text: text[:9])

@@ -23,10 +23,12 @@ def open_genes(path: Path, header: Header) -> tuple[ModelCard, Callable[[np.ndar
         InputError: the file is damaged, holds no description of its images and classes, or one of another network; or it is an
             own network that params.yaml does not name.
     """
+    if header.card is None:
+        raise InputError(f"{path}: does not say which images it takes and which classes it knows")
     try:
         card = as_model(header.card, ModelCard)
-    except ValueError:
-        raise InputError(f"{path}: does not say which images it takes and which classes it knows") from None
+    except ValueError as error:
+        raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
     register_if_configured(path, header)
     network = load_genes(path, header)
     shape = architecture_of(network)

@@ -28,16 +28,21 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
 
     Raises:
         InputError: a path does not exist, a folder holds no images or cannot be read; a line for each, and for each file among
-            the others that is seen from its head to be no image.
+            ``paths`` that is seen from its head to be no image.
     """
     found: list[Path] = []
+    named: list[Path] = []
     problems: list[InputError] = []
     for path in paths:
         try:
-            found += _below(here, path) if (here / path).is_dir() else [_existing(here, path)]
+            if (here / path).is_dir():
+                found += _below(here, path)
+            else:
+                named.append(_existing(here, path))
+                found.append(path)
         except InputError as error:
             problems.append(error)
-    raise_all([*problems, *_no_images(here, found)] if problems else [])
+    raise_all([*problems, *_no_images(here, named)] if problems else [])  # of a large folder this would take minutes
     return found
 
 
@@ -80,7 +85,7 @@ def _no_images(here: Path, files: Sequence[Path]) -> Iterator[InputError]:
     for path in files:
         try:
             with _opened(here, path):
-                pass  # decoding all images of a large folder would take minutes
+                pass  # they are decoded by read_image
         except InputError as error:
             yield error
 

@@ -3,7 +3,6 @@
 ONNX Runtime runs ONNX files, torch a file of genes; torch is imported for the latter alone.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from pydantic import ValidationError
 
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ENTRY, ModelCard
-from gee_core.storage.json_object import parse_json_object, read_json_model
+from gee_core.storage.json_object import as_model, parse_json_object, read_json_model
 from pipelines.project.paths import GENES, ONNX
 from pipelines.tracking.classifier import Classifier
 
@@ -55,15 +53,16 @@ class Model:
             raise InputError(f"{self.place}: damaged ({in_short(error)})", self.remedy) from None
         n_classes = len(self.card.class_names)
         if p_BK.shape != (len(images_BCHW), n_classes):
-            raise InputError(f"{self.place}: does not answer with {n_classes} classes, as its {CARD} says", self.remedy)
+            raise InputError(f"{self.place}: does not answer with {n_classes} classes, as its card says", self.remedy)
         if not np.isfinite(p_BK).all():
             raise InputError(f"{self.place}: answers with values that are not finite", self.remedy)
         return p_BK
 
 
 def open_model(source: Path | str) -> Model:
-    """The model at ``source``: an ONNX file with its meta.json beside it or in its metadata, a genes.safetensors, a folder with
-    either or that MLflow wrote, or an address in MLflow (``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
+    """The model at ``source``: an ONNX file with its card in its metadata or else in a meta.json beside it, a
+    genes.safetensors, a folder with either or that MLflow wrote, or an address in MLflow (``models:/NAME@ALIAS``,
+    ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
 
     Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
 
@@ -77,19 +76,16 @@ def open_model(source: Path | str) -> Model:
             return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
     path = Path(source)
     ours, network = path.resolve() in (ONNX.resolve(), ONNX.parent.resolve()), _network(path)
-    genes, about = network.suffix == IN_GENES, network.with_name(CARD)
-    inside = None if genes or about.is_file() else _card_inside(network)
-    for file in (network, *([] if genes or inside else [about])):
-        if not file.is_file():
-            beside = f"name an ONNX file with its {CARD}, a {GENES.name}, a folder with these, or models:/NAME@champion"
-            made = "`dvc repro export` makes it, `dvc pull` fetches it"
-            if ours and ONNX.with_name("network.safetensors").is_file():
-                made = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
-            raise InputError(f"{file}: not found", made if ours else beside)
+    if not network.is_file():  # reading a pipe or a device could wait forever
+        another = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
+        made = "`dvc repro export` makes it, `dvc pull` fetches it"
+        if ours and ONNX.with_name("network.safetensors").is_file():
+            made = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
+        raise InputError(f"{network}: {'not a file' if network.exists() else 'not found'}", made if ours else another)
     if network.suffix not in (ONNX.suffix, IN_GENES):
         raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
     remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
-    return _read_genes(network, remedy) if genes else _read(network, str(network), remedy, inside)
+    return _read_genes(network, remedy) if network.suffix == IN_GENES else _read(network, str(network), remedy)
 
 
 def _network(path: Path) -> Path:
@@ -114,35 +110,31 @@ def _read_genes(path: Path, remedy: str) -> Model:
     return Model(str(path), remedy, card, classify)
 
 
-def _card_inside(network: Path) -> str | None:
-    """The card in the metadata of an ONNX file; None where it has none or cannot be read."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # the quickest to open
+def _read(network: Path, place: str, remedy: str) -> Model:
     try:
-        session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    except Exception:  # of a damaged file; ONNX Runtime's errors have no other common base
-        return None
-    return session.get_modelmeta().custom_metadata_map.get(ENTRY)
-
-
-def _read(network: Path, place: str, remedy: str, inside: str | None = None) -> Model:
-    card_path = network.with_name(CARD)
-    try:
-        card = read_json_model(card_path, ModelCard) if inside is None else _parsed(inside)
-    except ValueError as error:
-        where = card_path if inside is None and place == str(network) else place
-        raise InputError(f"{where}: damaged ({error})", remedy) from None
-    try:
-        classify = Classifier(network.read_bytes(), card.mean, card.std)
+        session = onnxruntime.InferenceSession(network.read_bytes(), providers=["CPUExecutionProvider"])
+        inside = session.get_modelmeta().custom_metadata_map.get(ENTRY)
     except OSError as error:
         raise InputError(f"{place}: cannot be read ({error.strerror})", remedy) from None
     except Exception as error:  # ONNX Runtime's errors have no other common base
         raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
-    return Model(place, remedy, card, classify)
+    card = _card_beside(network, place, remedy) if inside is None else _card_inside(inside, place, remedy)
+    return Model(place, remedy, card, Classifier(session, card.mean, card.std))
 
 
-def _parsed(text: str) -> ModelCard:
+def _card_inside(text: str, place: str, remedy: str) -> ModelCard:
     try:
-        return ModelCard.model_validate_json(json.dumps(parse_json_object(text)))
-    except ValidationError:
-        raise ValueError(f"its {ENTRY} does not say which images it takes and which classes it knows") from None
+        return as_model(parse_json_object(text), ModelCard)
+    except ValueError as error:
+        raise InputError(f"{place}: damaged ({ENTRY}: {error})", remedy) from None
+
+
+def _card_beside(network: Path, place: str, remedy: str) -> ModelCard:
+    """Of a network without a card inside."""
+    path = network.with_name(CARD)
+    if not path.is_file():
+        raise InputError(f"{place}: lacks {ENTRY}, and {CARD} is not beside it", remedy)
+    try:
+        return read_json_model(path, ModelCard)
+    except ValueError as error:
+        raise InputError(f"{path if place == str(network) else place}: damaged ({error})", remedy) from None

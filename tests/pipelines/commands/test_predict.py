@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -29,6 +31,15 @@ ROOT = Path(__file__).resolve().parents[3]
 def model(exported, tmp_path) -> Path:
     """A copy to damage."""
     return Path(shutil.copytree(exported.parent, tmp_path / "export")) / "network.onnx"
+
+
+@pytest.fixture
+def bare(model) -> Path:
+    """One without a card inside, as older exports are."""
+    network = onnx.load(model)
+    del network.metadata_props[:]
+    onnx.save(network, model)
+    return model
 
 
 @pytest.fixture
@@ -127,6 +138,15 @@ def test_files_that_are_no_images_are_named_together_with_what_is_not_there(imag
     ]
 
 
+def test_where_a_path_is_not_there_only_files_that_are_named_are_looked_at(tmp_path):
+    for name in ("photos/a.png", "named.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a text")
+    with pytest.raises(InputError) as caught:
+        find_images(tmp_path, [Path("photos"), Path("named.png"), Path("typo")])
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["typo", "named.png"]
+
+
 def test_a_narrow_image_that_would_grow_beyond_the_limit_is_called_that_and_no_decompression_bomb(tmp_path):
     Image.new("L", (40_000, 2)).save(tmp_path / "narrow.png")
     with pytest.raises(InputError, match=r"^narrow\.png: is 40000x2, and with a shorter side of 224 it .* or leave it out$"):
@@ -143,23 +163,56 @@ def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_count
     assert lines[20:] == ["… and 9 more like these"]
 
 
-@pytest.mark.parametrize("lost", ["network.onnx", "meta.json", "both"])
-def test_a_missing_model_is_refused_with_a_remedy(lost, model):
-    network = onnx.load(model)
-    del network.metadata_props[:]  # the card that it holds itself
-    onnx.save(network, model)
-    for name in ("network.onnx", "meta.json"):
-        if lost in (name, "both"):
-            model.with_name(name).unlink()
-    with pytest.raises(InputError, match=r"export/.*: not found: name an ONNX file with its meta\.json"):
+@pytest.mark.parametrize("card", ["beside", "missing"])
+def test_a_missing_model_is_refused_with_a_remedy(card, model):
+    model.unlink()
+    if card == "missing":
+        model.with_name("meta.json").unlink()
+    with pytest.raises(InputError, match=r"export/network\.onnx: not found: name an ONNX file of an export, "):
         open_model(model)
 
 
+def test_a_pipe_for_a_model_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(InputError, match=r"pipe\.onnx: not a file: name an ONNX file of an export, "):
+        open_model(tmp_path / "pipe.onnx")
+
+
+def test_a_network_without_a_card_is_read_with_the_meta_json_beside_it_and_refused_without(bare):
+    assert open_model(bare).card.image_size == 8
+    bare.with_name("meta.json").unlink()
+    with pytest.raises(InputError, match=r"network\.onnx: lacks gee\.card, and meta\.json is not beside it: export the"):
+        open_model(bare)
+
+
+def test_the_card_inside_a_network_is_taken_and_not_that_of_a_neighbour(model):
+    card = json.loads(model.with_name("meta.json").read_text())
+    model.with_name("meta.json").write_text(json.dumps(card | {"class_names": [*"abcdefghij"], "mean": [0.9]}))
+    found = open_model(model).card
+    assert (list(found.class_names), list(found.mean)) == (card["class_names"], card["mean"])
+
+
+def test_a_network_is_opened_once(model, images, monkeypatch):
+    opened, session = [], onnxruntime.InferenceSession
+
+    class Counted(session):
+        def __init__(self, *args, **kwargs):
+            opened.append(args)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Counted)
+    predict(Path(), images[:1], open_model(model))
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("card", ["beside", "missing"])
 @pytest.mark.parametrize(
     "damage", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: b"not ONNX"], ids=["empty", "cut", "other"]
 )
-def test_a_damaged_model_is_refused_with_a_remedy(damage, model):
+def test_a_damaged_model_is_refused_with_a_remedy(damage, card, model):
     model.write_bytes(damage(model.read_bytes()))
+    if card == "missing":
+        model.with_name("meta.json").unlink()
     with pytest.raises(InputError, match="damaged") as caught:
         open_model(model)
     assert str(model) in str(caught.value)
@@ -167,10 +220,10 @@ def test_a_damaged_model_is_refused_with_a_remedy(damage, model):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"], ids=repr)
-def test_a_damaged_description_of_the_model_is_refused_with_a_remedy(content, model):
-    model.with_name("meta.json").write_bytes(content)
+def test_a_damaged_description_of_the_model_is_refused_with_a_remedy(content, bare):
+    bare.with_name("meta.json").write_bytes(content)
     with pytest.raises(InputError, match=r"meta\.json: damaged") as caught:
-        open_model(model)
+        open_model(bare)
     assert str(caught.value).endswith(": export the network again")
 
 
@@ -198,12 +251,12 @@ def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(expor
         assert len(row["top"]) == 2
 
 
-def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(model, images, capsys):
-    card = json.loads(model.with_name("meta.json").read_text())
+def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(bare, images, capsys):
+    card = json.loads(bare.with_name("meta.json").read_text())
     names = [f"\x1b[31m{name}\n" for name in card["class_names"]]
-    model.with_name("meta.json").write_text(json.dumps(card | {"class_names": names}))
+    bare.with_name("meta.json").write_text(json.dumps(card | {"class_names": names}))
     file = images[0].rename(images[0].with_name("a\nb.png"))
-    cli.predict(SimpleNamespace(obj=Path()), [file], str(model))
+    cli.predict(SimpleNamespace(obj=Path()), [file], str(bare))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable() and "a\\nb.png" in line
 
