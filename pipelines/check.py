@@ -4,6 +4,7 @@ Its outputs are a constant, and checksums of what `network.name`, `evolve.start`
 no later stage run again, unless such a file or the network's entry in the table has changed: then the stages that use it.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
+from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.input_errors import report_input_errors
+from pipelines.runtime.resume_folder import project_scratch
 
 
 def check_inputs(params: Params) -> None:
@@ -47,17 +50,22 @@ def check_inputs(params: Params) -> None:
 
 
 def check_downloaded(cfg: PrepareConfig) -> None:
-    """Let torchvision download and read the images that are not there yet; nothing to do for others.
+    """Let torchvision download its files that are not there yet; nothing to do for other images.
 
     Raises:
-        InputError: the download fails, the images do not fit ``cfg``, or `prepare.stream` asks for files of images.
+        InputError: the download fails, or `prepare.stream` asks for files of images.
     """
     if cfg.known is None or cfg.known.folder is None or cfg.is_in_files:
         return
-    if cfg.stream or not any(Path(cfg.path, cfg.known.folder).glob("*")):
-        from gee_core.data.sources import load_source  # loads torch
+    if cfg.stream:
+        from gee_core.data.sources import check_streamable  # loads torch
 
-        load_source(cfg)
+        check_streamable(cfg)
+    if not all(os.path.isfile(Path(cfg.path, cfg.known.folder, name)) for name in cfg.known.files):
+        from gee_core.data.torchvision_sets import provide  # loads torch
+
+        with file_lock(project_scratch() / "download"):  # the second of two runs finds what the first one has downloaded
+            provide(cfg.dataset, Path(cfg.path))
 
 
 def warning_of_size(network: NetworkConfig) -> str | None:

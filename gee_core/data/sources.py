@@ -37,12 +37,20 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     Raises:
         InputError: they are missing, damaged, or do not fit ``cfg``.
     """
-    in_files = cfg.is_in_files
-    if cfg.stream and not in_files:
-        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
-    if in_files:
+    check_streamable(cfg)
+    if cfg.is_in_files:
         return _from_files(cfg, on_progress)
     return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))))
+
+
+def check_streamable(cfg: PrepareConfig) -> None:
+    """Check that there are files of images to stream, if ``cfg`` asks for that.
+
+    Raises:
+        InputError: there are none.
+    """
+    if cfg.stream and not cfg.is_in_files:
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:

@@ -4,7 +4,8 @@ import contextlib
 import importlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,8 @@ def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], 
         InputError: they are not there and cannot be downloaded, or are damaged.
     """
     kind = _torchvision_class(dataset)
-    try:
-        _provide(dataset, kind, path)
+    provide(dataset, path)
+    with _explained(dataset, path):
         if dataset == "fashion_mnist":
             names = tuple(kind.classes)
             parts = [_fashion_mnist(path, part, n, len(names)) for part, n in FASHION_MNIST.items()]
@@ -44,6 +45,24 @@ def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], 
             names = tuple(both[0].classes)
             parts = [(torch.as_tensor(part.data), torch.as_tensor(part.targets, dtype=torch.int64)) for part in both]
         train, test = (_packed(*part, len(names)) for part in parts)
+    return f"torchvision {kind.__name__}", names, train, test
+
+
+def provide(dataset: str, path: Path) -> None:
+    """Unpack the archives of ``dataset`` in ``path`` whose files are not there; those that are not there are downloaded.
+
+    Raises:
+        InputError: that cannot be done, or a file without a whole archive is damaged.
+    """
+    with _explained(dataset, path):
+        _provide(dataset, _torchvision_class(dataset), path)
+
+
+@contextlib.contextmanager
+def _explained(dataset: str, path: Path) -> Iterator[None]:
+    """Inside, what torchvision raises becomes an InputError."""
+    try:
+        yield
     except InputError:
         raise
     except DAMAGE as error:
@@ -52,7 +71,6 @@ def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], 
             raise InputError(f"prepare.dataset = {dataset}: {where}: {reason}", REMEDIES[error.errno]) from None
         what = f"{path}: the files of {dataset} are damaged ({in_short(error, 120)})"
         raise InputError(what, "delete them, then prepare the images again") from None
-    return f"torchvision {kind.__name__}", names, train, test
 
 
 def _torchvision_class(dataset: str) -> "type[VisionDataset]":
@@ -64,7 +82,6 @@ def _torchvision_class(dataset: str) -> "type[VisionDataset]":
 
 
 def _provide(dataset: str, kind: "type[VisionDataset]", path: Path) -> None:
-    """Unpack the archives whose files are not there; those that are not there either are downloaded."""
     utils = importlib.import_module("torchvision.datasets.utils")
     archives = archives_of(kind, path)
     for archive in archives:
@@ -82,7 +99,7 @@ def _provide(dataset: str, kind: "type[VisionDataset]", path: Path) -> None:
                 kind(path, train=True, download=True)
             else:  # the class would leave a missing batches.meta as it is
                 utils.download_and_extract_archive(kind.url, path, filename=kind.filename, md5=kind.tgz_md5)
-    except (RuntimeError, OSError, EOFError) as error:
+    except (RuntimeError, OSError, EOFError, HTTPException) as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise
         what, remedy = not_there(kind, path)
@@ -91,10 +108,11 @@ def _provide(dataset: str, kind: "type[VisionDataset]", path: Path) -> None:
 
 
 def _unpack(archive: Archive, extract: Callable[[str], object]) -> None:
+    absent = archive.absent()
     try:
         extract(str(archive.path))
     except BaseException:
-        for file in archive.files:  # one may be cut off
+        for file in absent:  # one may be cut off now
             file.unlink(missing_ok=True)
         raise
 

@@ -17,7 +17,7 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
         InputError: it cannot be made, or it is missing and the data set cannot be downloaded.
     """
     path = Path(cfg.path)
-    if cfg.is_downloadable:
+    if cfg.is_downloadable and path.parts[:1] != ("~",):  # which torchvision expands, and nothing else does
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -8,6 +8,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
+from gee_core.config.datasets import DATASETS
 from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.model.spec import NetworkSpec
@@ -119,16 +120,26 @@ def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_p
 
 def test_images_that_torchvision_can_download_are_where_they_are_absent(in_project, make_params, monkeypatch):
     in_project()
-    loaded = []
-    monkeypatch.setattr("gee_core.data.sources.load_source", loaded.append)
+    provided = []
+    monkeypatch.setattr("gee_core.data.torchvision_sets.provide", lambda *given: provided.append(given))
     params = make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"})
     check_inputs(params)
     assert Path("data/raw/cifar10").is_dir()
-    Path("data/raw/cifar10/cifar-10-batches-py").mkdir()
+    folder = Path("data/raw/cifar10/cifar-10-batches-py")
+    folder.mkdir()
+    for name in DATASETS["cifar10"].files:  # a download may have broken off
+        check_inputs(params)
+        (folder / name).touch()
+    assert provided == [("cifar10", Path("data/raw/cifar10"))] * 8
     check_inputs(params)
-    Path("data/raw/cifar10/cifar-10-batches-py/data_batch_1").touch()
-    check_inputs(params)
-    assert loaded == [params.prepare] * 2
+    assert len(provided) == 8
+
+
+def test_a_home_that_nothing_expands_is_refused(in_project, make_params):
+    in_project()
+    with pytest.raises(InputError, match=r"^prepare\.path = ~/cifar: no such folder: write the whole path, since ~"):
+        check_inputs(make_params(prepare={"dataset": "cifar10", "path": "~/cifar"}))
+    assert not Path("~").exists()
 
 
 def test_a_download_that_fails_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import tarfile
+from http.client import BadStatusLine
 from urllib.error import URLError
 
 import numpy as np
@@ -238,6 +239,16 @@ def online(monkeypatch, folder):
         return response
 
     monkeypatch.setattr("urllib.request.urlopen", opened)
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+def test_an_answer_that_is_no_http_is_a_download_that_failed(dataset, tmp_path, monkeypatch):
+    def portal(*_, **__):
+        raise BadStatusLine("<html>")
+
+    monkeypatch.setattr("urllib.request.urlopen", portal)
+    with pytest.raises(InputError, match=r"not found in .*, and the download failed \(<html>\)"):
+        torchvision_images(dataset, tmp_path)
 
 
 def test_fashion_mnist_is_downloaded_where_some_of_it_is_absent(tmp_path, packed_fashion_mnist, monkeypatch):
