@@ -50,15 +50,17 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
         return params, []
     values = load_preset(request.preset).values if request.preset is not None else read_yaml(project / PARAMS)
     values = overridden(values, request.overrides, "overrides")
-    check_inputs(check_params(values, "overrides"))
-    values, changes = experiment_changes(values, project)
+    params = check_params(values, "overrides")
+    check_inputs(params)
+    values, changes = experiment_changes(values, params, project)
     return check_params(values, "overrides"), changes
 
 
-def experiment_changes(values: dict, project: Path) -> tuple[dict, list[str]]:
+def experiment_changes(values: dict, params: Params, project: Path) -> tuple[dict, list[str]]:
     """``values`` as an experiment in a copy of ``project`` takes them, and what DVC has to change in params.yaml for them.
 
-    Images that the copy lacks are named by an absolute path. The changes are as ``--set-param`` takes them.
+    ``params`` are the same, checked. Images that the copy lacks are named by an absolute path. The changes are as
+    ``--set-param`` takes them.
 
     Raises:
         InputError: there is no git commit of the project, or the copy lacks the code of an own network.
@@ -67,8 +69,8 @@ def experiment_changes(values: dict, project: Path) -> tuple[dict, list[str]]:
         check_git(project)
         problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
         raise InputError(problem, f"{COMMIT_IT}; or write params.yaml itself")
-    images, network = project.resolve() / values["prepare"]["path"], values["network"]["name"]
-    if values["prepare"]["dataset"] != "digits" and _lacks(project, images):
+    images, network = project.resolve() / params.prepare.path, params.network.name
+    if params.prepare.reads_path and _lacks(project, images):
         values = overridden(values, {"prepare.path": str(images)}, "prepare.path")
     for file in network_files(network):
         if git(project, "ls-files", "--others", "--", str(file)):

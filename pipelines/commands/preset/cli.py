@@ -30,7 +30,6 @@ def preset(
     gee preset cifar10-small --exp
     """
     from gee_core.errors import InputError
-    from pipelines.project.params import load_params
     from pipelines.project.presets import load_preset, write_preset
     from pipelines.project.watched_files import check_raw_folder
 
@@ -56,8 +55,8 @@ def preset(
             console.print(f"  {change}", highlight=False)
         console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
         try:
-            if not (prepare := load_params().prepare).is_downloadable:  # for these, a run makes the folder
-                check_raw_folder(prepare)
+            if not found.params.prepare.is_downloadable:  # for these, a run makes the folder
+                check_raw_folder(found.params.prepare)
         except InputError as error:
             console.print(f"Before that: {error}", highlight=False)
     if warning is not None:

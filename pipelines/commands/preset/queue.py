@@ -19,7 +19,7 @@ def queue_preset(name: str, preset: Preset) -> list[str]:
         InputError: params.yaml is not valid, the folder of the images is missing, or DVC cannot queue it.
     """
     load_params()
-    values, changes = experiment_changes(preset.values, Path())
+    values, changes = experiment_changes(preset.values, preset.params, Path())
     check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
     command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name]
     done = subprocess.run([*command, *(f"--set-param={change}" for change in changes)], capture_output=True, text=True)

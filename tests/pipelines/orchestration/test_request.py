@@ -63,7 +63,8 @@ def test_images_that_git_does_not_know_are_read_where_they_are(project):
 
 
 def test_a_folder_of_which_git_knows_the_readme_alone_is_read_where_it_is(project):
-    _, changes = experiment_changes(load_preset("cifar10-small", "data/raw").values, project)
+    preset = load_preset("cifar10-small", "data/raw")
+    _, changes = experiment_changes(preset.values, preset.params, project)
     assert f"prepare.path='{project}/data/raw'" in changes
 
 
