@@ -1,7 +1,6 @@
 """Stage export: writes the trained network as ONNX, NIR and its genes, compares each with torch, and registers it in MLflow."""
 
 import io
-import json
 import re
 from pathlib import Path
 
@@ -125,7 +124,7 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     file.unlink(missing_ok=True)
     try:
         graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
-        graph.metadata[ENTRY] = json.dumps(build_model_card(params, data.meta).model_dump(mode="json"))
+        graph.metadata[ENTRY] = build_model_card(params, data.meta).model_dump_json()
         write_nir(file, graph)
     except ExportError as error:
         return {"nir_problem": str(error)}

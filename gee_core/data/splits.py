@@ -69,7 +69,7 @@ def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[
     if (counts == 1).any():  # no fraction of one image would do
         single = class_names[int((counts == 1).nonzero()[0])]
         problem = f"{knob} = {fraction}: class {single!r} has 1 image left to split, at least 2 are needed"
-        raise InputError(problem, "raise prepare.max_train_images, lower prepare.test_share, or add images there")
+        raise InputError(problem, "add images there, lower prepare.test_share, or raise a prepare.max_train_images that is set")
     if n < n_classes:
         raise InputError(f"{knob} = {fraction}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
     part = stratified_indices(labels, n, seed, *names or (knob,))

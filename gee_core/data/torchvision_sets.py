@@ -35,8 +35,8 @@ def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], 
         InputError: they are not there and cannot be downloaded, or are damaged.
     """
     kind = _torchvision_class(dataset)
-    provide(dataset, path)
     with _explained(dataset, path):
+        _provide(dataset, kind, path)
         if dataset == "fashion_mnist":
             names = tuple(kind.classes)
             parts = [_fashion_mnist(path, part, n, len(names)) for part, n in FASHION_MNIST.items()]

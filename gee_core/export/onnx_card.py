@@ -1,7 +1,5 @@
 """The model card inside an ONNX file, which so says by itself how it is fed and what its answer means."""
 
-import json
-
 import onnx
 from onnx import helper
 
@@ -21,6 +19,6 @@ def with_card(model: bytes, card: ModelCard) -> bytes:
         card: describes its images and classes.
     """
     proto = onnx.load_from_string(model)
-    helper.set_model_props(proto, {ENTRY: json.dumps(card.model_dump(mode="json"))})
+    helper.set_model_props(proto, {ENTRY: card.model_dump_json()})
     proto.doc_string = DOC
     return proto.SerializeToString()

@@ -24,21 +24,38 @@ def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
     return _join(torch.stack([(h >= v_threshold).to(x.dtype) for h in membrane]), x)
 
 
-def batch_norm_spikes(
-    x: Tensor, near: Tensor, weight: Tensor, bias: Tensor, eps: float, residual: Tensor | None, T: int, rows: int, *lif: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of the batch ``x`` itself.
+def channel_sums(x: Tensor, near: Tensor, rows: int) -> Tensor:
+    """Sums of ``x`` (rows*B, C, H, W) about ``near`` (C,), of their squares, and their number: (2C + 1,) in float64.
 
-    ``near`` (C,) is any estimate of the mean, such as the running mean: sums are taken about it, to avoid cancellation.
+    ``near`` is any estimate of the mean, such as the running mean: it avoids cancellation.
     """
-    mean, var = _statistics(_split(x, rows), near)
+    d = wide(_split(x, rows)) - near
+    n = torch.full((1,), d.shape[0] * d.shape[1] * d.shape[2], dtype=torch.float64, device=d.device)
+    return torch.cat([_sum_to_channels(d), _sum_to_channels(d * d), n])
+
+
+def statistics(sums: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean (C,), biased variance (C,)), in the type of ``near``, from `channel_sums` about it."""
+    d_mean, d2_mean = (sums[:-1] / sums[-1]).chunk(2)
+    return (near + d_mean).to(near.dtype), (d2_mean - d_mean * d_mean).clamp_min(0.0).to(near.dtype)
+
+
+def batch_norm_spikes(
+    x: Tensor,
+    sums: Tensor,
+    near: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    residual: Tensor | None,
+    T: int,
+    rows: int,
+    *lif: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of ``sums``, of `channel_sums`."""
+    mean, var = statistics(sums, near)
     scale, shift = _affine(weight, bias, mean, (var + eps).rsqrt())
     return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
-
-
-def channel_sums(x: Tensor, near: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Sums of ``x`` (rows*B, C, H, W) about ``near`` (C,), and of their squares, each (C,): see `batch_norm_spikes`."""
-    return _sums(_split(x, rows), near)
 
 
 def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tuple[Tensor, Any]:
@@ -51,30 +68,10 @@ def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tup
     return y, loop(y, *args)
 
 
-def batch_norm_spikes_gradient(
-    x: Tensor,
-    norm: tuple[Tensor, ...],
-    eps: float,
-    residual: Tensor | None,
-    grad_s: Tensor,
-    grad_x: Tensor | None,
-    T: int,
-    rows: int,
-    *lif: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """(dL/dx, dL/dweight, dL/dbias, dL/dresidual or None) of `batch_norm_spikes`.
-
-    ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
-    """
-    g, grad_weight, grad_bias = normed_gradient(x, norm, eps, residual, grad_s, T, rows, *lif)
-    grad_y = gradient_through_norm(x, g, norm, eps, grad_weight, grad_bias, _count(_split(x, rows)), grad_x, rows)
-    return grad_y, grad_weight, grad_bias, None if residual is None else g
-
-
 def normed_gradient(
     x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(dL/dy (rows*B, C, H, W) of what the batch norm puts out, dL/dweight, dL/dbias) of `batch_norm_spikes`."""
+) -> tuple[Tensor, Tensor]:
+    """(dL/dy (rows*B, C, H, W) of what the batch norm puts out, dL/dweight and dL/dbias (2, C) in float64) of its spikes."""
     weight, bias, mean, var = norm
     tau, decay_input, v_threshold, alpha = lif
     y = _split(x, rows)
@@ -85,7 +82,8 @@ def normed_gradient(
     if rows < T:
         gradients = [functools.reduce(torch.add, gradients)]
     g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it
-    return _join(g, x), _sum_to_channels(wide(g) * ((wide(y) - mean) * inv_std)), _sum_to_channels(wide(g))
+    sums = _sum_to_channels(wide(g) * ((wide(y) - mean) * inv_std)), _sum_to_channels(wide(g))
+    return _join(g, x), torch.stack(sums)
 
 
 def gradient_through_norm(
@@ -93,17 +91,20 @@ def gradient_through_norm(
     g: Tensor,
     norm: tuple[Tensor, ...],
     eps: float,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    n: int | Tensor,
+    sums: Tensor,
+    n: Tensor,
     grad_x: Tensor | None,
     rows: int,
 ) -> Tensor:
-    """dL/dx of a batch norm over ``n`` values per channel, from dL/dy = ``g``; the sums are those over all ``n``."""
+    """dL/dx of a batch norm from dL/dy = ``g``; ``sums``, of `normed_gradient`, are those over all ``n`` values per channel.
+
+    ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
+    """
     weight, _, mean, var = norm
     inv_std = (var + eps).rsqrt()
     normed = (wide(_split(x, rows)) - mean) * inv_std
-    grad_y = weight * inv_std * (wide(_split(g, rows)) - grad_bias / n - normed * (grad_weight / n))
+    of_weight, of_bias = (sums / n).to(weight.dtype)
+    grad_y = weight * inv_std * (wide(_split(g, rows)) - of_bias - normed * of_weight)
     if grad_x is not None:
         grad_y = grad_y + wide(_split(grad_x, rows))
     return _join(grad_y.to(x.dtype), x)
@@ -123,23 +124,12 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tupl
     return scale, bias - mean * scale
 
 
-def _statistics(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    d_mean, d2_mean = (total / _count(y) for total in _sums(y, near))
-    return near + d_mean, (d2_mean - d_mean * d_mean).clamp_min(0.0)
-
-
-def _sums(y: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    d = wide(y) - near
-    return _sum_to_channels(d), _sum_to_channels(d * d)
-
-
-def _count(y: Tensor) -> int:
-    return y.shape[0] * y.shape[1] * y.shape[2]
-
-
 def _sum_to_channels(x: Tensor) -> Tensor:
-    """(…, B, S, C) → (C,): first over the positions of an image, which fit a core's cache, then over the images."""
-    return x.sum(2).sum((0, 1))
+    """(…, B, S, C) → (C,): first over the positions of an image, which fit a core's cache, then over the images, in float64.
+
+    So the images' order, and how processes share them, change hardly any last bit of a statistic in float32.
+    """
+    return x.sum(2).sum((0, 1), dtype=torch.float64)
 
 
 def _split(x: Tensor, rows: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
 from gee_core.snn.lif import LIF, is_channels_last
-from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, follow, statistics_of_all
+from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, follow
 
 
 class NormLIF(nn.Module):
@@ -120,17 +120,13 @@ class NormLIFSteps(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
         eps, T, rows, *others, _ = ctx.constants = constants
-        own_n = x[:, 0].numel()
+        total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
         if synced:
-            total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
-            mean, var, n = statistics_of_all(sums, own_n, near)
-            scale = weight * (var + eps).rsqrt()
-            spikes = kernels.run(norm_kernels.norm_spikes, total, scale, bias - mean * scale, residual, T, rows, *others)
-        else:
-            loop = norm_kernels.batch_norm_spikes
-            total, (spikes, mean, var) = _run(loop, x, stream, T, near, weight, bias, eps, residual, T, rows, *others)
-            n = mean.new_full((), own_n)
-        ctx.save_for_backward(total, residual, weight, bias, mean, var, n if synced else None)
+            sums = SumOfAll.apply(sums)
+        of_norm = sums, near, weight, bias, eps
+        spikes, mean, var = kernels.run(norm_kernels.batch_norm_spikes, total, *of_norm, residual, T, rows, *others)
+        n = sums[-1]
+        ctx.save_for_backward(total, residual, weight, bias, mean, var, n)
         ctx.mark_non_differentiable(mean, var, n)
         ctx.repeats, ctx.synced = 0 if stream is None else len(x) // len(stream), synced
         return (total if ctx.repeats else None), spikes, mean, var, n
@@ -141,14 +137,9 @@ class NormLIFSteps(torch.autograd.Function):
         eps, *constants = ctx.constants
         norm = tuple(norm)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
-        if ctx.synced:
-            g, grad_weight, grad_bias = kernels.run(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
-            sums = SumOfAll.apply(torch.stack([grad_weight, grad_bias])).unbind()
-            grad_residual = None if residual is None else g
-            n, rows = n.to(grad_weight.dtype), constants[1]
-            grad_x = kernels.run(norm_kernels.gradient_through_norm, x, g, norm, eps, *sums, n, grads[1], rows)
-        else:
-            gradient = norm_kernels.batch_norm_spikes_gradient
-            grad_x, grad_weight, grad_bias, grad_residual = kernels.run(gradient, x, norm, eps, residual, *grads, *constants)
+        g, sums = kernels.run(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
+        of_all = SumOfAll.apply(sums) if ctx.synced else sums
+        grad_x = kernels.run(norm_kernels.gradient_through_norm, x, g, norm, eps, of_all, n, grads[1], constants[1])
+        grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm[0].dtype)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

@@ -10,10 +10,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gee_core.errors import InputError
+from gee_core.snn.norm_kernels import statistics
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose statistics in training are those of all processes of the default group."""
+    """``nn.BatchNorm2d`` whose statistics in training are those of all processes of the default group, if there is one."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape and type. In training, every process calls it."""
@@ -22,8 +23,10 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         x = x_BCHW.to(torch.promote_types(x_BCHW.dtype, torch.float32))
         near = x.new_zeros(x.shape[1]) if self.running_mean is None else self.running_mean.clone()
         d = x - near[:, None, None]
-        mean, var, n = statistics_of_all((d.sum((0, 2, 3)), (d * d).sum((0, 2, 3))), d[:, 0].numel(), near)
-        follow(self, mean, var, n)
+        n = torch.full((1,), d[:, 0].numel(), dtype=torch.float64, device=d.device)
+        sums = SumOfAll.apply(torch.cat([*(value.sum((2, 3)).sum(0, dtype=torch.float64) for value in (d, d * d)), n]))
+        mean, var = statistics(sums, near)
+        follow(self, mean, var, sums[-1])
         y = (x - mean[:, None, None]) * (var + self.eps).rsqrt()[:, None, None]
         if self.affine:
             y = y * self.weight[:, None, None] + self.bias[:, None, None]
@@ -47,17 +50,6 @@ def sync_batch_norms(net: nn.Module) -> None:
             module.__class__ = SyncedBatchNorm2d
 
 
-def statistics_of_all(sums: tuple[Tensor, Tensor], n: int, near_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean (C,), biased variance (C,), number of values per channel ()) over all processes.
-
-    ``sums`` (2 of (C,)): of this process's ``n`` values per channel, and of their squares, about ``near_C``.
-    """
-    everywhere = SumOfAll.apply(torch.cat([*sums, near_C.new_full((1,), n)]).double())
-    total = everywhere[-1].detach()
-    d_mean, d2_mean = (everywhere[:-1] / total).to(near_C.dtype).chunk(2)
-    return near_C + d_mean, (d2_mean - d_mean * d_mean).clamp_min(0.0), total
-
-
 @torch.no_grad()
 def follow(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: Tensor) -> None:
     """Let running statistics follow a batch of ``n`` values per channel, whose biased variance is ``var_C``."""
@@ -74,12 +66,15 @@ class SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
+        return _sum_of_all(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone()
+        return _sum_of_all(grad)
+
+
+def _sum_of_all(x: Tensor) -> Tensor:
+    total = x.clone()
+    if dist.is_available() and dist.is_initialized():
         dist.all_reduce(total)
-        return total
+    return total

@@ -23,16 +23,17 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     of the first. For one process on a GPU, the passes of the result are CUDA graphs where GEE_CUDA_GRAPHS says so.
 
     Args:
-        sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share.
+        sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share; one
+            process computes them in the same way.
 
     Raises:
         InputError: ``sync_batch_norm``, and a batch norm is none of ``nn.BatchNorm2d``.
     """
+    if sync_batch_norm:
+        sync_batch_norms(net)
     if compute.rank.of == 1:
         graphs = compute.device.type == "cuda" and CoreSettings.read().cuda_graphs == "1"
         return GraphedNetwork(net) if graphs else net
-    if sync_batch_norm:
-        sync_batch_norms(net)
     devices = [compute.device] if compute.device.type == "cuda" else None
     # Own networks may hold parameters that get no gradient. And without the search for them, a walk over each step's graph, DDP
     # orders its buckets anew after the first step of a process: three or more would add their gradients in another order from

@@ -1,0 +1,111 @@
+"""How far the weights of several processes are from those of one, step by step. On a CPU, in float32, one thread each.
+
+    python -m benchmarks.processes_agree [--preset digits] [--data FOLDER] [--seeds 8] [--steps 20] [--processes 2] [--json]
+
+The training of the preset begins as one process and as several with the same whole batches and `train.sync_batch_norm: true`,
+at the analytic wiring, in the first epoch. Printed for each seed: ``difference``, the largest of a parameter after the last
+step; ``equal_steps``, after how many steps it passed 1e-5. ``within`` is the number of seeds that never did.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
+
+from benchmarks.arguments import positive_int
+from benchmarks.machine import cpu_name
+from gee_core.config import Params
+from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.hardware import Compute
+from gee_core.model.wired import wired_network
+from gee_core.rank import Rank
+from gee_core.training.loop import MidEpochState, train_epoch
+from gee_core.training.optimizers import make_optimizer
+from gee_core.training.processes import parallel
+from pipelines import prepare
+from pipelines.project.presets import load_preset
+from pipelines.train import full_recipe, training_images
+
+NEAR = 1e-5
+"""Difference of a parameter up to which two runs count as one."""
+
+
+class LastStepError(Exception):
+    """Ends an epoch before its end."""
+
+
+def weights_by_step(params: Params, data: Prepared, seed: int, steps: int, compute: Compute) -> list[list[Tensor]]:
+    """The parameters after each of the first ``steps`` steps."""
+    params = params.model_copy(update={"base": params.base.model_copy(update={"seed": seed})})
+    net, cfg, images = wired_network(params.network, data.meta, None, seed), params.train, training_images(params.train, data)
+    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum)
+    model, found = parallel(net, compute, sync_batch_norm=True), []
+
+    def on_step(state: MidEpochState) -> None:
+        found.append([p.detach().clone() for p in net.parameters()])
+        if state.step == steps:
+            raise LastStepError
+
+    try:
+        train_epoch(model, optimizer, images, full_recipe(params, data.meta.normalise, compute, len(images)), 0, None, on_step)
+    except LastStepError:
+        return found
+    raise SystemExit(f"an epoch of the preset has {len(found) + 1} steps: set --steps to {len(found)} or less")
+
+
+def process(number: int, arguments: argparse.Namespace, params: Params, folder: Path) -> None:
+    """One of the processes; the first leaves its weights in ``folder``."""
+    torch.set_num_threads(1)
+    rank = Rank(number, arguments.processes)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=rank.of)
+    compute, data = Compute(torch.device("cpu"), torch.float32, rank), load_prepared(folder / "prepared")
+    found = [weights_by_step(params, data, seed, arguments.steps, compute) for seed in range(arguments.seeds)]
+    if number == 0:
+        torch.save(found, folder / "weights.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def compare(arguments: argparse.Namespace, params: Params, folder: Path) -> dict:
+    """What is printed, without the machine."""
+    prepare.run(params.prepare, folder / "prepared")
+    start_processes(process, (arguments, params, folder), nprocs=arguments.processes, start_method="spawn")
+    several, data = torch.load(folder / "weights.pt"), load_prepared(folder / "prepared")
+    torch.set_num_threads(1)
+    alone = Compute(torch.device("cpu"), torch.float32)
+    differences, equal_steps = [], []
+    for seed, theirs in enumerate(several):
+        ours = weights_by_step(params, data, seed, arguments.steps, alone)
+        steps = [max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True)) for pair in zip(ours, theirs, strict=True)]
+        differences.append(steps[-1])
+        equal_steps.append(next((step for step, value in enumerate(steps) if value > NEAR), len(steps)))
+    return {
+        "difference": [float(f"{value:.1e}") for value in differences],
+        "equal_steps": equal_steps,
+        "within": sum(steps == arguments.steps for steps in equal_steps),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--data", help="the preset's prepare.path")
+    parser.add_argument("--seeds", type=positive_int, default=8)
+    parser.add_argument("--steps", type=positive_int, default=20)
+    parser.add_argument("--processes", type=positive_int, default=2)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    params = load_preset(arguments.preset, arguments.data).params
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare(arguments, params, Path(folder))
+    found |= {"settings": vars(arguments), "machine": {"cpu": cpu_name(), "torch": torch.__version__}}
+    print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
