@@ -67,7 +67,7 @@ def server(project: Path, address: str, *command: str, **variables: str) -> Iter
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory) -> Iterator[Site]:
+def site(chromium, tmp_path_factory) -> Iterator[Site]:
     """The pages after one flow run, while the flow is served on a schedule."""
     project = tmp_path_factory.mktemp("browser") / "project"
     copy_project(project, SMALL)

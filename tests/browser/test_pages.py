@@ -1,8 +1,16 @@
-"""The pages that the project makes itself, which need no network: the report, and the comparison of runs."""
+"""What a person sees after a run of the pipeline: on the pages that it makes, in MLflow and in Prefect.
+
+One file, since the processes that run the tests share files among them, and each would need a run of its own.
+"""
 
 import hashlib
+import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect
@@ -46,3 +54,80 @@ def test_the_comparison_shows_both_runs_and_what_they_differ_in(comparison, page
     for text in ("2 runs compared", "HEAD", "workspace", "Parameters that differ"):
         expect(page.get_by_text(text).first).to_be_visible()
     assert page.locator("svg").count() > 3
+
+
+def runs(site, level: str) -> list[str]:
+    """Ids of the runs of a level."""
+    with closing(sqlite3.connect(site.project / "mlflow.db")) as store:
+        query = "select run_uuid from tags where key = 'gee.level' and value = ?"
+        return [run_id for (run_id,) in store.execute(query, [level])]
+
+
+@pytest.fixture(scope="module")
+def summary(site) -> dict:
+    return json.loads((site.project / "reports/summary.json").read_text())
+
+
+def test_the_list_has_one_row_with_the_result_the_dataset_the_model_and_the_source(site, page, summary):
+    page.goto(f"{site.mlflow}/#/experiments/1/runs?workflowType=machine_learning")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="results", exact=True).first.click()
+    view = opened.value
+    view.set_viewport_size({"width": 2600, "height": 1000})
+    expect(view.get_by_role("link", name="digits cifarnet g=28 ste")).to_have_count(1)
+    numbers = (f"{summary['test_accuracy']:g}", str(summary["parameters"]))
+    for text in ("digits (", "pipelines.cli flow run", "gee-digits-cifarnet-g28", *numbers):
+        expect(view.get_by_text(text).first).to_be_visible()
+
+
+def test_the_page_of_a_run_has_its_result_in_words_its_numbers_and_all_parameters(site, page):
+    (run_id,) = runs(site, "pipeline")
+    page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
+    for text in ("accuracy at noise r = 0.5", "energy_with_decoding_mj", "evolve.n_generations", "train.epochs"):
+        expect(page.get_by_text(text, exact=True).first).to_be_visible()
+
+
+def test_candidates_are_compared_by_genes_and_fitness_with_their_durations(site, page):
+    found = runs(site, "candidate")
+    assert len(found) > 6
+    page.goto(f"{site.mlflow}/#/compare-runs?runs={quote(json.dumps(found))}&experiments={quote(json.dumps(['1']))}")
+    for text in ("gen0-cand0", "Duration:", "omega_O", "fitness"):
+        expect(page.get_by_text(text, exact=True).first).to_be_visible()
+    assert not page.get_by_text("0ms", exact=True).count()
+
+
+def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page):
+    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet-g28")
+    expect(page.get_by_text("champion").first).to_be_visible()
+    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet-g28/versions/1")
+    expect(page.get_by_text("A spiking network whose weights are grown from 28 genes").first).to_be_visible()
+    expect(page.get_by_text("mlflow models serve").first).to_be_visible()
+
+
+def open_run(site, page) -> None:
+    """Open the page of the flow run from the list of runs."""
+    page.goto(f"{site.prefect}/runs")
+    page.locator("a[href*='/runs/flow-run/']").first.click()
+    expect(page.get_by_text("Completed").first).to_be_visible()
+
+
+def test_the_log_of_a_run_shows_how_far_it_got(site, page):
+    open_run(site, page)
+    expect(page.get_by_text("train 3/3 100 %").first).to_be_attached()
+
+
+def test_a_run_shows_its_parameters_and_its_artifacts(site, page):
+    open_run(site, page)
+    page.get_by_text("Parameters", exact=True).click()
+    expect(page.get_by_text("overrides").first).to_be_visible()
+    page.get_by_text("Artifacts", exact=True).click()
+    for key in ("gee-results", "gee-mlflow", "gee-report", "gee-train", "gee-evolve"):
+        expect(page.get_by_text(key).first).to_be_visible()
+
+
+def test_the_form_of_a_deployment_offers_the_parameters(site, page):
+    with urlopen(f"{site.prefect}/api/deployments/name/gee/nightly", timeout=600) as answer:
+        deployment = json.load(answer)["id"]
+    page.goto(f"{site.prefect}/deployments/deployment/{deployment}/run")
+    for name in ("overrides", "stages", "force", "preset"):
+        expect(page.get_by_text(name, exact=False).first).to_be_visible()
