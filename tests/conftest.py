@@ -4,6 +4,7 @@ Hypothesis tries the same examples in every run, however long they take; `pytest
 """
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -44,3 +45,9 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the collector of garbage, which tests and torch call, leaves it out."""
+    gc.collect()
+    gc.freeze()

@@ -25,7 +25,7 @@ def check_training_sizes(params: Params, images: ExpectedImages) -> None:
         key = f"{section}.sizes = {sizes}"
         if max(sizes) > images.image_size:
             raise InputError(f"{key}: the images have {images.image_size} pixels", f"set it to {images.image_size} or less")
-        net = wired_network(params.network.model_copy(update={"n_genes": None}), images, None, 0).eval()
+        net = wired_network(params.network.model_copy(update={"n_genes": None, "init": None}), images, None, 0).eval()
         for size in sorted(set(sizes)):
             try:
                 with torch.no_grad():
