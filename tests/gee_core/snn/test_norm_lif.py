@@ -198,6 +198,21 @@ def test_statistics_do_not_cancel_far_from_zero(fused, monkeypatch):
     torch.testing.assert_close(var, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("part", [1, 5, 16])
+def test_how_images_are_shared_changes_no_statistic(part):
+    """Of 32 images, in float32: those of the whole batch, and of the sums over ``part`` of them and over the others."""
+    x = torch.randn(T, 32, C, H, W, generator=torch.Generator().manual_seed(0)) * torch.logspace(-1, 1, 32)[:, None, None, None]
+    near = torch.linspace(-1.0, 1.0, C)
+
+    def sums(images):
+        return norm_kernels.channel_sums(images.flatten(0, 1).contiguous(memory_format=torch.channels_last), near, T)
+
+    mean, var = norm_kernels.statistics(sums(x), near)
+    again = norm_kernels.statistics(sums(x[:, :part]) + sums(x[:, part:]), near)
+    assert all(torch.equal(a, b) for a, b in zip((mean, var), again, strict=True))
+    torch.testing.assert_close(var, x.double().var((0, 1, 3, 4), correction=0).float(), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_evaluation_fused_equals_the_separate_modules(call, fused, monkeypatch):
     fused(eager=True)

@@ -196,6 +196,18 @@ def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
     torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("sync", "kind"), [(True, SyncedBatchNorm2d), (False, nn.BatchNorm2d)])
+def test_one_process_computes_statistics_as_several_do(sync, kind):
+    net = parallel(nn.Sequential(nn.BatchNorm2d(3)), FP32, sync)
+    assert type(net[0]) is kind
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    reference = x.detach().clone().requires_grad_()
+    torch.testing.assert_close(net(x), nn.functional.batch_norm(reference, None, None, training=True))
+    net(x).pow(3).sum().backward()
+    nn.functional.batch_norm(reference, None, None, training=True).pow(3).sum().backward()
+    torch.testing.assert_close(x.grad, reference.grad, rtol=1e-4, atol=1e-5)
+
+
 def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(layer.BatchNorm2d(1)))
     several = replace(FP32, rank=Rank(0, 2))
