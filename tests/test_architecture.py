@@ -1,6 +1,7 @@
 """Who may import whom: params.yaml → pipelines → gee_core, never back, and an order inside the core."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ OWNER = {
 }
 
 
+@functools.cache
 def imported_modules(path: Path) -> list[str]:
     """Every absolute module that ``path`` imports, at any depth, ``from a import b`` as ``a.b`` too."""
     found = []

@@ -1,6 +1,7 @@
 """dvc.yaml lists what each stage's results depend on, code and sections of params.yaml: all of it and no more."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def module_file(name: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
+@functools.cache
 def imported_files(path: Path) -> set[Path]:
     """The files of this project that ``path`` imports, at any depth of its own code, but for its types alone."""
     tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
@@ -113,8 +115,8 @@ def test_dvc_reruns_a_stage_when_code_that_its_result_depends_on_changes(stage):
 
 @pytest.mark.parametrize("stage", WITH_RESULTS)
 def test_dvc_reruns_no_stage_for_code_that_it_does_not_use(stage):
-    unused = {path for path in listed_code(stage) if not any(covers(path, file) for file in closure(stage))}
-    assert not unused
+    used = closure(stage)
+    assert not {path for path in listed_code(stage) if not any(covers(path, file) for file in used)}
 
 
 FOLDERS = "gee_core/data/folders.py"
