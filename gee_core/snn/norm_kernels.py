@@ -36,7 +36,7 @@ def channel_sums(x: Tensor, near: Tensor, rows: int) -> Tensor:
 
 def statistics(sums: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     """(mean (C,), biased variance (C,)), in the type of ``near``, from `channel_sums` about it."""
-    d_mean, d2_mean = (sums[:-1] / sums[-1]).chunk(2)
+    d_mean, d2_mean = (sums[:-1] / sums[-1]).unflatten(0, (2, -1))
     return (near + d_mean).to(near.dtype), (d2_mean - d_mean * d_mean).clamp_min(0.0).to(near.dtype)
 
 

@@ -53,6 +53,8 @@ class NormLIF(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None = None, stream: Tensor | None = None) -> bool:
         norm, lif = self.norm, self.lif
+        if not (x.is_cpu or x.is_cuda):
+            return False  # Apple's GPUs have no float64
         if not (kernels.compiles(x) and lif.is_standard and is_channels_last(x) and x.dtype is not torch.float64):
             return False
         if residual is not None and not (is_channels_last(residual) and residual.shape == x.shape):
