@@ -236,6 +236,7 @@ def test_what_the_fused_loops_cannot_do_runs_as_separate_modules(fused, monkeypa
     assert fuses(lively().train())
     assert not fuses(lively().train(), x.contiguous())
     assert not fuses(lively().train(), x.double())
+    assert not fuses(lively().train(), x.to("meta"))  # neither a CPU nor CUDA
     assert not fuses(lively().train(), residual=x[:B])
     assert fuses(lively().train(), stream=x[:B])
     assert not fuses(lively().train(), stream=x.contiguous())
