@@ -15,6 +15,7 @@ SMALLEST = {
     "energy_counts": "--images 20",
     "gene_file": "--width 0.0625 --genes 4 --size 16 --batch 1 --rounds 1",
     "paper_sizes": "",
+    "processes_agree": "--seeds 1 --steps 2",
     "scaling": "--axis population --rounds 1",
     "stream_format": "--data {images} --steps 1 --seeds 1 --size 8 --rounds 1",
 }
