@@ -4,7 +4,7 @@
 
 The training of the preset begins as one process and as several with the same whole batches and `train.sync_batch_norm: true`,
 at the analytic wiring, in the first epoch. Printed for each seed: ``difference``, the largest of a parameter after the last
-step; ``equal_steps``, after how many steps it passed 1e-5. ``within`` is the number of seeds that never did.
+step; ``equal_steps``, the number of steps before one ends above 1e-5. ``within`` is the number of seeds without such a step.
 """
 
 import argparse

@@ -48,6 +48,6 @@ settings.load_profile("same")
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: the collector of garbage, which tests and torch call, leaves it out."""
+    """What was imported and collected stays to the end, so the garbage collector need not look at it again."""
     gc.collect()
     gc.freeze()

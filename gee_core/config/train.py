@@ -76,7 +76,8 @@ class TrainConfig(Section):
     sync_batch_norm: bool
     """Where several processes train (`GEE_TRAIN_PROCESSES`): batch norms take their statistics over the images of all of them,
     not over each one's own. Training is then that of one process but for rounding, and waits in every layer for the slowest.
-    A network of your own needs `torch.nn.BatchNorm2d` for it, not SpikingJelly's."""
+    One process with this setting computes them in the same way, which takes longer. A network of your own needs
+    `torch.nn.BatchNorm2d` for it, not SpikingJelly's."""
     quantise: Quantise | None
     """Prepare the network for a format of few bits: its last epochs run with rounded genes and weights. The checkpoint keeps
     float32 numbers, and validation uses them. null trains without rounding."""

@@ -1,7 +1,7 @@
-"""Loops over time of LIF neurons after a batch norm, in one or two passes over memory in each direction; see ``kernels``.
+"""Batch norm and the loops over time of the LIF neurons after it, two passes over memory in each direction; see ``kernels``.
 
 Shapes: T steps, B batch, C channels, H W space, channels-last in memory, which the loops view as (T, B, S, C) with S = H*W.
-They compute in float32.
+They compute in float32, and sum over images in float64.
 """
 
 import functools
@@ -91,20 +91,18 @@ def gradient_through_norm(
     g: Tensor,
     norm: tuple[Tensor, ...],
     eps: float,
-    sums: Tensor,
-    n: Tensor,
+    means: Tensor,
     grad_x: Tensor | None,
     rows: int,
 ) -> Tensor:
-    """dL/dx of a batch norm from dL/dy = ``g``; ``sums``, of `normed_gradient`, are those over all ``n`` values per channel.
+    """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), the sums of `normed_gradient` over the number of values.
 
     ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
     """
     weight, _, mean, var = norm
     inv_std = (var + eps).rsqrt()
     normed = (wide(_split(x, rows)) - mean) * inv_std
-    of_weight, of_bias = (sums / n).to(weight.dtype)
-    grad_y = weight * inv_std * (wide(_split(g, rows)) - of_bias - normed * of_weight)
+    grad_y = weight * inv_std * (wide(_split(g, rows)) - means[1] - normed * means[0])
     if grad_x is not None:
         grad_y = grad_y + wide(_split(grad_x, rows))
     return _join(grad_y.to(x.dtype), x)
@@ -127,7 +125,7 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tupl
 def _sum_to_channels(x: Tensor) -> Tensor:
     """(…, B, S, C) → (C,): first over the positions of an image, which fit a core's cache, then over the images, in float64.
 
-    So the images' order, and how processes share them, change hardly any last bit of a statistic in float32.
+    So the images' order, and how processes share them, hardly ever change a statistic in float32.
     """
     return x.sum(2).sum((0, 1), dtype=torch.float64)
 

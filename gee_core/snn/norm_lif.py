@@ -103,7 +103,7 @@ def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`norm_kernels.batch_norm_spikes` with the triangular surrogate; saves its inputs and two numbers per channel.
+    """`norm_kernels.batch_norm_spikes`, with the triangular surrogate; saves its inputs and a few numbers per channel.
 
     With a stream, its first result is the sum, which is saved in place of the inputs; without one, None.
     """
@@ -141,7 +141,8 @@ class NormLIFSteps(torch.autograd.Function):
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
         g, sums = kernels.run(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
         of_all = SumOfAll.apply(sums) if ctx.synced else sums
-        grad_x = kernels.run(norm_kernels.gradient_through_norm, x, g, norm, eps, of_all, n, grads[1], constants[1])
+        means = (of_all / n).to(norm[0].dtype)  # here, since the loop would divide in float64 for every element
+        grad_x = kernels.run(norm_kernels.gradient_through_norm, x, g, norm, eps, means, grads[1], constants[1])
         grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm[0].dtype)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

@@ -1,6 +1,6 @@
 """What a person sees after a run of the pipeline: on the pages that it makes, in MLflow and in Prefect.
 
-One file, since the processes that run the tests share files among them, and each would need a run of its own.
+One file: pytest-xdist gives each file to one of its processes, and every process would run the pipeline again.
 """
 
 import hashlib

@@ -196,16 +196,18 @@ def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
     torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("sync", "kind"), [(True, SyncedBatchNorm2d), (False, nn.BatchNorm2d)])
-def test_one_process_computes_statistics_as_several_do(sync, kind):
-    net = parallel(nn.Sequential(nn.BatchNorm2d(3)), FP32, sync)
-    assert type(net[0]) is kind
+def test_one_process_synchronises_batch_norms_too():
+    assert type(parallel(nn.BatchNorm2d(3), FP32)) is nn.BatchNorm2d
+    net = parallel(nn.BatchNorm2d(3), FP32, sync_batch_norm=True)
+    assert type(net) is SyncedBatchNorm2d
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     reference = x.detach().clone().requires_grad_()
+    for y in (net(x), nn.functional.batch_norm(reference, None, None, training=True)):
+        y.pow(3).sum().backward()
     torch.testing.assert_close(net(x), nn.functional.batch_norm(reference, None, None, training=True))
-    net(x).pow(3).sum().backward()
-    nn.functional.batch_norm(reference, None, None, training=True).pow(3).sum().backward()
     torch.testing.assert_close(x.grad, reference.grad, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):  # which train_epoch explains
+        net(x[:1, :, :1, :1])
 
 
 def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
