@@ -10,6 +10,7 @@ step; ``equal_steps``, the number of steps before one ends above 1e-5. ``within`
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,9 @@ from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
-from gee_core.rank import Rank
+from gee_core.rank import ALONE, Rank
+from gee_core.storage.atomic_files import write_json
+from gee_core.storage.json_object import read_json_object
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
@@ -59,36 +62,29 @@ def weights_by_step(params: Params, data: Prepared, seed: int, steps: int, compu
 
 
 def process(number: int, arguments: argparse.Namespace, params: Params, folder: Path) -> None:
-    """One of the processes; the first leaves its weights in ``folder``."""
+    """One of the processes; the first leaves in ``folder`` what is printed, without the machine."""
     torch.set_num_threads(1)
-    rank = Rank(number, arguments.processes)
+    rank, data = Rank(number, arguments.processes), load_prepared(folder / "prepared")
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=rank.of)
-    compute, data = Compute(torch.device("cpu"), torch.float32, rank), load_prepared(folder / "prepared")
-    found = [weights_by_step(params, data, seed, arguments.steps, compute) for seed in range(arguments.seeds)]
-    if number == 0:
-        torch.save(found, folder / "weights.pt")
+    together = Compute(torch.device("cpu"), torch.float32, rank)
+    several = [weights_by_step(params, data, seed, arguments.steps, together) for seed in range(arguments.seeds)]
     dist.barrier()
     dist.destroy_process_group()
+    if number == 0:
+        alone = replace(together, rank=ALONE)
+        one = [weights_by_step(params, data, seed, arguments.steps, alone) for seed in range(arguments.seeds)]
+        write_json(folder / "found.json", compare(one, several))
 
 
-def compare(arguments: argparse.Namespace, params: Params, folder: Path) -> dict:
-    """What is printed, without the machine."""
-    prepare.run(params.prepare, folder / "prepared")
-    start_processes(process, (arguments, params, folder), nprocs=arguments.processes, start_method="spawn")
-    several, data = torch.load(folder / "weights.pt"), load_prepared(folder / "prepared")
-    torch.set_num_threads(1)
-    alone = Compute(torch.device("cpu"), torch.float32)
+def compare(one: list[list[list[Tensor]]], several: list[list[list[Tensor]]]) -> dict:
+    """What is printed of the parameters by seed and step, in one process and in several."""
     differences, equal_steps = [], []
-    for seed, theirs in enumerate(several):
-        ours = weights_by_step(params, data, seed, arguments.steps, alone)
-        steps = [max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True)) for pair in zip(ours, theirs, strict=True)]
-        differences.append(steps[-1])
+    for runs in zip(one, several, strict=True):
+        steps = [max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True)) for pair in zip(*runs, strict=True)]
+        differences.append(float(f"{steps[-1]:.1e}"))
         equal_steps.append(next((step for step, value in enumerate(steps) if value > NEAR), len(steps)))
-    return {
-        "difference": [float(f"{value:.1e}") for value in differences],
-        "equal_steps": equal_steps,
-        "within": sum(steps == arguments.steps for steps in equal_steps),
-    }
+    within = sum(steps == len(run) for steps, run in zip(equal_steps, one, strict=True))
+    return {"difference": differences, "equal_steps": equal_steps, "within": within}
 
 
 def main() -> None:
@@ -102,7 +98,9 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_preset(arguments.preset, arguments.data).params
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(arguments, params, Path(folder))
+        prepare.run(params.prepare, Path(folder) / "prepared")
+        start_processes(process, (arguments, params, Path(folder)), nprocs=arguments.processes, start_method="spawn")
+        found = read_json_object(Path(folder) / "found.json")
     found |= {"settings": vars(arguments), "machine": {"cpu": cpu_name(), "torch": torch.__version__}}
     print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
 
