@@ -260,8 +260,8 @@ def _track_figures(s: Stage, folder: Path) -> None:
     """Draw the figures of the search into ``folder``, and give them to the tracker."""
     import pandas as pd
 
-    from pipelines.reporting.evolution_figures import evolve_figures
-    from pipelines.reporting.svg import pictures
+    from pipelines.figures.genes import evolve_figures
+    from pipelines.figures.svg import pictures
 
     with pictures(folder, alone=True) as files:
         evolve_figures(pd.read_csv(OUT / "candidates.csv"), s.params)

@@ -18,20 +18,21 @@ from gee_core.data.meta import Meta, load_meta
 from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
+from pipelines.figures import genes, measurements
+from pipelines.figures.candidates import searched_rows, start_of_search
+from pipelines.figures.hardware_defects import accuracy_under_defects, defect_table
+from pipelines.figures.svg import pictures
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
-from pipelines.reporting import evolution_figures, figures
-from pipelines.reporting.hardware_defects import accuracy_under_defects, defect_table
 from pipelines.reporting.mistakes import confusions, recognised
 from pipelines.reporting.page import MLFLOW, TITLES, environment, read_hardware, read_tables, unescaped
 from pipelines.reporting.paper import PUBLISHED_ON, paper_rows
 from pipelines.reporting.result import RESULT, result_id, track_result
 from pipelines.reporting.summary import Measured, build_summary, nir, read_measured, reading
-from pipelines.reporting.svg import pictures
-from pipelines.reporting.wiring import rescored_table, searched_rows, shape_table, start_of_search, wiring_table
+from pipelines.reporting.wiring import rescored_table, shape_table, wiring_table
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
@@ -105,18 +106,18 @@ def draw(
 ) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text."""
     svgs = {
-        "training": figures.training_curve(tables["history"]),
-        "energy": figures.energy_per_layer(tables["layers"]),
-        "noise": figures.accuracy_over_noise(tables["noise"], clean_accuracy),
-        "confusion": figures.confusion_matrix(tables["confusion"], class_names),
+        "training": measurements.training_curve(tables["history"]),
+        "energy": measurements.energy_per_layer(tables["layers"]),
+        "noise": measurements.accuracy_over_noise(tables["noise"], clean_accuracy),
+        "confusion": measurements.confusion_matrix(tables["confusion"], class_names),
     }
     if len(tables["hardware"]):
         svgs["hardware"] = accuracy_under_defects(tables["hardware"])
     if len(wiring):
-        svgs["wiring"] = evolution_figures.wiring_against_analytic(wiring)
+        svgs["wiring"] = genes.wiring_against_analytic(wiring)
     if len(searched := shape[shape["searched"]]):
-        svgs["genes"] = evolution_figures.genes_in_their_ranges(searched)
-    return svgs | evolution_figures.evolve_figures(tables["candidates"], params)
+        svgs["genes"] = genes.genes_in_their_ranges(searched)
+    return svgs | genes.evolve_figures(tables["candidates"], params)
 
 
 def table_values(tables: dict, class_names: Sequence[str]) -> dict:
@@ -124,7 +125,7 @@ def table_values(tables: dict, class_names: Sequence[str]) -> dict:
     candidates, layers = tables["candidates"], tables["layers"].fillna({"decode_energy_mj": 0.0})
     search, rescored = searched_rows(candidates), rescored_table(candidates)
     failed = search.loc[search["status"] != "ok", "status"]
-    many, by_class = len(class_names) > figures.WITH_NUMBERS, recognised(tables["confusion"], class_names)
+    many, by_class = len(class_names) > measurements.WITH_NUMBERS, recognised(tables["confusion"], class_names)
     by_r = tables["noise"].groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     return {
         "rescored": rescored,

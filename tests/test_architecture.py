@@ -186,7 +186,7 @@ PIPELINE_ORDER = (
     ("__init__",),  # of the package itself
     ("project",),
     ("runtime",),
-    ("inputs",),
+    ("inputs", "figures"),
     ("tracking", "engines"),
     ("reporting",),
     ("stage",),

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-
-def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
-    """Number of test images by actual (row) and predicted (column) class, (K, K)."""
-    index = pd.Index(class_names)
-    counts = np.zeros((len(index), len(index)), dtype=np.int64)
-    np.add.at(counts, (index.get_indexer(confusion["actual"]), index.get_indexer(confusion["predicted"])), 1)
-    return counts
+from pipelines.figures.measurements import confusion_counts
 
 
 def confusions(confusion: pd.DataFrame, class_names: Sequence[str], most: int = 5) -> list[dict]:

@@ -1,35 +1,13 @@
 """The report's tables of the search and of the wiring that won."""
 
-import re
-
 import numpy as np
 import pandas as pd
 
 from gee_core.config import Shape
 from gee_core.errors import InputError
-from gee_core.evolution.winner import rescored_start
 from gee_core.genome.genotype import Genotype
-
-
-def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The candidates of the search, without those that were scored again after it."""
-    return candidates[candidates["rescored"].isin(["", np.nan])]
-
-
-def start_of_search(candidates: pd.DataFrame) -> pd.DataFrame | None:
-    """The first candidate, as a table of one row: where CMA-ES started. None if another search, or none, was made."""
-    first = candidates.iloc[:1]
-    return first if first.get("step_size", pd.Series()).notna().any() else None
-
-
-def start_scored_again(candidates: pd.DataFrame) -> str | None:
-    """The `rescored` of the rows in which the start of the search was scored again; None if it was not."""
-    return rescored_start(set(candidates["rescored"]), searched=len(searched_rows(candidates)) > 1)
-
-
-def symbol(gene: str) -> str:
-    """The gene's symbol: "σ_O", "ω_X"."""
-    return f"σ{gene.removeprefix('sigma')}" if gene.startswith("sigma") else _docstring(gene)[0]
+from pipelines.figures.candidates import searched_rows, start_scored_again
+from pipelines.figures.genes import gene_docstring, symbol
 
 
 def wiring_table(genotype: Genotype | None, analytic: Genotype | None, layers: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +57,7 @@ def shape_table(winner: Shape, start: pd.DataFrame | None, searched: tuple[str, 
         {
             "gene": gene,
             "symbol": symbol(gene),
-            "effect": _docstring(gene)[1],
+            "effect": gene_docstring(gene)[1],
             "searched": gene in searched,
             "winner": getattr(winner, gene),
             "start": np.nan if start is None else start[gene].item(),
@@ -112,9 +90,3 @@ def rescored_table(candidates: pd.DataFrame) -> list[dict]:
         }
         for name, rows in candidates.drop(search.index).groupby("rescored", sort=False)
     ]
-
-
-def _docstring(gene: str) -> tuple[str, str]:
-    """Symbol and first clause of a gene's docstring, "symbol: what it does; more"."""
-    name, _, effect = " ".join((Shape.model_fields[gene].description or "").split()).partition(": ")
-    return name, re.split(r"[;.](?: |$)", effect)[0]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
-from pipelines.reporting.hardware_defects import DEFECTS, Curve, defect_panels
-from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
+from pipelines.figures.hardware_defects import DEFECTS, Curve, defect_panels
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
 from pipelines.studies.definition import OWN_COLUMNS, Plot, Published
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.row_columns import ROW_COLUMNS

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.reporting.hardware_defects import DEFECTS
+from pipelines.figures.hardware_defects import DEFECTS
 from pipelines.studies.cell import Cell
 from pipelines.studies.definition import Study
 from pipelines.studies.figures import defect_curve

@@ -43,7 +43,7 @@ ENGINES = tuple(
 )
 """Where jobs run; a result does not depend on it."""
 
-FIGURES = ("pipelines/reporting/",)
+FIGURES = ("pipelines/figures/", "pipelines/reporting/")
 """Figures and tables that other stages give to the tracker; report's results are made of them."""
 
 

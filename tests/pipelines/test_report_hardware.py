@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from gee_core.config.hardware import DOMAINS
+from pipelines.figures.hardware_defects import DEFECTS, accuracy_under_defects, defect_table
 from pipelines.report import run
-from pipelines.reporting.hardware_defects import DEFECTS, accuracy_under_defects, defect_table
+from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
 from tests.pipelines.report_inputs import PARAMS, PLAIN, Page, make
-from tests.pipelines.reporting.svg_checks import assert_same_bytes_and_self_contained, texts
 
 ROWS = [
     *(("weights", s, draw, a - 0.02 * draw) for s, a in ((0.0, 0.9), (0.5, 0.8), (1.0, 0.5)) for draw in range(3)),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pipelines.commands.compare.runs import Run
-from pipelines.reporting.svg import INK, headline, label, log_axis, svg
+from pipelines.figures.svg import INK, headline, label, log_axis, svg
 from pipelines.studies.definition import Plot
 from pipelines.studies.figures import layers, look_of, noise
 

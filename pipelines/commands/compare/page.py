@@ -10,9 +10,9 @@ from rich.text import Text
 from gee_core.config import Shape
 from pipelines.commands.compare.figures import draw, looks
 from pipelines.commands.compare.runs import Run, differing
+from pipelines.figures.genes import symbol
 from pipelines.reporting.page import TITLES, environment, unescaped
 from pipelines.reporting.summary import energy, number, percent
-from pipelines.reporting.wiring import symbol
 
 COLUMNS = {
     "test_accuracy": ("accuracy", percent, max),

@@ -17,8 +17,8 @@ from pipelines.commands.compare.page import genes, render, results
 from pipelines.commands.compare.runs import differing, find_runs, flat
 from pipelines.report import as_yaml
 from pipelines.reporting.summary import build_summary, read_measured
+from tests.pipelines.figures.svg_checks import assert_references_are_found_and_no_id_is_shared
 from tests.pipelines.report_inputs import PARAMS, PLAIN, SHAPE, Page, changed, write_inputs
-from tests.pipelines.reporting.svg_checks import assert_references_are_found_and_no_id_is_shared
 
 WIDER = changed(network={"n_genes": 40})
 

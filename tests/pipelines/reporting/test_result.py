@@ -4,10 +4,10 @@ import pandas as pd
 
 from gee_core.data.meta import load_meta
 from pipelines import report
+from pipelines.figures.measurements import training_curve
+from pipelines.figures.svg import pictures
 from pipelines.project.paths import MODELS, PREPARED, REPORTS
-from pipelines.reporting.figures import training_curve
 from pipelines.reporting.result import note, track_result
-from pipelines.reporting.svg import pictures
 
 SUMMARY = {
     "dataset": "digits",

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from pipelines.reporting.svg import log_axis
+from pipelines.figures.svg import log_axis
 from pipelines.studies import figures
 from pipelines.studies.definition import Plot, Published
 from pipelines.studies.figures import defect_curve, noise_curve

@@ -1,18 +1,17 @@
-"""The report's figures of training and test, each drawn by a function of a table that returns SVG text; equal tables give
-equal bytes. Those of the evolution are in `evolution_figures`."""
+"""The figures of training and test, each drawn by a function of a table that returns SVG text: equal tables, equal bytes."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from gee_core.evaluation.activity import energy_unit
-from pipelines.reporting.mistakes import confusion_counts
-from pipelines.reporting.summary import energy
-from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
+from gee_core.evaluation.activity import energy_text, energy_unit
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
 WITH_NUMBERS = 20
 """The confusion matrix of as many classes has a number in every square; that of more is as wide as the page."""
@@ -48,14 +47,14 @@ def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
     """
     computing, building = layers["energy_mj"], layers["decode_energy_mj"].fillna(0.0)
     energies = [("Computing", computing, GENETIC)] + [("Building W", building, OTHER)] * bool(building.any())
-    figure = Figure(figsize=(9.6, 1.6 + 0.235 * max(len(layers), 3)), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.04)
+    size = (9.6, 1.6 + 0.235 * max(len(layers), 3))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.04))
     axes = figure.subplots(1, len(energies) + 1, sharey=True)
     y = np.arange(len(layers))
     for ax, (name, mj, colour) in zip(axes, energies, strict=False):
         unit, scale = energy_unit(mj.max())
         ax.barh(y, scale * mj, color=colour, height=0.7)
-        ax.set(xlabel=f"{unit} per image", title=f"{name}: {energy(mj.sum())}")
+        ax.set(xlabel=f"{unit} per image", title=f"{name}: {energy_text(mj.sum())}")
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(y, [label(name, 30) for name in layers["layer"]], fontsize=8.5, parse_math=False)
     axes[0].invert_yaxis()
@@ -85,6 +84,14 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     return figure, f"Test accuracy over noise strength: {title}."
 
 
+def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
+    """Number of test images by actual (row) and predicted (column) class, (K, K)."""
+    index = pd.Index(class_names)
+    counts = np.zeros((len(index), len(index)), dtype=np.int64)
+    np.add.at(counts, (index.get_indexer(confusion["actual"]), index.get_indexer(confusion["predicted"])), 1)
+    return counts
+
+
 @svg
 def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tuple[Figure, str]:
     """Share of every actual class (row) that was predicted as each class (column); columns ``actual``, ``predicted``.
@@ -98,6 +105,7 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
     rare_visible, large = PowerNorm(0.5, vmin=0, vmax=100), n > WITH_NUMBERS
     figure = Figure(figsize=(9.6, 8.4) if large else (5.4, 4.6), layout="constrained")
     ax = figure.subplots()
+    image: ScalarMappable
     if n <= 40:
         image = ax.pcolormesh(share, cmap=RAMP, norm=rare_visible, edgecolors="white", lw=0.6)
     else:
@@ -111,10 +119,10 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
             ax.text(column + 0.5, row + 0.5, shown, ha="center", va="center", color=ink, fontsize=8 if n <= 12 else 6)
     ticks = np.arange(0, n, 1 + (n - 1) // 50)
     names = [label(class_names[first[i]]) for i in ticks]
-    small = {"fontsize": 8 if n <= 12 else 6.5, "parse_math": False}
+    size = 8 if n <= 12 else 6.5
     rotation = 90 if max(map(len, names)) > 2 and n > 4 else 0
-    ax.set_xticks(ticks + 0.5, names, rotation=rotation, **small)
-    ax.set_yticks(ticks + 0.5, names, **small)
+    ax.set_xticks(ticks + 0.5, names, rotation=rotation, fontsize=size, parse_math=False)
+    ax.set_yticks(ticks + 0.5, names, fontsize=size, parse_math=False)
     figure.colorbar(image, ax=ax, label="share of the actual class (%)", shrink=0.8, aspect=28).outline.set_visible(False)
     blocks = f", in blocks of {block} neighbouring classes" if block > 1 else ""
     ax.set_title(f"What is taken for what{blocks}")

@@ -1,11 +1,11 @@
-"""The report's figure and table of the accuracy under the defects of hardware."""
+"""The figure and the table of the accuracy under the defects of hardware."""
 
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.reporting.svg import GENETIC, svg
+from pipelines.figures.svg import GENETIC, svg
 
 DEFECTS = {
     "weights": ("Noise on weights", "σ over the weights’ RMS"),

@@ -1,22 +1,32 @@
-"""The report's figures of the evolution and of the wiring that won, each drawn by a function of a table as SVG text."""
+"""The figures of the genes of a search and of its winner, each drawn by a function of a table that returns SVG text."""
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gee_core.config import EvolveConfig, Params
+from gee_core.config import Params, Shape
 from gee_core.config.searched import SEARCH_RANGES
-from pipelines.reporting.search_state import search_state
-from pipelines.reporting.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
-from pipelines.reporting.wiring import searched_rows, start_of_search, start_scored_again, symbol
+from pipelines.figures.candidates import (
+    MANY,
+    components,
+    draw_dots,
+    fitness_over_generations,
+    searched_rows,
+    start_of_search,
+)
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
 
-MANY = 1500
-"""More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
+FEW = 10
+"""As many genes have a line each; more have a row of squares each."""
 
 
 def evolve_figures(candidates: pd.DataFrame, params: Params) -> dict[str, str]:
@@ -39,72 +49,15 @@ def evolve_figures(candidates: pd.DataFrame, params: Params) -> dict[str, str]:
     return svgs
 
 
-@svg
-def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
-    """Final fitness of all candidates as dots; best and median of each generation as lines; beside them what was scored again.
-
-    Candidates that halving eliminated are dots, at the fitness of their last epoch, and do not count for the lines.
-    """
-    search = searched_rows(candidates)
-    again = candidates.drop(search.index)
-    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
-    widths = [3, 1] if len(again) else [1]
-    ax, *beside = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
-    final = search["final_fitness"]
-    top = _dots_by_generation(ax, search, final.fillna(search["fitness"]))
-    groups = final.groupby(search["generation"])
-    ax.plot(groups.median().clip(upper=top), color=MUTED, lw=1.4, ls=(0, (4, 3)), marker=".", label="median")
-    ax.plot(groups.min().clip(upper=top), color=MARK, marker="o", ms=5, label="best of its generation")
-    ax.set(xlabel="generation", ylabel="fitness F (lower is better)")
-    for side in beside:
-        _scored_again(side, again, top)
-    best = groups.min().dropna()
-    title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
-    fresh = again["final_fitness"].groupby(again["rescored"]).agg(lambda draws: draws.mean(skipna=False))
-    start = start_scored_again(candidates)
-    if start and again["winner"].any() and np.isfinite(fresh[start]):
-        won = again["rescored"][again["winner"]].item()
-        title = "The start won" if won == start else f"On fresh draws {fresh[won]:.3f}, the start {fresh[start]:.3f}"
-    headline(figure, ax, title)
-    return figure, f"Fitness of {len(search)} candidates by generation. {title}."
+def symbol(gene: str) -> str:
+    """The gene's symbol: "σ_O", "ω_X"."""
+    return f"σ{gene.removeprefix('sigma')}" if gene.startswith("sigma") else gene_docstring(gene)[0]
 
 
-def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
-    """Every draw of what was scored again as a dot, mean ± standard deviation as a bar; the winner highlighted."""
-    groups = again.groupby("rescored", sort=False)
-    for x, (_, rows) in enumerate(groups):
-        F, colour = rows["final_fitness"], MARK if rows["winner"].any() else GENETIC
-        ax.plot(np.full(len(F), x), F.where(top >= F), "o", color=colour, alpha=0.45, ms=4, mew=0)
-        ax.plot(np.full(len(F), x), F.where(top < F).clip(upper=top), "^", color=colour, alpha=0.45, ms=4, mew=0)
-        ax.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=colour, ms=11, mew=2, lw=1.4)
-    ax.set_xticks(range(len(groups)), groups.groups, fontsize=8, rotation=90 if len(groups) > 4 else 0)
-    ax.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")
-    ax.grid(axis="x", visible=False)
-
-
-@svg
-def components(candidates: pd.DataFrame, cfg: EvolveConfig) -> tuple[Figure, str]:
-    """Loss, temporal difference and spatial entropy of every candidate by generation, as the fitness of `cfg` takes them."""
-    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    search, best = searched_rows(candidates), candidates["winner"]
-    loss = "TSE" if cfg.fitness == "tse" else "L_ce"
-    relative = cfg.temporal == "relative"
-    R_T, var_o = candidates["R_T"], candidates["var_o"]
-    if relative:
-        R_T = (R_T / var_o.where(var_o > 0)).mask(var_o <= 0, 0.0)  # as in the fitness
-    titles = [f"{loss}, loss", "R_T / variance" if relative else "R_T, dynamics", "R_S, entropy"]
-    for ax, values, title in zip(axes, [candidates[loss], R_T, candidates["R_S"]], titles, strict=True):
-        top = _dots_by_generation(ax, search, values[search.index])
-        for value in values[best]:
-            ax.axhline(min(value, top), color=MARK, lw=1.6, label="winner")
-        ax.set(xlabel="generation", title=title)
-        ax.yaxis.set_major_locator(MaxNLocator(5))
-        ax.ticklabel_format(axis="y", useOffset=False)
-        ax.tick_params(axis="y", labelsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4)
-    return figure, "Loss, temporal difference and spatial entropy of every candidate by generation."
+def gene_docstring(gene: str) -> tuple[str, str]:
+    """Symbol and first clause of a gene's docstring, "symbol: what it does; more"."""
+    name, _, effect = " ".join((Shape.model_fields[gene].description or "").split()).partition(": ")
+    return name, re.split(r"[;.](?: |$)", effect)[0]
 
 
 @svg
@@ -145,7 +98,7 @@ def fitness_over_genes(candidates: pd.DataFrame, genes: Sequence[str]) -> tuple[
     axes = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     for ax, gene in zip(axes.flat, genes, strict=False):
         x = gene_values(search, gene)
-        _dots(ax, x, F)
+        draw_dots(ax, x, F)
         if start is not None:
             ax.axvline(gene_values(start, gene).item(), color=MUTED, lw=1.4, ls=(0, (4, 3)), label="start")
         for value in gene_values(best, gene):
@@ -233,35 +186,47 @@ def genes_in_their_ranges(genes: pd.DataFrame) -> tuple[Figure, str]:
     return figure, f"{len(genes)} genes of the winner on the ranges in which they were searched."
 
 
-def _spread(candidates: pd.DataFrame) -> pd.Series:
-    """Generation plus a small offset by index, so that equal values do not overlap."""
-    last = candidates.groupby("generation")["index"].transform("max").clip(lower=1)
-    offset = candidates["index"] / last - 0.5
-    return candidates["generation"] + 0.4 * offset.where(last > 1, 0.0)
+@svg
+def search_state(candidates: pd.DataFrame, genes: Sequence[str]) -> tuple[Figure, str]:
+    """CMA-ES's distribution by generation: step size, axis ratio, and the genes' standard deviations and means."""
+    state = searched_rows(candidates).groupby("generation").first()
+    names = [symbol(gene) for gene in genes]
+    spread, means = (state[[f"{what}_{gene}" for gene in genes]].set_axis(names, axis=1) for what in ("std", "mean"))
+    means -= means.iloc[0]
+    few = len(genes) <= FEW
+    titles = {"step_size": "Step size (log)", "axis_ratio": "Axis ratio (log)"}
+    titles |= {"std": "Standard deviations (log)", "mean": "Means, from the start"}
+    figure = Figure(figsize=(9.6, 3.3 if few else 1.4 + 0.15 * min(len(genes), 60)), layout="constrained")
+    axes = figure.subplot_mosaic([list(titles)] if few else [["step_size", "std", "mean"], ["axis_ratio", "std", "mean"]])
+    for column in ("step_size", "axis_ratio"):
+        axes[column].plot(state[column], color=GENETIC, marker="o", ms=4)
+        log_axis(axes[column], "y", state[column])
+    if few:
+        for what, values in (("std", spread), ("mean", means)):
+            for place, name in enumerate(names):
+                axes[what].plot(values[name], color=f"C{place}", lw=1.5, marker="o", ms=3.5, label=name)
+        log_axis(axes["std"], "y", spread.stack())
+        figure.legend(*axes["mean"].get_legend_handles_labels(), loc="outside lower left", ncols=FEW)
+    else:
+        _rows(axes["std"], spread, RAMP, LogNorm())
+        _rows(axes["mean"], means, colormaps["RdBu_r"], CenteredNorm())
+    for name, ax in axes.items():
+        ax.set_title(titles[name])
+        ax.set_xlabel("generation")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    return figure, f"Step size, axis ratio, standard deviations and means of {len(genes)} genes over {len(state)} generations."
 
 
-def _dots_by_generation(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
-    """Draw ``values`` by generation; returns the limit above which a dot is drawn at the upper edge."""
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    ax.set_xlim(-0.5, search["generation"].max() + 0.5)
-    return _dots(ax, _spread(search), values)
-
-
-def _dots(ax: Axes, x: pd.Series, values: pd.Series) -> float:
-    """Draw ``values`` over ``x``, NaN as a failure; returns the limit above which a dot is drawn at the upper edge."""
-    ok, top = values.dropna(), np.inf
-    if len(ok):
-        low, high = ok.quantile([0.05, 0.75])
-        top = max(high + 2 * (high - low), ok.min())
-    many = len(values) > MANY
-    inside, outside = ok[ok <= top], ok[ok > top]
-    dot = {"alpha": 0.2, "ms": 2.5} if many else {"alpha": 0.45, "ms": 5}
-    ax.plot(x[inside.index], inside, "o", color=GENETIC, mew=0, label="candidate", rasterized=many, **dot)
-    if len(outside):
-        rim = np.full(len(outside), top)
-        ax.plot(x[outside.index], rim, "^", color=GENETIC, alpha=0.6, mew=0, ms=6, label="far above", rasterized=many)
-    failed = values.index[values.isna()]
-    if len(failed):
-        rim = {"transform": ax.get_xaxis_transform(), "rasterized": many}
-        ax.plot(x[failed], np.full(len(failed), 0.98), "x", color=MUTED, ms=6, label="failed", **rim)
-    return top
+def _rows(ax: Axes, values: pd.DataFrame, colours: Colormap, norm: Normalize) -> None:
+    """A row of squares per gene, a column per generation, and the scale of their colours."""
+    n, first, last = values.shape[1], values.index.min(), values.index.max()
+    image = ax.imshow(
+        values.T, cmap=colours, norm=norm, aspect="auto", interpolation="none", extent=(first - 0.5, last + 0.5, n, 0)
+    )
+    shown = np.arange(0, n, 1 + (n - 1) // 60)
+    ax.set_yticks(shown + 0.5, values.columns[shown], fontsize=7)
+    ax.grid(visible=False)
+    look: dict[str, Any] = {"location": "bottom", "aspect": 30, "shrink": 0.9, "pad": 0.02}
+    bar = ax.figure.colorbar(image, ax=ax, ticks=MaxNLocator(4), format=FuncFormatter(lambda value, _: f"{value:.3g}"), **look)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)

@@ -3,14 +3,16 @@ import pandas as pd
 import pytest
 
 from gee_core.config.searched import SEARCH_RANGES
-from pipelines.reporting import evolution_figures as figures
-from pipelines.reporting.wiring import shape_table, start_of_search, symbol
-from tests.pipelines.report_inputs import PARAMS, PLAIN_COLUMNS, SHAPE, Shape, candidates, changed
-from tests.pipelines.reporting.svg_checks import (
+from pipelines.figures import genes as figures
+from pipelines.figures.candidates import start_of_search
+from pipelines.figures.genes import symbol
+from pipelines.reporting.wiring import shape_table
+from tests.pipelines.figures.svg_checks import (
     assert_references_are_found_and_no_id_is_shared,
     assert_same_bytes_and_self_contained,
     texts,
 )
+from tests.pipelines.report_inputs import PARAMS, PLAIN_COLUMNS, SHAPE, Shape, candidates, changed
 
 SHARED = changed(evolve={"genotype": "shared"})
 RANDOM = changed(SHAPE, evolve={"variant": "random_search"})

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -73,7 +74,7 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
     """
 
     @functools.wraps(draw)
-    def drawn(*arguments) -> str:
+    def drawn(*arguments: Any) -> str:
         name, file = draw.__name__, io.StringIO()
         with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # names may be in any script: the browser has the fonts

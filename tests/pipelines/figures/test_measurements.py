@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.reporting import figures
-from tests.pipelines.reporting.svg_checks import (
+from pipelines.figures import measurements as figures
+from tests.pipelines.figures.svg_checks import (
     assert_references_are_found_and_no_id_is_shared,
     assert_same_bytes_and_self_contained,
     texts,
