@@ -31,7 +31,8 @@ def run_command(
     """
     overrides = parse_changes(changes or [])
     with _stopped_in_one_line():
-        from pipelines.orchestration.flow import FlowError, Request, run_flow
+        from pipelines.orchestration.flow import FlowError, run_flow
+        from pipelines.orchestration.request import Request
 
         try:
             outcome = run_flow(Request(overrides, stages or [], force, preset))

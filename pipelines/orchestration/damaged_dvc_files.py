@@ -90,7 +90,8 @@ def _is_damaged(path: Path, read: Callable[[str], None]) -> bool:
 
 def _read_lock(text: str) -> None:
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
     from voluptuous import Invalid
 
     try:

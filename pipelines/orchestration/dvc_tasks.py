@@ -11,7 +11,8 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 # isort: split
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from pipelines.orchestration.artifacts import Watcher
 from pipelines.orchestration.dvc_output import BUSY, failure, last_lines, outcomes

@@ -14,10 +14,11 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 
 # isort: split
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
 from prefect.futures import as_completed
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 
 from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.artifacts import harmless, publish, results_markdown

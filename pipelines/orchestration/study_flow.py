@@ -10,8 +10,9 @@ from pipelines.orchestration import environment  # noqa: F401 - before prefect i
 # isort: split
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
-from prefect.states import Failed, State
+from prefect.states import Failed
 
 from pipelines.orchestration.artifacts import Watcher, publish
 from pipelines.orchestration.dvc_output import failure, last_lines

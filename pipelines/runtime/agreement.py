@@ -15,7 +15,7 @@ from gee_core.settings import CoreSettings
 from pipelines.runtime.resume_folder import at_work_in
 
 if TYPE_CHECKING:  # loads torch
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]  # torch exports it without saying so
 
     from gee_core.hardware import Compute
 
@@ -48,9 +48,9 @@ def traits(compute: "Compute") -> list[Trait]:
 
 def common_store() -> "Store":
     """What all processes that torch's launcher started can write to and read, before and while they are connected."""
-    import torch.distributed as dist
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]  # as above
 
-    return dist.PrefixStore("gee", next(dist.rendezvous("env://"))[0])
+    return PrefixStore("gee", next(rendezvous("env://"))[0])
 
 
 def check_alike(rank: Rank, own: Sequence[Trait], store: "Store") -> None:

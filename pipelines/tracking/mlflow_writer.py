@@ -4,6 +4,8 @@ Writing is idempotent: before a run or model is made, it is searched by the tag 
 tags and files replace themselves. So an entry can be written again when it is unknown whether it arrived.
 """
 
+from typing import Any
+
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.experiment_page import run_address
 from pipelines.tracking.model_writer import write_model
@@ -47,7 +49,8 @@ class MlflowWriter:
     def __init__(self, outbox: Outbox, opening: dict, uri: str, fresh: bool = True):
         self.uri, self.run_id = uri, outbox.ids.get("run")
         self.outbox, self._opening = outbox, opening
-        self._client = self._experiment_id = None
+        self._client: Any = None
+        self._experiment_id = None
         self._found: dict[str, str] | None = {} if fresh else None
         self._doubtful = not fresh
         self._continued = False

@@ -15,7 +15,6 @@ import torch
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import (
-    EXTENSIONS,
     ByClass,
     FileList,
     Layout,
@@ -28,6 +27,7 @@ from gee_core.data.folders import (
 )
 from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
 from gee_core.data.images import one_colour
+from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.splits import split_files, split_off
 from gee_core.data.unread import unread
 from gee_core.errors import InputError
@@ -97,7 +97,9 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
         found.problems.append(str(one_colour(cfg.path)))
     if headers:
         _describe(found, cfg, image_size, headers)
-    found.duplicates = _duplicates(root, *([name for name in part if name in headers] for part in parts), on_progress)
+    found.duplicates = _duplicates(
+        root, [name for name in parts[0] if name in headers], [name for name in parts[1] if name in headers], on_progress
+    )
     if not found.problems:
         try:
             check_links(cfg)

@@ -97,12 +97,12 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
         raise InputError(
             f"{target}: is of type {type(value).__name__}, which is no network", "name a module, or what returns one"
         )
-    given = _arguments(value, {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps})
+    arguments = _arguments(value, {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps})
     try:
         with private_torch_rng(0):
-            net = value(**given)
+            net = value(**arguments)
     except (Exception, SystemExit) as error:
-        called = f"{target}({', '.join(f'{key}={value}' for key, value in given.items())})"
+        called = f"{target}({', '.join(f'{key}={value}' for key, value in arguments.items())})"
         remedy = "fix it, or name a function that takes no other arguments and returns the network"
         raise InputError(f"{called} {raises(error)}", remedy) from error
     if not isinstance(net, nn.Module):

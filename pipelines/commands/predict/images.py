@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gee_core.data.folders import EXTENSIONS, walk
+from gee_core.data.folders import walk
 from gee_core.data.opening import opened
-from gee_core.data.pixels import to_pixels
+from gee_core.data.pixels import EXTENSIONS, to_pixels
 from gee_core.errors import InputError
 
 NAME = "name image files, or folders that hold some"
