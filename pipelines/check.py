@@ -13,6 +13,7 @@ from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import ExpectedImages, check_own_network
+from pipelines.inputs.remedies import in_settings
 from pipelines.inputs.start_genotype import load_start, start_files
 from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import load_params
@@ -82,7 +83,7 @@ def warning_of_size(network: NetworkConfig) -> str | None:
 
 
 def main() -> None:
-    with report_input_errors("check"):
+    with report_input_errors("check"), in_settings():
         params = load_params()
         check_inputs(params)
         if warning := warning_of_size(params.network):

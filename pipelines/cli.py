@@ -197,11 +197,12 @@ app.command("compare")(compare)
 
 def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
+    from pipelines.inputs.remedies import in_settings
     from pipelines.runtime.input_errors import print_anything, report_input_errors
 
     print_anything()
     here, project = Path.cwd(), find_project()
-    with report_input_errors("gee"):
+    with report_input_errors("gee"), in_settings():
         if not here.is_relative_to(project):
             _say_where(here, project, sys.argv[1:])
         _check_code(project)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from gee_core.config import Params
 from gee_core.memory import keep_freed_memory
 from pipelines.inputs.own_network import register_configured
+from pipelines.inputs.remedies import in_settings
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
@@ -50,7 +51,7 @@ def stage(name: str) -> Iterator[Stage]:
     follows = this_rank().number > 0
     if follows:
         follow()
-    with errors_for_command() if started_by_command() else report_input_errors(name):
+    with errors_for_command() if started_by_command() else report_input_errors(name), in_settings():
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         if name != "prepare":  # it builds no network

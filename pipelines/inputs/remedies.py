@@ -1,5 +1,11 @@
-"""Remedies that name commands of this project, added to problems that `gee_core` states."""
+"""What `gee_core` says about a problem, in the words of this project: its settings and its commands.
 
+The core names its own arguments, in backquotes: "`opset` = 30: onnx knows none above 26: set `opset` to 18". `in_settings`
+writes the key of params.yaml for such a name, by the table `SETTINGS`: "export.opset = 30: …". Where only a command of this
+project helps, the caller of the core adds it by `remedy`.
+"""
+
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +21,26 @@ TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: 
 PREPARE = "`dvc repro prepare` makes it, `dvc pull` fetches it"
 """Of the prepared images."""
 
+SETTINGS = {
+    "device": "base.device",
+    "dataset": "prepare.dataset",
+    "path": "prepare.path",
+    "image_size": "prepare.image_size",
+    "max_train_images": "prepare.max_train_images",
+    "stream": "prepare.stream",
+    "test_share": "prepare.test_share",
+    "network": "network.name",
+    "n_genes": "network.n_genes",
+    "width": "network.width",
+    "T": "network.T",
+    "v_reset": "network.v_reset",
+    "bound": "evolve.bound",
+    "proxy_images": "evolve.proxy_images",
+    "sync_batch_norm": "train.sync_batch_norm",
+    "opset": "export.opset",
+}
+"""By the name of an argument of `gee_core`, the key of params.yaml from which it comes."""
+
 _CORRECT = "correct"
 
 _NO_MEMORY = ("MemoryError: ", "can't allocate memory", "its worker process died")
@@ -29,6 +55,21 @@ def remedy(text: str) -> Iterator[None]:
         if error.remedy is None:
             error.remedy = text
         raise
+
+
+@contextmanager
+def in_settings() -> Iterator[None]:
+    """Inside, an ``InputError`` names keys of params.yaml in place of arguments of `gee_core`, by `SETTINGS`."""
+    try:
+        yield
+    except InputError as error:
+        error.problem = _with_keys(error.problem)
+        error.remedy = error.remedy and _with_keys(error.remedy)
+        raise
+
+
+def _with_keys(text: str) -> str:
+    return re.sub(r"`(\w+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
 
 
 def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputError:

@@ -127,6 +127,7 @@ def test_dvc_reruns_check_when_one_of_its_checks_changes():
     around = (
         "pipelines/stage.py",
         "pipelines/runtime/input_errors.py",
+        "pipelines/inputs/remedies.py",
         "pipelines/project/paths.py",
         "gee_core/storage/",
         "gee_core/genome/",

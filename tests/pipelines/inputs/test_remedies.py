@@ -1,7 +1,8 @@
 import pytest
 
+from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines.inputs.remedies import remedy
+from pipelines.inputs.remedies import SETTINGS, in_settings, remedy
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, "run `dvc repro`"), ("delete it", "delete it")])
@@ -9,3 +10,15 @@ def test_a_problem_gets_the_remedy_unless_it_has_its_own(own, expected):
     with pytest.raises(InputError) as caught, remedy("run `dvc repro`"):
         raise InputError("a.json: damaged", own)
     assert str(caught.value) == f"a.json: damaged: {expected}"
+
+
+def test_arguments_of_the_core_are_named_as_the_settings_that_they_come_from():
+    with pytest.raises(InputError) as caught, in_settings():
+        raise InputError("`opset` = 30: onnx knows none above 26", "set `opset` to 18, or `pip install onnx`")
+    assert str(caught.value) == "export.opset = 30: onnx knows none above 26: set export.opset to 18, or `pip install onnx`"
+
+
+def test_every_setting_of_the_table_is_a_key_of_params_yaml():
+    for key in SETTINGS.values():
+        section, name = key.split(".")
+        assert name in Params.model_fields[section].annotation.model_fields, key
