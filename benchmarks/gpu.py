@@ -13,7 +13,6 @@ In this order, each part with its share of the minutes; what a part leaves over 
                    and test/ with class folders), or noise of its size
     tests          tests/cuda
 
-Candidates and training use CUDA graphs where GEE_CUDA_GRAPHS=1 says so; give each of the two ways a --state of its own.
 
 Every result is written to the folder --state at once; a second call leaves out what is there, repeats what failed, and goes on
 with the training run and the tests. Started measurements are finished, so a call may take a minute longer than it was given.
@@ -63,7 +62,6 @@ from benchmarks.gpu_runs import candidates_per_hour, prepared_images, train
 from gee_core.config import Params
 from gee_core.errors import InputError, in_short
 from gee_core.memory import keep_freed_memory
-from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object
 from pipelines.project.params import check_params, overridden
@@ -160,7 +158,6 @@ def about(device: str, data: str | None) -> dict[str, str | None]:
         "cuda": torch.version.cuda,
         "cudnn": str(torch.backends.cudnn.version()) if cuda else None,
         **versions,
-        "cuda graphs": CoreSettings.read().cuda_graphs,
         "images": data or "noise",
     }
 
@@ -215,7 +212,7 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
 
 def free(device: str) -> None:
     """Leave a GPU's memory to other processes, but for what is in use."""
-    gc.collect()  # CUDA graphs hold themselves in a circle
+    gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
 

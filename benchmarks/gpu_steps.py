@@ -2,7 +2,6 @@
 
 Contenders, all the same network on the same images, bf16 autocast and channels-last:
     genetic, plain        this library
-    genetic_graphs        the same on a GPU with GEE_CUDA_GRAPHS=1
     spikingjelly_torch    SpikingJelly's multi-step neurons, in operations of torch
     spikingjelly_triton   the same neurons in its Triton kernels, on a GPU
     spikingjelly_cuda     the same in its own CUDA kernels, on a GPU, where they were built; they took the place of CuPy's
@@ -42,10 +41,10 @@ def implementation(name: str) -> Iterator[None]:
 
 
 def contenders(device: str) -> tuple[str, ...]:
-    """The names of all contenders on ``device``: a CPU knows one implementation of SpikingJelly's, and no graphs."""
+    """The names of all contenders on ``device``: a CPU knows one implementation of SpikingJelly's."""
     cuda = device == "cuda"
     theirs = (SPIKINGJELLY + name for name in IMPLEMENTATIONS[: None if cuda else 1])
-    return "genetic", *(["genetic_graphs"] if cuda else []), "plain", *theirs, "conv_floor"
+    return "genetic", "plain", *theirs, "conv_floor"
 
 
 def timed_step(case: dict, name: str, device: str, repeats: int) -> Callable[[], object]:
@@ -68,11 +67,11 @@ def measure(case: dict, device: str, rounds: int, repeats: int) -> dict:
     steps, memory, left_out = {}, {}, {}
     for name in contenders(device):
         step: Callable[[], object] | None = None
-        gc.collect()  # of one that is left out: torch's graphs hold themselves in a circle, and with it a GPU's memory
+        gc.collect()  # of a contender that is left out: circles keep a GPU's memory
         try:
             step = timed_step(case, name, device, repeats)
             before = torch.cuda.memory_allocated() if device == "cuda" else 0
-            step()  # compiles, and captures graphs
+            step()  # compiles
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 step()
@@ -95,8 +94,6 @@ def ratios(seconds: dict[str, float]) -> dict[str, float]:
     found = {f"vs_{name}": round(value / seconds["genetic"], 2) for name, value in theirs.items()}
     if theirs:
         found["vs_best_of_spikingjelly"] = round(min(theirs.values()) / seconds["genetic"], 2)
-    if "genetic_graphs" in seconds:
-        found["graphs_over_genetic"] = round(seconds["genetic_graphs"] / seconds["genetic"], 3)
     if "plain" in seconds:
         found["genetic_over_plain"] = round(seconds["genetic"] / seconds["plain"], 3)
     if "conv_floor" in seconds:

@@ -33,7 +33,6 @@ from benchmarks.machine import cpu_name
 from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
-from gee_core.training.cuda_graphs import GraphedNetwork
 
 CASES: dict[str, dict] = {
     "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
@@ -65,12 +64,11 @@ def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[]
     x, labels = torch.randn(case["batch"], 3, 32, 32).to(device), torch.randint(0, 10, (case["batch"],)).to(device)
     if not default:
         x = x.contiguous(memory_format=torch.channels_last)
-    model = GraphedNetwork(net) if contender.endswith("_graphs") else net
     compute = Compute.of(device, "fp32" if default else "auto")
 
     def step() -> None:
         with compute.autocast():
-            logits = model(x).mean(0).float()
+            logits = net(x).mean(0).float()
         F.cross_entropy(logits, labels).backward()
         net.zero_grad(set_to_none=True)
 

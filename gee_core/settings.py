@@ -51,10 +51,6 @@ class CoreSettings(BaseSettings):
     """`0`: neurons run without `torch.compile`, with the same results up to rounding. Default: `1`, where there is a
     compiler."""
 
-    cuda_graphs: Annotated[str, choice("0", "1")] = "0"
-    """`1`: on a GPU, the passes of a training step through the network are replayed as CUDA graphs, which saves the launches of
-    small kernels, with the same results; not with several processes, nor with streamed images. Default: `0`."""
-
     deterministic: Annotated[str, choice("0", "1")] = "0"
     """`1`: a GPU adds in a fixed order, as CPUs do, so that one seed gives the same bits on the same GPU; slower, and an
     operation of which torch has no such form ends the stage. Default: `0`."""

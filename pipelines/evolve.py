@@ -74,7 +74,7 @@ def run(
     candidate's scoring in seconds since 1970, by the candidate's `key`; of those that are known, with what was noted then.
 
     Raises:
-        DivergedError: every candidate failed, by its numbers or the screen.
+        DivergedError: every candidate failed, by its numbers.
         InputError: every candidate failed, one or more by the machine or the network's code; where all of the first
             generation did so alike, no other is scored.
     """

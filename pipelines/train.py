@@ -15,10 +15,7 @@ from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
-from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype
 from gee_core.genome.quantise import BITS
-from gee_core.genome.shaping import branch_gains
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
@@ -96,7 +93,7 @@ def run(
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, _plasticity(cfg, net, genotype.genotype))
+    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, Plasticity(cfg.lr_X, cfg.lr_O))
     model = parallel(net, compute, cfg.sync_batch_norm)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     save_seconds = Settings.read().save_seconds
@@ -135,18 +132,6 @@ def _wired(params: Params, meta: Meta, found: GenotypeFile) -> SpikingNetwork:
         return wired_network(params.network, meta, found.genotype, seed)
     except ValueError as error:
         raise InputError(f"{GENOTYPE}: does not fit the network ({error})", "run `dvc repro evolve`") from None
-
-
-def _plasticity(cfg: TrainConfig, net: SpikingNetwork, genotype: Genotype | None) -> Plasticity:
-    genome = genome_of(net)
-    if cfg.relative_steps is None or genome is None or genotype is None:
-        return Plasticity(cfg.lr_X, cfg.lr_O)
-    analytic = genome.analytic_genotype()
-    reference = analytic if cfg.relative_steps == "analytic" else analytic.with_unit_sigmas()
-    of_O, *of_X = genotype.relative_to(reference)
-    gains = {id(X): gain for X, gain in branch_gains(net, genotype.shape.slope)}
-    sizes = [size * gains.get(id(X), 1.0) for size, X in zip(of_X, genome.encodings(), strict=True)]
-    return Plasticity(cfg.lr_X, cfg.lr_O, (of_O, *sizes))
 
 
 def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:

@@ -3,9 +3,9 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
+from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 SWITCHES: dict[str, tuple[bool, bool]] = {
@@ -87,34 +87,15 @@ class EvolveConfig(Section):
     """Factor on the learning rate of O in the proxy training."""
     weight_decay: Weight
     """Weight decay of the proxy training."""
-    fitness: Literal["paper", "tse"]
-    """The loss in the fitness: `paper`: L_ce on the held-out images after the proxy training (Eq. 16); `tse`: the mean of its
-    training losses, over all steps (Ru et al. 2021)."""
-    temporal: Literal["paper", "relative"]
-    """The temporal difference R_T: `paper`: as in Eq. 13; `relative`: divided by the variance of o, so that large outputs bring
-    no reward by themselves."""
-    entropy: Literal["absolute", "softmax", "singular"]
-    """How O becomes a distribution for R_S: |O_ij| / Σ|O| (Eq. 14), a softmax over its entries, or its singular values divided
-    by their sum."""
     a: Weight
     """Weight of the temporal difference R_T in the fitness (Eq. 16)."""
     b: Weight
     """Weight of the spatial entropy R_S in the fitness (Eq. 16)."""
     tau_lambda: Scale
     """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
-    screen: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None
-    """[low, high]: a candidate whose mean firing rate on two batches of held-out images, whole and with `network.T` steps, lies
-    outside before training is ranked last without training. null trains all."""
     rescore: Rescore | None
     """Score the best candidates again on fresh draws after the last generation, and choose the winner by these; null takes
     the best candidate with the draw that it was scored with."""
-
-    @field_validator("screen")
-    @classmethod
-    def _rises(cls, screen: list[float] | None) -> list[float] | None:
-        if screen is not None and screen[0] >= screen[1]:
-            raise ValueError("[low, high] must rise, for instance [0.01, 0.6]")
-        return screen
 
     @model_validator(mode="after")
     def _start_is_used(self) -> Self:

@@ -27,9 +27,6 @@ class TrainConfig(Section):
     """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
     lr_O: Scale
     """Factor on the learning rate of O."""
-    relative_steps: Literal["analytic", "unit"] | None
-    """The learning rates of O and every X_l times its σ over that of this wiring (`unit`: all σ = 1), so that steps relative to
-    the genes are as large as there; their weight decay, relative already, stays. null: steps of one size, whatever the σ's."""
     sizes: Sizes | None
     """Side in pixels that training images are resized to, by equal parts of the epochs: [16, 24, 32] trains a third at each. Of
     more sizes than epochs, the last ones are used. Everything else sees whole images, and `crop_padding` counts their pixels.
@@ -91,14 +88,4 @@ class TrainConfig(Section):
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
         if self.quantise is not None and self.quantise.epochs > self.epochs:
             raise ValueError(f"quantise.epochs = {self.quantise.epochs} must not be greater than epochs = {self.epochs}")
-        if self.relative_steps is not None and self.optimizer == "sgd":
-            raise ValueError(
-                f"relative_steps = {self.relative_steps!r} is for adamw and muon, whose steps do not grow with the gradients, "
-                "as those of sgd do: set it to null"
-            )
-        if self.relative_steps is not None and self.init_from is not None:
-            raise ValueError(
-                f"relative_steps = {self.relative_steps!r} is relative to the σ's of the wiring, which init_from replaces: "
-                "set one of the two to null"
-            )
         return self

@@ -77,11 +77,6 @@ class Score:
                 raise InputError(f"{name} of a score is a {type(value).__name__}", "give a number, a tensor's .item()")
 
     @property
-    def screened(self) -> bool:
-        """Whether it was not trained because of its firing rate (`evolve.screen`)."""
-        return self.status.startswith("failed: screened")
-
-    @property
     def diverged(self) -> bool:
         """Whether its numbers failed: one was not finite or too large."""
         reason = self.status.removeprefix("failed: ")
@@ -90,7 +85,7 @@ class Score:
     @property
     def repeatable(self) -> bool:
         """Whether the next attempt would end the same: not where memory, the machine or the network's code failed."""
-        return self.status == "ok" or self.screened or self.diverged
+        return self.status == "ok" or self.diverged
 
     @property
     def out_of_memory(self) -> bool:

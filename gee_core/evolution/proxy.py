@@ -6,7 +6,6 @@ Shapes: T steps, B batch, K network outputs.
 """
 
 import functools
-import gc
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,6 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
-from gee_core.evolution.screen import untrained_firing_rate
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.memory import lost_gpu
@@ -32,7 +30,6 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.rebuilt import first_not_finite
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
-from gee_core.settings import CoreSettings
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM
 from gee_core.training.norm_statistics import renew_statistics
@@ -46,7 +43,7 @@ Tell = Callable[[float], None]
 
 
 def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None) -> Score:
-    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out; one that is screened is not trained.
+    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out.
 
     A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
     a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception;
@@ -67,9 +64,6 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     except Exception as error:
         error.add_note(f"in candidate {candidate.index} of generation {candidate.generation}, seed {candidate.seed}")
         raise
-    finally:
-        if CoreSettings.read().cuda_graphs == "1":
-            gc.collect()  # torch's graphs hold themselves in a circle: the next candidate would start beside their memory
 
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
@@ -84,11 +78,6 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     name = series(candidate.generation, candidate.index, candidate.wiring)
     states = Resumable(task.checkpoints, name, net, optimizer, n_steps, task.save_seconds)
     first, rows, mid_epoch = states.restore(last)
-    if task.evolve.screen is not None and first == 0 and mid_epoch is None:
-        low, high = task.evolve.screen
-        rate = untrained_firing_rate(net, holdout, recipe.batch_size, meta.normalise, compute)
-        if not low <= rate <= high:
-            return failed(f"screened: firing rate {rate:.3g} is outside {low} … {high}")
     passes += [per_epoch] * first
     model = parallel(net, compute)
     for epoch in range(first, last):
@@ -103,13 +92,13 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
         renew_statistics(net, train, recipe)
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
-    result = measure(net, holdout, recipe, task.evolve.entropy, fmean(row["train_loss"] for row in rows))
+    result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows))
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
     return replace(result, image_passes=sum(passes))
 
 
-def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str, TSE: float) -> Score:
+def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) -> Score:
     """The score of a candidate after its training: its measurements on the hold-out images, and its ``TSE``."""
     sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
@@ -122,7 +111,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, entropy: str, 
     var_o = max(0.0, o_square / n - (o_sum / n) ** 2)
     genome = genome_of(net)
     assert genome is not None  # only encoded networks evolve
-    R_S = spatial_entropy(genome.O.detach(), entropy).item()
+    R_S = spatial_entropy(genome.O.detach()).item()
     if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)

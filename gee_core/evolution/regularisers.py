@@ -16,20 +16,14 @@ def temporal_difference(o_TBK: Tensor) -> Tensor:
     return o_TBK.diff(dim=0).square().mean()
 
 
-def spatial_entropy(O_GG: Tensor, distribution: str = "absolute") -> Tensor:
-    """R_S = -Σ p log p, divided by its greatest value so that it lies in [0, 1], Eq. 14-15.
-
-    Args:
-        O_GG: the gene interaction matrix.
-        distribution: ``absolute``: p_ij = |O_ij| / Σ|O|; ``softmax`` over all entries; ``singular``: O's singular values
-            divided by their sum.
+def spatial_entropy(O_GG: Tensor) -> Tensor:
+    """R_S = -Σ p log p, p_ij = |O_ij| / Σ|O|, divided by its greatest value so that it lies in [0, 1], Eq. 14-15.
 
     Paper: "normalise the elements of O so that their sum is 1", and no division. Here: |O|, because O has both signs, and
-    divided by log(g²), or by log(g) for singular values, so that b does not depend on the number of genes.
+    divided by log(g²), so that b does not depend on the number of genes.
     """
-    O = O_GG.double()
-    values = torch.linalg.svdvals(O) if distribution == "singular" else O.flatten()
+    values = O_GG.double().flatten().abs()
     if len(values) == 1:
         return values.new_ones(())
-    p = values.softmax(0) if distribution == "softmax" else values.abs() / values.abs().sum()
+    p = values / values.sum()
     return -torch.special.xlogy(p, p).sum() / math.log(len(p))

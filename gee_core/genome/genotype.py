@@ -35,11 +35,6 @@ class Genotype:
         sigmas = {"sigma_O": self.sigma_O} | {f"sigma_{layer}": sigma for layer, sigma in enumerate(self.sigma_X)}
         return sigmas | self.shape.model_dump()
 
-    def relative_to(self, other: "Genotype") -> tuple[float, ...]:
-        """σ_O, σ_0 … σ_L, each divided by that of ``other``."""
-        pairs = zip((self.sigma_O, *self.sigma_X), (other.sigma_O, *other.sigma_X), strict=True)
-        return tuple(own / others for own, others in pairs)
-
     def with_unit_sigmas(self) -> "Genotype":
         """The same shape with all σ = 1."""
         return Genotype(1.0, (1.0,) * len(self.sigma_X), self.shape)

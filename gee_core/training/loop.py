@@ -16,7 +16,6 @@ from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.training.cuda_graphs import ungraphed
 from gee_core.training.loss import cross_entropy, tet
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
@@ -73,8 +72,6 @@ def train_epoch(
         FloatingPointError: the loss is no longer finite.
     """
     check_images(len(images), recipe.batch_size, recipe.compute.rank)
-    if isinstance(images, StreamedImages):
-        net = ungraphed(net)  # the thread that pins their memory would break a capture
     generator = torch_generator(recipe.seed, "epoch", epoch)
     n_steps = steps_per_epoch(len(images), recipe.batch_size)
     net.train()
@@ -100,7 +97,6 @@ def train_epoch(
         correct = (o_TBK.detach().float().mean(0).argmax(1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
         total += summed(sums, rank)
-        del o_TBK, loss  # they keep parts of this step's graph alive, which no capture of a CUDA graph bears
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
     if recipe.norm_images and epoch + 1 == recipe.epochs:
@@ -114,7 +110,7 @@ def train_epoch(
 
 def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
     try:
-        return net(x) if bits is None else quantised_call(ungraphed(net), bits, x)
+        return net(x) if bits is None else quantised_call(net, bits, x)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -22,9 +22,6 @@ class Plasticity:
     """Of X_0 … X_L."""
     O: float = 1.0
     """Of O."""
-    sizes: tuple[float, ...] = ()
-    """Of O, X_0 … X_L one by one, leaving the decay of each as it is. A matrix and its size times c move by equal fractions of
-    themselves under AdamW and Muon, whose updates do not grow with the gradients. Empty for none."""
 
 
 def make_optimizer(
@@ -86,14 +83,10 @@ def _groups(net: nn.Module, weight_decay: float, plasticity: Plasticity) -> list
     X, O = _genes(net)
     genes = {id(p) for p in [*X, *O]}
     others = [p for p in net.parameters() if id(p) not in genes]
-    of_genes = [(X, weight_decay, plasticity.X), (O, weight_decay, plasticity.O)]
-    if plasticity.sizes:
-        rates = [plasticity.O, *[plasticity.X] * len(X)]
-        sized = zip([*O, *X], rates, plasticity.sizes, strict=True)
-        of_genes = [([p], weight_decay / size, rate * size) for p, rate, size in sized]
     groups = [
         ([p for p in others if p.ndim > 1], weight_decay, 1.0),
-        *of_genes,
+        (X, weight_decay, plasticity.X),
+        (O, weight_decay, plasticity.O),
         ([p for p in others if p.ndim <= 1], 0.0, 1.0),
     ]
     return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in groups if p]

@@ -11,16 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from gee_core.settings import CoreSettings
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
-from gee_core.training.cuda_graphs import GraphedNetwork, ungraphed
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
     """``net`` as ``train_epoch`` takes it: itself, or where there are several processes one that averages their gradients.
 
     Those are the gradients of X, O and the other parameters, never of a decoded weight. All processes start at the parameters
-    of the first. For one process on a GPU, the passes of the result are CUDA graphs where GEE_CUDA_GRAPHS says so.
+    of the first.
 
     Args:
         sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share; one
@@ -32,8 +30,7 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
     if sync_batch_norm:
         sync_batch_norms(net)
     if compute.rank.of == 1:
-        graphs = compute.device.type == "cuda" and CoreSettings.read().cuda_graphs == "1"
-        return GraphedNetwork(net) if graphs else net
+        return net
     devices = [compute.device] if compute.device.type == "cuda" else None
     # Own networks may hold parameters that get no gradient. And without the search for them, a walk over each step's graph, DDP
     # orders its buckets anew after the first step of a process: three or more would add their gradients in another order from
@@ -43,7 +40,7 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
 
 def bare(net: nn.Module) -> nn.Module:
     """The network itself, of what ``parallel`` returned."""
-    return net.module if isinstance(net, DistributedDataParallel) else ungraphed(net)
+    return net.module if isinstance(net, DistributedDataParallel) else net
 
 
 def summed(x: Tensor, rank: Rank) -> Tensor:

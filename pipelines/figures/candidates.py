@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gee_core.config import EvolveConfig
 from gee_core.evolution.winner import rescored_start
 from pipelines.figures.svg import GENETIC, MARK, MUTED, headline, svg
 
@@ -74,18 +73,14 @@ def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
 
 
 @svg
-def components(candidates: pd.DataFrame, cfg: EvolveConfig) -> tuple[Figure, str]:
-    """Loss, temporal difference and spatial entropy of every candidate by generation, as the fitness of `cfg` takes them."""
+def components(candidates: pd.DataFrame) -> tuple[Figure, str]:
+    """Loss, temporal difference and spatial entropy of every candidate by generation."""
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots(1, 3)
     search, best = searched_rows(candidates), candidates["winner"]
-    loss = "TSE" if cfg.fitness == "tse" else "L_ce"
-    relative = cfg.temporal == "relative"
-    R_T, var_o = candidates["R_T"], candidates["var_o"]
-    if relative:
-        R_T = (R_T / var_o.where(var_o > 0)).mask(var_o <= 0, 0.0)  # as in the fitness
-    titles = [f"{loss}, loss", "R_T / variance" if relative else "R_T, dynamics", "R_S, entropy"]
-    for ax, values, title in zip(axes, [candidates[loss], R_T, candidates["R_S"]], titles, strict=True):
+    titles = ["L_ce, loss", "R_T, dynamics", "R_S, entropy"]
+    for ax, name, title in zip(axes, ["L_ce", "R_T", "R_S"], titles, strict=True):
+        values = candidates[name]
         top = _dots_by_generation(ax, search, values[search.index])
         for value in values[best]:
             ax.axhline(min(value, top), color=MARK, lw=1.6, label="winner")

@@ -41,7 +41,7 @@ def evolve_figures(candidates: pd.DataFrame, params: Params) -> dict[str, str]:
     genes, is_shape = params.searched_genes(), params.evolve.genotype == "shape"
     svgs = {
         "fitness": fitness_over_generations(candidates),
-        "components": components(candidates, params.evolve),
+        "components": components(candidates),
         "candidates": fitness_over_genes(candidates, genes) if is_shape else candidates_plane(candidates),
     }
     if start_of_search(candidates) is not None:

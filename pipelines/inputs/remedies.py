@@ -97,8 +97,6 @@ def all_hit_alike(scores: Sequence[Score], params: Params) -> bool:
 
 def _of_failed(score: Score, params: Params) -> str:
     """What to change where candidates fail as that of ``score`` did."""
-    if score.screened:
-        return f"widen evolve.screen = {params.evolve.screen}"
     if score.diverged:
         return "lower evolve.lr or narrow evolve.bound"
     if score.out_of_memory or any(reason in score.status for reason in _NO_MEMORY):

@@ -15,7 +15,7 @@ from gee_core.evolution.fitness import fitness, regulariser_decay
 from pipelines.studies.plan import CANDIDATE, EPOCHS, TRAINING
 
 FITNESS = "fitness"
-"""Column: the form of the fitness that ranks the candidates, a key of ``FORMS``."""
+"""Column: the form of the fitness that ranks the candidates, one of ``FORMS``."""
 
 TRAININGS = "trainings"
 """Column: full trainings of each candidate."""
@@ -26,14 +26,8 @@ OF_SCORE = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy")
 OF_FITNESS = ("tau", "tau_se", "tau_better", "regret")
 OF_ACCURACY = ("accuracy_sd", "random_regret", "tau_repeat", "reliability", "reliability_of_mean", "tau_ceiling")
 
-_PAPER = {"fitness": "paper", "temporal": "paper"}
-FORMS = {variant: {"variant": variant} | _PAPER for variant in ("baseline", "baseline+R_T", "baseline+R_S", "ste")} | {
-    "baseline, TSE": {"variant": "baseline"} | _PAPER | {"fitness": "tse"},
-    "baseline+R_T, relative": {"variant": "baseline+R_T"} | _PAPER | {"temporal": "relative"},
-    "ste, relative": {"variant": "ste"} | _PAPER | {"temporal": "relative"},
-    "ste, TSE, relative": {"variant": "ste", "fitness": "tse", "temporal": "relative"},
-}
-"""Changes of the section `evolve` that make each form: the paper's variants, and those with other losses and rewards."""
+FORMS = ("baseline", "baseline+R_T", "baseline+R_S", "ste")
+"""The variants of the fitness."""
 
 PROXY_ACCURACY = "proxy accuracy"
 """Name of the ranking by accuracy on the hold-out, for comparison with those by fitness."""
@@ -61,8 +55,8 @@ def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFra
         means = ok.groupby(CANDIDATE, sort=False).agg(dict.fromkeys(OF_SCORE, "first") | {"test_accuracy": "mean"})
         scores = [Score(*values) for values in means[list(OF_SCORE)].itertuples(index=False)]
         rankings = {
-            name: [-fitness(score, decay, cfg.model_copy(update=changes)) for score in scores]
-            for name, changes in FORMS.items()
+            variant: [-fitness(score, decay, cfg.model_copy(update={"variant": variant})) for score in scores]
+            for variant in FORMS
         }
         rankings[PROXY_ACCURACY] = means["proxy_accuracy"].tolist()
         for name, ranking in rankings.items():

@@ -224,8 +224,7 @@ def _plain(params: Params, changes: Overrides | None, control: str | None, sourc
         raise InputError(problem, "leave it out, or set it in the cell")
     if params.network.n_genes is None:
         raise _clash(source, "encoded", "network.n_genes = null")
-    of_train = {f"train.{key}": getattr(params.train, key) for key in ("init_from", "relative_steps")}
-    for key, value in ({"control": control} | of_train).items():
+    for key, value in (("control", control), ("train.init_from", params.train.init_from)):
         if value is not None:
             raise _clash(source, "encoded", f"{key} = {value}")
     return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)

@@ -30,7 +30,6 @@ COUNTS = [
 ]
 SWITCHES = [
     variable("GEE_COMPILE", "maybe", "must be one of", "train"),
-    variable("GEE_CUDA_GRAPHS", "2", "must be one of", "train"),
     variable("GEE_DETERMINISTIC", "yes", "must be one of", "train"),
     variable("GEE_TRACKING", "of", "must be one of", "train"),
     variable("GEE_TRACKING", "of", "must be one of", "gee study run tiny"),

@@ -122,21 +122,6 @@ CASES = [
     ),
     refused("an unknown rounding", "train.quantise", "{format: fp32, epochs: 1}", "train.quantise.format = 'fp32'", "'int4'"),
     refused("rounding without epochs", "train.quantise", "{format: int4}", "train.quantise.epochs is missing", "add it"),
-    refused("steps relative to nothing", "train.relative_steps", "he", "train.relative_steps = 'he'", "'analytic' or 'unit'"),
-    Case(
-        name="steps of SGD relative to the genes",
-        run="train",
-        change=(param("train.relative_steps", "unit"), param("train.optimizer", "sgd")),
-        says="train: relative_steps = 'unit' is for adamw and muon",
-        remedy="set it to null",
-    ),
-    Case(
-        name="steps relative to a wiring that is not trained",
-        run="train",
-        change=(param("train.relative_steps", "analytic"), param("train.init_from", "inputs/network.safetensors")),
-        says="train: relative_steps = 'analytic' is relative to the σ's of the wiring, which init_from replaces",
-        remedy="set one of the two to null",
-    ),
     refused("a size of two pixels", "train.sizes", "[2, 8]", "train.sizes.0 = 2", "greater than or equal to 4"),
     refused("no sizes", "train.sizes", "[]", "train.sizes = []", "at least 1 item"),
     refused("no steps", "train.T_schedule", "[0, 4]", "train.T_schedule.0 = 0", "greater than or equal to 1"),
@@ -162,18 +147,6 @@ CASES = [
     ),
     refused("a NUL in a path", "prepare.path", r'"a\0b"', r"prepare.path = 'a\x00b'", "name another path", "prepare"),
     refused("half a character in a path", "evolve.start", r'"\ud800"', r"evolve.start = '\ud800'", "valid string", "evolve"),
-    refused(
-        "a range that falls",
-        "evolve.screen",
-        "[0.6, 0.01]",
-        "evolve.screen = [0.6, 0.01]: [low, high] must rise",
-        "for instance [0.01, 0.6]",
-        "evolve",
-    ),
-    refused("a screen of three", "evolve.screen", "[0.1, 0.2, 0.3]", "evolve.screen = [0.1, 0.2, 0.3]", "at most 2", "evolve"),
-    refused(
-        "a firing rate above 1", "evolve.screen", "[0.1, 1.5]", "evolve.screen.1 = 1.5", "less than or equal to 1", "evolve"
-    ),
     refused("scored again by none", "evolve.rescore", "{top: 0, draws: 3}", "evolve.rescore.top = 0", "greater than", "evolve"),
     refused("no draws named", "evolve.rescore", "{top: 1}", "evolve.rescore.draws is missing", "add it", "evolve"),
     refused(
@@ -190,11 +163,6 @@ CASES = [
         change=(param("evolve.variant", "analytic"), param("evolve.start", "unit")),
         says="start = 'unit' has no use for variant analytic",
         remedy="set it to analytic",
-    ),
-    refused("an unknown loss", "evolve.fitness", "loss", "evolve.fitness = 'loss'", "'paper' or 'tse'", "evolve"),
-    refused("an unknown R_T", "evolve.temporal", "none", "evolve.temporal = 'none'", "'paper' or 'relative'", "evolve"),
-    refused(
-        "an unknown entropy", "evolve.entropy", "svd", "evolve.entropy = 'svd'", "'absolute', 'softmax' or 'singular'", "evolve"
     ),
     refused(
         "an unknown form", "evolve.genotype", "all", "evolve.genotype = 'all'", "'per_layer', 'shared' or 'shape'", "evolve"

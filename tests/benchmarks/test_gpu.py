@@ -16,8 +16,6 @@ from benchmarks.gpu import FULL, TINY, Results, main, parameters, run
 from benchmarks.gpu_runs import prepared_images, train
 from benchmarks.gpu_steps import contenders, implementation, measure, ratios
 from gee_core.errors import InputError
-from gee_core.model.network import build_network, count_parameters
-from tests.gee_core.training.simulated_graphs import Captures
 
 
 def test_ratios_are_of_the_contenders_that_ran():
@@ -29,7 +27,6 @@ def test_ratios_are_of_the_contenders_that_ran():
         "genetic_over_plain": 2.0,
         "over_conv_floor": 4.0,
     }
-    assert ratios({"genetic": 2.0, "genetic_graphs": 1.0}) == {"graphs_over_genetic": 0.5}
     assert ratios({"genetic": 2.0}) == {}
     assert ratios({"plain": 2.0, "spikingjelly_torch": 1.0}) == {}
 
@@ -97,16 +94,7 @@ def test_spikingjelly_runs_the_implementation_that_it_is_asked_for():
         assert _selection._selections == {0: "torch"}
     assert (_selection._requested, _selection._selections) == before
     gpu_steps._chosen.clear()
-    assert len(contenders("cuda")) == len(contenders("cpu")) + 3
-
-
-def test_the_contender_with_graphs_is_the_genetic_one_captured_at_its_second_step(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", captures := Captures())
-    step = gpu_steps.make_step(case := TINY.cases["cifarnet"], "genetic_graphs", "cpu")
-    for _ in range(3):
-        step()
-    assert captures.shapes == [(case["batch"], 3, 32, 32)]
-    assert captures.parameters == [count_parameters(build_network("cifarnet", 10, 3, 32, 4, 1 / 32))]
+    assert len(contenders("cuda")) == len(contenders("cpu")) + 2
 
 
 def test_results_are_kept_and_not_mixed_with_those_of_another_device(tmp_path):

@@ -1,7 +1,7 @@
 """Tests that need a CUDA device; elsewhere they are skipped.
 
-GEE_TEST_DEVICE=cpu runs them on the CPU, with the fused loops as they stand in place of compiled ones and simulated CUDA
-graphs: it shows errors in the tests themselves, not in CUDA.
+GEE_TEST_DEVICE=cpu runs them on the CPU, with the fused loops as they stand in place of compiled ones: it
+shows errors in the tests themselves, not in CUDA.
 """
 
 import os
@@ -14,7 +14,6 @@ import torch
 
 from gee_core.hardware import Compute
 from gee_core.snn import kernels
-from tests.gee_core.training.simulated_graphs import make_graphed_callables
 
 HERE = Path(__file__).parent
 DEVICE = torch.device(os.environ.get("GEE_TEST_DEVICE", "cuda"))
@@ -45,7 +44,6 @@ def _exact_and_fused(monkeypatch):
         monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
         monkeypatch.setattr(kernels, "_compiles", [True])
         monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: loop)
-        monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
     yield
     assert kernels._compiles in ([], [True]), "compiling failed: eager loops were tested"
 

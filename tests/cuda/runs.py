@@ -12,7 +12,6 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.training.cuda_graphs import GraphedNetwork
 from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import training_tensors
 from gee_core.training.optimizers import make_optimizer
@@ -72,12 +71,11 @@ class StoppedError(Exception):
 
 
 def train(
-    how: Recipe, folder: Path | None = None, stop: tuple[int, int] | None = None, dropout: bool = False, graphs: bool = False
+    how: Recipe, folder: Path | None = None, stop: tuple[int, int] | None = None, dropout: bool = False
 ) -> tuple[dict[str, Tensor], list[dict], int]:
     """(network's and optimiser's tensors on the CPU, a row per epoch, number of calls after a step).
 
-    States are kept in ``folder`` after every step, and the newest one is resumed. ``stop`` is (epoch, step). With ``graphs``,
-    the passes through the network are CUDA graphs.
+    States are kept in ``folder`` after every step, and the newest one is resumed. ``stop`` is (epoch, step).
 
     Raises:
         StoppedError: after the step ``stop``.
@@ -85,7 +83,6 @@ def train(
     device = how.compute.device
     packed = images().to(device)
     net = network(dropout).to(device)
-    model = GraphedNetwork(net) if graphs else net
     optimizer = make_optimizer("adamw", net, 0.1, 0.9)
     states = Resumable(folder, "step", net, optimizer, steps_per_epoch(len(packed), how.batch_size), save_seconds=0.0)
     first, rows, mid_epoch = states.restore()
@@ -100,7 +97,7 @@ def train(
             if (epoch, mid_epoch.step) == stop:
                 raise StoppedError
 
-        rows.append(asdict(train_epoch(model, optimizer, packed, how, epoch, mid_epoch, on_step)))
+        rows.append(asdict(train_epoch(net, optimizer, packed, how, epoch, mid_epoch, on_step)))
         mid_epoch = None
         states.keep(len(rows), rows)
     return {name: t.detach().cpu() for name, t in training_tensors(net, optimizer).items()}, rows, n_calls

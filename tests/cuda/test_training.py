@@ -6,7 +6,6 @@ from torch import nn
 
 from gee_core.data.augment import Augment, to_input
 from gee_core.model.network import build_network
-from gee_core.training.cuda_graphs import GraphedNetwork
 from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.zoo import NETWORKS
@@ -88,28 +87,13 @@ def test_bf16_multiplies_in_bf16_and_ends_near_float32(device):
     assert record.train_loss == pytest.approx(losses(train(recipe(device))[1])[0], rel=0.1)
 
 
-@pytest.mark.parametrize("dropout", [False, True])
-def test_with_cuda_graphs_the_curve_is_the_same_to_the_bit(dropout, device, deterministic):
-    how = recipe(device, augment=WITHOUT_ROTATIONS)
-    expected, found = (train(how, dropout=dropout, graphs=graphs) for graphs in (False, True))
-    assert found[1] == expected[1]
-    assert same(found[0], expected[0])
-
-
-def test_with_cuda_graphs_and_bf16_the_curve_is_the_same_within_a_tolerance(device):
-    how = recipe(device, torch.bfloat16)
-    expected, found = (losses(train(how, graphs=graphs)[1]) for graphs in (False, True))
-    assert alike(found, expected)
-
-
-@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("stop", [(0, 2), (1, 4)])
-def test_stopped_in_mid_epoch_it_ends_bit_for_bit_the_same(stop, graphs, device, deterministic, tmp_path):
+def test_stopped_in_mid_epoch_it_ends_bit_for_bit_the_same(stop, device, deterministic, tmp_path):
     how = recipe(device, augment=WITHOUT_ROTATIONS)
-    tensors, rows, n_calls = train(how, dropout=True, graphs=graphs)
+    tensors, rows, n_calls = train(how, dropout=True)
     with pytest.raises(StoppedError):
-        train(how, tmp_path, stop, dropout=True, graphs=graphs)
-    found, again, rest = train(how, tmp_path, dropout=True, graphs=graphs)
+        train(how, tmp_path, stop, dropout=True)
+    found, again, rest = train(how, tmp_path, dropout=True)
     assert again == rows
     assert same(found, tensors)
     epoch, step = stop
@@ -117,14 +101,13 @@ def test_stopped_in_mid_epoch_it_ends_bit_for_bit_the_same(stop, graphs, device,
 
 
 @pytest.mark.parametrize("name", ["resnet18", "cifarnet"])
-@pytest.mark.parametrize("source", ["packed", "streamed", "packed, graphs"])
+@pytest.mark.parametrize("source", ["packed", "streamed"])
 def test_no_step_waits_for_the_device(source, name, device, tmp_path, monkeypatch):
-    """From the end of the first steps, which compile and capture, to the beginning of the last, whose sums are read."""
+    """From the end of the first step, which compiles, to the beginning of the last, whose sums are read."""
     monkeypatch.setenv("GEE_LOADER_WORKERS", "2")
     packed = images()
     found = (streamed(tmp_path, packed) if source == "streamed" else packed).to(device)
     net = network(name=name).to(device)
-    model, first = (GraphedNetwork(net), 2) if source == "packed, graphs" else (net, 1)
     optimizer, n_steps, guarded = make_optimizer("adamw", net, 0.1, 0.9), 6, []
 
     def guard(on):
@@ -132,11 +115,11 @@ def test_no_step_waits_for_the_device(source, name, device, tmp_path, monkeypatc
             torch.cuda.set_sync_debug_mode("error" if on else "default")
 
     def on_step(mid_epoch):
-        guard(first <= mid_epoch.step < n_steps - 1)
+        guard(1 <= mid_epoch.step < n_steps - 1)
         guarded.append(mid_epoch.step)
 
     try:
-        train_epoch(model, optimizer, found, recipe(device), 0, None, on_step)
+        train_epoch(net, optimizer, found, recipe(device), 0, None, on_step)
     finally:
         guard(False)
     assert guarded == list(range(1, n_steps))

@@ -70,7 +70,6 @@ def test_a_key_that_holds_keys_has_a_table_of_them_with_their_docstrings_and_def
         (("report", "title"), "text"),
         (("network", "block"), "`pre`, `post` or `null`"),
         (("network.init", "gamma_0"), "number, ≥ 0.05, ≤ 20"),
-        (("evolve", "screen"), "list of: number, ≥ 0, ≤ 1 or `null`"),
         (("evolve.rescore", "top"), "integer, ≥ 1, < 2³¹"),
         (("train.quantise", "format"), "`int8`, `int4`"),
         (("export", "genes"), "`fp32`, `bf16`, `int8`, `int4` or `null`"),
@@ -83,7 +82,7 @@ def test_type_and_range_are_those_of_the_model(rows, key, text):
 
 
 def test_the_value_of_a_key_that_holds_keys_is_written_as_in_params(knobs):
-    assert knobs._text({"omega_X": "1", "screen": ["0.1", "0.5"]}) == "{omega_X: 1, screen: [0.1, 0.5]}"
+    assert knobs._text({"omega_X": "1", "sizes": ["16", "24"]}) == "{omega_X: 1, sizes: [16, 24]}"
 
 
 def test_names_of_pages_become_links_of_the_site(knobs):

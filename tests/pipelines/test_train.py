@@ -1,14 +1,10 @@
 """What a training run starts from, trains on and reports."""
 
-import math
-
 import pytest
 import torch
 
-from gee_core.config import Shape
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
-from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
@@ -72,50 +68,6 @@ def test_the_genes_learn_at_rates_of_their_own(optimizer, digits, make_params, t
     params = make_params(**settings(optimizer=optimizer, lr_X=0.5, lr_O=2.0, epochs=2))
     train.run(params, SIGMAS, load_prepared(digits), tmp_path)
     assert factors == [pytest.approx([2.0, 0.5, 0.5])] * 2
-
-
-@pytest.mark.parametrize(("relative_steps", "sizes"), [("unit", [0.3, 0.5]), ("analytic", None), (None, [1.0, 1.0])])
-def test_steps_relative_to_the_genes_have_rates_in_proportion_to_the_sigmas(
-    relative_steps, sizes, digits, make_params, tmp_path, monkeypatch
-):
-    groups, real = [], train.train_epoch
-
-    def epoch(net, optimizer, *more):
-        groups[:] = [
-            next(g for g in optimizer.param_groups if any(p is q for q in g["params"])) for p in (net.genome.O, net.genome.X_0)
-        ]
-        return real(net, optimizer, *more)
-
-    monkeypatch.setattr(train, "train_epoch", epoch)
-    params = make_params(**settings(relative_steps=relative_steps, lr_X=2.0, epochs=1, warmup_epochs=0))
-    wiring = SIGMAS.model_copy(update={"sigma_O": 0.3, "sigma_X": (0.5, *SIGMAS.sigma_X[1:])})
-    net, _, _ = train.run(params, wiring, load_prepared(digits), tmp_path)
-    if sizes is None:
-        sizes = wiring.genotype.relative_to(net.genome.analytic_genotype())[:2]
-    assert [group["lr_factor"] for group in groups] == pytest.approx([sizes[0], 2.0 * sizes[1]])
-    decay = params.train.weight_decay
-    assert [group["weight_decay"] for group in groups] == pytest.approx([decay / sizes[0], decay / sizes[1]])
-
-
-def test_the_slope_of_the_branches_counts_among_the_sigmas_of_relative_steps(digits, make_params, tmp_path, monkeypatch):
-    rates, real = {}, train.train_epoch
-
-    def epoch(net, optimizer, *more):
-        for group in optimizer.param_groups:
-            rates.update({id(p): group["lr_factor"] for p in group["params"]})
-        return real(net, optimizer, *more)
-
-    monkeypatch.setattr(train, "train_epoch", epoch)
-    network = {"name": "resnet18", "block": "pre", "n_genes": 6}
-    params = make_params(network=network, train={"relative_steps": "analytic", "epochs": 1, "warmup_epochs": 0})
-    analytic = wired_network(params.network, load_meta(digits), None, 0).genome.analytic_genotype()
-    wiring = SIGMAS.model_copy(
-        update={"network": "resnet18", "shape": Shape(slope=2.0), "sigma_O": analytic.sigma_O, "sigma_X": analytic.sigma_X}
-    )
-    net, _, _ = train.run(params, wiring, load_prepared(digits), tmp_path)
-    first, last = (net.branch_ends()[place][1].parametrizations.weight.original for place in (0, -1))
-    expected = [1.0, math.exp(-1), math.exp(1)]
-    assert [rates[id(p)] for p in (net.genome.O, first, last)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("include_holdout", "n"), [(True, 64), (False, 48)])

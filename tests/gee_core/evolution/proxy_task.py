@@ -45,14 +45,10 @@ EVOLVE = EvolveConfig(
     a=0.1,
     b=0.1,
     tau_lambda=2.0,
-    entropy="absolute",
     start="analytic",
     halving=None,
     lr_X=1.0,
     lr_O=1.0,
-    fitness="paper",
-    temporal="paper",
-    screen=None,
     rescore=None,
 )
 LAYERS = 8

@@ -47,51 +47,28 @@ def test_the_temporal_difference_sees_the_order_of_the_steps_and_not_a_constant_
 @pytest.mark.parametrize("g", [2, 5])
 def test_the_entropy_equals_eq_14_and_15_written_as_loops(g):
     O = normal(g, g)
-    for distribution, weight in (("absolute", abs), ("softmax", math.exp)):
-        weights = [weight(O[i, j].item()) for i in range(g) for j in range(g)]
-        p = [w / sum(weights) for w in weights]
-        expected = -sum(x * math.log(x) for x in p) / math.log(g**2)
-        assert spatial_entropy(O, distribution).item() == pytest.approx(expected)
+    weights = [abs(O[i, j].item()) for i in range(g) for j in range(g)]
+    p = [w / sum(weights) for w in weights]
+    assert spatial_entropy(O).item() == pytest.approx(-sum(x * math.log(x) for x in p) / math.log(g**2))
 
 
-@pytest.mark.parametrize("distribution", ["absolute", "softmax"])
-def test_the_entropy_is_largest_and_one_where_all_genes_interact_equally(distribution):
-    signs = normal(6, 6).sign() if distribution == "absolute" else 1.0
-    assert spatial_entropy(0.3 * torch.ones(6, 6) * signs, distribution).item() == pytest.approx(1.0)
-    assert all(0 < spatial_entropy(normal(6, 6, seed=seed), distribution).item() < 1 for seed in range(20))
+def test_the_entropy_is_largest_and_one_where_all_genes_interact_equally():
+    assert spatial_entropy(0.3 * normal(6, 6).sign()).item() == pytest.approx(1.0)
+    assert all(0 < spatial_entropy(normal(6, 6, seed=seed)).item() < 1 for seed in range(20))
 
 
 def test_a_single_interaction_has_no_entropy():
     O = torch.zeros(4, 4)
     O[2, 1] = -3.0
     assert spatial_entropy(O).item() == 0
-    O[2, 1] = 1e4
-    assert spatial_entropy(O, "softmax").item() == pytest.approx(0.0)
 
 
 @given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
-def test_the_absolute_entropy_depends_on_neither_scale_nor_sign_nor_order(scale, seed):
+def test_the_entropy_depends_on_neither_scale_nor_sign_nor_order(scale, seed):
     O = normal(4, 4, seed=seed)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))
     mixed = (O * scale * normal(4, 4, seed=1).sign()).flatten()[order]
     assert spatial_entropy(mixed.view(4, 4)).item() == pytest.approx(spatial_entropy(O).item())
-
-
-@given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
-def test_the_entropy_of_the_singular_values_depends_on_neither_scale_nor_basis(scale, seed):
-    O, basis = normal(5, 5, seed=seed), torch.linalg.qr(normal(5, 5, seed=1)).Q
-    s = torch.linalg.eigvalsh(O.T @ O).clamp_min(0).sqrt()
-    p = (s / s.sum()).tolist()
-    expected = -sum(x * math.log(x) for x in p) / math.log(5)
-    assert spatial_entropy(O, "singular").item() == pytest.approx(expected)
-    assert spatial_entropy(scale * basis @ O, "singular").item() == pytest.approx(expected)
-    assert expected < 1
-    assert spatial_entropy(scale * basis, "singular").item() == pytest.approx(1)  # orthogonal: all alike
-    assert spatial_entropy(torch.outer(O[0], O[1]), "singular").item() == pytest.approx(0, abs=1e-6)  # rank 1
-
-
-def test_the_softmax_entropy_does_depend_on_scale():
-    assert spatial_entropy(normal(4, 4), "softmax") > spatial_entropy(3 * normal(4, 4), "softmax")
 
 
 def test_entropies_of_other_sizes_are_on_one_scale():
@@ -124,17 +101,7 @@ def test_the_weight_of_the_regularisers_starts_at_one_and_decays_to_zero():
     ],
 )
 def test_each_variant_has_its_own_fitness(variant, F):
-    score = measured(2.0, 3.0, 0.5, TSE=7.0, var_o=1.5)
-    assert fitness(score, 0.4, config(variant=variant)) == pytest.approx(F)
-    assert fitness(score, 0.4, config(variant=variant, fitness="tse")) == pytest.approx(F + 5)
-
-
-def test_the_relative_temporal_difference_does_not_grow_with_the_outputs():
-    cfg = config(variant="baseline+R_T", temporal="relative")
-    small, large = (fitness(measured(2.0, 3.0 * s**2, var_o=1.5 * s**2), 0.4, cfg) for s in (1, 10))
-    assert small == pytest.approx(2 - 0.4 * 0.1 * 2)
-    assert large == pytest.approx(small)
-    assert fitness(measured(2.0, 0.0, var_o=0.0), 0.4, cfg) == 2  # a constant output has no dynamics
+    assert fitness(measured(2.0, 3.0, 0.5), 0.4, config(variant=variant)) == pytest.approx(F)
 
 
 def test_every_variant_of_the_configuration_is_defined():
@@ -143,8 +110,5 @@ def test_every_variant_of_the_configuration_is_defined():
 
 
 @pytest.mark.parametrize("variant", get_args(Variant))
-@pytest.mark.parametrize("temporal", ["paper", "relative"])
-def test_a_failed_candidate_has_no_fitness(variant, temporal):
-    assert all(
-        math.isnan(fitness(failed("x"), 0.4, config(variant=variant, temporal=temporal, fitness=f))) for f in ("paper", "tse")
-    )
+def test_a_failed_candidate_has_no_fitness(variant):
+    assert math.isnan(fitness(failed("x"), 0.4, config(variant=variant)))

@@ -116,11 +116,6 @@ def test_TSE_is_the_mean_of_the_training_losses_of_all_epochs(task, scores, monk
     assert len(set(losses)) == 3
 
 
-def test_the_entropy_of_the_singular_values_can_be_asked_for(task, scores):
-    singular = score(changed(task, entropy="singular"), candidate(0))
-    assert singular == replace(scores[0], R_S=singular.R_S) != scores[0]
-
-
 def test_regularisers_are_measured_after_the_training(task, scores):
     net = wired_network(NETWORK, load_prepared(task.prepared).meta, candidate(0).genotype, candidate(0).seed)
     before = spatial_entropy(genome_of(net).O.detach()).item()

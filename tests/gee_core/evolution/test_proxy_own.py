@@ -16,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("own")
 
 
 @pytest.mark.parametrize("name", ["networks.my:VGG", "networks.my:ResNet", "networks.my:WithDropout"])
-def test_a_candidate_is_screened_trained_measured_and_saved_with_equal_results(name, task, tmp_path):
+def test_a_candidate_is_trained_measured_and_saved_with_equal_results(name, task, tmp_path):
     network = NETWORK.model_copy(update={"name": name, "width": 1.0})
-    evolve = EVOLVE.model_copy(update={"proxy_epochs": 1, "screen": [0.0, 1.0]})
+    evolve = EVOLVE.model_copy(update={"proxy_epochs": 1})
     task = replace(task, network=network, evolve=evolve, checkpoints=tmp_path)
     candidate = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
     found = score(task, candidate)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype
 from gee_core.model.network import build_network
 from gee_core.training import optimizers
 from gee_core.training.optimizers import Plasticity, adamw, make_optimizer, muon, set_lr, sgd
@@ -108,31 +107,6 @@ def test_a_factor_of_a_half_halves_the_step_of_its_gene_and_of_nothing_else(gene
             torch.testing.assert_close(other, 0.5 * step, rtol=1e-4, atol=1e-6)
         else:
             assert torch.equal(other, step)
-
-
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_genes_of_any_size_move_and_decay_by_the_same_fraction_where_their_steps_are_relative(name):
-    def after_three_steps(sigma_of, sizes_of):
-        net = build_network("resnet18", 3, 1, 8, 3, 1 / 32)
-        analytic = net.genome.analytic_genotype()
-        wiring = sigma_of(analytic)
-        net.genome.initialise(wiring, torch.Generator().manual_seed(0))
-        genes, sizes = [net.genome.O, *net.genome.encodings()], wiring.relative_to(analytic)
-        optimizer = make_optimizer(name, net, 0.5, 0.9, Plasticity(2.0, 0.5, sizes_of(sizes)))
-        generator = torch.Generator().manual_seed(1)
-        for _ in range(3):
-            for p, size in zip(genes, sizes, strict=True):  # c times larger genes have c times smaller gradients (chain rule)
-                p.grad = torch.randn(p.shape, generator=generator) / size
-            set_lr(optimizer, 0.01)
-            optimizer.step()
-        return [p.detach() / size for p, size in zip(genes, sizes, strict=True)]
-
-    analytic = after_three_steps(lambda analytic: analytic, lambda sizes: ())
-    relative = after_three_steps(Genotype.with_unit_sigmas, lambda sizes: sizes)
-    absolute = after_three_steps(Genotype.with_unit_sigmas, lambda sizes: ())
-    for wanted, found, other in zip(analytic, relative, absolute, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
-        assert not torch.allclose(other, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_factors_of_one_are_torchs_optimiser_without_groups_for_genes_bit_for_bit():

@@ -36,21 +36,6 @@ def test_each_variant_ranks_by_its_own_terms(cfg):
     assert found["ste"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("own", [{}, {"fitness": "tse", "temporal": "relative"}], ids=["paper", "others"])
-def test_other_losses_and_rewards_rank_too_whatever_evolve_used(own, make_params):
-    cfg = make_params(evolve={"a": 1.0, "b": 1.0} | own).evolve
-    accuracy, wrong = [0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0]
-    frame = candidates(wrong, [9.0, 6.0, 3.0, 0.0], [0.0] * 4, accuracy, TSE=[4.0, 3.0, 2.0, 1.0], var_o=[90.0, 20.0, 2.0, 0.0])
-    frame["R_T"] += [0.0, 0.0, 17.0, 0.0]  # relative: 0.1, 0.3, 10, none
-    found = taus(frame, cfg)
-    assert (found["baseline"], found["baseline, TSE"]) == (pytest.approx(-1), pytest.approx(1))
-    assert found["ste"] == pytest.approx(-1 / 3)
-    # F relative: 0.9, 1.7, -7, 4
-    assert found["ste, relative"] == found["baseline+R_T, relative"] == pytest.approx(-1 / 3)
-    # with TSE: 3.9, 2.7, -8, 1
-    assert found["ste, TSE, relative"] == pytest.approx(2 / 3)
-
-
 def test_tau_counts_pairs_in_order_less_pairs_out_of_order(cfg):
     accuracy, losses = [0.9, 0.6, 0.7, 0.1], [1.0, 2.0, 3.0, 4.0]
     pairs = [(i, j) for i in range(4) for j in range(i)]

@@ -170,10 +170,6 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
             "start = x: encoded: network.width = 0.5: only its training may differ from the cell's: leave it out, or set it in",
         ),
         ({"grid": ENCODED | {"size": [{"label": "x", "control": "plain"}]}} | BARE, "size = x: encoded, and control = plain"),
-        (
-            {"grid": ENCODED, "set": {"train.relative_steps": "unit", "train.optimizer": "adamw"}} | BARE,
-            "start = encoded: encoded, and train.relative_steps = unit: leave out one of the two",
-        ),
         ({"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 0}}]}} | BARE, "train.epochs = 0: input should be"),
     ],
 )
