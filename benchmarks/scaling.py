@@ -21,7 +21,7 @@ from gee_core.genome.encoding import encode
 from gee_core.memory import keep_freed_memory
 from gee_core.model.base import to_channels_last
 from gee_core.model.network import TableNetwork
-from gee_core.model.spec import Block, NetworkSpec
+from gee_core.zoo import Block, NetworkSpec
 
 AXES = {
     "T": (2, 4, 8, 16),

@@ -1,9 +1,81 @@
-"""The table of networks. To add a network, add an entry to ``NETWORKS``: ``gee_core/model/spec.py`` says what a body can hold.
+"""The table of networks, and what an entry is made of: data, without torch. To add a network, add an entry to ``NETWORKS``.
 
 Stages do not depend on this file but on the entry that `network.name` names, so a new entry makes no result stale.
 """
 
-from gee_core.model.spec import NetworkSpec, P, stages
+from dataclasses import dataclass
+
+P = "P"
+A = "A"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual basic block; its shortcut is a 1x1 convolution, not encoded, where stride or channels change."""
+
+    channels: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of spikes with probability ``p``, during training only; every step drops the same neurons."""
+
+    p: float
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One network of the table.
+
+    A body is a tuple of layers, in order: a number is a convolution with that many outputs (with batch norm and LIF), ``P`` a
+    2x2 pool of the kind `network.pool`, ``A`` a 2x2 average pool (behind it spikes are no longer binary), ``Dropout``, or
+    ``Block``, a residual basic block of two convolutions. A body of blocks has nothing else. ``width`` scales the channels.
+
+    Raises:
+        ValueError: the body mixes blocks with other layers or has no convolution, or ``kernel`` is even or 1.
+    """
+
+    stem: int
+    """Output channels of the stem convolution, C_0."""
+    body: tuple[int | str | Block | Dropout, ...]
+    """The layers after the stem."""
+    hidden: int | None = None
+    """Neurons of a hidden fully connected layer with a LIF, if any."""
+    flatten: bool = False
+    """The head reads every position of a 2x2 map instead of the global average."""
+    imagenet_stem: bool = False
+    """7x7 convolution of stride 2 and a 3x3 max pool of stride 2, instead of one convolution with the others' kernel."""
+    kernel: int = 3
+    """Side of the convolutions' kernels, odd. All encoded ones share it; shortcuts stay 1x1."""
+
+    def __post_init__(self) -> None:
+        blocks = sum(isinstance(layer, Block) for layer in self.body)
+        if not self.convolutions():
+            raise ValueError(f"body = {self.body}: has no convolution to encode")
+        if blocks not in (0, len(self.body)):
+            raise ValueError(f"body = {self.body}: mixes residual blocks with other layers")
+        if self.kernel < 3 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel}: must be odd, and 3 or more")
+
+    def convolutions(self) -> list[int]:
+        """Outputs of every encoded convolution of the body, in order, at full width."""
+        return [
+            C
+            for layer in self.body
+            if isinstance(layer, int | Block)
+            for C in ([layer.channels] * 2 if isinstance(layer, Block) else [layer])
+        ]
+
+
+def stages(blocks: tuple[int, ...], channels: tuple[int, ...]) -> tuple[Block, ...]:
+    """Residual stages; every stage but the first starts with stride 2."""
+    return tuple(
+        Block(C, stride=2 if stage and position == 0 else 1)
+        for stage, (n_blocks, C) in enumerate(zip(blocks, channels, strict=True))
+        for position in range(n_blocks)
+    )
+
 
 NETWORKS: dict[str, NetworkSpec] = {
     # The paper's, with its widths.

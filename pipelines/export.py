@@ -20,7 +20,6 @@ from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
 from gee_core.export.onnx_card import with_card
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.readme import describe
 from gee_core.export.to_nir import to_nir
 from gee_core.export.to_onnx import to_onnx
 from gee_core.gene_file import save_genes
@@ -32,6 +31,7 @@ from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
+from pipelines.reporting.model_readme import describe
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage

@@ -30,8 +30,7 @@ FORBIDDEN_IN_CORE = {
 ORDER = (
     ("errors",),
     ("settings", "rank"),
-    ("seeding", "storage", "hardware", "memory", "model.spec"),  # the table of networks is data, without torch: model.spec, zoo
-    ("zoo",),
+    ("seeding", "storage", "hardware", "memory", "zoo"),  # the table of networks is data, without torch
     ("config",),  # a leaf: reads the names of the networks, imports no torch
     ("snn", "genome", "data"),
     ("model",),
@@ -84,7 +83,7 @@ def room(module: str) -> str | None:
     package, _, rest = module.partition(".")
     if package != "gee_core" or not rest:
         return None
-    return "model.spec" if f"{rest}.".startswith("model.spec.") else rest.split(".")[0]
+    return rest.split(".")[0]
 
 
 def imports_of(module: str) -> set[str]:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gee_core.model.spec import Block
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, Block
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import math
 from gee_core.config import NetworkStructure
 from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
-from gee_core.model.spec import NetworkSpec
 from gee_core.model.wired import ImageShape, plain_parameters
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, NetworkSpec
 
 MAX_WIDTH = 4.0
 """The widest network that `network.width` allows."""

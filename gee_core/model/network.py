@@ -17,10 +17,9 @@ from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.base import to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
-from gee_core.model.spec import Block, Dropout, NetworkSpec, P
 from gee_core.seeding import checked_seed, private_torch_rng
 from gee_core.snn.lif import LIF
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, Block, Dropout, NetworkSpec, P
 
 
 def _draw(weight: Tensor) -> None:

@@ -11,8 +11,7 @@ from gee_core.config import Params
 from gee_core.config.datasets import DATASETS
 from gee_core.errors import InputError
 from gee_core.model.network import build_network
-from gee_core.model.spec import NetworkSpec
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, NetworkSpec
 from pipelines import check, evolve
 from pipelines.check import check_inputs
 from pipelines.project.params import load_params

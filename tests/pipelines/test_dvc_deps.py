@@ -46,6 +46,9 @@ ENGINES = tuple(
 FIGURES = ("pipelines/figures/", "pipelines/reporting/")
 """Figures and tables that other stages give to the tracker; report's results are made of them."""
 
+README = "pipelines/reporting/model_readme.py"
+"""The README of the exported model, which export writes."""
+
 
 def module_file(name: str) -> Path | None:
     """The file of a module of this project."""
@@ -90,7 +93,8 @@ def closure(stage: str) -> set[str]:
     found, new = {start}, [start]
     while new:
         for file in imported_files(new.pop()) - found:
-            if not file.relative_to(ROOT).as_posix().startswith(excluded):
+            name = file.relative_to(ROOT).as_posix()
+            if name == README or not name.startswith(excluded):
                 found.add(file)
                 new.append(file)
     return {file.relative_to(ROOT).as_posix() for file in found}

@@ -14,7 +14,6 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import ExportError
 from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_file import read_nir
-from gee_core.export.readme import describe
 from gee_core.gene_file import read_card
 from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import write_json
@@ -23,6 +22,7 @@ from pipelines.export import build_model_card, registered_name
 from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.prepared_images import spaced
 from pipelines.project.paths import NIR
+from pipelines.reporting.model_readme import describe
 from pipelines.tracking.exported_model import FILES
 from tests.pipelines.conftest import MEASURED
 

@@ -19,11 +19,11 @@ from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_file import read_nir
 from gee_core.export.onnx_card import with_card
-from gee_core.export.readme import describe
 from gee_core.gene_file import save_genes
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.model import open_model
 from pipelines.export import build_model_card
+from pipelines.reporting.model_readme import describe
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.exported_model import FILES
 from tests.pipelines.conftest import MEASURED

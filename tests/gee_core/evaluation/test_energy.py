@@ -12,10 +12,9 @@ from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
-from gee_core.model.spec import A
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, A
 from tests.gee_core.lively import awake
 
 E_MAC, E_AC = 4.6, 0.9

@@ -20,9 +20,8 @@ from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.to_nir import to_nir
 from gee_core.genome.encoding import decode, genome_of
 from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.model.spec import A, Dropout, NetworkSpec, P
 from gee_core.snn.lif import LIF
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, A, Dropout, NetworkSpec, P
 from tests.gee_core.lively import awake
 
 SIZE = 16

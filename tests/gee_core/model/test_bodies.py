@@ -9,9 +9,8 @@ from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.layers import StepDropout
 from gee_core.model.network import build_network
-from gee_core.model.spec import A, Block, Dropout, NetworkSpec, P
 from gee_core.training.loop import for_inference
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, A, Block, Dropout, NetworkSpec, P
 from tests.gee_core.model.test_network import images
 
 

@@ -5,8 +5,7 @@ import torch
 
 from gee_core.config.known_networks import default_block, encoded_channels
 from gee_core.model.network import build_network, count_parameters
-from gee_core.model.spec import Block, P
-from gee_core.zoo import NETWORKS
+from gee_core.zoo import NETWORKS, Block, P
 
 # (network, g, parameters with 10 classes, with 100): the paper's Table 2, whose digits fit `post` and `pre` blocks alike.
 PAPER = [
