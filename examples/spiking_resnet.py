@@ -3,6 +3,7 @@
 Copy it to networks/my_resnet.py and set `network.name: networks.my_resnet:SpikingResNet` in params.yaml.
 """
 
+import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -27,10 +28,11 @@ class SpikingBlock(BasicBlock):
 
 
 class SpikingResNet(ResNet):
-    """Single-step: images (B, C, H, W) → the output of one step (B, classes). The pipeline runs it `network.T` times."""
+    """Images (B, C, H, W) → the output of every step (T, B, classes); its layers take one step at a time."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: int, width: float = 1.0):
+    def __init__(self, num_classes: int, in_channels: int, image_size: int, T: int, width: float = 1.0):
         super().__init__(SpikingBlock, [1, 1, 1, 1])
+        self.T = T
         channels = [max(1, round(width * C)) for C in (64, 128, 256, 512)]
         small = image_size <= 64
         self.inplanes = channels[0]
@@ -41,3 +43,7 @@ class SpikingResNet(ResNet):
             self._make_layer(SpikingBlock, C, 1, stride=1 if stage == 0 else 2) for stage, C in enumerate(channels)
         )
         self.fc = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W), the same at every step → (T, B, classes)."""
+        return torch.stack([super(SpikingResNet, self).forward(x) for _ in range(self.T)])

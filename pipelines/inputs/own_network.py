@@ -168,7 +168,7 @@ def building(name: str, tried_with: str = "") -> Iterator[None]:
         raise
     except ValueError as error:
         text = str(error)
-        if text.startswith(("network.", "evolve.")):  # it names a key, and what to set it to
+        if text.startswith(("`", "evolve.")):  # it names a setting, and what to set it to
             raise InputError(text) from None
         text = text.removeprefix(name).removeprefix(":").strip()
         raise InputError(f"network.name = {name}: {text}{tried_with}", TUTORIAL) from None
@@ -201,21 +201,18 @@ def _build(params: Params, shape: "ImageShape", tried_with: str = "") -> None:
 
 
 def check_own_network(params: Params, images: ExpectedImages) -> None:
-    """As ``register_configured``, for ``images`` that may not be prepared yet, and wire and train the network once.
+    """As ``register_configured``, for ``images`` that may not be prepared yet, and wire the network once.
 
     Raises:
-        InputError: as there, or it cannot be encoded or trained, or has batch norms that `train.sync_batch_norm` cannot
-            synchronise.
+        InputError: as there, or it cannot be encoded, or has batch norms that `train.sync_batch_norm` cannot synchronise.
     """
     if is_own(params.network.name):
         _build(params, images, images.origin)
-        from gee_core.model.trainable import check_trainable
         from gee_core.model.wired import wired_network
         from gee_core.snn.synced_norm import sync_batch_norms
 
         with building(params.network.name, images.origin):
             net = wired_network(params.network, images, None, 0)
-            check_trainable(net)
         if params.train.sync_batch_norm:
             sync_batch_norms(net)
 

@@ -7,6 +7,7 @@ from pipelines.inputs import own_network
 from tests.bad_inputs.case import Case, param, write
 
 GOOD = """\
+import torch
 from spikingjelly.activation_based import neuron
 from torch import nn
 
@@ -16,10 +17,13 @@ class Net(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(in_channels, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
         self.lif1, self.lif2 = neuron.LIFNode(), neuron.LIFNode()
-        self.head = nn.Linear(6, num_classes)
+        self.head, self.T = nn.Linear(6, num_classes), T
+
+    def step(self, x):
+        return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))
 
     def forward(self, x):
-        return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))
+        return torch.stack([self.step(x) for _ in range(self.T)])
 """
 STUDY = "gee study run tiny --set"
 FILE, NAME = "networks/my_net.py", "networks.my_net:Net"
@@ -58,12 +62,12 @@ CASES = [
     named("no such class", "networks.my_net:Nett", "networks.my_net:Nett: networks/my_net.py has no Nett", "did you mean Net?"),
     named("a module instead of a class", "networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
     named("no name of a class", "networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),
-    spoilt("no Python", "class Net", "klass Net", "networks/my_net.py, line 5: no Python (invalid syntax", "fix it"),
+    spoilt("no Python", "class Net", "klass Net", "networks/my_net.py, line 6: no Python (invalid syntax", "fix it"),
     spoilt(
-        "raises on import", "class Net", "1 / 0\nclass Net", "networks/my_net.py, line 5 raises ZeroDivisionError", "fix it"
+        "raises on import", "class Net", "1 / 0\nclass Net", "networks/my_net.py, line 6 raises ZeroDivisionError", "fix it"
     ),
     spoilt(
-        "ends the program", "class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 5 raises SystemExit", "fix it"
+        "ends the program", "class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"
     ),
     spoilt(
         "a package that is not there",
@@ -87,8 +91,8 @@ CASES = [
     spoilt("ends the program in its constructor", "self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
     spoilt(
         "ends the program when it runs",
-        "        return self",
-        "        raise SystemExit(3)\n        return self",
+        "        return torch",
+        "        raise SystemExit(3)\n        return torch",
         "raises SystemExit: 3",
     ),
     spoilt(
@@ -99,28 +103,26 @@ CASES = [
     ),
     spoilt(
         "another number of steps",
-        ".mean((-2, -1))",
-        ".mean((-2, -1)).expand(7, -1, -1)",
+        "range(self.T)",
+        "range(7)",
         "network.T = 2, but",
         "set network.T = 7",
         run="gee run",
     ),
-    spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "no output of the shape (steps, images, classes)"),
-    spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
+    spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
     spoilt(
-        "a tuple in training mode alone",
-        "return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))",
-        "o = self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))\n"
-        "        return (o, o) if self.training else o",
-        f"network.name = {NAME}: in training mode it returns a tuple, not a tensor",
-        run="gee run",
+        "one step alone", "torch.stack([self.step(x) for _ in range(self.T)])", "self.step(x)", "let it return the output of"
     ),
+    spoilt(
+        "bfloat16", ".mean((-2, -1)))", ".mean((-2, -1))).bfloat16()", "it returns torch.bfloat16: let its forward end with"
+    ),
+    spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
     spoilt("no chain", "nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
     Case(
         name="a batch norm that cannot be synchronised",
         run="gee run",
         change=(
-            write(FILE, GOOD.replace("self.head =", "self.norm = nn.BatchNorm3d(6)\n        self.head =")),
+            write(FILE, GOOD.replace("self.head, ", "self.norm = nn.BatchNorm3d(6)\n        self.head, ")),
             param("network.name", NAME),
             param("train.sync_batch_norm", True),
         ),

@@ -1,4 +1,4 @@
-"""Small networks as a user would write them, in every form that ``gee_core.model.own`` accepts."""
+"""Small networks as a user would write them: one step at a time, all steps at once, steps folded into the batch."""
 
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -14,8 +14,8 @@ def lif(**settings) -> neuron.LIFNode:
     return neuron.LIFNode(**settings, surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0))
 
 
-class VGG(nn.Module):
-    """Three convolutions, a pool, a linear head, of SpikingJelly layers in step_mode 's'; ``MultiStep`` is it in 'm'."""
+class OneStep(nn.Module):
+    """Three convolutions, a pool, a linear head, of SpikingJelly layers in step_mode 's': it computes one step."""
 
     mode = "s"
 
@@ -35,10 +35,32 @@ class VGG(nn.Module):
         return self.head(self.features(x).mean((-2, -1)))
 
 
-class MultiStep(VGG):
-    """``VGG`` for (T, B, C, H, W)."""
+class AllSteps(OneStep):
+    """``OneStep`` in step_mode 'm', for (T, B, C, H, W)."""
 
     mode = "m"
+
+
+class VGG(OneStep):
+    """``OneStep``, run T times."""
+
+    def __init__(self, num_classes, in_channels, image_size, T, width=1.0):
+        super().__init__(num_classes, in_channels, image_size, width)
+        self.T = T
+
+    def forward(self, x):
+        return torch.stack([OneStep.forward(self, x) for _ in range(self.T)])
+
+
+class MultiStep(AllSteps):
+    """``AllSteps`` on T times the same images."""
+
+    def __init__(self, num_classes, in_channels, image_size, T, width=1.0):
+        super().__init__(num_classes, in_channels, image_size, width)
+        self.T = T
+
+    def forward(self, x):
+        return super().forward(x.repeat(self.T, 1, 1, 1, 1))
 
 
 class Folded(nn.Module):
@@ -71,8 +93,8 @@ class StemOnce(Folded):
 class WithDropout(MultiStep):
     """``MultiStep`` with SpikingJelly's dropout, which draws from torch's global generator, in front of its head."""
 
-    def __init__(self, num_classes, in_channels, image_size):
-        super().__init__(num_classes, in_channels, image_size)
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__(num_classes, in_channels, image_size, T)
         self.head = nn.Sequential(layer.Dropout(0.5, step_mode="m"), self.head)
 
 
@@ -115,7 +137,7 @@ OWN = {f"networks.my:{build.__name__}": build for build in (VGG, MultiStep, Fold
 """Every class by the name that the fixture ``own`` registers it under."""
 
 THREE = ("networks.my:VGG", "networks.my:MultiStep", "networks.my:Folded")
-"""One network in the three forms."""
+"""One network in three ways to run its steps."""
 
 
 def lively(name: str, n_genes: int | None = None, T: int = 3) -> tuple[SpikingNetwork, torch.Tensor]:

@@ -65,8 +65,8 @@ def test_a_network_that_was_changed_since_is_refused_by_name(tmp_path):
 class Volume(VGG):
     """With a convolution of 3 dimensions, whose weight has 5, and a buffer of 5."""
 
-    def __init__(self, num_classes, in_channels, image_size):
-        super().__init__(num_classes, in_channels, image_size)
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__(num_classes, in_channels, image_size, T)
         self.volume = torch.nn.Conv3d(1, 1, 3, padding=1)
         self.register_buffer("shift", torch.ones(1, 1, 1, 8, 8))
 

@@ -11,7 +11,7 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import encode
 from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
-from tests.gee_core.own_networks import VGG, Folded, MultiStep
+from tests.gee_core.own_networks import AllSteps, Folded, OneStep
 
 T, B = 3, 4
 
@@ -20,7 +20,7 @@ T, B = 3, 4
 def forms():
     """One network as single-step, multi-step and folded, neurons awake, and images."""
     torch.manual_seed(0)
-    single, multi, folded = VGG(5, 1, 8), MultiStep(5, 1, 8), Folded(5, 1, 8, T=T)
+    single, multi, folded = OneStep(5, 1, 8), AllSteps(5, 1, 8), Folded(5, 1, 8, T=T)
     with torch.no_grad():
         for module in single.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -170,7 +170,7 @@ class Unbatched(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = MultiStep(5, 1, 8)
+        self.net = AllSteps(5, 1, 8)
         self.first = nn.Conv2d(1, 1, 1)
 
     def forward(self, x):
@@ -238,8 +238,8 @@ X = torch.ones(3, 2)
             {},
             r"of shape \(2,\) is one image without a batch dimension: give it as x\[None\]",
         ),
-        (VGG(5, 1, 8), torch.ones(1, 8, 8), {"steps": 2}, r"of shape \(1, 8, 8\) is one image without a batch dimension"),
-        (MultiStep(5, 1, 8), torch.ones(T, B, 1, 8, 8), {}, r"of shape \(3, 4, 1, 8, 8\) is \(T, B, …\) .* mode m: give time_"),
+        (OneStep(5, 1, 8), torch.ones(1, 8, 8), {"steps": 2}, r"of shape \(1, 8, 8\) is one image without a batch dimension"),
+        (AllSteps(5, 1, 8), torch.ones(T, B, 1, 8, 8), {}, r"of shape \(3, 4, 1, 8, 8\) is \(T, B, …\) .* mode m: give time_"),
     ],
     ids=str,
 )

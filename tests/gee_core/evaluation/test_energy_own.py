@@ -52,8 +52,8 @@ def test_spikes_are_those_that_the_neurons_fire_and_sums_of_own_blocks_are_not_c
 
 def test_neurons_that_serve_two_layers_have_one_rate_for_both_and_the_head_has_none():
     class Shared(VGG):
-        def __init__(self, **sizes):
-            super().__init__(**sizes)
+        def __init__(self, T, **sizes):
+            super().__init__(T=T, **sizes)
             self.features[6] = nn.Identity()  # in place of the pool
             self.features[9] = self.features[5]  # as one ReLU serves two layers in the blocks of torchvision
 

@@ -58,8 +58,8 @@ def test_no_network_of_the_table_at_its_usual_width_has_such_a_convolution():
 
 
 class WithNarrowShortcut(VGG):
-    def __init__(self, num_classes, in_channels, image_size):
-        super().__init__(num_classes, in_channels, image_size, width=0.5)
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__(num_classes, in_channels, image_size, T, width=0.5)
         self.features[3] = nn.Sequential(layer.Conv2d(4, 4, 1, 2, bias=False, step_mode=self.mode), self.features[3])
 
 

@@ -1,15 +1,16 @@
 """The user's own networks: what is accepted, what is refused and how, and that they are built as those of the table."""
 
+import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron
-from spikingjelly.activation_based.model.spiking_resnet import spiking_resnet18
+from spikingjelly.activation_based import base, neuron
 from torch import nn
-from torchvision.models import resnet18
+from torch.nn.utils import prune
 
 import gee_core
 from gee_core.config import NetworkConfig, Shape
 from gee_core.config.known_networks import encoded_channels, is_own
+from gee_core.data.augment import Normalise
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
@@ -17,13 +18,13 @@ from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
 from tests.gee_core.evolution.proxy_task import NETWORK
-from tests.gee_core.own_networks import OWN, THREE, VGG, MultiStep, ResNet, lively
+from tests.gee_core.own_networks import THREE, VGG, AllSteps, Folded, MultiStep, OneStep, ResNet, lively
 
 pytestmark = pytest.mark.usefixtures("own")
 
 NAME = "networks.my:VGG"
 X = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-EVERY = pytest.mark.parametrize("name", OWN)
+GENES = pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
 
 
 class Images:
@@ -39,39 +40,21 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("name", "holds"),
-    [
-        ("networks.my_vgg:MyVGG", True),
-        ("a:b", True),
-        ("vgg16", False),
-        ("networks.my_vgg", False),
-        ("networks/my_vgg:MyVGG", False),
-        ("networks.my-vgg:MyVGG", False),
-        ("networks..vgg:MyVGG", False),
-        ("a:b:c", False),
-        (":MyVGG", False),
-        ("networks.vgg:", False),
-    ],
-)
-def test_the_name_of_an_own_network_is_a_module_and_a_name_in_it(name, holds):
-    assert is_own(name) == holds
+def test_the_name_of_an_own_network_is_a_module_and_a_name_in_it():
+    assert is_own("networks.my_vgg:MyVGG") and is_own("a:b")
+    wrong = ["vgg16", "networks/my_vgg:MyVGG", "networks.my-vgg:MyVGG", "networks..vgg:A", "a:b:c", ":MyVGG", "networks.vgg:"]
+    assert not any(map(is_own, wrong))
 
 
-@EVERY
-@pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
-def test_every_form_answers_with_all_steps_and_the_same_in_every_call(name, n_genes):
-    net, x = lively(name, n_genes)
-    o_TBK = net(x)
-    assert o_TBK.shape == (3, 6, 5)
-    assert torch.equal(net(x), o_TBK)
-    assert (o_TBK[1:] - o_TBK[:-1]).abs().max() > 1e-3
-    assert (genome_of(net) is None) == (n_genes is None)
-
-
-@pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
-def test_one_network_in_three_forms_answers_alike(n_genes):
-    outputs = [net(x) for net, x in (lively(name, n_genes) for name in THREE)]
+@GENES
+def test_one_network_that_runs_its_steps_in_three_ways_answers_alike_in_every_call(n_genes):
+    outputs = []
+    for net, x in (lively(name, n_genes) for name in THREE):
+        outputs.append(net(x))
+        assert torch.equal(net(x), outputs[-1])
+        assert (genome_of(net) is None) == (n_genes is None)
+    assert outputs[2].shape == (3, 6, 5)
+    assert (outputs[2][1:] - outputs[2][:-1]).abs().max() > 1e-3
     for o_TBK in outputs[:2]:
         torch.testing.assert_close(o_TBK, outputs[2])
 
@@ -79,7 +62,6 @@ def test_one_network_in_three_forms_answers_alike(n_genes):
 def test_the_chain_is_the_one_that_encode_finds_and_leaves_out_1x1_shortcuts():
     net = build_network("networks.my:ResNet", 5, 1, 8, T=2)
     assert [conv.out_channels for conv in net.conv_chain()] == [8, 8, 8, 16, 16] == encoded_channels("networks.my:ResNet")
-    assert {conv.kernel_size for conv in net.conv_chain()} == {(3, 3)}
 
 
 def test_a_network_is_tried_once_and_tells_its_channels_of_every_width():
@@ -93,7 +75,7 @@ def test_a_network_is_tried_once_and_tells_its_channels_of_every_width():
     gee_core.register_network("a:counted", Counted, in_channels=1, image_size=8)
     assert [encoded_channels("a:counted", width) for width in (0.5, 2.0)] == [[4, 8, 8], [16, 32, 32]]
     tried = len(calls)
-    assert [encoded_channels("a:counted", width) for width in (0.5, 2.0)] == [[4, 8, 8], [16, 32, 32]]
+    assert encoded_channels("a:counted", 0.5) == [4, 8, 8]
     build_network("a:counted", 5, 1, 8, width=3.0)
     once = len(calls)
     assert encoded_channels("a:counted", 3.0) == [24, 48, 48]
@@ -101,10 +83,9 @@ def test_a_network_is_tried_once_and_tells_its_channels_of_every_width():
     assert len(calls) == once > tried
 
 
-@EVERY
-def test_equal_seeds_give_equal_weights_others_give_others_and_the_global_generator_stays(name):
+def test_equal_seeds_give_equal_weights_others_give_others_and_the_global_generator_stays():
     before = torch.get_rng_state()
-    one, same, other = (build_network(name, 5, 1, 8, 4, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (build_network(NAME, 5, 1, 8, 4, seed=seed) for seed in (1, 1, 2))
     assert equal(one, same)
     assert not equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -115,7 +96,7 @@ def test_a_class_gets_the_settings_that_its_signature_names_and_no_others():
 
     def build(num_classes, in_channels, image_size, width, T, tau, surrogate, pool, v_reset, mine=3, **others):
         seen.update({key: value for key, value in locals().items() if key != "seen"})
-        return MultiStep(num_classes, in_channels, image_size)
+        return MultiStep(num_classes, in_channels, image_size, T)
 
     gee_core.register_network("a:build", build)
     build_network("a:build", 5, 1, 8, width=0.5, pool="avg", T=3, tau=1.5, v_reset=None, surrogate_name="atan", v_threshold=2.0)
@@ -123,31 +104,34 @@ def test_a_class_gets_the_settings_that_its_signature_names_and_no_others():
     assert seen == wanted | {"surrogate": "atan", "v_reset": None, "mine": 3, "others": {}}
 
 
-def test_a_network_that_says_how_many_steps_it_runs_must_agree_with_network_t():
+def test_a_network_that_says_how_many_steps_it_runs_must_agree_with_T():
     gee_core.register_network("a:eight", lambda num_classes, in_channels, image_size: ResNet(num_classes, in_channels, 8, T=8))
-    with pytest.raises(ValueError, match=r"^network.T = 4, but a:eight answers with 8 steps: set network.T = 8$"):
+    with pytest.raises(ValueError, match=r"^`T` = 4, but a:eight answers with 8 steps: set `T` = 8$"):
         build_network("a:eight", 5, 1, 8, T=4)
     assert build_network("a:eight", 5, 1, 8).T == build_network("a:eight", 5, 1, 8, T=8).T == 8
-    assert encoded_channels("a:eight") == [8, 8, 8, 16, 16]
 
 
 def changed(change, base=VGG):
     """A builder of ``base``, changed."""
 
     def build(num_classes, in_channels, image_size):
-        net = base(num_classes, in_channels, image_size)
+        net = base(num_classes, in_channels, image_size, *([] if base in (OneStep, AllSteps) else [4]))
         return change(net) or net
 
     return build
 
 
+def answers(change):
+    """A builder of a network whose answer is changed."""
+
+    def hooked(net):
+        net.register_forward_hook(lambda module, inputs, o: change(o))
+
+    return changed(hooked)
+
+
 def raising(num_classes, in_channels, image_size):
     raise KeyError("no such thing")
-
-
-def grouped(net):
-    net.features[3] = nn.Conv2d(8, 16, 3, padding=1, groups=2)
-    net.features[7] = nn.Conv2d(16, 16, 3, padding=1, groups=2)
 
 
 def mixed(net):
@@ -160,8 +144,7 @@ def without_neurons(net):
 
 
 def averaged(net):
-    functional.set_step_mode(net, "m")
-    net.forward = lambda x: VGG.forward(net, x.repeat(4, 1, 1, 1, 1)).mean(0)
+    net.register_forward_hook(lambda module, inputs, o: o.mean(0))
 
 
 @pytest.mark.parametrize(
@@ -170,14 +153,24 @@ def averaged(net):
         (raising, r"a:bad\(num_classes=5, in_channels=1, image_size=8, …\) raises KeyError: 'no such thing'$"),
         (lambda classes: None, "raises TypeError: .* unexpected keyword argument 'num_classes'"),
         (changed(lambda net: 3), "a:bad returns a int, not a torch.nn.Module"),
-        (changed(lambda net: net.double()), "its parameter features.0.weight is torch.float64: only float32 is trained"),
+        (changed(lambda net: net.double()), "its features.0.weight is torch.float64: only parameters in float32 are trained"),
         (changed(lambda net: setattr(net, "head", nn.LazyLinear(5))), "its head.weight has no size before the first call"),
         (changed(lambda net: setattr(net, "other", net.head)), "its other.weight and head.weight are one tensor"),
-        (changed(without_neurons), "a:bad has no neurons: build it with those of spikingjelly"),
-        (lambda num_classes, **sizes: VGG(7, **sizes), r"\(steps, images, classes\) = \(4, 2, 5\): .* returns \(2, 7\); "),
-        (changed(averaged), r"for images \(2, 1, 8, 8\) it returns \(2, 5\); .* return the output of every step"),
-        (lambda image_size, in_channels, **sizes: VGG(in_channels=3, image_size=8, **sizes), "raises RuntimeError: .*channels"),
-        (changed(grouped), "a:bad: a chain needs the stem and at least one more convolution"),
+        (changed(without_neurons), "a:bad: it has no neurons: build it with those of spikingjelly"),
+        (lambda num_classes, **sizes: VGG(7, **sizes, T=4), r"it returns \(4, 2, 7\), not \(T, B, K\) = \(4, 2, 5\)$"),
+        (
+            changed(lambda net: None, OneStep),
+            r"\(2, 5\), not .*output of every step, as `torch.stack\(\[self.step\(x\) for",
+        ),
+        (changed(lambda net: None, AllSteps), r"raises ValueError: .* begin with `x = x.repeat\(T, 1, 1, 1, 1\)`"),
+        (changed(averaged, MultiStep), r"it returns \(2, 5\), .* the output of every step, before the mean over its steps$"),
+        (answers(lambda o: (o, o)), r"it returns a tuple, not a tensor: .* \(T, B, K\) alone"),
+        (answers(lambda o: o.transpose(0, 1)), r"it returns \(2, 4, 5\), .* end with `return o.transpose\(0, 1\)`"),
+        (answers(lambda o: o.bfloat16()), r"it returns torch.bfloat16: let its forward end with `return o.float\(\)`"),
+        (answers(lambda o: o.to(torch.complex64)), r"torch.complex64: let its forward end with `return o.real.float\(\)`"),
+        (answers(lambda o: o.long()), r"it returns torch.int64: let its forward end with `return o.float\(\)`"),
+        (answers(lambda o: o * torch.nan), "it returns values that are not finite"),
+        (lambda image_size, in_channels, **sizes: VGG(in_channels=3, image_size=8, T=4, **sizes), "RuntimeError: .*channels"),
         (changed(mixed), "a:bad: module 'net.features.7' has kernel .* a chain shares one kernel size"),
     ],
     ids=lambda value: "" if callable(value) else value[:30],
@@ -196,14 +189,11 @@ def test_a_network_that_nobody_registered_and_a_name_of_another_form_are_refused
         gee_core.register_network("vgg", VGG)
     with pytest.raises(ValueError, match="a str is no class or function"):
         gee_core.register_network("a:b", "VGG")
-
-
-def test_it_takes_no_block():
     with pytest.raises(ValueError, match=r"block must be None for networks.my:VGG, got 'pre'"):
         build_network(NAME, 5, 1, 8, block="pre")
 
 
-@EVERY
+@pytest.mark.parametrize("name", [NAME, "networks.my:ResNet"])
 def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and_describes_itself(name):
     channels = encoded_channels(name)
     genotype = Genotype(0.3, (0.2,) * len(channels), Shape(gamma_0=2.0))
@@ -238,23 +228,73 @@ def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
 def test_parameters_that_depend_on_pool_and_steps_are_counted_as_configured():
     class Depends(VGG):
         def __init__(self, num_classes, in_channels, image_size, width, T, pool):
-            super().__init__(num_classes, in_channels, image_size, width)
+            super().__init__(num_classes, in_channels, image_size, T, width)
             self.extra = nn.Parameter(torch.zeros(100 * T if pool == "avg" else 1))
 
     gee_core.register_network("a:depends", Depends)
     settings = config("a:depends", T=2, pool="avg", n_genes=None)
-    wanted = count_parameters(wired_network(settings, Images, None, 0))
-    assert plain_parameters(settings, Images) == wanted
-    assert narrowed_width(settings, Images, wanted) == pytest.approx(1, abs=0.07)
+    assert plain_parameters(settings, Images) == count_parameters(wired_network(settings, Images, None, 0))
 
 
-def test_a_stochastic_network_answers_the_same_in_evaluation_and_draws_anew_in_training():
-    class Poisson(VGG):
-        def forward(self, x):
-            return super().forward((torch.rand_like(x) < x.sigmoid()).float())
+def remembering(net):
+    def keep(head, inputs):
+        net.last = inputs[0].detach() + getattr(net, "last", 0)
+        return (net.last,)
 
-    gee_core.register_network("a:poisson", Poisson)
-    net, before = build_network("a:poisson", 5, 1, 8), torch.get_rng_state()
+    net.head.register_forward_pre_hook(keep)
+
+
+def answering_with_its_state(net):
+    def add(head, inputs, output):
+        net.sum += output.mean()
+        return net.sum.expand_as(output)
+
+    net.register_buffer("sum", torch.zeros(()))
+    net.head.register_forward_hook(add)
+
+
+def drawing(net):
+    net.head.register_forward_hook(lambda head, inputs, output: output + float(np.random.rand()))
+
+
+@pytest.mark.parametrize("kind", [VGG, MultiStep, Folded])
+@pytest.mark.parametrize("change", [remembering, answering_with_its_state, drawing])
+def test_an_answer_that_an_earlier_call_changes_is_refused(kind, change):
+    gee_core.register_network("a:bad", changed(change, kind))
+    with pytest.raises(ValueError, match=r"^a:bad: the second call with the same images gives another output"):
+        build_network("a:bad", 5, 1, 8)
+
+
+class Memory(base.MemoryModule):
+    """The sum of its inputs since the last reset."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_memory("total", 0.0)
+
+    def forward(self, x):
+        self.total = self.total + x
+        return self.total
+
+
+class Resets(VGG):
+    """``VGG`` with a memory that is reset, and noise from torch's generator."""
+
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__(num_classes, in_channels, image_size, T)
+        self.head = nn.Sequential(Memory(), self.head)
+
+    def forward(self, x):
+        return super().forward(x + torch.rand_like(x))
+
+
+def test_memory_that_is_reset_and_noise_of_torchs_generator_are_taken_and_the_trial_leaves_no_trace():
+    gee_core.register_network("a:resets", Resets)
+    before, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()
+    net = build_network("a:resets", 5, 1, 8, T=3)
+    assert {int(norm.num_batches_tracked) for norm in net.modules() if isinstance(norm, nn.BatchNorm2d)} == {0}
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == numpys).all()
     assert not torch.equal(net.train()(X), net(X))
     net.eval()
     torch.set_rng_state(before)
@@ -271,28 +311,70 @@ def test_neurons_keep_no_charge_of_an_earlier_call_and_the_network_can_be_copied
     assert equal(gee_core.decode(net), net)
 
 
-def of_spikingjelly(num_classes, in_channels, image_size):
-    net = spiking_resnet18(spiking_neuron=neuron.LIFNode, num_classes=num_classes, detach_reset=True)
-    functional.set_step_mode(net, "m")
-    return net
+def test_a_module_that_the_class_returns_every_time_is_not_changed():
+    module = VGG(5, 1, 8, 4)
+    before = list(module.state_dict())
+    gee_core.register_network(NAME, lambda num_classes, in_channels, image_size: module)
+    nets = [build_network(NAME, 5, 1, 8, n_genes) for n_genes in (4, None, 4)]
+    assert [genome_of(net) is None for net in nets] == [False, True, False]
+    assert list(module.state_dict()) == before
 
 
-def of_torchvision(num_classes, in_channels, image_size):
-    net = resnet18(num_classes=num_classes)
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.ReLU):
-                setattr(module, name, neuron.LIFNode(detach_reset=True))
-    return net
+class Parallel(MultiStep):
+    """With neurons of another base class than ``BaseNode``."""
+
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__(num_classes, in_channels, image_size, T)
+        for i in (2, 5, 9):
+            self.features[i] = neuron.SlidingPSN(k=2, step_mode="m")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("build", "form"), [(of_spikingjelly, "steps"), (of_torchvision, "single")])
-def test_resnets_of_spikingjelly_and_torchvision_are_taken_as_they_are(build, form):
-    gee_core.register_network("a:resnet", build)
-    net = build_network("a:resnet", 10, 3, 32, n_genes=8, T=2).eval()
-    x = torch.randn(2, 3, 32, 32)
-    assert (net.form, net(x).shape, len(net.conv_chain())) == (form, (2, 2, 10), 17)
-    layers = gee_core.measure_energy(net, [x]).layers
-    assert len(layers) == 17 + 3 + 1
-    assert {layer.steps for layer in layers} == {2}
+def test_a_network_of_parallel_spiking_neurons_alone_is_accepted():
+    gee_core.register_network(NAME, Parallel)
+    assert build_network(NAME, 5, 1, 8, 4)(X).shape == (4, 4, 5)
+
+
+def prune_quarter(conv):
+    prune.l1_unstructured(conv, "weight", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("hook", "remedy"), [(nn.utils.spectral_norm, "remove_spectral_norm"), (prune_quarter, r"prune\.remove")]
+)
+def test_a_weight_that_a_hook_computes_is_refused_with_the_whole_remedy(hook, remedy):
+    gee_core.register_network(NAME, changed(lambda net: hook(net.features[3]) and None))
+    with pytest.raises(ValueError, match=f"^{NAME}: .*{remedy}"):
+        build_network(NAME, 5, 1, 8, 4)
+
+
+class View(nn.Module):
+    """Flattens by ``view``, which takes no channels-last tensor."""
+
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__()
+        self.T = T
+        self.conv1, self.lif1 = nn.Conv2d(in_channels, 4, 3, padding=1), neuron.LIFNode()
+        self.conv2, self.lif2 = nn.Conv2d(4, 6, 3, padding=1), neuron.LIFNode()
+        self.fc = nn.Linear(6 * image_size**2, num_classes)
+
+    def forward(self, x):
+        steps = (self.lif2(self.conv2(self.lif1(self.conv1(x)))) for _ in range(self.T))
+        return torch.stack([self.fc(y.view(len(y), -1)) for y in steps])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@GENES
+def test_a_network_that_takes_no_channels_last_images_runs_wherever_it_ran_before(n_genes, channels, tmp_path):
+    gee_core.register_network(NAME, View)
+    images = Normalise((0.5,) * channels, (0.2,) * channels)(torch.full((4, channels, 8, 8), 200, dtype=torch.uint8))
+    net = build_network(NAME, 5, channels, 8, n_genes, T=2)
+    net(images).sum().backward()
+    gee_core.save(tmp_path / "network.safetensors", net)
+    for copy in (gee_core.decode(net), gee_core.load(tmp_path / "network.safetensors")):
+        assert torch.equal(copy.eval()(images), net.eval()(images))
+    assert gee_core.measure_energy(net, images).energy_mj() > 0
+
+
+def test_another_network_runs_channels_last():
+    net = build_network(NAME, 5, 3, 8, 3, T=2)
+    assert all(conv.weight.is_contiguous(memory_format=torch.channels_last) for conv in net.conv_chain())
