@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
@@ -21,7 +21,7 @@ from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
-from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch, network_values
+from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.remedies import PREPARE, all_failed, all_hit_alike, remedy
 from pipelines.inputs.start_genotype import start_files, start_genotype
@@ -139,10 +139,12 @@ def n_candidates(params: Params) -> int:
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
-    common = network_values(params.network) | {"variant": params.evolve.variant, "form": params.evolve.genotype}
+    network, evolve = params.network, params.evolve
+    common: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
+    common |= {"variant": evolve.variant, "form": evolve.genotype}
     if record is None:
         return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
-    c, start = record.candidate, params.evolve.start_file
+    c, start = record.candidate, evolve.start_file
     return GenotypeFile(
         **common,
         sigma_O=c.genotype.sigma_O,
@@ -152,7 +154,7 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
         generation=c.generation,
         index=c.index,
         fitness=record.fitness if record.ok else None,
-        start=start and StartOfSearch(path=start, sha256=sha256(Path(start))),
+        start=StartOfSearch(path=start, sha256=sha256(Path(start))) if start else None,
     )
 
 
@@ -272,7 +274,7 @@ def _track_figures(s: Stage, folder: Path) -> None:
 def write_outputs(found: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
     rows = table(found, params)
-    write_json(GENOTYPE, found.genotype.model_dump())
+    found.genotype.write(GENOTYPE)
     write_atomically(OUT / "candidates.csv", csv_text(rows) if rows else ",".join(COLUMNS) + "\n")
     write_json(OUT / "metrics.json", found.metrics)
 

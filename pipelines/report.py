@@ -17,7 +17,6 @@ from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta, load_meta
 from gee_core.evaluation.activity import energy_unit
 from gee_core.storage.atomic_files import write_atomically
-from gee_core.storage.json_object import read_json_model
 from pipelines.figures import genes, measurements
 from pipelines.figures.candidates import searched_rows, start_of_search
 from pipelines.figures.hardware_defects import accuracy_under_defects, defect_table
@@ -60,7 +59,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[di
 def render(params: Params, measured: Measured, summary: dict, result: str, meta: Meta, reports: Path, models: Path) -> str:
     """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
     with reading(path := models / "evolve/genotype.json", "a genotype"):
-        genotype = read_json_model(path, GenotypeFile)
+        genotype = GenotypeFile.read(path)
     tables = read_tables(reports) | {"hardware": read_hardware(reports)}
     channels = encoded_channels(params.network.name, params.network.width)
     analytic = None if params.network.n_genes is None else analytic_start(params)

@@ -23,13 +23,12 @@ from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from gee_core.storage.json_object import read_json_model
 from gee_core.training.loop import Images, for_inference, train_epoch
 from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable
-from pipelines.inputs.genotype_file import GenotypeFile, network_values
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
@@ -173,14 +172,13 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
         InputError: it is missing, damaged, or another network's.
     """
     try:
-        genotype = read_json_model(path, GenotypeFile)
+        genotype = GenotypeFile.read(path)
     except FileNotFoundError:
         raise InputError(f"{path}: not found", "`dvc repro evolve` makes it, `dvc pull` fetches it") from None
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error})", "delete it and run `dvc repro evolve`") from None
-    wanted = network_values(params.network)
-    if found := genotype.other_than(wanted):
-        raise InputError(f"{path}: a genotype of another network ({found}, not {wanted})", "run `dvc repro evolve`")
+    if misfit := genotype.misfit(params.network):
+        raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
     return genotype
 
 

@@ -1,19 +1,17 @@
-"""The format of models/evolve/genotype.json: the wiring that evolve chose, for train and for later searches."""
+"""models/evolve/genotype.json, its one reader and its one writer: the initialisation that evolve chose."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
 from gee_core.config import NetworkConfig, Shape, StrictModel
 from gee_core.genome.genotype import Genotype
+from gee_core.storage.atomic_files import write_json
+from gee_core.storage.json_object import read_json_model
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
 Sigma = Annotated[float, Field(gt=0)]
-
-
-def network_values(network: NetworkConfig) -> dict:
-    """The fields of a `GenotypeFile` that say for which network it is."""
-    return {"network": network.name, "width": network.width, "n_genes": network.n_genes}
 
 
 class StartOfSearch(BaseModel):
@@ -54,11 +52,27 @@ class GenotypeFile(StrictModel, extra="ignore"):
             raise ValueError("its σ's must be positive numbers")
         return self
 
-    def other_than(self, wanted: dict) -> dict | None:
-        """Its values of the keys of ``wanted``, if they are others; an unknown width is any."""
+    @classmethod
+    def read(cls, path: Path) -> "GenotypeFile":
+        """The content of ``path``.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is damaged; the message is one line.
+        """
+        return read_json_model(path, cls)
+
+    def write(self, path: Path) -> None:
+        """Write it to ``path``, atomically."""
+        write_json(path, self.model_dump())
+
+    def misfit(self, network: NetworkConfig, form: str | None = None) -> str:
+        """The difference to a genotype of ``network``, and of the ``form`` if one is given; empty if there is none."""
+        wanted = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
+        wanted |= {} if form is None else {"form": form}
         found = self.model_dump(include=set(wanted))
-        known = found if self.width is not None else found | {"width": wanted["width"]}
-        return None if known == wanted else found
+        known = found if self.width is not None else found | {"width": network.width}
+        return "" if known == wanted else f"{found}, not {wanted}"
 
     @property
     def genotype(self) -> Genotype | None:

@@ -8,8 +8,7 @@ from gee_core.config import Params
 from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.genotype_file import GenotypeFile, network_values
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.watched_files import check_in_inputs
 
@@ -51,7 +50,7 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     check_in_inputs("evolve.start", path)
     with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
-            found = read_json_model(path, GenotypeFile)
+            found = GenotypeFile.read(path)
             if found.genotype is None:
                 raise ValueError("a plain network has no σ's")
         except OSError as error:
@@ -59,9 +58,8 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
             raise InputError(problem, f"copy a genotype.json to it ({TRACKED}), or set `analytic`") from None
         except ValueError as error:
             raise InputError(f"{named}: not a genotype to start at ({error})") from None
-        wanted = network_values(params.network) | {"form": params.evolve.genotype}
-        if values := found.other_than(wanted):
-            raise InputError(f"{named}: a genotype of another search ({values}, not {wanted})")
+        if misfit := found.misfit(params.network, params.evolve.genotype):
+            raise InputError(f"{named}: a genotype of another search ({misfit})")
         if n_encodings is not None and len(found.genotype.sigma_X) != n_encodings:
             raise InputError(f"{named}: has {len(found.genotype.sigma_X)} σ's of encodings, not {n_encodings}")
     if params.network.init is not None and found.genotype.shape != params.network.shape:
