@@ -34,7 +34,7 @@ import psutil
 
 from benchmarks.arguments import positive, positive_int
 from benchmarks.project_copy import change_params, copy_files, leave_git
-from pipelines.commands.gc import tree_size
+from pipelines.commands.gc.leftover import tree_size
 from pipelines.runtime.process_tree import exit_on_sigterm
 
 TINY: dict[str, dict] = {

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.commands.compare.cli import compare
 from pipelines.commands.data.cli import data
 from pipelines.commands.energy.cli import energy
-from pipelines.commands.gc import gc
+from pipelines.commands.gc.cli import gc
 from pipelines.commands.json_output import json_alone
-from pipelines.commands.predict import predict
+from pipelines.commands.predict.cli import predict
 from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project, python_first
@@ -191,6 +192,7 @@ app.command("preset")(preset)
 app.command("predict")(predict)
 app.command("energy")(energy)
 app.command("gc")(gc)
+app.command("compare")(compare)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study, study_names
 from pipelines.studies.display import TRACKED
 from pipelines.studies.plan import draft_cells
-from pipelines.studies.study import OUT
+from pipelines.studies.reports import OUT
 
 Study = choice(study_names())
 Preset = choice(preset_names())

@@ -1,12 +1,19 @@
-"""What a study is asked for, and the runs of the pipeline that it is made of."""
+"""The request for a study, the runs of the pipeline that the study is made of, and their results."""
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Required, TypedDict
 
 from gee_core.config import Params
+from gee_core.data.meta import Meta
+from gee_core.storage.atomic_files import sha256
+from gee_core.storage.checksummed_json import json_digest
+from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_files import network_files
+from pipelines.inputs.start_genotype import start_files
 from pipelines.studies.definition import Overrides
 
 
@@ -21,13 +28,13 @@ class Request:
     seeds: int | None = None
     """Number of seeds."""
     overrides: Overrides = field(default_factory=dict)
-    """What is changed in every cell."""
+    """Changes of every cell."""
     only: dict[str, set[str]] = field(default_factory=dict)
     """Labels of the cells to keep, by column."""
 
     def options(self) -> list[str]:
         """Those of `gee study run`, as words."""
-        given = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
+        given: list[tuple[str, str | int | None]] = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
         given += [("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in self.overrides.items()]
         given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
         return [str(word) for option, value in given if value is not None for word in (option, value)]
@@ -62,7 +69,7 @@ class Cell:
     full_parameters: int = 0
     """Parameters of the unencoded network at the width of the genetic one."""
     key: str = ""
-    """Identifies its result: a hash of everything that influences it."""
+    """Identifies its result: the `cell_key`."""
 
     @property
     def name(self) -> str:
@@ -70,16 +77,51 @@ class Cell:
         return f"{in_words(self.columns)}, seed {self.params.base.seed}"
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A cell whose parameters are not checked yet, since `--only` may leave it out."""
+class CellResult(TypedDict, total=False):
+    """The measurements of a cell; its file holds them with its parameters."""
 
-    part: str
-    columns: dict[str, str]
-    check: Callable[[], Cell]
-    """Returns the cell, or raises InputError."""
+    status: Required[str]
+    """`ok`, or why it failed."""
+    metrics: Required[dict[str, float]]
+    key: str
+    seed: int
+    commit: str | None
+    params: dict[str, Any]
+    layers: list[dict[str, Any]]
+    """A row per layer."""
+    noise: list[dict[str, Any]]
+    """A row per strength of noise and draw."""
+    hardware: list[dict[str, Any]]
+    """A row per defect of hardware, strength and draw."""
 
 
 def in_words(columns: dict[str, str]) -> str:
     """Labels by column, for messages."""
     return ", ".join(f"{column} = {label}" for column, label in columns.items())
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """One cell of each key."""
+    return list({cell.key: cell for cell in cells}.values())
+
+
+def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
+    """16 hexadecimal digits of everything that influences the result of ``cell`` with ``params``, and of nothing else.
+
+    The key covers the sections that its stages read, the files that these name, by content, and its images. It leaves out the
+    code, so that an edit invalidates no results (each names its commit), the source of the images, and `evolve` of a plain
+    network, which is not evolved.
+    """
+    evolved = params.network.n_genes is not None
+    sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
+    images = {name: value for name, value in meta.model_dump().items() if name != "source"}
+    values: dict[str, Any] = {name: getattr(params, name).model_dump() for name in sections}
+    values |= {"images": images, "candidate": cell.candidate}
+    if cell.encoded is not None:
+        values["encoded"] = cell.encoded.model_dump(include={"base", "network", "train"})
+    if cell.training is not None:
+        values["training"] = cell.training
+    own = network_files(params.network.name)
+    if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
+        values["files"] = [sha256(path) for path in named]
+    return json_digest(values)

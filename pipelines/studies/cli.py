@@ -35,9 +35,10 @@ def run_command(
     from pipelines.runtime.settings import Settings
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
-    from pipelines.studies.display import Display, Plan
-    from pipelines.studies.study import OUT, run_study
-    from pipelines.studies.tables import rich_tables
+    from pipelines.studies.display import Display, plan_line
+    from pipelines.studies.reports import OUT
+    from pipelines.studies.study import plan_study, run_study
+    from pipelines.studies.tables import rich_table
 
     Settings.read()
     exit_on_sigterm()
@@ -45,7 +46,9 @@ def run_command(
     data = in_project(data, context.obj)
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
     if dry:
-        run_study(request, jobs, force, Plan(console), dry=True)
+        plan = plan_study(request, jobs, force)
+        lines_of_plan = [plan_line(plan.cells, plan.missing, plan.jobs), *(f"  {cell.name}" for cell in plan.missing)]
+        console.print("\n".join(lines_of_plan), highlight=False, soft_wrap=True)
         return
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
@@ -57,9 +60,8 @@ def run_command(
         raise typer.Exit(130) from None
     wide = console if console.is_terminal else Console(width=UNBOUNDED, markup=False)
     for table in tables:
-        for part in rich_tables(table):
-            wide.print()
-            wide.print(part)
+        wide.print()
+        wide.print(rich_table(table))
     console.print(f"\nTables and plots   {(OUT / name).resolve()}", highlight=False, soft_wrap=True)
     if keep:
         folder = (MODELS / "studies" / name).resolve()
@@ -84,12 +86,12 @@ def list_command() -> None:
 
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
-    """Show the table of a study's last run, or how far it is and the cells that it would run."""
+    """Show the table of a study's last run, or the cells that it would run."""
     from pipelines.reporting.summary import read_json
     from pipelines.studies.cell import Request, in_words
     from pipelines.studies.definition import load_study
     from pipelines.studies.plan import draft_cells
-    from pipelines.studies.study import OUT, last_started
+    from pipelines.studies.reports import OUT
 
     definition = load_study(name)
     about, table = OUT / name / "study.json", OUT / name / "table.md"
@@ -99,20 +101,12 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
         print(table.read_text(encoding="utf-8"))
         print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
         return
-    folder, started = OUT / name / "cells", last_started(name)
-    if started and (done := sum(path.is_file() for path in started[2])):
-        command, labels, results = started
-        state = f"Not finished, {done} of {len(results)} cells have a result: `{command}` goes on. All cells:"
-    else:
-        cells = draft_cells(definition, Request(name))
-        labels = list(dict.fromkeys(in_words(cell.columns) for cell in cells))
-        state = f"Not run yet: `gee study run {name}` runs {len(cells)} cells:"
-        if others := len(list(folder.glob("*.json"))):
-            state = f"Not run to its end: `gee study run {name}` has {len(cells)} cells, of which those with a result are not "
-            state += f"run again; {folder} holds {others}. All cells:"
-    console.print(f"{definition.title}\n{state}", highlight=False, soft_wrap=True)
-    for label in labels:
-        console.print(f"  {label}", highlight=False, markup=False)
+    cells, done = draft_cells(definition, Request(name)), len(list((OUT / name / "cells").glob("*.json")))
+    state = (
+        f"Not run to its end: `gee study run {name}` runs {len(cells)} cells, except those with a result ({done} are there):"
+    )
+    labels = dict.fromkeys(in_words(cell.columns) for cell in cells)
+    console.print("\n".join([definition.title, state, *(f"  {label}" for label in labels)]), highlight=False, soft_wrap=True)
 
 
 def _either(values: object) -> str:

@@ -1,26 +1,47 @@
 """The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
-import math
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import read_sections, validated
 from pipelines.studies.metrics import ANALYSIS, METRICS, check_fractions, known_metric
-from pipelines.studies.names import Name, NameOrEmpty, without_repeats
-from pipelines.studies.row_columns import check_row_columns
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
 """Columns of the tables that are neither labels nor metrics."""
+ROW_COLUMNS = {
+    "noise": ("r", "accuracy"),
+    "hardware": ("domain", "strength", "draw", "accuracy"),
+    "layers": ("layer", "kind", "input_rate", "binary", "macs", "decode_macs", "decode_energy_mj", "output_rate"),
+}
+"""Further columns of the rows that a plot draws, by its kind."""
 MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
 """The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
-"""Values by key of params.yaml, written `section.key`."""
+"""Values by setting of params.yaml, written `section.key`."""
+T = TypeVar("T")
 
+
+def _one_line(name: str) -> str:
+    if [name] != [line.strip() for line in name.splitlines()]:
+        raise ValueError("must be one line that is not empty and neither begins nor ends with a blank: give it such a label")
+    return name
+
+
+def without_repeats(values: list[T]) -> list[T]:
+    """``values``, or ``ValueError`` if two of them are equal."""
+    if len(set(values)) < len(values):
+        raise ValueError("a value is there twice: leave it out once")
+    return values
+
+
+Name = Annotated[str, AfterValidator(_one_line)]
+"""A column of labels, or a label."""
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
@@ -60,14 +81,14 @@ class Option(Change):
 class ExplicitCell(Change):
     """A cell in addition to the grid."""
 
-    columns: Annotated[dict[Name, NameOrEmpty], Field(min_length=1)]
+    columns: Annotated[dict[Name, Name], Field(min_length=1)]
     """Its labels, by column."""
 
 
 class Published(Part):
     """A row of published numbers, for comparison with ours."""
 
-    columns: dict[str, NameOrEmpty]
+    columns: dict[str, Name]
     """Its labels, by column; those left out stay empty."""
     metrics: Numbers
     """Means; accuracies as fractions."""
@@ -93,7 +114,7 @@ class Plot(Part):
     """Only cells with these labels, by column, are drawn."""
 
     @model_validator(mode="after")
-    def _x_is_drawn(self):
+    def _x_is_drawn(self) -> "Plot":
         if self.kind in ("line", "scatter"):
             if not self.x:
                 raise ValueError(f"x is missing: add the {'column' if self.kind == 'line' else 'metric'} to draw {self.y} over")
@@ -168,27 +189,17 @@ class Study(Part):
         for column, options in lists.items():
             if "." in column and isinstance(options, list):
                 lists[column] = [o if isinstance(o, dict) else {"label": str(o), "set": {column: o}} for o in options]
-                for number, option in enumerate(options):
-                    if isinstance(option, dict) and not option.keys() & Option.model_fields.keys():
-                        remedy = f"write {{label: …, set: {{{column}: …}}}}"
-                        raise ValueError(f"{column}.{number} = {option}: a value with keys of its own needs a label: {remedy}")
         return lists
 
     @model_validator(mode="after")
-    def _parts_agree(self):
+    def _parts_agree(self) -> "Study":
         if not self.grid and not self.cells:
             raise ValueError("grid: is empty: give it at least one column with one option")
+        reserved = {*OWN_COLUMNS, *(name for plot in self.plots for name in ROW_COLUMNS.get(plot.kind, ()))}
         for column in self.columns():
-            if column in OWN_COLUMNS or {column, column.removesuffix("_sd"), column.removesuffix("_n")} & METRICS.keys():
+            if column in reserved or {column, column.removesuffix("_sd"), column.removesuffix("_n")} & METRICS.keys():
                 raise ValueError(f"the column {column!r} is reserved: give it another name")
-        check_row_columns({column: self.labels(column) for column in self.columns()}, {plot.kind for plot in self.plots})
-        for column, options in self.grid.items():
-            if not options:
-                raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
-            labels = _labels(options)
-            if twice := {label for label in labels if labels.count(label) > 1}:
-                raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
-        self._check_cells()
+        self._check_labels()
         self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
         for number, plot in enumerate(self.plots):
             self._check_plot(f"plots.{number}", plot)
@@ -196,8 +207,6 @@ class Study(Part):
             self._check_columns(f"published.{number}", row.columns)
             if extra := set(row.metrics) - set(self.metrics):
                 raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
-            if extra := set(row.sd) - set(row.metrics):
-                raise ValueError(f"published.{number}: sd of {min(extra)} without its mean: add it to the row's metrics")
         return self
 
     def draws(self, kind: str) -> bool:
@@ -208,33 +217,37 @@ class Study(Part):
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
 
-    def labels(self, column: str) -> list[str]:
-        """The labels that cells have in a column; an empty one where they have none."""
-        of_grid = _labels(self.grid[column]) if column in self.grid else [""] * bool(self.grid)
-        return of_grid + [cell.columns.get(column, "") for cell in self.cells]
+    def combinations(self) -> list[tuple[dict[str, str], list[Change]]]:
+        """The labels of every cell, by column, and the changes that it consists of."""
+        columns = [[(name, option) for option in options] for name, options in self.grid.items()]
+        products = itertools.product(*columns) if columns else ()  # the product of no columns would be one empty cell
+        found: list[tuple[dict[str, str], list[Change]]] = []
+        for picked in products:
+            found.append(({name: option.label for name, option in picked}, [option for _, option in picked]))
+        return found + [(cell.columns, [cell]) for cell in self.cells]
 
-    def _check_cells(self) -> None:
-        known: list[dict[str, str]] = []
+    def _check_labels(self) -> None:
+        for column, options in self.grid.items():
+            if not options:
+                raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
+            labels = [option.label for option in options]
+            if twice := {label for label in labels if labels.count(label) > 1}:
+                raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
+        known = [labels for labels, _ in self.combinations()]
         for number, cell in enumerate(self.cells):
             for column in cell.columns:
                 others = [name for name in self.grid if name not in cell.columns]
                 if column not in self.grid and (near := did_you_mean(column, others)):
                     raise ValueError(f"cells.{number}.columns: {column} is no column of the grid: {near}")
-            labels = {column: label for column, label in cell.columns.items() if label}
-            same_columns = self.grid and labels.keys() == self.grid.keys()
-            in_grid = same_columns and all(label in _labels(self.grid[column]) for column, label in labels.items())
-            if in_grid or labels in known:
+            if known.count(cell.columns) > 1:
                 raise ValueError(f"cells.{number}.columns = {cell.columns}: another cell has these labels: give it its own")
-            known.append(labels)
 
     def _check_plot(self, key: str, plot: Plot) -> None:
-        self._check_columns(key, [*plot.group, *plot.where, *([plot.x] if plot.kind == "line" else [])])
+        self._check_columns(key, [*plot.group, *plot.where, *([plot.x] if plot.x and plot.kind == "line" else [])])
         for column, label in plot.where.items():
-            if label not in (known := self.labels(column)):
+            if label not in (known := [labels.get(column, "") for labels, _ in self.combinations()]):
                 remedy = did_you_mean(label, known) or f"choose from {', '.join(dict.fromkeys(known))}"
                 raise ValueError(f"{key}.where: no cell has {column} = {label!r}: {remedy}")
-        if plot.kind == "line" and not any(map(_is_number, self.labels(plot.x))):
-            raise ValueError(f"{key}.x = {plot.x!r}: no label of this column is a number: draw bars")
         self._check_stages(key, plot.measured())
 
     def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
@@ -248,17 +261,6 @@ class Study(Part):
         for column in columns:
             if column not in self.columns():
                 raise ValueError(f"{key}: unknown column {column!r}: the study has {', '.join(self.columns())}")
-
-
-def _labels(options: list[Option]) -> list[str]:
-    return [option.label for option in options]
-
-
-def _is_number(label: str) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except ValueError:
-        return False
 
 
 def study_names() -> list[str]:

@@ -3,27 +3,33 @@
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import TaskID
 
 from pipelines.runtime.progress import Bars, Steps
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult, distinct
 from pipelines.studies.metrics import METRICS, named
-from pipelines.studies.watch import Watch
 
 TRACKED = "in MLflow  "
 """Comes before the address of the study's run in MLflow."""
 
 
-class Plan(Watch):
-    """Prints the cells that would run to ``console``."""
-
-    def __init__(self, console: Console):
-        self._console = console
+class Watch:
+    """Receives the progress of a study and ignores it; `Display` shows it."""
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
-        lines = [_plan(cells, missing, jobs), *(f"  {cell.name}" for cell in missing)]
-        self._console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        """All ``cells`` are checked, ``missing`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
+
+    def note(self, cell: Cell, note: str) -> None:
+        """``cell`` is at the step ``note``."""
+
+    def done(self, cell: Cell, result: CellResult) -> None:
+        """``cell`` has a result."""
+
+    def kept(self, cell: Cell, folder: Path) -> None:
+        """``folder`` has the network of ``cell``."""
+
+    def say(self, line: str) -> None:
+        """Further facts about the study."""
 
 
 class Display(Watch):
@@ -39,7 +45,7 @@ class Display(Watch):
         self._notes: dict[str, str] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
-        self._print(_plan(cells, missing, jobs))
+        self.say(plan_line(cells, missing, jobs))
         self._steps.at(0, total=len(missing))
 
     def note(self, cell: Cell, note: str) -> None:
@@ -49,26 +55,20 @@ class Display(Watch):
         self._notes[cell.key] = f"{cell.name}: {note}"
         self._note()
 
-    def done(self, cell: Cell, result: dict) -> None:
+    def done(self, cell: Cell, result: CellResult) -> None:
         self._steps()
         seconds = self._ended(cell)
         outcome, found = result["status"], named(result["metrics"])
         if first := next((name for name in self._metrics if name in found), None):
             outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
-        self._print(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
-
-    def left_out(self, names: list[str]) -> None:
-        self._print(f"left out, no cell has it: {', '.join(names)}")
-
-    def written(self, folder: Path) -> None:
-        self._print(f"tables of the finished cells  {folder.resolve()}")
-
-    def tracked(self, address: str) -> None:
-        self._print(f"{TRACKED}{address}")
+        self.say(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
 
     def kept(self, cell: Cell, folder: Path) -> None:
         self._ended(cell)
-        self._print(f"kept  {folder}")
+        self.say(f"kept  {folder}")
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _ended(self, cell: Cell) -> float:
         """Show ``cell`` no longer; returns for how many seconds it was shown."""
@@ -84,11 +84,9 @@ class Display(Watch):
         if not self._bar.console.is_terminal:  # there each running cell has a bar
             self._steps.note = "; ".join(self._notes.values())
 
-    def _print(self, line: str) -> None:
-        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-
-def _plan(cells: list[Cell], missing: list[Cell], jobs: int | None) -> str:
-    distinct = len({cell.key for cell in cells})
+def plan_line(cells: list[Cell], missing: list[Cell], jobs: int | None) -> str:
+    """How many of ``cells`` would run, and how many at once."""
     at_once = f"{jobs} at once" if jobs else "one on each worker of GEE_DASK"
-    return f"{distinct} cells, {distinct - len(missing)} of them done; {len(missing)} to run, {at_once}"
+    n = len(distinct(cells))
+    return f"{n} cells, {n - len(missing)} of them done; {len(missing)} to run, {at_once}"

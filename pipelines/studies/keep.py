@@ -12,16 +12,16 @@ from pipelines.export import write_all
 from pipelines.project.paths import CHECKPOINT, MODELS
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.runtime.resume_folder import delete_folder
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult
+from pipelines.studies.display import Watch
 from pipelines.studies.steps import trained_network
-from pipelines.studies.watch import Watch
 
 KEPT = MODELS / "studies"
 RESULT = "result.json"
-"""The cell's result, beside its network; written last."""
+"""The cell's result, next to its network; written last."""
 
 
-def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) -> None:
+def keep_networks(study: str, results: list[tuple[Cell, CellResult]], watch: Watch) -> None:
     """Write the network of every cell to a folder in models/studies/STUDY/, by `folder_name`, and give STUDY/ to DVC.
 
     A network that is kept already, exported with the same settings, is left as it is. Candidates of a search and cells that
@@ -30,7 +30,7 @@ def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) ->
     Args:
         study: its name.
         results: the cells with their results.
-        watch: is told how it progresses.
+        watch: receives the progress.
 
     Raises:
         InputError: DVC refused the folder.
@@ -45,14 +45,15 @@ def keep_networks(study: str, results: list[tuple[Cell, dict]], watch: Watch) ->
         _add_to_dvc(out)
 
 
-def _keep(cell: Cell, result: dict, folder: Path, watch: Watch) -> None:
+def _keep(cell: Cell, result: CellResult, folder: Path, watch: Watch) -> None:
     net, data = trained_network(cell, lambda note: watch.note(cell, note))
     watch.note(cell, "export")
     measured = evaluate.run(cell.params, net, data)[0]  # of this very network: the result may be of earlier code
     delete_folder(folder)  # what other settings wrote, such as files of genes
     save(folder / CHECKPOINT.name, net.cpu())
     write_all(folder, cell.params, net, data, measured, registered=False)
-    write_sealed(folder / RESULT, result | {"params": cell.params.model_dump(), "metrics": result["metrics"] | measured})
+    sealed = dict(result) | {"params": cell.params.model_dump(), "metrics": result["metrics"] | measured}
+    write_sealed(folder / RESULT, sealed)
 
 
 def folder_name(cell: Cell) -> str:
@@ -62,7 +63,7 @@ def folder_name(cell: Cell) -> str:
     return f"{labels}-seed{cell.params.base.seed}-{cell.key[:8]}"
 
 
-def _is_kept(folder: Path, cell: Cell, result: dict) -> bool:
+def _is_kept(folder: Path, cell: Cell, result: CellResult) -> bool:
     kept = read_sealed(folder / RESULT, "key", "commit", "params")
     if kept is None or (kept["key"], kept["commit"]) != (result["key"], result["commit"]):
         return False

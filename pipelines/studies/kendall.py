@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from itertools import combinations
 from statistics import fmean
 
@@ -15,19 +16,19 @@ from gee_core.evolution.fitness import fitness, regulariser_decay
 from pipelines.studies.plan import CANDIDATE, EPOCHS, TRAINING
 
 FITNESS = "fitness"
-"""Column: the form of the fitness that ranks the candidates, one of ``FORMS``."""
+"""Column: the form of the fitness that ranks the candidates."""
 
 TRAININGS = "trainings"
 """Column: full trainings of each candidate."""
 
-OF_SCORE = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy")
-"""The numbers of a score from which every form is computed."""
+OF_SCORE = tuple(field.name for field in fields(Score) if field.default is MISSING)
+"""The measurements of a score, from which every form is computed."""
 
 OF_FITNESS = ("tau", "tau_se", "tau_better", "regret")
 OF_ACCURACY = ("accuracy_sd", "random_regret", "tau_repeat", "reliability", "reliability_of_mean", "tau_ceiling")
 
 FORMS = ("baseline", "baseline+R_T", "baseline+R_S", "ste")
-"""The variants of the fitness."""
+"""The forms of the fitness that are compared, as values of `evolve.variant`."""
 
 PROXY_ACCURACY = "proxy accuracy"
 """Name of the ranking by accuracy on the hold-out, for comparison with those by fitness."""

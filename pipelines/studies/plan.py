@@ -2,11 +2,11 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import cache, lru_cache, partial
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.data.meta import load_meta
@@ -21,9 +21,8 @@ from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
-from pipelines.studies.cell import Cell, Draft, Request, in_words
+from pipelines.studies.cell import Cell, Request, cell_key, in_words
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
-from pipelines.studies.keys import cell_key
 
 UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
 """What spares a cell the search for a wiring that it does not start at."""
@@ -32,27 +31,38 @@ PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
 """What turns a genetic network into the unencoded one."""
 
 COMBINED = ("paper_genes", "control", "encoded")
-"""What only one option of a cell may say, besides the keys that it sets."""
+"""What only one option of a cell may say, besides the settings that it changes."""
 
-PART = "part"
-"""Column of all cells: `grid`, or the kind of the analysis."""
+GRID, PART = "grid", "part"
+"""The part of the cells that no analysis adds, and the column of all cells that names their part."""
 
 CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
 """Columns of the cells of an analysis by Kendall's τ."""
 
+Values = dict[str, dict[str, Any]]
+"""The contents of params.yaml, not checked yet."""
 
-class Common(NamedTuple):
-    """The values of params.yaml that all cells share, after one of the sources that set them."""
 
-    source: str
-    values: dict
+@dataclass(frozen=True)
+class Draft:
+    """A cell whose parameters are not made yet, since `--only` may leave it out."""
+
+    part: str
+    columns: dict[str, str]
+    common: Values
+    """The values that the cells of its part share."""
+    options: Sequence[Change]
+    seed: int
+    """It runs with the seed so many after the first."""
+    candidate: int | None = None
+    training: int | None = None
 
 
 def draft_cells(study: Study, request: Request) -> list[Cell]:
     """Every cell that ``request`` asks for, with checked parameters; `resolve_cells` adds what depends on the images.
 
     Raises:
-        InputError: a preset or key is unknown, a value is invalid, or images are not on disk; names file, key and value.
+        InputError: a preset or setting is unknown, a value is invalid, or images are not on disk; names file and value.
     """
     file, preset = STUDIES / f"{request.name}.yaml", request.preset or study.preset
     for known in (study.preset, *study.presets):
@@ -64,11 +74,10 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
     if clash := _varied(study) & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    of_file = overridden(base, study.set | study.presets.get(preset, {}), str(file))
-    common = [Common(str(file), of_file), Common("--set", overridden(of_file, request.overrides, "--set"))]
-    drafts = [draft for options in _combinations(study) for draft in _drafts(study, common, options, n_seeds, str(file))]
-    drafts += _analysis_drafts(study, common, n_seeds, str(file))
-    cells = [draft.check() for draft in _only(drafts, request.only)]
+    common = overridden(overridden(base, study.set | study.presets.get(preset, {}), str(file)), request.overrides, "--set")
+    drafts = [Draft(GRID, labels, common, options, seed) for labels, options in study.combinations() for seed in range(n_seeds)]
+    drafts += _analysis_drafts(study, common, n_seeds, f"{file}, analysis")
+    cells = [_cell(draft, study.stages, str(file)) for draft in _only(drafts, request.only)]
     images = {cell.params.prepare: ExpectedImages(cell.params.prepare) for cell in cells}
     for cell in {_builds(cell): cell for cell in cells}.values():
         check_own_network(cell.params, images[cell.params.prepare])
@@ -81,7 +90,7 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
 
 
 def _varied(study: Study) -> set[str]:
-    """The keys of params.yaml that options or the analysis set, over what `--set` says."""
+    """The settings that options or the analysis change, over what `--set` says."""
     options = [*itertools.chain(*study.grid.values()), *study.cells]
     genes = {"network.n_genes" for option in options if option.paper_genes is not None}
     return genes.union(*(option.set for option in options), study.analysis.set if study.analysis else {})
@@ -96,20 +105,114 @@ def _builds(cell: Cell) -> str:
 def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
     """Those with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
     labelled = [(draft, draft.columns | {PART: draft.part}) for draft in drafts]
-    earlier: list[str] = []
     for column, labels in only.items():
-        beside = f" beside --only {' --only '.join(earlier)}" if earlier else ""
         known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
             columns = dict.fromkeys(name for _, own in labelled for name in own if name != PART)
-            problem = f"--only {column}=…: the study has no such column{beside}"
+            problem = f"--only {column}=…: the study has no such column"
             raise InputError(problem, f"choose one of {', '.join([*columns, PART])}")
         if unknown := labels - set(known):
-            raise InputError(f"--only {column}={min(unknown)}: no such label{beside}", f"choose one of {', '.join(known)}")
+            raise InputError(f"--only {column}={min(unknown)}: no such label", f"choose one of {', '.join(known)}")
         parts = {own[PART] for _, own in labelled if column in own}
         labelled = [(draft, own) for draft, own in labelled if own[PART] not in parts or own.get(column) in labels]
-        earlier += [f"{column}={label}" for label in sorted(labels)]
     return [draft for draft, _ in labelled]
+
+
+def _analysis_drafts(study: Study, common: Values, n_seeds: int, source: str) -> Iterable[Draft]:
+    if study.analysis is None:
+        return
+    analysis = study.analysis
+    common = overridden(common, analysis.set, source)
+    variant = "ste" if analysis.sample == "search" else "random_search"
+    sample: Overrides = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
+    sample["evolve.halving"] = None  # it would score candidates after different numbers of epochs
+    trainings: list[int | None] = [None]
+    if analysis.trainings > 1:
+        sample["train.wiring_seed"] = "fresh"
+        trainings = list(range(1, analysis.trainings + 1))
+    seeds = range(min(n_seeds, analysis.seeds or n_seeds))
+    for times, seed in itertools.product(analysis.times_proxy_epochs, seeds):
+        options = [Change(set=sample, times_proxy_epochs=times)]
+        epochs = str(times * _whole_number(common, "evolve", "proxy_epochs", source))
+        for training, index in itertools.product(trainings, range(analysis.candidates)):
+            columns = {EPOCHS: epochs, CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
+            yield Draft(analysis.kind, columns, common, options, seed, index, training)
+
+
+def _cell(draft: Draft, stages: Sequence[str], file: str) -> Cell:
+    """The cell of ``draft``; the stages of an analysis are its own."""
+    source = f"{file}, {in_words(draft.columns) if draft.part == GRID else 'analysis'}"
+    changes, own, times = Overrides(), dict[str, Any](), 1
+    for option in draft.options:
+        _add(changes, option.set, source)
+        _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
+        times *= option.times_proxy_epochs or 1
+    genes, control, encoded = map(own.get, COMBINED)
+    values = overridden(draft.common, changes | (UNEVOLVED if encoded is not None else {}), source)
+    if genes is not None and "network.n_genes" in changes:
+        raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {changes['network.n_genes']}")
+    if genes is not None and isinstance(width := values["network"]["width"], int | float):
+        values["network"]["n_genes"] = max(2, round(genes * width))
+    if times > 1:
+        values["evolve"]["proxy_epochs"] = times * _whole_number(values, "evolve", "proxy_epochs", source)
+    values["base"]["seed"] = _whole_number(values, "base", "seed", source) + draft.seed
+    if control == "narrowed" and values["network"]["n_genes"] is None:
+        raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
+    params = check_params(values, source)
+    return Cell(
+        draft.part,
+        draft.columns,
+        params,
+        tuple(stages) if draft.part == GRID else ("evaluate",),
+        draft.candidate,
+        draft.training,
+        control,
+        None if encoded is None else _trained_first(params, encoded, control, source),
+    )
+
+
+def _trained_first(params: Params, changes: Overrides, control: str | None, source: str) -> Params:
+    """The parameters of the unencoded network at whose weights the genes start; ``changes`` are those of its training."""
+    if other := [key for key in changes if not key.startswith("train.")]:
+        problem = f"{source}: encoded: {other[0]} = {changes[other[0]]!r}: only its training may differ from the cell's"
+        raise InputError(problem, "leave it out, or set it in the cell")
+    if params.network.n_genes is None:
+        raise _clash(source, "encoded", "network.n_genes = null")
+    for key, value in {"control": control, "init_from": params.train.init_from}.items():
+        if value is not None:
+            raise _clash(source, "encoded", f"{key} = {value}")
+    return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
+
+
+def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
+    """Enter the changes of an option next to those of other options of the same cell."""
+    for key, value in further.items():
+        if changes.setdefault(key, value) != value:
+            raise InputError(f"{source}: {key} is set to {changes[key]!r} and to {value!r}", "set it in one column alone")
+
+
+def _clash(source: str, one: str, other: str) -> InputError:
+    return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
+
+
+def _whole_number(values: Values, section: str, key: str, source: str) -> int:
+    value = values[section].get(key)
+    if type(value) is not int:
+        raise InputError(f"{source}: {section}.{key} = {value!r}", "must be a whole number")
+    return value
+
+
+def _check_files(cell: Cell, file: Path) -> None:
+    """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
+    load_start(cell.params)
+    init_from_files(cell.params)
+    cfg = cell.params.prepare
+    path, downloadable = Path(cfg.path), cfg.is_downloadable
+    there = path.is_dir() and (not downloadable or any(entry.is_dir() for entry in path.iterdir()))
+    if cfg.reads_path and not there:
+        how = ", or download them there with `gee preset` and `dvc repro prepare`" if downloadable else ""
+        problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
+        raise InputError(problem, f"say where with --data FOLDER{how}")
 
 
 def resolve_cells(cells: list[Cell], prepare: Callable[[PrepareConfig], Path]) -> list[Cell]:
@@ -133,8 +236,7 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
             except InputError as error:
                 raise InputError(f"{cell.name}: {error}") from None
         params = _without_genes(cell, changes)
-    key = cell_key(params, meta, cell.stages, cell.candidate, cell.encoded, cell.training)
-    network = network_digest(params.network.name)
+    network, key = network_digest(params.network.name), cell_key(cell, params, meta)
     return replace(cell, params=params, prepared=prepared, network=network, full_parameters=full, key=key)
 
 
@@ -143,131 +245,3 @@ def _without_genes(cell: Cell, changes: Overrides) -> Params:
 
 
 _meta = lru_cache(maxsize=64)(load_meta)
-
-
-def _combinations(study: Study) -> Iterable[list[tuple[dict[str, str], Change]]]:
-    """The options of every cell, each with the labels that it gives."""
-    columns = [[({name: option.label}, option) for option in options] for name, options in study.grid.items()]
-    if columns:  # the product of no columns would be one empty cell
-        yield from map(list, itertools.product(*columns))
-    for cell in study.cells:
-        yield [(cell.columns, cell)]
-
-
-def _drafts(study: Study, common: list[Common], options: list, n_seeds: int, file: str) -> Iterable[Draft]:
-    """Those of a combination of options, over the last values of ``common``."""
-    labels = {column: label for part, _ in options for column, label in part.items()}
-    source = f"{file}, {in_words(labels)}"
-    for number in range(n_seeds):
-        check = partial(_cell, study, common, [option for _, option in options], labels, number, source)
-        yield Draft("grid", labels, cache(check))  # an analysis asks for the same cell once per candidate
-
-
-def _cell(study: Study, common: list[Common], options: list[Change], labels: dict[str, str], number: int, source: str) -> Cell:
-    """The cell with these options and labels, and the seed ``number`` after the first."""
-    sets, own, times = Overrides(), dict[str, Any](), 1
-    for option in options:
-        _add(sets, option.set, source)
-        _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
-        times *= option.times_proxy_epochs or 1
-    values = overridden(common[-1].values, sets, source)
-    genes, control, encoded = map(own.get, COMBINED)
-    if genes is not None and "network.n_genes" in sets:
-        raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {sets['network.n_genes']}")
-    if genes is not None and isinstance(width := values["network"]["width"], int | float):
-        values = overridden(values, {"network.n_genes": max(2, round(genes * width))}, source)
-    if times > 1:
-        epochs = times * _whole_number(values, "evolve", "proxy_epochs", source)
-        values = overridden(values, {"evolve.proxy_epochs": epochs}, source)
-    if encoded is not None:
-        values = overridden(values, UNEVOLVED, source)
-    values = overridden(values, {"base.seed": _whole_number(values, "base", "seed", source) + number}, source)
-    if control == "narrowed" and values["network"]["n_genes"] is None:
-        raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
-    params = _checked(values, common, source)
-    first = _plain(params, encoded, control, source)
-    return Cell("grid", labels, params, tuple(study.stages), control=control, encoded=first)
-
-
-def _checked(values: dict, common: list[Common], source: str) -> Params:
-    """The cell's parameters; an error that is in the ``common`` values already is said of what set them."""
-    try:
-        return check_params(values, source)
-    except InputError as error:
-        faults = [line.removeprefix(source) for line in error.problem.splitlines()]
-        for earlier, shared in common:
-            try:
-                check_params(shared, earlier)
-            except InputError as found:
-                if known := [line for line in found.problem.splitlines() if line.removeprefix(earlier) in faults]:
-                    raise InputError("\n".join(known)) from None
-        raise
-
-
-def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
-    """Enter what an option changes beside what others of the same cell do."""
-    for key, value in further.items():
-        if changes.setdefault(key, value) != value:
-            raise InputError(f"{source}: {key} is set to {changes[key]!r} and to {value!r}", "set it in one column alone")
-
-
-def _clash(source: str, one: str, other: str) -> InputError:
-    return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
-
-
-def _plain(params: Params, changes: Overrides | None, control: str | None, source: str) -> Params | None:
-    """The parameters of the unencoded network that is trained first; None without ``changes``."""
-    if changes is None:
-        return None
-    if other := [key for key in changes if not key.startswith("train.")]:
-        problem = f"{source}: encoded: {other[0]} = {changes[other[0]]!r}: only its training may differ from the cell's"
-        raise InputError(problem, "leave it out, or set it in the cell")
-    if params.network.n_genes is None:
-        raise _clash(source, "encoded", "network.n_genes = null")
-    for key, value in (("control", control), ("train.init_from", params.train.init_from)):
-        if value is not None:
-            raise _clash(source, "encoded", f"{key} = {value}")
-    return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
-
-
-def _analysis_drafts(study: Study, common: list[Common], n_seeds: int, file: str) -> Iterable[Draft]:
-    if study.analysis is None:
-        return
-    analysis, source = study.analysis, f"{file}, analysis"
-    base = overridden(common[-1].values, analysis.set, source)
-    variant = "ste" if analysis.sample == "search" else "random_search"
-    sample = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
-    sample["evolve.halving"] = None  # it would score candidates after different numbers of epochs
-    trainings: list[int | None] = [None]
-    if analysis.trainings > 1:
-        sample["train.wiring_seed"] = "fresh"
-        trainings = list(range(1, analysis.trainings + 1))
-    for times in analysis.times_proxy_epochs:
-        columns = {EPOCHS: str(times * _whole_number(base, "evolve", "proxy_epochs", source))}
-        change = Change(set=sample, times_proxy_epochs=times)
-        at_most = min(n_seeds, analysis.seeds or n_seeds)
-        of_seeds = _drafts(study, [*common, Common(source, base)], [(columns, change)], at_most, source)
-        for draft, training, index in itertools.product(of_seeds, trainings, range(analysis.candidates)):
-            columns = draft.columns | {CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
-            own = {"part": analysis.kind, "columns": columns, "stages": ("evaluate",), "candidate": index, "training": training}
-            yield Draft(analysis.kind, columns, lambda draft=draft, own=own: replace(draft.check(), **own))
-
-
-def _whole_number(values: dict, section: str, key: str, source: str) -> int:
-    value = values[section][key]
-    if type(value) is not int:
-        raise InputError(f"{source}: {section}.{key} = {value!r}", "must be a whole number")
-    return value
-
-
-def _check_files(cell: Cell, file: Path) -> None:
-    """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
-    load_start(cell.params)
-    init_from_files(cell.params)
-    cfg = cell.params.prepare
-    path, downloadable = Path(cfg.path), cfg.is_downloadable
-    there = path.is_dir() and (not downloadable or any(entry.is_dir() for entry in path.iterdir()))
-    if cfg.reads_path and not there:
-        how = ", or download them there with `gee preset` and `dvc repro prepare`" if downloadable else ""
-        problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
-        raise InputError(problem, f"say where with --data FOLDER{how}")

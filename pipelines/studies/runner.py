@@ -3,8 +3,9 @@
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from gee_core.errors import InputError, in_short, place_in, raises
 from gee_core.memory import out_of_memory
@@ -14,27 +15,32 @@ from pipelines.engines.select import choose_engine
 from pipelines.project.paths import NETWORKS
 from pipelines.runtime.os_errors import user_message
 from pipelines.runtime.resume_folder import CHECKOUT
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.steps import run_cell
 
 DONE = ""
 """The note of a cell whose result has been written."""
 
 OnNote = Callable[[Cell, str], None]
-"""Is told a cell and the step that it is at; `DONE` at the end."""
+"""Receives a cell and the step that it is at; `DONE` at the end."""
 
 
 class CellsError(InputError):
     """Cells without a result: their errors, by name in the message, and by key in ``failed``."""
 
     def __init__(self, failed: dict[str, InputError], names: dict[str, str]):
-        super().__init__(_of_all({name: failed[key] for key, name in names.items() if key in failed}))
+        cells = defaultdict(list)
+        for key in [key for key in names if key in failed]:
+            cells[str(failed[key])].append(names[key])
+        more = {error: f" and {len(found) - 1} more" if len(found) > 1 else "" for error, found in cells.items()}
+        super().__init__("\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in cells.items()))
         self.failed = failed
 
 
-def read_result(folder: Path, key: str) -> dict | None:
+def read_result(folder: Path, key: str) -> CellResult | None:
     """The result of the cell ``key``, or None; a damaged result is deleted with a warning."""
-    return read_sealed(_result(folder, key), "status", "metrics", "commit")
+    found: Any = read_sealed(_file(folder, key), "status", "metrics", "commit")
+    return found
 
 
 def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | None, on_note: OnNote = lambda *_: None) -> None:
@@ -52,7 +58,7 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
         key, text = note
         if text != DONE:
             on_note(missing[key], text)
-        elif key not in noted and _result(folder, key).is_file():  # on a shared file system it may appear later
+        elif key not in noted and _file(folder, key).is_file():  # on a shared file system it may appear later
             noted.add(key)
             on_note(missing[key], DONE)
 
@@ -63,26 +69,17 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
         for unit, results in run_each(engine, functools.partial(_run_unit, folder, commit), units, pass_on):
             if isinstance(results, WorkerDied):
                 died = InputError("the worker died every time (out of memory?)", "run the study again with --jobs 1")
-                results = {cell.key: died for cell in unit if not _result(folder, cell.key).is_file()}
+                results = {cell.key: died for cell in unit if not _file(folder, cell.key).is_file()}
             for key, result in results.items():
                 if isinstance(result, InputError):
                     failed[key] = result
                     on_note(missing[key], f"failed: {result}")
-                elif not _result(folder, key).is_file():
-                    write_sealed(_result(folder, key), result)
+                elif not _file(folder, key).is_file():
+                    write_sealed(_file(folder, key), dict(result))
             for cell in unit:
                 pass_on((cell.key, DONE))
     if failed:
         raise CellsError(failed, {key: cell.name for key, cell in missing.items()})
-
-
-def _of_all(failed: dict[str, InputError]) -> str:
-    """The errors of the cells that ``failed``, by name: a line for each different one."""
-    names = defaultdict(list)
-    for name, error in failed.items():
-        names[str(error)].append(name)
-    more = {error: f" and {len(found) - 1} more" if len(found) > 1 else "" for error, found in names.items()}
-    return "\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in names.items())
 
 
 def _units(cells: list[Cell]) -> list[list[Cell]]:
@@ -90,33 +87,37 @@ def _units(cells: list[Cell]) -> list[list[Cell]]:
     units: dict[str, list[Cell]] = {}
     for cell in cells:
         units.setdefault(_step_key(cell, "train", candidate=cell.candidate, training=cell.training), []).append(cell)
-    ranks = defaultdict(itertools.count)
+    ranks: dict[str, Iterator[int]] = defaultdict(itertools.count)
     return sorted(units.values(), key=lambda unit: next(ranks[_step_key(unit[0])]))
 
 
-def _step_key(cell: Cell, *more: str, **extra) -> str:
+def _step_key(cell: Cell, *more: str, **extra: int | None) -> str:
     sections = {name: getattr(cell.params, name).model_dump() for name in ("base", "network", "evolve", *more)}
     return json_digest(sections | extra | {"images": str(cell.prepared)})
 
 
-def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, dict | InputError]:
-    """The result of each cell by its key, read from ``folder`` or computed and written there; its error where it fails."""
-    results: dict[str, dict | InputError] = {}
+def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, CellResult | InputError]:
+    """The result or the error of each cell by its key."""
+    results = {}
     for cell in unit:
-        result = read_result(folder, cell.key)
-        if result is None:
-            try:
-                measured = run_cell(cell, lambda note, cell=cell: tell((cell.key, note)))
-                written = {"key": cell.key, "seed": cell.params.base.seed, "commit": commit} | measured
-                result = written | {"params": cell.params.model_dump()}
-                write_sealed(_result(folder, cell.key), result)
-            except Exception as error:
-                leave_if_lost_gpu(error, cell.name)
-                results[cell.key] = _failure(error)
-                continue
-        results[cell.key] = result
+        results[cell.key] = _result_of(folder, commit, cell, tell)
         tell((cell.key, DONE))
     return results
+
+
+def _result_of(folder: Path, commit: str | None, cell: Cell, tell: Tell) -> CellResult | InputError:
+    """The result of ``cell``, read from ``folder`` or computed and written there."""
+    if known := read_result(folder, cell.key):
+        return known
+    try:
+        measured = run_cell(cell, lambda note: tell((cell.key, note)))
+        result = CellResult(key=cell.key, seed=cell.params.base.seed, commit=commit, status="ok", metrics={}) | measured
+        result["params"] = cell.params.model_dump()
+        write_sealed(_file(folder, cell.key), dict(result))
+        return result
+    except Exception as error:
+        leave_if_lost_gpu(error, cell.name)
+        return _failure(error)
 
 
 def _failure(error: Exception) -> InputError:
@@ -132,5 +133,5 @@ def _failure(error: Exception) -> InputError:
     return InputError(f"{where} {raises(error)}", "mend it and run the study again")
 
 
-def _result(folder: Path, key: str) -> Path:
+def _file(folder: Path, key: str) -> Path:
     return folder / f"{key}.json"

@@ -9,6 +9,7 @@ does the work while the others wait; a step that was killed resumes where it sto
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from gee_core.checkpoint import save
 from gee_core.config import Params, PrepareConfig
@@ -42,16 +43,25 @@ from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.kendall import OF_SCORE
 
 log = logging.getLogger(__name__)
 
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
-OF_EVOLVED = ("genotype", "metrics", "records")
 T = TypeVar("T")
 Notify = Callable[[str], None]
-"""Is told the step that a cell is at, in a few words."""
+"""Receives the step that a cell is at, in a few words."""
+
+
+class Evolved(TypedDict):
+    """An evolution, as its file holds it."""
+
+    genotype: dict[str, Any]
+    """Of the winner, as train reads it."""
+    metrics: dict[str, float]
+    records: list[dict[str, Any]]
+    """Score and `genotype` of each candidate of the search."""
 
 
 def prepare_images(cfg: PrepareConfig) -> Path:
@@ -64,11 +74,8 @@ def prepare_images(cfg: PrepareConfig) -> Path:
     return images
 
 
-def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
-    """Measure a cell: ``status`` (`ok`, or why it failed), ``metrics``, and rows by layer and by noise strength.
-
-    A training run that diverges is a result; every other failure is an exception.
-    """
+def run_cell(cell: Cell, notify: Notify = lambda note: None) -> CellResult:
+    """Measure a cell. A training run that diverges is a result; every other failure is an exception."""
     try:
         params, data = cell.params, prepared_images(cell.prepared)
         register_own_network(params.network.name, data.meta, cell.network)
@@ -82,7 +89,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
             numbers |= {name: record[name] for name in OF_SCORE}
         net, of_training = _trained(_with_its_seed(cell), genotype, data, notify)
         numbers |= of_training
-        result: dict = {}
+        result = CellResult(status="ok", metrics={})
         if "evaluate" in cell.stages:
             notify("evaluate")
             measured, layers, _ = evaluate.run(params, net, data)
@@ -91,32 +98,29 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> dict:
         if "robustness" in cell.stages:
             notify("noise")
             noise = robustness.run(params, net, data)
-            of_noise = robustness.metrics(noise)
-            numbers |= of_noise | {"noise_drop": of_noise["clean_accuracy"] - of_noise["noise_accuracy"]}
+            numbers |= robustness.metrics(noise)
+            numbers["noise_drop"] = numbers["clean_accuracy"] - numbers["noise_accuracy"]
             result["noise"] = _rows(noise)
             notify("hardware")
             result["hardware"] = robustness.run_hardware(params, net, data)
         if "export" in cell.stages and params.export.genes is not None:
+            from pipelines.export import write_genes  # loads ONNX, which no other study needs
+
             notify("genes")
-            numbers |= _of_genes(params, net, data)
-        numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
+            with TemporaryDirectory() as folder:
+                numbers |= write_genes(Path(folder), params, net, data, with_onnx=False)
+            numbers["genes_drop"] = numbers["fp32_accuracy"] - numbers["genes_accuracy"]
+        if params.network.n_genes is not None:
+            numbers["n_genes"] = params.network.n_genes
+        numbers["width"] = params.network.width
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
-    finite = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
-    return {"status": "ok", "metrics": finite} | result
-
-
-def _of_genes(params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, float]:
-    """Bytes and accuracy of the network in the format `export.genes`, and what the format costs."""
-    from pipelines.export import write_genes  # loads ONNX, which no other study needs
-
-    with TemporaryDirectory() as folder:
-        found = write_genes(Path(folder), params, net, data, with_onnx=False)
-    return found | {"genes_drop": found["fp32_accuracy"] - found["genes_accuracy"]}
+    result["metrics"] = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+    return result
 
 
 def trained_network(cell: Cell, notify: Notify) -> tuple[SpikingNetwork, Prepared]:
-    """The trained network of a cell without ``candidate``, and its images; what was deleted of its steps is computed again."""
+    """The trained network of a cell without ``candidate``, and its images; deleted steps are computed again."""
     data = prepared_images(cell.prepared)
     register_own_network(cell.params.network.name, data.meta, cell.network)
     return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0], data
@@ -133,13 +137,23 @@ def _folders(cell: Cell) -> Iterator[Path]:
     if cell.encoded is not None:
         yield _first(cell)[1]
     if cell.params.network.n_genes is None:
-        yield _train_folder(cell, evolve.genotype_file(cell.params, None).model_dump())
+        yield _train_folder(cell, _genotype(cell.params))
         return
     folder = evolve.resume_folder(cell.params, cell.prepared, STUDY_STEPS)
-    if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
-        trained = found if cell.candidate is None else found["records"][cell.candidate]
-        yield _train_folder(_with_its_seed(cell), trained["genotype"])
+    if found := _read_evolved(folder):
+        trained = found["genotype"] if cell.candidate is None else found["records"][cell.candidate]["genotype"]
+        yield _train_folder(_with_its_seed(cell), trained)
     yield folder
+
+
+def _genotype(params: Params, record: Record | None = None) -> dict[str, Any]:
+    """A candidate's genotype as train reads it, or that of a network which is not evolved."""
+    return evolve.genotype_file(params, record).model_dump()
+
+
+def _read_evolved(folder: Path) -> Evolved | None:
+    found: Any = read_sealed(folder / EVOLVED, *Evolved.__annotations__)
+    return found
 
 
 def _with_its_seed(cell: Cell) -> Cell:
@@ -151,7 +165,7 @@ def _with_its_seed(cell: Cell) -> Cell:
     return replace(cell, params=cell.params.model_copy(update={"base": base.model_copy(update={"seed": seed})}))
 
 
-def _train_folder(cell: Cell, genotype: dict) -> Path:
+def _train_folder(cell: Cell, genotype: dict[str, Any]) -> Path:
     """Its key holds the wiring, not the evolution that found it."""
     wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
     sections = [cell.params.base, cell.params.network, cell.params.train]
@@ -160,30 +174,27 @@ def _train_folder(cell: Cell, genotype: dict) -> Path:
     return open_resume_folder("train", sections, inputs, STUDY_STEPS, wiring + network_digest(cell.params.network.name) + start)
 
 
-def _first(cell: Cell) -> tuple[Cell, Path, dict]:
-    """The unencoded network whose weights the cell starts at: as a cell, its folder, and its genotype."""
+def _first(cell: Cell) -> tuple[Cell, Path, dict[str, Any]]:
+    """The unencoded network at whose weights the cell starts: as a cell, its folder, and its genotype."""
     assert cell.encoded is not None
     first = replace(cell, params=cell.encoded, encoded=None)
-    genotype = evolve.genotype_file(first.params, None).model_dump()
+    genotype = _genotype(first.params)
     return first, _train_folder(first, genotype), genotype
 
 
-def _evolved(cell: Cell, notify: Notify) -> dict:
-    """``genotype``, ``metrics`` and ``records`` of the cell's evolution; the records are those of the search alone."""
+def _evolved(cell: Cell, notify: Notify) -> Evolved:
     params = cell.params
     if params.network.n_genes is None:
-        return {"genotype": evolve.genotype_file(params, None).model_dump(), "metrics": {}, "records": []}
+        return {"genotype": _genotype(params), "metrics": {}, "records": []}
     folder = evolve.resume_folder(params, cell.prepared, STUDY_STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
-        if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
+        if known := _read_evolved(folder):
             return known
-        total, done = evolve.n_candidates(params), 0
+        total, done = evolve.n_candidates(params), itertools.count(1)
 
         def on_record(record: Record) -> None:
-            nonlocal done
-            done += 1
-            notify(f"evolve {done}/{total}")
+            notify(f"evolve {next(done)}/{total}")
 
         def on_generation(records: list[Record]) -> None:
             delete_folder(folder / "work/checkpoints")  # they are for the tracker of the stage
@@ -194,26 +205,26 @@ def _evolved(cell: Cell, notify: Notify) -> dict:
             "evolve_seconds": sum(record.seconds for record in found.records),
         }
         records = [_record(record, params) for record in found.records if not record.candidate.rescored]
-        result = {"genotype": found.genotype.model_dump(), "metrics": found.metrics | cost, "records": records}
-        write_sealed(folder / EVOLVED, result)
+        result = Evolved(genotype=found.genotype.model_dump(), metrics=found.metrics | cost, records=records)
+        write_sealed(folder / EVOLVED, dict(result))
         delete_folder(folder / "work")
         return result
 
 
-def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict]:
+def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict[str, float]]:
     """The fully trained network of the cell, and the metrics of its training run."""
-    params, folder, passes_before = cell.params, _train_folder(cell, genotype), 0
+    params, folder, passes_before = cell.params, _train_folder(cell, genotype), 0.0
     if cell.encoded is not None:
-        first, start, plain = _first(cell)
+        first, weights, plain = _first(cell)
         passes_before = _trained(first, plain, data, lambda note: notify(f"unencoded: {note}"))[1]["train_passes"]
-        changes = {"train": params.train.model_copy(update={"init_from": str(start / NETWORK)})}
-        params = params.model_copy(update=changes)
+        of_train = params.train.model_copy(update={"init_from": str(weights / NETWORK)})
+        params = params.model_copy(update={"train": of_train})
     notify("train")
 
     def read() -> SpikingNetwork:
         return load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device).device)
 
-    def on_epoch(row: dict) -> None:
+    def on_epoch(row: dict[str, Any]) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
     with file_lock(folder / HELD):
@@ -233,7 +244,7 @@ def _trained(cell: Cell, genotype: dict, data: Prepared, notify: Notify) -> tupl
 
 
 def _undamaged(read: Callable[[], T]) -> T | None:
-    """What ``read`` finds in the files of an earlier cell; None where it fails: logs why, since they are then recomputed."""
+    """The files of an earlier cell that ``read`` reads; None where it fails: logs why, since they are then recomputed."""
     try:
         return read()
     except InputError as error:
@@ -241,13 +252,12 @@ def _undamaged(read: Callable[[], T]) -> T | None:
         return None
 
 
-def _record(record: Record, params: Params) -> dict:
+def _record(record: Record, params: Params) -> dict[str, Any]:
     """A candidate's score (None where it failed), and its genotype as train reads it."""
-    score = {name: None if value != value else value for name, value in asdict(record.score).items()}
-    return score | {"genotype": evolve.genotype_file(params, record).model_dump() | {"fitness": None}}
+    return _rows([asdict(record.score)])[0] | {"genotype": _genotype(params, record) | {"fitness": None}}
 
 
-def _rows(rows: list[dict]) -> list[dict]:
+def _rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``rows`` with None for a number that JSON cannot hold."""
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.figures.hardware_defects import DEFECTS
-from pipelines.studies.cell import Cell
+from pipelines.figures.studies import defect_curve
+from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.definition import Study
-from pipelines.studies.figures import defect_curve
 from pipelines.studies.metrics import METRICS, named
 
 OURS = "ours"
@@ -28,7 +28,7 @@ class TextTable:
     rows: list[list[str]]
 
 
-def cells_frame(cells: Collection[Cell], results: dict[str, dict]) -> pd.DataFrame:
+def cells_frame(cells: Collection[Cell], results: Mapping[str, CellResult]) -> pd.DataFrame:
     """One row per cell: `part`, its labels, `seed`, `status`, its numbers (none in the place of a label), `key`, `commit`."""
     labels = list(dict.fromkeys(column for cell in cells for column in cell.columns))
     rows = []
@@ -102,7 +102,7 @@ def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:
     groups = {", ".join(map(str, labels)): rows for labels, rows in accuracies.groupby(columns, sort=False)}
     rows = []
     for domain, (title, unit) in DEFECTS.items():
-        curves = [defect_curve(group[group["domain"] == domain]) for group in groups.values()]
+        curves = [defect_curve(group[group["domain"] == domain], columns) for group in groups.values()]
         for strength in sorted({strength for curve in curves for strength in curve.index}):
             found = [curve.loc[strength] if strength in curve.index else {"mean": math.nan, "sd": 0.0} for curve in curves]
             values = [METRICS["test_accuracy"].format(value["mean"], value["sd"]) for value in found]
@@ -123,19 +123,12 @@ def markdown_text(text: str) -> str:
     return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
 
 
-def rich_tables(table: TextTable) -> list[Table]:
-    """``table`` for a terminal: our rows, then the published ones as a table of their own; empty columns are left out."""
-    ours = [row[:-1] for row in table.rows if row[-1] == OURS]
-    published = [[*row[:-1], row[-1].removeprefix("published: ")] for row in table.rows if row[-1] != OURS]
-    tables = [_rich_table(table.title, table.headers[:-1], ours)]
-    return [*tables, _rich_table("Published", table.headers, published)] if published else tables
-
-
-def _rich_table(title: str, headers: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
-    kept = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+def rich_table(table: TextTable) -> Table:
+    """``table`` for a terminal, without its empty columns."""
+    shown = Table(title=Text(table.title), title_justify="left", title_style="bold")
+    kept = [i for i in range(len(table.headers)) if any(row[i] for row in table.rows)]
     for i in kept:
-        table.add_column(Text(headers[i]), min_width=max(len(word) for word in headers[i].split()))
-    for row in rows:
-        table.add_row(*(Text(row[i]) for i in kept))
-    return table
+        shown.add_column(Text(table.headers[i]), min_width=max(len(word) for word in table.headers[i].split()))
+    for row in table.rows:
+        shown.add_row(*(Text(row[i]) for i in kept))
+    return shown

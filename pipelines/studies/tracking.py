@@ -3,7 +3,7 @@
 import time
 
 from gee_core.storage.checksummed_json import json_digest
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult
 from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.protocol import NullTracker
@@ -29,7 +29,7 @@ class NullStudyTracker(NullTracker):
 class StudyTracker(MlflowTracker):
     """Tracks a study in the same store as the stages."""
 
-    def cell(self, cell: Cell, result: dict) -> None:
+    def cell(self, cell: Cell, result: CellResult) -> None:
         """Add a run with the cell's labels, parameters and metrics below the study's, unless there is one of this commit.
 
         It lasts as long as the evolution and the training of the cell did, also where other cells share these. A label in a

@@ -12,7 +12,7 @@ from gee_core.config.known_networks import OWN, encoded_channels, kernel_positio
 from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
-from pipelines.commands.prediction import open_model
+from pipelines.commands.predict.model import open_model
 from pipelines.inputs.network_files import network_digest, network_files
 from pipelines.inputs.own_network import (
     ExpectedImages,
@@ -23,7 +23,7 @@ from pipelines.inputs.own_network import (
 )
 from pipelines.orchestration.request import Request, checked
 from pipelines.project.params import load_params
-from pipelines.studies.keys import cell_key
+from pipelines.studies.cell import Cell, cell_key
 from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
 from tests.project_copy import make_repository, run
 
@@ -199,7 +199,7 @@ def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
     params, keys = make_params(network={"name": NAME}), []
     for text in (GOOD, GOOD, GOOD + "\n"):
         write(my_net=text)
-        keys.append(cell_key(params, load_meta(digits), ("evaluate",)))
+        keys.append(cell_key(Cell("grid", {}, params, ("evaluate",)), params, load_meta(digits)))
     assert keys[0] == keys[1] != keys[2]
 
 

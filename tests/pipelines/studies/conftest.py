@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipelines.studies.cell import Request
+from pipelines.studies.display import Watch
+from pipelines.studies.kendall import OF_SCORE
+from pipelines.studies.study import run_study
+
 TINY_STUDY = {
     "title": "A tiny study",
     "preset": "digits",
@@ -46,6 +51,55 @@ def write_study(project) -> Callable[..., str]:
         return "tiny"
 
     return write
+
+
+class Ran(Watch):
+    """Remembers the cells that were to run, those that ran, and the lines."""
+
+    def __init__(self):
+        self.missing, self.cells, self.folders, self.lines = [], [], [], []
+
+    def planned(self, cells, missing, jobs):
+        self.missing = [cell.name for cell in missing]
+
+    def done(self, cell, result):
+        self.cells.append(cell.name)
+
+    def kept(self, cell, folder):
+        self.folders.append(folder)
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+@pytest.fixture
+def run(write_study) -> Callable[..., list]:
+    """Runs the tiny study with the given keys changed; returns its tables."""
+
+    def go(watch=None, seeds=None, only=None, force=False, keep=False, **changes):
+        request = Request(write_study(**changes), seeds=seeds, only=only or {})
+        return run_study(request, jobs=1, force=force, watch=watch, keep=keep)
+
+    return go
+
+
+def measure(cell, notify) -> dict:
+    """In place of `run_cell`: numbers that depend on seed, candidate and training."""
+    notify("working")
+    seed, genetic = cell.params.base.seed, cell.params.network.n_genes is not None
+    accuracy = 0.5 + 0.1 * seed + 0.01 * (cell.candidate or 0) + 0.001 * (cell.training or 0)
+    score = {} if cell.candidate is None else dict.fromkeys(OF_SCORE, 1.0 - accuracy)
+    metrics = {"test_accuracy": accuracy, "parameters": 100, "best_proxy_accuracy": 0.5} | score
+    hardware = [{"domain": "weights", "strength": s, "draw": 0, "accuracy": accuracy - s / 9} for s in (0.0, 1.0)]
+    hardware += [{"domain": "genes", "strength": 0.5, "draw": 0, "accuracy": accuracy}] if genetic else []
+    layers = [{"layer": "stem", "energy_mj": 1.0, "decode_energy_mj": 0.0, "input_rate": 0.5}]
+    return {"status": "ok", "metrics": metrics, "layers": layers, "hardware": hardware}
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Cells are not trained."""
+    monkeypatch.setattr("pipelines.studies.runner.run_cell", measure)
 
 
 def write_yaml(path: Path, values: dict) -> None:

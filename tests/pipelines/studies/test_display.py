@@ -1,14 +1,13 @@
 """A study prints a line for every finished cell; a terminal also shows the cells that run."""
 
 import io
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from pipelines.runtime.progress import Bars, Steps
-from pipelines.studies.display import TRACKED, Display
+from pipelines.studies.display import Display
 
 CELLS = [SimpleNamespace(key=key, name=f"network = [{key}]") for key in "ab"]
 
@@ -36,11 +35,7 @@ def test_every_finished_cell_is_a_line_and_running_cells_are_shown_on_a_terminal
 
 @pytest.mark.parametrize(
     ("metrics", "shown"),
-    [
-        (["parameter_ratio", "genes_accuracy", "genes_bytes"], "accuracy in its format (%) 25.00"),
-        (["genes_bytes", "genes_accuracy"], "file (kB) 2.0"),
-        (["noise_accuracy"], "ok"),
-    ],
+    [(["parameter_ratio", "genes_accuracy", "genes_bytes"], "accuracy in its format (%) 25.00"), (["noise_accuracy"], "ok")],
 )
 def test_a_finished_cell_shows_the_first_of_the_studys_metrics_that_it_has(metrics, shown):
     console = Console(file=io.StringIO(), width=100)
@@ -51,7 +46,7 @@ def test_a_finished_cell_shows_the_first_of_the_studys_metrics_that_it_has(metri
     assert f"1/1  network = [a]: {shown} (0 s)" in console.file.getvalue()
 
 
-def test_what_is_kept_and_what_is_left_out_are_lines_and_what_is_being_kept_is_shown_as_running():
+def test_a_network_that_is_being_kept_is_shown_as_running_until_it_is_kept():
     console = Console(file=io.StringIO(), width=100)
     steps = Steps("cells", None)
     with Bars(console) as bar:
@@ -60,10 +55,4 @@ def test_what_is_kept_and_what_is_left_out_are_lines_and_what_is_being_kept_is_s
         assert "network = [a]: export" in steps.line()
         display.kept(CELLS[0], "models/studies/tiny/a")
         assert "export" not in steps.line()
-        display.left_out(["val_accuracy", "hardware"])
-        display.written(Path("/reports/studies/tiny"))
-        display.tracked("http://127.0.0.1:5000/#/experiments/1/runs/2")
-    assert "left out, no cell has it: val_accuracy, hardware" in console.file.getvalue().splitlines()
-    assert f"{TRACKED}http://127.0.0.1:5000/#/experiments/1/runs/2" in console.file.getvalue().splitlines()
-    assert "tables of the finished cells  /reports/studies/tiny" in console.file.getvalue().splitlines()
     assert "kept  models/studies/tiny/a" in console.file.getvalue()

@@ -13,19 +13,10 @@ from gee_core.storage.checksummed_json import read_sealed
 from pipelines import evaluate, export
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import keep
-from pipelines.studies.cell import Cell, Request
-from pipelines.studies.study import run_study
-from pipelines.studies.watch import Watch
+from pipelines.studies.cell import Cell
+from tests.pipelines.studies.conftest import Ran
 
-
-class Kept(Watch):
-    """Remembers what was kept."""
-
-    def __init__(self):
-        self.folders = []
-
-    def kept(self, cell, folder):
-        self.folders.append(folder)
+PLAIN = {"encoding": [{"label": "unencoded", "control": "plain"}]}
 
 
 @pytest.fixture
@@ -38,21 +29,20 @@ def without_onnx(monkeypatch):
 
 
 @pytest.fixture
-def run(project, write_study, without_onnx):
+def kept(project, run, without_onnx):
     """Runs the tiny study, one seed, and keeps its networks; returns their folders."""
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=project, check=True)
 
     def go(**changes):
-        write_study(published=[], **changes)
-        watch = Kept()
-        run_study(Request("tiny", seeds=1), jobs=1, watch=watch, keep=True)
-        return watch.folders
+        run(ran := Ran(), seeds=1, keep=True, published=[], **changes)
+        return ran.folders
 
     return go
 
 
-def test_every_network_is_exported_with_its_card_and_dvc_has_them(run, project, digits):
-    folders = run()
+@pytest.mark.slow
+def test_every_network_is_exported_with_its_card_and_dvc_has_them(kept, project, digits):
+    folders = kept()
     assert [folder.name.rpartition("-")[0] for folder in folders] == ["genetic-seed0", "unencoded-seed0"]
     for folder in folders:
         files = {path.name for path in folder.iterdir()}
@@ -69,32 +59,21 @@ def test_every_network_is_exported_with_its_card_and_dvc_has_them(run, project, 
     assert "up to date" in subprocess.run([sys.executable, "-m", "dvc", "status"], capture_output=True, text=True).stdout
 
 
-def test_a_network_is_kept_once_and_made_again_where_its_steps_were_deleted(run):
-    genetic, _ = run()
+@pytest.mark.slow
+def test_a_network_is_kept_once_and_made_again_where_its_steps_or_settings_changed(kept):
+    own = {"grid": {"encoding": [{"label": "genetic"}]}}
+    [genetic] = kept(**own)
     before = (genetic / "network.safetensors").read_bytes()
-    assert run() == []
+    assert kept(**own) == []
     (genetic / "result.json").unlink()
     for trained in STUDY_STEPS.glob("train/*/network.safetensors"):
         trained.unlink()
-    assert run() == [genetic]
+    assert kept(**own) == [genetic]
     assert (genetic / "network.safetensors").read_bytes() == before
-
-
-def test_other_parameters_are_kept_beside_them(run):
-    first, other = run(), run(set={"train.lr": 0.002})
-    assert len(other) == 2 and not set(first) & set(other)
-    assert all((folder / "result.json").is_file() for folder in first)
-
-
-def test_other_settings_of_the_export_write_the_network_again(run):
-    sizes = []
-    for genes in ("int8", "fp32", None):
-        own = {"grid": {"encoding": [{"label": "genetic"}]}, "set": {"export.genes": genes}}
-        (folder,) = run(**own)
-        sizes.append(sum(file.stat().st_size for file in folder.glob("genes.*")))
-        assert read_sealed(folder / "result.json", "params")["params"]["export"]["genes"] == genes
-    assert sizes[1] > sizes[0] > sizes[2] == 0
-    assert run(**own) == []
+    [other] = kept(**own, set={"export.genes": "int8"})
+    assert list(other.glob("genes.*"))
+    assert read_sealed(other / "result.json", "params")["params"]["export"]["genes"] == "int8"
+    assert kept(**own, set={"export.genes": "int8"}) == []
 
 
 def test_the_name_of_a_folder_fits_whatever_the_labels_are(make_params, tmp_path):
@@ -106,22 +85,15 @@ def test_the_name_of_a_folder_fits_whatever_the_labels_are(make_params, tmp_path
     assert name == "genetic-T-=-2-seed2147483647-01234567"
 
 
-def test_candidates_and_failed_cells_have_no_network(project, monkeypatch):
+def test_candidates_and_failed_cells_have_no_network(project, make_params, monkeypatch):
     monkeypatch.setattr(keep, "trained_network", lambda *_: pytest.fail("trained"))
-    watch, results = Kept(), [("candidate", "ok"), (None, "failed: diverged")]
-    monkeypatch.setattr(keep, "_add_to_dvc", lambda folder: pytest.fail("there is nothing to add"))
-    monkeypatch.setattr(keep, "folder_name", lambda cell: "cell")
-
-    class OneCell:
-        def __init__(self, candidate):
-            self.candidate = candidate
-
-    keep.keep_networks("tiny", [(OneCell(candidate), {"status": status}) for candidate, status in results], watch)
-    assert watch.folders == []
+    cells = [Cell("grid", {"a": "x"}, make_params(), (), candidate) for candidate in (0, None)]
+    keep.keep_networks("tiny", [(cells[0], {"status": "ok"}), (cells[1], {"status": "failed: diverged"})], ran := Ran())
+    assert ran.folders == []
 
 
-def test_what_dvc_refuses_is_one_message_and_the_networks_stay(project, write_study, without_onnx):
-    write_study(published=[], grid={"encoding": [{"label": "unencoded", "control": "plain"}]})
+@pytest.mark.slow
+def test_a_refusal_of_dvc_is_one_message_and_the_networks_stay(project, run, without_onnx):
     with pytest.raises(InputError, match=r"^`dvc add models/studies/tiny`: you are not inside of a DVC repository"):
-        run_study(Request("tiny", seeds=1), jobs=1, keep=True)
+        run(seeds=1, keep=True, published=[], grid=PLAIN)
     assert len(list((project / "models/studies/tiny").glob("unencoded-seed0-*/network.onnx"))) == 1

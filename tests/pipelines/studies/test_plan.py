@@ -47,14 +47,7 @@ def test_only_the_cells_with_the_labels_asked_for(drafts):
     [
         ({"sizes": {"2"}}, "--only sizes=…: the study has no such column: choose one of encoding, size, E, "),
         ({"encoding": {"genes"}}, "--only encoding=genes: no such label: choose one of genetic, unencoded"),
-        (
-            {"encoding": {"genetic"}, "size": {"big"}},
-            "--only size=big: no such label beside --only encoding=genetic: choose one of small",
-        ),
-        (
-            {"part": {"grid"}, "E": {"1"}},
-            "--only E=…: the study has no such column beside --only part=grid: choose one of encoding, size, part",
-        ),
+        ({"part": {"grid"}, "E": {"1"}}, "--only E=…: the study has no such column: choose one of encoding, size, part"),
     ],
 )
 def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
@@ -70,10 +63,6 @@ def test_cells_that_are_left_out_are_not_checked(drafts):
     assert len(drafts(**request, only={"network.name": {"resnet18"}})) == 2
 
 
-def test_values_of_all_cells_that_every_cell_corrects_are_not_refused(drafts):
-    assert [cell.params.network.T for cell in drafts(set={"network.T": -1}, grid={"network.T": [2]}, seeds=1, **BARE)] == [2]
-
-
 def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left_out(drafts):
     rate = [{"label": "high", "set": {"train.lr": 0.5}}, {"label": "usual"}]
     request = {"grid": {"train.lr": [0.5, 0.1], "rate": rate}, **BARE, "seeds": 1}
@@ -82,7 +71,7 @@ def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left
         drafts(**request)
 
 
-def test_explicit_cells_stand_beside_the_grid(drafts):
+def test_explicit_cells_stand_next_to_the_grid(drafts):
     cells = drafts(seeds=1, cells=[{"columns": {"encoding": "four steps"}, "set": {"network.T": 4}}])
     assert [cell.columns["encoding"] for cell in cells] == ["genetic", "unencoded", "four steps"]
     assert cells[-1].params.network.T == 4
@@ -124,19 +113,16 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
         ({"presets": {"nosuch": {}}}, "studies/tiny.yaml: unknown preset 'nosuch'"),
         ({"set": {"train.epocs": 3}}, "train.epocs is not a known key: did you mean epochs?"),
         ({"set": {"trian.epochs": 3}}, "studies/tiny.yaml: trian.epochs = 3: no such key"),
-        ({"set": {"train.epochs": -3}}, "train.epochs = -3: input should be greater than or equal to 1"),
-        ({"set": {"train.epochs": -3}}, "studies/tiny.yaml: train.epochs = -3"),
-        ({"overrides": {"train.epocs": 3}}, "--set: train.epocs is not a known key: did you mean epochs?"),
         (
-            {"set": {"train.epochs": -3}, "overrides": {"train.epochs": -4}},
-            "--set: train.epochs = -4: input should be greater than or equal to 1",
+            {"overrides": {"train.epochs": -4}},
+            "encoding = genetic: train.epochs = -4: input should be greater than or equal to 1",
         ),
+        ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
+        ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
         (
             {"analysis": RANGE | {"set": {"evolve.sigma": -1}}, "only": {"part": {"kendall"}}},
             "studies/tiny.yaml, analysis: evolve.sigma = -1: input should be greater than 0",
         ),
-        ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
-        ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
         ({"overrides": {"evolve.variant": "ste"}}, "--set evolve.variant: the study varies this key"),
         (
             {"grid": {"a": [{"label": "x", "paper_genes": 100}]}, "overrides": {"network.n_genes": 5}} | BARE,
@@ -146,20 +132,11 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
             {"analysis": RANGE | {"set": {"evolve.sigma": 0.1}}, "overrides": {"evolve.sigma": 0.2}},
             "--set evolve.sigma: the study varies this key: change it in studies/tiny.yaml",
         ),
-        ({"set": {"prepare.dataset": "folder", "prepare.path": "nowhere"}}, "prepare.path = nowhere: the images of folder are"),
         ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
         ({"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": NARROWED}, "n_genes is null: set the genes"),
         (
             {"set": {"network.n_genes": None, "evolve.variant": "analytic"}, "grid": ENCODED} | BARE,
             "encoded, and network.n_genes = null",
-        ),
-        (
-            {"grid": {"train.lr": [0.001, 0.02], "rate": [{"label": "high", "set": {"train.lr": 0.5}}]}} | BARE,
-            "train.lr = 0.001, rate = high: train.lr is set to 0.001 and to 0.5: set it in one column alone",
-        ),
-        (
-            {"grid": NARROWED | {"size": [{"label": "plain", "control": "plain"}]}} | BARE,
-            "encoding = narrowed, size = plain: control is set to 'narrowed' and to 'plain': set it in one column alone",
         ),
         (
             {"grid": {"network.n_genes": [4], "a": [{"label": "x", "paper_genes": 100}]}} | BARE,
@@ -208,7 +185,7 @@ def test_a_control_keeps_block_pool_and_the_shape_of_the_initial_weights(drafts,
     assert (other.params.network.block, other.params.network.init.beta) == ("post", 0.5)
 
 
-@pytest.mark.parametrize("network", ["cifarnet", "vgg16", "resnet18", "resnet19"])
+@pytest.mark.parametrize("network", ["vgg16", "resnet19"])
 def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent(drafts, digits, network):
     genetic, narrowed = resolve_cells(
         drafts(seeds=1, grid=NARROWED, set={"network.name": network, "network.n_genes": 12}), lambda params: digits
@@ -241,37 +218,21 @@ def test_a_cell_that_starts_at_weights_searches_no_wiring(drafts):
     assert (cell.params.evolve.variant, cell.params.evolve.start) == ("analytic", "analytic")
 
 
-def test_an_analysis_adds_every_candidate_after_every_proxy_length(drafts):
-    cells = drafts(seeds=1, analysis={"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2]})
-    added = [cell for cell in cells if cell.part == "kendall"]
-    assert [(cell.columns["E"], cell.candidate) for cell in added] == [(E, i) for E in "12" for i in range(3)]
-    assert {cell.params.evolve.population_size for cell in added} == {3}
-
-
-def test_an_analysis_scores_all_candidates_after_the_same_number_of_epochs(drafts):
-    cells = drafts(seeds=1, set={"evolve.halving": 2, "evolve.proxy_epochs": 3}, analysis=RANGE)
-    assert {(cell.part, cell.params.evolve.halving) for cell in cells} == {("grid", 2), ("kendall", None)}
-
-
 def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
-    added = [cell for cell in drafts(analysis=RANGE) if cell.part == "kendall"]
-    wanted = [(E, training, candidate) for E in "12" for training in (1, 2) for candidate in range(3)]
+    cells = drafts(analysis=RANGE, set={"evolve.halving": 2, "evolve.proxy_epochs": 3})
+    added = [cell for cell in cells if cell.part == "kendall"]
+    wanted = [(E, training, candidate) for E in "36" for training in (1, 2) for candidate in range(3)]
     assert [(cell.columns["E"], cell.training, cell.candidate) for cell in added] == wanted
     assert [cell.columns["training"] for cell in added] == [str(cell.training) for cell in added]
     assert {cell.params.base.seed for cell in added} == {0}  # of the study's two
     assert {(cell.params.evolve.variant, cell.params.train.wiring_seed) for cell in added} == {("random_search", "fresh")}
-
-
-def test_every_training_of_a_candidate_has_its_own_key(drafts, digits):
-    cells = resolve_cells(drafts(seeds=1, analysis=RANGE), lambda params: digits)
-    assert len({cell.key for cell in cells}) == len(cells) == 2 + 2 * 2 * 3
+    assert {cell.params.evolve.population_size for cell in added} == {3}
+    assert {(cell.part, cell.params.evolve.halving) for cell in cells} == {("grid", 2), ("kendall", None)}
 
 
 @pytest.mark.parametrize(
     ("only", "n"),
     [
-        ({"part": {"kendall"}}, 12),
-        ({"part": {"grid"}}, 2),
         ({"training": {"1"}}, 2 + 6),
         ({"part": {"kendall"}, "training": {"1"}, "E": {"2"}}, 3),
         ({"encoding": {"genetic"}}, 1 + 12),

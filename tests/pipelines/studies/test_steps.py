@@ -12,9 +12,8 @@ from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
-from pipelines.studies.definition import OWN_COLUMNS
+from pipelines.studies.definition import OWN_COLUMNS, ROW_COLUMNS
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.row_columns import ROW_COLUMNS
 from pipelines.studies.steps import prepare_images, run_cell
 
 DIGITS = {"path": "data/raw", "image_size": None, "max_train_images": 40, "max_test_images": 20, "holdout": 0.25}

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from gee_core.data import pixels
-from pipelines.commands.prediction import open_model, predict
+from pipelines.commands.predict.classify import predict
+from pipelines.commands.predict.model import open_model
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.exported_model import FILES, OTHERS
 from tests.pipelines.tracking.models import SIZE, write_exported

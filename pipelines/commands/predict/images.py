@@ -1,10 +1,12 @@
-"""Finds and reads the images that `gee predict` and `gee energy` are asked about."""
+"""Finds and reads the images that are asked about."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from gee_core.data.folders import walk
 from gee_core.data.opening import opened
@@ -16,7 +18,7 @@ REMEDY = "replace it or leave it out"
 
 
 def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
-    """The files among ``paths``, whatever their names, and the images at any depth of the folders among them, sorted.
+    """The files among ``paths``, whatever their names, and the images in the folders among them and in their folders, sorted.
 
     In folders, an image is a file with one of EXTENSIONS; hidden files and folders and linked folders are left out.
 
@@ -25,16 +27,22 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
         paths: files and folders.
 
     Raises:
-        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each.
+        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each, and for each file among
+            ``paths`` that is seen from its head to be no image.
     """
     found: list[Path] = []
+    named: list[Path] = []
     problems: list[InputError] = []
     for path in paths:
         try:
-            found += _below(here, path) if (here / path).is_dir() else [_existing(here, path)]
+            if (here / path).is_dir():
+                found += _below(here, path)
+            else:
+                named.append(_existing(here, path))
+                found.append(path)
         except InputError as error:
             problems.append(error)
-    raise_all(problems)
+    raise_all([*problems, *_no_images(here, named)] if problems else [])  # of a large folder this would take minutes
     return found
 
 
@@ -44,11 +52,8 @@ def read_image(here: Path, path: Path, in_channels: int, size: int) -> np.ndarra
     Raises:
         InputError: it is not an image, damaged, or too large to be decoded safely.
     """
-    try:
-        with opened(here / path, shown(path)) as image:
-            return to_pixels(image, in_channels, size)
-    except InputError as error:
-        raise InputError(error.problem, REMEDY) from None
+    with _opened(here, path) as image:
+        return to_pixels(image, in_channels, size)
 
 
 def raise_all(problems: Sequence[InputError]) -> None:
@@ -65,6 +70,24 @@ def raise_all(problems: Sequence[InputError]) -> None:
 def shown(name: Path | str) -> str:
     """The name of a file or a class as one line of text, without control characters."""
     return str(name) if str(name).isprintable() else ascii(str(name))
+
+
+@contextlib.contextmanager
+def _opened(here: Path, path: Path) -> Iterator[Image.Image]:
+    try:
+        with opened(here / path, shown(path)) as image:
+            yield image
+    except InputError as error:
+        raise InputError(error.problem, REMEDY) from None
+
+
+def _no_images(here: Path, files: Sequence[Path]) -> Iterator[InputError]:
+    for path in files:
+        try:
+            with _opened(here, path):
+                pass  # they are decoded by read_image
+        except InputError as error:
+            yield error
 
 
 def _existing(here: Path, path: Path) -> Path:

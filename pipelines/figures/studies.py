@@ -1,7 +1,11 @@
-"""A study's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes."""
+"""A study's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes.
 
-from collections.abc import Iterable
+Of every figure, ``group`` are the columns whose labels make the groups (none: one group), and ``labels`` the columns that
+tell the trained networks of one seed apart.
+"""
+
 from itertools import cycle
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,101 +16,122 @@ from scipy.stats import t as student
 
 from pipelines.figures.hardware_defects import DEFECTS, Curve, defect_panels
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
-from pipelines.studies.definition import OWN_COLUMNS, Plot, Published
-from pipelines.studies.metrics import METRICS
-from pipelines.studies.row_columns import ROW_COLUMNS
 
 COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
 MARKERS = "osD^vPX"
 
 
+class Axis(NamedTuple):
+    """A column of numbers as an axis."""
+
+    column: str
+    title: str
+    """Its name with the unit."""
+    scale: float
+    """Factor on the values: 100 for percent."""
+
+
 @svg
-def bars(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
-    """Mean of a metric by group as bars, standard deviations as lines, every seed as a dot."""
-    metric, groups = METRICS[plot.y], _groups(cells, plot.group)
+def bars(cells: pd.DataFrame, y: Axis, group: list[str]) -> tuple[Figure, str]:
+    """Mean by group as bars, standard deviations as lines, every seed as a dot."""
+    groups = _groups(cells, group)
     figure, ax = panel(1.2 + 0.3 * len(groups))
-    for y, (_, rows, _) in enumerate(groups):
-        values = metric.scale * rows[plot.y].dropna()
+    for place, (_, rows, _) in enumerate(groups):
+        values = y.scale * rows[y.column].dropna()
         if len(values):
             sd = values.std(ddof=1) if len(values) > 1 else 0.0
-            ax.barh(y, values.mean(), xerr=sd, color=GENETIC, alpha=0.55, height=0.65, error_kw={"ecolor": INK, "lw": 1.2})
-            ax.plot(values, np.full(len(values), y), "o", color=INK, ms=3.2, mew=0)
+            error = {"ecolor": INK, "lw": 1.2}
+            ax.barh(place, values.mean(), xerr=sd, color=GENETIC, alpha=0.55, height=0.65, error_kw=error)
+            ax.plot(values, np.full(len(values), place), "o", color=INK, ms=3.2, mew=0)
     ax.set_yticks(range(len(groups)), [name for name, _, _ in groups], fontsize=8, parse_math=False)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set(xlabel=metric.header)
-    headline(figure, ax, f"{_capital(metric.header)}: mean, sd, every seed")
-    return figure, f"{metric.header} of {len(groups)} groups."
+    ax.set(xlabel=y.title)
+    headline(figure, ax, f"{_capital(y.title)}: mean, sd, every seed")
+    return figure, f"{y.title} of {len(groups)} groups."
 
 
 @svg
-def line(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
-    """A metric over a numeric column, a line per group, mean ± standard deviation over the seeds."""
-    metric, groups = METRICS[plot.y], _groups(cells, plot.group)
+def line(cells: pd.DataFrame, x: str, y: Axis, group: list[str]) -> tuple[Figure, str]:
+    """y over the numeric column ``x``, a line per group, mean ± standard deviation over the seeds."""
+    groups = _groups(cells, group)
     figure, ax = panel(3.6)
     for name, rows, look in groups:
-        x = pd.to_numeric(rows[plot.x], errors="coerce")
-        by_x = (metric.scale * rows[plot.y]).groupby(x).agg(["mean", "std"]).dropna(subset="mean")
+        places = pd.to_numeric(rows[x], errors="coerce")
+        by_x = (y.scale * rows[y.column]).groupby(places).agg(["mean", "std"]).dropna(subset="mean")
         _band(ax, by_x["mean"], by_x["std"], look["color"], 0.15)
         ax.plot(by_x["mean"], **look, ms=5, label=name)
-    ax.set(xlabel=_short(plot.x), ylabel=metric.header)
-    headline(figure, ax, f"{_capital(metric.header)} over {_short(plot.x)}: mean ± sd")
-    return figure, f"{metric.header} over {plot.x} for {len(groups)} groups."
+    ax.set(xlabel=_short(x), ylabel=y.title)
+    headline(figure, ax, f"{_capital(y.title)} over {_short(x)}: mean ± sd")
+    return figure, f"{y.title} over {x} for {len(groups)} groups."
 
 
 @svg
-def scatter(cells: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
-    """One metric over another, a mark per combination of labels, mean ± standard deviation over the seeds."""
-    across, metric, groups = METRICS[plot.x], METRICS[plot.y], _groups(cells, plot.group)
+def scatter(cells: pd.DataFrame, x: Axis, y: Axis, group: list[str], labels: list[str]) -> tuple[Figure, str]:
+    """y over x, a mark per combination of labels, mean ± standard deviation over the seeds."""
+    groups = _groups(cells, group)
     figure, ax = panel(3.8)
-    labels = [column for column in cells if column not in OWN_COLUMNS and column not in METRICS]
-    seen = []
+    seen: list[float] = []
     for name, rows, look in groups:
-        points = rows.groupby(labels, sort=False)[[plot.x, plot.y]].agg(["mean", "std"])
-        points = points.dropna(subset=[(plot.x, "mean"), (plot.y, "mean")])
+        points = rows.groupby(labels, sort=False)[[x.column, y.column]].agg(["mean", "std"])
+        points = points.dropna(subset=[(x.column, "mean"), (y.column, "mean")])
         if points.empty:  # for instance n_genes of unencoded networks
             continue
-        x, y = across.scale * points[plot.x]["mean"], metric.scale * points[plot.y]
-        seen += list(x)
-        ax.errorbar(x, y["mean"], y["std"].fillna(0.0), fmt=look["marker"], color=look["color"], ms=6, lw=1.2, label=name)
+        across, up = x.scale * points[x.column]["mean"], y.scale * points[y.column]
+        seen += list(across)
+        form = {"fmt": look["marker"], "color": look["color"], "ms": 6, "lw": 1.2}
+        ax.errorbar(across, up["mean"], up["std"].fillna(0.0), **form, label=name)
     if logarithmic := bool(seen) and min(seen) > 0:
         log_axis(ax, "x", pd.Series(seen))
-    ax.set(xlabel=f"{across.header} (log)" if logarithmic else across.header, ylabel=metric.header)
-    headline(figure, ax, f"{_capital(metric.header)} over {across.header}: mean ± sd")
-    return figure, f"{metric.header} over {across.header} for {len(groups)} groups."
+    ax.set(xlabel=f"{x.title} (log)" if logarithmic else x.title, ylabel=y.title)
+    headline(figure, ax, f"{_capital(y.title)} over {x.title}: mean ± sd")
+    return figure, f"{y.title} over {x.title} for {len(groups)} groups."
 
 
 @svg
-def noise(strengths: pd.DataFrame, plot: Plot, published: list[Published]) -> tuple[Figure, str]:
-    """Accuracy over r by group, with the 95 % confidence band of `noise_curve`; published numbers as marks."""
+def noise(
+    strengths: pd.DataFrame,
+    group: list[str],
+    labels: list[str],
+    title: list[str],
+    published: list[tuple[str, list[float | None]]],
+) -> tuple[Figure, str]:
+    """Accuracy over r by group, with the 95 % confidence band of `noise_curve`; published numbers as marks.
+
+    Args:
+        strengths: as `noise_curve` takes them.
+        group: see above.
+        labels: see above.
+        title: parts of the title.
+        published: names, and the accuracies at r = 0 and 0.5.
+    """
     figure, ax = panel(4.2)
-    groups = _groups(strengths, plot.group)
+    groups = _groups(strengths, group)
     for name, rows, look in groups:
-        curve = 100 * noise_curve(rows)
+        curve = 100 * noise_curve(rows, labels)
         _band(ax, curve["mean"], curve["half_width"], look["color"], 0.13)
         ax.plot(curve["mean"], **look, ms=4, label=name)
-    for row, marker in zip(published, cycle("x+1234"), strict=False):
-        y = [100 * row.metrics.get(name, np.nan) for name in ("clean_accuracy", "noise_accuracy")]
-        if not np.isnan(y).all():
-            named = f"{' '.join(row.columns.values())}, {row.source}"
-            ax.plot([0.0, 0.5], y, marker, color=INK, ms=7, mew=1.6, ls="", label=label(f"published: {named}", 120))
+    for (name, accuracies), marker in zip(published, cycle("x+1234"), strict=False):
+        y = 100 * np.array(accuracies, float)
+        ax.plot([0.0, 0.5], y, marker, color=INK, ms=7, mew=1.6, ls="", label=label(f"published: {name}", 120))
     ax.set(xlabel="noise strength r (noise norm / image norm)", ylabel="test accuracy (%)", ylim=(0, 102))
-    ax.set_title(", ".join(["Accuracy under noise", *map(_short, plot.where.values()), "95 % confidence"]))
+    ax.set_title(", ".join(["Accuracy under noise", *map(_short, title), "95 % confidence"]))
     figure.legend(loc="outside lower left", ncols=2, fontsize=7)
     return figure, f"Test accuracy over noise strength for {len(groups)} groups."
 
 
-def noise_curve(rows: pd.DataFrame) -> pd.DataFrame:
+def noise_curve(rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """By r: `mean`, `n` and `half_width` of the 95 % confidence interval (Student's t) of the accuracy.
 
     The unit is a trained network, its noise draws averaged, since draws on one network say nothing about the next; with one
     network it is the draw.
 
     Args:
-        rows: columns `r, network_seed, seed, accuracy` and those of the labels, one row per network, strength and noise draw.
+        rows: columns `r, network_seed, accuracy` and ``labels``, one row per network, strength and noise draw.
+        labels: see above.
     """
-    network = _network_columns(rows, ("domain", "seed", *ROW_COLUMNS["noise"]))
+    network = _network_columns(labels)
     several = len(rows[network].drop_duplicates()) > 1
     units = rows.groupby(["r", *network])["accuracy"].mean().groupby("r") if several else rows.groupby("r")["accuracy"]
     curve = units.agg(mean="mean", n="count", sd=lambda values: values.std(ddof=1))
@@ -116,12 +141,12 @@ def noise_curve(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @svg
-def hardware(accuracies: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+def hardware(accuracies: pd.DataFrame, group: list[str], labels: list[str]) -> tuple[Figure, str]:
     """Accuracy over the strength of each defect of hardware, a panel per domain: `defect_curve` by group, mean ± sd."""
-    groups = _groups(accuracies, plot.group)
+    groups = _groups(accuracies, group)
     curves: dict[str, list[Curve]] = {
         domain: [
-            (name, 100 * defect_curve(of_domain), look)
+            (name, 100 * defect_curve(of_domain, labels), look)
             for name, rows, look in groups
             if len(of_domain := rows[rows["domain"] == domain])
         ]
@@ -131,23 +156,23 @@ def hardware(accuracies: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
     return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware for {len(groups)} groups."
 
 
-def defect_curve(rows: pd.DataFrame) -> pd.DataFrame:
+def defect_curve(rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """By strength: `mean` and `sd` (0 for one network) of the accuracy over the networks, the draws of each averaged; `low` and
     `high` are mean ± sd.
 
     Args:
-        rows: columns `strength, network_seed, accuracy` and those of the labels, one row per network, strength and draw.
+        rows: columns `strength, network_seed, accuracy` and ``labels``, one row per network, strength and draw.
+        labels: see above.
     """
-    network = _network_columns(rows, ROW_COLUMNS["hardware"])
-    units = rows.groupby(["strength", *network])["accuracy"].mean().groupby("strength")
+    units = rows.groupby(["strength", *_network_columns(labels)])["accuracy"].mean().groupby("strength")
     curve = units.agg(mean="mean", sd=lambda values: values.std(ddof=1)).fillna({"sd": 0.0})
     return curve.assign(low=curve["mean"] - curve["sd"], high=curve["mean"] + curve["sd"])
 
 
 @svg
-def layers(by_layer: pd.DataFrame, plot: Plot) -> tuple[Figure, str]:
+def layers(by_layer: pd.DataFrame, group: list[str]) -> tuple[Figure, str]:
     """Energy of computing and of building W, and input rates, by layer in order of execution: means over the seeds."""
-    groups = _groups(by_layer, plot.group)
+    groups = _groups(by_layer, group)
     figure = Figure(figsize=(9.6, 1.4 + 0.22 * by_layer["layer"].nunique()), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     shown = [
@@ -188,18 +213,18 @@ def fitness_against_accuracy(candidates: pd.DataFrame, correlations: pd.DataFram
     return figure, f"Proxy loss against final accuracy of {len(candidates) // len(epochs)} candidates."
 
 
-def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame, dict]]:
+def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """(name, rows, colour and marker) by the labels in ``columns``, in order of appearance; without columns one group."""
     groups = frame.groupby(columns, sort=False) if columns else [(("all",), frame)]
     return [(_short(", ".join(map(str, names))), rows, look_of(place)) for place, (names, rows) in enumerate(groups)]
 
 
-def _network_columns(rows: pd.DataFrame, measured: Iterable[str]) -> list[str]:
-    """The columns that tell the trained networks apart: their labels and `network_seed`, all that are not ``measured``."""
-    return [column for column in rows if column not in measured]
+def _network_columns(labels: list[str]) -> list[str]:
+    """The columns that tell the trained networks apart; `domain` is that of the noise."""
+    return [*(column for column in labels if column != "domain"), "network_seed"]
 
 
-def look_of(place: int) -> dict[str, str]:
+def look_of(place: int) -> dict[str, Any]:
     """Colour and marker of the group at ``place``; 49 groups can be told apart."""
     rounds = place // len(COLOURS)
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[(place + rounds) % len(MARKERS)]}

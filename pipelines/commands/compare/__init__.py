@@ -1,0 +1,1 @@
+"""The command `gee compare`: several runs beside each other."""

@@ -1,0 +1,1 @@
+"""`gee gc`: finds and deletes files that are no longer needed."""
