@@ -12,17 +12,15 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
-.PHONY: run test test-slow test-all lint docs install install-dev lock clean
+.PHONY: run test test-all lint docs install install-dev lock clean
 run: install
 	@$(BIN)/gee run
 
 test: install-dev
 	@$(PYTEST) -m "not slow"
 
-test-slow: install-dev
-	@$(PYTEST) -m slow
-
-test-all: test test-slow
+test-all: install-dev
+	@$(PYTEST) --no-loadscope-reorder
 
 lint: install-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
