@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError, in_short
 from gee_core.gene_file import load_genes, read_header
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, finite, with_tensors
-from gee_core.model.wired import rebuildable
+from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object
 

@@ -24,8 +24,7 @@ from gee_core.config import GeneFormat, StrictModel
 from gee_core.errors import InputError, in_short
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import described_network, finite, with_tensors
-from gee_core.model.wired import rebuildable
+from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 
@@ -102,17 +101,18 @@ def load_genes(path: Path, header: Header) -> SpikingNetwork:
     if _checksum(header.model_dump(exclude={"sha256"}), stored) != header.sha256:
         raise InputError(f"{path}: damaged, its checksum is another")
     net = described_network(path, header.architecture)
-    state = net.state_dict()
-    if misfit := _misfit(stored, _layout(state, header.format)):
-        raise InputError(f"{path}: does not fit the network ({misfit})")
-    return with_tensors(path, net, {name: _unpacked(name, like, stored, header.format) for name, like in state.items()})
+    try:
+        state = {name: _unpacked(name, like, stored, header.format) for name, like in net.state_dict().items()}
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
+    return with_tensors(path, net, state)
 
 
 def read_card(path: Path | str) -> dict | None:
     """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
 
     Files of the pipeline say ``class_names``, in the order of the outputs; ``in_channels`` and ``image_size``, the side in
-    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input: `gee predict` needs these five.
+    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input.
     They also say ``network``, its name, ``n_genes`` and ``T``. A network that is loaded does not hold the card, so hand it on:
 
         net = gee_core.load("genes.safetensors")
@@ -196,33 +196,6 @@ def _unpacked(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -
         signed = codes.view(torch.int8)
         codes = torch.stack([signed << 4 >> 4, signed >> 4], 1).flatten()[: like.numel()].view(like.shape)
     return dequantise(codes, stored[f"{name}.scale"], dim).to(like.dtype)
-
-
-def _layout(state: dict[str, Tensor], format: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Type and shape of every tensor in the file of a network with this ``state``."""
-    layout = {}
-    for name, like in state.items():
-        dim = scaled_dim(name, like)
-        if dim is None or format in FLOATS:
-            layout[name] = (_vector(like, format), tuple(like.shape))
-        else:
-            int4 = format == "int4"
-            layout[name] = (torch.uint8, ((like.numel() + 1) // 2,)) if int4 else (torch.int8, tuple(like.shape))
-            layout[f"{name}.scale"] = (torch.float32, (like.shape[dim],))
-    return {name: what for name, what in layout.items() if not name.endswith(LEFT_OUT)}
-
-
-def _misfit(stored: dict[str, Tensor], layout: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> str | None:
-    """How ``stored`` differs from ``layout``, in a few words."""
-    found = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in stored.items()}
-    if lost := sorted(layout.keys() - found.keys()):
-        return f"{lost[0]} is missing"
-    if more := sorted(found.keys() - layout.keys()):
-        return f"it has no {ascii(more[0])[:80]}"
-    for name, (dtype, shape) in layout.items():
-        if found[name] != (dtype, shape):
-            return f"{name} is {found[name][0]} of shape {found[name][1]}, not {dtype} of {shape}"
-    return None
 
 
 def _checksum(about: dict, stored: dict[str, Tensor]) -> str:

@@ -18,10 +18,9 @@ from gee_core.errors import ExportError
 from gee_core.export.model_card import ENTRY, ModelCard
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
-from gee_core.export.onnx_card import with_card
 from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_nir import to_nir
-from gee_core.export.to_onnx import to_onnx
+from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
@@ -29,6 +28,7 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.evaluation import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images, spaced
+from pipelines.inputs.remedies import in_settings
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
@@ -123,7 +123,8 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     """
     file.unlink(missing_ok=True)
     try:
-        graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
+        with in_settings():
+            graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
         graph.metadata[ENTRY] = build_model_card(params, data.meta).model_dump_json()
         write_nir(file, graph)
     except ExportError as error:

@@ -27,8 +27,7 @@ from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.memory import lost_gpu
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.rebuilt import first_not_finite
-from gee_core.model.wired import wired_network
+from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM

@@ -85,7 +85,7 @@ class GraphBuilder:
             ExportError: they subtract the threshold when they fire.
         """
         if neurons.v_reset is None:
-            raise ExportError("network.v_reset = null: NIR has no soft reset", "set v_reset to 0 and train the network anew")
+            raise ExportError("`v_reset` = null: NIR has no soft reset", "set `v_reset` to 0 and train the network anew")
         assert x.factor == 1
         unit = 1.0 if neurons.decay_input else neurons.tau
         return self._lif(name, x, neurons.tau, neurons.v_threshold / unit, neurons.v_reset / unit)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.image_shape import image_shape
+from gee_core.export.model_card import ENTRY, ModelCard
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_logs
 from gee_core.genome.copying import as_written, check_values, running_on
@@ -25,6 +26,11 @@ OLDEST = 18
 """The first opset that torch's exporter writes."""
 
 INPUT, OUTPUT = "images", "logits"
+
+DOC = (
+    "images: float32 (N, C, H, W), of uint8 pixels (pixels / 255 - mean) / std of each channel. logits: (N, classes); the "
+    f"probabilities are their softmax. The metadata {ENTRY} has mean, std, image_size and class_names, as JSON."
+)
 
 
 class Logits(nn.Module):
@@ -101,9 +107,9 @@ def check_opset(opset: int) -> None:
     """Raise an InputError if a model of this version cannot be written."""
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
-        raise InputError(f"export.opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
+        raise InputError(f"`opset` = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     if opset < OLDEST:
-        raise InputError(f"export.opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
+        raise InputError(f"`opset` = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
 
 
 def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
@@ -126,3 +132,16 @@ def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         part.ClearField("metadata_props")
     return model
+
+
+def with_card(model: bytes, card: ModelCard) -> bytes:
+    """The ONNX ``model`` with ``card`` as its only metadata, and a description of its input and output as its `doc_string`.
+
+    Args:
+        model: the content of an ONNX file.
+        card: describes its images and classes.
+    """
+    proto = onnx.load_from_string(model)
+    onnx.helper.set_model_props(proto, {ENTRY: card.model_dump_json()})
+    proto.doc_string = DOC
+    return proto.SerializeToString()

@@ -35,19 +35,8 @@ def shape_network(net: nn.Module, shape: Shape) -> None:
             module.weight.mul_(shape.gamma_0)
     for norm, _ in ends:
         norm.weight.mul_(shape.gamma_end)
-    for weight, gain in branch_gains(net, shape.slope):
-        weight.mul_(gain)
-
-
-def branch_gains(net: nn.Module, slope: float) -> list[tuple[torch.Tensor, float]]:
-    """What the slope multiplies by what: the X_l, or the weight itself, of the last convolution of every residual branch."""
-    ends = net.branch_ends() if isinstance(net, Branched) else []
-    depths = [branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0 for branch in range(len(ends))]
-    return [(_gain(conv), math.exp(slope * depth)) for (_, conv), depth in zip(ends, depths, strict=True)]
-
-
-def _gain(conv: nn.Conv2d) -> torch.Tensor:
-    """What the size of a convolution's weight is proportional to: its X_l where it is encoded, else the weight itself."""
-    if parametrize.is_parametrized(conv, "weight"):
-        return cast(Any, conv).parametrizations.weight.original
-    return conv.weight
+    for branch, (_, conv) in enumerate(ends):
+        depth = branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0
+        encoded = parametrize.is_parametrized(conv, "weight")  # its X_l then stands for the size of its weight
+        weight = cast(Any, conv).parametrizations.weight.original if encoded else conv.weight
+        weight.mul_(math.exp(shape.slope * depth))

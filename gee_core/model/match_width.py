@@ -10,7 +10,7 @@ from gee_core.model.wired import ImageShape, plain_parameters
 from gee_core.zoo import NETWORKS, NetworkSpec
 
 MAX_WIDTH = 4.0
-"""The widest network that `network.width` allows."""
+"""The widest network that a configuration allows."""
 
 OWN_STEPS = 500
 """Steps of the width, per unit, in which an own network is searched."""
@@ -45,7 +45,7 @@ def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, t
     if abs(reached - target) > tolerance * target:
         raise InputError(
             f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
-            "raise network.width or network.n_genes",
+            "raise `width` or `n_genes`",
         )
     return _short_number(*edges[best : best + 2])
 

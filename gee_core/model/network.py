@@ -159,7 +159,7 @@ def build_network(
     block = block or default
     net: SpikingNetwork
     if own:
-        net = own_network(name, num_classes, in_channels, image_size, width, pool, lif, seed, T)
+        net = own_network(name, sizes, width, pool, lif, seed, T)
         lif["T"] = net.T
     else:
         with private_torch_rng(seed):
@@ -188,7 +188,8 @@ def count_plain_parameters(
 ) -> int:
     """Parameters of ``build_network``'s network with ordinary weights; one of ``NETWORKS`` takes no memory for them."""
     if is_own(name):
+        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         with private_torch_rng(0):
-            return count_parameters(own_module(name, num_classes, in_channels, image_size, width, pool, LIF_DEFAULTS | lif))
+            return count_parameters(own_module(name, sizes, width, pool, LIF_DEFAULTS | lif))
     with torch.device("meta"):  # neither pool nor neurons have parameters
         return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width, block=block))

@@ -59,7 +59,8 @@ def register_network(
         for built_with, found in registered(name).trials.items():  # images of another size have the same chain
             if width in (None, built_with[0]):
                 return list(found.channels), found.kernel_positions
-        own_network(name, num_classes, in_channels, image_size, 1.0 if width is None else width, "max", LIF_DEFAULTS)
+        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        own_network(name, sizes, 1.0 if width is None else width, "max", LIF_DEFAULTS)
         return chain(width)
 
     OWN[name] = Own(build, chain)
@@ -111,23 +112,13 @@ class OwnNetwork(SpikingNetwork):
 
 
 def own_network(
-    name: str,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    width: float,
-    pool: str,
-    lif: dict,
-    seed: int = 0,
-    T: int | None = None,
+    name: str, sizes: dict[str, int], width: float, pool: str, lif: dict, seed: int = 0, T: int | None = None
 ) -> OwnNetwork:
     """The own network ``name`` with the initial weights of its own code, on the CPU.
 
     Args:
         name: as it was registered.
-        num_classes: K.
-        in_channels: C.
-        image_size: H and W in pixels.
+        sizes: ``num_classes``, ``in_channels`` and ``image_size``.
         width: for a class that takes it, as the next two.
         pool: `max` or `avg`.
         lif: arguments of ``LIF``.
@@ -139,11 +130,11 @@ def own_network(
     """
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
-        net = own_module(name, num_classes, in_channels, image_size, width, pool, lif)
-        trials, built_with = registered(name).trials, (width, num_classes, in_channels, image_size, pool, *lif.values())
+        net = own_module(name, sizes, width, pool, lif)
+        trials, built_with = registered(name).trials, (width, *sizes.values(), pool, *lif.values())
         if built_with not in trials:  # it takes longer than building
             try:
-                trials[built_with] = _trial(net, (in_channels, image_size, image_size), num_classes, lif["T"])
+                trials[built_with] = _trial(net, sizes, lif["T"])
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
     found = trials[built_with]
@@ -152,14 +143,13 @@ def own_network(
     return OwnNetwork(copied(net), found)  # its code may return the same module every time
 
 
-def own_module(name: str, num_classes: int, in_channels: int, image_size: int, width: float, pool: str, lif: dict) -> nn.Module:
+def own_module(name: str, sizes: dict[str, int], width: float, pool: str, lif: dict) -> nn.Module:
     """The module that the class of the own network ``name`` returns; arguments as for ``own_network``.
 
     Raises:
         ValueError: it is not registered, raises, or returns no module, or one whose tensors cannot be trained or saved.
     """
     build = registered(name).build
-    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     settings = {"width": width, "pool": pool, "surrogate": lif["surrogate_name"], **lif}
     try:
         taken = inspect.signature(build).parameters
@@ -184,14 +174,15 @@ def own_module(name: str, num_classes: int, in_channels: int, image_size: int, w
 
 
 @torch.no_grad()
-def _trial(net: nn.Module, shape: tuple[int, int, int], num_classes: int, T: int) -> Trial:
-    """The steps, the memory layout and the chain of ``net``, by trials of copies on images of ``shape``.
+def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
+    """The steps, the memory layout and the chain of ``net``, by trials of copies on images.
 
     Raises:
         ValueError: it has no neurons, answers in another form or by an earlier call, or has no chain.
     """
     B = 2 if T != 2 else 3  # so that no answer has its images in the place of its steps
-    example = torch.randn((B, *shape), generator=torch.Generator().manual_seed(0))
+    shape = B, sizes["in_channels"], sizes["image_size"], sizes["image_size"]
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     probe = copied(net).eval()
     neurons = [module for module in probe.modules() if is_neuron(module)]
     if not neurons:
@@ -203,9 +194,9 @@ def _trial(net: nn.Module, shape: tuple[int, int, int], num_classes: int, T: int
         o, again = (_answer(probe, example) for _ in range(2))
     except (Exception, SystemExit) as error:
         begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if all_steps else ""
-        raise ValueError(f"for images (B, C, H, W) = {tuple(example.shape)} it {raises(error)}{begin}") from error
-    if misfit := _misfit(o, (T, B, num_classes), all_steps):
-        raise ValueError(f"for images (B, C, H, W) = {tuple(example.shape)} it returns {misfit}")
+        raise ValueError(f"for images (B, C, H, W) = {shape} it {raises(error)}{begin}") from error
+    if misfit := _misfit(o, (T, B, sizes["num_classes"]), all_steps):
+        raise ValueError(f"for images (B, C, H, W) = {shape} it returns {misfit}")
     if again.shape != o.shape or not torch.allclose(again, o):
         raise ValueError(
             "the second call with the same images gives another output: it keeps state between calls "

@@ -44,7 +44,7 @@ def sync_batch_norms(net: nn.Module) -> None:
         known = type(module) is nn.BatchNorm2d or isinstance(module, SyncedBatchNorm2d | nn.SyncBatchNorm)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not known:
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
-            problem = f"train.sync_batch_norm: the batch norm {name} is a {kind}, which cannot be synchronised"
+            problem = f"`sync_batch_norm`: the batch norm {name} is a {kind}, which cannot be synchronised"
             raise InputError(problem, "set it to false, or build the network with torch.nn.BatchNorm2d")
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:

@@ -78,7 +78,7 @@ def test_an_operator_set_that_onnx_lacks_is_refused_and_the_default_loads_no_onn
     check_inputs(make_params(export={"opset": 19}))
     assert asked == [19]
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"^export\.opset = 99: the installed onnx knows none above \d+: set it to 18"):
+    with pytest.raises(InputError, match=r"^`opset` = 99: the installed onnx knows none above \d+: set it to 18"):
         check_inputs(make_params(export={"opset": 99}))
 
 

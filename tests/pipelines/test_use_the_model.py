@@ -18,7 +18,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_file import read_nir
-from gee_core.export.onnx_card import with_card
+from gee_core.export.to_onnx import with_card
 from gee_core.gene_file import save_genes
 from pipelines.commands.predict.classify import predict
 from pipelines.commands.predict.model import open_model

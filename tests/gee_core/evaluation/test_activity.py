@@ -71,13 +71,6 @@ def test_printed_it_is_a_table_of_the_layers_and_the_totals_at_the_energies_of_t
     assert padded.table(4.6e6, 0.0).splitlines()[1].split()[6:8] == ["166", "µJ"]
 
 
-def test_what_building_w_and_the_sums_cost_and_what_is_not_counted_is_printed_too(padded):
-    padded.layers[0].decode_macs, padded.sums, padded.not_counted = 1000, 2000.0, {"norm": "GroupNorm"}
-    energy, _, not_counted = str(padded).replace("\N{NO-BREAK SPACE}", " ").splitlines()[-3:]
-    assert energy.endswith("; 4.6 nJ more with building W; 1.8 nJ more for the residual sums")
-    assert not_counted == "not counted: norm (GroupNorm)"
-
-
 def test_neurobench_counts_the_connections_of_active_inputs_with_a_weight(padded):
     assert [layer.dense for layer in padded.layers] == [4 * 4, 2 * 4 * 8, 2 * 8 * 3]
     assert [layer.effective for layer in padded.layers] == [2 * 1, 2 * (4 + 1), 10 * 3 - 2]

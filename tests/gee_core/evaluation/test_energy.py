@@ -4,16 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
-from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
 from gee_core.snn.lif import LIF
-from gee_core.training.loop import for_inference
 from gee_core.zoo import NETWORKS, A
 from tests.gee_core.lively import awake
 
@@ -69,46 +66,6 @@ def test_every_number_of_a_small_network_is_the_one_worked_out_by_hand(batches):
     assert activity.firing_rate == 6 / (2 * 2 * (4 + 2))
 
 
-def test_the_energy_is_linear_in_the_energies_of_one_operation():
-    activity = measure_energy(ByHand(), [IMAGES])
-    macs, acs = activity.energy_mj(1.0, 0.0), activity.energy_mj(0.0, 1.0)
-    assert (macs, acs) == (pytest.approx(16e-9), pytest.approx(7.5e-9))  # 15 accumulates of two images
-    assert activity.energy_mj(E_MAC, E_AC) == pytest.approx(E_MAC * macs + E_AC * acs)
-
-
-class Exact(nn.Module):
-    """Every input neuron of a layer feeds equally many outputs: kernels 1x1, or as wide as their stride.
-
-    Only then is fr·FL the number of accumulates itself. With padding, a neuron at the border feeds fewer outputs than one
-    in the middle, and Eq. 17's mean rate cannot know which of them fired.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.lif0 = nn.Conv2d(3, 8, 3, padding=1), LIF(T=3)
-        self.wide, self.lif1 = nn.Conv2d(8, 12, 2, stride=2, bias=False), LIF(T=3)
-        self.point, self.lif2 = nn.Conv2d(12, 6, 1, bias=False), LIF(T=3)
-        self.fc = nn.Linear(6 * 16, 5)
-
-    def forward(self, x):
-        spikes = self.lif0(3 * self.stem(x).repeat(3, 1, 1, 1))
-        spikes = self.lif2(3 * self.point(self.lif1(3 * self.wide(spikes))))
-        return self.fc(spikes.flatten(1)).unflatten(0, (3, -1))
-
-
-def test_accumulates_equal_spikingjellys_synaptic_operations():
-    torch.manual_seed(0)
-    net, x = Exact().eval(), torch.randn(4, 3, 8, 8)
-    counter = SynOpCounter()
-    with torch.no_grad(), DispatchCounterMode([counter]):
-        net(x)
-    activity = measure_energy(net, [x])
-    assert all(0.01 < layer.input_rate < 0.99 for layer in activity.layers[1:])
-    accumulates = sum(layer.input_rate * layer.macs * layer.steps for layer in activity.layers if layer.binary)
-    assert [layer.layer for layer in activity.layers if not layer.binary] == ["stem"]
-    assert accumulates * len(x) == pytest.approx(counter.get_total(), abs=1e-6)
-
-
 @pytest.mark.parametrize("value", [0.5, 2.0, -1.0])
 def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
     class Head(nn.Module):
@@ -135,11 +92,11 @@ def inference(name, n_genes=None, **settings):
 
 BOTH_BLOCKS = pytest.mark.parametrize(
     ("name", "block"),
-    [(name, block) for name in NETWORKS for block in (("pre", "post") if default_block(name) else (None,))],
+    [("cifarnet", None), ("vgg16", None), ("resnet19", "pre"), ("resnet18", "post")],
 )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["cifarnet", "vgg16_wide", "resnet34"])
 def test_multiply_accumulates_equal_the_sizes_of_the_layers_multiplied(name):
     net, x = inference(name)
     sizes = {}
@@ -197,15 +154,6 @@ def test_a_convolution_behind_an_average_pool_multiplies_and_one_behind_a_max_po
     assert len(pools) == 3
 
 
-def test_a_head_that_reads_averages_of_spikes_multiplies():
-    net, _ = inference("cifarnet")
-    *_, on_one_pixel = measure_energy(net, [torch.ones(2, 1, 8, 8)]).layers
-    *_, on_four = measure_energy(net, [torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))]).layers
-    assert on_one_pixel.binary  # the average of a single spike is a spike
-    assert not on_four.binary
-    assert on_four.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * on_four.macs * 3 * 1e-9)
-
-
 def test_rates_equal_those_of_the_spikes_themselves():
     net, x = inference("resnet19", block="post")
     spikes = {}
@@ -234,21 +182,6 @@ def test_rates_equal_those_of_the_spikes_themselves():
     assert list(layers.values())[-1].output_rate is None
 
 
-def test_rates_behind_the_layers_of_pre_activation_blocks_are_those_of_the_neurons_they_drive():
-    net, x = inference("resnet19", block="pre")
-    rates = {}
-    for name, module in net.named_modules():
-        if isinstance(module, LIF):
-            module.register_forward_hook(lambda m, args, y, name=name: rates.update({name: y.double().mean().item()}))
-    behind = {layer.layer: layer.output_rate for layer in measure_energy(net, [x]).layers}
-    blocks = {f"body.blocks.{index}": block for index, block in enumerate(net.body.blocks)}
-    for name, after in pairwise(blocks):
-        assert behind[f"{name}.conv1"] == pytest.approx(rates[f"{name}.norm_lif2.lif"])
-        assert behind[f"{name}.conv2"] == pytest.approx(rates[f"{after}.norm_lif1.lif"])
-        if blocks[name].shortcut is not None:  # its sum with conv2 drives the same neurons
-            assert behind[f"{name}.shortcut.conv"] == behind[f"{name}.conv2"]
-
-
 def test_building_weights_costs_what_its_two_products_cost_written_as_loops():
     net, x = inference("resnet18", n_genes=5)
     genome, g = genome_of(net), 5
@@ -265,15 +198,6 @@ def test_building_weights_costs_what_its_two_products_cost_written_as_loops():
     assert extra == pytest.approx(4.6 * sum(expected) * 1e-9)
 
 
-def test_genes_change_the_cost_of_building_alone_and_a_plain_network_has_none():
-    net, x = inference("resnet18", n_genes=5)
-    genetic, plain = (measure_energy(n, [x]) for n in (net, for_inference(net)))
-    assert plain.energy_mj(E_MAC, E_AC) == pytest.approx(genetic.energy_mj(E_MAC, E_AC))
-    assert plain.spikes_per_image == genetic.spikes_per_image > 0
-    assert plain.energy_with_decoding_mj(E_MAC, E_AC) == plain.energy_mj(E_MAC, E_AC)
-    assert genetic.energy_with_decoding_mj(E_MAC, E_AC) > genetic.energy_mj(E_MAC, E_AC)
-
-
 def test_counting_changes_no_output_and_leaves_no_hook_behind():
     net, x = inference("vgg16")
     with torch.no_grad():
@@ -285,8 +209,3 @@ def test_counting_changes_no_output_and_leaves_no_hook_behind():
     with pytest.raises(InputError, match=r"raises RuntimeError on a batch of shape \(6, 3, 8, 8\): .* channels"):
         measure_energy(net, [x.repeat(1, 3, 1, 1)])
     assert not any(module._forward_hooks for module in net.modules())
-
-
-def test_there_have_to_be_images():
-    with pytest.raises(InputError, match="no images"):
-        measure_energy(ByHand(), [])

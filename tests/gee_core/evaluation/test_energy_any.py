@@ -4,11 +4,9 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
-from gee_core.genome.encoding import encode
 from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from tests.gee_core.own_networks import AllSteps, Folded, OneStep
@@ -44,11 +42,6 @@ def test_looped_folded_and_multi_step_have_equal_counts(forms):
     assert all(0.01 < layer.output_rate < 0.99 for layer in activities[0].layers[:3])
     assert [layer.steps for layer in activities[0].layers] == [T] * 4
     assert all(activity == activities[0] for activity in activities[1:])
-
-
-def test_a_call_is_one_step_for_a_network_that_makes_none_of_its_own(forms):
-    single, _, _, x = forms
-    assert [layer.steps for layer in measure_energy(single, x).layers] == [1] * 4
 
 
 def test_the_state_of_the_neurons_plays_no_part_and_is_kept(forms):
@@ -107,12 +100,6 @@ def test_counts_by_hand(x, threshold, first, second, spikes):
     assert activity.dense == 24 + 8
 
 
-def test_batches_of_a_data_loader_are_images_with_labels():
-    net, x = fires(1.0, 3.0)
-    labelled = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, torch.arange(2)), batch_size=1)
-    assert measure_energy(net, labelled) == measure_energy(net, x)
-
-
 def test_neurons_of_every_base_class_count_and_those_that_never_fire_do_not():
     net = nn.Sequential(layer.Linear(6, 4), neuron.PSN(T=2), layer.Linear(4, 2), neuron.NonSpikingLIFNode())
     functional.set_step_mode(net, "m")
@@ -131,12 +118,6 @@ def test_a_spike_of_minus_one_is_a_spike():
     assert (activity.spikes_per_image, activity.firing_rate, activity.activation_sparsity) == (2, 1, 0)
     assert [layer.output_rate for layer in activity.layers] == [1, None]
     assert activity.silent == []
-
-
-def test_a_layer_that_no_spike_reaches_is_silent():
-    assert measure_energy(*fires(1.0, 9.0)).silent == ["2"]
-    assert measure_energy(*fires(0.0, 3.0)).silent == ["0", "2"]
-    assert measure_energy(*fires(1.0, 3.0)).silent == []
 
 
 def test_connections_of_a_network_in_bfloat16_are_counted_exactly():
@@ -158,28 +139,6 @@ class Mixed(nn.Module):
     def forward(self, x):
         s = self.group(self.lif(self.norm(self.fc(input=x))))
         return self.gru(self.attention(s, s, s)[0])[0] * self.scale[0]
-
-
-def test_what_computes_the_weight_of_a_counted_layer_is_counted_with_it():
-    net = nn.Sequential(weight_norm(nn.Linear(2, 2)), neuron.IFNode())
-    assert measure_energy(net, torch.ones(3, 2)).not_counted == {}
-
-
-class Unbatched(nn.Module):
-    """Runs its layers on one image after the other, and on (B, T, …) in the order of SpikingJelly."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = AllSteps(5, 1, 8)
-        self.first = nn.Conv2d(1, 1, 1)
-
-    def forward(self, x):
-        return self.net(torch.stack([self.first(image) for image in x.flatten(0, 1)]).unflatten(0, x.shape[:2]).transpose(0, 1))
-
-
-def test_layers_without_a_batch_and_batches_whose_steps_come_second_are_measured():
-    activity = measure_energy(Unbatched(), torch.ones(T, T, 1, 8, 8))
-    assert [layer.steps for layer in activity.layers] == [T] * 5
 
 
 def test_layers_that_are_not_counted_are_named_and_batch_norm_is_free():
@@ -217,21 +176,15 @@ X = torch.ones(3, 2)
     ("net", "images", "settings", "says"),
     [
         (nn.Linear(2, 2), X, {}, "the network has no neurons: build it with those of spikingjelly"),
-        (nn.Sequential(nn.Linear(2, 2), neuron.NonSpikingIFNode()), X, {}, "the network has no neurons"),
         (Raises(), X, {}, r"raises KeyError on a batch of shape \(3, 2\): 'no such\\nkey': give it images"),
         (with_weight(1.0, last=True), torch.ones(3, 5), {}, r"raises RuntimeError on a batch of shape \(3, 5\)"),
         (with_weight(torch.nan, last=True), X, {}, "puts out values that are not finite: check its weights"),
         (with_weight(torch.nan, last=False), X, {}, "the input of 1 holds values that are not finite"),
-        (with_weight(1.0, last=True), torch.full((3, 2), torch.inf), {}, "the input of 0 holds values that are not finite"),
         (with_weight(1.0, last=True), [], {}, "there are no images to count on"),
-        (with_weight(1.0, last=True), X[:0], {}, "there are no images to count on"),
-        (with_weight(1.0, last=True), X[:0, None], {"time_first": True}, "there are no images to count on"),
-        (with_weight(1.0, last=True), X, {"steps": 0}, "steps = 0: must be an int >= 1"),
         (with_weight(1.0, last=True), X, {"steps": 2.5}, "steps = 2.5: must be an int >= 1"),
         (with_weight(1.0, last=True), X, {"steps": 2, "time_first": True}, "steps = 2, time_first = True: give one of the two"),
         (with_weight(1.0, last=True), X, {"dtype": torch.float16}, r"dtype = torch.float16: must be torch.float32 or torch.bf"),
         (with_weight(1.0, last=True), X.numpy(), {}, "a batch is a ndarray: give tensors, or tuples such as"),
-        (with_weight(1.0, last=True), [{"x": X}], {}, "a batch is a dict: give tensors"),
         (
             with_weight(1.0, last=True),
             X[0],
@@ -256,18 +209,3 @@ def test_decoding_counts_where_the_encoded_network_is_a_part_of_another():
     assert inside.energy_mj(*per_operation) == alone.energy_mj(*per_operation)
     assert inside.energy_with_decoding_mj(*per_operation) == alone.energy_with_decoding_mj(*per_operation)
     assert inside.energy_with_decoding_mj(*per_operation) > inside.energy_mj(*per_operation)
-
-
-def test_a_convolution_that_took_the_place_of_an_encoded_one_costs_no_decoding():
-    net = nn.Sequential(*(nn.Conv2d(4, 4, 3) for _ in range(3)), neuron.IFNode())
-    encoded = encode(net, 2, convs=list(net)[:3])
-    encoded[2] = nn.Conv2d(4, 4, 3)
-    assert [layer.decode_macs > 0 for layer in measure_energy(encoded, torch.ones(1, 4, 8, 8)).layers] == [False, True, False]
-
-
-def test_inference_mode_changes_no_count():
-    net = nn.Sequential(nn.Conv2d(4, 4, 3), neuron.IFNode(), nn.Conv2d(4, 4, 3))
-    x = torch.ones(1, 4, 8, 8)
-    expected = str(measure_energy(net, x))
-    with torch.inference_mode():
-        assert str(measure_energy(net, x)) == expected

@@ -6,7 +6,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from gee_core.evaluation.faulty_neurons import LEAST_THRESHOLD, add_mismatch, lose_steps, set_spikes, unlike_neurons
-from gee_core.evaluation.hardware_noise import disturbed, unfit
+from gee_core.evaluation.hardware_noise import disturbed
 from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from tests.gee_core.lively import awake
@@ -66,12 +66,6 @@ def test_neurons_with_mismatch_are_neurons_with_thresholds_of_their_own(decay_in
     )
 
 
-def test_a_threshold_stays_positive():
-    net = One(LIF(T))
-    add_mismatch(net, 100.0, generators)
-    assert not net(torch.zeros(T * B, *SHAPE)).any()
-
-
 def test_spikes_are_dropped_with_their_probability_and_no_silent_neuron_fires():
     net = One(LIF(T))
     spikes = net(currents())
@@ -121,15 +115,6 @@ def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
     assert all(torch.equal(after[t], before[t]) for t in range(T) if t not in lost)
 
 
-def test_neurons_that_know_no_single_steps_lose_some_of_them_too():
-    net = One(neuron.PSN(T))
-    x = torch.ones(T, B, *SHAPE)
-    torch.nn.init.constant_(net.node.weight, 1.0)
-    assert net(x).all()
-    lose_steps(net, 2, generators("steps"))
-    assert sorted(net(x).flatten(1).mean(1).tolist()) == [0.0, 0.0, *[1.0] * (T - 2)]
-
-
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(("domain", "strength"), [("threshold", 0.4), ("lost_step", 1), ("lost_step", 2)])
 @torch.no_grad()
@@ -162,17 +147,3 @@ def test_a_network_without_any_spike_answers_with_the_bias_of_its_head():
 )
 def test_mismatch_is_for_linear_membranes_that_are_reset_to_0(node, reason):
     assert unlike_neurons(One(node)) == reason
-
-
-def test_a_table_network_with_another_reset_has_no_mismatch():
-    net = build_network("cifarnet", 10, 3, 16, None, 0.0625, v_reset=-0.3)
-    assert unfit(net, "threshold") == "stem.norm_lif.lif is reset to -0.3, not to 0"
-    assert unfit(net, "dropped") is None
-
-
-def test_neurons_of_another_base_class_lose_spikes_too():
-    net = One(neuron.SlidingPSN(k=2, step_mode="m"))
-    x = currents().unflatten(0, (T, B)) + 2.0
-    assert net(x).sum() > 0
-    set_spikes(net, 1.0, 0.0, generators)
-    assert net(x).sum() == 0

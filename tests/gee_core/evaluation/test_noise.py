@@ -31,7 +31,7 @@ def in_domain(x, domain):
 
 
 @pytest.mark.parametrize("domain", ["normalised", "image"])
-@pytest.mark.parametrize("r", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("r", [0.1, 1.0])
 def test_the_noises_norm_is_the_strength_times_the_images_own_norm(r, domain):
     clean = in_domain(to_input(pixels(), NORMALISE), domain)
     noisy = in_domain(noisy_input(pixels(), NORMALISE, r, domain, generator()), domain)
@@ -61,21 +61,6 @@ def test_the_generator_alone_decides_the_noise():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_every_image_has_noise_of_its_own_and_stronger_noise_is_the_same_noise_scaled():
-    x = torch.ones(2, 1, 4, 4)
-    weak, strong = (add_noise(x, r, generator()) - x for r in (0.25, 0.5))
-    torch.testing.assert_close(strong, 2 * weak)
-    assert not torch.allclose(weak[0], weak[1])
-
-
 def test_the_noise_is_normal():
     n = (add_noise(torch.ones(1, 3, 64, 64), 1.0, generator()) - 1).flatten()
     assert stats.kstest(n.numpy(), "norm").pvalue > 0.01
-
-
-def test_noise_may_leave_the_range_of_pixels_and_a_black_image_stays_black():
-    white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
-    noisy = in_domain(noisy_input(white, NORMALISE, 0.5, "image", generator()), "image")
-    assert noisy.max() > 1.2
-    black = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    torch.testing.assert_close(noisy_input(black, NORMALISE, 0.5, "image", generator()), to_input(black, NORMALISE))

@@ -4,10 +4,9 @@ import copy
 import functools
 
 import numpy as np
-import pytest
 import torch
 
-from gee_core.export.nir_agreement import nir_agreement, share
+from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.to_nir import to_nir
 from gee_core.model.network import build_network
 from tests.gee_core.lively import awake
@@ -49,8 +48,3 @@ def test_other_predictions_are_counted():
     found = nir_agreement(lively(), graph, images(8))
     assert (found.predictions, found.spikes) == (right, 1)
     assert right < 1
-
-
-@pytest.mark.parametrize(("part", "whole", "of"), [(1, 4, 0.25), (0, 3, 0.0), (0, 0, 1.0)])
-def test_the_share_of_nothing_is_all(part, whole, of):
-    assert share(part, whole) == of

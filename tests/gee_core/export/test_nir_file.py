@@ -75,35 +75,16 @@ def nan(file):
     ("damage", "says"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1000]), r"cannot be read as NIR \(OSError: .*truncated"),
-        (lambda path: path.write_bytes(b""), r"cannot be read as NIR \(OSError"),
         (lambda path: path.write_bytes(b"\x80\x04cos\nsystem\n."), r"cannot be read as NIR \(OSError: .*signature not found"),
         (lambda path: path.unlink(), "no such file"),
         (lambda path: nir.write(path, nir.Affine(np.ones((2, 2)), np.ones(2))), r"cannot be read as NIR \(TypeError"),
         (put("version", "9.1.0"), rf"is of NIR '9\.1\.0', and the installed nir is {nir.version}"),
-        (put("version", 1), r"cannot be read as NIR \(AttributeError"),
         (changed(lambda file: file.pop("node")), r"cannot be read as NIR \(KeyError"),
         (put("node/nodes/stem.conv/type", "Pickle"), r"cannot be read as NIR \(AssertionError"),
-        (
-            put("node/nodes/stem.conv/weight", np.ones((2, 3, 3, 3), np.float32)),
-            r"cannot be read as NIR \(ValueError: .*mismatch",
-        ),
         (put("node/edges", [["input", "nowhere"]]), r"cannot be read as NIR \(ValueError: .*nowhere"),
         (changed(nan), r"a number of node stem\.conv is not finite"),
     ],
-    ids=[
-        "cut",
-        "empty",
-        "pickle",
-        "missing",
-        "a node alone",
-        "version",
-        "no version",
-        "no graph",
-        "unknown node",
-        "shape",
-        "edge",
-        "NaN",
-    ],
+    ids=["cut", "pickle", "missing", "a node alone", "version", "no graph", "unknown node", "edge", "NaN"],
 )
 def test_a_file_that_is_no_whole_nir_graph_is_refused_in_one_line_that_names_it(path, damage, says):
     damage(path)

@@ -11,7 +11,6 @@ import nirtorch
 import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based.nir_exchange import import_from_nir
 from torch import nn
 
 import gee_core
@@ -44,7 +43,6 @@ CASES = pytest.mark.parametrize(
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value,
 )
 PAPER = tuple(NETWORKS)
-FORMS = pytest.mark.parametrize("pool", ["sum", "avg"])
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +85,8 @@ def firing_rates(net, x) -> dict[str, float]:
 
 
 @CASES
-@FORMS
-def test_spikingjelly_fires_the_same_spikes_in_every_layer_and_predicts_the_same(name, settings, pool):
+def test_spikingjelly_fires_the_same_spikes_in_every_layer_and_predicts_the_same(name, settings):
+    pool = "avg" if name in ("mixed", "vgg16") else "sum"
     net, x = lively(name, **settings), images(8, 2, size_of(name))
     assert all(0.001 < rate < 0.999 for rate in firing_rates(net, x).values())
     found = nir_agreement(net, to_nir(net, 3, size_of(name), pool), x)
@@ -145,13 +143,6 @@ def test_other_simulators_put_out_the_same_at_every_step(reader, name, settings,
         torch.testing.assert_close(o_TBK, net(x), rtol=1e-4, atol=1e-4)
     assert (o_TBK[1:] - o_TBK[:-1]).abs().max() > 1e-3  # the steps differ, and so do the images
     assert (o_TBK[:, 0] - o_TBK[:, 1]).abs().max() > 1e-3
-
-
-def test_the_multi_step_mode_of_spikingjelly_runs_the_form_with_means():
-    net, x = lively("cifarnet"), images(4)
-    simulator = import_from_nir(to_nir(net, 3, SIZE, "avg"), step_mode="m")
-    with torch.no_grad():
-        torch.testing.assert_close(simulator(x.expand(4, *x.shape))[0], net(x), rtol=1e-4, atol=1e-4)
 
 
 def test_neurons_fire_at_the_threshold_where_nir_says_above_it():
@@ -239,7 +230,7 @@ def test_the_network_is_left_as_it_was_and_its_genes_are_decoded():
 
 
 def test_soft_reset_is_refused():
-    with pytest.raises(ExportError, match=r"network\.v_reset = null: NIR has no soft reset") as refused:
+    with pytest.raises(ExportError, match="`v_reset` = null: NIR has no soft reset") as refused:
         to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32, v_reset=None), 1, 8)
     assert refused.value.remedy
 
@@ -260,21 +251,10 @@ def test_networks_that_are_not_of_the_table_are_refused_by_name(build, own):
         to_nir(build(), 1, 8)
 
 
-def test_without_sizes_they_are_those_that_the_network_was_built_for():
-    graph = to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32))
-    assert graph.nodes["input"].input_type["input"].tolist() == [1, 8, 8]
-
-
 def test_images_that_leave_less_than_the_pool_before_the_head_puts_out_are_refused():
     net = build_network("vgg16", 5, 1, 32, width=1 / 32)
     with pytest.raises(ExportError, match="the last feature maps have 1 pixels, which NIR cannot enlarge to 2"):
         to_nir(net, image_size=16)
-
-
-def test_images_of_other_channels_are_refused():
-    for wrong in (0, 3):
-        with pytest.raises(ValueError, match=f"in_channels = {wrong}, but the network takes images of 1"):
-            to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32), wrong, 8)
 
 
 def test_weights_that_are_not_finite_and_an_unknown_form_are_refused():

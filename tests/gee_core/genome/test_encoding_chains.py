@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.nn.utils import parametrize, prune
@@ -12,7 +11,6 @@ from torch.nn.utils import parametrize, prune
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
-from gee_core.genome.weight import decode_conv
 
 G = 5
 
@@ -63,14 +61,6 @@ def test_a_spikingjelly_network_is_encoded_trained_and_decoded(step_mode):
     assert type(plain.features[2]) is layer.Conv2d
     out.square().sum().backward()
     assert all(gene.grad is not None for gene in [net.genome.O, *net.genome.encodings()])
-
-
-def test_conv_chain_leaves_no_charge_in_spikingjellys_neurons():
-    net, x = spiking("m").eval(), spiking_images("m")
-    out = net(x)
-    functional.reset_net(net)
-    conv_chain(net, x)
-    assert torch.equal(net(x), out)
 
 
 def chain_of(*convs, wrap=True):
@@ -127,9 +117,16 @@ def test_a_chain_that_breaks_names_what_was_left_out():
         encode(net, G, example=torch.zeros(1, 3, 8, 8))
 
 
+TWO = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
 ERRORS = {
     "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, got 0"),
-    "no chain": (chain_of(), 2, r"at least one more convolution, got 0"),
+    "another network's": (
+        (chain_of(nn.Conv2d(3, 4, 3))[0], chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))[1]),
+        2,
+        "not part of",
+    ),
+    "twice": ((TWO[0], [*TWO[1], TWO[1][1]]), 2, r"module '0\.1' is in the chain twice"),
+    "no Conv2d": (chain_of(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 3)), 2, "is not a Conv2d"),
     "stem alone": (chain_of(nn.Conv2d(3, 4, 3)), 2, r"at least one more convolution, got 1"),
     "grouped": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), 2, r"module '0\.1' has groups=2"),
     "channels": (
@@ -156,13 +153,6 @@ def test_a_chain_that_cannot_be_encoded_is_refused_by_name_and_the_network_stays
     assert not any(parametrize.is_parametrized(module) for module in net.modules())
 
 
-def test_a_convolution_of_another_network_is_refused():
-    net, _ = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    _, foreign = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    with pytest.raises(ValueError, match="not part of the network"):
-        encode(net, 2, convs=foreign)
-
-
 def test_a_second_chain_of_an_encoded_network_is_refused_and_the_genes_of_the_first_stay():
     plain, convs = chain_of(*[nn.Conv2d(4, 4, 3, padding=1) for _ in range(6)])
     net = encode(plain, 2, convs=convs[:3])
@@ -171,43 +161,6 @@ def test_a_second_chain_of_an_encoded_network_is_refused_and_the_genes_of_the_fi
         encode(net, 2, convs=list(net[0])[3:])
     assert genome_of(net) is first
     assert id(first.O) in {id(p) for p in net.parameters()}
-
-
-def test_a_submodule_called_genome_is_not_thrown_away():
-    class OwnGenome(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.genome = nn.Linear(2, 2)
-            self.convs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-
-    net = OwnGenome()
-    own = net.genome
-    with pytest.raises(ValueError, match="genome"):
-        encode(net, 2, convs=list(net.convs))
-    assert net.genome is own
-
-
-def test_a_convolution_named_twice_in_the_chain_is_refused():
-    net, convs = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    with pytest.raises(ValueError, match=r"module '0\.1' is in the chain twice"):
-        encode(net, 2, convs=[*convs, convs[1]])
-
-
-@pytest.mark.parametrize("module", [nn.Linear(4, 4), nn.ConvTranspose2d(4, 4, 3)], ids=["linear", "transposed"])
-def test_a_module_that_is_no_conv2d_is_refused(module):
-    net, convs = chain_of(nn.Conv2d(3, 4, 3), module)
-    with pytest.raises(ValueError, match="Conv2d"):
-        encode(net, 2, convs=convs)
-
-
-def test_a_chain_of_5x5_kernels_is_encoded_like_one_of_3x3():
-    net, convs = chain_of(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 6, (5, 3)), nn.Conv2d(6, 4, (5, 3)))
-    encoded = encode(net, 3, convs=convs)
-    genome = encoded.genome
-    X_0, X_1, _ = genome.encodings()
-    assert X_0.shape == (15, 4, 3)
-    x = torch.randn(1, 4, 8, 8)
-    torch.testing.assert_close(encoded[0][1](x), F.conv2d(x, decode_conv(X_0, genome.O, X_1, (5, 3)), convs[1].bias))
 
 
 def test_a_network_whose_neurons_hold_a_graph_is_refused_with_the_way_out():

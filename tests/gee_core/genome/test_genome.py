@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import orthogonal
 
 from gee_core.errors import InputError
-from gee_core.genome.encoding import decode, encode, genome_of
+from gee_core.genome.encoding import decode, encode
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import truncated_normal_
 from tests.gee_core.genome.branches import G, branches, images
@@ -24,34 +24,6 @@ def test_initialise_draws_the_matrix_then_the_encodings_in_order_from_the_given_
     generator = torch.Generator().manual_seed(3)
     for gene, sigma in zip([net.genome.O, *net.genome.encodings()], [0.25, *sigmas], strict=True):
         assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
-
-
-@pytest.mark.parametrize("sigmas", [[], [1.0] * 3, [1.0] * 5])
-def test_initialise_refuses_another_number_of_sigmas_and_draws_nothing(sigmas):
-    net = branches()
-    before = net.genome.O.detach().clone()
-    with pytest.raises(ValueError, match=rf"X_0 … X_3, got {len(sigmas)}"):
-        net.genome.initialise(Genotype(1.0, tuple(sigmas)), torch.Generator())
-    assert torch.equal(net.genome.O, before)
-
-
-def test_encode_starts_at_the_analytic_wiring_of_its_seed():
-    net, x = branches(seed=4), images()
-    out = net(x)
-    net.genome.initialise(net.genome.analytic_genotype(), torch.Generator().manual_seed(4))
-    assert torch.equal(net(x), out)
-
-
-def test_decode_macs_are_per_encoded_layer_in_order():
-    k2 = 9
-    pairs = [(4, 4), (4, 6), (6, 7)]
-    assert branches().genome.decode_macs() == [k2 * (C_out * G * G + C_out * G * C_in) for C_in, C_out in pairs]
-
-
-def test_genome_of_tells_a_genetic_network_from_a_plain_one():
-    net = branches()
-    assert genome_of(net) is net.genome
-    assert genome_of(branches(encoded=False)) is None
 
 
 def test_the_state_dict_has_the_documented_keys_and_shapes():
@@ -88,16 +60,6 @@ def test_parameters_are_the_genes_and_the_plain_rest_each_counted_once():
     biases = 4 + 6 + 7
     plain = (3 * 25 * 4 + 4) + 4 * 6 + (6 * 3 * 9 + 6) + (6 * 6 * 9 + 6) + 2 * 7 + (7 * 2 + 2)
     assert sum(p.numel() for p in parameters) == genes + biases + plain
-
-
-def test_an_optimiser_step_moves_the_shared_matrix_once_and_lowers_the_loss():
-    net, x = branches(), images()
-    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3)
-    before, loss = net.genome.O.detach().clone(), net(x).square().sum()
-    loss.backward()
-    optimiser.step()
-    torch.testing.assert_close(net.genome.O.detach(), before - 1e-3 * net.genome.O.grad)
-    assert net(x).square().sum() < loss
 
 
 def test_a_deep_copy_has_its_own_genes():

@@ -9,7 +9,7 @@ import torch
 from gee_core.config import Shape
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.weight import decode_conv
-from gee_core.genome.wiring import draw_genes, shaped_weight, squared_distances, truncated_normal_
+from gee_core.genome.wiring import draw_genes, shaped_weight, truncated_normal_
 
 CHANNELS, G, KERNEL = [5, 40, 12, 30], 16, (3, 3)  # layers with fewer and more neurons than genes, and than the layer before
 SIGMAS = (0.5, (0.1, 0.4, 0.2, 0.3))
@@ -83,32 +83,6 @@ def mixed(own, other, share):
     return both * (own.norm() / both.norm())
 
 
-@pytest.mark.parametrize("gene", GENES)
-def test_a_gene_close_to_neutral_is_close_to_the_neutral_draw(gene):
-    near, neutral = draws(Shape(**{gene: 1e-9})), draws()
-    for a, b in zip([near[0], *near[1]], [neutral[0], *neutral[1]], strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-4 * b.abs().max().item())  # √ρ is 3e-5
-
-
-@pytest.mark.parametrize("gene", ["omega_X", "beta", "kappa", "rho"])
-def test_the_genes_of_X_leave_O_alone_and_those_of_O_leave_X_alone(gene):
-    neutral, other = draws(), draws(Shape(**{gene: 0.5}))
-    assert torch.equal(other[0], neutral[0])
-    assert not any(torch.equal(a, b) for a, b in zip(other[1][1:], neutral[1][1:], strict=True))
-    for of_O in ("omega_O", "alpha"):
-        O, X = draws(Shape(**{of_O: 0.5, gene: 0.5}))
-        assert not torch.equal(O, neutral[0])
-        assert all(torch.equal(a, b) for a, b in zip(X, other[1], strict=True))
-
-
-def test_orthogonal_draws_have_equal_singular_values():
-    for matrix, drawn in zip(matrices(*draws(Shape(omega_O=1.0, omega_X=1.0))), matrices(*draws()), strict=True):
-        S = torch.linalg.svdvals(matrix.double())
-        torch.testing.assert_close(S, S.mean().expand_as(S), rtol=1e-4, atol=0)
-        before = torch.linalg.svdvals(drawn.double())
-        assert before.max() > 1.2 * before.min()
-
-
 @pytest.mark.parametrize("omega", [0.3, 0.8])
 def test_omega_raises_the_singular_values_to_one_minus_omega_in_the_same_directions(omega):
     for matrix, drawn in zip(matrices(*draws(Shape(omega_O=omega, omega_X=omega))), matrices(*draws()), strict=True):
@@ -150,25 +124,6 @@ def test_beta_and_omega_keep_the_norm_of_W(omega, beta):
     assert norm(Shape(beta=beta, omega_O=omega, omega_X=omega)) == pytest.approx(norm(Shape()), rel=0.05)
 
 
-@pytest.mark.parametrize(("kernel", "expected"), [((1, 3), [1, 0, 1]), ((2, 2), [0.5] * 4), ((5, 1), [4, 1, 0, 1, 4])], ids=str)
-def test_distances_are_measured_from_the_centre_of_any_kernel(kernel, expected):
-    assert squared_distances(kernel).tolist() == expected
-    assert squared_distances((3, 3)).tolist() == [2, 1, 2, 1, 0, 1, 2, 1, 2]
-
-
-@pytest.mark.parametrize("omega", [0.0, 1.0])
-def test_with_alpha_one_O_is_a_multiple_of_the_identity(omega):
-    O, drawn = draws(Shape(alpha=1.0, omega_O=omega))[0], draws()[0]
-    torch.testing.assert_close(O, torch.eye(G) * (drawn.norm() / math.sqrt(G)))
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9])
-def test_alpha_is_the_share_of_the_identity(alpha):
-    O, _ = draws(Shape(alpha=alpha), [2, 2], 200)
-    cosine = torch.trace(O) / (O.norm() * math.sqrt(200))
-    assert cosine.item() == pytest.approx(alpha, abs=0.02)
-
-
 @pytest.mark.parametrize("channels", [[300, 300, 300], [400, 250, 100], [100, 250, 350]], ids=["as many", "fewer", "more"])
 def test_kappa_correlates_the_centre_with_the_layer_before_neuron_by_neuron(channels):
     kappa = 0.6
@@ -179,21 +134,6 @@ def test_kappa_correlates_the_centre_with_the_layer_before_neuron_by_neuron(chan
             n = part.shape[1]
             assert correlation(part[CENTRE], previous[CENTRE, :n]) == pytest.approx(kappa, abs=0.05)
             assert correlation(part[0], previous[0, :n]) == pytest.approx(0, abs=0.05)
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.4, 0.9])
-def test_rho_correlates_kernel_positions_and_keeps_the_variance(rho):
-    (_, X), (_, drawn) = draws(Shape(rho=rho), [400, 400], 60), draws(None, [400, 400], 60)
-    for x, before in zip(X, drawn, strict=True):
-        correlations = torch.corrcoef(x.flatten(1))
-        off = correlations[~torch.eye(9, dtype=torch.bool)]
-        torch.testing.assert_close(off, torch.full_like(off, rho), rtol=0, atol=0.04)
-        assert x.std().item() == pytest.approx(before.std().item(), rel=0.02)
-
-
-def test_with_rho_one_all_kernel_positions_are_alike():
-    _, X = draws(Shape(rho=1.0))
-    assert all(torch.equal(x, x[:1].expand_as(x)) for x in X)
 
 
 def weight(J=24, I=20, kernel=KERNEL):

@@ -61,7 +61,7 @@ def test_draws_scale_with_sigma():
 
 
 @pytest.mark.parametrize("kernel_positions", [9, 25])
-@pytest.mark.parametrize("n_genes", [1, 24, 200])
+@pytest.mark.parametrize("n_genes", [1, 200])
 @pytest.mark.parametrize("channels", CHAINS, ids=len)
 def test_the_analytic_sigmas_give_every_layer_the_variance_of_he(channels, n_genes, kernel_positions):
     genotype = analytic_genotype(channels, n_genes, kernel_positions)
@@ -99,7 +99,7 @@ def test_decoded_weights_of_a_network_have_he_variance():
         net = build_network("resnet19", 10, n_genes=48, width=0.125, seed=seed)
         return [conv.weight.detach().double().square().mean().item() for conv in genome_of(net).encoded_convs()]
 
-    ratios = np.mean([variances(seed) for seed in range(6)], axis=0)
+    ratios = np.mean([variances(seed) for seed in range(4)], axis=0)
     fan_in = [9 * C // 8 for C in RESNET19[:-1]]
     ratios = ratios * np.asarray(fan_in) / 2
     np.testing.assert_allclose(ratios, 1, atol=0.12)  # O is shared: its own sampling error is 4 % per network

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from gee_core.checkpoint import load, save
-from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.genome.encoding import decode
 from gee_core.model.network import build_network, count_parameters
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
@@ -80,11 +80,10 @@ def test_the_output_equals_spikingjelly_shown_the_image_again_at_every_step(form
     assert (out[:, 0] - out[:, 1]).abs().max() > 1e-3  # and so do the images
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("name", ["vgg16", "resnet19"])
-def test_fewer_steps_give_the_first_outputs_of_more_steps(name, steps):
-    net, x = lively(name, n_genes=6), images()
-    short = build_network(name, **TINY, n_genes=6, T=steps).eval()
+@pytest.mark.parametrize("steps", [1, 3])
+def test_fewer_steps_give_the_first_outputs_of_more_steps(steps):
+    net, x = lively("resnet19", n_genes=6), images()
+    short = build_network("resnet19", **TINY, n_genes=6, T=steps).eval()
     short.load_state_dict(net.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(short(x), net(x)[:steps], rtol=1e-4, atol=1e-5)
@@ -99,31 +98,19 @@ def test_the_stem_computed_once_equals_the_stem_on_repeated_images():
     assert 0 < repeated.mean() < 1
 
 
-@EVERY_NETWORK
-def test_an_image_is_classified_alike_alone_and_in_a_batch(form):
-    net, x = lively(**name_and_form(form)), images()
+def test_an_image_is_classified_alike_alone_and_in_a_batch():
+    net, x = lively("resnet18"), images()
     with torch.no_grad():
         torch.testing.assert_close(net(x[1:2])[:, 0], net(x)[:, 1], rtol=1e-4, atol=1e-5)
-
-
-@EVERY_NETWORK
-def test_the_networks_own_chain_is_the_order_of_execution(form):
-    net = build_network(**name_and_form(form), **TINY)
-    assert net.conv_chain() == conv_chain(net, images())
 
 
 @pytest.mark.parametrize(
     ("name", "size", "channels"),
     [
         ("cifarnet", 8, 1),
-        ("cifarnet", 28, 3),
         ("vgg16", 8, 3),
-        ("vgg16", 28, 1),
         ("vgg16", 64, 3),
-        ("resnet18", 8, 1),
-        ("resnet19", 32, 3),
         ("resnet19", 28, 1),
-        ("resnet34", 8, 3),
         ("resnet34", 64, 1),
     ],
 )
@@ -167,21 +154,6 @@ def test_the_genetic_and_the_plain_network_of_one_seed_share_every_plain_weight(
     assert sum(key.endswith("parametrizations.weight.original") for key in genetic) == len(plain) - len(shared)
 
 
-def test_the_genetic_argument_is_the_same_as_encoding_the_plain_network():
-    by_argument = build_network("vgg16", **TINY, n_genes=6, seed=2)
-    by_hand = build_network("vgg16", **TINY, seed=2)
-    by_hand = encode(by_hand, 6, convs=by_hand.conv_chain(), seed=2)
-    x = images()
-    assert torch.equal(by_argument.eval()(x), by_hand.eval()(x))
-    assert genome_of(build_network("vgg16", **TINY)) is None
-
-
-def test_plain_convolutions_start_with_he_variance():
-    for conv in build_network("resnet19", 10, width=0.5).conv_chain()[1:]:
-        fan_in = conv.weight[0].numel()
-        assert conv.weight.square().mean().item() * fan_in / 2 == pytest.approx(1, abs=0.05)
-
-
 @EVERY_NETWORK
 def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_state(form):
     net, x = lively(**name_and_form(form), n_genes=6), images()
@@ -211,29 +183,14 @@ def test_neuron_settings_reach_every_neuron(block, others):
     assert {(lif.T, lif.tau, lif.v_reset) for lif in neurons} == {(2, 3.0, None)}
 
 
-def test_counting_sees_a_shared_parameter_once_and_no_buffers():
-    layer = nn.Linear(3, 3, bias=False)
-    assert count_parameters(nn.Sequential(layer, layer, nn.BatchNorm1d(3))) == 9 + 6
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "resnet50"}, "unknown network 'resnet50': choose one of cifarnet"),
         ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
-        ({"in_channels": 0}, "in_channels must be >= 1, got 0"),
-        ({"image_size": -3}, "image_size must be >= 1, got -3"),
-        ({"n_genes": 0}, "n_genes must be >= 1, got 0"),
         ({"n_genes": 2.5}, "n_genes must be >= 1, and an int, got 2.5"),
-        ({"num_classes": "10"}, "num_classes must be >= 1, and an int, got '10'"),
-        ({"image_size": (8, 8)}, r"image_size must be >= 1, and an int, got \(8, 8\)"),
         ({"seed": None}, "seed = None: must be an int from"),
         ({"width": math.nan}, "width must be > 0 and finite, got nan"),
-        ({"width": "1"}, "width must be > 0 and finite, got '1'"),
-        ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
-        ({"width": 0.0}, "width"),
-        ({"width": -1.0}, "width"),
-        ({"T": 0}, "T"),
         ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
         ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic"),
         ({"block": "post-activation"}, "block must be pre or post for resnet18, got 'post-activation'"),

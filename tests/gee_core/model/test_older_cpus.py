@@ -34,6 +34,7 @@ torch.testing.assert_close(conv.weight.grad, expected)
 """
 
 
+@pytest.mark.slow
 def test_a_narrow_residual_network_trains_with_avx2_alone():
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True, timeout=600)

@@ -7,7 +7,6 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
-from gee_core.checkpoint import load, save
 from gee_core.genome.encoding import conv_chain
 from gee_core.model.network import PreActivationBlock, build_network
 from gee_core.snn import kernels
@@ -139,30 +138,6 @@ def test_in_bf16_a_fused_network_keeps_type_and_layout_and_fires_as_separate_mod
         assert s.float().mean().item() == pytest.approx(found[1][layer].float().mean().item(), abs=0.05), layer
     first = "body.blocks.0.conv1"
     assert (found[0][first] != found[1][first]).float().mean() < 0.02
-
-
-def test_a_single_block_without_a_shortcut_adds_its_branch_to_the_stems_output_at_every_step():
-    net, x = lively("resnet19")
-    net.body.blocks = net.body.blocks[:1]
-    net.eval()
-    assert net.body.blocks[0].shortcut is None
-    with torch.no_grad():
-        net.body.norm = nn.Identity()
-        stream, spikes = net.stem(x), {}
-        net.body.blocks[0].conv2.register_forward_hook(lambda m, args, y: spikes.update(branch=y))
-        total = net.body(stream)
-    torch.testing.assert_close(total, stream.repeat(T, 1, 1, 1) + spikes["branch"])
-
-
-@pytest.mark.parametrize("block", ["pre", "post"])
-@pytest.mark.parametrize("n_genes", [None, 6])
-def test_a_saved_network_comes_back_with_its_blocks(block, n_genes, tmp_path):
-    net = build_network("resnet19", 5, 3, 16, n_genes, 1 / 16, block=block).eval()
-    save(tmp_path / "network.safetensors", net)
-    back, x = load(tmp_path / "network.safetensors").eval(), torch.randn(2, 3, 16, 16)
-    assert back.built_with == net.built_with
-    with torch.no_grad():
-        assert torch.equal(back(x), net(x))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet19", "resnet34"])

@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+from torch import nn
 
-from gee_core.config.known_networks import default_block, encoded_channels
+from gee_core.config.known_networks import default_block, encoded_channels, kernel_positions
+from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import analytic_genotype
+from gee_core.model.layers import StepDropout
 from gee_core.model.network import build_network, count_parameters
-from gee_core.zoo import NETWORKS, Block, P
+from gee_core.zoo import NETWORKS, A, Block, NetworkSpec, P
+from tests.gee_core.model.test_network import images
 
 # (network, g, parameters with 10 classes, with 100): the paper's Table 2, whose digits fit `post` and `pre` blocks alike.
 PAPER = [
@@ -89,28 +94,59 @@ def test_the_encoded_chain_is_every_3x3_convolution_of_the_table_in_order(name, 
     assert all(conv.bias is None for conv in convs)
 
 
-@pytest.mark.parametrize("width", [0.125, 0.33])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_encoded_channels_are_those_of_the_built_network_at_any_width(name, width):
+def test_the_encoded_channels_are_those_of_the_built_network_at_any_width(name, width=0.33):
     convs = built(name, 10, width=width).conv_chain()
     assert encoded_channels(name, width) == [conv.out_channels for conv in convs]
 
 
-@pytest.mark.parametrize("name", PAPERS)
-def test_only_networks_with_residual_blocks_have_a_form_of_them(name):
-    assert default_block(name) == ("pre" if name.startswith("resnet") else None)
+@pytest.fixture
+def entry(monkeypatch):
+    """Puts an entry into the table and builds it."""
+
+    def build(spec, **settings):
+        monkeypatch.setitem(NETWORKS, "entry", spec)
+        return build_network("entry", 5, 3, 16, **({"T": 3} | settings))
+
+    return build
 
 
-def test_a_real_network_has_as_many_parameters_as_one_without_memory():
-    assert count_parameters(build_network("vgg16", 10, n_genes=100)) == 2_514_522
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_a_pool_of_an_entry_is_of_the_configured_kind_or_always_the_average(entry, pool):
+    net = entry(NetworkSpec(4, (4, P, 6, A, 8)), pool=pool)
+    kinds = [type(module) for module in net.modules() if isinstance(module, nn.MaxPool2d | nn.AvgPool2d)]
+    assert kinds == [nn.MaxPool2d if pool == "max" else nn.AvgPool2d, nn.AvgPool2d]
+    assert net(images()).shape == (3, 3, 5)
 
 
-@pytest.mark.parametrize("name", PAPERS)
-def test_strides_are_in_the_first_block_of_a_stage_and_pools_never_lead(name):
-    spec = NETWORKS[name]
-    channels = spec.stem
-    assert spec.body[0] != P
-    for layer in spec.body:
-        if isinstance(layer, Block):
-            assert layer.stride == (1 if layer.channels == channels else 2)
-            channels = layer.channels
+@pytest.mark.parametrize("spec", [NetworkSpec(4, (6, 8), kernel=5), NetworkSpec(4, (Block(4), Block(8, 2)), kernel=5)])
+def test_all_convolutions_of_an_entry_have_its_kernel_and_so_has_the_analytic_wiring(entry, spec):
+    net = entry(spec, n_genes=3)
+    assert {conv.kernel_size for conv in net.conv_chain()} == {(5, 5)}
+    assert net.body(net.stem(images())).shape[-2:] == ((16, 16) if 6 in spec.body else (8, 8))
+    assert analytic_genotype(encoded_channels("entry"), 3, kernel_positions("entry")) == genome_of(net).analytic_genotype()
+
+
+def test_dropout_drops_the_same_neurons_at_every_step_and_only_in_training():
+    layer, spikes = StepDropout(0.25, 3), torch.ones(3 * 8, 16, 4, 4)
+    torch.manual_seed(0)
+    kept = layer(spikes).unflatten(0, (3, 8))
+    assert torch.equal(kept, kept[:1].expand_as(kept))
+    assert set(kept.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert (kept == 0).double().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert not torch.equal(kept[0, 0], kept[0, 1])
+    assert layer.eval()(spikes) is spikes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"body": (P, A)}, "has no convolution to encode"),
+        ({"body": (8, Block(8))}, "mixes residual blocks with other layers"),
+        ({"kernel": 4}, "kernel = 4: must be odd, and 3 or more"),
+        ({"kernel": 1}, "kernel = 1: must be odd, and 3 or more"),
+    ],
+)
+def test_an_entry_that_cannot_be_built_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        NetworkSpec(**({"stem": 4, "body": (8,)} | changes))

@@ -23,6 +23,7 @@ def everything_compiles(monkeypatch):
     monkeypatch.setattr(kernels, "_compiles", [True])
 
 
+@pytest.mark.slow
 @has_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
@@ -88,14 +89,6 @@ def test_what_was_compiled_for_another_cpu_is_not_found(monkeypatch):
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
-@pytest.mark.parametrize(("on_gpu", "parent", "threads"), [(False, None, 1), (True, None, None), (True, "a pool", 1)])
-def test_only_a_process_on_a_gpu_that_is_no_worker_compiles_in_several_processes(on_gpu, parent, threads, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda loop, **settings: settings["options"])
-    monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
-    assert kernels._compiled.__wrapped__(kernels.spikes_TN, on_gpu).get("compile_threads") == threads
-
-
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Triton Error [CUDA]: out of memory")]
 )
@@ -110,6 +103,7 @@ def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(error, everything_
     assert kernels.compiles(x)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_a_process_that_has_seen_many_forms_still_compiles_the_next(everything_compiles, monkeypatch):
     compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
@@ -119,6 +113,7 @@ def test_a_process_that_has_seen_many_forms_still_compiles_the_next(everything_c
     assert kernels._compiles == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything_compiles, monkeypatch):
     compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
@@ -128,20 +123,6 @@ def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything
         kernels.run(kernels.spikes_TN, torch.randn(4, 100), *CONSTANTS[0])
         kept.append(len(contextvars.copy_context()))
     assert kept == kept[:1] * 5
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-def test_on_a_gpu_there_is_one_variant_per_number_of_channels_and_none_per_batch():
-    variants = []
-    loop = torch.compile(
-        lambda x, s: x * s, dynamic=True, fullgraph=True, backend=lambda graph, inputs: variants.append(graph) or graph
-    )
-    for B, C, known in ((2, 16, False), (3, 16, False), (2, 32, False), (5, 16, True), (7, 32, True)):
-        args = torch.randn(B, C, 4, 4), torch.ones(C, 1, 1)
-        if not known:
-            kernels._fix_channels(args)
-        loop(*args)
-    assert len(variants) == 2
 
 
 def test_small_tensors_on_a_cpu_do_not_pay_for_the_compiler(monkeypatch):

@@ -1,13 +1,11 @@
 """The neuron against a trace worked by hand, against SpikingJelly, and against its surrogate's primitive."""
 
-import copy
-
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import neuron, surrogate
 
 from gee_core.config import NetworkStructure
-from gee_core.snn.lif import LIF, RANGES, SURROGATES, lif_steps
+from gee_core.snn.lif import LIF, RANGES, lif_steps
 
 SPIKINGJELLY_SURROGATES = {
     "piecewise_quadratic": surrogate.PiecewiseQuadratic,
@@ -65,7 +63,7 @@ def test_the_gradient_of_five_steps_equals_the_chain_rule_worked_by_hand(decay_i
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("tau", [2.0, 1.5])
-@pytest.mark.parametrize("T", [1, 4, 7])
+@pytest.mark.parametrize("T", [1, 4])
 def test_lif_equals_spikingjelly_spike_for_spike(T, tau, decay_input, training):
     x = currents((T * 5, 3, 6, 6), seed=T)
     ours = LIF(T=T, tau=tau, decay_input=decay_input).train(training)(x)
@@ -146,14 +144,6 @@ def test_bf16_currents_give_bf16_spikes_of_a_float32_membrane():
     assert not torch.equal(spikes, torch.cat(in_bf16).bfloat16())  # a membrane in bf16 spikes elsewhere
 
 
-def test_the_gradient_of_bf16_currents_is_that_of_their_float32_values():
-    x = currents((4 * 50,), seed=5).bfloat16()
-    y, z = x.clone().requires_grad_(), x.float().requires_grad_()
-    LIF()(y).sum().backward()
-    LIF()(z).sum().backward()
-    assert torch.equal(y.grad, z.grad.bfloat16())
-
-
 FAST_AND_SLOW = pytest.mark.parametrize("settings", [{}, {"v_reset": None}], ids=["fast", "spikingjelly"])
 
 
@@ -196,14 +186,6 @@ def test_channels_last_currents_give_channels_last_spikes_and_gradients(settings
 def test_a_batch_that_is_no_multiple_of_the_steps_is_refused(settings):
     with pytest.raises(ValueError, match=r"LIF\(T=4\) takes T\*B rows, .* got 7 rows"):
         LIF(T=4, **settings)(torch.ones(7, 1))  # steps and images are folded together: a ragged batch mixes them up
-
-
-def test_a_deep_copy_and_every_surrogate_name_build_a_neuron_that_fires_alike():
-    x = currents((4, 30))
-    for name in SURROGATES:
-        lif = LIF(T=4, surrogate_name=name)
-        assert torch.equal(copy.deepcopy(lif)(x), lif(x))
-        assert torch.equal(lif(x), LIF(T=4)(x))  # the surrogate shapes the gradient alone
 
 
 @pytest.mark.parametrize(
@@ -252,10 +234,3 @@ def gradient_of(lif, x):
     x = x.clone().requires_grad_()
     lif(x).sum().backward()
     return x.grad
-
-
-def test_step_mode_does_not_act_since_all_steps_are_in_the_batch():
-    lif, x = LIF(T=4, v_reset=None), currents((8, 6))
-    expected = lif(x)
-    functional.set_step_mode(lif, "s")
-    assert torch.equal(lif(x), expected)

@@ -73,7 +73,7 @@ CALLS = {
     ("call", "eager"),
     [
         *((call, True) for call in CALLS),
-        pytest.param("summed, first", False, marks=needs_compiler),
+        pytest.param("summed, first", False, marks=[needs_compiler, pytest.mark.slow]),
         pytest.param("residual", False, marks=[needs_compiler, pytest.mark.slow]),
     ],
 )
@@ -263,6 +263,7 @@ def test_the_forward_pass_keeps_the_convolutions_output_or_the_sum_alone(call, f
     assert all(t.requires_grad for t in outputs)
 
 
+@pytest.mark.slow
 def test_training_takes_the_same_course_fused_and_separate(fused, monkeypatch):
     """Not bit for bit: where rounding moves a membrane across the threshold, a spike more or less reaches every later layer."""
     fused(eager=True)

@@ -2,7 +2,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gee_core.storage.csv_rows import csv_text
@@ -31,6 +31,7 @@ def tables(draw) -> list[dict]:
     return rows
 
 
+@settings(max_examples=30)
 @given(rows=tables())
 def test_the_text_is_that_of_pandas(rows):
     assert csv_text(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")

@@ -20,10 +20,8 @@ def test_what_was_written_is_what_is_read(tmp_path):
         (b"\xff", "utf-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": NaN}', "the number NaN, which is not finite"),
-        (b'{"a": -Infinity}', "the number -Infinity"),
         (b'{"a": 1e999}', "the number 1e999"),
         (b'{"a": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
-        (b'{"a": 99999999999999999999}', "a number of 20 digits"),
     ],
 )
 def test_what_is_no_plain_object_is_a_value_error_on_one_line(content, reason, tmp_path):
@@ -51,7 +49,6 @@ def test_a_list_of_json_may_be_a_tuple():
         ({"sides": ["1"]}, r"^sides\.0: Input should be a valid integer$"),
         ({"sides": [1], "a\nb": 1}, r"^a\\nb: Extra inputs are not permitted$"),
         (None, "^Input should be an object$"),
-        ({"sides": [1], "unit": "\ud800"}, "^Invalid JSON: "),
     ],
 )
 def test_what_is_no_such_model_is_a_value_error_on_one_line_that_names_the_place(values, reason):

@@ -1,0 +1,304 @@
+"""The exported network against torch, by ONNX Runtime: with weights, with genes, and of a user's own networks.
+
+An export takes seconds: one is in the quick suite, which several tests share.
+"""
+
+import copy
+import functools
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from spikingjelly.activation_based import functional
+from torch import nn
+
+import gee_core
+from gee_core.checkpoint import load
+from gee_core.errors import ExportError, InputError
+from gee_core.export.onnx_genes import with_genes
+from gee_core.export.onnx_lif import lif_in_onnx
+from gee_core.export.to_onnx import check_opset, to_onnx
+from gee_core.gene_file import save_genes
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import SpikingNetwork, build_network
+from gee_core.snn import kernels
+from gee_core.snn.lif import LIF
+from tests.gee_core import own_networks
+from tests.gee_core.lively import awake
+
+OPSET = 18
+SLOW = pytest.mark.slow
+
+
+def images(n, seed=1):
+    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@functools.cache
+def lively(name, n_genes, **settings) -> SpikingNetwork:
+    """A network whose neurons fire, though not all of them."""
+    net = build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings)
+    if len(net.head) > 1:
+        net.head[0].weight.data.mul_(10)  # the hidden neurons see averages and would stay silent
+    return awake(net, images(16))
+
+
+@functools.cache
+def exported(name, n_genes, **settings) -> bytes:
+    return to_onnx(lively(name, n_genes, **settings), 3, 8, OPSET)
+
+
+def session(model: bytes, optimised=None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run(model: bytes, x) -> torch.Tensor:
+    return torch.from_numpy(session(model).run(["logits"], {"images": x.numpy()})[0])
+
+
+@pytest.mark.parametrize(("T", "decay_input"), [(3, True), (3, False), (1, False), (1, True)])
+def test_neurons_in_onnx_fire_as_those_of_torch_also_at_the_threshold(T, decay_input):
+    x = torch.randn(T * 20, generator=torch.Generator().manual_seed(0)) * 2
+    x[:4] = torch.tensor([0.5, 1.0, np.nextafter(np.float32(0.5), np.float32(0)), np.nextafter(np.float32(1), np.float32(0))])
+    expected = kernels.spikes_TN(x.view(T, -1), 2.0, decay_input, 0.5).flatten()
+    assert expected[:4].tolist() == ([0, 1, 0, 0] if decay_input else [1, 1, 0, 1])
+    assert np.asarray(lif_in_onnx(x.numpy(), T, 2.0, decay_input, 0.5).value).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "n_genes", "settings"),
+    [
+        ("cifarnet", 4, {}),
+        pytest.param("resnet19", 4, {}, marks=SLOW),
+        pytest.param("vgg16", None, {}, marks=SLOW),
+        pytest.param("vgg16", 4, {"v_reset": None, "tau": 1.5}, marks=SLOW),
+        pytest.param("vgg16", 4, {"decay_input": False, "tau": 1.7, "v_threshold": 0.4}, marks=SLOW),
+        pytest.param("resnet19", 4, {"block": "post"}, marks=SLOW),
+        pytest.param("resnet34", 4, {"block": "pre"}, marks=SLOW),
+        pytest.param("vgg16", 4, {"pool": "avg"}, marks=SLOW),
+    ],
+)
+def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_genes, settings):
+    net = lively(name, n_genes, **settings)
+    for n in (1, 3, 7):
+        with torch.no_grad():
+            o_TBK = net(images(n, seed=n))
+        found = run(exported(name, n_genes, **settings), images(n, seed=n))
+        torch.testing.assert_close(found, o_TBK.mean(0), rtol=1e-4, atol=1e-4)
+    assert (o_TBK[1:] - o_TBK[:-1]).abs().max() > 1e-3  # the steps differ, and so do the images
+    assert (o_TBK[:, 0] - o_TBK[:, 1]).abs().max() > 1e-3
+
+
+def test_the_model_has_one_input_and_output_of_named_sizes_standard_operators_and_nothing_of_the_machine():
+    content = exported("cifarnet", 4)
+    model = onnx.load_from_string(content)
+    sizes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    assert sizes == {"images": ["batch", 3, 8, 8], "logits": ["batch", 5]}
+    assert {(o.domain, o.version) for o in model.opset_import} == {("", OPSET)}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions and not model.metadata_props
+    home = Path(__file__).resolve().parents[3]
+    for trace in (str(home), str(Path(torch.__file__).parent), ".py", "site-packages", "stack_trace", "pkg.torch"):
+        assert trace.encode() not in content, trace
+
+
+def test_genes_are_decoded_so_that_the_file_holds_plain_weights():
+    net = lively("cifarnet", 4)
+    shapes = {tuple(tensor.dims) for tensor in onnx.load_from_string(exported("cifarnet", 4)).graph.initializer}
+    for conv in (module for module in net.modules() if isinstance(module, nn.Conv2d)):
+        assert tuple(conv.weight.shape) in shapes
+    genome = genome_of(net)
+    assert not {tuple(X.shape) for X in [genome.O, *genome.encodings()]} & shapes
+
+
+@SLOW
+def test_the_same_network_gives_the_same_bytes_also_in_training_and_without_sizes_and_stays_as_it_was():
+    net = copy.deepcopy(lively("cifarnet", 4)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert to_onnx(net, opset=OPSET) == exported("cifarnet", 4)
+    assert net.training
+    assert genome_of(net) is not None
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+@SLOW
+def test_an_output_without_steps_is_the_logits():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    torch.testing.assert_close(run(to_onnx(net, 3, 8), images(3)), net(images(3)).detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        (nn.Conv2d(3, 4, 3), r"^Conv2d answers one image with \(1, 4, 6, 6\): its output must be \(T, B, K\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Unflatten(1, (2, 5))), r"answers one image with \(1, 2, 5\)"),
+        (nn.Conv3d(3, 4, 3), r"raises RuntimeError on images of shape \(1, 3, 8, 8\): .*register_network$"),
+    ],
+)
+def test_an_output_of_another_form_is_refused(net, says):
+    with pytest.raises(ExportError, match=says):
+        to_onnx(net, 3, 8)
+
+
+def test_an_opset_that_torch_or_onnx_does_not_know_and_sizes_that_nobody_knows_are_refused():
+    for opset, says in ((17, "torch's exporter writes none below 18"), (999, "the installed onnx knows none above")):
+        with pytest.raises(InputError, match=f"`opset` = {opset}: {says}"):
+            check_opset(opset)
+    with pytest.raises(InputError, match="in_channels: Sequential does not say which it is built for: give it as an argument"):
+        to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)), image_size=8)
+
+
+@SLOW
+def test_neurons_with_a_hook_or_a_method_of_their_own_are_exported_as_they_are():
+    class Inverted(LIF):
+        def forward(self, x):
+            return 1.0 - super().forward(x)
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 9), LIF(1), nn.Linear(9, 8), Inverted(1), nn.Linear(8, 5))
+    net[2].register_forward_hook(lambda module, args, spikes: 2.0 * spikes)
+    torch.testing.assert_close(run(to_onnx(net, 3, 8), images(3)), net(images(3)).detach(), rtol=0, atol=1e-5)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    net = copy.deepcopy(lively("cifarnet", 4))
+    net.body[0].conv.parametrizations.weight.original.data[0, 0, 0] = torch.nan
+    with pytest.raises(ExportError, match=r"^body\.0\.conv has weights that are not finite$"):
+        to_onnx(net, 3, 8)
+
+
+def test_what_torch_logs_about_an_export_is_not_shown(monkeypatch):
+    log, shown = logging.getLogger("torch._subclasses.fake_tensor"), []
+
+    def gives_up(*args, **settings):
+        log.error("a page of stack traces")
+        raise RuntimeError("no way")
+
+    monkeypatch.setattr(torch.onnx, "export", gives_up)
+    monkeypatch.setattr(log, "handle", shown.append)
+    with pytest.raises(ExportError, match="no way"):
+        to_onnx(lively("cifarnet", 4), 3, 8)
+    assert not shown
+    log.error("later")
+    assert len(shown) == 1
+
+
+@SLOW
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", ["networks.my:VGG", "networks.my:ResNet", "networks.my:MultiStep", "networks.my:Folded"])
+def test_own_networks_are_exported_too(name):
+    net, x = own_networks.lively(name, 4)
+    model = to_onnx(net, 1, 8, OPSET)
+    for batch in (x, x[:1]):
+        torch.testing.assert_close(run(model, batch), net(batch).detach().mean(0), rtol=1e-4, atol=1e-4)
+
+
+@SLOW
+@pytest.mark.usefixtures("own")
+def test_a_network_that_torch_cannot_export_is_refused_in_one_line_and_left_as_it_was(capsys):
+    class Loops(own_networks.VGG):
+        def forward(self, x):
+            o = super().forward(x)
+            return o + 1 if o.sum().item() > 0 else o  # depends on the values
+
+    gee_core.register_network("a:loops", Loops)
+    net = build_network("a:loops", 5, 1, 8, T=2).eval()
+    with pytest.raises(ExportError, match=r"^torch cannot export a:loops to ONNX \(GuardOnDataDependentSymNode: ") as refused:
+        to_onnx(net, 1, 8, OPSET)
+    assert "\n" not in str(refused.value)
+    assert "def forward" not in capsys.readouterr().err
+
+
+@SLOW
+def test_what_neurons_hold_of_an_earlier_run_is_not_exported():
+    torch.manual_seed(0)
+    net, x = own_networks.VGG(5, 1, 8, T=2).eval(), torch.rand(3, 1, 8, 8) * 4
+    with torch.no_grad():
+        expected = net(x).mean(0)
+        functional.reset_net(net)
+        net(x[:2])
+    torch.testing.assert_close(run(to_onnx(net, 1, 8), x), expected, rtol=1e-4, atol=1e-4)
+
+
+CASES = [
+    ("cifarnet", 4, "int8"),
+    pytest.param(("resnet19", 4, "int4"), marks=SLOW),
+    pytest.param(("vgg16", 4, "fp32"), marks=SLOW),
+    pytest.param(("vgg16", 4, "bf16"), marks=SLOW),
+    pytest.param(("resnet19", None, "fp32"), marks=SLOW),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def grown(request, tmp_path_factory):
+    """(network as it is read from its file of genes, its ONNX with weights, its ONNX with genes, format)."""
+    name, n_genes, format = request.param
+    path = tmp_path_factory.mktemp("genes") / "genes.safetensors"
+    save_genes(path, lively(name, n_genes), format)
+    net = load(path).eval()
+    plain = to_onnx(net, 3, 8, OPSET)
+    return net, plain, with_genes(plain, net, format), format
+
+
+def test_with_genes_it_answers_as_the_network_that_is_read_from_their_file_does(grown):
+    net, plain, model, _ = grown
+    for n in (1, 5):
+        x = images(n, seed=n)
+        with torch.no_grad():
+            expected = net(x).mean(0)
+        torch.testing.assert_close(run(model, x), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(run(model, x), run(plain, x), rtol=1e-4, atol=1e-4)
+    assert expected.std(0).max() > 1e-3
+
+
+def test_it_holds_genes_in_the_format_and_no_weight_that_is_grown(grown):
+    net, _, model, format = grown
+    types = {"fp32": onnx.TensorProto.FLOAT, "bf16": onnx.TensorProto.BFLOAT16}
+    found = {(tuple(t.dims), t.data_type) for t in onnx.load_from_string(model).graph.initializer}
+    stored = {tuple(p.shape) for p in net.parameters() if p.ndim > 1}
+    assert {(shape, types.get(format, onnx.TensorProto.INT8)) for shape in stored} <= found
+    genome = genome_of(net)
+    grown_shapes = {tuple(conv.weight.shape) for conv in genome.encoded_convs()} if genome else set()
+    assert not {shape for shape, kind in found if kind == onnx.TensorProto.FLOAT} & (grown_shapes - stored)
+    names = [node.name for node in onnx.load_from_string(model).graph.node]
+    assert all(names) and len(set(names)) == len(names)
+
+
+def test_onnx_runtime_computes_the_weights_once_when_the_session_starts(grown, tmp_path):
+    left = []
+    for name, model in (("plain", grown[1]), ("grown", grown[2])):
+        session(model, tmp_path / name)
+        left.append(sorted(node.op_type for node in onnx.load(tmp_path / name).graph.node))
+    assert left[0] == left[1]
+
+
+def test_a_weight_that_the_exporter_changed_by_more_than_a_factor_stays_a_weight(grown):
+    net, plain, *_ = grown
+    model = onnx.load_from_string(plain)
+    W = next(t for t in model.graph.initializer if t.name == "net.stem.conv.weight")
+    changed = onnx.numpy_helper.to_array(W).copy()
+    changed[0, 0, 0, 0] += 1
+    W.CopyFrom(onnx.numpy_helper.from_array(changed, W.name))
+    kept = {t.name for t in onnx.load_from_string(with_genes(model.SerializeToString(), net, "int8")).graph.initializer}
+    assert "net.stem.conv.weight" in kept and "net.head.0.weight" not in kept
+    with pytest.raises(ValueError, match="got 'int2'"):
+        with_genes(plain, net, "int2")
+
+
+@SLOW
+def test_a_network_in_bfloat16_is_taken_as_float32():
+    net = copy.deepcopy(lively("vgg16", None)).bfloat16()
+    plain = to_onnx(net, 3, 8)
+    stored = with_genes(plain, net, "bf16")
+    assert len(stored) < 0.7 * len(plain)
+    torch.testing.assert_close(run(stored, images(3)), run(plain, images(3)), rtol=1e-4, atol=1e-4)
