@@ -62,10 +62,8 @@ def run(
     Another run in this project is waited for, also a `dvc repro`.
     """
     from pipelines.check import check_inputs
-    from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
     from pipelines.orchestration.ending import RUNS, print_runs
-    from pipelines.orchestration.flow_lock import flow_lock, say
-    from pipelines.orchestration.other_dvc import DVC_ERROR, wait_for_other_dvc
+    from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
     from pipelines.project.git import check_for_dvc
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -78,7 +76,7 @@ def run(
     exit_on_sigterm()
     with flow_lock(Path(), say), delivering() as delivered:
         check_for_dvc(Path())
-        set_aside_damaged_dvc_files()
+        check_dvc_files(Path())
         wait_for_other_dvc(Path(), say)
         while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
             pass  # DVC may have failed because the other one began a stage in between

@@ -1,7 +1,6 @@
 """Reads what DVC and the stages print: what became of a stage, how far it is, why it failed, and which lines are only hints."""
 
 import re
-from typing import NamedTuple
 
 BUSY = "is busy, it is being blocked by"
 """DVC's message when another `dvc` uses the files of a stage, for which `--wait-for-lock` does not wait."""
@@ -20,13 +19,7 @@ _CAUSES = (re.compile(r"^[\w ]+: error: "), re.compile(r"^[\w.]+(Error|Exception
 """Lines that say why a command failed: a stage's, the end of a traceback, DVC's; the first kind that there is says most."""
 
 _PROGRESS = re.compile(r"^(evolve|train|cells) \d+/\d+ (\d+) % ")
-
-
-class Progress(NamedTuple):
-    """A line of `pipelines.runtime.progress.Steps`."""
-
-    task: str
-    percent: float
+"""A line of `pipelines.runtime.progress.Steps`."""
 
 
 def outcomes(output: str) -> dict[str, str]:
@@ -40,10 +33,10 @@ def is_hint(line: str) -> bool:
     return _HINT.match(line) is not None
 
 
-def progress_in(line: str) -> Progress | None:
-    """How far evolve, train or a study is, if ``line`` says so."""
+def progress_in(line: str) -> tuple[str, float] | None:
+    """The task, which is evolve, train or the cells of a study, and its per cent, if ``line`` says how far it is."""
     found = _PROGRESS.match(line)
-    return Progress(found[1], float(found[2])) if found else None
+    return (found[1], float(found[2])) if found else None
 
 
 def is_error(line: str) -> bool:

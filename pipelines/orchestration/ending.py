@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 from rich.console import Console
 
@@ -13,19 +14,13 @@ from pipelines.tracking.experiment_page import page_address
 RUNS = page_address("experiments")
 """Address of the list of all runs in the page of the project's own MLflow."""
 
-RESTARTED = """\
-Flow     prefect server start
-         then http://127.0.0.1:4200/runs/flow-run/{}"""
-"""Where the page of a flow run is, of which the server has ended with it."""
-
 
 class Outcome(NamedTuple):
     """A flow run that is complete."""
 
     stages: dict[str, str]
     """What became of each: ``ran``, ``cached`` or ``skipped``."""
-    run_id: object
-    """Id of the flow run."""
+    run_id: UUID
     page: str | None
     """Address of its page; None where its server has ended with it."""
     experiment: Path | None
@@ -52,7 +47,10 @@ def print_ending(outcome: Outcome) -> None:
     if has_results and page.is_file():
         print(f"Report   {page.resolve().as_uri()}")
     print_runs()
-    print(f"Flow     {outcome.page}" if outcome.page else RESTARTED.format(outcome.run_id))
+    if outcome.page:
+        print(f"Flow     {outcome.page}")
+    else:
+        print(f"Flow     prefect server start\n         then http://127.0.0.1:4200/runs/flow-run/{outcome.run_id}")
     if folder:
         print(f"Results  {folder}")
         print(f"Next     dvc exp apply {folder.name}")

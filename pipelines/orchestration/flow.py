@@ -1,45 +1,40 @@
 """The pipeline as a Prefect flow: one task per DVC stage, which runs `dvc repro` of that stage alone.
 
-DVC knows the graph of stages and which of them are out of date. Prefect schedules the tasks, runs independent ones in parallel
-and shows what happened. With overrides or a preset the flow is one task, a DVC experiment in a temporary copy of the project.
+DVC decides what to rerun. Prefect starts the tasks, runs independent stages in parallel and shows what happened. With overrides
+or a preset the flow is one task, a DVC experiment in a temporary copy of the project.
 """
 
 import os
 from pathlib import Path
 from typing import Any
 
-from gee_core.config import Params
-from gee_core.errors import InputError
-from pipelines.orchestration import environment  # noqa: F401 - before prefect is imported
-
-# isort: split
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.context import get_run_context
-from prefect.futures import as_completed
-from prefect.settings import PREFECT_API_URL
+from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Cancelled, Completed, Failed
 
+from gee_core.config import Params
+from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
-from pipelines.orchestration.artifacts import harmless, publish, results_markdown
-from pipelines.orchestration.damaged_dvc_files import set_aside_damaged_dvc_files
-from pipelines.orchestration.dvc_tasks import ran, run_experiment, run_stage, stage_dependencies, stage_names
 from pipelines.orchestration.ending import Outcome
-from pipelines.orchestration.experiment import EXPERIMENTS, experiment_name, read_results
 from pipelines.orchestration.flow_lock import flow_lock, say
-from pipelines.orchestration.notify import on_end, page
-from pipelines.orchestration.request import Request, checked, choice, with_needed
-from pipelines.orchestration.server import PIPELINE, check_server, claim, flow_run, settle_abandoned
-from pipelines.project.paths import PAGE, SUMMARY, find_project
-from pipelines.project.presets import preset_names
+from pipelines.orchestration.request import Request, checked, experiment_name, read_results, stages_to_run
+from pipelines.orchestration.server import (
+    PIPELINE,
+    check_server,
+    claim,
+    on_end,
+    page,
+    run_of,
+    settle_abandoned,
+    start_temporary_server,
+    this_run,
+)
+from pipelines.orchestration.tasks import harmless, publish, results_markdown, run_experiment, run_stage
+from pipelines.project.paths import EXPERIMENTS, PAGE, SUMMARY, find_project
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
 from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
-
-Stage = choice(stage_names(find_project()))
-Preset = choice(preset_names())
-"""The names that Prefect's form offers; the flow itself checks them against DVC's graph and the files in presets/."""
-
 
 NOT_RUN = "not run"
 """Outcome of a stage that needs one which failed, or that an interruption came before."""
@@ -52,10 +47,10 @@ class FlowError(Exception):
 @flow(name=PIPELINE, retries=0, on_failure=[on_end], on_crashed=[on_end])
 def pipeline_flow(
     overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
-    stages: list[Stage] = [],  # noqa: B006
+    stages: list[str] = [],  # noqa: B006
     force: bool = False,
-    preset: Preset | None = None,
-) -> State:
+    preset: str | None = None,
+) -> State[Any]:
     """Bring the pipeline up to date, or run an experiment.
 
     Returns what became of each stage. Waits for another run in this project.
@@ -65,7 +60,7 @@ def pipeline_flow(
             a DVC experiment: params.yaml and the results in the project stay as they are.
         stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
-        preset: Start from this preset instead of params.yaml, as a DVC experiment.
+        preset: Start from this preset of presets/ instead of params.yaml, as a DVC experiment.
     """
     die_with_parent()
     project = find_project()
@@ -73,43 +68,44 @@ def pipeline_flow(
     request = Request(overrides, stages, force, preset)
     try:
         params, _ = checked(request, project)
-    except InputError as error:
-        return Failed(message=str(error))
-    run = get_run_context().flow_run
-    kind = ["experiment"] if request.is_experiment else []
-    try:
-        claim(run, [params.prepare.data_name, params.network.name, *kind])
+        run = this_run()
+        claim(run, [params.prepare.data_name, params.network.name, *(["experiment"] if request.is_experiment else [])])
         with flow_lock(project, get_run_logger().info):
             settle_abandoned(get_run_logger().info)
             return _run(project, request, experiment_name(run))
+    except InputError as error:
+        return Failed(message=str(error))
     except KeyboardInterrupt:  # a user's wish, which Prefect would call a crash; it handles SIGTERM itself
         return Cancelled(message="stopped by Ctrl-C")
 
 
-def _run(project: Path, request: Request, name: str) -> State:
-    try:
-        params, changes = checked(request, project)
-        set_aside_damaged_dvc_files()
-        dependencies = with_needed(stage_dependencies(project), request.stages)
-    except InputError as error:
-        return Failed(message=str(error))
-    ran.clear()
+def _run(project: Path, request: Request, name: str) -> State[Any]:
+    params, changes = checked(request, project)  # again, since they may have changed while this one waited
+    dependencies = stages_to_run(project, request.stages)
+    execution, status, address = execution_key(), "KILLED", None
+    futures: dict[str, PrefectFuture[Any]] = {}
     results: dict[str, str] = {}
-    failure, status, address = "", "KILLED", None
+    failures: dict[str, str] = {}
     try:
         if request.is_experiment:
-            failure = _run_experiment(name, changes, request, results)
+            futures["experiment"] = run_experiment.submit(name, changes, request.stages, request.force, execution)
         else:
-            failure = _run_stages(dependencies, request.force, results)
-        status = "FAILED" if failure else "FINISHED"
+            for stage, needed in dependencies.items():
+                before = [futures[other] for other in needed]
+                futures[stage] = run_stage.submit(stage, execution, request.force, wait_for=before, return_state=False)
+        results |= dict.fromkeys(futures, NOT_RUN)
+        _follow(futures, results, failures)
+        if request.is_experiment and not failures:  # its one result is the outcomes of its stages
+            results = futures["experiment"].state.result()
+        status = "FAILED" if failures else "FINISHED"
     except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
-        results |= {stage: "killed" for stage in ran if results.get(stage, NOT_RUN) == NOT_RUN}
         kill_groups()
         raise
     finally:
-        if ran or failure:  # a run in which nothing changed is no row in MLflow
+        if status != "FINISHED" or "ran" in results.values():  # a run in which nothing changed is no row in MLflow
             address = _track(params, results, status, request.is_experiment)
-    if failure:
+    if failures:
+        failure = "\n".join(failures[stage] for stage in futures if stage in failures)
         publish(results_markdown(results, None), None, address, failure)
         return Failed(message=failure.partition("\n")[0], data=failure)
     _publish(project, name if request.is_experiment else None, results, address)
@@ -117,51 +113,26 @@ def _run(project: Path, request: Request, name: str) -> State:
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=results)
 
 
-def _run_experiment(name: str, changes: list[str], request: Request, results: dict[str, str]) -> str:
-    """The message of an experiment that failed; ``results`` gets the outcome of its stages, also where this is interrupted."""
-    future = run_experiment.submit(name, changes, request.stages, request.force, execution_key())
-    try:
-        future.wait()
-    except BaseException:
-        results |= dict.fromkeys(ran[:-1], "ran")  # its stages run one after the other
-        raise
-    state = future.state
-    if state.is_completed():
-        results |= state.result()
-        return ""
-    results["experiment"] = "failed"
-    return _message(state, f"experiment {name} failed")
-
-
-def _run_stages(dependencies: dict[str, list[str]], force: bool, results: dict[str, str]) -> str:
-    """The messages of failed stages; ``results`` gets the outcome of each as soon as it ends.
+def _follow(futures: dict[str, PrefectFuture[Any]], results: dict[str, str], failures: dict[str, str]) -> None:
+    """Write what becomes of each stage to ``results`` as soon as it ends, and the messages of failed ones to ``failures``.
 
     A failed stage does not stop independent stages.
     """
-    results |= dict.fromkeys(dependencies, NOT_RUN)
-    futures, execution, failures = {}, execution_key(), {}
-    for stage, needed in dependencies.items():
-        futures[stage] = run_stage.submit(stage, execution, force, wait_for=[futures[name] for name in needed])
-    stages = {future: stage for stage, future in futures.items()}
-    for future in as_completed(list(stages)):
+    names = {future: name for name, future in futures.items()}
+    for future in as_completed(list(names)):
         future.wait()
-        state, stage = future.state, stages[future]
+        state, name = future.state, names[future]
         if state.is_completed():
-            results[stage] = state.result()
+            results[name] = state.result()
         elif not state.is_pending():
-            results[stage] = "failed"
-            failures[stage] = _message(state, f"stage {stage} failed")
-    return "\n".join(failures[stage] for stage in dependencies if stage in failures)
-
-
-def _message(state: State, otherwise: str) -> str:
-    return f"{state.message or otherwise}\n{state.result(raise_on_failure=False)}"
+            results[name] = "failed"
+            failures[name] = f"{state.message or f'{name} failed'}\n{state.result(raise_on_failure=False)}"
 
 
 def _track(params: Params, results: dict[str, str], status: str, is_experiment: bool) -> str | None:
     """End the pipeline's run in MLflow; returns the address of its page."""
-    opening = {"files": []} if is_experiment else {}  # the project's params.yaml and dvc.lock are not the experiment's
-    tracker = open_tracker(None, params, **opening)
+    files: list[Path] | None = [] if is_experiment else None  # the project's params.yaml and dvc.lock are not the experiment's
+    tracker = open_tracker(None, params, files=files)
     tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
     tracker.close(status)
     return tracker.address()
@@ -189,18 +160,15 @@ def run_flow(request: Request | None = None) -> Outcome:
     exit_on_sigterm()
     request, project = request or Request(), find_project()
     checked(request, project)
-    with_needed(stage_dependencies(project), request.stages)
+    stages_to_run(project, request.stages)
     check_server()
-    if not PREFECT_API_URL.value():
-        from pipelines.orchestration.temporary_server import outlive_signals  # seconds
-
-        outlive_signals()
+    start_temporary_server()
     with flow_lock(project, say):
-        state = pipeline_flow(**request._asdict(), return_state=True)
+        state: State[Any] = pipeline_flow(**request._asdict(), return_state=True)
     if state.is_cancelled():
         raise KeyboardInterrupt
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)
-    run = flow_run(state.state_details.flow_run_id)
+    run = run_of(state)
     experiment = EXPERIMENTS / experiment_name(run) if request.is_experiment else None
     return Outcome(state.result(), run.id, page(run.id), experiment)

@@ -1,6 +1,9 @@
-"""One run at a time in a project, of `gee run` or a flow: the second one waits, and says which process it waits for."""
+"""One run at a time in a project, of `gee run`, a flow or `dvc repro`: the second one waits, and says for which process."""
 
+import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +13,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from gee_core.errors import InputError
+from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.paths import SCRATCH
+from pipelines.project.safe_yaml import parse_yaml
 from pipelines.runtime.process_tree import process_key
 
 LOCK = SCRATCH / "flow.lock"
@@ -18,8 +23,17 @@ LOCK = SCRATCH / "flow.lock"
 HOLDER = SCRATCH / "flow.holder"
 """File with the `process_key` of the last process that held the lock."""
 
-WAITS = "this one waits for its end"
-"""Follows `at_work`."""
+RWLOCK = Path(".dvc/tmp/rwlock")
+"""DVC's list of the files that running `dvc` processes read and write."""
+
+DVC_ERROR = 255
+"""The code with which `dvc` exits, whatever went wrong."""
+
+RESTORE = f"`git checkout {DVC_LOCK}` restores the file of the last commit"
+"""Where DVC cannot read dvc.lock."""
+
+PAUSE = 0.5
+"""Seconds between two looks at another process, or at a file that another process may be writing."""
 
 
 @contextmanager
@@ -37,10 +51,10 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = at_work(project, _holder(project / HOLDER))
+        holder = _at_work(project, _holder(project / HOLDER))
         if on_wait is None:
             raise InputError(holder, "wait for its end, or stop it") from None
-        on_wait(f"{holder}; {WAITS}")
+        on_wait(f"{holder}; this one waits for its end")
         lock.acquire()
     try:
         (project / HOLDER).write_text(process_key(psutil.Process()), encoding="utf-8")
@@ -49,8 +63,7 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
         lock.release()
 
 
-def at_work(project: Path, who: str) -> str:
-    """The message that another process runs stages of ``project``."""
+def _at_work(project: Path, who: str) -> str:
     return f"another run is at work in {project.resolve()} ({who})"
 
 
@@ -65,3 +78,52 @@ def _holder(path: Path) -> str:
         return f"process {pid} on {host}, since {datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M}"
     except (OSError, ValueError):  # it holds the lock and has not written its key yet
         return "a process that has just started"
+
+
+def wait_for_other_dvc(project: Path, say: Callable[[str], object]) -> bool:
+    """Wait for the end of a `dvc` that has locked files of the project; whether there was one. ``say`` is told which.
+
+    `dvc --wait-for-lock` does not wait for the files of another `dvc`'s stage.
+    """
+    try:
+        found = json.loads((project / RWLOCK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or a `dvc` is writing it
+        return False
+    for info in [*found.get("write", {}).values(), *(info for infos in found.get("read", {}).values() for info in infos)]:
+        try:
+            process = psutil.Process(info["pid"])
+            is_dvc = any(
+                "dvc" in word for word in process.cmdline()
+            )  # else DVC was killed, and its PID is another process's now
+        except psutil.Error:
+            continue
+        if is_dvc:
+            command = re.sub(r"^\S*/dvc(/__main__\.py)?\b", "dvc", info["cmd"])
+            say(f"{_at_work(project, f'process {process.pid}, `{command}`')}; this one waits for its end")
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(PAUSE)
+            return True
+    return False
+
+
+def check_dvc_files(project: Path) -> None:
+    """Check DVC's two files: it writes them in place, so a kill or a full disk can cut them off.
+
+    Raises:
+        InputError: one of them is damaged; the message has the command that helps.
+    """
+    for path, read, remedy in (
+        (DVC_LOCK, parse_yaml, f"{RESTORE}; without git, delete it: DVC's cache has the results"),
+        (RWLOCK, json.loads, f"`rm {RWLOCK}` where no other `dvc` runs"),
+    ):
+        for last_try in (False, True):
+            try:
+                if isinstance(read((project / path).read_text(encoding="utf-8")), dict):
+                    break
+            except FileNotFoundError:
+                break
+            except ValueError:  # text that is no UTF-8 raises one too
+                pass
+            if last_try:
+                raise InputError(f"{path}: damaged", remedy)
+            time.sleep(2 * PAUSE)  # another `dvc` may be writing it

@@ -3,25 +3,18 @@
 import http.client
 import json
 import logging
-import os
 import shlex
 import subprocess
 import urllib.error
 import urllib.request
 
 from pipelines.runtime.settings import Settings
-from pipelines.tracking.redact import bare, redact
+from pipelines.tracking.redact import redact
 
 log = logging.getLogger(__name__)
 
 SECONDS = 30
 """How long a webhook or command may take."""
-
-
-def on_end(flow, flow_run, state) -> None:
-    """Prefect's hook for flow runs that end badly."""
-    where = f" ({url})" if (url := page(flow_run.id)) else ""
-    notify(f"{flow.name}: flow run {flow_run.name} {state.name.lower()}: {state.message or 'no message'}{where}")
 
 
 def notify(message: str) -> None:
@@ -44,9 +37,3 @@ def notify(message: str) -> None:
         log.warning("GEE_NOTIFY: the webhook answered %d", error.code)  # its address is a secret
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         log.warning("GEE_NOTIFY: no notification was sent (%s)", type(error).__name__)
-
-
-def page(run_id) -> str | None:
-    """The page of a flow run on the Prefect server, if there is one; without user and password."""
-    api = bare(os.environ.get("PREFECT_API_URL", ""))
-    return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None

@@ -1,18 +1,25 @@
-"""What a flow run is asked to do, checked before any work starts."""
+"""What a flow run is asked to do, checked before any work starts; and the results of one that is a DVC experiment."""
 
-from collections.abc import Iterable
+import contextlib
+import re
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gee_core.config import Params
 from gee_core.errors import InputError
+from gee_core.storage.json_object import read_json_object
 from pipelines.check import check_inputs
 from pipelines.inputs.network_files import network_files
+from pipelines.orchestration.flow_lock import RESTORE, check_dvc_files
 from pipelines.project.git import COMMIT_IT, check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
-from pipelines.project.paths import PARAMS
+from pipelines.project.paths import EXPERIMENTS, PAGE, PARAMS, SUMMARY
+from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
 
 
 class Request(NamedTuple):
@@ -33,11 +40,6 @@ class Request(NamedTuple):
         return bool(self.overrides) or self.preset is not None
 
 
-def choice(names: Iterable[str]) -> Any:
-    """The type of a flow's parameter that is one of ``names``, so that Prefect's form offers them."""
-    return Literal[tuple(names)] if (names := list(names)) else str
-
-
 def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     """The parameters of the run, and what DVC has to change in params.yaml for them, as ``--set-param`` takes it.
 
@@ -56,7 +58,7 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     return check_params(values, "overrides"), changes
 
 
-def experiment_changes(values: dict, params: Params, project: Path) -> tuple[dict, list[str]]:
+def experiment_changes(values: dict[str, Any], params: Params, project: Path) -> tuple[dict[str, Any], list[str]]:
     """``values`` as an experiment in a copy of ``project`` takes them, and what DVC has to change in params.yaml for them.
 
     ``params`` are the same, checked. Images that the copy lacks are named by an absolute path. The changes are as
@@ -87,17 +89,51 @@ def _lacks(project: Path, images: Path) -> bool:
     return images.is_symlink() or bool(others) or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
 
 
-def with_needed(dependencies: dict[str, list[str]], stages: list[str]) -> dict[str, list[str]]:
-    """The part of ``dependencies`` that brings ``stages`` up to date: they and what they need; all of it for no stages.
+def stages_to_run(project: Path, wanted: list[str]) -> dict[str, list[str]]:
+    """The ``wanted`` stages of dvc.yaml, by default all, and those that they need, first; by stage, the stages it needs.
 
     Raises:
-        InputError: there is no such stage.
+        InputError: DVC cannot read the project, or there is no such stage.
     """
-    for stage in stages:
-        if stage not in dependencies:
-            raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(dependencies)}")
-    wanted = set(stages or dependencies)
-    for stage in reversed(dependencies):  # those that depend on others come last
-        if stage in wanted:
-            wanted.update(dependencies[stage])
-    return {stage: needed for stage, needed in dependencies.items() if stage in wanted}
+    import networkx as nx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    check_dvc_files(project)
+    try:
+        with Repo(str(project)) as repo:
+            stages = repo.index.graph.subgraph([stage for stage in repo.index.graph if stage.cmd])
+            graph = nx.relabel_nodes(stages, lambda stage: stage.addressing)  # edges point from a stage to what it needs
+    except DvcException as error:
+        text = " ".join(str(error).split())
+        remedy = RESTORE if str(DVC_LOCK) in text else "`dvc repro --dry` shows what is wrong"
+        raise InputError(f"{project}: {text}", remedy) from None
+    order = list(reversed(list(nx.topological_sort(graph))))
+    for stage in wanted:
+        if stage not in order:
+            raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(order)}")
+    chosen = set(wanted or order).union(*(nx.descendants(graph, stage) for stage in wanted))
+    return {stage: sorted(graph.successors(stage)) for stage in order if stage in chosen}
+
+
+def experiment_name(run: "FlowRun") -> str:
+    """The name of the experiment of a flow run, another one each time that it is tried again.
+
+    It is the run's own, which may be any text, without what DVC refuses: spaces, slashes and most punctuation.
+    """
+    attempt = f"-{run.run_count}" if run.run_count > 1 else ""
+    return re.sub(r"[^\w-]+", "-", f"{run.name}-{str(run.id)[:4]}{attempt}").lstrip("-")
+
+
+def read_results(project: Path, name: str) -> tuple[dict[str, Any] | None, Path | None]:
+    """The summary and the path of the report of the experiment ``name``, copied to `EXPERIMENTS`; None for what it lacks."""
+    from dvc.api import DVCFileSystem
+
+    folder = project / EXPERIMENTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    files, found = DVCFileSystem(str(project), rev=name), {}
+    for path in (SUMMARY, PAGE):
+        with contextlib.suppress(FileNotFoundError):
+            files.get_file(path.as_posix(), str(folder / path.name))
+            found[path] = folder / path.name
+    return read_json_object(found[SUMMARY]) if SUMMARY in found else None, found.get(PAGE)

@@ -4,14 +4,12 @@ import os
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from gee_core.errors import InputError
-from pipelines.orchestration import environment  # noqa: F401 - before prefect is imported
-
-# isort: split
 from prefect import serve
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 
+from gee_core.errors import InputError
 from pipelines.orchestration.flow import pipeline_flow
 from pipelines.orchestration.flow_lock import say
 from pipelines.orchestration.server import check_server, settle_abandoned
@@ -42,10 +40,10 @@ def serve_flows(cron: str, name: str, timezone: str, studies: Sequence[str], stu
     check_server("a schedule")
     os.chdir(find_project())
     settle_abandoned(say)
-    deployments = [pipeline_flow.to_deployment(name, schedule=Cron(cron, timezone=timezone), tags=["gee"])]
+    deployments = [RunnerDeployment.from_flow(pipeline_flow, name, schedule=Cron(cron, timezone=timezone), tags=["gee"])]
+    weekly = Cron(study_cron, timezone=timezone)
     for study in studies:
-        schedule = Cron(study_cron, timezone=timezone)
-        deployments.append(
-            study_flow.to_deployment(f"weekly-{study}", schedule=schedule, parameters={"study": study}, tags=["gee", "study"])
-        )
+        of_study = RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedule=weekly, parameters={"study": study})
+        of_study.tags = ["gee", "study"]
+        deployments.append(of_study)
     serve(*deployments, limit=1)

@@ -4,43 +4,33 @@ import os
 import sys
 from typing import Any
 
-from gee_core.errors import InputError
-from pipelines.orchestration import environment  # noqa: F401 - before prefect is imported
-
-# isort: split
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.context import get_run_context
 from prefect.states import Failed
 
-from pipelines.orchestration.artifacts import Watcher, publish
+from gee_core.errors import InputError
 from pipelines.orchestration.dvc_output import failure, last_lines
 from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.orchestration.notify import on_end
-from pipelines.orchestration.request import choice
-from pipelines.orchestration.server import STUDY, claim, settle_abandoned
+from pipelines.orchestration.server import STUDY, claim, on_end, settle_abandoned, this_run
+from pipelines.orchestration.tasks import Watcher, publish
 from pipelines.project.paths import find_project
-from pipelines.project.presets import preset_names
 from pipelines.runtime.process_tree import die_with_parent, kill_groups, run_in_group
 from pipelines.studies.cell import Request
-from pipelines.studies.definition import load_study, study_names
+from pipelines.studies.definition import load_study
 from pipelines.studies.display import TRACKED
 from pipelines.studies.plan import draft_cells
 from pipelines.studies.reports import OUT
 
-Study = choice(study_names())
-Preset = choice(preset_names())
-
 
 @flow(name=STUDY, retries=0, on_failure=[on_end], on_crashed=[on_end])
 def study_flow(
-    study: Study,
-    preset: Preset | None = None,
+    study: str,
+    preset: str | None = None,
     seeds: int | None = None,
     overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
     force: bool = False,
-) -> str | State:
+) -> str | State[Any]:
     """Run the cells of a study that have no result; returns the folder of its tables. Waits for another run here.
 
     Args:
@@ -57,7 +47,7 @@ def study_flow(
         draft_cells(load_study(study), request)
     except InputError as error:
         return Failed(message=str(error))
-    claim(get_run_context().flow_run, [study])
+    claim(this_run(), [study])
     with flow_lock(find_project(), get_run_logger().info):
         settle_abandoned(get_run_logger().info)
         try:
@@ -76,7 +66,7 @@ def study_flow(
 
 
 @task(task_run_name="{request.name}", cache_policy=NO_CACHE, retries=0)
-def run_study(request: Request, force: bool) -> str | State | None:
+def run_study(request: Request, force: bool) -> str | State[str] | None:
     """Run `gee study run`; returns the page of its run in MLflow, or a failed state with the last lines of its output."""
     options = [*request.options(), *(["--force"] if force else [])]
     command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *options]

@@ -54,7 +54,7 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
 def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, ready, monkeypatch):
     done, codes, others = [], [255, 255, 0], [True, True, False]
     monkeypatch.setattr(
-        "pipelines.orchestration.other_dvc.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
+        "pipelines.orchestration.flow_lock.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
     )
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: done.append("run") or codes.pop(0))
     assert main("run")[0] == 255  # another error of DVC's: nobody else is at work

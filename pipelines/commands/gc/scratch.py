@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.commands.gc.leftover import Leftover, newest_change, tree_size
-from pipelines.orchestration.experiment import EXPERIMENTS
-from pipelines.project.paths import COPIES, LOCK, SCRATCH, STUDY_STEPS
+from pipelines.project.paths import COPIES, EXPERIMENTS, LOCK, SCRATCH, STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, is_recorded
 from pipelines.tracking.mlflow_client import MAKING

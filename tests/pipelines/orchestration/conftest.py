@@ -17,11 +17,18 @@ stages:
 """
 
 
+@pytest.fixture(scope="session")
+def _initialised(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages") / "project"
+    (folder / "data/raw").mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-    (tmp_path / "data/raw").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def short_stages(_initialised, tmp_path, monkeypatch):
+    project = shutil.copytree(_initialised, tmp_path / "project")
+    monkeypatch.chdir(project)
+    return project

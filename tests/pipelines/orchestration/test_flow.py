@@ -1,3 +1,5 @@
+"""The flows and their tasks, without a server; and, slowly, whole flows with Prefect's temporary server."""
+
 import filecmp
 import os
 import re
@@ -6,83 +8,144 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
-from runpy import run_path
+from types import SimpleNamespace
 
+import psutil
 import pytest
-from dvc.api import DVCFileSystem
 
 from gee_core.errors import InputError
-from pipelines.orchestration import flow
-from pipelines.orchestration.dvc_tasks import stage_dependencies, stage_names
-from pipelines.orchestration.flow import pipeline_flow, run_flow
+from pipelines.orchestration.flow_lock import DVC_ERROR
 from pipelines.orchestration.request import Request
-from pipelines.orchestration.serve import serve_flows
-from pipelines.orchestration.server import old_flow_runs
-from pipelines.orchestration.study_flow import study_flow
 
 ROOT = Path(__file__).resolve().parents[3]
-SCHEDULE = {"cron": "0 2 * * *", "name": "nightly", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
-RUN = """
-from pipelines.orchestration.flow import FlowError, run_flow
-try:
-    print("results:", run_flow().stages)
-except FlowError as error:
-    print("error:", error)
-"""
 
 
-def test_the_graph_is_dvcs_with_dependencies_first(project):
-    dependencies = stage_dependencies(project)
-    assert dependencies == {"first": [], "second": ["first"], "third": ["second"], "other": ["first"]}
-    order = list(dependencies)
-    assert all(order.index(needed) < order.index(stage) for stage in order for needed in dependencies[stage])
+@pytest.fixture
+def flow():
+    from pipelines.orchestration import flow
+
+    return flow
 
 
-def test_a_broken_dvc_yaml_is_one_message_before_anything_starts(project):
-    (project / "dvc.yaml").write_text("stages: {first: {outs: [a]}}")
-    with pytest.raises(InputError, match=r"dvc\.yaml") as caught:
-        run_flow()
-    assert "\n" not in str(caught.value)
+@pytest.fixture
+def tasks():
+    from pipelines.orchestration import tasks
+
+    return tasks
 
 
-@pytest.mark.parametrize("text", ["stages: [", "- stages", ""])
-def test_a_dvc_yaml_that_is_no_yaml_is_one_message_when_the_flow_is_imported(text, project):
-    (project / "dvc.yaml").write_text(text)
-    with pytest.raises(InputError, match=rf"{project}/dvc\.yaml: .*: `dvc repro --dry` shows what is wrong") as caught:
-        run_path(str(ROOT / "pipelines/orchestration/flow.py"))
-    assert "\n" not in str(caught.value)
+@pytest.fixture
+def study_flow():
+    from pipelines.orchestration import study_flow
 
-
-def test_stages_that_are_no_mapping_are_left_to_dvc_whose_message_names_the_file(project):
-    (project / "dvc.yaml").write_text("stages: 3")
-    assert stage_names(project) == []
-    with pytest.raises(InputError, match=r"dvc\.yaml") as caught:
-        run_flow()
-    assert "\n" not in str(caught.value)
+    return study_flow
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("words", "name"),
     [
-        ({"cron": "0 25 * * *"}, '--cron "0 25 * * *": not a cron schedule'),
-        ({"study_cron": "weekly"}, '--study-cron "weekly": not a cron schedule'),
-        ({"timezone": "Europe/Bonn"}, "--timezone Europe/Bonn: no such time zone"),
-        ({"timezone": "../etc"}, "--timezone ../etc: no such time zone"),
-        ({"studies": ["ablation", "nothing"]}, "unknown study 'nothing'"),
+        ("Running stage 'train':", None),
+        ("Stage 'train' didn't change, skipping", "Skipped"),
+        ("Stage 'train' is cached - skipping run, checking out outputs", "Cached"),
     ],
-    ids=str,
 )
-def test_a_bad_schedule_is_named(arguments, message, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(InputError, match=re.escape(message)):
-        serve_flows(**SCHEDULE | arguments)
+def test_a_stage_that_did_not_run_has_a_state_that_says_so(words, name, tasks, monkeypatch):
+    monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution: (words, 0))
+    state = tasks.run_stage.fn("train", "execution", force=False)
+    assert state == "ran" if name is None else (state.name, state.is_completed(), state.data) == (name, True, name.lower())
 
 
-def test_a_schedule_without_a_server_says_how_to_start_one():
-    with pytest.raises(InputError, match=r"PREFECT_API_URL: not set.*prefect server start"):
-        serve_flows(**SCHEDULE)
+def test_a_stage_that_failed_says_why_in_the_message_of_its_state(tasks, monkeypatch):
+    output = "train: error: a.npy: missing\nERROR: failed to reproduce 'train'\n"
+    monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution: (output, 255))
+    state = tasks.run_stage.fn("train", "execution", force=False)
+    assert (state.is_failed(), state.data) == (True, output.strip())
+    assert state.message == "stage train failed (exit code 255): train: error: a.npy: missing"
+
+
+BUSY = subprocess.CompletedProcess([], DVC_ERROR, "ERROR: failed to reproduce 'check': 'x' is busy, it is being blocked by:\n")
+
+
+@pytest.mark.parametrize("other_ends", [True, False])
+def test_a_task_whose_files_are_busy_is_tried_again_but_not_for_ever(other_ends, tasks, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    paths, waited = [], []
+
+    def run(command, env, **_):
+        paths.append(env["PATH"].split(os.pathsep))
+        return subprocess.CompletedProcess([], 0, "done") if waited == ["a dvc"] else BUSY
+
+    monkeypatch.setattr(tasks, "run_in_group", run)
+    monkeypatch.setattr(tasks, "Watcher", lambda: print)
+    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(info=print))
+    monkeypatch.setattr(tasks.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(tasks, "wait_for_other_dvc", lambda *_: other_ends and not waited.append("a dvc"))
+    assert tasks._dvc(["repro"], "execution") == (("done", 0) if other_ends else (BUSY.stdout, DVC_ERROR))
+    assert len(paths) == (2 if other_ends else tasks.TRIES + 1)
+    assert paths[0] == [str(Path(sys.executable).parent), "/usr/bin"]  # dvc.yaml's python is this one
+
+
+SUMMARY = {
+    **{"dataset": "digits", "network": "cifarnet", "width": 0.125, "n_genes": 28, "variant": "ste", "seed": 0},
+    **{"test_accuracy": 0.9443, "parameters": 132_410, "plain_parameters": 306_730, "parameter_ratio": 0.4317},
+    **{"energy_mj": 0.00136, "energy_with_decoding_mj": 0.0561, "energy_of_sums_mj": 0.0, "spikes_per_image": 4592.0},
+    **{"firing_rate": 0.195, "noise_accuracy": 0.8273, "noise_domain": "normalised", "n_candidates": 4, "best_fitness": 1.276},
+    **{"onnx_bytes": 1_260_000, "onnx_agreement": 1.0, "commit": None},
+}
+
+
+@pytest.fixture
+def sent(tasks, monkeypatch):
+    """The lines of the log and the calls that would make artifacts."""
+    found = SimpleNamespace(lines=[], errors=[], calls=[])
+
+    def collect(name):
+        def call(*arguments):
+            found.calls.append((name, *arguments))
+            return len(found.calls)
+
+        return call
+
+    for name in ("create_link", "create_markdown", "create_progress", "update_progress"):
+        monkeypatch.setattr(tasks.artifacts, f"{name}_artifact", collect(name))
+    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(info=found.lines.append, error=found.errors.append))
+    return found
+
+
+def test_lines_are_logged_without_hints_errors_as_such_and_move_the_progress(tasks, sent):
+    watcher = tasks.Watcher()
+    for line in ("evolve 1/4 30 % 0:20 left", "", "evolve 4/4 100 % in 0:40", "train 1/2 50 % 0:10 left", "train: error: why"):
+        watcher(line)
+    assert (len(sent.lines), sent.errors) == (3, ["train: error: why"])
+    assert sent.calls == [
+        ("create_progress", 30.0, "gee-evolve", "evolve 1/4 30 % 0:20 left"),
+        ("update_progress", 1, 100.0, "evolve 4/4 100 % in 0:40"),
+        ("create_progress", 50.0, "gee-train", "train 1/2 50 % 0:10 left"),
+    ]
+
+
+def test_a_server_that_does_not_answer_stops_no_stage(tasks, sent, monkeypatch, caplog):
+    def away(*_):
+        raise ConnectionError("All connection attempts failed")
+
+    for name in ("create_progress", "create_markdown"):
+        monkeypatch.setattr(tasks.artifacts, f"{name}_artifact", away)
+    tasks.Watcher()("train 1/2 50 % 0:10 left")
+    tasks.publish("table", None, None, "about")
+    assert caplog.text.count("an artifact of the flow run is missing: ConnectionError") == 2
+
+
+def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_is(tasks, sent, tmp_path):
+    table = tasks.results_markdown({"evolve": "cached", "train": "ran"}, SUMMARY)
+    assert table.startswith("| cifarnet × 0.125 on digits, 28 genes, ste, seed 0 | |\n|---|---|\n| test accuracy | 94.43")
+    assert "| evolve | cached |\n| train | ran |" in table
+    tasks.publish(table, tmp_path / "a b.html", "http://127.0.0.1:5000/#/experiments/1/runs/2", "about")
+    tasks.publish("failed", None, None, "about")
+    links = [("create_link", f"file://{tmp_path}/a%20b.html"), ("create_link", "http://127.0.0.1:5000/#/experiments/1/runs/2")]
+    assert [call[:2] for call in sent.calls] == [("create_markdown", table), *links, ("create_markdown", "failed")]
 
 
 @pytest.fixture
@@ -94,65 +157,169 @@ def unhandled():
 
 
 @pytest.mark.usefixtures("unhandled")
-def test_a_flow_leaves_sigterm_to_prefect_which_tells_a_cancellation_from_a_crash():
-    assert pipeline_flow.fn({"train.epoch": 3}).is_failed()
-    assert study_flow.fn("nothing").is_failed()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another(flow, study_flow):
+    state = flow.pipeline_flow.fn({"train.epoch": 3})
+    assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
+    state = study_flow.study_flow.fn("noise", overrides={"train.epoch": 3})
+    assert state.type.value == "FAILED"
+    assert "train.epoch is not a known key: did you mean epochs?" in state.message
+    assert "unknown study 'nothing'" in study_flow.study_flow.fn("nothing").message
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # left to Prefect, which tells a cancellation from a crash
+
+
+@pytest.fixture
+def ended(flow, monkeypatch, short_stages):
+    """Runs the flow's stages, which end in these states; what it tracks, and its state."""
+    from prefect.states import Completed
+
+    tracked = []
+    monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: tracked.append((dict(results), status)))
+    monkeypatch.setattr(flow, "kill_groups", lambda: tracked.append("killed"))
+    for name in ("_publish", "publish"):
+        monkeypatch.setattr(flow, name, lambda *_: None)
+
+    def run(states: dict, stop: type[BaseException] | None = None, request: Request = Request()) -> tuple[list, object]:  # noqa: B008
+        class Future:
+            def __init__(self, name, *_, **__):
+                found = states.get(name, Completed(name="Skipped", data="skipped"))
+                self.state = Completed(data=found) if isinstance(found, dict | str) else found
+
+            def wait(self):
+                pass
+
+        def as_completed(futures):
+            yield from (future for future in futures if future.state)
+            if stop:
+                raise stop
+
+        for name in ("run_stage", "run_experiment"):
+            monkeypatch.setattr(flow, name, SimpleNamespace(submit=Future))
+        monkeypatch.setattr(flow, "as_completed", as_completed)
+        monkeypatch.setattr(flow, "checked", lambda *_: (None, []))
+        return tracked, flow._run(short_stages, request, "fox")
+
+    run.tracked = tracked
+    return run
+
+
+def test_the_state_of_a_flow_says_which_stages_ran_or_why_one_failed(ended):
+    from prefect.states import Failed, Pending
+
+    tracked, state = ended({})
+    assert (tracked, state.message) == ([], "everything was up to date")  # no row in MLflow
+    tracked, state = ended({"third": "ran"})
+    results = {"first": "skipped", "second": "skipped", "other": "skipped", "third": "ran"}
+    assert (tracked.pop(), state.message, state.data) == ((results, "FINISHED"), "third ran", results)
+    tracked, state = ended({"second": Failed(message="stage second failed", data="its lines"), "third": Pending()})
+    assert tracked.pop() == (results | {"second": "failed", "third": "not run"}, "FAILED")
+    assert (state.is_failed(), state.message, state.data) == (True, "stage second failed", "stage second failed\nits lines")
+
+
+def test_an_experiment_has_the_outcomes_of_its_stages(ended):
+    from prefect.states import Failed
+
+    request = Request({"train.epochs": 3})
+    tracked, state = ended({"fox": {"first": "ran"}}, request=request)
+    assert (tracked.pop(), state.message) == (({"first": "ran"}, "FINISHED"), "first ran")
+    tracked, state = ended({"fox": Failed(message="experiment fox failed", data="its lines")}, request=request)
+    assert (tracked.pop(), state.message) == (({"experiment": "failed"}, "FAILED"), "experiment fox failed")
+
+
+def test_a_flow_that_is_stopped_kills_its_stages_and_tracks_what_had_become_of_them(ended):
+    with pytest.raises(KeyboardInterrupt):
+        ended({"second": None, "third": None}, stop=KeyboardInterrupt)
+    results = {"first": "skipped", "second": "not run", "other": "skipped", "third": "not run"}
+    assert ended.tracked == ["killed", (results, "KILLED")]
+
+
+def test_a_flow_that_ctrl_c_stops_is_cancelled_and_no_crash(flow, monkeypatch, short_stages):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    here = SimpleNamespace(name="fox", id="1-2", run_count=1, info=print)
+    for name in ("this_run", "get_run_logger"):
+        monkeypatch.setattr(flow, name, lambda: here)
+    for name in ("claim", "settle_abandoned", "start_temporary_server"):
+        monkeypatch.setattr(flow, name, lambda *_: None)
+    monkeypatch.setattr(flow, "_run", stopped)
+    state = flow.pipeline_flow.fn()
+    assert (state.type.value, state.message) == ("CANCELLED", "stopped by Ctrl-C")
+    monkeypatch.setattr(flow, "pipeline_flow", lambda **_: state)
+    with pytest.raises(KeyboardInterrupt):
+        flow.run_flow()
 
 
 @pytest.mark.parametrize(
-    ("results", "failure", "message"),
-    [
-        ({"check": "skipped", "train": "ran", "report": "ran"}, "", "train, report ran"),
-        ({"check": "skipped", "train": "cached"}, "", "everything was up to date"),
-        ({"train": "failed"}, "stage train failed (exit code 1): train: error: a.npy: missing\nmore", None),
-    ],
+    ("stop", "code"), [(KeyboardInterrupt, 130), (lambda: SystemExit(128 + signal.SIGTERM), 143)], ids=["Ctrl-C", "SIGTERM"]
 )
-def test_the_state_of_a_flow_says_which_stages_ran_or_why_one_failed(results, failure, message, monkeypatch, project):
-    monkeypatch.setattr(flow, "_run_stages", lambda dependencies, force, found: found.update(results) or failure)
-    for name in ("_publish", "_track", "publish"):
-        monkeypatch.setattr(flow, name, lambda *_: None)
-    state = flow._run(project, Request(), "name")
-    assert state.message == (message or "stage train failed (exit code 1): train: error: a.npy: missing")
-    assert state.is_completed() == (message is not None)
+def test_a_command_that_is_stopped_ends_with_one_line(stop, code, flow, main, monkeypatch):
+    def run_flow(request):
+        raise stop()
+
+    monkeypatch.setattr(flow, "run_flow", run_flow)
+    assert main("flow", "run") == (code, "", "gee: interrupted; the same command continues where it stopped\n")
 
 
-def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another():
-    state = pipeline_flow.fn({"train.epoch": 3})
-    assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
-    state = study_flow.fn("noise", overrides={"train.epoch": 3})
-    assert state.type.value == "FAILED"
-    assert "train.epoch is not a known key: did you mean epochs?" in state.message
-    assert "unknown study 'nothing'" in study_flow.fn("nothing").message
+PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
 
 
-@pytest.mark.parametrize("needs_it", [lambda: serve_flows(**SCHEDULE), run_flow, lambda: old_flow_runs(30)])
-def test_a_server_that_is_away_is_named_by_its_address(needs_it, project):
+def test_a_study_tells_the_page_of_its_run_in_mlflow_or_why_it_failed(study_flow, monkeypatch):
+    from pipelines.studies.cell import Request
+
+    def run(output: str, code: int = 0):
+        monkeypatch.setattr(study_flow, "run_in_group", lambda *_, **__: subprocess.CompletedProcess([], code, output))
+        return study_flow.run_study.fn(Request("noise"), force=False)
+
+    monkeypatch.setattr(study_flow, "Watcher", lambda: None)
+    assert run(f"2 cells\n{study_flow.TRACKED}{PAGE}\nTables and plots\n") == PAGE
+    assert run("2 cells\n") is None
+    state = run("2 cells\ngee: error: data/raw: missing\n", 2)
+    assert (state.is_failed(), state.data) == (True, "2 cells\ngee: error: data/raw: missing")
+    assert state.message == "study noise failed (exit code 2): gee: error: data/raw: missing"
+
+
+def test_a_server_that_is_away_is_named_by_its_address(flow, short_stages):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
         pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/api: no Prefect server"),
     ):
-        needs_it()
+        flow.run_flow()
+
+
+def flow_process(project: Path, *options: str, **env: str) -> subprocess.Popen:
+    """`gee flow run` in a process group of its own."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    variables = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(project / ".prefect"), "PATH": path}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "flow", "run", *options],
+        env={**os.environ, **variables, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.slow
-def test_a_failed_stage_is_one_message_and_the_rest_is_done_once(project):
-    def run() -> str:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True).stdout
-
-    failed = run()
-    assert failed.startswith("error: stage third failed (exit code 255): ERROR: ")
-    assert "cat: missing" in failed
-    assert [(project / name).exists() for name in "abd"] == [True, True, True]
-    (project / "missing").touch()
-    stages = {"first": "skipped", "second": "skipped", "third": "ran", "other": "skipped"}
-    results = run().strip().removeprefix("results: ")
-    assert dict(eval(results)) == stages
-    (project / "c").unlink()
-    assert "'third': 'cached'" in run()
+def test_a_failed_stage_is_one_message_and_the_rest_is_done_once(short_stages):
+    failed = flow_process(short_stages)
+    out, err = failed.communicate()
+    assert (failed.returncode, out) == (1, "")
+    assert "gee: error: stage third failed (exit code 255): ERROR: " in err
+    assert "cat: missing" in err
+    assert "Traceback" not in err
+    assert [(short_stages / name).exists() for name in "abd"] == [True, True, True]
+    (short_stages / "missing").touch()
+    out, _ = flow_process(short_stages).communicate()
+    assert re.findall(r"^(\w+) +(ran|skipped|cached)$", out, re.MULTILINE) == [
+        *(("first", "skipped"), ("second", "skipped"), ("other", "skipped")),
+        ("third", "ran"),
+    ]
+    (short_stages / "c").unlink()
+    assert "third   cached\n" in flow_process(short_stages).communicate()[0]
+    assert len(states(short_stages, "task_run")) == 12  # one per stage
 
 
 EXPERIMENT = """
@@ -161,18 +328,13 @@ stages:
   two: {cmd: "cp a reports/summary.json", deps: [a], metrics: [reports/summary.json]}
   three: {cmd: "cat missing", deps: [a]}
 """
-RUN_EXPERIMENT = """
-from pipelines.orchestration.flow import FlowError, Request, run_flow
-try:
-    print("results:", run_flow(Request({"train.epochs": 77}, stages=["one"])).stages)
-    run_flow(Request({"train.epochs": 78}, stages=["three"]))
-except FlowError as error:
-    print("error:", error)
-"""
 
 
 @pytest.mark.slow
-def test_overrides_run_as_an_experiment_and_leave_the_project_as_it_is(project):
+def test_overrides_run_as_an_experiment_and_leave_the_project_as_it_is(short_stages):
+    from dvc.api import DVCFileSystem
+
+    project = short_stages
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-fq"], check=True)
     (project / "dvc.yaml").write_text(EXPERIMENT)
@@ -181,10 +343,11 @@ def test_overrides_run_as_an_experiment_and_leave_the_project_as_it_is(project):
         subprocess.run(["git", *command], check=True)
     shutil.copytree(project, before := project.parent / "before", ignore=shutil.ignore_patterns(".*"))
     identity = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = {**os.environ, **identity, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(project / ".prefect")}
-    done = subprocess.run([sys.executable, "-c", RUN_EXPERIMENT], env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("results: {'one': 'ran'}\nerror: experiment "), done.stderr
-    assert "cat: missing" in done.stdout
+    out, err = flow_process(project, "--set", "train.epochs=77", "--stage", "one", **identity).communicate()
+    assert out.startswith("one  ran\n"), err
+    _, err = flow_process(project, "--set", "train.epochs=78", "--stage", "three", **identity).communicate()
+    assert "gee: error: experiment " in err
+    assert "cat: missing" in err
     assert not filecmp.dircmp(before, project, ignore=[".dvc", ".git", ".gitignore", ".scratch", ".prefect"]).diff_files
     assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True).stdout == ""
     assert not (project / "a").exists()
@@ -206,17 +369,16 @@ stages:
 
 
 @pytest.mark.slow
-def test_stages_side_by_side_are_tracked_below_the_run_of_their_flow(project):
+def test_stages_side_by_side_are_tracked_below_the_run_of_their_flow(short_stages):
     from mlflow import MlflowClient  # seconds
 
-    (project / "dvc.yaml").write_text(TRACKED)
-    (project / "track.py").write_text(
+    (short_stages / "dvc.yaml").write_text(TRACKED)
+    (short_stages / "track.py").write_text(
         "import sys\nfrom pipelines.stage import stage\nwith stage(sys.argv[1]) as s:\n    s.track.metrics({'x': 1.5})\n"
     )
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GEE_TRACKING": "on", "PATH": path}
-    subprocess.run([sys.executable, "-c", RUN], env=environment, check=True)
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    out, err = flow_process(short_stages, GEE_TRACKING="on").communicate()
+    assert sorted(out.splitlines()[:2]) == ["one  ran", "two  ran"], err
+    client = MlflowClient(f"sqlite:///{short_stages}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     (flow,) = [run for run in runs if run.data.tags["gee.level"] == "pipeline"]
     stages = {run.data.tags["gee.stage"]: run for run in runs if run.data.tags["gee.level"] == "stage"}
@@ -224,4 +386,79 @@ def test_stages_side_by_side_are_tracked_below_the_run_of_their_flow(project):
     assert {name: run.data.metrics for name, run in stages.items()} == {"one": {"x": 1.5}, "two": {"x": 1.5}}
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert (flow.data.tags["stage.one"], flow.data.tags["stage.two"]) == ("ran", "ran")
-    assert not list((project / ".scratch/tracking").glob("*/"))
+    assert not list((short_stages / ".scratch/tracking").glob("*/"))
+
+
+LONG = """
+import pathlib, time
+from pipelines.runtime.process_tree import die_with_parent
+die_with_parent(interval=0.1)
+pathlib.Path("started").touch()
+while not pathlib.Path("go").exists():
+    time.sleep(0.1)
+pathlib.Path("a").touch()
+"""
+
+
+def flow_at_work(project: Path, **env: str) -> subprocess.Popen:
+    """`gee flow run` whose one stage is at work."""
+    (project / "long.py").write_text(LONG)
+    (project / "dvc.yaml").write_text(f"stages: {{long: {{cmd: {sys.executable} long.py, outs: [a]}}}}")
+    process = flow_process(project, **env)
+    while not (project / "started").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return process
+
+
+def processes_of(project: Path) -> list[list[str]]:
+    """Command lines of the processes that keep their state in the project, this one's children or not."""
+    found = []
+    for process in psutil.process_iter(["environ", "cmdline", "status"]):
+        home = (process.info["environ"] or {}).get("PREFECT_HOME")
+        if home == str(project / ".prefect") and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.info["cmdline"])
+    return found
+
+
+def states(project: Path, table: str) -> list[str]:
+    with closing(sqlite3.connect(project / ".prefect/prefect.db")) as db:
+        return sorted(state for (state,) in db.execute(f"select state_type from {table}"))
+
+
+@pytest.mark.slow
+def test_a_flow_that_is_killed_is_crashed_at_the_next_start_and_its_server_ends(short_stages):
+    killed = flow_at_work(short_stages)
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    killed.stderr.close()
+    assert any("uvicorn" in line for line in processes_of(short_stages))
+    assert states(short_stages, "flow_run") == ["RUNNING"]
+    (short_stages / "go").touch()
+    out, err = flow_process(short_stages).communicate()
+    assert out.startswith("long  ran\n"), err
+    assert "is set to CRASHED: its process" in err
+    assert states(short_stages, "flow_run") == ["COMPLETED", "CRASHED"]
+    assert "RUNNING" not in states(short_stages, "task_run")
+    assert processes_of(short_stages) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("send", "number", "code", "state", "told"),
+    [(os.killpg, signal.SIGINT, 130, "CANCELLED", False), (os.kill, signal.SIGTERM, 143, "CRASHED", True)],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_flow_that_is_stopped_reports_that_and_ends_with_its_server_and_stages(send, number, code, state, told, short_stages):
+    (short_stages / "tell.sh").write_text(f"#!/bin/sh\ntouch {short_stages}/told\n")
+    stopped = flow_at_work(short_stages, GEE_NOTIFY=f"sh {short_stages}/tell.sh")
+    send(stopped.pid, number)
+    _, err = stopped.communicate()
+    assert stopped.returncode == code, err
+    assert "gee: interrupted; the same command continues where it stopped\n" in err
+    assert "Traceback" not in err
+    assert states(short_stages, "flow_run") == [state]
+    assert "RUNNING" not in states(short_stages, "task_run")
+    assert processes_of(short_stages) == []
+    assert (short_stages / "told").exists() == told

@@ -1,15 +1,16 @@
 import contextlib
+import json
 import subprocess
 import sys
 import threading
-from datetime import datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.flow_lock import HOLDER, flow_lock
+from pipelines.orchestration import flow_lock as room
+from pipelines.orchestration.flow_lock import HOLDER, RWLOCK, check_dvc_files, flow_lock, wait_for_other_dvc
 from pipelines.runtime.process_tree import process_key
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,29 +20,14 @@ from pathlib import Path
 from pipelines.orchestration.flow_lock import flow_lock
 with flow_lock(Path(sys.argv[1]), None):
     print("held", flush=True)
-    input()
-"""
-
-WAITER = """
-import sys
-from pathlib import Path
-from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.runtime.process_tree import exit_on_sigterm
-exit_on_sigterm()
-with flow_lock(Path(sys.argv[1]), lambda line: print(line, flush=True)):
-    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
 @pytest.fixture
 def holder(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(tmp_path)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -62,42 +48,24 @@ def test_the_second_says_whom_it_waits_for_and_goes_on_at_the_firsts_end(holder,
         assert (tmp_path / HOLDER).read_text() == process_key(psutil.Process())
     [line] = heard
     assert f"another run is at work in {tmp_path} (process {holder.pid} on " in line
-    assert f"since {datetime.now():%Y-}" in line
     assert "waits for its end" in line
 
 
-def test_whoever_does_not_wait_gets_one_message(holder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_whoever_does_not_wait_gets_one_message_until_the_holder_is_killed(holder, tmp_path):
     named = rf"at work in {tmp_path} \(process {holder.pid} on .*: wait for its end, or stop it"
-    with pytest.raises(InputError, match=named) as caught, flow_lock(Path(), None):
+    with pytest.raises(InputError, match=named) as caught, flow_lock(tmp_path, None):
         pass
     assert "\n" not in str(caught.value)
-
-
-def test_a_holder_that_is_killed_gives_the_lock_free(holder, tmp_path):
     holder.kill()
     holder.wait()
     with flow_lock(tmp_path, None):
-        assert (tmp_path / HOLDER).read_text() == process_key(psutil.Process())
-
-
-def test_whoever_waits_can_be_stopped(holder, tmp_path):
-    with subprocess.Popen([sys.executable, "-c", WAITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as waiter:
-        assert f"(process {holder.pid} on " in waiter.stdout.readline()
-        waiter.terminate()
-        assert waiter.wait(600) == 143
-        assert waiter.stdout.read() == ""
+        pass
 
 
 def test_one_process_may_take_the_lock_within_itself_and_keeps_it_until_the_outer_end(tmp_path):
-    code = (
-        "from pathlib import Path\n"
-        "from pipelines.orchestration.flow_lock import flow_lock\n"
-        f"with flow_lock(Path({str(tmp_path)!r}), None): 0"
-    )
-
     def other_process() -> int:
-        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode
+        command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, stdin=subprocess.DEVNULL).returncode
 
     with flow_lock(tmp_path, None):
         with flow_lock(tmp_path, None):
@@ -106,12 +74,68 @@ def test_one_process_may_take_the_lock_within_itself_and_keeps_it_until_the_oute
     assert other_process() == 0
 
 
-def test_projects_do_not_wait_for_each_other(holder, tmp_path):
-    with flow_lock(tmp_path / "another", None):
-        assert holder.poll() is None
+@pytest.fixture
+def other(tmp_path, monkeypatch):
+    """A process that DVC has listed as reading a file of the project, until its stdin is closed."""
+    monkeypatch.setattr(room, "PAUSE", 0.01)
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        (tmp_path / RWLOCK).parent.mkdir(parents=True)
+        (tmp_path / RWLOCK).write_text(json.dumps({"read": {"/a": [{"pid": process.pid, "cmd": "/dvc/__main__.py repro"}]}}))
+        yield process
+        process.communicate()
 
 
-def test_a_holder_file_of_no_sense_is_no_reason_to_fail(holder, tmp_path):
-    (tmp_path / HOLDER).write_text("")
-    with pytest.raises(InputError, match="a process that has just started"), flow_lock(tmp_path, None):
-        pass
+def test_a_dvc_that_somebody_else_started_is_waited_for_and_named_once(other, tmp_path):
+    heard = []
+
+    def end(line: str) -> None:
+        heard.append(line)
+        other.communicate()
+
+    assert wait_for_other_dvc(tmp_path, end)
+    name = f"process {other.pid}, `dvc repro`"
+    assert heard == [f"another run is at work in {tmp_path} ({name}); this one waits for its end"]
+    assert not wait_for_other_dvc(tmp_path, heard.append)  # DVC leaves the entries of a killed process
+    assert len(heard) == 1
+
+
+def test_a_process_that_has_the_pid_of_a_killed_dvc_is_not_waited_for(other, tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda self: ["browser"])
+    assert not wait_for_other_dvc(tmp_path, pytest.fail)
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"write": {"/a": {"pid": 1'])
+def test_nobody_is_waited_for_where_no_dvc_is_at_work(content, tmp_path):
+    if content is not None:
+        (tmp_path / RWLOCK).parent.mkdir(parents=True)
+        (tmp_path / RWLOCK).write_text(content)
+    assert not wait_for_other_dvc(tmp_path, pytest.fail)
+
+
+LOCK = "schema: '2.0'\nstages:\n  first:\n    cmd: echo 1 > a\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "remedy"),
+    [
+        ("dvc.lock", LOCK[:20], "`git checkout dvc.lock`"),
+        ("dvc.lock", "", "`git checkout dvc.lock`"),
+        (".dvc/tmp/rwlock", '{"write": {"/a": {"pid": 1', "`rm .dvc/tmp/rwlock`"),
+    ],
+)
+def test_a_file_of_dvc_that_was_cut_off_is_named_with_the_command_that_helps(path, content, remedy, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "PAUSE", 0)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    (tmp_path / path).write_text(content)
+    with pytest.raises(InputError, match=f"^{path}: damaged: {remedy}"):
+        check_dvc_files(tmp_path)
+    assert (tmp_path / path).read_text() == content
+
+
+def test_a_file_that_another_dvc_is_writing_is_read_again(tmp_path, monkeypatch):
+    check_dvc_files(tmp_path)  # there are none yet
+    (tmp_path / "dvc.lock").write_text("")
+    monkeypatch.setattr(room.time, "sleep", lambda seconds: (tmp_path / "dvc.lock").write_text(LOCK))
+    check_dvc_files(tmp_path)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.orchestration.notify import notify, on_end
+from pipelines.orchestration.notify import notify
 
 
 @pytest.fixture
@@ -38,26 +38,19 @@ def test_nobody_is_told_without_the_variable(monkeypatch):
     notify("a message")
 
 
-def test_a_webhook_gets_the_message_and_its_refusal_stops_nothing_and_names_no_secret(webhook, monkeypatch, caplog):
-    monkeypatch.setenv("GEE_NOTIFY", webhook.url)
-    run = SimpleNamespace(id="1-2", name="eager-fox")
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    on_end(SimpleNamespace(name="gee"), run, SimpleNamespace(name="Failed", message="stage train failed"))
-    page = "http://127.0.0.1:4200/runs/flow-run/1-2"
-    assert webhook.bodies == [{"text": f"gee: flow run eager-fox failed: stage train failed ({page})"}]
-    webhook.status = 404
-    notify("again")
-    assert "GEE_NOTIFY: the webhook answered 404" in caplog.text
-    assert "secret" not in caplog.text
+def test_a_webhook_gets_the_message_without_passwords_and_its_refusal_stops_nothing(webhook, monkeypatch, caplog):
+    from pipelines.orchestration.server import on_end
 
-
-def test_who_is_told_reads_no_password(webhook, monkeypatch):
     monkeypatch.setenv("GEE_NOTIFY", webhook.url)
     monkeypatch.setenv("PREFECT_API_URL", "https://ada:hunter22@prefect.example/api")
     run = SimpleNamespace(id="1-2", name="eager-fox")
     on_end(SimpleNamespace(name="gee"), run, SimpleNamespace(name="Failed", message=f"hunter22 at {webhook.url}"))
     page = "https://prefect.example/runs/flow-run/1-2"
     assert webhook.bodies == [{"text": f"gee: flow run eager-fox failed: *** at *** ({page})"}]
+    webhook.status = 404
+    notify("again")
+    assert "GEE_NOTIFY: the webhook answered 404" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_command_gets_the_message_as_its_last_argument(monkeypatch, tmp_path):
@@ -70,26 +63,10 @@ def test_a_command_gets_the_message_as_its_last_argument(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "target",
-    [
-        "no-such-command",
-        "http://127.0.0.1:9/",
-        "http://127.0.0.1:9/a secret",
-        "http://127.0.0.1:secret/",
-        "a 'quote",
-        f"{sys.executable} -c 1/0",
-    ],
+    "target", ["no-such-command", "http://127.0.0.1:9/a secret", "a 'quote", f"{sys.executable} -c 1/0", "http://127.0.0.1:9/"]
 )
 def test_a_notification_that_fails_is_only_logged(target, monkeypatch, caplog):
     monkeypatch.setenv("GEE_NOTIFY", target)
     notify("a message")
     assert "GEE_NOTIFY: no notification was sent" in caplog.text
     assert "secret" not in caplog.text
-
-
-def test_a_webhook_that_does_not_speak_http_is_only_logged(webhook, monkeypatch, caplog):
-    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.send_response", lambda self, _: self.wfile.write(b"garbage\n"))
-    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.end_headers", lambda self: None)
-    monkeypatch.setenv("GEE_NOTIFY", webhook.url)
-    notify("a message")
-    assert caplog.messages == ["GEE_NOTIFY: no notification was sent (BadStatusLine)"]

@@ -2,21 +2,21 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.request import Request, checked, choice, experiment_changes, with_needed
+from pipelines.orchestration.request import Request, checked, experiment_changes, experiment_name, stages_to_run
 from pipelines.project.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[3]
-GRAPH = {"first": [], "second": ["first"], "other": ["first"], "third": ["second"]}
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
     """A project that git knows."""
-    project = tmp_path / "project"
+    project = tmp_path_factory.mktemp("request") / "project"
     project.mkdir()
     shutil.copy(ROOT / "presets/digits.yaml", project / "params.yaml")
     shutil.copy(ROOT / "dvc.yaml", project)
@@ -25,6 +25,13 @@ def project(tmp_path, monkeypatch):
     (project / "data/raw/README.md").touch()
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
         subprocess.run(["git", *command], cwd=project, check=True)
+    return project
+
+
+@pytest.fixture
+def project(committed, tmp_path, monkeypatch):
+    """A copy of that project."""
+    project = shutil.copytree(committed, tmp_path / "project")
     monkeypatch.chdir(project)
     return project
 
@@ -57,24 +64,17 @@ def path_of_images(project, path: str) -> str:
     return params.prepare.path
 
 
-def test_images_that_git_does_not_know_are_read_where_they_are(project):
-    make_images(project / "data/raw")
-    assert path_of_images(project, "data/raw") == str(project / "data/raw")
-
-
-def test_a_folder_of_which_git_knows_the_readme_alone_is_read_where_it_is(project):
+def test_images_that_an_experiments_copy_lacks_are_read_where_they_are(project):
     preset = load_preset("cifar10-small", "data/raw")
     _, changes = experiment_changes(preset.values, preset.params, project)
-    assert f"prepare.path='{project}/data/raw'" in changes
-
-
-@pytest.mark.parametrize("path", ["../imgs", "data/up/imgs", "data/imgs"])
-def test_images_outside_of_the_repository_are_read_where_they_are(path, project):
+    assert f"prepare.path='{project}/data/raw'" in changes  # git knows the readme in it alone
+    make_images(project / "data/raw")
+    assert path_of_images(project, "data/raw") == str(project / "data/raw")
     make_images(project.parent / "imgs")
-    (project / "data/up").symlink_to("../..")
     (project / "data/imgs").symlink_to("../../imgs")
-    subprocess.run(["git", "add", "data"], cwd=project, check=True)
-    assert path_of_images(project, path) == f"{project}/{path}"
+    subprocess.run(["git", "add", "data/imgs"], cwd=project, check=True)
+    for path in ("../imgs", "data/imgs"):
+        assert path_of_images(project, path) == f"{project}/{path}"
 
 
 def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
@@ -87,51 +87,69 @@ def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
     ("request_", "message"),
     [
         (Request({"evolve.n_generation": 1}), "overrides: evolve.n_generation is not a known key: did you mean n_generations?"),
-        (Request({"n_generations": 1}), "overrides: n_generations = 1: no such key: write section.key"),
         (Request({"evolve.n_generations": 0}), "overrides: evolve.n_generations = 0: "),
-        (Request({"evolve.n_generations": "many"}), "overrides: evolve.n_generations = 'many': "),
-        (
-            Request({"report.title": "${oc.env:HOME}"}),
-            "overrides: report.title = '${oc.env:HOME}': \"${\" stands for another value",
-        ),
         (Request(preset="nothing"), "unknown preset 'nothing': choose one of "),
         (Request({"prepare.dataset": "folder", "prepare.path": "nowhere"}), "prepare.path = nowhere"),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_one_message(request_, message, project):
-    before = (project / "params.yaml").read_bytes()
+def test_what_cannot_be_is_one_message(request_, message, committed, monkeypatch):
+    monkeypatch.chdir(committed)
+    before = (committed / "params.yaml").read_bytes()
     with pytest.raises(InputError, match=re.escape(message)) as caught:
-        checked(request_, project)
+        checked(request_, committed)
     assert "\n" not in str(caught.value)
-    assert (project / "params.yaml").read_bytes() == before
+    assert (committed / "params.yaml").read_bytes() == before
 
 
-def test_an_experiment_needs_git(project):
-    shutil.rmtree(project / ".git")
+def test_an_experiment_needs_a_git_that_works_and_knows_the_own_network(project):
     (project / "networks").mkdir()
     (project / "networks/mine.py").write_text("from examples.spiking_vgg import SpikingVGG\n")
-    for overrides in ({"train.epochs": 3}, {"network.name": "networks.mine:SpikingVGG"}):
-        with pytest.raises(InputError, match="project: no git commit of the project, which DVC's experiments need"):
-            checked(Request(overrides), project)
-
-
-def test_a_git_that_does_not_work_is_no_reason_for_another_repository(project):
+    network = SimpleNamespace(name="networks.mine:SpikingVGG")
+    params = SimpleNamespace(prepare=load_preset("digits").params.prepare, network=network)
+    with pytest.raises(InputError, match=r"the experiment's copy lacks networks/mine\.py: `git add"):
+        experiment_changes({}, params, project)
     (project / ".git/config").write_text("[")
     with pytest.raises(InputError, match="git: bad config"):
         checked(Request({"train.epochs": 3}), project)
+    shutil.rmtree(project / ".git")
+    with pytest.raises(InputError, match="project: no git commit of the project, which DVC's experiments need"):
+        checked(Request({"train.epochs": 3}), project)
 
 
-def test_stages_come_with_what_they_need_and_in_order():
-    assert with_needed(GRAPH, []) == GRAPH
-    assert list(with_needed(GRAPH, ["third"])) == ["first", "second", "third"]
-    assert list(with_needed(GRAPH, ["other", "first"])) == ["first", "other"]
-    with pytest.raises(InputError, match="stages: unknown stage 'fourth': choose one of first, second, other, third"):
-        with_needed(GRAPH, ["first", "fourth"])
+def test_stages_come_with_what_they_need_and_in_order(short_stages):
+    graph = {"first": [], "second": ["first"], "third": ["second"], "other": ["first"]}
+    found = stages_to_run(short_stages, [])
+    assert found == graph
+    order = list(found)
+    assert all(order.index(needed) < order.index(stage) for stage in order for needed in found[stage])
+    assert list(stages_to_run(short_stages, ["third"])) == ["first", "second", "third"]
+    assert sorted(stages_to_run(short_stages, ["other", "first"])) == ["first", "other"]
+    with pytest.raises(InputError, match="stages: unknown stage 'fourth': choose one of first, "):
+        stages_to_run(short_stages, ["first", "fourth"])
 
 
-def test_a_choice_takes_its_names_alone():
-    from pydantic import TypeAdapter
+@pytest.mark.parametrize(
+    ("file", "text", "remedy"),
+    [
+        ("dvc.yaml", "stages: {first: {outs: [a]}}", "`dvc repro --dry` shows what is wrong"),
+        ("dvc.yaml", "stages: [", "`dvc repro --dry` shows what is wrong"),
+        ("dvc.lock", "schema: '2.0'\nstages:\n  first:\n    cmd: a\n    outs:\n", "`git checkout dvc.lock`"),
+    ],
+)
+def test_what_dvc_cannot_read_is_one_message_with_the_command_that_helps(file, text, remedy, short_stages):
+    (short_stages / file).write_text(text)
+    with pytest.raises(InputError, match=f"{file}.*: {remedy}") as caught:
+        stages_to_run(short_stages, [])
+    assert "\n" not in str(caught.value)
 
-    assert TypeAdapter(choice(["a", "b"])).json_schema() == {"enum": ["a", "b"], "type": "string"}
-    assert TypeAdapter(choice([])).json_schema() == {"type": "string"}
+
+def test_the_name_of_an_experiment_is_that_of_the_flow_run_as_far_as_dvc_takes_it():
+    for name, count, expected in (
+        ("eager-fox", 1, "eager-fox-ab12"),
+        ("größer/1e-3 ~ [a..b]: @{x}?*^\\ .lock", 3, "größer-1e-3-a-b-x-lock-ab12-3"),
+        ("-x", 1, "x-ab12"),
+    ):
+        found = experiment_name(SimpleNamespace(name=name, id="ab12-34", run_count=count))
+        assert found == expected
+        subprocess.run(["git", "check-ref-format", f"refs/exps/00/0000/{found}"], check=True)

@@ -2,34 +2,40 @@
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from pipelines.orchestration import serve
-from pipelines.orchestration.cli import serve_command
-from pipelines.orchestration.flow import pipeline_flow
-from pipelines.orchestration.notify import on_end
-from pipelines.orchestration.study_flow import study_flow
+from gee_core.errors import InputError
+from pipelines.project.safe_yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
+SCHEDULE = {"cron": "0 2 * * *", "name": "nightly", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
 
 
 @pytest.fixture
-def served(monkeypatch):
-    """Serves with these arguments; the deployments, and the options of Prefect's `serve`."""
-    found = {}
-    for name in ("exit_on_sigterm", "check_server", "settle_abandoned"):
-        monkeypatch.setattr(serve, name, lambda *_: None)
-    monkeypatch.setattr(serve, "serve", lambda *deployments, **options: found.update(deployments=deployments, options=options))
+def serve(monkeypatch):
+    from pipelines.orchestration import serve
+
     monkeypatch.chdir(ROOT)
+    return serve
 
-    def start(*args, **options):
-        serve.serve_flows(*args, **options)
-        return found["deployments"], found["options"]
 
-    return start
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cron": "0 25 * * *"}, '--cron "0 25 * * *": not a cron schedule'),
+        ({"timezone": "Europe/Bonn"}, "--timezone Europe/Bonn: no such time zone"),
+        ({"timezone": "../etc"}, "--timezone ../etc: no such time zone"),
+        ({"studies": ["ablation", "nothing"]}, "unknown study 'nothing'"),
+        ({}, "PREFECT_API_URL: not set, and a schedule needs a server: start `prefect server start`"),
+    ],
+    ids=str,
+)
+def test_a_bad_schedule_or_a_missing_server_is_named(arguments, message, serve):
+    with pytest.raises(InputError, match=re.escape(message)):
+        serve.serve_flows(**SCHEDULE | arguments)
 
 
 def when(deployment):
@@ -37,26 +43,29 @@ def when(deployment):
     return schedule.schedule.cron, schedule.schedule.timezone
 
 
-def test_the_pipeline_and_every_study_have_a_deployment_with_a_schedule_of_their_own(served):
-    (nightly, study), options = served("0 3 * * *", "mine", "Europe/Berlin", ["ablation"], study_cron="0 5 * * 1")
-    assert (nightly.name, nightly.flow_name, when(nightly)) == ("mine", pipeline_flow.name, ("0 3 * * *", "Europe/Berlin"))
-    assert (study.name, study.flow_name, when(study)) == ("weekly-ablation", study_flow.name, ("0 5 * * 1", "Europe/Berlin"))
-    assert (nightly.parameters, study.parameters) == ({}, {"study": "ablation"})
-    assert options == {"limit": 1}
+def test_the_pipeline_and_every_study_have_a_deployment_as_in_prefect_yaml(serve, monkeypatch):
+    from pipelines.orchestration.cli import serve_command
 
-
-def test_prefect_yaml_has_the_same_two_deployments(served):
+    found = {}
+    for name in ("exit_on_sigterm", "check_server", "settle_abandoned"):
+        monkeypatch.setattr(serve, name, lambda *_: None)
+    monkeypatch.setattr(serve, "serve", lambda *deployments, **options: found.update(deployments=deployments, options=options))
     usual = {name: p.default for name, p in inspect.signature(serve_command).parameters.items()}
-    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    ours, _ = served(**usual | {"cron": listed[0]["schedules"][0]["cron"], "studies": ["ablation"]})
-    for theirs, our, flow in zip(listed, ours, (pipeline_flow, study_flow), strict=True):
+    listed = read_yaml(ROOT / "prefect.yaml")["deployments"]
+    serve.serve_flows(**usual | {"cron": listed[0]["schedules"][0]["cron"], "studies": ["ablation"]})
+    assert found["options"] == {"limit": 1}
+    for theirs, ours, flow in zip(listed, found["deployments"], (serve.pipeline_flow, serve.study_flow), strict=True):
         path, name = theirs["entrypoint"].split(":")
         assert getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name) is flow
         (schedule,) = theirs["schedules"]
-        assert (theirs["name"], (schedule["cron"], schedule["timezone"])) == (our.name, when(our))
-        assert (theirs.get("parameters", {}), theirs["tags"], theirs["concurrency_limit"]) == (our.parameters, our.tags, 1)
+        assert (theirs["name"], (schedule["cron"], schedule["timezone"])) == (ours.name, when(ours))
+        assert (theirs.get("parameters", {}), theirs["tags"], theirs["concurrency_limit"]) == (ours.parameters, ours.tags, 1)
+    serve.serve_flows("0 3 * * *", "mine", "Europe/Berlin", ["ablation"], study_cron="0 5 * * 1")
+    assert [when(ours) for ours in found["deployments"]] == [("0 3 * * *", "Europe/Berlin"), ("0 5 * * 1", "Europe/Berlin")]
 
 
-@pytest.mark.parametrize("flow", [pipeline_flow, study_flow], ids=["pipeline", "study"])
-def test_a_flow_that_fails_or_crashes_tells_who_is_to_be_told(flow):
-    assert flow.on_failure_hooks == flow.on_crashed_hooks == [on_end]
+def test_a_flow_that_fails_or_crashes_tells_who_is_to_be_told(serve):
+    from pipelines.orchestration.server import on_end
+
+    for flow in (serve.pipeline_flow, serve.study_flow):
+        assert flow.on_failure_hooks == flow.on_crashed_hooks == [on_end]

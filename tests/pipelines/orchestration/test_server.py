@@ -1,5 +1,10 @@
+"""Which flow runs and servers are left over, without a server: a stand-in answers in place of Prefect's."""
+
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,15 +12,48 @@ from uuid import uuid4
 
 import psutil
 import pytest
-from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Completed, Running
 
 from gee_core.errors import InputError
-from pipelines.orchestration.crashed_flows import TAG
-from pipelines.orchestration.server import check_server, claim, delete_flow_runs, old_flow_runs, settle_abandoned
 from pipelines.runtime.process_tree import process_key
 from pipelines.tracking.pipeline_run import origin_tags
+
+HERE = process_key(psutil.Process())
+GONE = HERE.rsplit("/", 2)[0] + "/999999999/1"
+ELSEWHERE = "elsewhere/999999999/1"
+
+
+@pytest.fixture
+def server():
+    from pipelines.orchestration import server
+
+    return server
+
+
+def test_a_run_is_abandoned_once_its_process_is_gone_unless_that_was_on_another_machine(server):
+    assert "its process 999999999 on " in server.why_abandoned(["mine", server.TAG + GONE])
+    for key in (HERE, ELSEWHERE):
+        assert server.why_abandoned([server.TAG + key]) is None
+    assert server.why_abandoned(["mine"]) is None
+
+
+def test_a_server_of_a_flow_that_is_gone_ends_and_no_other(server):
+    code = "import sys\nprint('up', flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", code, "prefect.server.api.server:create_app"]
+    unnamed = {name: value for name, value in os.environ.items() if name != server.OWNER}
+    with contextlib.ExitStack() as stack:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        started = {
+            name: stack.enter_context(subprocess.Popen(words, env=unnamed | env, **pipes))
+            for name, words, env in (
+                ("orphan", command, {server.OWNER: GONE}),
+                ("its flow lives", command, {server.OWNER: HERE}),
+                ("started by the user", command, {}),
+                ("no server", command[:-1], {server.OWNER: GONE}),
+            )
+        }
+        assert {process.stdout.readline() for process in started.values()} == {b"up\n"}
+        assert server.end_orphaned_servers() == [started["orphan"].pid]
+        assert [name for name, process in started.items() if process.poll() is not None] == ["orphan"]
 
 
 class Prefect:
@@ -45,39 +83,40 @@ class Prefect:
         self.task_runs[run_id].state = state
 
     def delete_flow_run(self, run_id):
+        from prefect.exceptions import ObjectNotFound
+
         if run_id not in self.flow_runs:
             raise ObjectNotFound(None)
         del self.flow_runs[run_id]
 
 
 @pytest.fixture
-def prefect(monkeypatch):
+def prefect(server, monkeypatch):
     def make(*arguments) -> Prefect:
-        server = Prefect(*arguments)
-        monkeypatch.setattr("pipelines.orchestration.server.get_client", server)
-        monkeypatch.setattr("pipelines.orchestration.server.end_orphaned_servers", lambda home: [17])
-        return server
+        stand_in = Prefect(*arguments)
+        monkeypatch.setattr(server, "get_client", stand_in)
+        monkeypatch.setattr(server, "end_orphaned_servers", lambda: [17])
+        return stand_in
 
     return make
 
 
-def test_runs_whose_process_is_gone_are_crashed_with_their_tasks_and_no_others(prefect, monkeypatch):
-    here = process_key(psutil.Process())
-    keys = {uuid4(): here.rsplit("/", 2)[0] + "/999999999/1", uuid4(): here}
+def test_runs_whose_process_is_gone_are_crashed_with_their_tasks_and_no_others(server, prefect, monkeypatch):
+    from prefect.states import Completed, Running
+
+    keys = {uuid4(): GONE, uuid4(): HERE}
     gone, alive = keys
-    runs = {k: SimpleNamespace(id=k, name=f"run-{k}", tags=[TAG + key], state=Running()) for k, key in keys.items()}
+    runs = {k: SimpleNamespace(id=k, name=f"run-{k}", tags=[server.TAG + key], state=Running()) for k, key in keys.items()}
     tasks = {(run, kind): SimpleNamespace(flow_run_id=run, state=kind()) for run in runs for kind in (Running, Completed)}
     for key, task_run in tasks.items():
         task_run.id = key
     told: list[str] = []
-    monkeypatch.setattr("pipelines.orchestration.server.notify", told.append)
-    server, heard = prefect(runs, tasks), []
-    settle_abandoned(heard.append)
-    assert [str(kind.value) for kind in server.asked.state.type.any_] == ["RUNNING", "PENDING", "CANCELLING"]
-    assert {run: server.flow_runs[run].state.type.value for run in runs} == {gone: "CRASHED", alive: "RUNNING"}
-    assert "its process 999999999 on " in server.flow_runs[gone].state.message
-    ends = {key: task_run.state.type.value for key, task_run in server.task_runs.items()}
-    assert ends == {
+    monkeypatch.setattr(server, "notify", told.append)
+    stand_in, heard = prefect(runs, tasks), []
+    server.settle_abandoned(heard.append)
+    assert [str(kind.value) for kind in stand_in.asked.state.type.any_] == ["RUNNING", "PENDING", "CANCELLING"]
+    assert {run: found.state.type.value for run, found in runs.items()} == {gone: "CRASHED", alive: "RUNNING"}
+    assert {key: task_run.state.type.value for key, task_run in tasks.items()} == {
         (gone, Running): "CRASHED",
         (gone, Completed): "COMPLETED",
         (alive, Running): "RUNNING",
@@ -89,13 +128,13 @@ def test_runs_whose_process_is_gone_are_crashed_with_their_tasks_and_no_others(p
     assert [text.startswith(f"flow run run-{gone} crashed: its process ") for text in told] == [True]
 
 
-def test_an_attempt_that_repeats_another_has_the_tag_of_its_own_process_alone(prefect, monkeypatch):
+def test_an_attempt_that_repeats_another_has_the_tag_of_its_own_process_alone(server, prefect, monkeypatch):
     monkeypatch.setenv("GEE_FLOW_RUN", "")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    run = SimpleNamespace(id=uuid4(), name="lazy-owl", tags=["mine", TAG + "elsewhere/999999999/1"])
-    server = prefect({run.id: run})
-    claim(run, ["digits"])
-    assert server.flow_runs[run.id].tags == ["digits", TAG + process_key(psutil.Process()), "mine"]
+    run = SimpleNamespace(id=uuid4(), name="lazy-owl", tags=["mine", server.TAG + ELSEWHERE])
+    stand_in = prefect({run.id: run})
+    server.claim(run, ["digits"])
+    assert stand_in.flow_runs[run.id].tags == ["digits", server.TAG + HERE, "mine"]
     assert {tag: value for tag, value in origin_tags(Path.cwd()).items() if tag.startswith("prefect.")} == {
         "prefect.flow_run": "lazy-owl",
         "prefect.flow_run_id": str(run.id),
@@ -103,28 +142,27 @@ def test_an_attempt_that_repeats_another_has_the_tag_of_its_own_process_alone(pr
     }
 
 
-def test_old_flow_runs_are_found_page_by_page_and_deleted(prefect):
+def test_old_flow_runs_are_found_page_by_page_and_deleted(server, prefect):
     ids = [uuid4() for _ in range(5)]
-    server = prefect({run_id: SimpleNamespace(id=run_id) for run_id in ids})
-    assert old_flow_runs(30) == ids
-    age = datetime.now(UTC) - server.asked.end_time.before_
+    stand_in = prefect({run_id: SimpleNamespace(id=run_id) for run_id in ids})
+    assert server.old_flow_runs(30) == ids
+    age = datetime.now(UTC) - stand_in.asked.end_time.before_
     assert timedelta(days=30) <= age < timedelta(days=30, minutes=5)
-    delete_flow_runs([uuid4(), *ids[1:]])  # one that is gone already is no trouble
-    assert list(server.flow_runs) == ids[:1]
+    server.delete_flow_runs([uuid4(), *ids[1:]])  # one that is gone already is no trouble
+    assert list(stand_in.flow_runs) == ids[:1]
 
 
-def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked_again(monkeypatch):
-    monkeypatch.setattr("pipelines.orchestration.server.SECONDS", 1)
+def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked_again(server, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(server, "SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with (
             temporary_settings({PREFECT_API_URL: f"http://ada:hunter22@127.0.0.1:{port}/api"}),
-            pytest.raises(InputError) as caught,
+            pytest.raises(InputError, match=r"^PREFECT_API_URL = http://\*\*\*@127.0.0.1:\d+/api: no Prefect server answers"),
         ):
-            check_server()
-        assert str(caught.value).startswith(
-            f"PREFECT_API_URL = http://***@127.0.0.1:{port}/api: no Prefect server answers there: "
-        )
+            server.check_server()
         listening.accept()[0].close()
         listening.setblocking(False)
         with pytest.raises(BlockingIOError):  # there was one connection
