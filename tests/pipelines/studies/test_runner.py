@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed import LocalCluster
 
 from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import seal
@@ -80,7 +79,7 @@ def test_errors_of_cells_are_raised_once_all_others_are_done(cells, run_by, tmp_
     with pytest.raises(InputError) as found:
         run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, None, lambda cell, note: notes.append((cell.key, note)))
     assert ("key2", "failed: bad image: replace it") in notes
-    assert sorted(str(found.value).splitlines()) == [
+    assert str(found.value).splitlines() == [
         "the cell seed = 2, seed 2: bad image: replace it",
         "the cell seed = 3, seed 3 and 1 more: no space: free some",
     ]
@@ -92,22 +91,17 @@ def test_errors_of_cells_are_raised_once_all_others_are_done(cells, run_by, tmp_
     [
         (ZeroDivisionError("by\nzero"), r"studies/runner\.py, line \d+ raises ZeroDivisionError: by zero: mend it and run"),
         (torch.OutOfMemoryError("CUDA out of memory."), r"out of memory \(CUDA out of memory\.\): run the study again"),
-        (MemoryError(), r"out of memory \(MemoryError\): run the study again"),
         (OSError(errno.ENOSPC, "no", "a.bin"), r"a\.bin: no space left on device: free some"),
     ],
-    ids=["a bug", "a full GPU", "full memory", "a full disk"],
+    ids=["a bug", "a full GPU", "a full disk"],
 )
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_cell_that_raises_is_named_with_a_remedy_once_all_others_are_done(cells, run_by, tmp_path, jobs, error, said):
-    def fails_at_2(cell, notify):
-        if cell.params.base.seed == 2:
-            raise error
-        return by_seed(cell, notify)
+def test_an_error_of_a_cell_has_a_remedy(cells, run_by, tmp_path, error, said):
+    def fails(cell, notify):
+        raise error
 
-    run_by(fails_at_2)
-    with pytest.raises(InputError, match=rf"^the cell seed = 2, seed 2: {said}.*$"):
-        run_cells(cells(2, 0, 1), tmp_path, jobs, None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
+    run_by(fails)
+    with pytest.raises(InputError, match=rf"^the cell seed = 2, seed 2: .*{said}.*$"):
+        run_cells(cells(2), tmp_path, 1, None)
 
 
 def test_what_a_cell_raises_is_named_by_the_last_line_of_our_code_or_of_an_own_network(tmp_path, monkeypatch):
@@ -138,14 +132,6 @@ def loses_its_gpu_once(cell, notify):
     return by_seed(cell, notify)
 
 
-def test_a_process_that_lost_its_gpu_is_replaced(cells, run_by, tmp_path, monkeypatch):
-    run_by(loses_its_gpu_once)
-    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
-    run_cells(cells(0, 1), tmp_path, 2, None)
-    assert (tmp_path / "mark").exists()
-    assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 1)] == [0, 1]
-
-
 def dies_once_at_2(cell, notify):
     mark = Path(os.environ["GEE_TEST_MARK"])
     if cell.params.base.seed == 2 and not mark.exists():
@@ -154,14 +140,15 @@ def dies_once_at_2(cell, notify):
     return by_seed(cell, notify)
 
 
-def test_a_cell_whose_process_died_runs_again(cells, run_by, tmp_path, monkeypatch):
-    run_by(dies_once_at_2)
+@pytest.mark.parametrize("work", [loses_its_gpu_once, dies_once_at_2])
+def test_a_cell_whose_process_died_or_lost_its_gpu_runs_again(cells, run_by, tmp_path, monkeypatch, work):
+    run_by(work)
     monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
     notes = []
-    run_cells(cells(0, 2, 3, 4), tmp_path, 2, None, lambda cell, note: notes.append((cell.key, note)))
+    run_cells(cells(0, 2, 3), tmp_path, 2, None, lambda cell, note: notes.append((cell.key, note)))
     assert (tmp_path / "mark").exists()
-    assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 2, 3, 4)] == [0, 2, 3, 4]
-    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key2", "key3", "key4"]
+    assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 2, 3)] == [0, 2, 3]
+    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key2", "key3"]
 
 
 def test_a_cell_whose_process_always_dies_is_named_with_a_remedy_once_all_others_are_done(cells, run_by, tmp_path):
@@ -172,7 +159,10 @@ def test_a_cell_whose_process_always_dies_is_named_with_a_remedy_once_all_others
     assert sorted(path.name for path in tmp_path.glob("key*")) == ["key0.json", "key3.json", "key4.json"]
 
 
+@pytest.mark.slow
 def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, run_by, digits, tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
     run_by(by_seed)
     wanted, notes = [replace(cell, prepared=digits) for cell in cells(0, 1, 2)], []
     local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": None}
@@ -199,17 +189,7 @@ def test_cells_that_train_the_same_network_go_to_one_process_and_different_evolu
     assert [unit[0].params.base.seed for unit in units] == [0, 1, 0]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda t: "",
-        lambda t: t[:-9],
-        lambda t: "[]",
-        lambda t: t.replace('"seed": 0', '"seed": 1'),
-        lambda t: '{"status": "ok"}',
-    ],
-    ids=["empty", "cut off", "a list", "a bit", "another object"],
-)
+@pytest.mark.parametrize("damage", [lambda t: t[:-9], lambda t: t.replace('"seed": 0', '"seed": 1')], ids=["cut off", "a bit"])
 def test_a_damaged_result_is_named_once_and_its_cell_alone_runs_again(damage, cells, run_by, tmp_path, caplog):
     run_by(by_seed)
     wanted, path = cells(0, 1), tmp_path / "key0.json"
