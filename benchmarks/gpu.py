@@ -1,32 +1,30 @@
-"""Everything that has to be checked and measured on a GPU, in one go: steps, candidates side by side, a training run, tests.
+"""The measurements on a GPU, in one go: training steps, candidates side by side, a training run.
 
     python -m benchmarks.gpu [--minutes 8] [--state FOLDER] [--data FOLDER] [--device cpu] [--json]
 
-In this order, each part with its share of the minutes; what a part leaves over goes to those behind it:
-    training_step  ResNet-19 with 100 genes and CIFARNet with 100 genes, batch 128, forward and backward: genetic, as it is and
-                   in CUDA graphs, plain, SpikingJelly's neurons in each of its implementations that runs here, the convolutions
-                   alone; medians of interleaved rounds, each ended by a synchronisation, as images per second and ratios
+The parts run in this order, each with its share of the minutes. Later parts use the time that earlier parts leave over:
+    training_step  ResNet-19 with 100 genes and CIFARNet with 100 genes, batch 128, forward and backward: genetic, plain,
+                   SpikingJelly's neurons in each of its implementations that runs here, the convolutions alone; medians of
+                   interleaved rounds, each ended by a synchronisation, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
     training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
-                   operations would hide the rest: images per second and peak memory; for all that is left of the time
-                   once every test has passed. The images are CIFAR-10 in the folder --data (torchvision's files, or train/
-                   and test/ with class folders), or noise of its size
-    tests          tests/cuda
-
+                   operations would hide the rest: images per second and peak memory, for all that is left of the time. The
+                   images are CIFAR-10 in the folder --data (torchvision's files, or train/ and test/ with class folders), or
+                   noise of its size
 
 Every result is written to the folder --state at once; a second call leaves out what is there, repeats what failed, and goes on
-with the training run and the tests. Started measurements are finished, so a call may take a minute longer than it was given.
-Without --state, nothing is kept. A fresh machine compiles every loop, so the tests, which come last, may need a second call.
+with the training run. Started measurements are finished, so a call may take a minute longer than it was given.
+Without --state, nothing is kept. `python -m pytest tests/cuda` runs the tests that need a GPU.
 
 --device cpu rehearses all of it on the CPU, at a tiny size: its numbers mean nothing.
 
 A bare machine needs torch with CUDA (Triton comes with it), torchvision, this repository as the current folder, and
 
-    numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich pytest hypothesis loguru tqdm spikingjelly
+    numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm spikingjelly
 
-and for the test of exported networks, which is skipped without them, onnx onnxscript onnxruntime. Without a network, fetch them
-where there is one, and install them from the folder. `--no-deps` for SpikingJelly, which would fetch torch again and much that
-is not used here:
+and for the tests pytest hypothesis, and onnx onnxscript onnxruntime, without which the test of exported networks is skipped.
+Without a network, fetch them where there is one, and install them from the folder. `--no-deps` for SpikingJelly, which would
+fetch torch again and much that is not used here:
 
     pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich
     pip download --dest wheels pytest hypothesis loguru tqdm
@@ -42,7 +40,6 @@ pip fetches for the Python and platform that it runs on; for others, such as Pyt
 import argparse
 import gc
 import importlib.metadata
-import importlib.util
 import json
 import platform
 import subprocess
@@ -57,7 +54,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_steps, gpu_tests
+from benchmarks import gpu_steps
 from benchmarks.gpu_runs import candidates_per_hour, prepared_images, train
 from gee_core.config import Params
 from gee_core.errors import InputError, in_short
@@ -67,7 +64,7 @@ from gee_core.storage.json_object import read_json_object
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset
 
-ENDS = {"training_step": 0.3, "candidates": 0.6, "training": 0.7, "tests": 1.0}
+ENDS = {"training_step": 0.3, "candidates": 0.6, "training": 1.0}
 """The part of the minutes after which no more of each part is started."""
 
 
@@ -75,7 +72,6 @@ ENDS = {"training_step": 0.3, "candidates": 0.6, "training": 0.7, "tests": 1.0}
 class Sizes:
     """How large everything is."""
 
-    tests: str
     cases: dict[str, dict]
     """Of `training_step`."""
     rounds: int
@@ -91,7 +87,6 @@ class Sizes:
 
 CIFARNET = {"network.name": "cifarnet", "network.block": None}
 FULL = Sizes(
-    tests="tests/cuda",
     cases={name: {"name": name, "width": 1.0, "n_genes": 100, "batch": 128} for name in ("resnet19", "cifarnet")},
     rounds=5,
     repeats=3,
@@ -102,7 +97,6 @@ FULL = Sizes(
 TINY_TRAINING = {"train.epochs": 3, "train.batch_size": 8, "train.warmup_epochs": 1, "train.randaugment": 0}
 TINY_CANDIDATES = {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1}
 TINY = Sizes(
-    tests="tests/cuda/test_fused_layer.py",
     cases={"cifarnet": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "batch": 2}},
     rounds=1,
     repeats=1,
@@ -198,15 +192,9 @@ def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None
             until = now + (end - now) / sum(other >= count for other in sizes.counts)
             measured = attempt(partial(candidates_per_hour, params, state / "prepared", count, until))
             results.put("candidates", {str(count): measured})
-    tested = gpu_tests.are_complete(results.found["tests"])
-    share = 60 * minutes * (ENDS["training"] - ENDS["candidates"])
-    end = deadlines["tests"] if tested else min(deadlines["training"], time.monotonic() + share)
     results.found["training"].pop("failed", None)
-    results.put("training", attempt(lambda: train(params, prepared, state / "training", end)))
+    results.put("training", attempt(lambda: train(params, prepared, state / "training", deadlines["training"])))
     free(device)
-    left = deadlines["tests"] - time.monotonic()
-    if not tested and (left > 0 or not results.found["tests"]):
-        results.put("tests", gpu_tests.run_tests(sizes.tests, device, results.found["tests"], state / "tests.txt", left))
     return results.found
 
 
@@ -228,8 +216,7 @@ def attempt(measure: Callable[[], dict]) -> dict:
 
 def table(found: dict) -> str:
     """The results as text."""
-    rows: list[tuple[str, object]] = [*found["about"].items(), ("tests", gpu_tests.summary(found["tests"]))]
-    rows += [(f"  {name}", reason) for name, reason in found["tests"]["reasons"].items()]
+    rows: list[tuple[str, object]] = [*found["about"].items()]
     for name, case in found["training_step"].items():
         if "images_per_second" not in case:
             rows.append((f"{name}, failed", case["failed"]))
@@ -257,10 +244,6 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError("torch sees no CUDA device", "`--device cpu` rehearses the command on the CPU, at a tiny size")
     if arguments.data is not None and not Path(arguments.data).is_dir():
         raise InputError(f"{arguments.data}: no such folder", "name the folder with CIFAR-10 as --data, or leave it out")
-    if importlib.util.find_spec("pytest") is None:
-        raise InputError("pytest is not installed", "`python -m benchmarks.gpu --help` lists what is needed")
-    if not Path("tests/cuda").is_dir():
-        raise InputError("tests/cuda: no such folder", "run the command in the folder of the repository")
 
 
 def main() -> None:

@@ -1,10 +1,8 @@
 """The command for a GPU, rehearsed on the CPU."""
 
-import gc
 import json
 import sys
 import time
-import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_steps
-from benchmarks.gpu import FULL, TINY, Results, main, parameters, run
+from benchmarks.gpu import TINY, Results, main, parameters, run
 from benchmarks.gpu_runs import prepared_images, train
 from benchmarks.gpu_steps import contenders, implementation, measure, ratios
 from gee_core.errors import InputError
@@ -51,37 +49,6 @@ def test_a_contender_that_fails_is_left_out_with_its_reason(monkeypatch):
     assert "failed" not in found
 
 
-class Circle:
-    """Holds itself, as a CUDA graph of torch does."""
-
-    def __init__(self):
-        self.itself = self
-
-    def step(self):
-        raise RuntimeError("fails")
-
-
-def test_what_a_contender_or_a_case_held_is_gone_before_the_next(tmp_path, monkeypatch):
-    circles, held = weakref.WeakSet(), []
-
-    def timed_step(*arguments):
-        held.append(len(circles))
-        circles.add(circle := Circle())
-        return circle.step
-
-    monkeypatch.setattr(gpu_steps, "timed_step", timed_step)
-    monkeypatch.setattr(gpu_steps, "contenders", lambda device: ("genetic", "plain"))
-    monkeypatch.setattr("benchmarks.gpu.gpu_tests.run_tests", lambda *arguments: {})
-    monkeypatch.setattr("benchmarks.gpu.prepared_images", lambda *arguments: held.append(len(circles)))
-    monkeypatch.setattr("benchmarks.gpu.train", lambda *arguments: {})
-    gc.disable()
-    try:
-        run("cpu", replace(TINY, counts=()), 10, tmp_path)
-    finally:
-        gc.enable()
-    assert held == [0, 0, 0]
-
-
 def test_spikingjelly_runs_the_implementation_that_it_is_asked_for():
     from spikingjelly._ops.lif import _selection
 
@@ -109,10 +76,6 @@ def test_results_are_kept_and_not_mixed_with_those_of_another_device(tmp_path):
         Results(tmp_path, about)
 
 
-def test_the_training_run_measures_no_randaugment():
-    assert all(parameters("cpu", sizes).train.randaugment == 0 for sizes in (FULL, TINY))
-
-
 def test_a_second_call_goes_on_with_the_training_run(tmp_path):
     params = parameters("cpu", TINY)
     data = prepared_images(tmp_path / "prepared", params, None, 40)
@@ -132,28 +95,22 @@ def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch
 
     for name in ("gpu_steps.measure", "candidates_per_hour"):
         monkeypatch.setattr(f"benchmarks.gpu.{name}", fail)
-    monkeypatch.setattr(
-        "benchmarks.gpu.gpu_tests.run_tests", lambda *arguments: {"outcomes": {}, "reasons": {}, "collected": 0}
-    )
     found = run("cpu", replace(TINY, n_images=40, counts=(2,)), 10, tmp_path)
     assert found["training_step"] == {"cifarnet": {"failed": "TypeError: a bug"}}
     assert found["candidates"] == {"2": {"failed": "TypeError: a bug"}}
     assert found["training"]["epochs"] > 0
     shown = gpu.table(found)
     assert shown.count("TypeError: a bug") == 2
-    assert "none ran of 0" in shown
     assert "TypeError" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_path, monkeypatch, capsys):
-    one = "tests/cuda/test_fused_layer.py::test_spikes_and_gradients_are_those_of_the_cpu[plain]"
-    monkeypatch.setattr(gpu, "TINY", replace(TINY, tests=one, counts=(2,)))
+    monkeypatch.setattr(gpu, "TINY", replace(TINY, counts=(2,)))
     monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--minutes", "60", "--state", str(tmp_path), "--json"])
     main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["about"]["torch"] == torch.__version__
-    assert found["tests"]["outcomes"] == {one: "PASSED"}
     assert set(found["training_step"]["cifarnet"]["images_per_second"]) == set(contenders("cpu"))
     assert found["candidates"]["2"]["per_hour"] > 0
     assert found["training"]["epochs"] > 0
@@ -161,13 +118,11 @@ def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_pat
     def again(*arguments):
         raise AssertionError("measured again")
 
-    for name in ("gpu_steps.measure", "gpu_tests.run_tests", "candidates_per_hour"):
+    for name in ("gpu_steps.measure", "candidates_per_hour"):
         monkeypatch.setattr(f"benchmarks.gpu.{name}", again)
     monkeypatch.setattr(sys, "argv", [argument for argument in sys.argv if argument != "--json"])
     main()
-    shown = capsys.readouterr().out
-    assert "candidates per hour, 2 side by side" in shown
-    assert "1 passed of 1" in shown
+    assert "candidates per hour, 2 side by side" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -178,8 +133,6 @@ def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_pat
             "benchmarks.gpu: torch sees no CUDA device: `--device cpu` rehearses the command",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
-        (["--device", "cpu", "--minutes", "0"], "--minutes 0: give it more than 0"),
-        (["--device", "cpu", "--data", "nowhere"], "nowhere: no such folder: name the folder with CIFAR-10 as --data"),
         (["--device", "cpu", "--state", "README.md"], "README.md: cannot be used ("),
     ],
 )
@@ -191,32 +144,13 @@ def test_bad_input_gives_one_message(monkeypatch, arguments, message):
     assert "\n" not in str(stopped.value)
 
 
-def test_numbers_come_first_and_what_is_left_of_the_time_is_the_tests_and_then_the_training_runs(tmp_path, monkeypatch):
+def test_the_training_run_comes_last_and_has_all_that_is_left_of_the_time(tmp_path, monkeypatch):
     calls = []
-
-    def train(params, prepared, folder, deadline):
-        calls.append(("training", round(deadline)))
-        return {}
-
-    def run_tests(target, device, known, log, seconds):
-        calls.append(("tests", round(seconds)))
-        return {"outcomes": {"a": "PASSED"}, "reasons": {}, "collected": 1 if known else 2}
-
     monkeypatch.setattr(gpu, "time", SimpleNamespace(monotonic=lambda: 0.0))
     monkeypatch.setattr("benchmarks.gpu.gpu_steps.measure", lambda *arguments: calls.append("training_step") or {})
     monkeypatch.setattr("benchmarks.gpu.candidates_per_hour", lambda *arguments: calls.append("candidates") or {})
-    monkeypatch.setattr("benchmarks.gpu.train", train)
-    monkeypatch.setattr("benchmarks.gpu.gpu_tests.run_tests", run_tests)
-    for found in (["training_step", "candidates", ("training", 60), ("tests", 600)], [("training", 60), ("tests", 600)]):
-        run("cpu", replace(TINY, n_images=40, counts=(2,)), 10, tmp_path)
+    monkeypatch.setattr("benchmarks.gpu.train", lambda *arguments: calls.append(round(arguments[-1])) or {})
+    for minutes, found in ((0, [0]), (10, ["training_step", "candidates", 600]), (10, [600])):
+        run("cpu", replace(TINY, n_images=40, counts=(2,)), minutes, tmp_path)
         assert calls == found
         calls.clear()
-    run("cpu", replace(TINY, n_images=40, counts=(2,)), 10, tmp_path)
-    assert calls == [("training", 600)]
-
-
-def test_a_call_without_time_starts_nothing_but_the_training_run(tmp_path):
-    found = run("cpu", replace(TINY, tests="tests/cuda/test_fused_layer.py", n_images=40), 1e-9, tmp_path)
-    assert found["tests"]["outcomes"] == {}
-    assert found["training_step"] == found["candidates"] == {}
-    assert found["training"]["epochs"] == 0.8

@@ -1,4 +1,3 @@
-import argparse
 import functools
 import sys
 
@@ -6,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import accuracy_curves, time_to_accuracy
+from benchmarks import accuracy_curves
 from benchmarks.accuracy_contenders import CONTENDERS, contender, sections_of, use_spikingjelly
 from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried_rates
-from benchmarks.accuracy_times import reached, step_times
+from benchmarks.accuracy_times import reached
 from benchmarks.time_to_accuracy import add_measurement, compare, main, recipe_values, result, timed_with
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
@@ -39,10 +38,6 @@ def test_the_statistics_of_batch_norm_take_their_seconds_after_the_last_epoch():
     rows = [row(0.5, 16, 2), row(0.9) | {"norm_images": 10}]
     assert reached(rows, 0.8, TIMES | {("a", "norm"): 0.1}, "a") == (251.0, 200)
     assert reached(rows, 0.8, TIMES, "a") == (None, 200)
-
-
-def test_without_a_time_the_images_are_known_and_the_seconds_are_not():
-    assert reached([row(0.5, 24), row(0.7)], 0.6, TIMES, "a") == (None, 200)
 
 
 def test_ratios_are_of_medians_over_seeds_and_a_target_that_most_seeds_miss_has_none():
@@ -131,14 +126,6 @@ def test_the_best_learning_rate_is_no_end_of_those_that_were_tried(data, tmp_pat
     assert tried == [0.005, 0.01, 0.02, 0.04]
 
 
-def test_spikingjellys_recipe_is_the_standard_one_whatever_the_preset_says():
-    ours, theirs = (sections(name)["train"] for name in ("genetic", "spikingjelly_best"))
-    assert ours["sizes"] == [8, 16]
-    assert theirs["sizes"] is None
-    assert (theirs["optimizer"], theirs["crop_padding"], theirs["flip"], theirs["epochs"]) == ("adamw", 4, True, 2)
-    assert [sections(name)["network"]["n_genes"] for name in CONTENDERS] == [4, None, None, None]
-
-
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_layers(monkeypatch, fused):
     monkeypatch.setattr(kernels, "compiles", lambda x: fused)
@@ -160,35 +147,11 @@ def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_laye
         torch.testing.assert_close(gradient, their_gradient, rtol=1e-4, atol=1e-5 * their_gradient.abs().max().item())
 
 
-def test_steps_are_timed_at_every_size_of_a_recipe_and_give_the_result_its_seconds(data, tmp_path):
-    rows = step_times({name: sections(name) for name in CONTENDERS}, data, 1)
-    ours = [(name, size, 4) for name in CONTENDERS[:2] for size in (8, 16)]
-    assert [(row["contender"], row["size"], row["T"]) for row in rows] == [*ours, *((name, 16, 4) for name in CONTENDERS[2:])]
-    assert all(row["seconds_per_image"] > 0 for row in rows)
-
-
-def test_statistics_taken_anew_are_timed_and_noted_in_the_curve(data, tmp_path):
-    of = sections_of(recipe_values("digits", [*TINY, "base.precision=fp32", "train.norm_images=16"], 2, None), "genetic")
-    rows = step_times({name: of if name == "genetic" else sections(name) for name in CONTENDERS}, data, 1)
-    assert [row["contender"] for row in rows if row.get("norm")] == ["genetic"]
-    curve = train_curve(tmp_path / "curve.json", contender(of, "genetic"), data.meta, data.train, data.test)
-    assert [row.get("norm_images") for row in curve["rows"]] == [None, 16]
-
-
 def written_curve(state, name, rows):
     """A curve's file with these rows."""
     side = contender(sections(name), name).params
     identity = {part: getattr(side, part).model_dump(mode="json") for part in ("network", "train")}
     write_json(curve_path(state, name, 0), {"identity": identity, "epochs": 2, "diverged": False, "rows": rows})
-
-
-def test_both_of_spikingjellys_contenders_have_the_shared_curve(tmp_path):
-    written_curve(tmp_path, "spikingjelly", [row(0.65)])
-    found = result(tmp_path, "fused", 1)
-    assert found["accuracy"] == {name: [0.65] for name in CONTENDERS[2:]}
-    assert found["epochs"]["spikingjelly_best"] == ["1 of 2"]
-    assert found["to_60"]["images"] == {name: [100] for name in CONTENDERS[2:]}
-    assert result(tmp_path, "spikingjelly", 1)["accuracy"] == {}
 
 
 def test_times_of_another_network_are_not_those_of_a_curve(tmp_path):
@@ -228,9 +191,6 @@ def test_times_are_medians_over_measurements_of_one_machine_and_ratios_are_told_
         (["walk"], "unknown phase 'walk': choose one of curves, times, result"),
         (["--contender", "snntorch"], f"unknown contender 'snntorch': choose one of {', '.join(CONTENDERS)}"),
         (["curves", "--data", "nowhere"], "nowhere: no such folder: name the folder with CIFAR-10 as --data"),
-        (["result"], "absent: no such folder: name the one that `curves` filled as --state"),
-        (["--preset", "cifar"], "unknown preset 'cifar'"),
-        (["--set", "train.speed=9"], "train.speed is not a known key"),
     ],
 )
 def test_bad_input_gives_one_message(monkeypatch, arguments, message):
@@ -239,9 +199,3 @@ def test_bad_input_gives_one_message(monkeypatch, arguments, message):
         main()
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
-
-
-def test_a_learning_rate_for_an_unknown_name_is_refused(data, tmp_path):
-    arguments = argparse.Namespace(lr=["spikingjelly_best=1"], state=tmp_path, contender=[], layers="fused", seeds=1)
-    with pytest.raises(InputError, match="--lr spikingjelly_best=1"):
-        time_to_accuracy.make_curves(arguments, {}, data)

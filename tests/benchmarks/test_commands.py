@@ -1,0 +1,58 @@
+"""Every benchmark can be started; those that take seconds at their smallest size run to the end."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from ruamel.yaml import YAML
+
+from benchmarks import chaos_project, compression, decoding, paper_sizes
+from benchmarks.project_copy import ROOT
+
+MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+MADE = ("data/prepared", "models/", "reports/", "${")
+SMALLEST = {
+    "decoding": "--size 2 --batch 1 --rounds 1",
+    "energy_counts": "--images 20",
+    "gene_file": "--width 0.0625 --genes 4 --size 16 --batch 1 --rounds 1",
+    "paper_sizes": "",
+    "scaling": "--axis population --rounds 1",
+}
+
+
+def test_the_imports_of_every_benchmark_are_there():
+    assert all(importlib.import_module(f"benchmarks.{name}").__doc__ or name == "__init__" for name in MODULES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
+def test_it_runs_to_the_end(name):
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--json", *SMALLEST[name].split()]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"GEE_COMPILE": "0"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "message"),
+    [
+        (paper_sizes, "--tflops nan", "argument --tflops: 'nan' is not allowed: give a number above 0"),
+        (decoding, "--rounds 1.5", "argument --rounds: '1.5' is not allowed: give a whole number from 1"),
+        (compression, "--epochs 1", "--epochs 1 is not allowed: give more than the 2 epochs of warm-up"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(benchmark, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [benchmark.__name__, *arguments.split()])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        benchmark.main()
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_copy_has_everything_that_a_stage_depends_on(tmp_path):
+    chaos_project.make_project(tmp_path)
+    code = {dep for stage in STAGES for dep in stage["deps"] if not dep.startswith(MADE)}
+    assert not [dep for dep in code if not (tmp_path / dep).exists()]
