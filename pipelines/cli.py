@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.commands.compare.cli import compare
 from pipelines.commands.data.cli import data
 from pipelines.commands.energy.cli import energy
 from pipelines.commands.gc.cli import gc
@@ -190,7 +189,6 @@ app.command("preset")(preset)
 app.command("predict")(predict)
 app.command("energy")(energy)
 app.command("gc")(gc)
-app.command("compare")(compare)
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def test_nothing_of_ours_tells_a_server_to_listen_to_other_machines():
 
 def test_pages_escape_all_that_is_not_their_own_svg():
     templates = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "pipelines").rglob("templates/*")}
-    assert {"report.html", "compare.html"} <= set(templates)
+    assert "report.html" in templates
     for template in templates.values():
         assert not re.search(r"\|\s*(safe|tojson|xmlattr)\b|autoescape\s+false|Markup", template)
     marked = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines() if "Markup(" in line]

@@ -31,7 +31,6 @@ NIR = MODELS / "export/network.nir"
 GENES = MODELS / "export/genes.safetensors"
 SUMMARY = REPORTS / "summary.json"
 PAGE = REPORTS / "index.html"
-COMPARISON = REPORTS / "compare.html"
 
 
 def find_project(start: Path | None = None) -> Path:

@@ -166,19 +166,6 @@ PREDICT += [
     ),
 ]
 
-COMPARE = [
-    command("a page over params.yaml", "gee compare a b --out params.yaml", says="--out params.yaml", remedy="ends in .html"),
-    command("nothing to compare", "gee compare", says="Missing argument", remedy="--help"),
-    command("one run to compare", "gee compare workspace", says="needs two runs or more", remedy="name folders that hold"),
-    command("a run that is not there", "gee compare nowhere workspace", says="nowhere: no such run", remedy="name folders"),
-    command(
-        "a run without results",
-        "gee compare workspace nowhere",
-        says="workspace: reports/summary.json: not found",
-        remedy="run it with `dvc repro`",
-    ),
-]
-
 ENCODE = "gee encode models/train/network.safetensors --genes 4 --out out.safetensors"
 ENCODES = [
     command("no checkpoint", ENCODE.replace("train", "none"), says="network.safetensors: not found", remedy="check its name"),
@@ -287,7 +274,7 @@ DATA = [
     ),
     command("a name that is none", "gee data check images --name a/b", says="name = 'a/b'", remedy="should match pattern"),
 ]
-CASES = USAGE + PREDICT + COMPARE + ENCODES + DATA + PRESETS + STUDIES
+CASES = USAGE + PREDICT + ENCODES + DATA + PRESETS + STUDIES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

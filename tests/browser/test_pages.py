@@ -6,7 +6,6 @@ One file: pytest-xdist gives each file to one of its processes, and every proces
 import hashlib
 import json
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -15,16 +14,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import expect
 
-from tests.project_copy import run
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def comparison(site) -> Path:
-    """The shipped run of the preset digits beside the small one."""
-    run(site.project, sys.executable, "-m", "pipelines.cli", "compare", "HEAD", "workspace")
-    return site.project / "reports/compare.html"
 
 
 def open_page(page, path: Path, width: int) -> None:
@@ -46,14 +36,6 @@ def test_the_report_shows_the_result_and_where_its_run_is_in_mlflow(site, page, 
     for text in ("Test accuracy", result):
         expect(page.get_by_text(text).first).to_be_visible()
     assert page.locator("svg").count() > 5
-
-
-@pytest.mark.parametrize("width", [400, 1200])
-def test_the_comparison_shows_both_runs_and_what_they_differ_in(comparison, page, width):
-    open_page(page, comparison, width)
-    for text in ("2 runs compared", "HEAD", "workspace", "Parameters that differ"):
-        expect(page.get_by_text(text).first).to_be_visible()
-    assert page.locator("svg").count() > 3
 
 
 def runs(site, level: str) -> list[str]:

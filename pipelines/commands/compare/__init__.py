@@ -1,1 +1,0 @@
-"""The command `gee compare`: several runs beside each other."""
