@@ -15,7 +15,6 @@ from typing import IO
 from ruamel.yaml import YAML
 
 from benchmarks.project_copy import copy_files, leave_git
-from pipelines.commands.gc.leftover import below
 from pipelines.runtime import journal
 
 RECORDS = "records.jsonl"
@@ -172,7 +171,7 @@ class Journals:
 
     def _watch(self) -> None:
         while not self._end.wait(0.02):
-            for path in (path for path in below(self._project / ".scratch") if path.name == RECORDS):
+            for path in (Path(at, RECORDS) for at, _, files in os.walk(self._project / ".scratch") if RECORDS in files):
                 with contextlib.suppress(FileNotFoundError):
                     name, inode = path.relative_to(self._project), path.stat().st_ino
                     if inode not in self._versions.get(name, {}):

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from pipelines.commands.data.cli import data
 from pipelines.commands.energy.cli import energy
-from pipelines.commands.gc.cli import gc
+from pipelines.commands.gc import gc
 from pipelines.commands.json_output import json_alone
-from pipelines.commands.predict.cli import predict
+from pipelines.commands.predict import predict
 from pipelines.commands.preset.cli import preset
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project, python_first

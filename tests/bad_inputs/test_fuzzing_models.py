@@ -17,8 +17,7 @@ from gee_core.model.network import build_network
 from gee_core.snn.lif import SURROGATES
 from gee_core.zoo import NETWORKS
 from pipelines import train
-from pipelines.commands.predict.classify import predict
-from pipelines.commands.predict.model import open_model
+from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encode_checkpoint
 from pipelines.inputs.start_genotype import load_start

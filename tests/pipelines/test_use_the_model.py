@@ -20,8 +20,7 @@ from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_file import read_nir
 from gee_core.export.to_onnx import with_card
 from gee_core.gene_file import save_genes
-from pipelines.commands.predict.classify import predict
-from pipelines.commands.predict.model import open_model
+from pipelines.commands.prediction import open_model, predict
 from pipelines.export import build_model_card
 from pipelines.reporting.model_readme import describe
 from pipelines.tracking import mlflow_models

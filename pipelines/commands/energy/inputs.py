@@ -16,7 +16,7 @@ from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
-from pipelines.commands.predict.images import find_images, read_image
+from pipelines.commands.images import find_images, read_image
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import PREPARED

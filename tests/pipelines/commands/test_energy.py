@@ -17,7 +17,7 @@ from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli
 from pipelines.commands.energy.target import open_target
-from pipelines.commands.predict.model import open_model
+from pipelines.commands.prediction import open_model
 from pipelines.inputs.prepared_images import spaced
 from pipelines.inputs.trained_network import load_trained
 

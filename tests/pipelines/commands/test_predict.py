@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -19,10 +18,10 @@ from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
-from pipelines.commands.predict import classify, cli
-from pipelines.commands.predict.classify import predict
-from pipelines.commands.predict.images import find_images, read_image
-from pipelines.commands.predict.model import open_model
+from pipelines.commands import predict as cli
+from pipelines.commands import prediction
+from pipelines.commands.images import find_images
+from pipelines.commands.prediction import open_model, predict
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -84,7 +83,7 @@ def test_a_file_of_genes_answers_by_itself_as_the_network_that_it_holds(net, exp
 def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch):
     model = open_model(exported)
     together = predict(Path(), images, model)
-    monkeypatch.setattr(classify, "BATCH", 3)
+    monkeypatch.setattr(prediction, "BATCH", 3)
     for one, other in zip(together, predict(Path(), images, model), strict=True):
         ((name, p),) = one.top
         assert other.file == one.file and other.top == [(name, pytest.approx(p, abs=1e-5))]
@@ -92,21 +91,15 @@ def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch
 
 def test_large_images_are_read_few_at_a_time(exported, images, monkeypatch):
     model, sizes = open_model(exported), []
-    monkeypatch.setattr(classify, "BATCH_VALUES", 2 * 64 + 1)  # two images of 8 x 8
-    monkeypatch.setattr(classify.Model, "probabilities", lambda _, x: sizes.append(len(x)) or model.classify(x))
+    monkeypatch.setattr(prediction, "BATCH_VALUES", 2 * 64 + 1)  # two images of 8 x 8
+    monkeypatch.setattr(prediction.Model, "probabilities", lambda _, x: sizes.append(len(x)) or model.classify(x))
     assert len(predict(Path(), images[:5], model)) == 5
     assert sizes == [2, 2, 1]
 
 
-def test_more_classes_than_there_are_means_all_of_them(exported, images):
-    ((_, *others),) = [prediction.top for prediction in predict(Path(), images[:1], open_model(exported), top=99)]
-    assert len(others) == 9
-    assert others == sorted(others, key=lambda pair: -pair[1])
-
-
 def test_a_larger_colour_image_is_brought_to_the_form_that_the_network_knows(exported, images, tmp_path, monkeypatch):
     model, seen = open_model(exported), []
-    monkeypatch.setattr(classify.Model, "probabilities", lambda _, x: seen.append(x) or model.classify(x))
+    monkeypatch.setattr(prediction.Model, "probabilities", lambda _, x: seen.append(x) or model.classify(x))
     large = Image.open(images[0]).convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
     large.save(tmp_path / "large.png")
     predict(tmp_path, [images[0], Path("large.png")], model)
@@ -125,34 +118,6 @@ def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_nam
     assert [str(path) for path in found] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
 
 
-def test_files_that_are_no_images_are_named_together_with_what_is_not_there(images, tmp_path):
-    Image.open(images[0]).save(tmp_path / "c.gif")
-    (tmp_path / "t.txt").write_text("a text")
-    with pytest.raises(InputError) as caught:
-        find_images(tmp_path, [Path(images[0].name), Path("c.gif"), Path("t.txt"), Path("nothere")])
-    lines = str(caught.value).splitlines()
-    assert [line.partition(": ")[::2] for line in lines] == [
-        ("nothere", "not found: name image files, or folders that hold some"),
-        ("c.gif", "not a readable image (none of PNG, JPEG, BMP, WEBP): replace it or leave it out"),
-        ("t.txt", "not a readable image (none of PNG, JPEG, BMP, WEBP): replace it or leave it out"),
-    ]
-
-
-def test_where_a_path_is_not_there_only_files_that_are_named_are_looked_at(tmp_path):
-    for name in ("photos/a.png", "named.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("a text")
-    with pytest.raises(InputError) as caught:
-        find_images(tmp_path, [Path("photos"), Path("named.png"), Path("typo")])
-    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["typo", "named.png"]
-
-
-def test_a_narrow_image_that_would_grow_beyond_the_limit_is_called_that_and_no_decompression_bomb(tmp_path):
-    Image.new("L", (40_000, 2)).save(tmp_path / "narrow.png")
-    with pytest.raises(InputError, match=r"^narrow\.png: is 40000x2, and with a shorter side of 224 it .* or leave it out$"):
-        read_image(tmp_path, Path("narrow.png"), 1, 224)
-
-
 def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_counted(exported, images, tmp_path):
     for i in range(150):
         (tmp_path / f"{i:03}.png").write_bytes(b"" if i > 120 else images[0].read_bytes())
@@ -161,15 +126,6 @@ def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_count
     lines = str(caught.value).splitlines()
     assert [line.partition(":")[0] for line in lines[:20]] == [f"{i}.png" for i in range(121, 141)]
     assert lines[20:] == ["… and 9 more like these"]
-
-
-@pytest.mark.parametrize("card", ["beside", "missing"])
-def test_a_missing_model_is_refused_with_a_remedy(card, model):
-    model.unlink()
-    if card == "missing":
-        model.with_name("meta.json").unlink()
-    with pytest.raises(InputError, match=r"export/network\.onnx: not found: name an ONNX file of an export, "):
-        open_model(model)
 
 
 def test_a_pipe_for_a_model_is_refused_and_not_waited_for(tmp_path):
@@ -190,41 +146,6 @@ def test_the_card_inside_a_network_is_taken_and_not_that_of_a_neighbour(model):
     model.with_name("meta.json").write_text(json.dumps(card | {"class_names": [*"abcdefghij"], "mean": [0.9]}))
     found = open_model(model).card
     assert (list(found.class_names), list(found.mean)) == (card["class_names"], card["mean"])
-
-
-def test_a_network_is_opened_once(model, images, monkeypatch):
-    opened, session = [], onnxruntime.InferenceSession
-
-    class Counted(session):
-        def __init__(self, *args, **kwargs):
-            opened.append(args)
-            super().__init__(*args, **kwargs)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Counted)
-    predict(Path(), images[:1], open_model(model))
-    assert len(opened) == 1
-
-
-@pytest.mark.parametrize("card", ["beside", "missing"])
-@pytest.mark.parametrize(
-    "damage", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: b"not ONNX"], ids=["empty", "cut", "other"]
-)
-def test_a_damaged_model_is_refused_with_a_remedy(damage, card, model):
-    model.write_bytes(damage(model.read_bytes()))
-    if card == "missing":
-        model.with_name("meta.json").unlink()
-    with pytest.raises(InputError, match="damaged") as caught:
-        open_model(model)
-    assert str(model) in str(caught.value)
-    assert str(caught.value).endswith(": export the network again")
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"], ids=repr)
-def test_a_damaged_description_of_the_model_is_refused_with_a_remedy(content, bare):
-    bare.with_name("meta.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"meta\.json: damaged") as caught:
-        open_model(bare)
-    assert str(caught.value).endswith(": export the network again")
 
 
 def test_a_network_that_answers_with_no_numbers_is_refused(exported, images):

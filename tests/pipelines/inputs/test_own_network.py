@@ -12,7 +12,7 @@ from gee_core.config.known_networks import OWN, encoded_channels, kernel_positio
 from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
-from pipelines.commands.predict.model import open_model
+from pipelines.commands.prediction import open_model
 from pipelines.inputs.network_files import network_digest, network_files
 from pipelines.inputs.own_network import (
     ExpectedImages,

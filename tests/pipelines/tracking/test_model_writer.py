@@ -7,8 +7,7 @@ from types import SimpleNamespace as Values
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.commands.predict.classify import predict
-from pipelines.commands.predict.model import open_model
+from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.exported_model import OTHERS
 from pipelines.tracking.mlflow_client import connect

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.commands.gc.stores import mlflow_leftovers
+from pipelines.commands.gc import mlflow_leftovers
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.moved_store import ADDRESSES, follow, follow_own
 from tests.pipelines.tracking.conftest import GONE, KEYS
@@ -157,7 +157,7 @@ def test_these_are_the_addresses_of_artifacts_that_this_version_of_mlflow_keeps(
 
 @pytest.mark.slow
 def test_a_registered_model_and_new_artifacts_are_where_a_project_was_moved(folder, tmp_path_factory, monkeypatch):
-    from pipelines.commands.predict.model import open_model
+    from pipelines.commands.prediction import open_model
     from pipelines.tracking.tracker import MlflowTracker
 
     def track(project: Path) -> None:

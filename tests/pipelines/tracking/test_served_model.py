@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from gee_core.data import pixels
-from pipelines.commands.predict.classify import predict
-from pipelines.commands.predict.model import open_model
+from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.exported_model import FILES, OTHERS
 from tests.pipelines.tracking.models import SIZE, write_exported

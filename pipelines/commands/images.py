@@ -1,12 +1,10 @@
-"""Finds and reads the images that are asked about."""
+"""Finds and reads the images that `gee predict` and `gee energy` are asked about."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from gee_core.data.folders import walk
 from gee_core.data.opening import opened
@@ -18,7 +16,7 @@ REMEDY = "replace it or leave it out"
 
 
 def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
-    """The files among ``paths``, whatever their names, and the images in the folders among them and in their folders, sorted.
+    """The files among ``paths``, whatever their names, and the images at any depth of the folders among them, sorted.
 
     In folders, an image is a file with one of EXTENSIONS; hidden files and folders and linked folders are left out.
 
@@ -27,22 +25,16 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
         paths: files and folders.
 
     Raises:
-        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each, and for each file among
-            ``paths`` that is seen from its head to be no image.
+        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each.
     """
     found: list[Path] = []
-    named: list[Path] = []
     problems: list[InputError] = []
     for path in paths:
         try:
-            if (here / path).is_dir():
-                found += _below(here, path)
-            else:
-                named.append(_existing(here, path))
-                found.append(path)
+            found += _below(here, path) if (here / path).is_dir() else [_existing(here, path)]
         except InputError as error:
             problems.append(error)
-    raise_all([*problems, *_no_images(here, named)] if problems else [])  # of a large folder this would take minutes
+    raise_all(problems)
     return found
 
 
@@ -52,8 +44,11 @@ def read_image(here: Path, path: Path, in_channels: int, size: int) -> np.ndarra
     Raises:
         InputError: it is not an image, damaged, or too large to be decoded safely.
     """
-    with _opened(here, path) as image:
-        return to_pixels(image, in_channels, size)
+    try:
+        with opened(here / path, shown(path)) as image:
+            return to_pixels(image, in_channels, size)
+    except InputError as error:
+        raise InputError(error.problem, REMEDY) from None
 
 
 def raise_all(problems: Sequence[InputError]) -> None:
@@ -70,24 +65,6 @@ def raise_all(problems: Sequence[InputError]) -> None:
 def shown(name: Path | str) -> str:
     """The name of a file or a class as one line of text, without control characters."""
     return str(name) if str(name).isprintable() else ascii(str(name))
-
-
-@contextlib.contextmanager
-def _opened(here: Path, path: Path) -> Iterator[Image.Image]:
-    try:
-        with opened(here / path, shown(path)) as image:
-            yield image
-    except InputError as error:
-        raise InputError(error.problem, REMEDY) from None
-
-
-def _no_images(here: Path, files: Sequence[Path]) -> Iterator[InputError]:
-    for path in files:
-        try:
-            with _opened(here, path):
-                pass  # they are decoded by read_image
-        except InputError as error:
-            yield error
 
 
 def _existing(here: Path, path: Path) -> Path:

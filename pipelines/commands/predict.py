@@ -1,16 +1,13 @@
-"""The command `gee predict`. Heavy imports wait until it runs."""
+"""The command `gee predict`. Heavy imports wait until it runs; for an ONNX file it loads no torch, and answers in a second."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipelines.commands.json_output import json_alone
 from pipelines.project.paths import ONNX
-
-if TYPE_CHECKING:
-    from pipelines.commands.predict.classify import Prediction
 
 SURE = 0.5
 """A best probability below it is marked `not sure`."""
@@ -42,37 +39,23 @@ def predict(
     gee predict photos --top 5 --json
     gee predict photos --model models:/gee-digits-cifarnet-g28@champion
     """
-    from pipelines.commands.predict.classify import predict as predict_files
-    from pipelines.commands.predict.images import find_images
-    from pipelines.commands.predict.model import IN_MLFLOW, open_model
+    from pipelines.commands.images import find_images, shown
+    from pipelines.commands.prediction import IN_MLFLOW, open_model
+    from pipelines.commands.prediction import predict as predict_files
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     files = find_images(here, images)
-    if model is None:
-        source: Path | str = ONNX.parent
-    else:
-        source = model if model.startswith(IN_MLFLOW) else here / model
+    source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
     with json_alone(as_json):
         found = predict_files(here, files, open_model(source), top)
     if as_json:
-        print(_as_json(found))
+        rows = []
+        for file, classes in found:
+            named = [{"class": name, "probability": p} for name, p in classes]
+            rows.append(json.dumps({"file": str(file), **named[0], "top": named}))
+        print("[" + ",\n ".join(rows) + "]")
         return
-    for prediction in found:
-        print(_line(prediction))
-
-
-def _line(prediction: "Prediction") -> str:
-    from pipelines.commands.predict.images import shown
-
-    doubt = ", not sure" if prediction.top[0][1] < SURE else ""
-    best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in prediction.top]
-    return f"{shown(prediction.file)}: {best[0]} ({best[1]}{doubt}){''.join(f', {name} ({p})' for name, p in others)}"
-
-
-def _as_json(found: "list[Prediction]") -> str:
-    """A list with a line per image."""
-    rows = []
-    for prediction in found:
-        top = [{"class": name, "probability": p} for name, p in prediction.top]
-        rows.append(json.dumps({"file": str(prediction.file), **top[0], "top": top}))
-    return "[" + ",\n ".join(rows) + "]"
+    for file, classes in found:
+        doubt = ", not sure" if classes[0][1] < SURE else ""
+        best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in classes]
+        print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}){''.join(f', {name} ({p})' for name, p in others)}")

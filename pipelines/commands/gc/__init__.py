@@ -1,1 +1,0 @@
-"""`gee gc`: finds and deletes files that are no longer needed."""

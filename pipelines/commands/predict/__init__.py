@@ -1,1 +1,0 @@
-"""The command `gee predict`: classes and probabilities of image files. For ONNX it loads no torch, and answers in a second."""

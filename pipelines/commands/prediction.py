@@ -1,0 +1,200 @@
+"""The model that predicts: files of an export, or a model of MLflow; and the classes that it sees in image files.
+
+ONNX Runtime runs ONNX files, torch a file of genes; torch is imported for the latter alone.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from gee_core.errors import InputError, in_short
+from gee_core.export.model_card import ENTRY, ModelCard
+from gee_core.storage.json_object import as_model, parse_json_object, read_json_model
+from pipelines.commands.images import raise_all, read_image
+from pipelines.project.paths import GENES, ONNX
+from pipelines.runtime.progress import progress
+from pipelines.tracking.classifier import Classifier
+
+IN_MLFLOW = ("models:/", "runs:/")
+"""How the addresses of MLflow's models begin."""
+
+EXPORTED = f"name {ONNX.parent}, or the {ONNX.name} or {GENES.name} in it; `dvc repro export` makes them"
+"""What to do about a file of another kind."""
+
+BATCH = 64
+"""Most images that the network sees at once."""
+
+BATCH_VALUES = 2**24
+"""Most values in them, which bounds the memory: a batch of large images is smaller."""
+
+
+class Prediction(NamedTuple):
+    """A file, and the most probable classes in it, best first, with their probabilities."""
+
+    file: Path
+    top: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and what it says about itself."""
+
+    place: str
+    """Its file or its address in MLflow, for messages."""
+    remedy: str
+    """What to do about a damaged one."""
+    card: ModelCard
+    classify: Callable[[np.ndarray], np.ndarray]
+    """As a `Classifier`: uint8 images (B, C, H, W) → probabilities (B, K)."""
+
+    def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """(B, K), K the number of classes; arguments as for `Classifier`.
+
+        Raises:
+            InputError: the network does not take the images or answers with other than probabilities of its classes.
+        """
+        try:
+            p_BK = self.classify(images_BCHW)
+        except Exception as error:  # ONNX Runtime's errors have no other common base
+            raise InputError(f"{self.place}: damaged ({in_short(error)})", self.remedy) from None
+        n_classes = len(self.card.class_names)
+        if p_BK.shape != (len(images_BCHW), n_classes):
+            raise InputError(f"{self.place}: does not answer with {n_classes} classes, as its card says", self.remedy)
+        if not np.isfinite(p_BK).all():
+            raise InputError(f"{self.place}: answers with values that are not finite", self.remedy)
+        return p_BK
+
+
+def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> list[Prediction]:
+    """The ``top`` classes of each image, brought to the size and channels that the network was trained on.
+
+    Files are read a batch at a time. Once one cannot be read, the others are read only to name all that cannot.
+
+    Raises:
+        InputError: a file is not an image, one line for each; or the model does not answer as it should.
+    """
+    form = model.card.in_channels, model.card.image_size
+    size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2)))
+    found: list[Prediction] = []
+    problems: list[InputError] = []
+    with progress("predict", len(files)) if len(files) > size else nullcontext() as done:
+        for start in range(0, len(files), size):
+            batch, images = files[start : start + size], []
+            for path in batch:
+                try:
+                    images.append(read_image(here, path, *form))
+                except InputError as error:
+                    problems.append(error)
+            if not problems:
+                found += _answers(batch, np.stack(images), model, top)
+            if done:
+                done(len(batch))
+    raise_all(problems)
+    return found
+
+
+def _answers(batch: Sequence[Path], images_BCHW: np.ndarray, model: Model, top: int) -> list[Prediction]:
+    p_BK = model.probabilities(images_BCHW)
+    best_BT = np.argsort(-p_BK, axis=1, kind="stable")[:, :top]
+    names, answers = model.card.class_names, zip(batch, p_BK, best_BT, strict=True)
+    return [Prediction(path, [(names[k], float(p_K[k])) for k in best_T]) for path, p_K, best_T in answers]
+
+
+def open_model(source: Path | str) -> Model:
+    """The model at ``source``: an ONNX file with its card in its metadata or else in a meta.json beside it, a
+    genes.safetensors, a folder with either or that MLflow wrote, or an address in MLflow (``models:/NAME@ALIAS``,
+    ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
+
+    Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
+
+    Raises:
+        InputError: it is missing or damaged, or MLflow does not have it or cannot be reached.
+    """
+    if str(source).startswith(IN_MLFLOW):
+        from pipelines.tracking.mlflow_models import download_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
+    path = Path(source)
+    ours, network = path.resolve() in (ONNX.resolve(), ONNX.parent.resolve()), _network(path)
+    if not network.is_file():  # reading a pipe or a device could wait forever
+        another = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
+        made = "`dvc repro export` makes it, `dvc pull` fetches it"
+        if ours and ONNX.with_name("network.safetensors").is_file():
+            made = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
+        raise InputError(f"{network}: {'not a file' if network.exists() else 'not found'}", made if ours else another)
+    if network.suffix not in (ONNX.suffix, GENES.suffix):
+        raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
+    remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
+    return _read_genes(network, remedy) if network.suffix == GENES.suffix else _read(network, str(network), remedy)
+
+
+def _network(path: Path) -> Path:
+    """The ONNX file, or else the file of genes, that is ``path`` or lies in it; MLflow keeps a model's among its artifacts."""
+    if not path.is_dir():
+        return path
+    files = (path / ONNX.name, path / "artifacts" / ONNX.name, path / GENES.name)
+    return next((file for file in files if file.is_file()), path / ONNX.name)
+
+
+def _read(network: Path, place: str, remedy: str) -> Model:
+    """A model in an ONNX file."""
+    try:
+        session = onnxruntime.InferenceSession(network.read_bytes(), providers=["CPUExecutionProvider"])
+        inside = session.get_modelmeta().custom_metadata_map.get(ENTRY)
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read ({error.strerror})", remedy) from None
+    except Exception as error:  # ONNX Runtime's errors have no other common base
+        raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
+    beside = network.with_name("meta.json")
+    if inside is None and not beside.is_file():
+        raise InputError(f"{place}: lacks {ENTRY}, and {beside.name} is not beside it", remedy)
+    try:
+        card = read_json_model(beside, ModelCard) if inside is None else as_model(parse_json_object(inside), ModelCard)
+    except ValueError as error:
+        where = beside if inside is None and place == str(network) else place
+        raise InputError(f"{where}: damaged ({error})", remedy) from None
+    return Model(place, remedy, card, Classifier(session, card.mean, card.std))
+
+
+def _read_genes(path: Path, remedy: str) -> Model:
+    """A model in a file of genes, run by torch."""
+    import torch
+
+    from gee_core.data.augment import Normalise
+    from gee_core.gene_file import load_genes, read_header
+    from gee_core.model.wired import architecture_of
+    from gee_core.training.loop import for_inference
+    from pipelines.inputs.own_network import register_if_configured
+    from pipelines.inputs.remedies import remedy as otherwise
+
+    with otherwise(remedy):
+        header = read_header(path)
+        if header is None:
+            raise InputError(f"{path}: a checkpoint, not a file of genes", EXPORTED)
+        if header.card is None:
+            raise InputError(f"{path}: does not say which images it takes and which classes it knows")
+        try:
+            card = as_model(header.card, ModelCard)
+        except ValueError as error:
+            raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
+        register_if_configured(path, header)
+        network = load_genes(path, header)
+        shape = architecture_of(network)
+        described = (card.in_channels, card.image_size, len(card.class_names))
+        if described != (shape.in_channels, shape.image_size, shape.num_classes):
+            raise InputError(f"{path}: its description is that of another network")
+    net, normalise = for_inference(network), Normalise(card.mean, card.std)
+
+    @torch.no_grad()
+    def classify(images_BCHW: np.ndarray) -> np.ndarray:
+        p_BK: np.ndarray = net(normalise(torch.from_numpy(images_BCHW))).mean(0).softmax(1).numpy()
+        return p_BK
+
+    return Model(str(path), remedy, card, classify)
