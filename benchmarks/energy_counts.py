@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import gee_core
 from benchmarks.arguments import positive_int
-from pipelines.commands.energy.counters import spikingjelly_counts
+from pipelines.commands.measured_network import spikingjelly_counts
 
 T = 4
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gee_core.config import PrepareConfig
 from pipelines import prepare
-from pipelines.commands.data import survey as module
+from pipelines.commands import survey as module
 
 TWO = {"cat": 10, "dog": 40}
 

@@ -16,7 +16,7 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli
-from pipelines.commands.energy.target import open_target
+from pipelines.commands.measured_network import open_target
 from pipelines.commands.prediction import open_model
 from pipelines.inputs.prepared_images import spaced
 from pipelines.inputs.trained_network import load_trained
@@ -70,6 +70,8 @@ def gee(tmp_path, monkeypatch, main):
     monkeypatch.setenv("GEE_COMPILE", "0")
     monkeypatch.delitem(sys.modules, "energy_ones", raising=False)
     monkeypatch.setattr(cli, "find_project", lambda: tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
 
     def run(*arguments: object) -> tuple[str, str]:
         code, *said = main("energy", *arguments)

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.commands.preset import queue
-from pipelines.commands.preset.queue import queue_preset
+from pipelines.commands import preset as queue
+from pipelines.commands.preset import queue_preset
 from pipelines.project import presets
 from pipelines.project.presets import load_preset, write_preset
 

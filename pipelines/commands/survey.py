@@ -72,6 +72,8 @@ class Survey:
     """Images that would be enlarged to more than twice their size."""
     one_colour: list[str] = field(default_factory=list)
     """Images that show nothing but one colour, where all are decoded."""
+    sixteen_bits: list[str] = field(default_factory=list)
+    """Images of 16 bits, where others have 8."""
     params: dict[str, Any] = field(default_factory=dict)
     """What to write into the section `prepare` of params.yaml."""
     problems: list[str] = field(default_factory=list)
@@ -89,17 +91,16 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     found.problems = [str(problem) for problem in problems(layout, by_class)]
     found.ignored = dict(sorted(_ignored(root).items(), key=lambda item: (-item[1], item[0])))
     found.unread = unread(root)
-    parts = _split(found, cfg, layout, by_class)
+    train, test = _split(found, cfg, layout, by_class)
     files = [name for each in by_class.values() for names in each.values() for name in names]
     headers, colours = _look(found, files, decode_all, on_progress)
     found.one_colour = list(colours)
-    if len({colours.get(name) for name in parts[0]} - {None}) == 1 and colours.keys() >= set(parts[0]):
+    if len({colours.get(name) for name in train} - {None}) == 1 and colours.keys() >= set(train):
         found.problems.append(str(one_colour(cfg.path)))
     if headers:
         _describe(found, cfg, image_size, headers)
-    found.duplicates = _duplicates(
-        root, [name for name in parts[0] if name in headers], [name for name in parts[1] if name in headers], on_progress
-    )
+    train, test = ([name for name in part if name in headers] for part in (train, test))
+    found.duplicates = _duplicates(root, train, test, on_progress)
     if not found.problems:
         try:
             check_links(cfg)
@@ -145,9 +146,9 @@ def _look(
     found: Survey, files: list[str], decode_all: bool, on_progress: Progress
 ) -> tuple[dict[str, Header], dict[str, bytes]]:
     """The headers of the readable images, and the colour of those that have one only; the others are problems."""
-    headers, colours, root = {}, {}, Path(found.path)
-    work = partial(_seen, decode_all)
-    for name, seen in zip(files, _each(work, root, files, "decode" if decode_all else "headers", on_progress), strict=True):
+    headers, colours, work = {}, {}, partial(_seen, decode_all)
+    all_seen = _each(work, Path(found.path), files, "decode" if decode_all else "headers", on_progress)
+    for name, seen in zip(files, all_seen, strict=True):
         if isinstance(seen, InputError):
             found.problems.append(str(seen))
             continue
@@ -158,15 +159,15 @@ def _look(
 
 
 def _seen(decode_all: bool, paths: list[Path]) -> list[tuple[Header, bytes | None] | InputError]:
-    return [_seen_in(path, decode_all) for path in paths]
-
-
-def _seen_in(path: Path, decode_all: bool) -> tuple[Header, bytes | None] | InputError:
-    try:
-        head = header(path)
-        return head, _only_colour(decode(path, Form(min(head.width, head.height, DECODED), 3, True))) if decode_all else None
-    except InputError as error:
-        return error
+    seen: list[tuple[Header, bytes | None] | InputError] = []
+    for path in paths:
+        try:
+            head = header(path)
+            small = Form(min(head.width, head.height, DECODED), 3, True)
+            seen.append((head, _only_colour(decode(path, small)) if decode_all else None))
+        except InputError as error:
+            seen.append(error)
+    return seen
 
 
 def _only_colour(pixels_CHW: np.ndarray) -> bytes | None:
@@ -182,6 +183,8 @@ def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers
     found.sizes = {"smallest": by_area[0].size, "median": str(middle), "largest": by_area[-1].size}
     found.n_sizes = len({seen.size for seen in by_area})
     found.modes = dict(Counter(seen.mode for seen in by_area).most_common())
+    deep = [name for name, seen in headers.items() if seen.mode.startswith("I")]
+    found.sixteen_bits = deep if len(deep) < len(headers) else []
     found.in_channels = 1 if all(seen.is_grey for seen in by_area) else 3
     is_uniform = found.n_sizes == 1 and by_area[0].width == by_area[0].height and 4 <= middle <= SIZES[-1]
     if image_size is None and not is_uniform:

@@ -1,5 +1,7 @@
 """The command `gee preset`. Heavy imports wait until it runs."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +12,9 @@ from pipelines.project.paths import PARAMS, in_project
 
 if TYPE_CHECKING:
     from gee_core.config import PrepareConfig
+    from pipelines.project.presets import Preset
 
-console = Console(markup=False)
+console = Console(markup=False, highlight=False)
 
 
 def preset(
@@ -43,24 +46,20 @@ def preset(
     data = in_project(data, context.obj)
     found = load_preset(name, data)
     warning = None if data is None else _check_data(name, data, found.params.prepare)
+    for change in queue_preset(name, found) if exp else write_preset(found):
+        console.print(f"  {change}")
     if exp:
-        from pipelines.commands.preset.queue import queue_preset
-
-        for change in queue_preset(name, found):
-            console.print(f"  {change}", highlight=False)
         console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
         console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
     else:
-        for change in write_preset(found):
-            console.print(f"  {change}", highlight=False)
-        console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", highlight=False, soft_wrap=True)
+        console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
         try:
             if not found.params.prepare.is_downloadable:  # for these, a run makes the folder
                 check_raw_folder(found.params.prepare)
         except InputError as error:
-            console.print(f"Before that: {error}", highlight=False)
+            console.print(f"Before that: {error}")
     if warning is not None:
-        console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
+        console.print(f"Warning: {warning}", soft_wrap=True)
 
 
 def _check_data(name: str, data: str, prepare: "PrepareConfig") -> str | None:
@@ -84,4 +83,27 @@ def _list() -> None:
     for name, columns in describe_presets().items():
         table.add_row(name, *columns, end_section=True)
     console.print(table)
-    console.print("gee preset NAME [--data FOLDER] writes it to params.yaml; then: gee run", highlight=False)
+    console.print("gee preset NAME [--data FOLDER] writes it to params.yaml; then: gee run")
+
+
+def queue_preset(name: str, preset: "Preset") -> list[str]:
+    """Queue ``preset`` as the DVC experiment ``name``; its changes to params.yaml as ``key=value``, which DVC makes in a copy.
+
+    Raises:
+        InputError: params.yaml is not valid, the folder of the images is missing, or DVC cannot queue it.
+    """
+    from gee_core.errors import InputError
+    from pipelines.orchestration.request import experiment_changes
+    from pipelines.project.params import check_params, load_params
+    from pipelines.project.watched_files import check_raw_folder
+
+    load_params()
+    values, changes = experiment_changes(preset.values, preset.params, Path())
+    check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name]
+    done = subprocess.run([*command, *(f"--set-param={change}" for change in changes)], capture_output=True, text=True)
+    if done.returncode != 0:
+        problem = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: "))
+        remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
+        raise InputError(f"DVC cannot queue the experiment {name!r} ({problem or done.stderr.strip()})", remedy)
+    return changes

@@ -1,0 +1,134 @@
+"""The commands `gee data …`. Heavy imports wait until they run."""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from pipelines.project.paths import PARAMS
+
+if TYPE_CHECKING:
+    from pipelines.commands.survey import Survey
+
+CLASSES, EXAMPLES = 30, 3
+"""How many classes, and how many files of a kind, are shown."""
+
+data = typer.Typer(help="Your own images: what would be read, before anything runs.", no_args_is_help=True)
+
+
+@data.command("check")
+def check_command(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="The folder with the images.")],
+    name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
+    size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
+) -> None:
+    """Show what prepare would read from a folder of images; exit code 2 if something in it would stop prepare.
+
+    The shares of the splits are those of params.yaml. Nothing is written.
+    """
+    from gee_core.config import PrepareConfig
+    from gee_core.errors import InputError
+    from pipelines.commands.survey import survey
+    from pipelines.project.params import load_params, validated
+    from pipelines.runtime.progress import progress
+
+    here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
+    folder = Path(os.path.normpath(here / path))
+    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    own = {"dataset": "folder", "path": str(folder), "name": name, "image_size": size, "stream": False}
+    own |= {"max_train_images": None, "max_test_images": None}
+    cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
+    with progress("look", None) as steps:
+        found = survey(cfg, size, decode, lambda what, done, total: steps.at(done, what, total))
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        show(found)
+    if found.problems:
+        shown, rest = found.problems[:20], len(found.problems) - 20
+        raise InputError("\n".join([*shown, *([f"and {rest} more; --json lists them all"] if rest > 0 else [])]))
+
+
+def show(found: "Survey") -> None:
+    """Print ``found``, and the lines to write into params.yaml."""
+    console = Console(markup=False, highlight=False)
+    console.print(_table(found.counts))
+    for name, text in {**found.splits, **_facts(found)}.items():
+        console.print(f"{name:<11} {text}", soft_wrap=True)
+    if found.params:
+        console.print(f"\nIn {PARAMS}:\n\nprepare:")
+        for key, value in found.params.items():
+            console.print(f"  {key}: {_yaml(value)}", soft_wrap=True)
+
+
+def _table(by_split: dict[str, dict[str, int]]) -> Table:
+    classes = list(dict.fromkeys(name for counts in by_split.values() for name in counts))
+    table = Table("class", *(Column(split, justify="right") for split in by_split))
+    for name in classes[:CLASSES]:
+        table.add_row(name, *(f"{counts[name]:,}" if name in counts else "–" for counts in by_split.values()))
+    if len(classes) > CLASSES:
+        table.add_row(f"and {len(classes) - CLASSES} more", *("…" for _ in by_split))
+    table.add_section()
+    table.add_row(f"all {len(classes)}", *(f"{sum(counts.values()):,}" for counts in by_split.values()))
+    return table
+
+
+def _facts(found: "Survey") -> dict[str, str]:
+    from gee_core.data.meta import UNEVEN
+
+    facts = {}
+    if found.sizes:
+        few, middle, many = found.sizes.values()
+        varied = f"{found.n_sizes:,} sizes from {few} to {many}, the median of the shorter sides is {middle}"
+        facts["size"] = few if found.n_sizes == 1 else varied
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in found.modes.items())
+        facts["mode"] = f"{modes}; read as {'grey' if found.in_channels == 1 else 'RGB'}"
+    if found.sixteen_bits:
+        kept = "of which only the upper 8 are kept: dark if their values are those of 8 bits"
+        facts["16 bits"] = f"{len(found.sixteen_bits):,} images among others of 8 bits, {kept}: {_examples(found.sixteen_bits)}"
+    if found.ignored:
+        facts["ignored"] = ", ".join(f"{count:,} {_shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
+    if found.unread:
+        facts["not read"] = ", ".join(found.unread[:8]) + (", …" if len(found.unread) > 8 else "")
+    held_out = found.counts.get("hold-out", {})
+    sizes = sorted((count + held_out.get(name, 0), name) for name, count in found.counts.get("train", {}).items())
+    if sizes and sizes[-1][0] > UNEVEN * sizes[0][0]:
+        (least, smallest), (most, largest) = sizes[0], sizes[-1]
+        facts["uneven"] = f"{largest} has {most:,} training images, {smallest} has {least:,}"
+    if found.duplicates:
+        pairs = _examples([f"{test} = {train}" for test, train in found.duplicates])
+        facts["duplicates"] = f"{len(found.duplicates):,} test images are also training images: {pairs}"
+    if found.tiny:
+        facts["tiny"] = f"{len(found.tiny):,} images would be enlarged more than twofold: {_examples(found.tiny)}"
+    if found.one_colour:
+        facts["one colour"] = f"{len(found.one_colour):,} images show nothing else: {_examples(found.one_colour)}"
+    return facts
+
+
+def _examples(texts: Sequence[str]) -> str:
+    return ", ".join(map(_shown, texts[:EXAMPLES])) + (", …" if len(texts) > EXAMPLES else "")
+
+
+def _shown(name: str) -> str:
+    """The name of a file without anything that a terminal would obey or cannot print."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def _yaml(value: object) -> str:
+    """``value`` as YAML; text without quotes where that means the same."""
+    from pipelines.project.safe_yaml import parse_yaml
+
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and parse_yaml(value) == value:
+            return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,145 @@
+"""The command `gee energy`: operations and theoretical energy of any network of SpikingJelly neurons.
+
+Heavy imports wait until it runs.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gee_core.evaluation.activity import E_AC, E_MAC, Activity
+from pipelines.commands.json_output import json_alone
+
+
+def energy(
+    context: typer.Context,
+    network: Annotated[str, typer.Argument(help="MODULE:NETWORK, or the .safetensors file of a trained network.")],
+    images: Annotated[Path | None, typer.Option(help="A folder with images, at any depth.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Of each channel, to normalise images: 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="The standard deviations to it.")] = None,
+    prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
+    shape: Annotated[str | None, typer.Option(help="Sizes of one input (default: 3,32,32, or the checkpoint's).")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Most images to measure on.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, max=10**5, help="Images that the network sees at once.")] = 32,
+    steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="T, if the network makes no steps itself.")] = None,
+    classes: Annotated[int, typer.Option(min=1, max=10**6, help="num_classes, for a class that takes it.")] = 10,
+    e_mac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per multiply-accumulate.")] = E_MAC,
+    e_ac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per accumulate.")] = E_AC,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Count operations, spikes and theoretical energy of any SpikingJelly network.
+
+    MODULE is imported from the current folder or an installed package, which runs its code.
+    NETWORK is a module, or a class or function that returns one.
+    It is called with those of num_classes, in_channels, image_size and T that it takes.
+    With --steps, each image is presented T times, to a class that takes T only once.
+    Without images the input is random: rates on it say little.
+
+    gee energy my_net:MyVGG --images photos --shape 3,64,64 --steps 4
+    gee energy my_net:trained --prepared --json
+    gee energy models/train/network.safetensors
+    """
+    os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
+    from gee_core.data.augment import Normalise
+    from gee_core.errors import InputError
+    from gee_core.evaluation.energy import measure_energy
+    from gee_core.export.quiet import without_logs
+    from pipelines.commands import measured_network as measured
+
+    here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
+    if prepared and (images is not None or shape is not None):
+        raise InputError("--prepared: has images and a shape of its own", "leave out --images and --shape, or --prepared")
+    given = None
+    if (mean, std) != (None, None):
+        if images is None or mean is None or std is None:
+            raise InputError("--mean, --std: normalise --images, both together", "give all three, or --images alone")
+        means, stds = (measured.parse_numbers(f"--{option}", text, float) for option, text in (("mean", mean), ("std", std)))
+        given = Normalise(tuple(means), tuple(stds))
+    sizes = measured.prepared_shape() if prepared else None
+    if shape is not None:
+        sizes = tuple(map(int, measured.parse_numbers("--shape", shape, int)))
+    sys.path.insert(0, str(here))
+    sys.dont_write_bytecode = True  # beside the user's module
+    with without_logs("torch._library.triton"), json_alone(as_json):  # SpikingJelly asks for Triton, and does without
+        target = measured.open_target(here, network, sizes, steps, classes)
+        if images is not None:
+            shown = measured.folder_images(here, images, target, n, given)
+        elif prepared or (shape is None and measured.is_of_prepared(target)):
+            shown = measured.prepared_test_images(target, n)
+        else:
+            shown = measured.random_images(target.shape, n)
+            _warn("random input: rates and energies on your own --images will differ")
+        batches = shown.images.contiguous().split(batch_size)
+        activity = measure_energy(target.net, batches, steps=target.steps)
+        counts = measured.spikingjelly_counts(target.net, batches, target.steps)
+    if steps is None and all(layer.steps == 1 for layer in activity.layers):
+        _warn("every layer ran once: a network that makes no steps itself needs --steps T")
+    if silent := activity.silent:
+        names = f"{', '.join(silent[:3])}{', …' if silent[3:] else ''}"
+        train = "train the network first, or let its batch norms see images in training mode"
+        _warn(f"{len(silent)} of {len(activity.layers)} layers get no spikes ({names}): {train}")
+    jelly = {name: count / len(shown.images) for name, count in zip(("macs", "synops"), counts, strict=True)}
+    if as_json:
+        result = {"network": network, "input": shown.title, **as_dict(activity, jelly, e_mac, e_ac)}
+        print(json.dumps(result, allow_nan=False))
+    else:
+        print(f"{network}, {shown.title}", activity.table(e_mac, e_ac), "", sep="\n")
+        for name, text in _facts(activity, jelly, e_mac, e_ac).items():
+            print(f"{name:<13} {text}")
+
+
+def _warn(text: str) -> None:
+    print(f"gee: warning: {text}", file=sys.stderr)
+
+
+def as_dict(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, object]:
+    """All numbers, per image: energies in mJ, rates and sparsities as fractions, footprints in bytes."""
+    layers = [
+        layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in ("steps", "synops", "effective", "dense")}
+        for layer in activity.layers
+    ]
+    return {
+        "energy_mj": activity.energy_mj(e_mac, e_ac),
+        "energy_with_decoding_mj": activity.energy_with_decoding_mj(e_mac, e_ac),
+        "energy_of_sums_mj": activity.energy_of_sums_mj(e_ac),
+        "spikes_per_image": activity.spikes_per_image,
+        "firing_rate": activity.firing_rate,
+        "footprint_decoded": activity.footprint_decoded,
+        "neurobench": activity.neurobench(),
+        "spikingjelly": jelly,
+        "same_by_us": same_by_us(activity),
+        "not_counted": activity.not_counted,
+        "layers": layers,
+    }
+
+
+def same_by_us(activity: Activity) -> dict[str, float]:
+    """What SpikingJelly's counters count, by our count, per image."""
+    macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
+    return {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
+
+
+def _facts(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, str]:
+    from pipelines.reporting.summary import percent
+
+    terms, ours = activity.neurobench(), same_by_us(activity)
+    macs, acs, dense = (f"{value:,.0f}" for value in terms["synaptic_operations"].values())
+    facts = activity.totals(e_mac, e_ac) | {
+        "NeuroBench": f"effective MACs {macs}, effective ACs {acs}, dense {dense}; "
+        f"activation sparsity {percent(activity.activation_sparsity, 1)}, "
+        f"connection sparsity {percent(activity.connection_sparsity, 1)}; footprint {activity.footprint:,} bytes",
+        "SpikingJelly": f"MACs {jelly['macs']:,.0f} (ours {ours['macs']:,.0f}), "
+        f"synaptic operations {jelly['synops']:,.0f} (ours {ours['synops']:,.0f})",
+    }
+    if activity.footprint_decoded != activity.footprint:
+        facts["NeuroBench"] += f", {activity.footprint_decoded:,} with W built"
+    if any(abs(jelly[key] - ours[key]) > 1e-6 * max(1, ours[key]) for key in ours):
+        facts["mind"] = (
+            "the two differ where a network multiplies outside of its layers (attention, functions), "
+            "or where a layer's input, or its weight, is binary in some calls alone"
+        )
+    return facts

@@ -1,0 +1,235 @@
+"""What `gee energy` measures: the network that a user names, on images of a folder, the prepared test images, or random input.
+
+Importing a module runs its code. Only the one that stands on the command line is imported, never one that a file names.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gee_core.data.augment import Normalise
+from gee_core.data.meta import Meta, load_meta
+from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.evaluation.energy import present
+from gee_core.export.model_card import ModelCard
+from gee_core.genome.encoding import decode
+from gee_core.model.wired import architecture_of
+from gee_core.seeding import private_torch_rng
+from gee_core.snn.neurons import is_neuron
+from gee_core.storage.json_object import as_model
+from pipelines.commands.images import find_images, read_image
+from pipelines.inputs.prepared_images import prepared_images, spaced
+from pipelines.inputs.remedies import PREPARE, remedy
+from pipelines.inputs.trained_network import load_checkpoint
+from pipelines.project.paths import PREPARED
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network, and what it takes."""
+
+    net: nn.Module
+    shape: tuple[int, ...]
+    """Of one image."""
+    steps: int | None
+    """How often every image is presented; None for a network that makes its steps itself."""
+    num_classes: int | None = None
+    """K of a checkpoint."""
+    card: ModelCard | None = None
+    """What a file of genes says about its images and classes."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """(N, …) float32, and what they are."""
+
+    title: str
+    images: Tensor
+
+
+def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: int | None, classes: int) -> Target:
+    """The network that ``target`` names: MODULE:NETWORK, or the path of a checkpoint below ``here``.
+
+    A class or function is called with those of ``num_classes``, ``in_channels``, ``image_size`` and ``T`` that its signature
+    names, as the pipeline calls `network.name`; ``T`` only if there are ``steps``, which such a network then makes itself.
+
+    Raises:
+        InputError: there is no such module, name or file; the code raises; the name is no network; or a checkpoint is given
+            ``steps``, or a ``shape`` of other channels.
+    """
+    if target.endswith(".safetensors"):
+        return _checkpoint(here, target, shape, steps)
+    if ":" not in target or not all(map(str.isidentifier, target.replace(":", ".").split("."))):
+        forms = "name a network as MODULE:NETWORK, or a network.safetensors of this project"
+        raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", forms)
+    value, shape = _named(here, target), shape or (3, 32, 32)
+    if isinstance(value, nn.Module):
+        return Target(value, shape, steps)
+    if not callable(value):
+        kind = f"{target}: is of type {type(value).__name__}, which is no network"
+        raise InputError(kind, "name a module, or what returns one")
+    offered = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps}
+    taken = inspect.signature(value).parameters
+    given = {key: size for key, size in offered.items() if key in taken and size is not None}
+    try:
+        with private_torch_rng(0):
+            net = value(**given)
+    except (Exception, SystemExit) as error:
+        called = f"{target}({', '.join(f'{key}={size}' for key, size in given.items())})"
+        otherwise = "fix it, or name a function that takes no other arguments and returns the network"
+        raise InputError(f"{called} {raises(error)}", otherwise) from error
+    if not isinstance(net, nn.Module):
+        raise InputError(f"{target} returns a {type(net).__name__}, not a torch.nn.Module", "return the network")
+    return Target(net, shape, None if "T" in given else steps)
+
+
+def _checkpoint(here: Path, target: str, shape: tuple[int, ...] | None, steps: int | None) -> Target:
+    net, values = load_checkpoint(here / target, register=True)
+    found = architecture_of(net)
+    own = (found.in_channels, found.image_size, found.image_size)
+    if steps is not None:
+        raise InputError(f"--steps {steps}: {target} makes its {found.network.T} steps itself", "leave it out")
+    if shape is not None and (len(shape) != 3 or shape[0] != own[0]):
+        taken, given = (",".join(map(str, sizes)) for sizes in (own, shape))
+        problem = f"{target}: takes images of {own[0]} channel{'s'[: own[0] > 1]}, such as {taken}, and none of {given}"
+        raise InputError(problem, "leave out --shape and --prepared, or give another network")
+    try:
+        card = as_model(values, ModelCard)
+    except ValueError:  # the library writes files without a description
+        card = None
+    return Target(net, shape or own, None, found.num_classes, card)
+
+
+def _named(here: Path, target: str) -> Any:
+    """What ``target`` names, in a module that is imported."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            near = did_you_mean(error.name or "", [path.stem for path in here.glob("*.py")])
+            places = f"no module {error.name} in {here} or among the installed packages"
+            raise InputError(f"{target}: {places}", near or "check its name, or change the folder") from None
+        place = place_in([here], error)
+        where = f"{place[0].relative_to(here.absolute())}, {place[1]}" if place else f"importing {module_name}"
+        raise InputError(f"{where} {raises(error)}", "fix it") from error
+    if not hasattr(module, attribute):
+        near = did_you_mean(attribute, vars(module)) or "name a module, class or function of it"
+        raise InputError(f"{target}: the module {module_name} has no {attribute}", near)
+    return getattr(module, attribute)
+
+
+def parse_numbers(option: str, text: str, kind: Callable[[str], float]) -> list[float]:
+    """Numbers above 0 (of ``mean``, any) with commas between them, as ``3,32,32``.
+
+    Raises:
+        InputError: ``text`` has another form.
+    """
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not np.isfinite(values).all() or (option != "--mean" and min(values) <= 0):
+        wanted = "sizes of 1 or more" if kind is int else "numbers" if option == "--mean" else "numbers above 0"
+        example = "3,32,32" if kind is int else "0.5,0.5,0.5"
+        raise InputError(f"{option} {text!r}: not {wanted} with commas between them", f"write for instance {option} {example}")
+    return values
+
+
+def random_images(shape: tuple[int, ...], n: int) -> Images:
+    """``n`` images with values from 0 to 1, drawn evenly."""
+    images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+    return Images(f"{n:,} random inputs of {_sizes(shape)}", images)
+
+
+def folder_images(here: Path, folder: Path, target: Target, n: int, given: Normalise | None) -> Images:
+    """``n`` images of ``folder``, evenly spaced in the order of their names, brought to the shape that ``target`` takes.
+
+    They are normalised by ``given``, the options, else as the network says, else as the prepared images if these have the
+    same shape, else scaled to values from 0 to 1.
+
+    Raises:
+        InputError: there are none, one cannot be read, or the shape is not that of square images in grey or colour.
+    """
+    shape = target.shape
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+        problem = f"--images: a network for inputs of {_sizes(shape)}"
+        raise InputError(problem, "images have a --shape such as 1,28,28 or 3,32,32")
+    if given and not len(given.mean) == len(given.std) == shape[0]:
+        problem = f"--mean, --std: {len(given.mean)} and {len(given.std)} numbers for images of {_sizes(shape)}"
+        raise InputError(problem, f"give {shape[0]} each, one per channel")
+    found = find_images(here, [folder])
+    files = [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
+    to_input, way = given or _as_card(target), "as given" if given else "as its file says"
+    if to_input is None and (meta := prepared_meta()) and _shape(meta) == shape:
+        to_input, way = meta.normalise, f"as {PREPARED}"
+    pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1]) for path in files]))
+    scaled = f"normalised {way}" if to_input else "values 0 to 1"
+    title = f"{len(files):,} images of {folder}, {_sizes(shape)}, {scaled}"
+    return Images(title, to_input(pixels) if to_input else pixels / 255)
+
+
+def prepared_test_images(target: Target, n: int) -> Images:
+    """``n`` test images of this project, normalised as the network's file says, else as they were prepared."""
+    data, own = prepared_images(), _as_card(target)
+    images, to_input = spaced(data.test, n), own or data.meta.normalise
+    way = ", normalised as its file says" if own else ""
+    title = f"{len(images):,} test images of {data.meta.source}, {_sizes(_shape(data.meta))}{way}"
+    return Images(title, torch.cat([to_input(batch) for batch, _ in images.batches(1000)]))
+
+
+def is_of_prepared(target: Target) -> bool:
+    """Whether the prepared images have the shape and the classes that ``target``, a checkpoint, was trained on."""
+    if target.num_classes is None or not (meta := prepared_meta()):
+        return False
+    same = target.card is None or target.card.class_names == meta.class_names
+    return same and (target.shape, target.num_classes) == (_shape(meta), meta.num_classes)
+
+
+def prepared_meta() -> Meta | None:
+    """What the prepared images are, if there are any."""
+    with remedy(PREPARE):
+        return load_meta(PREPARED) if (PREPARED / "meta.json").is_file() else None
+
+
+def prepared_shape() -> tuple[int, ...]:
+    """The shape of this project's images."""
+    with remedy(PREPARE):
+        return _shape(load_meta(PREPARED))
+
+
+def _shape(meta: Meta) -> tuple[int, ...]:
+    return meta.in_channels, meta.image_size, meta.image_size
+
+
+def _as_card(target: Target) -> Normalise | None:
+    return Normalise(target.card.mean, target.card.std) if target.card else None
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def spikingjelly_counts(net: nn.Module, batches: Iterable[Tensor], steps: int | None) -> tuple[int, int]:
+    """(multiply-accumulates, synaptic operations) by SpikingJelly, of a decoded copy of ``net`` on ``batches`` (B, …), in all.
+
+    What happens inside batch norm and neurons, which are free in Eq. 17, is left out.
+    """
+    plain = decode(net).eval()
+    free = [_BatchNorm, *{type(module) for module in plain.modules() if is_neuron(module)}]
+    macs, synops = MACCounter(extra_ignore_modules=free), SynOpCounter(extra_ignore_modules=free)
+    with torch.no_grad(), DispatchCounterMode([macs, synops]):
+        for x in batches:
+            present(plain, x, steps)
+    return macs.get_total(), synops.get_total()

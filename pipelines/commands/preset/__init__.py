@@ -1,1 +1,0 @@
-"""The command `gee preset`: ready-made params.yaml."""
