@@ -53,7 +53,7 @@ def run_command(
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
     try:
         with Bars(messages) as bar, lines(steps, messages):
-            tables = run_study(request, jobs, force, Display(bar, steps, load_study(name).metrics), keep)
+            tables = run_study(request, Display(bar, steps, load_study(name).metrics), jobs, force, keep)
     except KeyboardInterrupt:
         same = "the same command without --force" if force else "the same command"
         messages.print(f"gee: interrupted; {same} continues where it stopped", highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from gee_core.errors import InputError, did_you_mean
 from pipelines.project.params import read_sections, validated
-from pipelines.studies.metrics import ANALYSIS, METRICS, check_fractions, known_metric
+from pipelines.studies.metrics import ANALYSIS, METRICS, known_metric
 
 STUDIES = Path("studies")
 OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
@@ -45,7 +45,7 @@ Name = Annotated[str, AfterValidator(_one_line)]
 
 MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
-Numbers = Annotated[dict[MetricName, float], AfterValidator(check_fractions)]
+Numbers = dict[MetricName, float]
 """Published values by metric."""
 
 
@@ -120,8 +120,6 @@ class Plot(Part):
                 raise ValueError(f"x is missing: add the {'column' if self.kind == 'line' else 'metric'} to draw {self.y} over")
             if self.kind == "scatter":
                 known_metric(self.x)
-        elif self.x is not None:
-            raise ValueError(f"x = {self.x!r} is for line and scatter: leave it out")
         return self
 
     def measured(self) -> dict[str, str | None]:
@@ -163,7 +161,7 @@ class Study(Part):
     """What every cell changes in params.yaml."""
     presets: dict[str, Overrides] = {}
     """Further changes, by preset."""
-    grid: dict[Name, list[Option]] = {}
+    grid: dict[Name, Annotated[list[Option], Field(min_length=1)]] = {}
     """Columns and their options; every combination is a cell. In a column `section.key`, options may be bare values."""
     cells: list[ExplicitCell] = []
     """Further cells."""
@@ -209,10 +207,6 @@ class Study(Part):
                 raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
         return self
 
-    def draws(self, kind: str) -> bool:
-        """Whether it has a figure of that kind."""
-        return any(plot.kind == kind for plot in self.plots)
-
     def columns(self) -> list[str]:
         """The columns of labels, in order."""
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
@@ -227,20 +221,15 @@ class Study(Part):
         return found + [(cell.columns, [cell]) for cell in self.cells]
 
     def _check_labels(self) -> None:
-        for column, options in self.grid.items():
-            if not options:
-                raise ValueError(f"grid.{column} = []: is empty: give it at least one option")
-            labels = [option.label for option in options]
-            if twice := {label for label in labels if labels.count(label) > 1}:
-                raise ValueError(f"grid.{column}: the label {min(twice)!r} is used twice: every option needs its own")
         known = [labels for labels, _ in self.combinations()]
+        for labels in known:
+            if known.count(labels) > 1:
+                raise ValueError(f"two cells have the labels {labels}: give each its own")
         for number, cell in enumerate(self.cells):
             for column in cell.columns:
                 others = [name for name in self.grid if name not in cell.columns]
                 if column not in self.grid and (near := did_you_mean(column, others)):
                     raise ValueError(f"cells.{number}.columns: {column} is no column of the grid: {near}")
-            if known.count(cell.columns) > 1:
-                raise ValueError(f"cells.{number}.columns = {cell.columns}: another cell has these labels: give it its own")
 
     def _check_plot(self, key: str, plot: Plot) -> None:
         self._check_columns(key, [*plot.group, *plot.where, *([plot.x] if plot.x and plot.kind == "line" else [])])

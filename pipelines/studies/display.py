@@ -13,26 +13,7 @@ TRACKED = "in MLflow  "
 """Comes before the address of the study's run in MLflow."""
 
 
-class Watch:
-    """Receives the progress of a study and ignores it; `Display` shows it."""
-
-    def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
-        """All ``cells`` are checked, ``missing`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
-
-    def note(self, cell: Cell, note: str) -> None:
-        """``cell`` is at the step ``note``."""
-
-    def done(self, cell: Cell, result: CellResult) -> None:
-        """``cell`` has a result."""
-
-    def kept(self, cell: Cell, folder: Path) -> None:
-        """``folder`` has the network of ``cell``."""
-
-    def say(self, line: str) -> None:
-        """Further facts about the study."""
-
-
-class Display(Watch):
+class Display:
     """Prints to the console of ``bar``, shows the study and every running cell in it, and counts the cells in ``steps``.
 
     Of a finished cell it prints the first of ``metrics`` that the cell has.
@@ -45,10 +26,12 @@ class Display(Watch):
         self._notes: dict[str, str] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
+        """``missing`` of the ``cells`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
         self.say(plan_line(cells, missing, jobs))
         self._steps.at(0, total=len(missing))
 
     def note(self, cell: Cell, note: str) -> None:
+        """``cell`` is at the step ``note``."""
         if cell.key not in self._running:
             self._running[cell.key] = self._bar.add_task(f"  {cell.name}", total=None, note=note), time.monotonic()
         self._bar.update(self._running[cell.key][0], note=note)
@@ -56,6 +39,7 @@ class Display(Watch):
         self._note()
 
     def done(self, cell: Cell, result: CellResult) -> None:
+        """``cell`` has a result."""
         self._steps()
         seconds = self._ended(cell)
         outcome, found = result["status"], named(result["metrics"])
@@ -64,10 +48,12 @@ class Display(Watch):
         self.say(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
 
     def kept(self, cell: Cell, folder: Path) -> None:
+        """``folder`` has the network of ``cell``."""
         self._ended(cell)
         self.say(f"kept  {folder}")
 
     def say(self, line: str) -> None:
+        """Print a line."""
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _ended(self, cell: Cell) -> float:

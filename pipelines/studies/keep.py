@@ -13,7 +13,7 @@ from pipelines.project.paths import CHECKPOINT, MODELS
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.runtime.resume_folder import delete_folder
 from pipelines.studies.cell import Cell, CellResult
-from pipelines.studies.display import Watch
+from pipelines.studies.display import Display
 from pipelines.studies.steps import trained_network
 
 KEPT = MODELS / "studies"
@@ -21,7 +21,7 @@ RESULT = "result.json"
 """The cell's result, next to its network; written last."""
 
 
-def keep_networks(study: str, results: list[tuple[Cell, CellResult]], watch: Watch) -> None:
+def keep_networks(study: str, results: list[tuple[Cell, CellResult]], watch: Display) -> None:
     """Write the network of every cell to a folder in models/studies/STUDY/, by `folder_name`, and give STUDY/ to DVC.
 
     A network that is kept already, exported with the same settings, is left as it is. Candidates of a search and cells that
@@ -30,7 +30,7 @@ def keep_networks(study: str, results: list[tuple[Cell, CellResult]], watch: Wat
     Args:
         study: its name.
         results: the cells with their results.
-        watch: receives the progress.
+        watch: shows the progress.
 
     Raises:
         InputError: DVC refused the folder.
@@ -45,7 +45,7 @@ def keep_networks(study: str, results: list[tuple[Cell, CellResult]], watch: Wat
         _add_to_dvc(out)
 
 
-def _keep(cell: Cell, result: CellResult, folder: Path, watch: Watch) -> None:
+def _keep(cell: Cell, result: CellResult, folder: Path, watch: Display) -> None:
     net, data = trained_network(cell, lambda note: watch.note(cell, note))
     watch.note(cell, "export")
     measured = evaluate.run(cell.params, net, data)[0]  # of this very network: the result may be of earlier code

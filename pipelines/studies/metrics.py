@@ -100,11 +100,3 @@ def known_metric(name: str) -> str:
         remedy = did_you_mean(name, known) or f"choose from {', '.join(known)}"
         raise ValueError(f"unknown metric {name!r}: {remedy}")
     return name
-
-
-def check_fractions(values: dict[str, float]) -> dict[str, float]:
-    """``values`` by metric, or ``ValueError`` if an accuracy is not a fraction."""
-    for name, value in values.items():
-        if name.endswith("accuracy") and value > 1:
-            raise ValueError(f"{name} = {value:g} must be a fraction: write {value / 100:g}")
-    return values

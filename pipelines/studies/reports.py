@@ -1,6 +1,6 @@
 """Writes the tables and figures of a study to reports/studies/NAME/."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,10 @@ OUT = REPORTS / "studies"
 Results = dict[str, CellResult]
 
 
-def write_reports(
-    request: Request, study: Study, cells: list[Cell], results: Results, unfinished: Collection[str] = ()
-) -> tuple[list[TextTable], list[str]]:
+def write_reports(request: Request, study: Study, cells: list[Cell], results: Results) -> tuple[list[TextTable], list[str]]:
     """Write cells.csv, table.csv, table.md, study.json and the figures.
 
-    Times are left out unless the study reports them, so that equal results give equal bytes. The cells with the keys
-    ``unfinished`` are to run again, which table.md says.
+    Times are left out unless the study reports them, so that equal results give equal bytes.
 
     Returns:
         The tables, and the metrics and rows that should be shown and that no cell has.
@@ -58,10 +55,10 @@ def write_reports(
     if len(candidates := frame[frame["part"] != GRID]):
         tables += _write_kendall(out, candidates, cells)
     rows = {kind: found for kind in MEASURED_ROWS if len(found := _rows_of(kind, columns, cells, results))}
-    if study.draws("hardware") and "hardware" in rows:
+    if "hardware" in rows and any(plot.kind == "hardware" for plot in study.plots):
         tables.append(hardware_table(rows["hardware"], columns))
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
-    write_atomically(out / "table.md", f"{text}\n{_unfinished(cells, unfinished)}`{request.command()}`\n")
+    write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
     write_json(out / "study.json", _about(request, study, cells, results))
     if len(grid) and (grid["status"] == "ok").any():
         left_out = [name for name in shown if name not in grid and name not in rows]
@@ -88,15 +85,6 @@ def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> li
         title = "How well a candidate's accuracy can be known: full trainings from fresh draws"
         tables.append(format_table(title, table, [TRAININGS], list(OF_ACCURACY)))
     return tables
-
-
-def _unfinished(cells: list[Cell], keys: Collection[str]) -> str:
-    """A paragraph of table.md on the cells with these ``keys``; nothing if there are none."""
-    names = [markdown_text(cell.name) for cell in distinct(cells) if cell.key in keys]
-    if not names:
-        return ""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{len(names)} of {len(distinct(cells))} cells failed: {names[0]}{more}. This command runs them again:\n\n"
 
 
 def _write_figure(out: Path, number: int, plot: Plot, study: Study, rows: pd.DataFrame) -> None:

@@ -18,11 +18,10 @@ from pipelines.runtime.resume_folder import CHECKOUT
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.steps import run_cell
 
-DONE = ""
-"""The note of a cell whose result has been written."""
-
 OnNote = Callable[[Cell, str], None]
-"""Receives a cell and the step that it is at; `DONE` at the end."""
+"""Receives a cell and the step that it is at."""
+OnDone = Callable[[Cell, CellResult], None]
+"""Receives a cell and its result, which has been written."""
 
 
 class CellsError(InputError):
@@ -43,7 +42,7 @@ def read_result(folder: Path, key: str) -> CellResult | None:
     return found
 
 
-def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | None, on_note: OnNote = lambda *_: None) -> None:
+def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | None, on_note: OnNote, on_done: OnDone) -> None:
     """Run the cells that have no result in ``folder``, ``jobs`` in parallel; results do not depend on jobs or engine.
 
     Raises:
@@ -51,33 +50,25 @@ def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | N
     """
     folder = folder.absolute()
     missing = {cell.key: cell for cell in cells if read_result(folder, cell.key) is None}
-    units, noted = _units(list(missing.values())), set()
+    units = _units(list(missing.values()))
+    died = InputError("the worker died every time (out of memory?)", "run the study again with --jobs 1")
     failed: dict[str, InputError] = {}
-
-    def pass_on(note: tuple[str, str]) -> None:
-        key, text = note
-        if text != DONE:
-            on_note(missing[key], text)
-        elif key not in noted and _file(folder, key).is_file():  # on a shared file system it may appear later
-            noted.add(key)
-            on_note(missing[key], DONE)
-
     if not units:
         return
     images, bases = [cell.prepared for cell in missing.values()], [cell.params.base for cell in missing.values()]
     with choose_engine(jobs and min(jobs, len(units)), 1, images, bases, isolated=False) as engine:
-        for unit, results in run_each(engine, functools.partial(_run_unit, folder, commit), units, pass_on):
-            if isinstance(results, WorkerDied):
-                died = InputError("the worker died every time (out of memory?)", "run the study again with --jobs 1")
-                results = {cell.key: died for cell in unit if not _file(folder, cell.key).is_file()}
-            for key, result in results.items():
-                if isinstance(result, InputError):
-                    failed[key] = result
-                    on_note(missing[key], f"failed: {result}")
-                elif not _file(folder, key).is_file():
-                    write_sealed(_file(folder, key), dict(result))
+        run = functools.partial(_run_unit, folder, commit)
+        for unit, found in run_each(engine, run, units, lambda note: on_note(missing[note[0]], note[1])):
+            results = {} if isinstance(found, WorkerDied) else found
             for cell in unit:
-                pass_on((cell.key, DONE))
+                result = results.get(cell.key) or read_result(folder, cell.key) or died
+                if isinstance(result, InputError):
+                    failed[cell.key] = result
+                    on_note(cell, f"failed: {result}")
+                    continue
+                if not _file(folder, cell.key).is_file():  # the worker wrote it to a file system of its own
+                    write_sealed(_file(folder, cell.key), dict(result))
+                on_done(cell, result)
     if failed:
         raise CellsError(failed, {key: cell.name for key, cell in missing.items()})
 
@@ -98,11 +89,7 @@ def _step_key(cell: Cell, *more: str, **extra: int | None) -> str:
 
 def _run_unit(folder: Path, commit: str | None, unit: list[Cell], tell: Tell) -> dict[str, CellResult | InputError]:
     """The result or the error of each cell by its key."""
-    results = {}
-    for cell in unit:
-        results[cell.key] = _result_of(folder, commit, cell, tell)
-        tell((cell.key, DONE))
-    return results
+    return {cell.key: _result_of(folder, commit, cell, tell) for cell in unit}
 
 
 def _result_of(folder: Path, commit: str | None, cell: Cell, tell: Tell) -> CellResult | InputError:

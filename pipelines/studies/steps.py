@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from gee_core.checkpoint import save
 from gee_core.config import Params, PrepareConfig
@@ -49,19 +49,10 @@ from pipelines.studies.kendall import OF_SCORE
 log = logging.getLogger(__name__)
 
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
+OF_EVOLVED = ("genotype", "metrics", "records")
 T = TypeVar("T")
 Notify = Callable[[str], None]
 """Receives the step that a cell is at, in a few words."""
-
-
-class Evolved(TypedDict):
-    """An evolution, as its file holds it."""
-
-    genotype: dict[str, Any]
-    """Of the winner, as train reads it."""
-    metrics: dict[str, float]
-    records: list[dict[str, Any]]
-    """Score and `genotype` of each candidate of the search."""
 
 
 def prepare_images(cfg: PrepareConfig) -> Path:
@@ -134,26 +125,21 @@ def forget(cells: Iterable[Cell]) -> None:
 
 def _folders(cell: Cell) -> Iterator[Path]:
     """The folders of the cell's evolution and training runs, as far as it has any."""
-    if cell.encoded is not None:
-        yield _first(cell)[1]
+    if first := _first(cell):
+        yield from _folders(first)
     if cell.params.network.n_genes is None:
         yield _train_folder(cell, _genotype(cell.params))
         return
     folder = evolve.resume_folder(cell.params, cell.prepared, STUDY_STEPS)
-    if found := _read_evolved(folder):
-        trained = found["genotype"] if cell.candidate is None else found["records"][cell.candidate]["genotype"]
-        yield _train_folder(_with_its_seed(cell), trained)
+    if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
+        trained = found if cell.candidate is None else found["records"][cell.candidate]
+        yield _train_folder(_with_its_seed(cell), trained["genotype"])
     yield folder
 
 
 def _genotype(params: Params, record: Record | None = None) -> dict[str, Any]:
     """A candidate's genotype as train reads it, or that of a network which is not evolved."""
     return evolve.genotype_file(params, record).model_dump()
-
-
-def _read_evolved(folder: Path) -> Evolved | None:
-    found: Any = read_sealed(folder / EVOLVED, *Evolved.__annotations__)
-    return found
 
 
 def _with_its_seed(cell: Cell) -> Cell:
@@ -165,31 +151,32 @@ def _with_its_seed(cell: Cell) -> Cell:
     return replace(cell, params=cell.params.model_copy(update={"base": base.model_copy(update={"seed": seed})}))
 
 
+def _first(cell: Cell) -> Cell | None:
+    """The unencoded network at whose weights the cell starts, as a cell."""
+    return replace(cell, params=cell.encoded, encoded=None) if cell.encoded else None
+
+
 def _train_folder(cell: Cell, genotype: dict[str, Any]) -> Path:
     """Its key holds the wiring, not the evolution that found it."""
-    wiring = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
+    extra = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
+    extra += network_digest(cell.params.network.name)
+    if first := _first(cell):
+        extra += _train_folder(first, _genotype(first.params)).name
     sections = [cell.params.base, cell.params.network, cell.params.train]
-    inputs = [cell.prepared / "meta.json", *init_from_files(cell.params)]
-    start = "" if cell.encoded is None else _first(cell)[1].name
-    return open_resume_folder("train", sections, inputs, STUDY_STEPS, wiring + network_digest(cell.params.network.name) + start)
+    return open_resume_folder(
+        "train", sections, [cell.prepared / "meta.json", *init_from_files(cell.params)], STUDY_STEPS, extra
+    )
 
 
-def _first(cell: Cell) -> tuple[Cell, Path, dict[str, Any]]:
-    """The unencoded network at whose weights the cell starts: as a cell, its folder, and its genotype."""
-    assert cell.encoded is not None
-    first = replace(cell, params=cell.encoded, encoded=None)
-    genotype = _genotype(first.params)
-    return first, _train_folder(first, genotype), genotype
-
-
-def _evolved(cell: Cell, notify: Notify) -> Evolved:
+def _evolved(cell: Cell, notify: Notify) -> dict[str, Any]:
+    """The `genotype` of the winner, `metrics`, and the `records` of the search: score and `genotype` of each candidate."""
     params = cell.params
     if params.network.n_genes is None:
         return {"genotype": _genotype(params), "metrics": {}, "records": []}
     folder = evolve.resume_folder(params, cell.prepared, STUDY_STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
-        if known := _read_evolved(folder):
+        if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
             return known
         total, done = evolve.n_candidates(params), itertools.count(1)
 
@@ -205,19 +192,20 @@ def _evolved(cell: Cell, notify: Notify) -> Evolved:
             "evolve_seconds": sum(record.seconds for record in found.records),
         }
         records = [_record(record, params) for record in found.records if not record.candidate.rescored]
-        result = Evolved(genotype=found.genotype.model_dump(), metrics=found.metrics | cost, records=records)
-        write_sealed(folder / EVOLVED, dict(result))
+        result = {"genotype": found.genotype.model_dump(), "metrics": found.metrics | cost, "records": records}
+        write_sealed(folder / EVOLVED, result)
         delete_folder(folder / "work")
         return result
 
 
 def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict[str, float]]:
     """The fully trained network of the cell, and the metrics of its training run."""
-    params, folder, passes_before = cell.params, _train_folder(cell, genotype), 0.0
-    if cell.encoded is not None:
-        first, weights, plain = _first(cell)
+    params, folder = cell.params, _train_folder(cell, genotype)
+    passes_before: float = 0
+    if first := _first(cell):
+        plain = _genotype(first.params)
         passes_before = _trained(first, plain, data, lambda note: notify(f"unencoded: {note}"))[1]["train_passes"]
-        of_train = params.train.model_copy(update={"init_from": str(weights / NETWORK)})
+        of_train = params.train.model_copy(update={"init_from": str(_train_folder(first, plain) / NETWORK)})
         params = params.model_copy(update={"train": of_train})
     notify("train")
 

@@ -12,10 +12,10 @@ from pipelines.runtime.resume_folder import HELD
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request, distinct
 from pipelines.studies.definition import Study, load_study
-from pipelines.studies.display import TRACKED, Watch
+from pipelines.studies.display import TRACKED, Display
 from pipelines.studies.plan import draft_cells, resolve_cells
 from pipelines.studies.reports import OUT, write_reports
-from pipelines.studies.runner import DONE, CellsError, read_result, run_cells
+from pipelines.studies.runner import CellsError, read_result, run_cells
 from pipelines.studies.steps import forget, prepare_images
 from pipelines.studies.tables import TextTable
 from pipelines.studies.tracking import open_study_tracker
@@ -48,25 +48,21 @@ def plan_study(request: Request, jobs: int | None = None, force: bool = False) -
 
 
 def run_study(
-    request: Request,
-    jobs: int | None = None,
-    force: bool = False,
-    watch: Watch | None = None,
-    keep: bool = False,
+    request: Request, watch: Display, jobs: int | None = None, force: bool = False, keep: bool = False
 ) -> list[TextTable]:
     """Run the cells of a study that have no result, and write its tables and figures; returns the tables.
 
     Args:
         request: the study and its changes.
+        watch: shows the progress.
         jobs: cells to run in parallel; None for the engine's default. Changes no result.
         force: run cells that have a result too.
-        watch: receives the progress.
         keep: write the trained networks to models/studies/NAME too, and give them to DVC.
 
     Raises:
         CellsError: cells have no result; the tables and figures are those of the others.
     """
-    watch, plan = watch or Watch(), plan_study(request, jobs, force)
+    plan = plan_study(request, jobs, force)
     cells, results, out = plan.cells, plan.results, OUT / request.name
     folder = out / "cells"
     watch.planned(cells, plan.missing, plan.jobs)
@@ -80,19 +76,16 @@ def run_study(
             if cell.key in results:
                 tracker.cell(cell, results[cell.key])
 
-        def on_note(cell: Cell, note: str) -> None:
-            if note != DONE:
-                watch.note(cell, note)
-            elif result := read_result(folder, cell.key):
-                results[cell.key] = result
-                for same in cells:  # cells of one key under several labels share a result
-                    if same.key == cell.key:
-                        tracker.cell(same, result)
-                watch.done(cell, result)
+        def on_done(cell: Cell, result: CellResult) -> None:
+            results[cell.key] = result
+            for same in cells:  # cells of one key under several labels share a result
+                if same.key == cell.key:
+                    tracker.cell(same, result)
+            watch.done(cell, result)
 
         commit, failure = git_commit(Path.cwd()), None
         try:
-            run_cells(cells, folder, plan.jobs, commit, on_note)
+            run_cells(cells, folder, plan.jobs, commit, watch.note, on_done)
         except CellsError as error:
             if not results:
                 raise
@@ -100,7 +93,7 @@ def run_study(
             for key, reason in error.failed.items():
                 results[key] = {"status": " ".join(f"failed: {reason}".split()), "metrics": {}, "commit": commit}
         with file_lock(STUDY_STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
-            tables, left_out = write_reports(request, plan.study, cells, results, failure.failed if failure else ())
+            tables, left_out = write_reports(request, plan.study, cells, results)
             for path in sorted(out.glob("*.*")):
                 tracker.artifact(path)
             tracker.note((out / "table.md").read_text(encoding="utf-8"))

@@ -13,10 +13,24 @@ from gee_core.storage.checksummed_json import seal
 from pipelines.engines import process_pool as processes
 from pipelines.studies import runner
 from pipelines.studies.cell import Cell
-from pipelines.studies.runner import DONE, read_result, run_cells
+from pipelines.studies.runner import read_result
 
+DONE = "done"
 EARLIER = json.dumps(seal({"status": "ok", "metrics": {}, "commit": None}))
 """A result of an earlier run."""
+
+
+def run_cells(cells, folder, jobs, commit, notes=None) -> None:
+    """`runner.run_cells`; ``notes`` receives the key of each cell with its notes, `DONE` at the end."""
+    notes = [] if notes is None else notes
+    runner.run_cells(
+        cells,
+        folder,
+        jobs,
+        commit,
+        lambda cell, note: notes.append((cell.key, note)),
+        lambda cell, _: notes.append((cell.key, DONE)),
+    )
 
 
 @pytest.fixture
@@ -65,7 +79,7 @@ def test_every_cell_without_a_result_runs_once_and_is_reported(cells, run_by, tm
     run_by(by_seed)
     wanted, notes = cells(0, 1, 2, 3), []
     (tmp_path / "key1.json").write_text(EARLIER)
-    run_cells([*wanted, wanted[0]], tmp_path, jobs, "abc", lambda cell, note: notes.append((cell.key, note)))
+    run_cells([*wanted, wanted[0]], tmp_path, jobs, "abc", notes)
     assert sorted(notes) == sorted((f"key{s}", note) for s in (0, 2, 3) for note in (DONE, "working"))
     assert read_result(tmp_path, "key2")["metrics"] == {"seed": 2}
     assert read_result(tmp_path, "key2")["commit"] == "abc"
@@ -77,7 +91,7 @@ def test_errors_of_cells_are_raised_once_all_others_are_done(cells, run_by, tmp_
     run_by(fails_at_2_and_above)
     notes = []
     with pytest.raises(InputError) as found:
-        run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, None, lambda cell, note: notes.append((cell.key, note)))
+        run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, None, notes)
     assert ("key2", "failed: bad image: replace it") in notes
     assert str(found.value).splitlines() == [
         "the cell seed = 2, seed 2: bad image: replace it",
@@ -145,7 +159,7 @@ def test_a_cell_whose_process_died_or_lost_its_gpu_runs_again(cells, run_by, tmp
     run_by(work)
     monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
     notes = []
-    run_cells(cells(0, 2, 3), tmp_path, 2, None, lambda cell, note: notes.append((cell.key, note)))
+    run_cells(cells(0, 2, 3), tmp_path, 2, None, notes)
     assert (tmp_path / "mark").exists()
     assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 2, 3)] == [0, 2, 3]
     assert sorted(key for key, note in notes if note == DONE) == ["key0", "key2", "key3"]
@@ -169,7 +183,7 @@ def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, 
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **local) as cluster:
         monkeypatch.setenv("GEE_ENGINE", "dask")
         monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
-        run_cells(wanted, tmp_path / "dask", None, "abc", lambda cell, note: notes.append((cell.key, note)))
+        run_cells(wanted, tmp_path / "dask", None, "abc", notes)
     monkeypatch.delenv("GEE_DASK")
     monkeypatch.setenv("GEE_ENGINE", "serial")
     run_cells(wanted, tmp_path / "serial", None, "abc")
@@ -198,8 +212,8 @@ def test_a_damaged_result_is_named_once_and_its_cell_alone_runs_again(damage, ce
     assert damage(whole) != whole
     path.write_text(damage(whole))
     notes = []
-    run_cells(wanted, tmp_path, 1, "abc", lambda cell, note: notes.append(cell.key))
-    assert set(notes) == {"key0"}
+    run_cells(wanted, tmp_path, 1, "abc", notes)
+    assert {key for key, _ in notes} == {"key0"}
     assert path.read_text() == whole
     (message,) = caplog.messages
     assert message.startswith(f"{path}: damaged (")

@@ -182,13 +182,10 @@ def test_cells_that_raise_are_failures_in_the_tables_of_the_others_until_they_ha
             run(first := Ran(), analysis=KENDALL)
     assert first.lines == [f"tables of the finished cells  {(OUT / 'tiny').resolve()}"]
     assert [(row.n, row.failed) for row in written("table.csv")[:2].itertuples()] == [(1, 1), (2, 0)]
-    shown = (OUT / "tiny/table.md").read_text()
-    assert "7 of 10 cells failed: encoding = genetic, seed 1 and 6 more. This command runs them again:" in shown
     failed = json.loads((OUT / "tiny/study.json").read_text())["failed"]
     assert len(failed) == 7 and failed[0].endswith("raises ValueError: a bug: mend it and run the study again")
     run(again := Ran(), analysis=KENDALL)
     assert (len(again.missing), again.lines) == (7, [])
-    assert "cells failed" not in (OUT / "tiny/table.md").read_text()
     assert written("table.csv")["failed"][:2].sum() == 0
 
 
@@ -239,5 +236,5 @@ def test_cells_side_by_side_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
     run()
     one = reports()
-    run_study(Request("tiny"), jobs=2, force=True)
+    run_study(Request("tiny"), Ran(), jobs=2, force=True)
     assert reports() == one
