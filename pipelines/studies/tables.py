@@ -124,9 +124,9 @@ def markdown_text(text: str) -> str:
 
 
 def rich_table(table: TextTable) -> Table:
-    """``table`` for a terminal, without its empty columns."""
+    """``table`` for a terminal, without empty columns, and without the source where all rows are ours."""
     shown = Table(title=Text(table.title), title_justify="left", title_style="bold")
-    kept = [i for i in range(len(table.headers)) if any(row[i] for row in table.rows)]
+    kept = [i for i in range(len(table.headers)) if any(row[i] not in ("", OURS) for row in table.rows)]
     for i in kept:
         shown.add_column(Text(table.headers[i]), min_width=max(len(word) for word in table.headers[i].split()))
     for row in table.rows:
