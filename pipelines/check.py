@@ -11,11 +11,10 @@ from pathlib import Path
 from gee_core.config import NetworkConfig, Params, PrepareConfig
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_check import check_network
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.remedies import in_settings
 from pipelines.inputs.start_genotype import load_start, start_files
-from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
@@ -35,12 +34,12 @@ def check_inputs(params: Params) -> None:
 
         Compute.of(params.base.device)
     check_raw_folder(params.prepare)
-    images = ExpectedImages(params.prepare)
     if params.prepare.dataset == "folder":
-        _ = images.listing
+        from gee_core.data.folders import list_images  # loads Pillow
+
+        list_images(Path(params.prepare.path))
     check_links(params.prepare)
-    check_own_network(params, images)
-    check_training_sizes(params, images)
+    check_network(params)
     load_start(params)
     init_from_files(params)
     if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds

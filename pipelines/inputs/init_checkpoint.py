@@ -4,7 +4,7 @@ What loads torch is imported inside functions, because check needs the names of 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.table import Table
 
@@ -26,6 +26,7 @@ def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict
     """
     from pipelines.inputs.trained_network import load_configured
 
+    assert params.train.init_from is not None and params.network.n_genes is not None
     path = Path(params.train.init_from)
     plain = params.network.model_copy(update={"n_genes": None})
     try:
@@ -88,7 +89,7 @@ def _compress(net: "SpikingNetwork", n_genes: int) -> "tuple[SpikingNetwork, dic
 
     encoded, errors = compress(net, n_genes, convs=net.conv_chain())
     names = {module: name for name, module in net.named_modules()}
-    return encoded, dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))
+    return cast("SpikingNetwork", encoded), dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))
 
 
 def error_table(errors: dict[str, float]) -> Table:

@@ -7,14 +7,12 @@ line gives, never for one that a checkpoint, a genotype or a result holds. docs/
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from gee_core.config import Params, PrepareConfig
+from gee_core.config import Params
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError, did_you_mean, place_in, raises
@@ -24,30 +22,27 @@ from pipelines.project.params import load_params
 from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
 if TYPE_CHECKING:
-    from gee_core.data.folders import Listing
     from gee_core.gene_file import Header
+    from gee_core.model.network import SpikingNetwork
     from gee_core.model.wired import ImageShape
 
 TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 
-HEADS = 100
-"""Most image files that are looked into for their channels."""
-
 SIZES = ("num_classes", "in_channels", "image_size")
 
-_imported: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+_imported: dict[str, tuple[Path, str, dict[str, int]]] = {}
 """By name, the folder, the digest and the sizes with which a network was registered in this process."""
 
 
 def register_own_network(name: str, shape: "ImageShape | None" = None, digest: str | None = None) -> None:
-    """Import the own network ``name`` and make it known to ``gee_core``; nothing to do for one of the table.
+    """Import the own network ``name`` and make it known to ``gee_core``; nothing to do for a network of the table.
 
     A file that has changed since it was imported is imported again.
 
     Args:
         name: `network.name`.
         shape: images for which it is built where only its layers are asked for.
-        digest: what ``network_digest`` gave when the run began.
+        digest: the checksum that ``network_digest`` gave when the run began.
 
     Raises:
         InputError: the module is missing, not in networks/, raises, lacks the name, or is not that of ``digest`` any more.
@@ -58,23 +53,23 @@ def register_own_network(name: str, shape: "ImageShape | None" = None, digest: s
     if digest not in (None, "", found):
         problem = f"network.name = {name}: the source in {NETWORKS}/ is not that with which the run began"
         raise InputError(problem, "start the run again; workers on other machines need the same files")
-    sizes = () if shape is None else tuple(getattr(shape, size) for size in SIZES)
-    folder, digest_then, sizes_then = _imported.get(name, (None, "", ()))
-    if name in OWN and (folder, digest_then) == (NETWORKS.absolute(), found) and sizes in ((), sizes_then):
+    sizes = {} if shape is None else {size: getattr(shape, size) for size in SIZES}
+    folder, digest_then, sizes_then = _imported.get(name, (None, "", {}))
+    if name in OWN and (folder, digest_then) == (NETWORKS.absolute(), found) and sizes in ({}, sizes_then):
         return
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for triton, and does without
     build = _imported_name(name)
     from gee_core.model.own import register_network
 
     try:
-        register_network(name, build, **dict(zip(SIZES, sizes, strict=False)))
+        register_network(name, build, **sizes)
     except ValueError as error:
         raise InputError(f"network.name = {error}", TUTORIAL) from None
     _imported[name] = NETWORKS.absolute(), found, sizes
 
 
 def _imported_name(name: str) -> Callable[..., Any]:
-    """What ``name`` names, from a fresh import of its module; of all folders, only networks/ of the project is looked into."""
+    """The object that ``name`` names, from a fresh import of its module out of networks/ of the project."""
     module_name, _, attribute = name.partition(":")
     for known in [known for known in sys.modules if known.split(".")[0] == NETWORKS.name]:
         del sys.modules[known]
@@ -88,133 +83,58 @@ def _imported_name(name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         place = place_in([NETWORKS], error)
         where = f"{place[0].relative_to(NETWORKS.absolute().parent)}, {place[1]}" if place else module_file(module_name)
-        beside = error.name if isinstance(error, ModuleNotFoundError) else None
-        inside = beside and f"{NETWORKS}.{beside}"
+        inside = f"{NETWORKS}.{error.name}" if isinstance(error, ModuleNotFoundError) else ""
         remedy = f"write `from {inside} import …`" if inside and module_file(inside) else "fix it"
         raise InputError(f"network.name = {name}: {where} {raises(error)}", remedy) from error
     finally:
         sys.dont_write_bytecode = writes
     if not hasattr(module, attribute):
-        of_its_own = (key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name)
-        there = [key for key in of_its_own if callable(getattr(module, key))]
-        remedy = did_you_mean(attribute, there) or f"it has {', '.join(there) or 'no class and no function'}"
+        own = [
+            key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module_name
+        ]
+        remedy = did_you_mean(attribute, own) or f"it has {', '.join(own) or 'no class and no function'}"
         raise InputError(f"network.name = {name}: {module_file(module_name)} has no {attribute}", remedy)
     return getattr(module, attribute)
 
 
-class ExpectedImages:
-    """``ImageShape`` of images that may not be prepared yet, as far as the section `prepare` tells.
-
-    A folder is looked into once, when a number is first asked for.
+def build_own_network(params: Params, shape: "ImageShape", tried_with: str = "") -> "SpikingNetwork":
+    """Register the own network of ``params`` and build it for images of ``shape``: ``gee_core`` runs two images through it.
 
     Raises:
-        InputError: on that, if an image is damaged.
+        InputError: as of ``register_own_network``; it cannot be built or encoded, or its answer is no (T, B, K); or
+            `evolve.rescore.top` is more than the candidates of a generation, whose number depends on its layers.
     """
+    network = params.network
+    register_own_network(network.name, shape)
+    from gee_core.model.network import build_network
 
-    def __init__(self, cfg: PrepareConfig):
-        self._cfg = cfg
-
-    @property
-    def num_classes(self) -> int:
-        return self._shape[0][0]
-
-    @property
-    def in_channels(self) -> int:
-        return self._shape[0][1]
-
-    @property
-    def image_size(self) -> int:
-        return self._cfg.image_size or self._shape[0][2]
-
-    @property
-    def origin(self) -> str:
-        """Where the numbers come from, if the images are files."""
-        if self._cfg.known:
-            return ""
-        channels = f"{self.in_channels} channel{'s' if self.in_channels > 1 else ''}"
-        return f" (tried with {self.num_classes} classes and {channels}, {self._shape[1]})"
-
-    @cached_property
-    def listing(self) -> "Listing":
-        """The files of a folder; raises the InputError of ``list_images``."""
-        from gee_core.data.folders import list_images
-
-        return list_images(Path(self._cfg.path))
-
-    @cached_property
-    def _shape(self) -> tuple[tuple[int, int, int], str]:
-        """Classes, channels and side in pixels, and how they are known; of many files the heads of ``HEADS`` are read."""
-        if known := self._cfg.known:
-            return (known.n_classes, known.channels, known.side), ""
-        from gee_core.data.image_files import header
-
-        try:
-            listing = self.listing
-        except InputError as error:  # check and prepare name it
-            return (10, 3, 32), f"a guess, since {error.problem}"
-        root = Path(self._cfg.path)
-        files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
-        heads = [header(root / file) for file in files[:: -(-len(files) // HEADS)]]
-        channels = 1 if all(head.is_grey for head in heads) else 3
-        return (len(listing.class_names), channels, min(heads[0][:2])), f"by {len(heads)} of the images in {root}"
-
-
-@contextmanager
-def building(name: str, tried_with: str = "") -> Iterator[None]:
-    """Turn a ``ValueError`` of the body, which builds the own network ``name``, into an ``InputError``."""
+    sizes = (shape.num_classes, shape.in_channels, shape.image_size)
     try:
-        yield
+        net = build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
+        params.check_top()
     except InputError:
         raise
     except ValueError as error:
         text = str(error)
         if text.startswith(("`", "evolve.")):  # it names a setting, and what to set it to
             raise InputError(text) from None
-        text = text.removeprefix(name).removeprefix(":").strip()
+        text = text.removeprefix(name := network.name).removeprefix(":").strip()
         raise InputError(f"network.name = {name}: {text}{tried_with}", TUTORIAL) from None
+    return net
 
 
 def register_configured(params: Params) -> None:
-    """Register the network of ``params`` and build it for the prepared images; nothing to do for one of the table.
+    """Register the network of ``params`` and build it for the prepared images; nothing to do for a network of the table.
 
     Raises:
-        InputError: as of ``register_own_network``; it cannot be built; or `evolve.rescore.top` is more than the candidates of a
-            generation, which params.yaml alone could not be checked for.
+        InputError: as of ``build_own_network``.
     """
     if is_own(params.network.name):
         try:
-            shape: ImageShape = load_meta(PREPARED)
+            meta = load_meta(PREPARED)
         except InputError:  # the stage says so
-            shape = ExpectedImages(params.prepare)
-        _build(params, shape)
-
-
-def _build(params: Params, shape: "ImageShape", tried_with: str = "") -> None:
-    network = params.network
-    register_own_network(network.name, shape)
-    from gee_core.model.network import build_network
-
-    sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    with building(network.name, tried_with):
-        build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
-        params.check_top()  # asks for the layers, which are those of the network that was built
-
-
-def check_own_network(params: Params, images: ExpectedImages) -> None:
-    """As ``register_configured``, for ``images`` that may not be prepared yet, and wire the network once.
-
-    Raises:
-        InputError: as there, or it cannot be encoded, or has batch norms that `train.sync_batch_norm` cannot synchronise.
-    """
-    if is_own(params.network.name):
-        _build(params, images, images.origin)
-        from gee_core.model.wired import wired_network
-        from gee_core.snn.synced_norm import sync_batch_norms
-
-        with building(params.network.name, images.origin):
-            net = wired_network(params.network, images, None, 0)
-        if params.train.sync_batch_norm:
-            sync_batch_norms(net)
+            return register_own_network(params.network.name)
+        build_own_network(params, meta)
 
 
 def register_if_configured(checkpoint: Path, header: "Header | None") -> None:

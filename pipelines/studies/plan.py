@@ -15,10 +15,9 @@ from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_checkpoint import init_from_files
+from pipelines.inputs.network_check import check_network
 from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.own_network import ExpectedImages, check_own_network
 from pipelines.inputs.start_genotype import load_start
-from pipelines.inputs.training_sizes import check_training_sizes
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Request, cell_key, in_words
@@ -78,10 +77,8 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     drafts = [Draft(GRID, labels, common, options, seed) for labels, options in study.combinations() for seed in range(n_seeds)]
     drafts += _analysis_drafts(study, common, n_seeds, f"{file}, analysis")
     cells = [_cell(draft, study.stages, str(file)) for draft in _only(drafts, request.only)]
-    images = {cell.params.prepare: ExpectedImages(cell.params.prepare) for cell in cells}
     for cell in {_builds(cell): cell for cell in cells}.values():
-        check_own_network(cell.params, images[cell.params.prepare])
-        check_training_sizes(cell.params, images[cell.params.prepare])
+        check_network(cell.params)
     for cell in cells:
         _check_files(cell, file)
         if cell.control is not None:

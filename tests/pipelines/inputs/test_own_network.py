@@ -13,10 +13,9 @@ from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines.commands.prediction import open_model
+from pipelines.inputs.network_check import check_network
 from pipelines.inputs.network_files import network_digest, network_files
 from pipelines.inputs.own_network import (
-    ExpectedImages,
-    check_own_network,
     register_configured,
     register_if_configured,
     register_own_network,
@@ -41,10 +40,6 @@ def write(tmp_path, monkeypatch):
 
     write(my_net=GOOD)
     return write
-
-
-def own_check(params):
-    check_own_network(params, ExpectedImages(params.prepare))
 
 
 def test_the_source_is_the_file_and_what_it_imports_from_the_folder_at_any_depth(write):
@@ -134,16 +129,16 @@ def test_a_file_of_genes_predicts_where_params_name_its_network_and_imports_no_c
 
 
 def test_the_network_is_tried_on_images_as_prepare_will_make_them(write, make_params):
-    own_check(make_params(network={"name": NAME}))
+    check_network(make_params(network={"name": NAME}))
     write(my_net=GOOD.replace("super()", "assert (in_channels, image_size) == (3, 12)\n        super()"))
     with pytest.raises(InputError, match="raises AssertionError"):
-        own_check(make_params(network={"name": NAME}))
-    own_check(make_params(network={"name": NAME}, prepare={"dataset": "cifar10", "image_size": 12}))
+        check_network(make_params(network={"name": NAME}))
+    check_network(make_params(network={"name": NAME}, prepare={"dataset": "cifar10", "image_size": 12}))
     for name in ("cat", "dog"):
         Path("images/train", name).mkdir(parents=True)
     for file, size in ((".0.png", 5), ("train/cat/0.png", 12), ("train/dog/0.png", 12)):  # hidden files are not read
         Image.new("RGB", (size, size)).save(Path("images", file))
-    own_check(make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "images", "image_size": None}))
+    check_network(make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "images", "image_size": None}))
 
 
 STEM = "nn.Conv2d(in_channels, 4"
@@ -163,11 +158,11 @@ def test_the_classes_and_channels_of_a_folder_are_those_of_its_images(mode, chan
     params = make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "raw/mine", "image_size": None})
     fixed = GOOD.replace("super()", "assert num_classes == 2 and image_size == 12\n        super()")
     write(my_net=fixed.replace(STEM, f"nn.Conv2d({channels}, 4"))
-    own_check(params)
+    check_network(params)
     write(my_net=fixed.replace(STEM, f"nn.Conv2d({other}, 4"))
     tried = rf"\(tried with 2 classes and {channels} channels?, by 8 of the images in raw/mine\)"
     with pytest.raises(InputError, match=rf"to have {other} channels, but got {channels} .*{tried}"):
-        own_check(params)
+        check_network(params)
 
 
 def test_one_image_of_colour_makes_three_channels_and_an_image_that_cannot_be_read_is_named(write, make_params):
@@ -175,10 +170,10 @@ def test_one_image_of_colour_makes_three_channels_and_an_image_that_cannot_be_re
     Image.new("RGB", (12, 12)).save("raw/class1/3.png")
     params = make_params(network={"name": NAME}, prepare={"dataset": "folder", "path": "raw", "image_size": None})
     write(my_net=GOOD.replace(STEM, "nn.Conv2d(3, 4"))
-    own_check(params)
+    check_network(params)
     Path("raw/class0/1.png").write_text("no image")
     with pytest.raises(InputError, match=r"^raw/class0/1.png: not a readable image \(none of"):
-        own_check(params)
+        check_network(params)
 
 
 def test_a_stage_builds_it_for_the_prepared_images_whatever_the_folder_holds_now(in_project):
@@ -188,7 +183,7 @@ def test_a_stage_builds_it_for_the_prepared_images_whatever_the_folder_holds_now
     (folder / FILE).write_text(GOOD.replace(STEM, "nn.Conv2d(1, 4"))
     register_configured(load_params())
     (folder / FILE).write_text(GOOD.replace(STEM, "nn.Conv2d(3, 4"))
-    own_check(load_params())
+    check_network(load_params())
     with pytest.raises(InputError, match=r"to have 3 channels, but got 1 .*: docs/tutorials/your-network.md says what"):
         register_configured(load_params())
 
