@@ -52,8 +52,10 @@ def read_sections(path: Path, missing: str, damaged: str, contents: str = "secti
 
 def unreadable(path: Path, error: OSError, otherwise: str | None = None) -> InputError:
     """What to raise where ``path`` cannot be read; ``otherwise`` is the remedy of rare errors."""
-    remedy = "make it readable for this user" if isinstance(error, PermissionError) else REMEDIES.get(error.errno, otherwise)
-    return InputError(f"{path}: cannot be read ({error.strerror.lower()})", remedy)
+    remedy = REMEDIES.get(error.errno or 0) or otherwise
+    if isinstance(error, PermissionError):
+        remedy = "make it readable for this user"
+    return InputError(f"{path}: cannot be read ({str(error.strerror).lower()})", remedy)
 
 
 def check_params(values: dict, source: str) -> Params:

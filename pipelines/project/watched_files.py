@@ -21,8 +21,8 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            problem = f"prepare.path = {cfg.path}: the folder cannot be made ({os.strerror(error.errno).lower()})"
-            raise InputError(problem, REMEDIES.get(error.errno, "set it to another folder, such as data/raw")) from None
+            problem = f"prepare.path = {cfg.path}: the folder cannot be made ({str(error.strerror).lower()})"
+            raise InputError(problem, REMEDIES.get(error.errno or 0, "set it to another folder, such as data/raw")) from None
     elif not path.is_dir():
         from gee_core.data.folders import no_folder  # loads Pillow
 
