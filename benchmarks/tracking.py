@@ -1,19 +1,21 @@
-"""What tracking costs an evolution when MLflow's server is away, and how quickly MLflow stores and lists many candidates.
+"""What tracking costs an evolution when MLflow's server is away or the drain is killed, and that each candidate arrives once.
 
     python -m benchmarks.tracking [--json] [--candidates 240] [--seconds 0.5] [--pairs 2] [--many 2000] [--many-seconds 0.06]
 
 A candidate here is a pause of so many seconds, since in evolve other processes do the work. Everything else is real: the
-tracker, a server on 127.0.0.1 with sqlite, `gee track replay`, and the REST search. Evolutions with and without a disturbance
-alternate.
+tracker, the drain, a server on 127.0.0.1 with sqlite, `gee track replay`, and the REST search. Evolutions with and without a
+disturbance alternate.
 
 Printed:
-    middle_third      the server is killed after a third of the candidates and started again after two thirds. Ratio to an
-                      undisturbed evolution of the evaluation (from opening the tracker to the last candidate) and of the wall
-                      time (to the tracker's end); entries that were left for `gee track replay`; candidates that the REST
-                      search then does not find, or finds more than once
-    to_the_end        the same with the server started again only after the evolution
+    away              the server is killed after a third of the candidates and started again after two thirds
+    away_to_the_end   the same with the server started again only after the evolution
+    drain_killed      the drain is killed (SIGKILL) after a third of the candidates
+    two_drains        a second drain is started after a third of the candidates
     many              with the default store (an sqlite file), seconds from the last candidate to the end of the tracker, and
                       seconds that the REST search takes to list all candidates
+For the first four: ratio to an undisturbed evolution of the evaluation (from opening the tracker to the last candidate) and of
+the wall time (to the tracker's end); entries that were left for `gee track replay`; candidates that the REST search then does
+not find, or finds more than once.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -30,26 +33,30 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from benchmarks.arguments import positive, positive_int
 from pipelines.project.params import load_params
+from pipelines.tracking.drain_process import COMMAND, State
+from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]
+CANDIDATES = "tags.`gee.level` = 'candidate'"
+DISTURBANCES = ("away", "away_to_the_end", "drain_killed", "two_drains")
 
 
 class Server:
     """`mlflow server` in ``folder``, on its own port."""
 
-    def __init__(self, folder: Path, port: int | None = None):
+    def __init__(self, folder: Path):
         self._folder = folder
         self._process: subprocess.Popen | None = None
         with socket.socket() as free:
-            free.bind(("127.0.0.1", port or 0))
+            free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self._port}"
 
@@ -76,22 +83,19 @@ class Server:
             os.killpg(self._process.pid, 9)
             self._process.wait()
 
-    def candidates(self) -> list[dict]:
-        """All runs of candidates, by REST."""
+    def runs(self, query: str = "") -> Counter[str]:
+        """How many runs there are of each name, by REST."""
         found: list[dict] = []
-        token = None
+        experiments = self._post("experiments/search", {"max_results": 10})["experiments"]
+        body: dict[str, object] = {"experiment_ids": [e["experiment_id"] for e in experiments], "filter": query}
         while True:
-            query = {"experiment_ids": self._experiments(), "filter": "tags.`gee.level` = 'candidate'", "max_results": 1000}
-            page = self._post("runs/search", query | ({"page_token": token} if token else {}))
+            page = self._post("runs/search", body | {"max_results": 1000})
             found += page.get("runs", [])
-            token = page.get("next_page_token")
-            if not token:
-                return found
+            if not page.get("next_page_token"):
+                return Counter(run["info"]["run_name"] for run in found)
+            body["page_token"] = page["next_page_token"]
 
-    def _experiments(self) -> list[str]:
-        return [e["experiment_id"] for e in self._post("experiments/search", {"max_results": 10})["experiments"]]
-
-    def _post(self, path: str, body: dict) -> dict:
+    def _post(self, path: str, body: Mapping[str, object]) -> dict:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.uri}/api/2.0/mlflow/{path}", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -99,17 +103,32 @@ class Server:
 
 
 @contextlib.contextmanager
-def project() -> Iterator[Path]:
-    """A project folder without results, and the current one."""
+def project() -> Iterator[Server]:
+    """A project folder without results, the current one, with a server that runs in it."""
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         for name in ("params.yaml", "dvc.yaml"):
             (Path(folder) / name).write_bytes((ROOT / name).read_bytes())
         os.chdir(folder)
+        server = Server(Path(folder))
         try:
-            yield Path(folder)
+            yield server
         finally:
+            server.kill()
+            kill_drain()
             os.chdir(here)
+
+
+def kill_drain() -> None:
+    """Kill the drain of the current project, if one is at work."""
+    if state := State.read(outbox_root()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(state.process.split("/")[1]), signal.SIGKILL)
+
+
+def second_drain() -> None:
+    """Start another drain in the current project."""
+    subprocess.Popen(COMMAND, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def simulate(n: int, seconds: float, uri: str, done: Synchronized, results: Queue) -> None:
@@ -122,8 +141,8 @@ def simulate(n: int, seconds: float, uri: str, done: Synchronized, results: Queu
     for i in range(n):
         time.sleep(seconds)
         sigmas = {f"sigma_{k}": 0.1 + i / (k + 1) for k in range(10)}
-        values = {"fitness": 1 / (i + 1), "L_ce": 2.0, "R_T": 0.1, "R_S": 0.2, "lambda": 0.9, "seconds": seconds}
-        names = {"generation": i // 10, "index": i % 10, "wiring_seed": i}
+        values = {"fitness": 1 / (i + 1), "L_ce": 2.0, "R_T": 0.1, "R_S": 0.2, "seconds": seconds}
+        names: dict[str, float] = {"generation": i // 10, "index": i % 10, "wiring_seed": i}
         genotype, ended = {"genotype.json": json.dumps(sigmas)}, time.time()
         track.candidate(names | sigmas, values, f"gen{i // 10}-cand{i % 10}", "ok", genotype, (ended - seconds, ended))
         done.value = i + 1
@@ -142,7 +161,7 @@ def evolution(n: int, seconds: float, uri: str, at: dict[int, Callable[[], None]
         while done.value < place and process.is_alive():
             time.sleep(0.01)
         happen()
-    found = results.get(timeout=600)
+    found: tuple[float, float] = results.get(timeout=600)
     process.join()
     return found
 
@@ -155,60 +174,38 @@ def replay(uri: str) -> int:
     return int(re.findall(r"(\d+) entries written", output)[0])
 
 
-def disturbed(n: int, seconds: float, back: bool) -> dict:
-    """An evolution whose server is killed after a third; it comes ``back`` after two thirds, or after its end."""
-    with project() as folder:
-        server = Server(folder)
+def disturbed(n: int, seconds: float, how: str) -> dict[str, float]:
+    """An evolution with a disturbance, or with none; then two replays."""
+    with project() as server:
         server.start()
-        try:
-            at = {n // 3: server.kill} | ({2 * n // 3: lambda: server.start(wait=False)} if back else {})
-            wall, end = evolution(n, seconds, server.uri, at)
-            server.kill()
-            server.start()
-            left = replay(server.uri)
-            again = replay(server.uri)
-            found = Counter(run["info"]["run_name"] for run in server.candidates())
-        finally:
-            server.kill()
-    names = {f"gen{i // 10}-cand{i % 10}" for i in range(n)}
-    return {
-        "wall": wall,
-        "end": end,
-        "left": left,
-        "again": again,
-        "missing": len(names - set(found)),
-        "doubled": sum(count > 1 for count in found.values()),
-    }
-
-
-def undisturbed(n: int, seconds: float) -> dict:
-    """The same with a server that answers all the time."""
-    with project() as folder:
-        server = Server(folder)
+        events: dict[str, dict[int, Callable[[], None]]] = {
+            "away": {n // 3: server.kill, 2 * n // 3: lambda: server.start(wait=False)},
+            "away_to_the_end": {n // 3: server.kill},
+            "drain_killed": {n // 3: kill_drain},
+            "two_drains": {n // 3: second_drain},
+        }
+        wall, end = evolution(n, seconds, server.uri, events.get(how, {}))
+        server.kill()
         server.start()
-        try:
-            wall, end = evolution(n, seconds, server.uri, {})
-        finally:
-            server.kill()
-    return {"wall": wall, "end": end}
+        left, again = replay(server.uri), replay(server.uri)
+        found = server.runs(CANDIDATES)
+    missing = {f"gen{i // 10}-cand{i % 10}" for i in range(n)} - set(found)
+    doubled = sum(count > 1 for count in found.values())
+    return {"wall": wall, "end": end, "left": left, "again": again, "missing": len(missing), "doubled": doubled}
 
 
-def compare(n: int, seconds: float, pairs: int) -> dict:
-    """Both kinds of disturbance beside undisturbed evolutions, alternating."""
-    runs: dict[str, list[dict]] = {"undisturbed": [], "middle_third": [], "to_the_end": []}
+def compare(n: int, seconds: float, pairs: int) -> dict[str, dict[str, object]]:
+    """Every disturbance beside undisturbed evolutions, alternating."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ("", *DISTURBANCES)}
     for _ in range(pairs):
-        runs["undisturbed"].append(undisturbed(n, seconds))
-        runs["middle_third"].append(disturbed(n, seconds, back=True))
-        runs["to_the_end"].append(disturbed(n, seconds, back=False))
-    results = {}
-    for name in ("middle_third", "to_the_end"):
-        pairs_of = list(zip(runs[name], runs["undisturbed"], strict=True))
-        wall = [run["wall"] / base["wall"] for run, base in pairs_of]
-        evaluation = [(run["wall"] - run["end"]) / (base["wall"] - base["end"]) for run, base in pairs_of]
+        for name in runs:
+            runs[name].append(disturbed(n, seconds, name))
+    results: dict[str, dict[str, object]] = {}
+    for name in DISTURBANCES:
+        both = list(zip(runs[name], runs[""], strict=True))
         results[name] = {
-            "evaluation": [round(ratio, 4) for ratio in evaluation],
-            "wall": [round(ratio, 4) for ratio in wall],
-            "median_wall": round(statistics.median(wall), 4),
+            "evaluation": [round((run["wall"] - run["end"]) / (base["wall"] - base["end"]), 4) for run, base in both],
+            "median_wall": round(statistics.median(run["wall"] / base["wall"] for run, base in both), 4),
             "seconds_at_the_end": [round(run["end"], 2) for run in runs[name]],
             "left_for_replay": [run["left"] for run in runs[name]],
             "written_by_a_second_replay": sum(run["again"] for run in runs[name]),
@@ -216,32 +213,22 @@ def compare(n: int, seconds: float, pairs: int) -> dict:
             "doubled": sum(run["doubled"] for run in runs[name]),
         }
     results["undisturbed"] = {
-        "seconds": [round(run["wall"], 2) for run in runs["undisturbed"]],
-        "seconds_at_the_end": [round(run["end"], 2) for run in runs["undisturbed"]],
+        name: [round(run[of], 2) for run in runs[""]] for name, of in (("seconds", "wall"), ("end", "end"))
     }
     return results
 
 
-def many(n: int, seconds: float) -> dict:
+def many(n: int, seconds: float) -> dict[str, float]:
     """Drain time with the default store, and the time in which a server on it lists all candidates."""
-    with project() as folder:
+    with project() as server:
         _, drain = evolution(n, seconds, "", {})
-        server = Server(folder)
         server.start()
-        try:
-            start = time.perf_counter()
-            found = Counter(run["info"]["run_name"] for run in server.candidates())
-            listing = time.perf_counter() - start
-        finally:
-            server.kill()
-    return {
-        "candidates": n,
-        "seconds_per_candidate": seconds,
-        "drain_seconds": round(drain, 2),
-        "listing_seconds": round(listing, 2),
-        "missing": n - len(found),
-        "doubled": sum(count > 1 for count in found.values()),
-    }
+        start = time.perf_counter()
+        found = server.runs(CANDIDATES)
+        listing = time.perf_counter() - start
+    doubled = sum(count > 1 for count in found.values())
+    times = {"drain_seconds": round(drain, 2), "listing_seconds": round(listing, 2)}
+    return {"candidates": n, "seconds_per_candidate": seconds, **times, "missing": n - len(found), "doubled": doubled}
 
 
 def main() -> None:

@@ -59,19 +59,19 @@ def run(
     Another run in this project is waited for, also a `dvc repro`.
     """
     from pipelines.check import check_inputs
-    from pipelines.orchestration.ending import RUNS, print_runs
+    from pipelines.orchestration.ending import print_runs
     from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
     from pipelines.project.git import check_for_dvc
     from pipelines.project.params import load_params
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.deliverer import delivering
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
+    from pipelines.tracking.tracker import tracked_execution
 
     params = load_params()
     check_inputs(params)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
-    with flow_lock(Path(), say), delivering() as delivered:
+    with flow_lock(Path(), say), tracked_execution(params) as addresses:
         check_for_dvc(Path())
         check_dvc_files(Path())
         wait_for_other_dvc(Path(), say)
@@ -81,10 +81,10 @@ def run(
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
     summary()
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    if delivered.address and not is_local(tracking_uri()):
-        print(f"Runs     {delivered.address}")
+    if addresses and not is_local(tracking_uri()):
+        print(f"Runs     {addresses[0]}")
     else:
-        print_runs(delivered.address or RUNS)
+        print_runs(*addresses)
     print("Next     dvc exp run --temp -S evolve.n_generations=5")
     print("         gee preset cifar10-small")
     print("         gee --help")

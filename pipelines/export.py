@@ -35,7 +35,7 @@ from pipelines.reporting.model_readme import describe
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
-from pipelines.tracking.exported_model import ExportedModel
+from pipelines.tracking.entries import ExportedModel
 
 OUT = REPORTS / "export"
 

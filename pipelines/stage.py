@@ -21,6 +21,7 @@ from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
 from pipelines.runtime.settings import Settings
+from pipelines.tracking.entries import End
 from pipelines.tracking.protocol import NullTracker, Tracker
 from pipelines.tracking.tracker import open_tracker
 
@@ -64,7 +65,8 @@ def stage(name: str) -> Iterator[Stage]:
 @contextmanager
 def closing(tracker: Tracker) -> Iterator[None]:
     """Close ``tracker`` after the body, with the status in which the body ended and the message of its error."""
-    status, message = "FAILED", ""
+    status: End = "FAILED"
+    message = ""
     try:
         yield
         status = "FINISHED"

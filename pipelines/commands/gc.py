@@ -125,7 +125,6 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
     A folder that a process holds, or that was written to within MIN_AGE, stays.
     """
     from pipelines.runtime.resume_folder import is_recorded
-    from pipelines.tracking.mlflow_client import MAKING
 
     recent = time.time() - MIN_AGE
     before = min(time.time() - days * 86400, recent)
@@ -145,7 +144,6 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         (f"steps of studies, older than {days:g} days", STUDY_STEPS, steps),
         (f"reports of experiments, older than {days:g} days", EXPERIMENTS, folders(EXPERIMENTS)),
         (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
-        ("databases of MLflow, half made", MAKING, folders(MAKING, before=recent)),
         ("left behind by an interrupted `gee gc`", REMOVING, folders(REMOVING, before=math.inf)),
     ]
     return [
@@ -212,8 +210,7 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     Raises:
         InputError: another store is configured, or the database cannot be read.
     """
-    from pipelines.tracking.mlflow_client import SQLITE, tracking_uri
-    from pipelines.tracking.moved_store import follow_own
+    from pipelines.tracking.mlflow_client import SQLITE, check_place, tracking_uri
     from pipelines.tracking.redact import URI, bare
 
     database = project / "mlflow.db"
@@ -222,7 +219,7 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
         raise InputError(problem, "run `mlflow gc` there, or unset it for mlflow.db")
     if not database.is_file():
         return []
-    follow_own()  # `mlflow gc` would delete the artifacts of the project that this one was copied from
+    check_place()  # `mlflow gc` would delete the artifacts of the project that this one was copied from
     query = "select artifact_uri from runs where lifecycle_stage = 'deleted' and coalesce(deleted_time, 0) < ?"
     try:
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:

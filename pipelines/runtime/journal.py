@@ -49,8 +49,8 @@ def read(path: Path, repair: bool = False) -> list[dict]:
     return whole
 
 
-def read_on(path: Path, position: int) -> tuple[list[dict], int]:
-    """The intact objects of the whole lines of ``path`` from byte ``position`` on, and the position behind these lines.
+def read_on(path: Path, position: int) -> list[tuple[dict, int]]:
+    """The intact objects of the whole lines of ``path`` from byte ``position`` on, each with the position after its line.
 
     Raises:
         OSError: it cannot be read.
@@ -58,9 +58,11 @@ def read_on(path: Path, position: int) -> tuple[list[dict], int]:
     with path.open("rb") as file:
         file.seek(position)
         data = file.read()
-    lines = data[: data.rfind(b"\n") + 1]
-    found = [values for line in lines.decode(errors="replace").split("\n") for values in _objects(line)]
-    return found, position + len(lines)
+    found = []
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        position += len(line)
+        found += [(values, position) for values in _objects(line.decode(errors="replace"))]
+    return found
 
 
 def _line(values: dict) -> bytes:

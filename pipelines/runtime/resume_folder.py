@@ -34,8 +34,8 @@ MD5 = 32
 HELD = "lock"
 """File in a folder, locked by the process that is at work in it."""
 
-TRACKERS = "trackers.jsonl"
-"""File in a folder from which work is resumed: the outboxes of those that tracked it."""
+TRACKERS = "tracked"
+"""File in a folder from which work is resumed: the name under which trackers know this work."""
 
 VALUES = "values"
 """File in a folder that several runs have: the values, not in its key, of the one that was at work in it last."""

@@ -4,10 +4,10 @@ import time
 
 from gee_core.storage.checksummed_json import json_digest
 from pipelines.studies.cell import Cell, CellResult
-from pipelines.tracking.mlflow_values import finite_metrics, flattened, texts
+from pipelines.tracking.entries import Child, finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.protocol import NullTracker
-from pipelines.tracking.tags import COMMIT, ERROR
+from pipelines.tracking.tags import COMMIT, ERROR, NOTE
 from pipelines.tracking.tracker import MlflowTracker, tracking_is_off
 
 
@@ -17,7 +17,7 @@ def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTrack
         return NullStudyTracker()
     study_key = json_digest({"study": name, "cells": sorted(cell.key for cell in cells)})
     keys = {"study": name, "preset": preset}
-    return StudyTracker(None, keys, level="study", name=f"study {name}", study=study_key, files=[])
+    return StudyTracker(None, keys, files=[], study=study_key, name=f"study {name}")
 
 
 class NullStudyTracker(NullTracker):
@@ -39,20 +39,25 @@ class StudyTracker(MlflowTracker):
         labels = {f"column.{name}" if name in params else name: label for name, label in cell.columns.items()}
         metrics, tags = finite_metrics(result["metrics"])
         seconds = sum(metrics.get(f"{step}_seconds", 0.0) for step in ("evolve", "train"))
+        label = json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]})
+        now = round(1000 * time.time())
         self._add(
-            "cell",
-            label=json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]}),
-            name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
-            params=texts(params | labels),
-            start=round(1000 * (time.time() - seconds)),
-            metrics=metrics,
-            tags=tags | _named(result["status"][:500], result["commit"]),
-            end="FINISHED" if result["status"] == "ok" else "FAILED",
+            Child(
+                level="cell",
+                key=f"{self._work}/{label}",
+                name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
+                params=texts(params | labels),
+                metrics=metrics,
+                tags=tags | _named(result["status"][:500], result["commit"]),
+                start=now - round(1000 * seconds),
+                ended=now,
+                end="FINISHED" if result["status"] == "ok" else "FAILED",
+            )
         )
 
     def note(self, text: str) -> None:
         """Make ``text`` (Markdown) the description of the study's run."""
-        self._add("note", text=text)
+        self.tags({NOTE: text})
 
 
 def _named(status: str, commit: str | None) -> dict[str, str]:

@@ -13,14 +13,16 @@ Anyway = Annotated[bool, typer.Option("--anyway", help="Also those that were tra
 @track.command("status")
 def status_command(everywhere: Everywhere = False) -> None:
     """List the entries that are still to be written to MLflow."""
+    from pipelines.tracking.drain import Drain
     from pipelines.tracking.outbox import outbox_root
-    from pipelines.tracking.replay import find_waiting
 
-    found = find_waiting(outbox_root(), everywhere)
+    drain = Drain(outbox_root(), everywhere)
+    found = drain.find()
     wide, named = (max(map(len, texts), default=0) for texts in ([w.title for w in found], [w.outbox.name for w in found]))
-    for waiting in found:
-        how = waiting.hindrance or "`gee track replay` writes them"
-        print(f"{waiting.title:<{wide}} {len(waiting.entries):>6} entries   {waiting.outbox.name:<{named}}   {how}")
+    for left in found:
+        how = left.hindrance or "`gee track replay` writes them"
+        n = left.waiting(drain.store)
+        print(f"{left.title:<{wide}} {n:>6} entries   {left.outbox.name:<{named}}   {how}")
     if not found:
         print("MLflow has everything")
 
@@ -30,24 +32,29 @@ def replay_command(everywhere: Everywhere = False, anyway: Anyway = False) -> No
     """Write waiting entries to MLflow. Can be run at any time, and repeatedly. Exits with 1 where some could not be written."""
     from gee_core.errors import InputError
     from pipelines.runtime.progress import progress
-    from pipelines.tracking.mlflow_client import tracking_uri
+    from pipelines.tracking.drain import PATIENT, Drain, alone
     from pipelines.tracking.outbox import outbox_root
-    from pipelines.tracking.redact import bare
-    from pipelines.tracking.replay import count_ready, find_waiting, replay
 
-    root = outbox_root()
-    with progress("replay", count_ready(find_waiting(root, everywhere, anyway))) as advance:
-        found = replay(root, everywhere, anyway, advance)
-    wide = max((len(waiting.title) for waiting in found), default=0)
-    for waiting in found:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in waiting.written.items()) or "nothing"
-        why = f"; {len(waiting.entries)} left: {waiting.hindrance}" if waiting.entries else ""
-        print(f"{waiting.title:<{wide}} {kinds}{why}")
-    left = sum(len(waiting.entries) for waiting in found)
-    said = f"; {left} are left, for the reasons above" if left else ""
-    print(f"{sum(waiting.written.total() for waiting in found)} entries written to {bare(tracking_uri())}{said}")
-    if away := [waiting for waiting in found if waiting.is_away]:
-        n = sum(len(waiting.entries) for waiting in away)
+    with alone(root := outbox_root()):
+        drain = Drain(root, everywhere, anyway)
+        n = sum(left.waiting(drain.store) for left in drain.find() if not left.hindrance)
+        with progress("replay", n) as advance:
+            drain.on_entry = advance
+            drain.retry_refused()
+            found = drain.run(PATIENT, follows=False)
+    wide, left_over = (
+        max((len(left.title) for left in found), default=0),
+        {id(left): left.waiting(drain.store) for left in found},
+    )
+    for left in found:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in left.written.items()) or "nothing"
+        why = f"; {n} left: {left.hindrance}" if (n := left_over[id(left)]) else ""
+        print(f"{left.title:<{wide}} {kinds}{why}")
+    n = sum(left_over.values())
+    said = f"; {n} are left, for the reasons above" if n else ""
+    print(f"{sum(left.written.total() for left in found)} entries written to {drain.store}{said}")
+    if away := [left for left in found if left.is_away]:
+        n = sum(left_over[id(left)] for left in away)
         raise InputError(f"{away[0].hindrance}; {n} entries still wait", "start it, then run `gee track replay` again")
-    if left:
+    if n:
         raise typer.Exit(1)

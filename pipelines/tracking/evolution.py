@@ -16,17 +16,14 @@ from pipelines.tracking.tags import BEST
 
 
 def candidate_name(candidate: Candidate) -> str:
-    """What a candidate is called in MLflow."""
+    """The name of a candidate's run in MLflow."""
     if candidate.rescored:
         return f"rescore-{candidate.rescored}-draw{candidate.draw}"
     return f"gen{candidate.generation}-cand{candidate.index}"
 
 
 def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ended: float) -> None:
-    """Track a candidate as a run of its own, with its genotype.json, at which another search can start.
-
-    The run lasts as long as the scoring did, and ends when that ended: ``ended``, in seconds since 1970.
-    """
+    """Track a candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970."""
     c, names = record.candidate, candidate_params(record)
     genes = c.genotype.as_dict()
     names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
@@ -62,15 +59,11 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
 def _ranks(
     scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[float]], names: dict[str, str]
 ) -> dict[str, dict[str, float]]:
-    """By name of the candidate: its `rank`, and what that is by.
+    """By name of the candidate: its `rank`, and the fitness that it is ranked by.
 
-    What was scored again comes first, since its fresh draws decide who wins: by `fresh_fitness`, the mean over them, which the
-    candidate that they repeat has too, also where it was eliminated. Candidates of the search follow by `final_fitness`.
-
-    Args:
-        scored: the candidates that neither failed nor were eliminated, and their `final_fitness`.
-        draws: see `fresh_fitness`.
-        names: the candidates of the search, by what `Candidate.rescored` calls them.
+    Candidates that were scored again come first, by `fresh_fitness`, the mean over their ``draws``; the candidate that they
+    repeat has it too, also where it was eliminated. Candidates of the search follow by `final_fitness`. ``scored`` are those
+    that neither failed nor were eliminated, ``names`` those of the search, by their names in `Candidate.rescored`.
     """
     fresh = {what: fmean(values) for what, values in draws.items()}
     places = {what: place for place, what in enumerate(sorted(fresh, key=fresh.__getitem__))} | {"": len(fresh)}

@@ -7,20 +7,29 @@ import logging
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
-from pipelines.project.paths import SCRATCH, find_project, original_project
+from pipelines.project.paths import find_project, original_project
 from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
-from pipelines.tracking.moved_store import ARTIFACTS, follow, own_database
 from pipelines.tracking.redact import URI, bare, redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Client: TypeAlias = "MlflowClient"
 
 SQLITE = "sqlite:///"
 
-MAKING = SCRATCH / "mlflow"
-"""Where a new sqlite file is made, in a folder of its own, before it is moved to its place."""
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a project's mlflow.db."""
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -29,7 +38,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no retries (`delivery` retries), no bars and lines for what is written."""
+"""Set unless the user has set them: no telemetry, no retries (the drain retries), no bars and lines for what is written."""
 
 REFUSALS = {
     "BAD_REQUEST",
@@ -50,23 +59,13 @@ def tracking_uri() -> str:
     In one of DVC's temporary copies, which DVC deletes, it is one in the original project.
 
     Raises:
-        InputError: it is a folder, and the installed MLflow refuses those.
+        InputError: it is a folder, which MLflow refuses.
     """
     uri = os.environ.get(URI) or f"{SQLITE}mlflow.db"
-    if ":" not in uri or uri.startswith("file:"):
-        _check_folder(uri)
+    is_folder = uri.startswith("file:") or (":" not in uri and not uri.startswith("databricks"))
+    if is_folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+        raise InputError(f"{URI} = {bare(uri)}: a folder, which MLflow {version('mlflow')} refuses", "write sqlite:///FILE")
     return f"{SQLITE}{_home() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
-
-
-def _check_folder(uri: str) -> None:
-    load()
-    import mlflow
-    from mlflow import environment_variables
-    from mlflow.utils.uri import is_local_uri
-
-    allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)  # older versions take folders
-    if is_local_uri(uri) and allowed is not None and not allowed.get():
-        raise InputError(f"{URI} = {bare(uri)}: a folder, which MLflow {mlflow.__version__} refuses", "write sqlite:///FILE")
 
 
 def is_local(uri: str) -> bool:
@@ -74,13 +73,30 @@ def is_local(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:"))
 
 
-def artifact_location(uri: str) -> str | None:
-    """Where a new experiment keeps its files: beside mlflow.db, or None to let the server decide."""
-    return None if uri.startswith("http") else (_home() / ARTIFACTS).as_uri()
-
-
 def _home() -> Path:
     return original_project(find_project())
+
+
+def check_place() -> None:
+    """Check that the files of the project's own mlflow.db lie in this folder.
+
+    Raises:
+        InputError: the project was moved or copied, and MLflow's absolute addresses still lead to its former folder.
+    """
+    here = _home()
+    database = here / "mlflow.db"
+    if os.environ.get(URI) or not database.is_file():
+        return
+    query = f"select artifact_location from experiments where artifact_location like 'file:///%/{ARTIFACTS}'"
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            places = [Path(unquote(urlparse(address).path)).parent for (address,) in connection.execute(query)]
+    except sqlite3.Error:  # MLflow says what is wrong with it
+        return
+    for place in places:
+        if not place.exists() or ((place / database.name).exists() and not place.samefile(here)):
+            problem = f"{database}: this project was moved or copied from {place}, where MLflow's addresses of files still lead"
+            raise InputError(problem, f"move it back, or move {database.name} away, and the next run makes a new one")
 
 
 def load() -> None:
@@ -98,40 +114,25 @@ def load() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs, with tracebacks, what it raises as well
 
 
-def connect(uri: str) -> Any:
-    """A client of ``uri``; a missing sqlite file is created, so callers hold a lock: two processes must not do it at once.
+def connect(uri: str) -> Client:
+    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once.
 
     Raises:
-        InputError: the project was moved, and its mlflow.db cannot follow it.
+        InputError: see `check_place`.
     """
     load()
     from mlflow import MlflowClient
 
+    check_place()
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_workplace(path), prefix=".mlflow-") as folder:
+        for left in path.parent.glob(f"{path.name}.new-*"):  # of a drain that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.new-") as folder:
             # Made elsewhere first: a file that a kill leaves half made could not be repaired.
             MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
             os.replace(f"{folder}/new.db", path)
-    elif uri == f"{SQLITE}{own_database()}":
-        follow(own_database())
     return MlflowClient(uri, registry_uri=uri)
-
-
-def _workplace(store: Path) -> Path:
-    """The folder in which ``store`` is made, on its file system; what a kill has left in MAKING is deleted.
-
-    It is MAKING, which git ignores and `gee gc` empties, if the store lies in the project; otherwise the store's own.
-    """
-    place = _home() / MAKING
-    if not store.is_relative_to(_home()):
-        return store.parent
-    try:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True, exist_ok=True)
-        return place if place.stat().st_dev == store.parent.stat().st_dev else store.parent
-    except OSError:  # .scratch cannot be written to
-        return store.parent
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -152,7 +153,16 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, refused) and not isinstance(error, InputError)
 
 
-def find_experiment(client, name: str, uri: str) -> str:
+def reason(error: Exception) -> str:
+    """``error`` on one line, without secrets; of what the user can mend, and of a database, its words alone."""
+    error = getattr(error.__cause__, "orig", None) or error  # SQLAlchemy wraps these in the statement and its parameters
+    text = redact(" ".join(str(error).split()))
+    if isinstance(error, InputError):
+        return text
+    return f"{type(error).__name__}: {text if len(text) <= 160 else text[:159] + '…'}"
+
+
+def find_experiment(client: Client, name: str, uri: str) -> str:
     """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set.
 
     So are views that an earlier version has made; the description may be the user's.
@@ -167,7 +177,8 @@ def find_experiment(client, name: str, uri: str) -> str:
             f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`, "
             f"or set MLFLOW_EXPERIMENT_NAME to another for later runs",
         )
-    found = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(uri))
+    place = None if uri.startswith("http") else (_home() / ARTIFACTS).as_uri()  # a server decides by itself
+    found: str = experiment.experiment_id if experiment else client.create_experiment(name, place)
     known = experiment.tags if experiment else {}
     for tag, value in EXPERIMENT_TAGS.items():
         if tag not in known or (tag.startswith(VIEW) and known[tag] != value):
@@ -175,7 +186,19 @@ def find_experiment(client, name: str, uri: str) -> str:
     return found
 
 
-def log_dataset(client, run_id: str, dataset: dict[str, str], context: str) -> None:
+def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
+    """All runs that match ``query``, from every page of the answer."""
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: str) -> None:
     """Make a data set an input of a run, unless it is one. ``dataset``: the arguments of MLflow's Dataset."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -183,22 +206,23 @@ def log_dataset(client, run_id: str, dataset: dict[str, str], context: str) -> N
 
 
 def log_batch(
-    client, run_id: str, params: dict, metrics: dict[str, float], tags: dict, step: int = 0, timestamp: int = 0
+    client: Client,
+    run_id: str,
+    params: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    step: int = 0,
+    timestamp: int = 0,
 ) -> None:
     """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced, long values cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    params = [Param(key, value) for key, value in stored_params(params).items()]
-    metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in metrics.items()]
-    tags = [RunTag(_allowed(key), str(value)[:LONGEST_TAG]) for key, value in tags.items()]
-    for start in range(0, max(map(len, (params, metrics, tags))), 100):  # the store accepts at most 100 at once
+    of_params = [Param(_allowed(key), value[:LONGEST_PARAM]) for key, value in (params or {}).items()]
+    of_metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in (metrics or {}).items()]
+    of_tags = [RunTag(_allowed(key), value[:LONGEST_TAG]) for key, value in (tags or {}).items()]
+    for start in range(0, max(len(of_params), len(of_metrics), len(of_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
-        client.log_batch(run_id, metrics[part], params[part], tags[part])
-
-
-def stored_params(params: dict) -> dict[str, str]:
-    """``params`` as MLflow keeps them: characters that it refuses in names are replaced, long values cut."""
-    return {_allowed(key): str(value)[:LONGEST_PARAM] for key, value in params.items()}
+        client.log_batch(run_id, of_metrics[part], of_params[part], of_tags[part])
 
 
 def _allowed(name: str) -> str:

@@ -7,13 +7,12 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.dataset import TEST
-from pipelines.tracking.exported_model import OTHERS
-from pipelines.tracking.moved_store import follow_own
+from pipelines.tracking.entries import OTHERS, ExportedModel
+from pipelines.tracking.mlflow_client import Client
 from pipelines.tracking.redact import bare, redact
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
@@ -39,7 +38,11 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
 
     from gee_core.data import pixels
 
-    answer = {"class": DataType.string, "probability": DataType.double, "probabilities": Map(DataType.double)}
+    answer: dict[str, DataType | Map] = {
+        "class": DataType.string,
+        "probability": DataType.double,
+        "probabilities": Map(DataType.double),
+    }
     image = base64.b64encode(files["example.png"].read_bytes()).decode()
     model = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
     model.add_flavor("onnx", onnx_version=importlib.metadata.version("onnx"), data="artifacts/network.onnx")
@@ -71,7 +74,7 @@ def download_model(address: str, folder: str) -> Path:
     uri = mlflow_client.tracking_uri()
     if uri.startswith(mlflow_client.SQLITE) and not Path(uri.removeprefix(mlflow_client.SQLITE).partition("?")[0]).exists():
         raise InputError(f"{address}: there is no {bare(uri)}", "`gee run` makes it, or set MLFLOW_TRACKING_URI")
-    follow_own()
+    mlflow_client.check_place()
     mlflow_client.load()
     from mlflow.artifacts import download_artifacts
 
@@ -83,7 +86,7 @@ def download_model(address: str, folder: str) -> Path:
     network = path / "artifacts" / "network.onnx"
     for file in (network, network.with_name("meta.json")):
         if not file.is_file():
-            problem = f"{address}: {redact(_place(address, uri))} has no {file.relative_to(path)}"
+            problem = f"{address}: has no {file.relative_to(path)} in {bare(uri)}"
             raise InputError(problem, "restore it from a backup, or name a model that stage export logged")
     return network
 
@@ -98,23 +101,7 @@ def _check_form(address: str) -> None:
         raise InputError(f"{address}: names no model of the run", f"write runs:/{rest or 'RUN'}/NAME")
 
 
-def _place(address: str, uri: str) -> str:
-    """Where the store ``uri`` says that the files of the model at ``address`` are."""
-    from mlflow import MlflowClient
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    if address.startswith("runs:/"):  # a run names its models, whose files lie elsewhere
-        client, (run_id, _, name) = MlflowClient(uri), address.removeprefix("runs:/").partition("/")
-        outputs = client.get_run(run_id).outputs
-        models = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
-        place = next((model.artifact_location for model in models if model.name == name), address)
-    else:
-        repository = get_artifact_repository(address, uri, uri)
-        place = getattr(repository, "repo", repository).artifact_uri
-    return unquote(place.removeprefix("file://")) if place.startswith("file:///") else place
-
-
-def link_model(client, run_id: str, model_id: str) -> None:
+def link_model(client: Client, run_id: str, model_id: str) -> None:
     """Make a logged model an output of a run, unless it is one."""
     from mlflow.entities import LoggedModelOutput
 
@@ -123,15 +110,15 @@ def link_model(client, run_id: str, model_id: str) -> None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def log_model_metrics(client, run_id: str, model_id: str, entry: dict) -> None:
-    """Log the metrics of an entry as those of a model on the entry's images, so that searches can rank models."""
+def log_model_metrics(client: Client, run_id: str, model_id: str, model: ExportedModel, time: int) -> None:
+    """Log the metrics of a model as measured on its images, so that searches can rank models."""
     from mlflow.entities import Metric
 
-    of = model_id, entry["dataset"], entry["digest"] + TEST
-    client.log_batch(run_id, [Metric(name, value, entry["time"], 0, *of) for name, value in entry["metrics"].items()])
+    of = model_id, model.dataset, model.digest + TEST
+    client.log_batch(run_id, [Metric(name, value, time, 0, *of) for name, value in model.metrics.items()])
 
 
-def holders(client, name: str) -> dict[str, Any]:
+def holders(client: Client, name: str) -> dict[str, Any]:
     """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
     from mlflow.exceptions import MlflowException
 
@@ -144,7 +131,7 @@ def holders(client, name: str) -> dict[str, Any]:
     return {alias: client.get_model_version(name, version) for alias, version in aliases.items()}
 
 
-def note_version(client, model: Any, version: Any) -> None:
+def note_version(client: Client, model: Any, version: Any) -> None:
     """Let the page of a logged model show its registered version, which a server does by itself and a local store does not."""
     if MODEL_VERSIONS not in client.get_logged_model(model.model_id).tags:
         value = json.dumps([{"name": version.name, "version": int(version.version)}])

@@ -10,7 +10,9 @@ import json
 import os
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -18,6 +20,7 @@ from gee_core.config import Params
 from pipelines.project.git import git_commit, head
 from pipelines.project.paths import LOCK, PARAMS, original_project
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
+from pipelines.tracking.mlflow_client import Client, search_runs
 from pipelines.tracking.tags import COMMIT, PARENT, PROCESS, PROJECT
 
 EXECUTION = "GEE_EXECUTION"
@@ -40,7 +43,7 @@ def experiment_name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee"
 
 
-def filter_keys(params: Params) -> dict:
+def filter_keys(params: Params) -> dict[str, object]:
     """The parameters that every run has, to filter by."""
     return {
         "dataset": params.prepare.data_name,
@@ -52,7 +55,7 @@ def filter_keys(params: Params) -> dict:
     }
 
 
-def pipeline_name(keys: dict) -> str:
+def pipeline_name(keys: Mapping[str, object]) -> str:
     """Name of a pipeline run: data set, network, genes and variant among its ``keys``, and the DVC experiment."""
     genes = "plain" if keys.get("n_genes") is None else f"g={keys['n_genes']} {keys.get('variant', '')}"
     name = f"{keys.get('dataset')} {keys.get('network')} {genes}".rstrip()
@@ -100,44 +103,39 @@ def versions(project: Path) -> list[Path]:
 
 
 def leave_out(stage: str, lock: Path) -> None:
-    """Take the section of ``stage`` out of a copy of dvc.lock: while a stage is at work, it is that of an earlier run.
-
-    Raises:
-        OSError: there is no space; the copy is then gone.
-    """
+    """Take the section of ``stage`` out of a copy of dvc.lock: while a stage is at work, it is that of an earlier run."""
     content = lock.read_bytes()
     lock.unlink()  # it may be a link to the file itself
-    lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", content, flags=re.MULTILINE))
+    with contextlib.suppress(OSError):  # no space: there is no copy
+        lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", content, flags=re.MULTILINE))
 
 
-def end_pipeline_run(client, run_id: str, stage: str, status: str, end_time: int) -> None:
-    """Tag how ``stage`` ended, and end the pipeline run; the next stage of the execution reopens it.
+def end_pipeline_run(client: Client, run_id: str, end_time: int) -> None:
+    """End the run of an execution; the next stage of the execution reopens it.
 
     A run in which one stage failed remains failed. ``end_time`` is in ms; a later end that the run has remains.
     """
-    client.set_tag(run_id, f"stage.{stage}", "ran" if status == "FINISHED" else status.lower())
     run = client.get_run(run_id)
     ends = {value for tag, value in run.data.tags.items() if tag.startswith("stage.")}
     status = next((end.upper() for end in ("failed", "killed") if end in ends), "FINISHED")
     client.set_terminated(run_id, status, max(end_time, last_change(run)))
 
 
-def last_change(run) -> int:
+def last_change(run: Any) -> int:
     """When ``run`` ended, or began if it has not ended before, in ms; a run that is reopened keeps its end."""
     return max(run.info.start_time, run.info.end_time or 0)
 
 
-def end_abandoned_runs(client, experiment_id: str) -> None:
+def end_abandoned_runs(client: Client, experiment_id: str) -> None:
     """Set runs to KILLED that still count as running, but whose process on this machine is gone, from its last sign on."""
-    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    running = search_runs(client, experiment_id, "attributes.status = 'RUNNING'")
     for run in sorted(running, key=lambda run: PARENT not in run.data.tags):  # a run ends after those below it
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):
-            below = client.search_runs([experiment_id], f"tags.`{PARENT}` = '{run.info.run_id}'")
+            below = search_runs(client, experiment_id, f"tags.`{PARENT}` = '{run.info.run_id}'")
             client.set_terminated(run.info.run_id, "KILLED", max(map(_last_sign, [run, *below])))
 
 
-def _last_sign(run) -> int:
+def _last_sign(run: Any) -> int:
     """The last time at which a run is known to have been at work, in ms."""
-    points = [metric.timestamp for metric in run.data.to_proto().metrics]
-    return max([last_change(run), *points])
+    return max([last_change(run), *(metric.timestamp for metric in run.data.to_proto().metrics)])

@@ -18,8 +18,8 @@ ERROR = "gee.error"
 COMMIT = "gee.commit"
 """The git commit, see `pipeline_run.origin_tags`; of a cell that at which it was measured."""
 
-CONTINUES, CONTINUED_BY = "gee.continues", "gee.continued_by"
-"""Of a stage's or a pipeline's run: the runs whose work it goes on with, and that goes on with its own."""
+WORK = "gee.work"
+"""Of a stage's run: the work that a resumed run goes on with; of several with one value, the last has all candidates."""
 
 PROJECT = "gee.project"
 """The machine, and a digest of the project's path: runs in the same folder have the same."""
@@ -28,16 +28,13 @@ PROCESS = "gee.process"
 """The process that a run belongs to; once that is gone, the run is abandoned."""
 
 STUDY = "gee.study"
-"""A key of the study and its cells, so that a restarted study continues in its own run."""
-
-CELL = "gee.cell"
-"""A cell's key and labels."""
+"""A key of the study, so that a restarted study continues in its own run."""
 
 ENTRY = "gee.entry"
-"""Of a run or model: the outbox and the entry that it was made for."""
+"""Of a run or model: the key that it was made for, by which a drain finds it again."""
 
 TRACKED = "gee.tracked"
-"""Of a registered version: time of its export in ms, so that a late replay does not replace a newer champion."""
+"""Of a registered version: time of its export in ms, so that a late drain does not replace a newer champion."""
 
 DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"
 """Of a registered version: what it was measured on, and the numbers as JSON."""

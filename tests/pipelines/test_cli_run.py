@@ -10,7 +10,6 @@ from filelock import FileLock, Timeout
 
 from pipelines import cli
 from pipelines.orchestration.flow_lock import LOCK
-from pipelines.tracking.deliverer import Delivered
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,7 +84,7 @@ def test_run_ends_with_addresses_and_commands_that_no_line_break_cuts(main, read
 )
 def test_run_ends_with_the_address_of_its_own_run_where_that_is_known(main, ready, monkeypatch, store, lines):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    monkeypatch.setattr("pipelines.tracking.deliverer.delivering", lambda: nullcontext(Delivered("http://host/#/runs/1")))
+    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext(["http://host/#/runs/1"]))
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
     monkeypatch.setattr(cli, "summary", lambda: None)
     shown = main("run")[1].splitlines()
@@ -93,18 +92,18 @@ def test_run_ends_with_the_address_of_its_own_run_where_that_is_known(main, read
     assert shown[begin : shown.index("Next     dvc exp run --temp -S evolve.n_generations=5")] == lines
 
 
-def test_what_writes_to_mlflow_hears_of_a_dvc_that_failed(main, ready, monkeypatch):
+def test_the_run_in_mlflow_hears_of_a_dvc_that_failed(main, ready, monkeypatch):
     heard = []
 
     @contextmanager
-    def delivering():
+    def tracked_execution(params):
         try:
-            yield Delivered()
+            yield []
         except Exception as error:
             heard.append(error)
             raise
 
-    monkeypatch.setattr("pipelines.tracking.deliverer.delivering", delivering)
+    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", tracked_execution)
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 3)
     assert main("run")[0] == 3
     assert len(heard) == 1

@@ -23,7 +23,7 @@ from pipelines.inputs.evaluation import Evaluation
 from pipelines.inputs.prepared_images import spaced
 from pipelines.project.paths import NIR
 from pipelines.reporting.model_readme import describe
-from pipelines.tracking.exported_model import FILES
+from pipelines.tracking.entries import FILES
 from tests.pipelines.conftest import MEASURED
 
 

@@ -24,7 +24,7 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.export import build_model_card
 from pipelines.reporting.model_readme import describe
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.exported_model import FILES
+from pipelines.tracking.entries import FILES
 from tests.pipelines.conftest import MEASURED
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,13 +1,13 @@
 import dataclasses
-import socket
 
 import pytest
 
 from pipelines.studies.cell import Cell
 from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_study_tracker
-from pipelines.tracking import delivery
+from pipelines.tracking import drain_process
+from pipelines.tracking.drain import Drain
+from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.protocol import Tracker
-from pipelines.tracking.replay import replay
 
 METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
 RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
@@ -31,11 +31,12 @@ def client(cells, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
-        patch.setattr(delivery, "LIMIT", 600.0)
+        patch.setattr(drain_process, "start", lambda root: None)
+        wait = drain_process.wait
+        patch.setattr(drain_process, "wait", lambda *about: (Drain(outbox_root()).run(linger=0), wait(*about))[1])
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
-        first._delivery.wait(600)  # until the store is made
         first.close("FAILED", "no space")
         second = open_study_tracker("tiny", "digits", cells)
         for cell in cells:
@@ -83,6 +84,7 @@ def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     assert "gee.error" not in found["0"].data.tags
 
 
+@pytest.mark.slow
 def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay_once(cells, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
@@ -90,19 +92,16 @@ def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEE_TRACKING", "on")
-    monkeypatch.setattr("pipelines.tracking.delivery.RETRY", 0.1)
-    gone = f"{socket.gethostname()}/4194303/1"
-    monkeypatch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
-    with monkeypatch.context() as patch:
-        patch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: 1 / 0)
-        forced = RESULT | {"metrics": {"test_accuracy": 0.9}, "commit": "def"}
-        for part, result in ((cells[:2], RESULT), (cells, RESULT), (cells[:1], forced)):  # started three times, all in vain
-            tracker = open_study_tracker("tiny", "digits", cells)
-            for cell in part:
-                tracker.cell(cell, result)
-            tracker.close()
-    found = replay(tmp_path / ".scratch/tracking")
-    assert [waiting.written["cell"] for waiting in found] == [2, 3, 1]
+    monkeypatch.setattr(drain_process, "start", lambda root: None)
+    monkeypatch.setattr(drain_process, "wait", lambda *_: None)
+    forced = RESULT | {"metrics": {"test_accuracy": 0.9}, "commit": "def"}
+    for part, result in ((cells[:2], RESULT), (cells, RESULT), (cells[:1], forced)):  # started three times
+        tracker = open_study_tracker("tiny", "digits", cells)
+        for cell in part:
+            tracker.cell(cell, result)
+        tracker.close()
+    found = Drain(outbox_root()).run(linger=0, follows=False)
+    assert [left.written["child"] for left in found] == [2, 3, 1]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert [run.info.status for run in runs(client, "study")] == ["FINISHED"]
     measured = {

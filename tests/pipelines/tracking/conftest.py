@@ -3,24 +3,23 @@
 import os
 import re
 import shutil
-import threading
+import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
 
 from gee_core.data.meta import Meta
-from pipelines.tracking import delivery
+from pipelines.tracking import drain_process
+from pipelines.tracking.drain import Drain
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import MlflowTracker
-from tests.wait_until import wait_until
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits vgg16 g=6 ste"
-GONE = "{host}/4194303/1"
+GONE = f"{socket.gethostname()}/4194303/1"
 ENTRIES = 14
 """Number of entries of the small stage that `stage` tracks."""
 
@@ -43,7 +42,7 @@ META = Meta(
 
 
 class FakeClient:
-    """Every call may fail before it does its work, after it (its answer is lost), or hang until it is released.
+    """Every call may fail before it does its work, or after it (its answer is lost).
 
     ``lose``, ``drop``: numbers of calls whose answer is lost, or that never arrive. ``late``: numbers of calls that never
     arrive in time: they are carried out before the next but one.
@@ -55,8 +54,6 @@ class FakeClient:
         self.calls: list[str] = []
         self.is_down = False
         self.lose, self.drop, self.late = set(), set(), set()
-        self.is_free = threading.Event()
-        self.is_free.set()
         self._due: list = []
 
     def __getattr__(self, name):
@@ -66,7 +63,6 @@ class FakeClient:
             raise AttributeError(name) from None
 
         def call(*args, **kwargs):
-            self.is_free.wait(600)
             if name == "log_artifact":  # what is uploaded is what the file held then
                 run_id, path, folder = args
                 args = run_id, Path(path).name, folder, Path(path).read_text()
@@ -153,7 +149,12 @@ class FakeClient:
     def state(self) -> list:
         """All that people see of it, without what a run is called inside."""
         names = {run_id: run.info.run_name for run_id, run in self.runs.items()}
-        inside = {"gee.entry", "gee.process", "mlflow.source.name"}  # the last is not known of a process that is gone
+        inside = {
+            "gee.entry",
+            "gee.process",
+            "gee.work",
+            "mlflow.source.name",
+        }  # the last is not known of a process that is gone
         return sorted(
             [
                 run.info.run_name,
@@ -176,33 +177,35 @@ class Page(list):
     token = None
 
 
-@pytest.fixture(scope="session", autouse=True)
-def patient() -> Iterator[None]:
-    """All that a test tracks arrives, on a busy machine too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delivery, "LIMIT", 600.0)
-        yield
+def drain(**how) -> None:
+    """Run drains for what is there until everything is written, or nothing more can be."""
+    for _ in range(9):
+        Drain(outbox_root(), **how).run(linger=0)
+        if not outboxes():
+            break
 
 
 @pytest.fixture
 def client(monkeypatch) -> FakeClient:
-    """What trackers connect to in place of a server. Pauses are short, and patience is endless where it is not `impatient`."""
+    """What a drain connects to in place of a server. It works in the process of the test, at the end of each tracker."""
     import mlflow.entities  # noqa: F401 - seconds, which a fake server does not have
 
     client = FakeClient()
     monkeypatch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.02, "RETRY": 600.0, "PATIENCE": 600.0}.items():
-        monkeypatch.setattr(delivery, name, seconds)
-    monkeypatch.setattr("pipelines.tracking.replay.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(drain_process, "start", lambda root: None)
+    monkeypatch.setattr("pipelines.tracking.drain.INTERVAL", 0.001)
+    monkeypatch.setattr("pipelines.tracking.drain.PAUSE", 0.001)
+    monkeypatch.setattr("pipelines.tracking.drain.PATIENT", 0.001)
+    wait = drain_process.wait
+    monkeypatch.setattr(drain_process, "wait", lambda *about: (drain(), wait(*about))[1])
     return client
 
 
 @pytest.fixture
-def impatient(monkeypatch) -> None:
-    """Nobody waits for a server that does not answer."""
-    monkeypatch.setattr(delivery, "RETRY", 0.05)
-    monkeypatch.setattr(delivery, "PATIENCE", 0.05)
+def nobody_waits(client, monkeypatch) -> None:
+    """Trackers leave to the test what they track."""
+    monkeypatch.setattr(drain_process, "wait", lambda *_: None)
 
 
 @pytest.fixture
@@ -249,21 +252,14 @@ def expected(client, stage):
 
 @pytest.fixture
 def left(client, stage, monkeypatch):
-    """Tracks that stage in a process that then is gone, while the server is down; the outbox's folder."""
-    import socket
+    """Tracks that stage in a process that then is gone, without a drain; the outbox's folder."""
 
     def track(status: str = "FINISHED") -> Path:
-        gone = GONE.format(host=socket.gethostname())
-        client.is_down = True
         with monkeypatch.context() as patch:
-            patch.setattr(delivery, "RETRY", 0.05)
-            patch.setattr("pipelines.tracking.tracker.process_key", lambda process: gone)
-            patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: gone)
-            tracker = stage(status)
-        tracker._delivery._thread.join(600)  # on a busy machine it may still be at an entry, which would then arrive
-        client.is_down = False
-        client.calls.clear()
-        return tracker._outbox.folder
+            patch.setattr(drain_process, "wait", lambda *_: None)
+            patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE)
+            patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
+            return stage(status)._outbox.folder
 
     return track
 
@@ -273,7 +269,6 @@ def outboxes() -> list[Path]:
     return list(outbox_root().glob("*/"))
 
 
-def wait_open(tracker: MlflowTracker) -> str:
-    """Wait until the tracker's run exists; its id."""
-    wait_until(lambda: tracker._writer.run_id)
-    return tracker._writer.run_id
+def by_level(client: FakeClient, level: str) -> list[Values]:
+    """The runs of a level."""
+    return [run for run in client.runs.values() if run.data.tags["gee.level"] == level]

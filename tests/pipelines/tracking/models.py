@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from pipelines.tracking.exported_model import ExportedModel
+from pipelines.tracking.entries import ExportedModel
 
 SIZE = 4
 README = "# A model\n\n    mlflow models serve -m models:/gee-digits-vgg16-g6@champion\n"
@@ -33,7 +33,7 @@ def write_exported(folder: Path, channels: int = 1) -> Path:
     return path
 
 
-def exported_model(folder: Path, accuracy: float = 0.5, **changes) -> ExportedModel:
+def exported_model(folder: Path, accuracy: float = 0.5, **changes: object) -> ExportedModel:
     """What export says of a model in ``folder``."""
     values = {
         "name": "gee-digits-vgg16-g6",

@@ -1,35 +1,88 @@
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.paths import COPIES
-from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking import mlflow_client
+from pipelines.tracking.mlflow_client import check_place, tracking_uri
+
+
+def make_project(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        (folder / name).touch()
+    return folder
 
 
 @pytest.mark.parametrize(
     ("setting", "uri"),
     [
         ("", "sqlite:///{project}/mlflow.db"),
-        ("sqlite:///mlflow.db", "sqlite:///{project}/mlflow.db"),
         ("sqlite:///./runs/all.db?timeout=5", "sqlite:///{project}/runs/all.db?timeout=5"),
         ("sqlite:////var/lib/mlflow.db", "sqlite:////var/lib/mlflow.db"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("databricks", "databricks"),
     ],
 )
 @pytest.mark.parametrize("place", [".", COPIES / "standalone/tmp1"], ids=["project", "copy for an experiment"])
 def test_a_relative_sqlite_file_lies_in_the_project_and_in_no_copy_of_it(place, setting, uri, tmp_path, monkeypatch):
-    here = tmp_path / place
-    here.mkdir(parents=True, exist_ok=True)
-    for name in ("dvc.yaml", "params.yaml"):
-        (here / name).touch()
-    monkeypatch.chdir(here)
+    monkeypatch.chdir(make_project(tmp_path / place))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", setting)
     assert tracking_uri() == uri.format(project=tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["mlruns", "./mlruns", "file:///srv/mlruns"])
+@pytest.mark.parametrize("folder", ["mlruns", "file:///srv/mlruns"])
 def test_a_folder_is_refused_where_mlflow_refuses_it(folder, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", folder)
     with pytest.raises(InputError, match=rf"^MLFLOW_TRACKING_URI = {folder}: a folder, which MLflow \S+ refuses: write sql"):
         tracking_uri()
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     assert tracking_uri() == folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A project whose mlflow.db has an experiment in its folder and one that the user put elsewhere."""
+    folder = make_project(tmp_path / "a project")
+    places = [
+        (folder / "mlartifacts").as_uri(),
+        (tmp_path / "large/mlartifacts").as_uri(),
+        "s3://bucket/mlartifacts",
+        "./mlruns/0",
+    ]
+    (tmp_path / "large").mkdir()
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("create table experiments (artifact_location)")
+        database.executemany("insert into experiments values (?)", [(place,) for place in places])
+        database.commit()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("how", [shutil.move, shutil.copytree], ids=["moved", "copied"])
+def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(project, tmp_path, monkeypatch, how):
+    check_place()
+    how(project, tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(InputError, match=rf"this project was moved or copied from {project}.*move mlflow.db away"):
+        check_place()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    check_place()
+
+
+@pytest.mark.slow
+def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path))
+    (left := tmp_path / "mlflow.db.new-killed").mkdir()
+    uri = tracking_uri()
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_client.os, "replace", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            mlflow_client.connect(uri)
+    assert not left.exists() and not (tmp_path / "mlflow.db").exists()
+    mlflow_client.connect(uri)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml", "mlflow.db", "params.yaml"]

@@ -1,6 +1,7 @@
 """Which model is champion, that a repeated entry changes nothing, and what a real store shows of a model."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace as Values
 
@@ -8,13 +9,12 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.commands.prediction import open_model, predict
-from pipelines.tracking import mlflow_models
-from pipelines.tracking.exported_model import OTHERS
+from pipelines.tracking import drain_process, mlflow_models
+from pipelines.tracking.entries import OTHERS, LogModel
 from pipelines.tracking.mlflow_client import connect
 from pipelines.tracking.model_writer import rank, write_model
-from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import KEYS
+from tests.pipelines.tracking.conftest import KEYS, drain
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.pipelines.tracking.registry import FakeRegistry
 
@@ -22,9 +22,10 @@ NAME = "gee-digits-vgg16-g6"
 ALIASES = ("champion", "challenger")
 
 
-def entry(metrics, time=100, digest="a", metric="test_accuracy"):
+def model(metrics, time=100, digest="a", metric="test_accuracy"):
     higher = metric == "test_accuracy"
-    return {"metrics": metrics, "time": time, "digest": digest, "promote_metric": metric, "higher_is_better": higher}
+    of = exported_model(Path(), metrics=metrics, digest=digest, promote_metric=metric, higher_is_better=higher)
+    return of, time
 
 
 def champion(metrics, time=50, digest="a"):
@@ -32,72 +33,43 @@ def champion(metrics, time=50, digest="a"):
     return Values(version="7", tags=tags)
 
 
+IMAGES, LATER = "the champion, version 7, was measured on other images", "the champion, version 7, is of a later run"
+
+
 @pytest.mark.parametrize(
     ("new", "old", "alias", "reason"),
     [
-        (entry({"test_accuracy": 0.5}), None, "champion", "the first of its name, test_accuracy 0.5"),
-        (
-            entry({"test_accuracy": 0.9}),
-            champion({"test_accuracy": 0.8}),
-            "champion",
-            "test_accuracy 0.9 is better than 0.8 of version 7",
-        ),
-        (
-            entry({"test_accuracy": 0.7}),
-            champion({"test_accuracy": 0.8}),
-            "challenger",
-            "test_accuracy 0.7 is not better than 0.8 of version 7",
-        ),
-        (entry({"test_accuracy": 0.8}), champion({"test_accuracy": 0.8}), "challenger", "is not better"),
-        (entry({"energy_mj": 1}, metric="energy_mj"), champion({"energy_mj": 2}), "champion", "energy_mj 1 is better than 2"),
-        (entry({"energy_mj": 3}, metric="energy_mj"), champion({"energy_mj": 2}), "challenger", "is not better than 2"),
-        (entry({}, metric="test_loss"), champion({"test_loss": 2}), "challenger", "test_loss unknown is not better than 2"),
-        (entry({"test_loss": 1}, metric="test_loss"), champion({}), "champion", "test_loss 1 is better than unknown"),
-        (
-            entry({"test_accuracy": 0.9}, digest="b"),
-            champion({"test_accuracy": 0.1}),
-            "challenger",
-            "the champion, version 7, was measured on other images",
-        ),
-        (
-            entry({"test_accuracy": 0.9}),
-            champion({"test_accuracy": 0.1}, time=101),
-            "challenger",
-            "the champion, version 7, is of a later run",
-        ),
-        (
-            entry({"test_accuracy": 0.9}),
-            Values(version="7", tags={}),
-            "challenger",
-            "the champion, version 7, was measured on other images",
-        ),
+        (model({"test_accuracy": 0.5}), None, "champion", "the first of its name, test_accuracy 0.5"),
+        (model({"test_accuracy": 0.9}), champion({"test_accuracy": 0.8}), "champion", "0.9 is better than 0.8 of version 7"),
+        (model({"test_accuracy": 0.8}), champion({"test_accuracy": 0.8}), "challenger", "0.8 is not better than 0.8 of vers"),
+        (model({"energy_mj": 1}, metric="energy_mj"), champion({"energy_mj": 2}), "champion", "energy_mj 1 is better than 2"),
+        (model({"energy_mj": 3}, metric="energy_mj"), champion({"energy_mj": 2}), "challenger", "is not better than 2"),
+        (model({}, metric="test_loss"), champion({"test_loss": 2}), "challenger", "test_loss unknown is not better than 2"),
+        (model({"test_loss": 1}, metric="test_loss"), champion({}), "champion", "test_loss 1 is better than unknown"),
+        (model({"test_accuracy": 0.9}, digest="b"), champion({"test_accuracy": 0.1}), "challenger", IMAGES),
+        (model({"test_accuracy": 0.9}), champion({"test_accuracy": 0.1}, time=101), "challenger", LATER),
+        (model({"test_accuracy": 0.9}), Values(version="7", tags={}), "challenger", IMAGES),
     ],
 )
 def test_only_a_model_that_is_better_on_the_same_images_becomes_champion(new, old, alias, reason):
-    found, why = rank(new, old)
+    found, why = rank(*new, old)
     assert found == alias
     assert reason in why
 
 
 @pytest.fixture
-def outbox(tmp_path) -> Outbox:
-    write_exported(tmp_path / "exported")
-    return Outbox(tmp_path / "outboxes/one")
-
-
-@pytest.fixture
-def write(outbox, tmp_path, monkeypatch):
+def write(tmp_path, monkeypatch):
     """Writes a model of a given accuracy and time to a registry."""
+    write_exported(tmp_path / "exported")
     monkeypatch.setattr(mlflow_models, "save_served_model", lambda *_: None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
 
     def write(registry: FakeRegistry, accuracy: float, time: int) -> None:
-        run_id = f"run{time}"
+        run_id, of = f"run{time}", exported_model(tmp_path / "exported", accuracy)
         for name in (run_id, "pipeline"):
             registry.runs.setdefault(name, Values(outputs=Values(model_outputs=[])))
-        model = vars(exported_model(tmp_path / "exported", accuracy)) | {"kind": "model", "n": time, "time": time}
-        files = [str(tmp_path / "exported" / name) for name in ("network.onnx", "meta.json", "README.md", "example.png")]
-        write_model(registry, "0", run_id, "pipeline", model | {"files": files}, outbox)
+        files = {path.name: path for path in of.files()}
+        write_model(registry, "0", run_id, "pipeline", LogModel(time=time, model=of), files, f"one/{time}")
 
     return write
 
@@ -182,9 +154,14 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     for accuracy in (0.75, 0.5):
         tracker = MlflowTracker("export", KEYS)
         tracker.model(exported_model(copy / "models/export", accuracy))
-        tracker._delivery.wait(600)
-        tracker._writer.write(tracker._outbox.entries()[-1])  # as by a replay whose notes were lost
-        tracker.close()
+        with monkeypatch.context() as patch:
+            patch.setattr(drain_process, "wait", lambda *_: None)
+            tracker.close()
+        outbox = tracker._outbox
+        shutil.copytree(outbox.folder, folder / "kept")
+        drain()
+        shutil.move(folder / "kept", outbox.folder)
+        drain()  # as after a power failure by which the notes of the first were lost
     assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]
     uri = f"sqlite:///{folder}/mlflow.db"
     client = connect(uri)

@@ -2,9 +2,10 @@ import logging
 
 import pytest
 
+from pipelines.tracking import drain_process
 from pipelines.tracking.redact import bare, redact, redacted
 from pipelines.tracking.tracker import MlflowTracker
-from tests.wait_until import wait_until
+from tests.pipelines.tracking.conftest import drain
 
 PASSWORD = "pä5s/w%rd"
 
@@ -53,10 +54,19 @@ def test_a_secret_too_short_to_be_one_takes_no_number_apart(monkeypatch):
     assert redact("0.111 at https://a:1@host") == "0.111 at https://***@host"
 
 
-def test_a_password_with_a_slash_in_it_which_no_address_may_have_is_hidden_all_the_same(monkeypatch):
-    uri = "https://ada:open/sesame@host"
+@pytest.mark.parametrize("password", ["open/sesame", "open#sesame", "open?sesame", "op:en@sesame", "open%40sesame"])
+@pytest.mark.parametrize("store", ["https://ada:{}@host", "postgresql+psycopg2://ada:{}@db:5432/mlflow?ssl=on"])
+def test_a_password_with_signs_that_no_address_may_have_is_hidden_all_the_same(monkeypatch, password, store):
+    uri = store.format(password)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert not [text for text in (redact(f"{uri}: invalid"), redact("open/sesame"), bare(uri)) if "sesame" in text]
+    shown = [redact(f"{uri}: invalid"), redact(f"login with {password}"), redact(password.replace("%40", "@")), bare(uri)]
+    assert not [text for text in shown if "sesame" in text]
+
+
+@pytest.mark.parametrize("uri", ["http://[::1", "http://a:sesame@host:port", "https://a:sesame@[host", "://a:sesame@", "a?b@"])
+def test_a_malformed_address_raises_nothing_and_shows_no_password(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert "sesame" not in bare(uri) + redact(f"no answer from {uri}")
 
 
 def test_every_string_in_nested_values_is_redacted(secrets):
@@ -77,19 +87,22 @@ def test_an_address_has_neither_user_nor_token(uri, address):
     assert bare(uri) == address
 
 
-def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, capfd):
+def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, capfd, monkeypatch):
     uri = "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc"
+    with monkeypatch.context() as patch:
+        patch.setattr(drain_process, "wait", lambda *_: None)
+        tracker = MlflowTracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
+        tracker.params({"path": uri, uri: 1})
+        tracker.tags({"note": f"logged in with {PASSWORD}"})
+        tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"}, (0, 1))
+        tracker.artifact(folder / "missing hunter22.csv")
+        tracker.close()
     client.is_down = True
-    tracker = MlflowTracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
-    tracker.params({"path": uri, uri: 1})
-    tracker.tags({"note": f"logged in with {PASSWORD}"})
-    tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"}, (0, 1))
-    tracker.artifact(folder / "missing hunter22.csv")
     with caplog.at_level(logging.INFO):
-        wait_until(lambda: tracker._delivery.trouble)
+        drain()
     stored = b"".join(path.read_bytes() for path in (folder / ".scratch").rglob("*") if path.is_file())
     client.is_down = False
-    tracker.close()
+    drain()
     held = str([(run.info, run.data, run.files) for run in client.runs.values()])
     assert b"tracking.example" in stored and "tracking.example" in held
     for secret in ("hunter22", "t0k3n-abc", PASSWORD, "ada:"):

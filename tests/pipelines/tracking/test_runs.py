@@ -1,23 +1,19 @@
 """The runs of a pipeline in MLflow: what they are called, how long they last, and how they are found."""
 
+import contextlib
 import json
-import socket
+import os
 
 import pytest
 
+from pipelines.project.params import load_params
 from pipelines.project.paths import COPIES
-from pipelines.runtime.process_tree import process_key
-from pipelines.tracking import pipeline_run
+from pipelines.tracking import drain_process, pipeline_run
 from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
-from pipelines.tracking.mlflow_writer import MlflowWriter
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
-from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import GONE, KEYS, META, PIPELINE, wait_open
-
-
-def by_level(client, level: str) -> list:
-    return [run for run in client.runs.values() if run.data.tags["gee.level"] == level]
+from pipelines.tracking.tracker import MlflowTracker, tracked_execution
+from tests.pipelines.tracking.conftest import GONE, KEYS, META, PIPELINE, by_level, drain, outboxes
 
 
 def test_stages_and_candidates_carry_the_name_of_their_pipeline(client, stage):
@@ -52,14 +48,7 @@ def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
     assert (run.info.start_time, run.info.end_time) == (1_700_000_000_250, 1_700_000_009_500)
 
 
-def test_the_winner_is_marked_among_the_candidates(client, stage):
-    stage()
-    marked = [run for run in by_level(client, "candidate") if run.data.tags.get("gee.winner") == "true"]
-    assert [run.info.run_name for run in marked] == ["cand0", "cand1"]
-    assert all(("winner", 1.0) in {(name, value) for name, _, _, value in run.points} for run in marked)
-
-
-def track_search(folder, status: str, names: list[str], failed: tuple[str, ...] = (), gene: float = 0.5) -> MlflowTracker:
+def track_search(folder, status: str, names: list[str], failed: tuple[str, ...] = (), gene: float = 0.5) -> None:
     """Track a search that knows or scores the candidates ``names`` and then ends; all but the first have the ``gene``."""
     tracker = MlflowTracker("evolve", KEYS)
     tracker.continues(folder)
@@ -70,70 +59,64 @@ def track_search(folder, status: str, names: list[str], failed: tuple[str, ...] 
     if status == "FINISHED":
         tracker.winner(names[:1], {name: {"final_fitness": 0.5} for name in names})
     tracker.close(status)
-    return tracker
 
 
-def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each_is_there_once(client, folder):
-    for status, names in {"KILLED": ["a", "b"], "FAILED": ["a", "b", "c"], "FINISHED": ["a", "b", "c", "d"]}.items():
-        track_search(folder, status, names)
-    first, second, third = by_level(client, "stage")
+def parents(client) -> dict[str, list[str]]:
+    """Names of the candidates below each run of a stage."""
+    found = {run.info.run_id: [] for run in by_level(client, "stage")}
+    for run in by_level(client, "candidate"):
+        found[run.data.tags["mlflow.parentRunId"]].append(run.info.run_name)
+    return {run_id: sorted(names) for run_id, names in found.items()}
+
+
+@pytest.mark.parametrize("written", ["at once", "at the end"])
+def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each_is_there_once(
+    client, folder, monkeypatch, written
+):
+    with monkeypatch.context() as patch:
+        if written == "at the end":  # MLflow was away
+            patch.setattr(drain_process, "wait", lambda *_: None)
+        for status, names in {"KILLED": ["a", "b"], "FAILED": ["a", "b", "c"], "FINISHED": ["a", "b", "c", "d"]}.items():
+            track_search(folder, status, names)
+    drain()
+    assert list(parents(client).values()) == [[], [], ["a", "b", "c", "d"]]
     candidates = by_level(client, "candidate")
-    assert sorted(run.info.run_name for run in candidates) == ["a", "b", "c", "d"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in candidates} == {third.info.run_id}
     assert {value for run in candidates for name, _, _, value in run.points if name == "final_fitness"} == {0.5}
-    links = [(run.data.tags.get("gee.continues"), run.data.tags.get("gee.continued_by")) for run in (first, second, third)]
-    ids = [run.info.run_id for run in (first, second, third)]
-    assert links == [(None, ids[1]), (ids[0], ids[2]), (ids[1], None)]
-    assert third.data.tags["mlflow.note.content"] == f"Continues [an interrupted run of evolve](#/experiments/0/runs/{ids[1]})."
+    assert [run.data.tags.get("gee.winner") for run in candidates] == ["true", None, None, None]
+    assert len({run.data.tags["gee.work"] for run in by_level(client, "stage")}) == 1
+
+
+def test_a_candidate_that_a_kill_left_half_written_is_completed(client, folder):
+    track_search(folder, "KILLED", ["a"])
+    (half,) = by_level(client, "candidate")
+    half.info.status = "KILLED"  # as one whose process is gone
+    half.data.params.clear(), half.points.clear()
+    track_search(folder, "FINISHED", ["a"])
+    (run,) = by_level(client, "candidate")
+    assert (run.info.status, run.data.params["sigma_O"]) == ("FINISHED", "0.1")
+    assert {"fitness", "winner"} < {name for name, *_ in run.points}
 
 
 def test_a_resumed_search_takes_over_no_candidate_that_has_other_genes_or_another_end_by_now(client, folder):
     track_search(folder, "KILLED", ["a", "b", "c"], failed=("b",))
     track_search(folder, "FINISHED", ["a", "b", "c"], gene=0.25)  # b did not fail again, so that c has other genes
-    first, _ = (run.info.run_id for run in by_level(client, "stage"))
-    found = {"first": {}, "second": {}}
-    for run in by_level(client, "candidate"):
-        values = {point[0]: point[3] for point in run.points}
-        of = "first" if run.data.tags["mlflow.parentRunId"] == first else "second"
-        found[of][run.info.run_name] = run.data.params["status"], run.data.params["sigma_O"], values.get("fitness")
-    assert found["first"] == {"b": ("failed: it died", "0.5", None), "c": ("ok", "0.5", 0.5)}
-    assert found["second"] == {"a": ("ok", "0.1", 0.1), "b": ("ok", "0.25", 0.25), "c": ("ok", "0.25", 0.25)}
-
-
-def test_an_execution_that_goes_on_with_one_that_did_not_end_well_is_linked_with_it(client, folder):
-    def execute(status: str, seed: int, monkeypatch) -> str:
-        name = f"{len(client.runs)}"
-        monkeypatch.setattr(pipeline_run, "execution_key", lambda: f"elsewhere/1/{name}")
-        MlflowTracker("train", KEYS | {"seed": seed}, start=len(client.runs)).close(status)
-        return [run.info.run_id for run in by_level(client, "pipeline")][-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        first, other, killed, failed, last, again = (
-            execute(status, seed, patch)
-            for status, seed in (("KILLED", 1), ("KILLED", 0), ("KILLED", 0), ("FAILED", 0), ("FINISHED", 0), ("FINISHED", 0))
-        )
-    tags = {run_id: client.runs[run_id].data.tags for run_id in (first, other, killed, failed, last, again)}
-    links = [(found.get("gee.continues"), found.get("gee.continued_by")) for found in tags.values()]
-    assert links == [(None, None), (None, killed), (other, failed), (killed, last), (failed, None), (None, None)]
-    assert tags[last]["mlflow.note.content"] == (
-        f"Continues [an interrupted run of the pipeline](#/experiments/0/runs/{failed})."
-    )
+    assert list(parents(client).values()) == [["b", "c"], ["a", "b", "c"]]
+    ends = [(run.info.run_name, run.data.params["status"], run.data.params["sigma_O"]) for run in by_level(client, "candidate")]
+    expected = [
+        ("a", "ok", "0.1"),
+        ("b", "failed: it died", "0.5"),
+        ("b", "ok", "0.25"),
+        ("c", "ok", "0.25"),
+        ("c", "ok", "0.5"),
+    ]
+    assert sorted(ends) == expected
 
 
 def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_it(client, folder):
     track_search(folder, "FINISHED", ["a"])
     (folder / "done").touch()
     track_search(folder, "FINISHED", ["a"])
-    assert len({run.data.tags["mlflow.parentRunId"] for run in by_level(client, "candidate")}) == 2
-    assert not [tag for run in by_level(client, "stage") for tag in run.data.tags if tag.startswith("gee.contin")]
-
-
-def test_what_is_left_of_a_killed_search_makes_no_second_candidate_once_another_has_continued_it(client, folder):
-    killed = track_search(folder, "KILLED", ["a"])
-    late = killed._outbox.entry("candidate", name="b", params={}, metrics={}, tags={}, texts={}, end="FINISHED")
-    track_search(folder, "FINISHED", ["a", "b"])
-    MlflowWriter(killed._outbox, killed._writer._opening, "http://tracking.example:5000", fresh=False).write(late)
-    assert sorted(run.info.run_name for run in by_level(client, "candidate")) == ["a", "b"]
+    assert list(parents(client).values()) == [["a"], ["a"]]
 
 
 def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(client, stage):
@@ -170,6 +153,7 @@ def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(cli
 def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_made(client, stage, monkeypatch):
     monkeypatch.setenv("GEE_EXECUTION", pipeline_run.execution_key())
     stage()
+    drain()
     (run,) = by_level(client, "pipeline")
     assert run.info.status == "RUNNING"
     monkeypatch.delenv("GEE_EXECUTION")
@@ -181,31 +165,16 @@ def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_m
     assert run.info.end_time >= run.info.start_time
 
 
-def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended_by_the_next(client, stage, monkeypatch):
-    gone = process_key(pipeline_run.psutil.Process()).rsplit("/", 2)[0] + "/4194303/1"
-    monkeypatch.setenv("GEE_EXECUTION", gone)
+def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended_with_the_last_below_it(
+    client, stage, monkeypatch
+):
+    monkeypatch.setenv("GEE_EXECUTION", GONE)
     stage()
+    drain()
     (run,) = by_level(client, "pipeline")
-    assert run.info.status == "RUNNING"
-    monkeypatch.delenv("GEE_EXECUTION")
-    stage()
     assert run.info.status == "KILLED"
-    assert len(by_level(client, "pipeline")) == 2
     below = [child.info for child in client.runs.values() if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
     assert run.info.end_time == max(child.end_time for child in below)  # not the time at which it was found
-
-
-def test_a_killed_evolution_and_its_execution_end_with_the_last_of_its_candidates(client, folder, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE.format(host=socket.gethostname()))
-        patch.setattr(pipeline_run, "execution_key", lambda: GONE.format(host=socket.gethostname()))
-        killed = MlflowTracker("evolve", KEYS)
-        killed.candidate({}, {}, "cand0", "ok", {}, (4_000_000_000, 4_000_000_009))
-        killed._delivery.wait(600)
-    MlflowTracker("train", KEYS).close()
-    ended = [run for run in client.runs.values() if run.info.end_time == 4_000_000_009_000]
-    assert [run.data.tags["gee.level"] for run in ended] == ["pipeline", "stage", "candidate"]
-    assert [run.info.status for run in ended] == ["KILLED", "KILLED", "FINISHED"]
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["copied", "linked"])
@@ -219,17 +188,34 @@ def test_the_lock_of_a_run_has_no_entry_of_a_stage_that_is_at_work(client, folde
     assert (folder / "dvc.lock").read_text() == lock
 
 
-def test_the_address_of_the_pipelines_run_is_known_once_it_is_there(client, folder):
-    client.is_down = True
-    tracker = MlflowTracker("train", KEYS)
-    assert tracker.address() is None
-    client.is_down = False
-    wait_open(tracker)
-    (run_id,) = [run.info.run_id for run in by_level(client, "pipeline")]
-    expected = f"http://tracking.example:5000/#/experiments/0/runs/{run_id}?workflowType=machine_learning"
-    assert tracker.address() == expected
-    tracker.close()
-    assert tracker.address() == expected
+@pytest.mark.parametrize(("error", "status"), [(None, "FINISHED"), (RuntimeError, "FAILED"), (SystemExit, "KILLED")])
+def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_its_address(
+    client, folder, monkeypatch, error, status
+):
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    with contextlib.suppress(RuntimeError, SystemExit), tracked_execution(load_params()) as addresses:
+        for name in ("evolve", "train"):
+            MlflowTracker(name, KEYS).close()
+        (folder / "dvc.lock").write_text("what DVC wrote after the last stage")
+        if error:
+            raise error
+    (pipeline,) = by_level(client, "pipeline")
+    assert pipeline.info.status == status and pipeline.data.tags["stage.train"] == "ran"
+    assert pipeline.files["/dvc.lock"] == "what DVC wrote after the last stage"
+    page = f"experiments/0/runs/{pipeline.info.run_id}?workflowType=machine_learning"
+    assert addresses == [f"http://tracking.example:5000/#/{page}"]
+    assert "GEE_EXECUTION" not in os.environ and outboxes() == []
+
+
+def test_a_gee_run_in_which_no_stage_ran_is_no_row(client, folder, stage, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline_run, "execution_key", lambda: GONE)
+        stage()
+    client.calls.clear()
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    with tracked_execution(load_params()) as addresses:
+        pass
+    assert (addresses, client.calls) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from gee_core.data import pixels
 from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.exported_model import FILES, OTHERS
+from pipelines.tracking.entries import FILES, OTHERS
 from tests.pipelines.tracking.models import SIZE, write_exported
 
 RNG = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def in_base64(image: Image.Image, form: str = "PNG") -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
 def test_a_posted_image_gets_the_answer_of_gee_predict(exported, post, mode, tmp_path):
     sizes = [(SIZE, SIZE), (9, 17), (30, 3)]
     images = [picture(mode, *size) for size in sizes]
@@ -112,50 +112,33 @@ def classes(model, *images) -> list[str]:
     return model.predict(pd.DataFrame({"image": list(images)}))["class"].tolist()
 
 
-def test_a_long_table_is_answered_in_its_order(model):
-    images = [np.eye(1, SIZE * SIZE, i % 16, np.uint8).reshape(SIZE, SIZE) * 255 for i in range(150)]
-    assert classes(model, *images) == [f"pixel {i % 16}" for i in range(150)]
-
-
-def test_answers_assigned_to_a_shuffled_table_stand_beside_their_images(model):
-    images = [np.eye(1, SIZE * SIZE, i, np.uint8).reshape(SIZE, SIZE) * 255 for i in range(16)]
-    table = pd.DataFrame({"image": images, "label": [f"pixel {i}" for i in range(16)]}).sample(frac=1, random_state=0)[:12]
+def test_answers_assigned_to_a_long_shuffled_table_stand_beside_their_images(model):
+    images = [np.eye(1, SIZE * SIZE, i % 16, np.uint8).reshape(SIZE, SIZE) * 255 for i in range(160)]
+    table = pd.DataFrame({"image": images, "label": [f"pixel {i % 16}" for i in range(160)]})
+    table = table.sample(frac=1, random_state=0)[:150]
     table["class"] = model.predict(table[["image"]])["class"]
     assert table["class"].tolist() == table["label"].tolist()
 
 
-@pytest.mark.parametrize("kind", ["records", "split", "instances", "column of files", "one file"])
-def test_every_form_of_request_is_understood(post, kind):
+def test_every_form_of_request_is_understood(post):
     file = in_base64(picture("L", 5, 5))
     again = post({"dataframe_records": [{"image": np.asarray(Image.open(io.BytesIO(base64.b64decode(file)))).tolist()}]})
-    bodies = {
-        "records": {"dataframe_records": [{"image": file}]},
-        "split": {"dataframe_split": {"columns": ["image"], "data": [[file]]}},
-        "instances": {"instances": [{"image": file}]},
-        "column of files": {"inputs": {"image": [file]}},
-        "one file": {"inputs": {"image": file}},
-    }
-    status, answer = post(bodies[kind])
-    assert (status, answer) == again
-    assert len(answer["predictions"]) == 1
+    split = {"dataframe_split": {"columns": ["image"], "data": [[file]]}}
+    for body in (split, {"instances": [{"image": file}]}, {"inputs": {"image": [file]}}, {"inputs": {"image": file}}):
+        assert post(body) == again
+    assert len(again[1]["predictions"]) == 1
 
 
 BAD = {
     "text": (base64.b64encode(b"hello").decode(), "5 bytes that are not a readable image"),
-    "half a PNG": (in_base64(picture("L", 64, 64))[:2000], "image 1: "),
     "no base64": ("not base64!", "not base64"),
     "a GIF": (in_base64(picture("L", 8, 8), "GIF"), "not a readable image"),
     "normalised": ([[0.5, -1.2], [0.1, 0.0]], "an array of 4 values of type float64"),
     "too bright": ([[0, 256], [1, 2]], "its values are from 0 to 256"),
-    "below 0": ([[0, -1], [1, 2]], "its values are from -1 to 2"),
     "a row": ([1, 2, 3], "an array of shape (3,)"),
     "channels first": ([[[1, 2], [3, 4]]] * 3, "an array of shape (3, 2, 2)"),
-    "a batch in a row": ([[[[1]]]], "an array of shape (1, 1, 1, 1)"),
     "ragged": ([[1, 2], [3]], "its rows are not equally long"),
-    "empty": ([], "an array of 0 values"),
-    "truth values": ([[True, False]], "of type bool"),
     "nothing": (None, "is missing"),
-    "a number": (7, "is of type int"),
 }
 
 
@@ -181,7 +164,7 @@ def test_a_list_of_files_is_several_images_alone_and_refused_in_a_table_of_sever
     assert status == 400 and "row 1: a list of 2 files; give each file a row" in answer["message"]
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_an_image_that_stands_alone_is_refused_with_a_remedy_and_not_answered_row_by_row(model, post, mode):
     image = np.asarray(picture(mode, 8, 8)).tolist()
     for body in ({"inputs": image}, {"instances": image}, {"inputs": {"image": image}}):
@@ -191,7 +174,7 @@ def test_an_image_that_stands_alone_is_refused_with_a_remedy_and_not_answered_ro
     assert status == 200 and [row["class"] for row in answer["predictions"]] == classes(model, np.array(image, np.uint8))
 
 
-@pytest.mark.parametrize("width", [1, 3, 4])
+@pytest.mark.parametrize("width", [1, 3])
 def test_a_narrow_grey_image_with_its_channel_is_one_image(model, width):
     image = np.asarray(picture("L", width, 9))
     assert classes(model, image[:, :, None]) == classes(model, base64.b64decode(in_base64(Image.fromarray(image))))

@@ -3,22 +3,18 @@ import threading
 import pytest
 
 from pipelines.tracking import system_metrics
-from pipelines.tracking.system_metrics import SystemMetrics, gpu_values, measure
+from pipelines.tracking.system_metrics import gpu_values, measure
 from pipelines.tracking.tracker import MlflowTracker
-from tests.pipelines.tracking.conftest import KEYS
+from tests.pipelines.tracking.conftest import KEYS, by_level
 
 
 def test_the_load_is_measured_under_the_names_that_mlflow_groups(monkeypatch):
-    monkeypatch.setattr(system_metrics, "_nvidia_smi", lambda: "0, 31, 1024, 81559, 121.50\n")
+    monkeypatch.setattr(system_metrics.shutil, "which", lambda _: None)
     values = measure()
     assert set(values) == {
         "system/cpu_utilization_percentage",
         "system/system_memory_usage_megabytes",
         "system/system_memory_usage_percentage",
-        "system/gpu_0_utilization_percentage",
-        "system/gpu_0_memory_usage_megabytes",
-        "system/gpu_0_memory_usage_percentage",
-        "system/gpu_0_power_usage_watts",
     }
     assert values["system/system_memory_usage_megabytes"] > 1
     assert 0 < values["system/system_memory_usage_percentage"] <= 100
@@ -36,32 +32,23 @@ def test_each_gpu_has_its_values_and_what_one_does_not_report_is_left_out():
             "gpu_1_memory_usage_percentage": 25,
         }
     )
-    assert gpu_values("") == {}
 
 
-def test_measurements_are_numbered_and_end_when_it_is_stopped():
-    seen, several = [], threading.Event()
+def test_the_load_of_a_stage_is_a_numbered_curve_of_its_run_that_ends_with_it(client, folder, monkeypatch):
+    several, seen = threading.Event(), []
+    monkeypatch.setattr(system_metrics.sample, "__defaults__", (0.01,))
+    tracker = MlflowTracker("train", KEYS)
 
     def log(values, step):
+        MlflowTracker.metrics(tracker, values, step)
         seen.append(step)
         if len(seen) >= 3:
             several.set()
 
-    metrics = SystemMetrics(log, interval=0.01)
-    assert several.wait(600)
-    metrics.stop()
-    n = len(seen)
-    assert seen == list(range(n))
-    assert not metrics._thread.is_alive()
-
-
-def test_the_load_of_a_stage_is_a_curve_of_its_run(client, folder, monkeypatch):
-    measured = threading.Event()
-    monkeypatch.setattr(system_metrics.SystemMetrics.__init__, "__defaults__", (0.01,))
-    tracker = MlflowTracker("train", KEYS)
-    monkeypatch.setattr(tracker, "metrics", lambda *values: (MlflowTracker.metrics(tracker, *values), measured.set()))
+    monkeypatch.setattr(tracker, "metrics", log)
     tracker.watch()
-    assert measured.wait(600)
+    assert several.wait(600)
     tracker.close()
-    (run,) = [run for run in client.runs.values() if run.data.tags["gee.level"] == "stage"]
-    assert ("system/cpu_utilization_percentage", 0) in {(name, step) for name, step, _, _ in run.points}
+    n = len(seen)
+    (run,) = by_level(client, "stage")
+    assert [step for name, step, *_ in sorted(run.points) if name == "system/cpu_utilization_percentage"] == list(range(n))

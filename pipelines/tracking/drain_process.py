@@ -1,0 +1,116 @@
+"""The drain as a stage sees it: started where none is at work, and waited for at the end, but not for a server that is away."""
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from pipelines.project.paths import find_project, original_project
+from pipelines.runtime.process_tree import is_gone
+from pipelines.tracking.mlflow_client import is_local, tracking_uri
+from pipelines.tracking.outbox import Outbox
+from pipelines.tracking.redact import bare
+
+log = logging.getLogger("pipelines.tracking")
+
+COMMAND = [sys.executable, "-m", "pipelines.tracking.drain"]
+
+INTERVAL = 0.2
+"""Seconds between two looks at the outboxes."""
+
+LIMIT, PATIENCE = 60.0, 5.0
+"""Seconds that the end of a run gives a server that answers; those after which one entry is too slow, or a killed run ends."""
+
+RETRY, SHARE = 2.0, 0.01
+"""The end of a run gives a server that does not answer these seconds, or this share of the run's own time if that is more."""
+
+START = 10.0
+"""Seconds until a drain that was started is at work, also on a busy machine."""
+
+_started = {"at": -START}
+
+
+class State(BaseModel):
+    """What the drain is doing, in drain.json beside the outboxes."""
+
+    process: str
+    """Its `process_key`."""
+    store: str
+    kind: str = ""
+    """Of the entry that is being written, or `upload` where it has files; empty while mlflow is loaded."""
+    since: float = 0.0
+    """Seconds since 1970 at which that began."""
+    trouble: str = ""
+    """Why MLflow does not get what waits."""
+
+    def write(self, root: Path) -> None:
+        """Write it to disk."""
+        with contextlib.suppress(OSError):  # no space
+            (root / "drain.json").write_text(self.model_dump_json())
+
+    @classmethod
+    def read(cls, root: Path) -> "State | None":
+        """That of a living drain of this machine, or None."""
+        with contextlib.suppress(OSError, ValidationError):
+            state = cls.model_validate_json((root / "drain.json").read_bytes())
+            if state.process.startswith(f"{socket.gethostname()}/") and not is_gone(state.process):
+                return state
+        return None
+
+
+def start(root: Path) -> None:
+    """Start a drain for the outboxes below ``root``, unless one is at work. It outlives this process and what started that."""
+    if State.read(root) or time.monotonic() - _started["at"] < START:
+        return
+    _started["at"] = time.monotonic()
+    code, project = Path(__file__).resolve().parents[2], original_project(find_project())
+    path = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with contextlib.suppress(OSError), (root / "drain.log").open("ab") as output:
+        shell = ["/bin/sh", "-c", '"$@" &', "sh", *COMMAND]  # whose child is nobody's, so that no signal for a stage reaches it
+        env, nothing = os.environ | {"PYTHONPATH": path}, subprocess.DEVNULL
+        subprocess.run(shell, cwd=project, env=env, stdin=nothing, stdout=output, stderr=output, start_new_session=True)
+
+
+def wait(outbox: Outbox, status: str, seconds: float) -> str | None:
+    """Wait until a drain has written ``outbox``, not long for a server that does not answer; a warning says what is left.
+
+    The run ended in this ``status`` after so many ``seconds``. Returns the address of its page where the drain knows it.
+    """
+    root, begin = outbox.folder.parent, time.monotonic()
+    limit, why = PATIENCE if status == "KILLED" else LIMIT, ""
+    while outbox.folder.is_dir() and not outbox.written().closed:
+        waited = time.monotonic() - begin
+        start(root)
+        why = _trouble(State.read(root))
+        if waited > limit or (why and waited > max(RETRY, SHARE * seconds)):
+            break
+        time.sleep(INTERVAL)
+    if outbox.folder.is_dir():
+        noted = outbox.written()
+        n = sum(1 for _ in outbox.entries(noted.position)) + noted.refused
+        why = f"MLflow refuses them: {noted.reason}" if noted.closed else why or "it is slow"
+        left = "MLflow: %d entries are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
+        log.warning(left, n, why, root)
+    page = root / f"{outbox.name}.address"
+    if not page.is_file():
+        return None
+    address = page.read_text()
+    page.unlink()
+    return address
+
+
+def _trouble(state: State | None) -> str:
+    """Why MLflow does not get the entries soon, as far as that is known."""
+    if state is None:
+        return ""
+    store = tracking_uri()
+    if state.store != bare(store):
+        return f"a drain writes to {state.store} now"
+    is_late = state.kind not in ("", "upload") and time.time() - state.since > PATIENCE
+    return state.trouble or ("it does not answer" if is_late and not is_local(store) else "")

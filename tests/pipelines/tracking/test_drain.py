@@ -1,0 +1,254 @@
+"""What a drain writes to a server that fails, of stages that are at work, closed or killed, and what it leaves."""
+
+import json
+import shutil
+import threading
+
+import pytest
+
+from gee_core.errors import InputError
+from pipelines.runtime import journal
+from pipelines.runtime.file_lock import file_lock
+from pipelines.tracking import drain as module
+from pipelines.tracking import drain_process
+from pipelines.tracking.drain import Drain, alone
+from pipelines.tracking.outbox import Outbox, outbox_root
+from pipelines.tracking.tracker import MlflowTracker
+from tests.pipelines.tracking.conftest import KEYS, PIPELINE, by_level, drain, outboxes
+from tests.wait_until import wait_until
+
+ENTRIES = 14
+"""Number of entries of the small stage that `stage` tracks."""
+
+
+def replay(**how) -> list:
+    drain = Drain(outbox_root(), **how)
+    drain.retry_refused()
+    return drain.run(0, follows=False)
+
+
+def ends(client) -> dict:
+    return {run.info.run_name: run.info.status for run in client.runs.values()}
+
+
+def test_a_run_that_went_well_leaves_nothing_behind(client, stage):
+    stage()
+    statuses = {PIPELINE: "FINISHED", f"evolve · {PIPELINE}": "FINISHED", "cand0": "FINISHED", "cand1": "FINISHED"}
+    assert ends(client) == statuses | {"cand2": "FAILED"}
+    assert outboxes() == []
+
+
+@pytest.mark.parametrize(("fault", "notes"), [("lose", "kept"), ("late", "kept"), ("lose", "gone")])
+def test_whichever_call_fails_or_kills_a_drain_the_next_one_doubles_nothing(client, left, expected, fault, notes, tmp_path):
+    outbox = left()
+    shutil.copytree(outbox, tmp_path / "copy")
+    drain()
+    assert client.state() == expected
+    for number in range(len(client.calls)):
+        client.runs.clear(), client.experiments.clear(), client.calls.clear()
+        shutil.copytree(tmp_path / "copy", outbox)
+        setattr(client, fault, {number})
+        Drain(outbox_root()).run(linger=0)
+        if notes == "gone":  # as if the power had failed: nothing of it was on disk yet
+            (outbox / "written.json").unlink(missing_ok=True)
+        drain()
+        assert client.state() == expected, f"call {number} ({client.calls[number]})"
+        assert outboxes() == []
+
+
+def test_entries_are_written_while_the_stage_works_and_the_drain_ends_after_it(client, folder, nobody_waits):
+    tracker = MlflowTracker("train", KEYS)
+    thread = threading.Thread(target=Drain(outbox_root()).run, kwargs={"linger": 0})
+    thread.start()
+    for step in range(2):
+        tracker.metrics({"loss": 1.0}, step)
+        wait_until(lambda step=step: any(("loss", step) == point[:2] for run in client.runs.values() for point in run.points))
+    tracker.close()
+    thread.join(600)
+    assert ends(client) == {PIPELINE: "FINISHED", f"train · {PIPELINE}": "FINISHED"}
+    assert outboxes() == []
+
+
+def test_a_server_that_comes_back_gets_everything_in_the_same_run(client, folder, nobody_waits):
+    client.is_down = True
+    tracker = MlflowTracker("train", KEYS)
+    tracker.metrics({"loss": 1.0})
+    root = outbox_root()
+    thread = threading.Thread(target=Drain(root).run, kwargs={"linger": 0})
+    thread.start()
+    wait_until(lambda: (state := drain_process.State.read(root)) and "no route" in state.trouble)
+    client.is_down = False
+    wait_until(lambda: client.runs)
+    tracker.close()
+    thread.join(600)
+    assert outboxes() == [] and len(client.runs) == 2
+
+
+def test_a_stage_that_was_killed_is_ended_as_killed_at_the_time_of_its_last_entry(client, left):
+    folder = left()
+    lines = (folder / "entries.jsonl").read_text().splitlines(keepends=True)
+    (folder / "entries.jsonl").write_text("".join(lines[:4]) + lines[4][:30])
+    drain()
+    assert ends(client) == {PIPELINE: "KILLED", f"evolve · {PIPELINE}": "KILLED", "cand0": "FINISHED"}
+    (run,) = by_level(client, "stage")
+    assert run.info.end_time == json.loads(lines[3])["time"]
+    assert outboxes() == []
+
+
+def test_the_stages_of_one_execution_are_written_in_their_order(client, folder, nobody_waits):
+    for name, status in (("evolve", "FINISHED"), ("train", "FAILED"), ("report", "FINISHED")):
+        MlflowTracker(name, KEYS).close(status)
+    drain()
+    (pipeline,) = by_level(client, "pipeline")
+    stages = {tag: value for tag, value in pipeline.data.tags.items() if tag.startswith("stage.")}
+    assert list(stages.items()) == [("stage.evolve", "ran"), ("stage.train", "failed"), ("stage.report", "ran")]
+    assert pipeline.info.status == "FAILED"
+
+
+def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_execution(client, folder, monkeypatch):
+    (folder / "dvc.lock").write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.entries.time.time", lambda: 1.7e9)
+        patch.setattr(drain_process, "wait", lambda *_: None)
+        MlflowTracker("prepare", KEYS).close()
+    (late,) = outboxes()
+    shutil.move(late, folder / "away")
+    (folder / "dvc.lock").write_text("new")
+    MlflowTracker("evolve", KEYS).close()
+    (pipeline,) = by_level(client, "pipeline")
+    end = pipeline.info.end_time
+    shutil.move(folder / "away", late)
+    drain()
+    assert (pipeline.info.end_time, pipeline.files["/dvc.lock"]) == (end, "new") and end >= pipeline.info.start_time
+    assert {"stage.prepare", "stage.evolve"} < set(pipeline.data.tags)
+
+
+def test_a_second_drain_ends_at_once_and_a_replay_waits_for_one_that_lingers(client, left, monkeypatch):
+    left()
+    monkeypatch.setattr(module.os, "nice", lambda _: None)
+    monkeypatch.setattr(module, "LINGER", -2.0)
+    with file_lock(outbox_root() / "drain.lock"):
+        module.main()
+        with pytest.raises(InputError, match="another process is writing to MLflow"), alone(outbox_root()):
+            pass
+    assert client.calls == []
+    with alone(outbox_root()):
+        assert len(replay()) == 1
+
+
+def test_what_is_written_has_the_times_at_which_it_was_tracked(client, left):
+    times = {entry.kind: entry.time for entry, _ in Outbox(left()).entries()}
+    drain()
+    (run,) = by_level(client, "stage")
+    assert (run.info.start_time, run.info.end_time) == (times["open"], times["close"])
+
+
+def reopen(folder, **changes) -> None:
+    """Rewrite the first entry of an outbox."""
+    first, *rest = journal.read(folder / "entries.jsonl")
+    (folder / "entries.jsonl").unlink()
+    for entry in [first | changes, *rest]:
+        journal.append(folder / "entries.jsonl", entry)
+
+
+def test_what_another_machine_left_open_is_written_when_the_user_says_that_nothing_runs_there(client, expected, left):
+    folder = left()
+    reopen(folder, process="elsewhere/1/1")
+    lines = (folder / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "entries.jsonl").write_bytes(b"".join(lines[:-1]))
+    (found,) = replay()
+    assert found.hindrance.startswith("its process is on elsewhere") and client.calls == []
+    replay(everywhere=True)
+    assert [run[0] for run in client.state()] == [run[0] for run in expected] and outboxes() == []
+
+
+def test_what_is_meant_for_another_address_is_written_to_this_one_only_on_request(client, expected, left, monkeypatch, main):
+    folder = left()
+    client.drop = set(range(30, 90))  # a part of it is in the other store
+    drain()
+    client.drop, client.runs, before = set(), {}, client.runs
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other.example:5000")
+    (found,) = replay()
+    assert found.hindrance == (
+        "it is for http://tracking.example:5000: set MLFLOW_TRACKING_URI to that, "
+        "or `gee track replay --anyway` writes it to http://other.example:5000"
+    )
+    assert client.runs == {} and before
+    code, out, _ = main("track", "replay", "--anyway")
+    assert code == 0 and f"{ENTRIES} entries written to http://other.example:5000" in out
+    assert len(client.state()) == len(expected) and not folder.exists()
+
+
+def test_an_outbox_whose_beginning_is_damaged_says_so_and_is_kept(client, left, caplog):
+    folder = left()
+    data = (folder / "entries.jsonl").read_bytes()
+    (folder / "entries.jsonl").write_bytes(data[:10] + b"#" + data[11:])
+    (found,) = replay()
+    assert "damaged" in found.hindrance and client.calls == [] and folder.is_dir()
+
+
+def test_a_damaged_line_costs_its_entry_alone(client, left, expected):
+    folder = left()
+    lines = (folder / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    (number,) = [i for i, line in enumerate(lines) if b'"name": "cand2"' in line]
+    lines[number] = lines[number].replace(b"cand2", b"dnac2")
+    (folder / "entries.jsonl").write_bytes(b"".join(lines))
+    drain()
+    assert client.state() == [run for run in expected if run[0] != "cand2"]
+
+
+def test_an_entry_that_mlflow_refuses_is_told_and_kept_and_replay_tries_it_again(client, folder, caplog, expected):
+    tracker = MlflowTracker("train", KEYS)
+    tracker.params({"lr": 1})
+    tracker.params({"lr": 2})
+    tracker.metrics({"loss": 1.0})
+    tracker.close()
+    (run,) = by_level(client, "stage")
+    assert run.info.status == "FINISHED" and {point[0] for point in run.points} == {"loss"}
+    assert "1 entries are not written yet (MLflow refuses them: ValueError: a parameter cannot be changed)" in caplog.text
+    (found,) = replay()
+    assert found.hindrance.startswith("refused: ValueError: a parameter cannot be changed") and len(outboxes()) == 1
+    run.data.params["lr"] = "2"  # as if somebody had made room for it
+    lines = [line for line in (outboxes()[0] / "entries.jsonl").read_text().splitlines(True) if '"lr": "1"' not in line]
+    (outboxes()[0] / "entries.jsonl").write_text("".join(lines))
+    replay()
+    assert outboxes() == []
+
+
+def test_an_outbox_that_cannot_be_opened_does_not_hold_up_the_next(client, left, monkeypatch):
+    reopen(left(), experiment="deleted")
+    client.do_create_experiment("deleted", None)
+    client.experiments["deleted"].lifecycle_stage = "deleted"
+    left()
+    drain()
+    assert len(by_level(client, "stage")) == 1 and len(outboxes()) == 1
+
+
+def test_a_deleted_experiment_is_named_with_its_remedy_and_what_waits_is_written_once_it_is_restored(
+    client, expected, left, main
+):
+    client.do_create_experiment("gee", None)
+    client.experiments["gee"].lifecycle_stage = "deleted"
+    left()
+    said = "the experiment gee is deleted in MLflow: restore it with `mlflow experiments restore -x 0`, or set MLFLOW_EXP"
+    code, out, _ = main("track", "replay")
+    assert (code, client.runs) == (1, {}) and f"nothing; {ENTRIES} left: {said}" in out
+    assert f"\n0 entries written to http://tracking.example:5000; {ENTRIES} are left, for the reasons above\n" in out
+    client.experiments["gee"].lifecycle_stage = "active"
+    replay()
+    assert client.state() == expected
+
+
+def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(client, left, main, expected):
+    left()
+    code, out, _ = main("track", "status")
+    assert code == 0 and "evolve" in out and f"{ENTRIES} entries" in out and "`gee track replay` writes them" in out
+    client.is_down = True
+    code, out, err = main("track", "replay")
+    assert code == 2 and f"{ENTRIES} entries still wait" in err and "no route" in err and "0 entries written" in out
+    client.is_down = False
+    code, out, _ = main("track", "replay")
+    kinds = "1 open, 1 dataset, 8 log, 3 child, 1 close"
+    assert code == 0 and f"evolve {kinds}\n" in out and f"{ENTRIES} entries written to http://tracking.example:5000" in out
+    assert main("track", "status")[1] == "MLflow has everything\n"
+    assert client.state() == expected
