@@ -198,7 +198,7 @@ def encode(
             many channels as the one before puts out.
         wiring: the distributions that the genes are drawn from: a genotype, or a shape, whose σ's are then the analytic ones;
             None for the neutral shape. γ_0 multiplies the weights of the copy's batch norms; γ_end and slope need a network
-            that has ``branch_ends`` (see ``shaping.Branched``).
+            that has ``branch_ends`` (see ``shaping.shape_network``).
         seed: of the initial wiring.
 
     Returns:

@@ -1,7 +1,7 @@
 """The genes of shape that act on a network and not on the draws of X and O: γ_0, γ_end and the slope of the branches."""
 
 import math
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -11,23 +11,18 @@ from torch.nn.utils import parametrize
 from gee_core.config import Shape
 
 
-@runtime_checkable
-class Branched(Protocol):
-    """A network that names the ends of its residual branches."""
-
-    def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
-        """The last batch norm and the last convolution of every residual branch, in order of execution."""
-        ...
-
-
 @torch.no_grad()
 def shape_network(net: nn.Module, shape: Shape) -> None:
     """Apply γ_0 and γ_end to the batch norms and the slope to the last convolutions of branches, in place, once.
 
+    A network names its branches by a method ``branch_ends``: the last batch norm and the last convolution of each, in order of
+    execution.
+
     Raises:
         ValueError: γ_end or the slope is not neutral, and ``net`` does not say where its residual branches end.
     """
-    ends = net.branch_ends() if isinstance(net, Branched) else []
+    named = getattr(net, "branch_ends", None)
+    ends: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = named() if callable(named) else []
     if not ends and (shape.gamma_end, shape.slope) != (1.0, 0.0):
         raise ValueError("gamma_end and slope act on residual branches, which the network does not name: leave them out")
     for module in net.modules():

@@ -119,9 +119,7 @@ def own_network(
     Args:
         name: as it was registered.
         sizes: ``num_classes``, ``in_channels`` and ``image_size``.
-        width: for a class that takes it, as the next two.
-        pool: `max` or `avg`.
-        lif: arguments of ``LIF``.
+        width, pool, lif: for a class that takes them; ``lif`` are arguments of ``LIF``.
         seed: of the weights, as far as they come from torch's global generator, which is left as it was.
         T: the steps of its answer; None for any number.
 
@@ -202,17 +200,17 @@ def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
             "the second call with the same images gives another output: it keeps state between calls "
             "(register_memory of a MemoryModule keeps what is reset), or draws from another generator than torch's"
         )
-    found = Trial(len(o), not any(map(strided_and_narrow, net.modules())))
-    if found.channels_last:
+    channels_last = not any(map(strided_and_narrow, net.modules()))
+    if channels_last:
         try:
-            OwnNetwork(copied(net), found).eval()(example.contiguous(memory_format=torch.channels_last))
+            OwnNetwork(copied(net), Trial(len(o), True)).eval()(example.contiguous(memory_format=torch.channels_last))
         except (Exception, SystemExit):
-            found = Trial(len(o), False)
-    wrapped = OwnNetwork(copied(net), found)
+            channels_last = False
+    wrapped = OwnNetwork(copied(net), Trial(len(o), channels_last))
     _, _, chain = encoded_copy(wrapped, 1, example, None)
     names = {module: name for name, module in wrapped.named_modules()}
-    channels, kernel_positions = tuple(conv.out_channels for conv in chain), math.prod(chain[1].kernel_size)
-    return Trial(found.T, found.channels_last, tuple(names[conv] for conv in chain), channels, kernel_positions)
+    found = tuple(names[conv] for conv in chain), tuple(conv.out_channels for conv in chain), math.prod(chain[1].kernel_size)
+    return Trial(len(o), channels_last, *found)
 
 
 def _misfit(o: object, wanted: tuple[int, int, int], all_steps: bool) -> str:

@@ -144,16 +144,6 @@ def test_behind_pre_activation_blocks_the_head_reads_real_values_and_multiplies(
     assert head.energy_mj(E_MAC, E_AC) == pytest.approx(4.6 * head.macs * 3 * 1e-9)
 
 
-def test_a_convolution_behind_an_average_pool_multiplies_and_one_behind_a_max_pool_accumulates():
-    real = {}
-    for pool in ("max", "avg"):
-        net, x = inference("cifarnet", pool=pool)
-        real[pool] = [layer.layer for layer in measure_energy(net, [x]).layers if not layer.binary and layer.kind == "conv"]
-    pools = [index for index, module in enumerate(net.body) if isinstance(module, nn.AvgPool2d)]
-    assert real == {"max": ["stem.conv"], "avg": ["stem.conv", *(f"body.{index + 1}.conv" for index in pools)]}
-    assert len(pools) == 3
-
-
 def test_rates_equal_those_of_the_spikes_themselves():
     net, x = inference("resnet19", block="post")
     spikes = {}

@@ -5,11 +5,11 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
+import gee_core
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
-from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
-from tests.gee_core.own_networks import AllSteps, Folded, OneStep
+from tests.gee_core.own_networks import THREE, VGG, AllSteps, Folded, OneStep, lively
 
 T, B = 3, 4
 
@@ -202,10 +202,47 @@ def test_what_cannot_be_measured_is_refused_with_one_message(net, images, settin
     assert "\n" not in str(refusal.value)
 
 
-def test_decoding_counts_where_the_encoded_network_is_a_part_of_another():
-    net, x = build_network("cifarnet", 5, 3, 8, 4, 1 / 32), torch.randn(2, 3, 8, 8)
-    alone, inside = measure_energy(net, x), measure_energy(nn.Sequential(net), x)
-    per_operation = 4.6, 0.9
-    assert inside.energy_mj(*per_operation) == alone.energy_mj(*per_operation)
-    assert inside.energy_with_decoding_mj(*per_operation) == alone.energy_with_decoding_mj(*per_operation)
-    assert inside.energy_with_decoding_mj(*per_operation) > inside.energy_mj(*per_operation)
+STEM_ONCE = "networks.my:StemOnce"
+
+
+def images(batch: int) -> torch.Tensor:
+    return torch.randn(batch, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.usefixtures("own")
+def test_a_stem_that_runs_once_costs_one_step_and_one_that_gets_the_image_t_times_costs_t():
+    once, repeated = (measure_energy(net, [x]).layers[0] for net, x in (lively(name) for name in (STEM_ONCE, THREE[2])))
+    assert (once.layer, once.steps, once.macs) == ("net.features.0", 1, repeated.macs)
+    assert repeated.energy_mj(4.6, 0.9) == pytest.approx(3 * once.energy_mj(4.6, 0.9))
+
+
+@pytest.mark.usefixtures("own")
+def test_neurons_that_serve_two_layers_have_one_rate_for_both_and_the_head_has_none():
+    class Shared(VGG):
+        def __init__(self, T, **sizes):
+            super().__init__(T=T, **sizes)
+            self.features[6] = nn.Identity()  # in place of the pool
+            self.features[9] = self.features[5]  # as one ReLU serves two layers in the blocks of torchvision
+
+    gee_core.register_network("a:shared", Shared)
+    layers = measure_energy(gee_core.build_network("a:shared", 5, 1, 8, T=3), [3 * images(2)]).layers
+    rates = [layer.output_rate for layer in layers]
+    assert rates[1] == rates[2] > 0
+    assert rates[3] is None
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("batch", [2, 3, 4], ids="batch of {}".format)
+def test_a_plain_linear_layer_that_sees_its_steps_apart_runs_once_a_step(batch):
+    class Apart(nn.Module):
+        def __init__(self, num_classes, in_channels, image_size):
+            super().__init__()
+            self.body = gee_core.build_network(THREE[1], 7, in_channels, image_size, T=4).net
+            self.head = nn.Linear(7, num_classes)
+
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    gee_core.register_network("a:apart", Apart)
+    head = measure_energy(gee_core.build_network("a:apart", 5, 1, 8, T=4), [images(batch)]).layers[-1]
+    assert (head.layer, head.steps, head.macs) == ("net.head", 4, 35)

@@ -7,6 +7,7 @@ import copy
 import functools
 import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -40,11 +41,18 @@ def images(n, seed=1):
 
 @functools.cache
 def lively(name, n_genes, **settings) -> SpikingNetwork:
-    """A network whose neurons fire, though not all of them."""
+    """A network whose neurons fire, though not all of them; a CIFARNet with the numbers of a file of genes in int8."""
     net = build_network(name, 5, 3, 8, n_genes, 1 / 32, T=2, **settings)
     if len(net.head) > 1:
         net.head[0].weight.data.mul_(10)  # the hidden neurons see averages and would stay silent
-    return awake(net, images(16))
+    net = awake(net, images(16))
+    return from_file(net, "int8") if name == "cifarnet" else net
+
+
+def from_file(net, format) -> SpikingNetwork:
+    with TemporaryDirectory() as folder:
+        save_genes(f"{folder}/genes.safetensors", net, format)
+        return load(f"{folder}/genes.safetensors").eval()
 
 
 @functools.cache
@@ -240,13 +248,14 @@ CASES = [
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
-def grown(request, tmp_path_factory):
+def grown(request):
     """(network as it is read from its file of genes, its ONNX with weights, its ONNX with genes, format)."""
     name, n_genes, format = request.param
-    path = tmp_path_factory.mktemp("genes") / "genes.safetensors"
-    save_genes(path, lively(name, n_genes), format)
-    net = load(path).eval()
-    plain = to_onnx(net, 3, 8, OPSET)
+    if name == "cifarnet":
+        net, plain = lively(name, n_genes), exported(name, n_genes)
+    else:
+        net = from_file(lively(name, n_genes), format)
+        plain = to_onnx(net, 3, 8, OPSET)
     return net, plain, with_genes(plain, net, format), format
 
 
@@ -293,12 +302,3 @@ def test_a_weight_that_the_exporter_changed_by_more_than_a_factor_stays_a_weight
     assert "net.stem.conv.weight" in kept and "net.head.0.weight" not in kept
     with pytest.raises(ValueError, match="got 'int2'"):
         with_genes(plain, net, "int2")
-
-
-@SLOW
-def test_a_network_in_bfloat16_is_taken_as_float32():
-    net = copy.deepcopy(lively("vgg16", None)).bfloat16()
-    plain = to_onnx(net, 3, 8)
-    stored = with_genes(plain, net, "bf16")
-    assert len(stored) < 0.7 * len(plain)
-    torch.testing.assert_close(run(stored, images(3)), run(plain, images(3)), rtol=1e-4, atol=1e-4)

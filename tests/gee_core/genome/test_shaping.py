@@ -80,22 +80,6 @@ def test_the_slope_grades_the_last_convolutions_of_the_branches_over_depth(block
     assert math.prod(factors) == pytest.approx(1)
 
 
-class OneBranch(nn.Module):
-    """A network with a single residual branch, which it names."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-
-    def branch_ends(self):
-        return [(self.norm, self.conv)]
-
-
-def test_a_single_branch_lies_at_mid_depth_where_the_slope_changes_nothing():
-    assert changed(Shape(slope=2.0), OneBranch()) == {}
-    assert changed(Shape(gamma_end=2.0), OneBranch()) == {"norm.weight": pytest.approx(2.0)}
-
-
 @pytest.mark.parametrize("shape", [Shape(gamma_end=0.5), Shape(slope=1.0), Shape(gamma_0=2.0, slope=1.0)], ids=str)
 def test_a_network_that_names_no_branches_is_refused_and_left_as_it_is(shape):
     for net in (build_network("vgg16", 3, 1, 8, 4, 1 / 32), torchvision.models.resnet18(num_classes=2)):

@@ -124,13 +124,6 @@ def test_every_parameter_learns_at_every_image_size_and_channel_count(name, size
     assert not silent
 
 
-def test_a_quarter_of_the_width_is_a_quarter_of_every_channel():
-    full, quarter = (build_network("resnet19", 10, width=width).conv_chain() for width in (1.0, 0.25))
-    assert [conv.out_channels for conv in quarter] == [conv.out_channels // 4 for conv in full]
-    net = build_network("resnet19", 10, width=0.25)
-    assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [64, 10]
-
-
 @pytest.mark.parametrize("n_genes", [None, 6])
 def test_building_leaves_the_global_generator_alone_and_depends_on_the_seed_only(n_genes):
     torch.manual_seed(77)

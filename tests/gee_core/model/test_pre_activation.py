@@ -53,16 +53,6 @@ def spikingjelly(x):
     return node(x.unflatten(0, (T, -1))).flatten(0, 1)
 
 
-def loops(x):
-    """Spikes of the neurons' formula, step by step."""
-    v, spikes = torch.zeros_like(x.unflatten(0, (T, -1))[0]), []
-    for x_t in x.unflatten(0, (T, -1)):
-        h = v + (x_t - v) / TAU
-        spikes.append((h >= V_TH).to(x.dtype))
-        v = torch.where(h >= V_TH, 0.0, h)
-    return torch.cat(spikes)
-
-
 def spikes_of(net, call):
     """(result of ``call``, the spikes that reached each convolution behind the stem, by its name)."""
     found = {}
@@ -108,20 +98,6 @@ def test_spikes_and_gradients_equal_those_of_a_twin_of_spikingjellys_neurons(nam
     for key, buffer in net.named_buffers():
         if "running_mean" in key:  # the stem's variance is corrected for fewer values than the twin's, which repeats them
             torch.testing.assert_close(buffer, buffers[key], rtol=1e-4, atol=1e-5)
-
-
-@NAMES
-@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "separate"])
-def test_evaluation_equals_loops_over_the_steps(name, fuse, fused):
-    net, x = lively(name)
-    fused(fuse)
-    with torch.no_grad():
-        out, spikes = spikes_of(net.eval(), lambda: net(x))
-        fused(False)
-        expected, expected_spikes = spikes_of(net, lambda: twin(net, x, loops))
-    assert all(torch.equal(s, expected_spikes[layer]) for layer, s in spikes.items())
-    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
-    assert (out[1:] - out[:-1]).abs().max() > 1e-3  # the steps differ
 
 
 def test_in_bf16_a_fused_network_keeps_type_and_layout_and_fires_as_separate_modules_do(fused):

@@ -13,7 +13,6 @@ from gee_core.config import NetworkConfig, Shape
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import truncated_normal_
-from gee_core.model.layers import BasicBlock, PreActivationBlock
 from gee_core.model.network import TableNetwork, build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
@@ -68,11 +67,6 @@ def test_a_network_knows_the_architecture_it_was_built_with(network):
     architecture = architecture_of(wired_network(network, SHAPE, None, 3))
     assert architecture.network == network.structure()
     assert (architecture.num_classes, architecture.in_channels, architecture.image_size) == (5, 1, 8)
-
-
-def test_the_defaults_of_build_network_are_part_of_the_architecture():
-    network = architecture_of(gee_core.build_network("vgg16", 7, width=1 / 16)).network
-    assert (network.T, network.tau, network.v_threshold, network.surrogate) == (4, 2.0, 0.5, "piecewise_quadratic")
 
 
 def test_the_architecture_follows_encoding_and_decoding():
@@ -144,14 +138,6 @@ def test_a_genotype_brings_its_own_shape_whatever_init_is():
     assert all(torch.equal(value, same[name]) for name, value in net.state_dict().items())
 
 
-def test_genotypes_that_differ_in_the_shape_alone_start_from_the_same_draws():
-    one, other = (genome_of(wired_network(NETWORK, SHAPE, replace(GENOTYPE, shape=s), 3)) for s in (Shape(), Shape(beta=1.0)))
-    assert torch.equal(one.O, other.O)
-    assert not torch.equal(one.X_0, other.X_0)
-    ratio = other.X_0 / one.X_0
-    torch.testing.assert_close(ratio[4], ratio[4].mean().expand_as(ratio[4]))
-
-
 def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     neutral, net = (wired_network(shaped(PLAIN, shape), SHAPE, None, 3) for shape in (None, ORTHOGONAL))
     chain = net.conv_chain()
@@ -163,15 +149,3 @@ def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     assert changed == {f"{names[conv]}.weight" for conv in chain[1:]} | (norms - ends)
     again = wired_network(shaped(PLAIN, ORTHOGONAL), SHAPE, None, 3).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in net.state_dict().items())
-
-
-@pytest.mark.parametrize(("block", "kind"), [("pre", PreActivationBlock), ("post", BasicBlock)])
-def test_the_configured_block_is_built_and_counted(block, kind):
-    network = NETWORK.model_copy(update={"block": block})
-    net = wired_network(network, SHAPE, None, 3)
-    assert sum(isinstance(module, kind) for module in net.modules()) == 6
-    assert architecture_of(net).network.block == block
-    others = {other: plain_parameters(NETWORK.model_copy(update={"block": other}), SHAPE) for other in ("pre", "post")}
-    plain = wired_network(network.model_copy(update={"n_genes": None}), SHAPE, None, 3)
-    assert plain_parameters(network, SHAPE) == others[block] == sum(p.numel() for p in plain.parameters())
-    assert others["pre"] != others["post"]

@@ -25,8 +25,6 @@ PAPER = [
 ]
 PRE = [
     ("resnet18", 100, 3_660_186),
-    ("resnet18", 250, 8_723_886),
-    ("resnet19", 100, 4_352_922),
     ("resnet19", 200, 8_414_922),
 ]
 PLAIN_MILLIONS = {"cifarnet": 19.49, "vgg16": 9.24, "vgg16_wide": 18.70, "resnet18": 11.22, "resnet19": 12.70}

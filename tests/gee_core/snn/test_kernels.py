@@ -105,16 +105,6 @@ def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(error, everything_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-def test_a_process_that_has_seen_many_forms_still_compiles_the_next(everything_compiles, monkeypatch):
-    compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
-    monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: compiled)
-    for T in range(1, 13):  # torch's own limit is 8
-        kernels.run(kernels.spikes_TN, torch.randn(T, 100), *CONSTANTS[0])
-    assert kernels._compiles == [True]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything_compiles, monkeypatch):
     compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
     monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: compiled)

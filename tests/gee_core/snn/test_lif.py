@@ -213,24 +213,3 @@ def test_the_ranges_are_those_of_params_yaml():
         limits = NetworkStructure.model_json_schema()["properties"][name]
         limits = next((kind for kind in limits.get("anyOf", []) if "minimum" in kind), limits)
         assert (limits["minimum"], limits["maximum"]) == bounds
-
-
-LATER = [("v_reset", None), ("detach_reset", False), ("v_threshold", 0.2), ("surrogate_function", surrogate.ATan(2.0))]
-
-
-@pytest.mark.parametrize(("name", "value"), LATER)
-def test_a_setting_that_is_changed_later_acts(name, value):
-    changed, x = LIF(T=5), currents((10, 3, 4, 4))
-    before = gradient_of(changed, x)
-    setattr(changed, name, value)
-    given = {"surrogate_name": "atan"} if name == "surrogate_function" else {name: value}
-    expected = gradient_of(LIF(T=5, **given), x)
-    assert torch.equal(changed(x), LIF(T=5, **given)(x))
-    assert torch.equal(gradient_of(changed, x), expected)
-    assert not torch.equal(before, expected)
-
-
-def gradient_of(lif, x):
-    x = x.clone().requires_grad_()
-    lif(x).sum().backward()
-    return x.grad

@@ -1,5 +1,4 @@
 import errno
-import hashlib
 import os
 import platform
 import resource
@@ -11,7 +10,7 @@ import sys
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.storage.atomic_files import sha256, write_atomically, write_json
+from gee_core.storage.atomic_files import write_atomically, write_json
 
 
 def names(folder):
@@ -145,13 +144,6 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
         write_atomically(tmp_path / "models/network", "new")
 
 
-def test_a_folder_in_the_place_of_a_file_is_not_to_be_removed(tmp_path):
-    (tmp_path / "page.html").mkdir()
-    with pytest.raises(InputError, match=r"\(is a directory\): a folder of this name lies there: rename or move that folder"):
-        write_atomically(tmp_path / "page.html", "new")
-    assert names(tmp_path) == ["page.html"]
-
-
 def test_the_names_of_new_folders_are_on_disk_before_a_file_is_in_them(tmp_path, monkeypatch):
     flushed, fsync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(os.fstat(handle).st_ino), fsync(handle)))
@@ -168,9 +160,3 @@ def test_json_that_no_other_program_could_read_is_refused_and_the_old_file_stays
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"accuracy": number})
     assert path.read_text() == before == '{\n  "b": 1,\n  "a": 0.1\n}\n'
-
-
-def test_the_checksum_is_sha256_of_the_whole_file(tmp_path):
-    content = bytes(range(256)) * 5000  # more than one piece
-    (tmp_path / "file").write_bytes(content)
-    assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

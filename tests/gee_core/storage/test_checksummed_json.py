@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gee_core.storage.checksummed_json import CHECK, read_sealed, seal, unseal, write_sealed
+from gee_core.storage.checksummed_json import read_sealed, seal, unseal, write_sealed
 
 VALUES = {
     "place": (1, 2),
@@ -34,12 +34,6 @@ def test_a_flip_of_any_bit_is_noticed_or_changes_no_value():
             assert repr(values) == repr(through_json(VALUES))  # an escape or a number written in another way
 
 
-@pytest.mark.parametrize("values", [None, 3, [], {}, {"a": 1}, {"a": 1, CHECK: None}, {"a": 1, CHECK: "0" * 16}], ids=repr)
-def test_what_was_never_sealed_is_refused(values):
-    with pytest.raises(ValueError, match="checksum"):
-        unseal(values)
-
-
 def test_a_sealed_file_comes_back_and_a_missing_one_is_none(tmp_path, caplog):
     path = tmp_path / "result.json"
     assert read_sealed(path) is None
@@ -51,9 +45,7 @@ def test_a_sealed_file_comes_back_and_a_missing_one_is_none(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "Expecting value"),
         ('{"a": 1', "Expecting"),
-        ("[]", "it has no checksum"),
         ('{"a": 2, "check": "0"}', "its checksum is another"),
         (json.dumps(seal({"b": 1})), "it lacks a"),
         ("\udcff", "codec can't decode"),
