@@ -24,7 +24,7 @@ from benchmarks.decoding import medians
 from gee_core.checkpoint import load, save
 from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_onnx import to_onnx
-from gee_core.gene_file import FORMATS, save_genes
+from gee_core.gene_file import GENE_FORMATS, save_genes
 from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.training.loop import for_inference
 from gee_core.zoo import NETWORKS
@@ -64,7 +64,7 @@ def measure(
     save(folder / f"{WEIGHTS}.safetensors", net)
     models = {WEIGHTS: to_onnx(net, 3, size, OPSET)}
     unencoded = len(to_onnx(firing(name, None, width, size), 3, size, OPSET))
-    for format in FORMATS:
+    for format in GENE_FORMATS:
         save_genes(folder / f"{format}.safetensors", net, format)
         rounded = load(folder / f"{format}.safetensors").eval()
         models[format] = with_genes(to_onnx(rounded, 3, size, OPSET), rounded, format)
@@ -92,7 +92,7 @@ def measure(
             "genes_bytes": round((folder / f"{format}.safetensors").stat().st_size / unencoded, 4),
             "genes_onnx_bytes": round(len(models[format]) / unencoded, 4),
         }
-        for format in FORMATS
+        for format in GENE_FORMATS
     ]
 
 

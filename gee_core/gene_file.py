@@ -1,6 +1,6 @@
 """A network in one file of few bytes, ``genes.safetensors``: its genes in few bits, and what rebuilds the network from them.
 
-The matrices of a network (X_l, X_0, O, and the weights of layers that are not encoded) are stored in one of ``FORMATS``.
+The matrices of a network (X_l, X_0, O, and the weights of layers that are not encoded) are stored in one of ``GENE_FORMATS``.
 Integers have a float32 scale per gene or per output channel in the tensor ``NAME.scale``. int4 packs two numbers into a byte,
 the first into its low half. Batch norms, biases and other vectors are float32 in ``fp32``, else bfloat16, which costs no more
 accuracy than the rounding of the matrices does; counters of batches are left out.
@@ -29,18 +29,18 @@ from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-FORMATS = (*FLOATS, *BITS)
+GENE_FORMATS = (*FLOATS, *BITS)
 """Formats of the matrices."""
 
 VERSION = 1
-ENTRY = "gee.genes"
+GENES_ENTRY = "gee.genes"
 """The key of the metadata; one only, because safetensors writes several in any order."""
 
 LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
 
 
-class Header(StrictModel):
+class GeneHeader(StrictModel):
     """The entry of the metadata."""
 
     version: int
@@ -70,12 +70,12 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         DivergedError: a weight or gene is not finite.
         InputError: the disk is full, or the folder cannot be written to.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if format not in GENE_FORMATS:
+        raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
     about = {"version": VERSION, "architecture": rebuildable(net).model_dump(), "format": format}
     try:
         about = parse_json_object(json.dumps(about | {"card": None if card is None else dict(card)}, allow_nan=False))
-        as_model(about | {"sha256": ""}, Header)  # what could not be read again is not written
+        as_model(about | {"sha256": ""}, GeneHeader)  # what could not be read again is not written
     except (TypeError, ValueError) as error:
         raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
     stored: dict[str, Tensor] = {}
@@ -83,10 +83,10 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         if not name.endswith(LEFT_OUT):
             stored |= _packed(name, tensor.detach().cpu().contiguous(), format)
     entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
-    write_atomically(Path(path), to_bytes(stored, {ENTRY: entry}))
+    write_atomically(Path(path), to_bytes(stored, {GENES_ENTRY: entry}))
 
 
-def load_genes(path: Path, header: Header) -> SpikingNetwork:
+def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
     """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised; see ``gee_core.load``.
 
     Raises:
@@ -127,7 +127,7 @@ def read_card(path: Path | str) -> dict | None:
     return header.card
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path) -> GeneHeader | None:
     """The header of a file of ``save_genes``; None for a checkpoint, or a damaged file that the JSON beside it marks as one.
 
     Raises:
@@ -137,7 +137,7 @@ def read_header(path: Path) -> Header | None:
         raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
         with safe_open(path, "pt") as file:
-            entry = (file.metadata() or {}).get(ENTRY)
+            entry = (file.metadata() or {}).get(GENES_ENTRY)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         if path.with_suffix(".json").is_file():
             return None
@@ -151,7 +151,7 @@ def read_header(path: Path) -> Header | None:
         if isinstance(version, int) and version != VERSION:
             problem = f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}"
             raise InputError(problem, "update gee_core")
-        return as_model(values, Header)
+        return as_model(values, GeneHeader)
     except InputError:
         raise
     except ValueError as error:

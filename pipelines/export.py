@@ -15,7 +15,7 @@ from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
-from gee_core.export.model_card import ENTRY, ModelCard
+from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.nir_file import read_nir, write_nir
 from gee_core.export.onnx_genes import with_genes
@@ -125,7 +125,7 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     try:
         with in_settings():
             graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
-        graph.metadata[ENTRY] = build_model_card(params, data.meta).model_dump_json()
+        graph.metadata[CARD_ENTRY] = build_model_card(params, data.meta).model_dump_json()
         write_nir(file, graph)
     except ExportError as error:
         return {"nir_problem": str(error)}

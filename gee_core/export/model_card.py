@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from gee_core.config import StrictModel
 
-ENTRY = "gee.card"
+CARD_ENTRY = "gee.card"
 """Under which ONNX and NIR files hold it in their metadata, as JSON."""
 
 

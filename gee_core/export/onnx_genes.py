@@ -19,7 +19,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from gee_core.gene_file import FLOATS, FORMATS
+from gee_core.gene_file import FLOATS, GENE_FORMATS
 from gee_core.genome.encoding import decode, genome_of
 from gee_core.genome.quantise import BITS, quantise, scaled_dim
 
@@ -47,8 +47,8 @@ def with_genes(model: bytes, net: nn.Module, format: str) -> bytes:
     Raises:
         ValueError: the format is unknown.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if format not in GENE_FORMATS:
+        raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
     proto = onnx.load_from_string(model)
     graph = _Genes(net.state_dict(), format)
     weights = {name: W for name, W in decode(net).state_dict().items() if scaled_dim(name, W) is not None}

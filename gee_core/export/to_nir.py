@@ -14,11 +14,10 @@ import numpy as np
 from torch import nn
 
 from gee_core.errors import ExportError
-from gee_core.export.image_shape import image_shape
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import decode
-from gee_core.model.base import check_unwrapped
+from gee_core.model.base import check_unwrapped, image_shape
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
 from gee_core.model.network import TableNetwork
 from gee_core.snn.lif import LIF

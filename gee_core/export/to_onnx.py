@@ -14,12 +14,12 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
-from gee_core.export.image_shape import image_shape
-from gee_core.export.model_card import ENTRY, ModelCard
+from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.export.onnx_lif import TRANSLATIONS, with_one_node_lif
 from gee_core.export.quiet import without_logs
 from gee_core.genome.copying import as_written, check_values, running_on
 from gee_core.genome.encoding import decode
+from gee_core.model.base import image_shape
 from gee_core.seeding import private_torch_rng
 
 OLDEST = 18
@@ -29,7 +29,7 @@ INPUT, OUTPUT = "images", "logits"
 
 DOC = (
     "images: float32 (N, C, H, W), of uint8 pixels (pixels / 255 - mean) / std of each channel. logits: (N, classes); the "
-    f"probabilities are their softmax. The metadata {ENTRY} has mean, std, image_size and class_names, as JSON."
+    f"probabilities are their softmax. The metadata {CARD_ENTRY} has mean, std, image_size and class_names, as JSON."
 )
 
 
@@ -142,6 +142,6 @@ def with_card(model: bytes, card: ModelCard) -> bytes:
         card: describes its images and classes.
     """
     proto = onnx.load_from_string(model)
-    onnx.helper.set_model_props(proto, {ENTRY: card.model_dump_json()})
+    onnx.helper.set_model_props(proto, {CARD_ENTRY: card.model_dump_json()})
     proto.doc_string = DOC
     return proto.SerializeToString()

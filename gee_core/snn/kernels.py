@@ -1,6 +1,6 @@
 """Loops over time of LIF neurons, in one pass over memory in each direction, and how loops are compiled.
 
-The loops are plain functions of tensors, which `run` compiles where that pays. Compiled and eager loops do the same
+The loops are plain functions of tensors, which `run_loop` compiles where that pays. Compiled and eager loops do the same
 arithmetic on a CPU, because the compiler does not contract multiplications and additions there: LIF's loops give the same bits,
 and the batch norm's sums differ only in the order of their terms. On a GPU they agree up to rounding: Triton contracts them.
 
@@ -126,7 +126,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 def compiles(x: Tensor) -> bool:
-    """Whether `run` would compile a loop over ``x``."""
+    """Whether `run_loop` would compile a loop over ``x``."""
     if torch.compiler.is_compiling() or is_exporting():
         return False
     if not _compiles:
@@ -144,7 +144,7 @@ def long_run(values: int) -> Iterator[None]:
         _long_runs.pop()
 
 
-def run(loop: Callable, x: Tensor, *args: Any) -> Any:
+def run_loop(loop: Callable, x: Tensor, *args: Any) -> Any:
     """``loop(x, *args)``, compiled where that pays and is possible."""
     if compiles(x):
         try:

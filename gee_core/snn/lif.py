@@ -30,7 +30,7 @@ def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: flo
 
     The membrane is kept in float32 whatever the type of ``x``; spikes have the type of ``x``.
     """
-    return _unfold(kernels.run(kernels.spikes_TN, _fold(x, T), tau, decay_input, v_threshold), x)
+    return _unfold(kernels.run_loop(kernels.spikes_TN, _fold(x, T), tau, decay_input, v_threshold), x)
 
 
 class LIFSteps(torch.autograd.Function):
@@ -49,7 +49,7 @@ class LIFSteps(torch.autograd.Function):
         grad_s = grad_s.to(x.dtype)
         if not _same_layout(x, grad_s):
             grad_s = torch.empty_like(x).copy_(grad_s)
-        grad_x = kernels.run(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), *constants)
+        grad_x = kernels.run_loop(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), *constants)
         return _unfold(grad_x, x), None, None, None, None, None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
 from gee_core.snn.lif import LIF, is_channels_last
-from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, follow
+from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
 
 
 class NormLIF(nn.Module):
@@ -82,7 +82,7 @@ class NormLIF(nn.Module):
         synced = isinstance(norm, SyncedBatchNorm2d)
         inputs = x, stream, residual, norm.weight, norm.bias, running_mean
         total, spikes, mean, var, n = NormLIFSteps.apply(*inputs, eps_to_alpha, synced)
-        follow(norm, mean, var, n)
+        update_running(norm, mean, var, n)
         return total, spikes
 
 
@@ -98,8 +98,8 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
 def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
     """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
     if stream is None:
-        return x, kernels.run(loop, x, *args)
-    return kernels.run(norm_kernels.of_sum, x, stream, loop, T, *args)
+        return x, kernels.run_loop(loop, x, *args)
+    return kernels.run_loop(norm_kernels.of_sum, x, stream, loop, T, *args)
 
 
 class NormLIFSteps(torch.autograd.Function):
@@ -126,7 +126,7 @@ class NormLIFSteps(torch.autograd.Function):
         if synced:
             sums = SumOfAll.apply(sums)
         of_norm = sums, near, weight, bias, eps
-        spikes, mean, var = kernels.run(norm_kernels.batch_norm_spikes, total, *of_norm, residual, T, rows, *others)
+        spikes, mean, var = kernels.run_loop(norm_kernels.batch_norm_spikes, total, *of_norm, residual, T, rows, *others)
         n = sums[-1]
         ctx.save_for_backward(total, residual, weight, bias, mean, var, n)
         ctx.mark_non_differentiable(mean, var, n)
@@ -139,10 +139,10 @@ class NormLIFSteps(torch.autograd.Function):
         eps, *constants = ctx.constants
         norm = tuple(norm)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
-        g, sums = kernels.run(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
+        g, sums = kernels.run_loop(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
         of_all = SumOfAll.apply(sums) if ctx.synced else sums
         means = (of_all / n).to(norm[0].dtype)  # here, since the loop would divide in float64 for every element
-        grad_x = kernels.run(norm_kernels.gradient_through_norm, x, g, norm, eps, means, grads[1], constants[1])
+        grad_x = kernels.run_loop(norm_kernels.gradient_through_norm, x, g, norm, eps, means, grads[1], constants[1])
         grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm[0].dtype)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

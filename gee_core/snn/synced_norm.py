@@ -27,7 +27,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         n = torch.full((1,), d[:, 0].numel(), dtype=torch.float64, device=d.device)
         sums = SumOfAll.apply(torch.cat([*(value.sum((2, 3)).sum(0, dtype=torch.float64) for value in (d, d * d)), n]))
         mean, var = statistics(sums, near)
-        follow(self, mean, var, sums[-1])
+        update_running(self, mean, var, sums[-1])
         y = (x - mean[:, None, None]) * (var + self.eps).rsqrt()[:, None, None]
         if self.affine:
             y = y * self.weight[:, None, None] + self.bias[:, None, None]
@@ -52,7 +52,7 @@ def sync_batch_norms(net: nn.Module) -> None:
 
 
 @torch.no_grad()
-def follow(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: Tensor) -> None:
+def update_running(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: Tensor) -> None:
     """Let running statistics follow a batch of ``n`` values per channel, whose biased variance is ``var_C``."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return

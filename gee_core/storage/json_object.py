@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-Model = TypeVar("Model", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def read_json_object(path: Path) -> dict:
@@ -35,7 +35,7 @@ def parse_json_object(text: str) -> dict:
     return values
 
 
-def read_json_model(path: Path, model: type[Model]) -> Model:
+def read_json_model(path: Path, model: type[AnyModel]) -> AnyModel:
     """The object in a JSON file as a ``model``.
 
     Raises:
@@ -45,7 +45,7 @@ def read_json_model(path: Path, model: type[Model]) -> Model:
     return as_model(read_json_object(path), model)
 
 
-def as_model(values: object, model: type[Model]) -> Model:
+def as_model(values: object, model: type[AnyModel]) -> AnyModel:
     """``values``, which were JSON, as a ``model`` of strict types: a list may be a tuple, but no text a number.
 
     Raises:

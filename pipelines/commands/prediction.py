@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from gee_core.errors import InputError, in_short
-from gee_core.export.model_card import ENTRY, ModelCard
+from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.storage.json_object import as_model, parse_json_object, read_json_model
 from pipelines.commands.images import raise_all, read_image
 from pipelines.project.paths import GENES, ONNX
@@ -147,14 +147,14 @@ def _read(network: Path, place: str, remedy: str) -> Model:
     """A model in an ONNX file."""
     try:
         session = onnxruntime.InferenceSession(network.read_bytes(), providers=["CPUExecutionProvider"])
-        inside = session.get_modelmeta().custom_metadata_map.get(ENTRY)
+        inside = session.get_modelmeta().custom_metadata_map.get(CARD_ENTRY)
     except OSError as error:
         raise InputError(f"{place}: cannot be read ({error.strerror})", remedy) from None
     except Exception as error:  # ONNX Runtime's errors have no other common base
         raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
     beside = network.with_name("meta.json")
     if inside is None and not beside.is_file():
-        raise InputError(f"{place}: lacks {ENTRY}, and {beside.name} is not beside it", remedy)
+        raise InputError(f"{place}: lacks {CARD_ENTRY}, and {beside.name} is not beside it", remedy)
     try:
         card = read_json_model(beside, ModelCard) if inside is None else as_model(parse_json_object(inside), ModelCard)
     except ValueError as error:

@@ -22,7 +22,7 @@ from pipelines.project.params import load_params
 from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
 if TYPE_CHECKING:
-    from gee_core.gene_file import Header
+    from gee_core.gene_file import GeneHeader
     from gee_core.model.network import SpikingNetwork
     from gee_core.model.wired import ImageShape
 
@@ -137,7 +137,7 @@ def register_configured(params: Params) -> None:
         build_own_network(params, meta)
 
 
-def register_if_configured(checkpoint: Path, header: "Header | None") -> None:
+def register_if_configured(checkpoint: Path, header: "GeneHeader | None") -> None:
     """Register the own network of a checkpoint, or of a file of genes with that ``header``, if params.yaml names it.
 
     The name in the file alone imports no code.

@@ -15,7 +15,7 @@ from torch import nn
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import ENTRY, FORMATS, read_card, read_header, save_genes
+from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, read_card, read_header, save_genes
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
@@ -23,7 +23,7 @@ from tests.gee_core.lively import awake
 
 CARD = {"class_names": ["a", "b", "é"], "mean": [0.25]}
 ENCODINGS = pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
-EVERY_FORMAT = pytest.mark.parametrize("format", FORMATS)
+EVERY_FORMAT = pytest.mark.parametrize("format", GENE_FORMATS)
 
 
 def network(n_genes=4, name="cifarnet", **settings):
@@ -70,7 +70,7 @@ def test_what_comes_back_is_what_went_in_rounded_to_the_format(n_genes, format, 
 
 def test_each_number_takes_the_bits_of_its_format(tmp_path):
     net, sizes = network(None), {}
-    for format in FORMATS:
+    for format in GENE_FORMATS:
         save_genes(tmp_path / f"{format}.safetensors", net, format)
         sizes[format] = sum(t.numel() * t.element_size() for t in load_file(tmp_path / f"{format}.safetensors").values())
     matrices = sum(t.numel() for t in net.state_dict().values() if t.ndim > 1)
@@ -196,12 +196,12 @@ def crafted(path: Path, about=lambda values: None, tensors=lambda values: None) 
     stored = load_file(path)
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
-    values = json.loads(header["__metadata__"][ENTRY])
+    values = json.loads(header["__metadata__"][GENES_ENTRY])
     tensors(stored)
     del values["sha256"]
     about(values)
     values["sha256"] = gene_file._checksum(values, stored)
-    path.write_bytes(to_bytes(stored, {ENTRY: json.dumps(values)}))
+    path.write_bytes(to_bytes(stored, {GENES_ENTRY: json.dumps(values)}))
 
 
 X = "body.0.conv.parametrizations.weight.original"
@@ -249,5 +249,5 @@ def test_tensors_of_another_network_or_that_are_not_finite_are_refused(tensors, 
 
 @pytest.mark.parametrize("entry", ["", "[]", "[" * 100_000])
 def test_a_header_that_is_no_json_object_is_refused(entry, path):
-    path.write_bytes(to_bytes(load_file(path), {ENTRY: entry}))
+    path.write_bytes(to_bytes(load_file(path), {GENES_ENTRY: entry}))
     assert refused(path).startswith("damaged")

@@ -34,10 +34,10 @@ def test_compiled_loops_give_the_bits_of_the_eager_ones(everything_compiles, con
     for N in (37, 5_001):  # any size by the same code
         x = torch.randn(4, N, generator=generator).to(dtype) * 2
         grad_s = torch.randn(4, N, generator=generator).to(dtype)
-        spikes = kernels.run(kernels.spikes_TN, x, *constants)
+        spikes = kernels.run_loop(kernels.spikes_TN, x, *constants)
         assert torch.equal(spikes, kernels.spikes_TN(x, *constants))
         assert 0 < spikes.mean() < 1
-        gradient = kernels.run(kernels.current_gradient_TN, x, grad_s, *constants, 2.0)
+        gradient = kernels.run_loop(kernels.current_gradient_TN, x, grad_s, *constants, 2.0)
         assert torch.equal(gradient, kernels.current_gradient_TN(x, grad_s, *constants, 2.0))
     assert kernels._compiles == [True]
 
@@ -64,8 +64,8 @@ def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_co
     monkeypatch.setattr(kernels, "_compiled", no_compiler)
     x = torch.randn(4, 100)
     with caplog.at_level(logging.WARNING):
-        first = kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
-        second = kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
+        first = kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
+        second = kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
     assert torch.equal(first, kernels.spikes_TN(x, *CONSTANTS[0]))
     assert torch.equal(first, second)
     assert [record.getMessage() for record in caplog.records] == [
@@ -99,7 +99,7 @@ def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(error, everything_
     x = torch.randn(4, 100)
     with monkeypatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(kernels, "_compiled", full)
-        kernels.run(kernels.spikes_TN, x, *CONSTANTS[0])
+        kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
     assert kernels.compiles(x)
 
 
@@ -110,7 +110,7 @@ def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything
     monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: compiled)
     kept = []
     for _ in range(5):
-        kernels.run(kernels.spikes_TN, torch.randn(4, 100), *CONSTANTS[0])
+        kernels.run_loop(kernels.spikes_TN, torch.randn(4, 100), *CONSTANTS[0])
         kept.append(len(contextvars.copy_context()))
     assert kept == kept[:1] * 5
 
@@ -118,7 +118,7 @@ def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything
 def test_small_tensors_on_a_cpu_do_not_pay_for_the_compiler(monkeypatch):
     monkeypatch.setattr(kernels, "_compiles", [True])
     monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: pytest.fail("compiled"))
-    kernels.run(kernels.spikes_TN, torch.zeros(4, kernels.WORTH_COMPILING // 4 - 1), *CONSTANTS[0])
+    kernels.run_loop(kernels.spikes_TN, torch.zeros(4, kernels.WORTH_COMPILING // 4 - 1), *CONSTANTS[0])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
