@@ -17,9 +17,9 @@ from pipelines.inputs.own_network import register_configured
 from pipelines.inputs.remedies import in_settings
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
 from pipelines.runtime.progress import Steps, progress
-from pipelines.runtime.ranks import errors_for_command, follow, started_by_command, this_rank
+from pipelines.runtime.ranks import follow, this_rank
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.entries import End
 from pipelines.tracking.protocol import NullTracker, Tracker
@@ -52,7 +52,7 @@ def stage(name: str) -> Iterator[Stage]:
     follows = this_rank().number > 0
     if follows:
         follow()
-    with errors_for_command() if started_by_command() else report_input_errors(name), in_settings():
+    with nullcontext() if started_by_command() else report_input_errors(name), in_settings():  # or the command reports them
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         if name != "prepare":  # it builds no network

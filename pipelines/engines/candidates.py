@@ -7,19 +7,21 @@ records with any number of workers.
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Self
 
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
-from pipelines.engines.engine import Engine, Tell, WorkerDied, leave_if_lost_gpu, run_each
+from pipelines.engines.engine import Engine, Serial, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
 from pipelines.engines.select import choose_engine, default_count, may_share_gpus
-from pipelines.engines.serial import Serial
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
 from pipelines.runtime.settings import Settings, cpu_cores
+from pipelines.runtime.worker_process import Tell
+
+Scored = tuple[Candidate, Score, float]
+"""A candidate, its score and its seconds."""
 
 OnPart = Callable[[Candidate, float], None]
 """Is told a running candidate and the part of its training that is done, from 0 to 1."""
@@ -33,7 +35,7 @@ def worker_count(task: ProxyTask) -> int | None:
     return Settings.read().workers or default_count([task.base])
 
 
-class Workers(AbstractContextManager):
+class Workers:
     """Scores candidates on an engine, by default that of the environment, and stops it on exit.
 
     On GPUs of this machine it chooses how many share one, where GEE_WORKERS does not say it.
@@ -56,34 +58,18 @@ class Workers(AbstractContextManager):
         return choose_engine(count, Settings.read().threads, [self._task.prepared], [self._task.base])
 
     def __enter__(self) -> Self:
-        self._engine.warm_up()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._engine.stop()
 
-    def score_all(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
+    def score_all(self, candidates: list[Candidate]) -> Iterator[Scored]:
         """Yield (candidate, score, seconds) in order of completion.
 
         Those that a GPU has no memory for beside others are scored again at the end, each alone.
         """
-        by_place = {candidate.place: candidate for candidate in candidates}
-
-        def on_note(note: tuple) -> None:
-            place, part = note
-            if (candidate := by_place.get(tuple(place))) is not None:  # a note may be older than these candidates
-                self._on_part(candidate, part)
-
-        score_job = functools.partial(_score_job, self._task, digest=self._digest)
-
-        def scored(some: list[Candidate]) -> Iterator[tuple[Candidate, Score, float]]:
-            for candidate, result in run_each(self._engine, score_job, some, on_note):
-                if isinstance(result, WorkerDied):
-                    result = failed("its worker process died every time (out of memory?)"), 0.0
-                yield candidate, *result
-
         crowded, timed = [], []
-        for candidate, score, seconds in scored(candidates):
+        for candidate, score, seconds in self._scored(candidates):
             if score.out_of_memory and self._engine.room() > 1:
                 crowded.append(candidate)
             else:
@@ -93,7 +79,21 @@ class Workers(AbstractContextManager):
             self._share(self._sharing, timed, bool(crowded))
         for candidate in crowded:
             self._engine.stop()  # idle processes hold memory, too
-            yield from scored([candidate])
+            yield from self._scored([candidate])
+
+    def _scored(self, candidates: list[Candidate]) -> Iterator[Scored]:
+        by_place = {candidate.place: candidate for candidate in candidates}
+
+        def on_note(note: tuple[tuple[int, int], float]) -> None:
+            place, part = note
+            if (candidate := by_place.get(tuple(place))) is not None:  # a note may be older than these candidates
+                self._on_part(candidate, part)
+
+        score_job = functools.partial(_score_job, self._task, self._digest)
+        for candidate, result in run_each(self._engine, score_job, candidates, on_note):
+            if isinstance(result, WorkerDied):
+                result = failed("its worker process died every time (out of memory?)"), 0.0
+            yield candidate, *result
 
     def _share(self, sharing: GpuSharing, timed: list[tuple[Score, float]], crowded: bool) -> None:
         """Go on with as many processes as ``sharing`` chooses by what was just measured."""
@@ -110,7 +110,7 @@ def score_here(task: ProxyTask) -> Workers:
     return Workers(task, Serial())
 
 
-def _score_job(task: ProxyTask, candidate: Candidate, tell: Tell, digest: str | None = None) -> tuple[Score, float]:
+def _score_job(task: ProxyTask, digest: str | None, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
     register_own_network(task.network.name, digest=digest)
     try:
         return _timed_score(task, candidate, tell)

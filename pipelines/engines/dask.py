@@ -7,29 +7,35 @@ leave at any time: there are never more jobs than workers, so a worker that dies
 import functools
 import json
 import logging
+import math
 import queue
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import torch
-from distributed import Client, KilledWorker, LocalCluster, get_worker
+from distributed import Client, KilledWorker, LocalCluster, Worker, get_worker
 from distributed.core import Status
 
 from gee_core.errors import InputError, in_short
 from gee_core.evolution.proxy import forget_images
 from gee_core.memory import keep_freed_memory
-from pipelines.engines.engine import MAX_TRIES, TICK, Engine, Function, WorkerDied
+from pipelines.engines.engine import MAX_TRIES, Engine, WorkerDied, ignore
 from pipelines.engines.worker_check import WorkerRequirements, check_worker
 from pipelines.project.paths import original_project
+from pipelines.runtime.worker_process import Function, Job, Result, Tell
+
+TICK = 0.2
+"""Seconds between two checks for notes and new workers."""
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
@@ -44,21 +50,52 @@ class Dask(Engine):
 
     def __init__(self, count: int | None, threads: int, requirements: WorkerRequirements, address: str | None):
         """``count``: jobs at once, None for one per worker. ``address``: a scheduler's, or the path of its scheduler file."""
-        super().__init__()
         self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
+        self._executor: Executor | None = None
         self._topic = f"gee-{uuid.uuid4().hex}"
-        self._notes: queue.SimpleQueue = queue.SimpleQueue()
+        self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._resources: dict[str, int] = {}
         self._hardware = ""
 
-    def start(self) -> Executor:
+    def each(
+        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
+    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+        left, running = deque(jobs), dict[Future[Result], Job]()
+        executor = self._executor = self._executor or self._start()
+        while left or running:
+            while left and len(running) < self.room():
+                job, where = left.popleft(), Where(self._requirements, self._hardware, self._threads, self._topic)
+                with self._lost():
+                    running[executor.submit(run_here, where, function, job)] = job
+            done, _ = wait(running, TICK, FIRST_COMPLETED)
+            self._pass_on(on_note)
+            for future in done:
+                result = self._result(future)
+                yield running.pop(future), result
+
+    def room(self) -> int:
+        if self._executor is None:
+            return 1
+        with self._lost():
+            return max(1, min(self._count or sys.maxsize, len(self._workers())))
+
+    def stop(self) -> None:
+        for opened in (self._client, self._cluster):  # a client that closes cancels its jobs
+            if opened is not None:
+                with suppress(Exception):  # what cannot be closed ends with this process
+                    opened.close(timeout=CLOSE_SECONDS)
+        self._executor = self._client = self._cluster = None
+
+    def _start(self) -> Executor:
         _quiet()
         if self._address is None:
             self._cluster = local_cluster()
             self._cluster.scale(self._count or 1)
-        self._client = Client(self._cluster, set_as_default=False) if self._cluster else connect(self._address)
+            self._client = Client(self._cluster, set_as_default=False)
+        else:
+            self._client = connect(self._address)
         with self._lost():
             workers = self._wait_for_workers()
             if any(base[0] != "cpu" for base in self._requirements.bases) and any(map(_offers_gpu, workers.values())):
@@ -69,56 +106,36 @@ class Dask(Engine):
             self._client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
             return self._client.get_executor(pure=False, **({"resources": self._resources} if self._resources else {}))
 
-    def stop(self) -> None:
-        if self._executor is not None and self._client.status == "running":
-            with suppress(Exception):  # a scheduler that is gone has no jobs to cancel
-                self._executor.shutdown(wait=False)
-        for opened in (self._client, self._cluster):
-            if opened is not None:
-                with suppress(Exception):  # what cannot be closed ends with this process
-                    opened.close(timeout=CLOSE_SECONDS)
-        self._executor = self._client = self._cluster = None
-
-    def submit(self, function: Function, job: Any) -> Future:
-        executor = self.executor()
-        with self._lost():
-            return executor.submit(run_here, self._requirements, self._hardware, self._threads, self._topic, function, job)
-
-    def room(self) -> int:
-        if self._executor is None:
-            return 1
-        with self._lost():
-            return max(1, min(self._count or sys.maxsize, len(self._workers())))
-
-    def result(self, future: Future) -> Any:
+    def _result(self, future: Future[Result]) -> Result | WorkerDied:
         try:
             return future.result()
-        except KilledWorker as error:
-            raise WorkerDied(str(error)) from None
+        except KilledWorker:
+            return WorkerDied()
         except CancelledError:
             raise self._loss() from None
 
-    def pass_on(self) -> None:
+    def _pass_on(self, on_note: Tell) -> None:
+        """Call ``on_note`` with the notes that have arrived."""
         if self._cluster is not None:
             replace_failed(self._cluster, self._count or 1)
-        with suppress(queue.Empty):
-            while True:
-                note = self._notes.get_nowait()
-                self.on_note(tuple(note) if isinstance(note, list) else note)
+        while not self._notes.empty():
+            note = self._notes.get()
+            on_note(tuple(note) if isinstance(note, list) else note)
 
-    def _workers(self) -> dict[str, dict]:
+    def _workers(self) -> dict[str, dict[str, Any]]:
         """By address, the scheduler's descriptions of the workers that may run our jobs."""
+        assert self._client
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         return {address: worker for address, worker in workers.items() if not self._resources or _offers_gpu(worker)}
 
-    def _wait_for_workers(self) -> dict[str, dict]:
-        told = time.monotonic() + 2
+    def _wait_for_workers(self) -> dict[str, dict[str, Any]]:
+        tell_at = time.monotonic() + 2
         while not (workers := self._workers()):
-            if self._address and told and time.monotonic() > told:
-                told = 0
+            if self._address and time.monotonic() > tell_at:
+                tell_at = math.inf
                 print(f"GEE_DASK = {self._address}: waiting for the scheduler's first worker", file=sys.stderr, flush=True)
             time.sleep(TICK)
-            self.pass_on()
+            self._pass_on(ignore)
         return workers
 
     def _common_hardware(self) -> str:
@@ -127,6 +144,7 @@ class Dask(Engine):
         Raises:
             InputError: a worker fails `check_worker`, or workers use different ones.
         """
+        assert self._client
         answers = self._client.run(check_here, self._requirements, workers=list(self._workers()), on_error="return")
         found: dict[str, str] = {}
         for address, answer in answers.items():
@@ -188,7 +206,7 @@ def connect(address: str) -> Client:
         raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({in_short(error)})", remedy) from None
 
 
-def check_here(requirements: WorkerRequirements, dask_worker=None) -> str:
+def check_here(requirements: WorkerRequirements, dask_worker: Worker | None = None) -> str:
     """`check_worker` on this worker.
 
     Raises:
@@ -205,14 +223,25 @@ def check_here(requirements: WorkerRequirements, dask_worker=None) -> str:
         raise InputError(f"the worker {worker.address} {error} (docs/CLUSTER.md)") from None
 
 
-def run_here(requirements: WorkerRequirements, hardware: str, threads: int, topic: str, function: Function, job: Any) -> Any:
+class Where(NamedTuple):
+    """What a worker has to know besides the job."""
+
+    requirements: WorkerRequirements
+    hardware: str
+    """Devices and precisions of the other workers."""
+    threads: int
+    topic: str
+    """Of the notes."""
+
+
+def run_here(where: Where, function: Function[Job, Result], job: Job) -> Result:
     """Run a job on this worker; it is checked here, since it may have joined after the others were checked."""
     worker = get_worker()
-    own = check_here(requirements)
-    if own != hardware:
-        raise InputError(f"the worker {worker.address} computes on {own}, the others on {hardware} (docs/CLUSTER.md)")
-    torch.set_num_threads(threads)
-    return function(job, lambda note: worker.log_event(topic, note))
+    own = check_here(where.requirements)
+    if own != where.hardware:
+        raise InputError(f"the worker {worker.address} computes on {own}, the others on {where.hardware} (docs/CLUSTER.md)")
+    torch.set_num_threads(where.threads)
+    return function(job, lambda note: worker.log_event(where.topic, note))
 
 
 @functools.lru_cache(maxsize=1)
@@ -251,8 +280,8 @@ def replace_failed(cluster: LocalCluster, count: int) -> None:
         cluster.scale(count)
 
 
-def _offers_gpu(worker: dict) -> bool:
-    return worker["resources"].get("GPU", 0) >= 1
+def _offers_gpu(worker: dict[str, Any]) -> bool:
+    return bool(worker["resources"].get("GPU", 0) >= 1)
 
 
 def _quiet() -> None:

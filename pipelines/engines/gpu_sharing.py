@@ -6,7 +6,7 @@ from statistics import median
 
 from gee_core.config import BaseConfig
 from gee_core.evolution.candidate import Score
-from pipelines.engines.engine import Tell
+from pipelines.runtime.worker_process import Tell
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from pipelines.engines.engine import Engine
+from pipelines.engines.engine import Engine, Serial
 from pipelines.engines.process_pool import Processes
-from pipelines.engines.serial import Serial
 from pipelines.runtime.settings import Settings, cpu_cores
 
 
@@ -76,7 +75,7 @@ def choose_engine(
         threads: used by every job.
         images: folders of prepared images that the jobs read.
         bases: the sections `base` of the jobs.
-        isolated: whether the engine `processes` starts a process even for one job at a time, so that its death is survived.
+        isolated: whether even one job at a time runs in a process of its own, whose death is survived.
 
     Raises:
         InputError: there is no such engine, or its package is not installed.
@@ -85,7 +84,7 @@ def choose_engine(
     if name == "serial" or (name == "processes" and count == 1 and not isolated):
         return Serial(threads)
     if name == "processes":
-        return Processes(count, threads, gpus(bases))
+        return Processes(count or 1, threads, gpus(bases))
     from pipelines.engines.worker_check import own_requirements
 
     try:

@@ -1,5 +1,6 @@
 """What processes that compute together compare before they begin: of unlike ones the results would drift apart unseen."""
 
+import functools
 import json
 import platform
 import sys
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from gee_core.errors import InputError
 from gee_core.rank import Rank
 from gee_core.settings import CoreSettings
+from pipelines.runtime.process_tree import started_by_command
 from pipelines.runtime.resume_folder import at_work_in
 
 if TYPE_CHECKING:  # loads torch
-    from torch.distributed import Store  # type: ignore[attr-defined]  # torch exports it without saying so
+    from torch.distributed.distributed_c10d import Store
 
     from gee_core.hardware import Compute
 
@@ -46,9 +48,11 @@ def traits(compute: "Compute") -> list[Trait]:
     ]
 
 
+@functools.cache  # the first process serves it as long as it lives
 def common_store() -> "Store":
-    """What all processes that torch's launcher started can write to and read, before and while they are connected."""
-    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]  # as above
+    """What all processes can write to and read, before and while they are connected."""
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     return PrefixStore("gee", next(rendezvous("env://"))[0])
 
@@ -128,6 +132,6 @@ def said_once(rank: Rank) -> Iterator[None]:
     try:
         yield
     except InputError:
-        if rank.number:
+        if rank.number and not started_by_command():
             sys.exit(2)
         raise

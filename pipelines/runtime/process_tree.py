@@ -23,9 +23,14 @@ _groups: dict[int, subprocess.Popen] = {}
 _ending = threading.Event()
 
 
-def started_by_torch() -> bool:
-    """Whether torch's launcher started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+def is_rank() -> bool:
+    """Whether this is one of several processes that compute together, by torchrun's variables."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def started_by_command() -> bool:
+    """Whether a command of this project started this process as one of several, and reports its errors."""
+    return is_rank() and multiprocessing.parent_process() is not None
 
 
 def exit_on_sigterm() -> None:
@@ -106,7 +111,7 @@ def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
     pids = [owner.pid for owner in (dvc_ancestor(), multiprocessing.parent_process()) if owner]
     if PARENT in os.environ:
         pids.append(int(os.environ[PARENT]))
-    if started_by_torch():
+    if is_rank():
         pids.append(os.getppid())
     if pids:
         threading.Thread(target=_watch, args=(pids, interval, grace), name="die-with-parent", daemon=True).start()

@@ -1,26 +1,21 @@
-"""A stage in several processes that train one network together, started by torch's own launcher.
+"""A stage in several processes that train one network together, by torchrun's conventions: RANK, WORLD_SIZE, MASTER_ADDR, …
 
 The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those that `torchrun` started, on any number of
-machines. Those that it started itself leave what they have to say to it, so that an error is one message.
+machines.
 """
 
 import contextlib
-import json
-import logging
+import importlib
 import os
 import platform
-import re
 import signal
+import socket
 import sys
-import tempfile
 import time
-import traceback
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -29,40 +24,29 @@ from gee_core.config.params import BaseConfig
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
-from pipelines.interruption import interrupted
 from pipelines.project.params import load_params
 from pipelines.runtime.agreement import check_alike, check_reach, common_store, said_once, traits
-from pipelines.runtime.input_errors import known_message, print_errors, report_input_errors
-from pipelines.runtime.process_tree import PARENT, die_with_parent, started_by_torch
+from pipelines.runtime.input_errors import print_errors, report_input_errors
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, is_rank
 from pipelines.runtime.settings import Settings, cpu_cores
+from pipelines.runtime.worker_process import Answer, Tell, WorkerProcess, end_workers, wait_for_any
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.hardware import Compute
 
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-"""Environment variable of a process that torch's launcher started: where it leaves what stopped it."""
-
-ENDING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
-"""Signals at which torch's launcher ends the processes, and with them itself."""
-
-LOST = re.compile("gloo/transport|NCCL")
-"""In the message of an error: something went wrong with another process, such as its end."""
-
-TOO_LONG = re.compile("timed? ?out", re.IGNORECASE)
-"""In such a message: the other process was there, and did not answer."""
-
 ENOUGH = 16
 """Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
 
+SETTLING = 1.0
+"""Seconds until all is known of a failure: a death may be seen later than the errors that it causes in other processes."""
+
+GRACE = 20.0
+"""Seconds in which the first process may tell MLflow that it was stopped."""
+
 
 def this_rank() -> Rank:
-    """Which of the processes of torch's launcher this one is."""
-    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if started_by_torch() else ALONE
-
-
-def started_by_command() -> bool:
-    """Whether `run_in_processes` started this process, and reports its errors."""
-    return started_by_torch() and os.environ.get(PARENT) == str(os.getppid())
+    """Which of several processes this one is."""
+    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_rank() else ALONE
 
 
 def n_processes(params: Params) -> int:
@@ -100,120 +84,72 @@ def _gpus(device: str) -> tuple[int, str]:
 def run_in_processes(stage: str) -> bool:
     """Run the command of ``stage`` in several processes, if it is to have them; whether it did.
 
-    Where one fails, the others end, and the command exits with its code.
+    Where one fails, the others end, and the command ends with its error.
     """
-    if started_by_torch():
+    if is_rank():
         return False
     with report_input_errors(stage):
         n = n_processes(load_params())
-    if n > 1:
-        _run_processes(stage, n)
+        if n > 1:
+            _run_ranks(stage, n)
     return n > 1
 
 
-def _run_processes(stage: str, n: int) -> None:
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
+def _run_ranks(stage: str, n: int) -> None:
+    exit_on_sigterm()
     die_with_parent()
-    logging.disable()  # the launcher's messages: this process only waits, and says itself what happened
-    os.environ[PARENT] = str(os.getpid())
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # names that it cannot resolve
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    common |= {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
     os.environ.setdefault(f"{PREFIX}LOADER_WORKERS", str(max(1, CoreSettings.read().loader_workers // n)))
-    with tempfile.TemporaryDirectory(prefix="gee-ranks-") as folder:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=n,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=0,
-            monitor_interval=0.2,
-            logs_specs=DefaultLogsSpecs(log_dir=folder),
-        )
-        config.signals_to_handle = ",".join(name for name in ENDING if not _ignored(name))  # old releases take all
-        try:
-            elastic_launch(config, sys.executable)("-m", f"pipelines.{stage}")
-            return
-        except ChildFailedError as error:
-            code = _report(stage, n, list(error.failures.values()))
-        except SignalException as error:
-            if error.sigval == signal.SIGINT:
-                interrupted(stage)
-            elif error.sigval != signal.SIGTERM:
-                name = signal.Signals(error.sigval).name
-                print(f"{stage}: ended by {name}; `dvc repro` continues where it stopped", file=sys.stderr)
-            code = 128 + error.sigval
-    sys.exit(code)
-
-
-def _ignored(name: str) -> bool:
-    """Whether this process ignores the signal, as SIGHUP under `nohup`."""
-    return signal.getsignal(getattr(signal, name)) is signal.SIG_IGN
-
-
-def _report(stage: str, n: int, failures: list[Any]) -> int:
-    """Print what stopped the processes, and return the exit code."""
-    first = min(failures, key=lambda failure: (_consequence(failure), failure.timestamp))
-    told, number = _told(first), _signal(first)
-    if told and first.exitcode == 2:
-        print_errors(stage, told["message"])
-    elif told:
-        print(told["extraInfo"]["py_callstack"], file=sys.stderr, end="")
-    elif number:
-        why = "memory may have run out; " if number == signal.SIGKILL else ""
-        how = f"was ended by {signal.Signals(number).name}: {why}`dvc repro` continues where it stopped"
-        print_errors(stage, f"process {first.local_rank} of {n} {how}")
-    return 1 if number else first.exitcode
-
-
-def _signal(failure: Any) -> int:
-    """The signal that ended a process, 0 for none. On SIGTERM the first process cleans up before it exits."""
-    return signal.SIGTERM if failure.exitcode == 128 + signal.SIGTERM else max(0, -failure.exitcode)
-
-
-def _consequence(failure: Any) -> int:
-    """How likely it is that a process failed only because another did: 0 is least.
-
-    The launcher ends the others by SIGTERM; that may come while a process is already ending by itself.
-    """
-    if told := _told(failure):
-        return 4 if LOST.search(told["message"]) and not TOO_LONG.search(told["message"]) else 0
-    return {0: 2, signal.SIGTERM: 3}.get(_signal(failure), 1)
-
-
-def _told(failure: Any) -> dict[str, Any] | None:
-    """What ``errors_for_command`` left of a process; None of one that left nothing, where the launcher puts a text."""
-    told = failure.error_file_data.get("message")
-    return told if isinstance(told, dict) else None
-
-
-@contextmanager
-def errors_for_command() -> Iterator[None]:
-    """Leave an error of the body to the command that started this process, and exit with the code that it has there."""
+    workers = [WorkerProcess(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(n)]
     try:
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to all: it would interrupt what runs at exit
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        known = known_message(error)
-        about = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
-        text = json.dumps({"message": {"message": known or str(error), "extraInfo": about}})
-        Path(os.environ[ERROR_FILE]).write_text(text, encoding="utf-8")
-        sys.exit(1 if known is None else 2)
+        for worker in workers:
+            worker.begin(_run_rank, stage)
+        running, failed = dict(enumerate(workers)), dict[int, Answer]()
+        while running and not failed:
+            wait_for_any(running.values())
+            failed = _failed(running)
+        if failed:
+            time.sleep(SETTLING)
+            failed |= _failed(running)
+            rank = min(failed, key=lambda rank: (failed[rank].exitcode is None, rank))
+            _end_as(failed[rank], stage, f"process {rank} of {n}")
+    finally:
+        end_workers(workers, GRACE)
+
+
+def _run_rank(stage: str, tell: Tell) -> None:
+    importlib.import_module(f"pipelines.{stage}").main()
+
+
+def _failed(running: dict[int, WorkerProcess]) -> dict[int, Answer]:
+    """Take those that have ended out of ``running``; the answers of those that failed."""
+    found = {rank: answer for rank, worker in running.items() if (answer := worker.answer(lambda note: None))}
+    for rank in found:
+        del running[rank]
+    return {rank: answer for rank, answer in found.items() if answer != Answer()}
+
+
+def _end_as(answer: Answer, stage: str, name: str) -> None:
+    """Raise the error of the process ``name``, or exit with a message if it died."""
+    if answer.error is not None:
+        raise answer.error
+    code = answer.exitcode or 0
+    number = signal.SIGTERM if code == 128 + signal.SIGTERM else -code  # the first process cleans up before it exits
+    by = f"by {signal.Signals(number).name}" if number > 0 else f"with code {code}"
+    why = "memory may have run out; " if number == signal.SIGKILL else ""
+    print_errors(stage, f"{name} was ended {by}: {why}`dvc repro` continues where it stopped")
+    sys.exit(1)
 
 
 def follow() -> None:
     """Let a process that has nothing to clean up end at once when it is stopped."""
-    for name in ("SIGTERM", "SIGINT"):
-        if not _ignored(name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _share_cpus() -> None:
@@ -270,7 +206,8 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
     if compute.device.type == "cpu":
         _share_cpus()
-    check_alike(rank, traits(compute), common_store())  # of unlike devices the connection would never be made
-    dist.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
+    store, backend = common_store(), "nccl" if compute.device.type == "cuda" else "gloo"
+    check_alike(rank, traits(compute), store)  # of unlike devices the connection would never be made
+    dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.of)
     yield compute
     dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good

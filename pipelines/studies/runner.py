@@ -10,11 +10,12 @@ from typing import Any
 from gee_core.errors import InputError, in_short, place_in, raises
 from gee_core.memory import out_of_memory
 from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
-from pipelines.engines.engine import Tell, WorkerDied, leave_if_lost_gpu, run_each
+from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine
 from pipelines.project.paths import NETWORKS
 from pipelines.runtime.os_errors import user_message
 from pipelines.runtime.resume_folder import CHECKOUT
+from pipelines.runtime.worker_process import Tell
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.steps import run_cell
 

@@ -27,6 +27,7 @@ AROUND = (
     "pipelines/runtime/ranks.py",
     "pipelines/runtime/resume_folder.py",
     "pipelines/runtime/settings.py",
+    "pipelines/runtime/worker_process.py",
     "pipelines/inputs/remedies.py",
     "pipelines/inputs/own_network.py",
     "pipelines/project/paths.py",
@@ -41,7 +42,7 @@ TABLE = "gee_core/zoo.py"
 
 ENGINES = tuple(
     f"pipelines/engines/{name}.py"
-    for name in ("engine", "gpu_sharing", "select", "serial", "process_pool", "dask", "worker_check")
+    for name in ("engine", "gpu_sharing", "select", "process_pool", "dask", "worker_check")
 )
 """Where jobs run; a result does not depend on it."""
 

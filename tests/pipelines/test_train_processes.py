@@ -52,10 +52,9 @@ def stop(folder: Path, rank: int | None, number: signal.Signals) -> tuple[int, l
     while not states(folder) - before:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
-    workers = [child for child in process.children(recursive=True) if "RANK" in child.environ()]
-    assert sorted(worker.environ()["RANK"] for worker in workers) == ["0", "1"]
-    target = process if rank is None else next(w for w in workers if w.environ()["RANK"] == str(rank))
-    target.send_signal(number)
+    workers = sorted((child for child in process.children(recursive=True) if child.ppid() != process.pid), key=lambda c: c.pid)
+    assert len(workers) == 2
+    (process if rank is None else workers[rank]).send_signal(number)
     code, said = end(process)
     return code, said, psutil.wait_procs(workers, timeout=60)[1]
 

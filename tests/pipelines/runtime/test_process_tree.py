@@ -80,7 +80,8 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
 
 def test_a_process_of_torchs_launcher_ends_when_that_is_killed(folder, monkeypatch):
     (folder / "torchrun.py").write_text('import subprocess, sys\nsubprocess.run([sys.executable, "stage.py"])')
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "1")
     launcher = start(folder, "torchrun.py")
     launcher.kill()
     wait_until(lambda: (folder / "ended").exists())

@@ -1,63 +1,84 @@
-"""Several processes of a stage: how many, on which devices, and what is said where they end."""
+"""Several processes of a stage: how many, on which devices, and what is said where one of them fails."""
 
+import multiprocessing
 import os
 import signal
-from typing import NamedTuple
+import time
+from pathlib import Path
 
 import psutil
 import pytest
-from torch.distributed.elastic.multiprocessing import SignalException
 
 from gee_core.errors import InputError
-from pipelines.runtime import ranks
+from pipelines.runtime import ranks, worker_process
+from pipelines.runtime.process_tree import started_by_command
 
 
-class Failure(NamedTuple):
-    """What torch's launcher says of a process that failed; one that left a message has a time of its own."""
+@pytest.fixture
+def run_ranks(monkeypatch):
+    """Runs a function in two forked processes."""
+    monkeypatch.setattr(worker_process, "CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(ranks, "die_with_parent", lambda: None)
+    monkeypatch.setattr(ranks, "exit_on_sigterm", lambda: None)
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "1")
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")
 
-    local_rank: int
-    exitcode: int
-    said: str = ""
-    timestamp: int = 8
+    def run(function) -> None:
+        monkeypatch.setattr(ranks, "_run_rank", function)
+        ranks._run_ranks("train", 2)
 
-    @property
-    def error_file_data(self):
-        told = {"message": self.said, "extraInfo": {"py_callstack": f"{self.said}\n"}}
-        return {"message": told if self.said else "<NONE>"}
+    return run
 
 
-LOST = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62628"
-SLOW = "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation"
+def note_variables(stage, tell):
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+    values = [*(os.environ[name] for name in names), str(started_by_command())]
+    Path(os.environ["GEE_TEST_MARK"] + os.environ["RANK"]).write_text(" ".join(values))
+
+
+def raises_in_the_second(stage, tell):
+    if ranks.this_rank().number == 0:
+        time.sleep(3600)
+    raise InputError("the disk is full", "free some space")
+
+
+def is_killed_in_the_first(stage, tell):
+    if ranks.this_rank().number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(3600)
+
+
+def is_stopped_in_the_second(stage, tell):
+    if ranks.this_rank().number == 1:
+        raise SystemExit(143)
+    time.sleep(3600)
+
+
+def test_processes_have_torchruns_variables(run_ranks, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "rank"))
+    run_ranks(note_variables)
+    assert [(tmp_path / f"rank{n}").read_text() for n in range(2)] == [f"{n} {n} 2 2 localhost True" for n in range(2)]
+
+
+def test_the_error_of_one_is_the_commands_and_the_other_ends(run_ranks):
+    with pytest.raises(InputError, match=r"^the disk is full: free some space"):
+        run_ranks(raises_in_the_second)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(
-    ("failures", "code", "said"),
+    ("function", "said"),
     [
-        ([Failure(0, -9), Failure(1, 1, LOST, 7)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(0, -9), Failure(1, -15, LOST, 7)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(1, 1, LOST, 7), Failure(0, -9)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(0, -9), Failure(1, -15)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(1, -15), Failure(0, 1, LOST, 7)], 1, "process 1 of 2 was ended by SIGTERM"),
-        ([Failure(0, 2, "out of memory"), Failure(1, -15, "", 7)], 2, "out of memory"),
-        ([Failure(0, 2, "out of memory"), Failure(1, 1, LOST, 7)], 2, "out of memory"),
-        ([Failure(0, 1, "KeyError"), Failure(1, -15)], 1, "KeyError"),
-        ([Failure(0, 1, LOST, 7), Failure(1, 1, "KeyError")], 1, "KeyError"),
-        ([Failure(0, -9), Failure(1, 1)], 1, "process 0 of 2 was ended by SIGKILL"),
-        ([Failure(0, 2, "other params"), Failure(1, 2, timestamp=9)], 2, "other params"),
-        ([Failure(0, 1), Failure(1, -15)], 1, ""),
-        ([Failure(0, 143, timestamp=9), Failure(1, 1, SLOW)], 1, SLOW),
-        ([Failure(0, 143), Failure(1, 2, "damaged", 9)], 2, "damaged"),
-        ([Failure(0, 143), Failure(1, -15, timestamp=9)], 1, "process 0 of 2 was ended by SIGTERM"),
-        ([Failure(0, 143, timestamp=9), Failure(1, 1, LOST)], 1, "process 0 of 2 was ended by SIGTERM"),
-        ([Failure(0, 143, timestamp=7), Failure(1, 1)], 1, ""),
-        ([Failure(0, -9, timestamp=7), Failure(1, 2, "damaged")], 2, "damaged"),
+        (is_killed_in_the_first, "process 0 of 2 was ended by SIGKILL: memory may have run out; `dvc repro` continues"),
+        (is_stopped_in_the_second, "process 1 of 2 was ended by SIGTERM: `dvc repro` continues"),
     ],
 )
-def test_what_is_said_is_what_happened_first_and_not_what_followed_from_it(failures, code, said, capsys):
-    assert ranks._report("train", 2, failures) == code
-    printed = capsys.readouterr().err
-    assert printed.removeprefix("train: error: ").startswith(said)
-    assert bool(printed) == bool(said)
+def test_a_death_is_one_message_and_the_other_ends(function, said, run_ranks, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_ranks(function)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f"train: error: {said}")
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(
@@ -171,50 +192,3 @@ def test_processes_share_the_cpus_that_they_may_use_unless_the_user_said_how_man
     monkeypatch.setattr(psutil.Process, "environ", lambda launcher: by_user)
     ranks._share_cpus()
     assert found == ([] if expected is None else [expected])
-
-
-@pytest.fixture
-def own_signals():
-    """SIGHUP and SIGQUIT as the shell has them that started the tests, again after the test."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGHUP, signal.SIGQUIT)]
-    yield
-    for number, handler in before:
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGQUIT])
-def test_a_signal_that_is_ignored_stays_ignored_and_the_others_end_the_processes(ignored, own_signals, monkeypatch, capsys):
-    (other,) = {signal.SIGHUP, signal.SIGQUIT} - {ignored}
-    signal.signal(ignored, signal.SIG_IGN)
-    signal.signal(other, signal.SIG_DFL)
-    handled = []
-
-    def launch(config, command):
-        handled.extend(config.signals_to_handle.split(","))
-        raise SignalException("stopped", other)
-
-    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
-    monkeypatch.setattr(ranks, "die_with_parent", lambda: None)
-    monkeypatch.setattr("logging.disable", lambda: None)
-    monkeypatch.setattr("os.environ", dict(os.environ))
-    with pytest.raises(SystemExit) as ended:
-        ranks._run_processes("train", 2)
-    assert ended.value.code == 128 + other
-    assert set(handled) == {"SIGTERM", "SIGINT", other.name}
-    assert capsys.readouterr().err == f"train: ended by {other.name}; `dvc repro` continues where it stopped\n"
-
-
-@pytest.mark.parametrize(("error", "code"), [(InputError("connection lost", "start again"), 2), (KeyboardInterrupt(), 130)])
-def test_a_process_that_was_stopped_is_not_interrupted_while_it_ends(error, code, tmp_path, monkeypatch):
-    said = tmp_path / "error.json"
-    monkeypatch.setenv(ranks.ERROR_FILE, str(said))
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended, ranks.errors_for_command():
-            raise error
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == code
-    text = said.read_text() if said.exists() else ""
-    assert ("connection lost" in text) == (code == 2)

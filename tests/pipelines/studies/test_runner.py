@@ -10,7 +10,7 @@ import torch
 
 from gee_core.errors import InputError
 from gee_core.storage.checksummed_json import seal
-from pipelines.engines import process_pool as processes
+from pipelines.runtime import worker_process
 from pipelines.studies import runner
 from pipelines.studies.cell import Cell
 from pipelines.studies.runner import read_result
@@ -49,8 +49,7 @@ def run_by(monkeypatch):
 
     def replace_work(function):
         monkeypatch.setattr(runner, "run_cell", function)
-        monkeypatch.setattr(processes, "get_context", lambda method: get_context("fork"))
-        monkeypatch.setattr(processes, "die_with_parent", lambda: None)
+        monkeypatch.setattr(worker_process, "CONTEXT", get_context("fork"))
 
     return replace_work
 
