@@ -41,8 +41,7 @@ TABLE = "gee_core/zoo.py"
 """The table of networks: check writes what a stage depends on, the entry that params name, to reports/checked_network."""
 
 ENGINES = tuple(
-    f"pipelines/engines/{name}.py"
-    for name in ("engine", "gpu_sharing", "select", "process_pool", "dask", "worker_check")
+    f"pipelines/engines/{name}.py" for name in ("engine", "gpu_sharing", "select", "process_pool", "dask", "worker_check")
 )
 """Where jobs run; a result does not depend on it."""
 
