@@ -13,7 +13,7 @@ from gee_core.config import Params
 from gee_core.config.known_networks import is_own
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Score
-from pipelines.runtime.os_errors import MEMORY
+from pipelines.runtime.input_errors import MEMORY
 
 TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
 """Of a file that is not there."""

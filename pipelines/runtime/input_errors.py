@@ -1,12 +1,25 @@
-"""Bad input ends a command with one message per problem instead of a traceback."""
+"""Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback."""
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
+from gee_core.memory import out_of_memory
+from gee_core.storage.atomic_files import REMEDIES as WRITING
 from pipelines.interruption import interrupted
-from pipelines.runtime.os_errors import user_message
+
+_FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
+REMEDIES = WRITING | {
+    errno.ENAMETOOLONG: "the path is too long: shorten it",
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+}
+del REMEDIES[errno.ENOENT]  # elsewhere than in writing a bug: what the user names is looked for first
+MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
 
 
 @contextmanager
@@ -27,13 +40,22 @@ def report_input_errors(name: str) -> Iterator[None]:
 
 def print_anything() -> None:
     """Let stdout print question marks for what its encoding lacks, such as ASCII, in place of ending with an error."""
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # stderr escapes it already
 
 
 def known_message(error: BaseException) -> str | None:
     """The message, a line per problem, for an error that the user can fix; None for a bug."""
     return str(error) if isinstance(error, InputError) else user_message(error)
+
+
+def user_message(error: BaseException) -> str | None:
+    """The message, on one line with its remedy, for no space, no permission or no memory; None for a bug."""
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        where = error.filename2 or error.filename
+        named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
+        return f"{named}{os.strerror(error.errno).lower()}: {REMEDIES[error.errno]}"
+    return f"out of memory ({in_short(error, 120)}): {MEMORY}" if out_of_memory(error) else None
 
 
 def print_errors(name: str, message: str) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from gee_core.storage.atomic_files import flush, flush_folder, make_folder, write_atomically, writing
 from gee_core.storage.checksummed_json import seal, unseal
@@ -12,7 +13,7 @@ from gee_core.storage.checksummed_json import seal, unseal
 log = logging.getLogger(__name__)
 
 
-def append(path: Path, values: dict, durable: bool = True) -> None:
+def append(path: Path, values: dict[str, Any], durable: bool = True) -> None:
     """Append ``values`` (string keys; numbers may be NaN) to ``path``, which is made if it is missing.
 
     ``durable``: the line survives a power loss too. False: only a process kill; about 100x faster.
@@ -31,7 +32,7 @@ def append(path: Path, values: dict, durable: bool = True) -> None:
             flush_folder(path.parent)
 
 
-def read(path: Path, repair: bool = False) -> list[dict]:
+def read(path: Path, repair: bool = False) -> list[dict[str, Any]]:
     """The intact objects of ``path``, in order; a warning counts the damaged lines.
 
     ``repair`` rewrites the file without damaged lines; it needs exclusive access.
@@ -49,7 +50,7 @@ def read(path: Path, repair: bool = False) -> list[dict]:
     return whole
 
 
-def read_on(path: Path, position: int) -> list[tuple[dict, int]]:
+def read_on(path: Path, position: int) -> list[tuple[dict[str, Any], int]]:
     """The intact objects of the whole lines of ``path`` from byte ``position`` on, each with the position after its line.
 
     Raises:
@@ -65,11 +66,11 @@ def read_on(path: Path, position: int) -> list[tuple[dict, int]]:
     return found
 
 
-def _line(values: dict) -> bytes:
+def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(seal(values)).encode() + b"\n"
 
 
-def _line_break_missing(file) -> bytes:
+def _line_break_missing(file: BinaryIO) -> bytes:
     """A line break if the last line was cut off, so that the next line is separate."""
     if file.seek(0, os.SEEK_END) == 0:
         return b""
@@ -77,7 +78,7 @@ def _line_break_missing(file) -> bytes:
     return b"" if file.read(1) == b"\n" else b"\n"
 
 
-def _objects(line: str) -> Iterator[dict]:
+def _objects(line: str) -> Iterator[dict[str, Any]]:
     """The intact objects in ``line``: one, or two if the line break between them was damaged, or none."""
     decoder, start = json.JSONDecoder(), line.find("{")
     while start >= 0:

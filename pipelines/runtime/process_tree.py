@@ -19,7 +19,7 @@ PARENT = "GEE_PARENT"
 """Environment variable: the PID of the process that called `run_in_group`."""
 
 _DVC_RUNS = {"repro", "exp", "experiments"}
-_groups: dict[int, subprocess.Popen] = {}
+_groups: set[int] = set()
 _ending = threading.Event()
 
 
@@ -39,7 +39,7 @@ def exit_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _exit)
 
 
-def _exit(*_) -> None:
+def _exit(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one, sent when dvc ends, would interrupt the clean-up
     sys.exit(143)
 
@@ -135,7 +135,7 @@ def run_in_group(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
     on_line: Callable[[str], object] = lambda line: None,
-) -> subprocess.CompletedProcess:
+) -> subprocess.CompletedProcess[str]:
     """Run ``command`` in its own process group and wait for it; the group ends with this process or by `kill_groups`.
 
     ``env`` is added to the environment; ``on_line`` is called with each line of output as it is printed. The result's
@@ -146,7 +146,7 @@ def run_in_group(
     """
     if _ending.is_set():
         raise RuntimeError(f"not started, because this process is ending: {' '.join(command)}")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=cwd,
         env={**os.environ, **(env or {}), PARENT: str(os.getpid())},
@@ -155,23 +155,22 @@ def run_in_group(
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    _groups[process.pid] = process
-    lines = []
-    try:
-        if _ending.is_set():  # set between the check above and the entry in the registry
-            _signal_group(process.pid, signal.SIGTERM)
-        for line in process.stdout:
-            lines.append(line)
-            on_line(line.rstrip())
-        return subprocess.CompletedProcess(command, process.wait(), stdout="".join(lines))
-    except BaseException:
-        _end_groups([process.pid], grace=10.0)
-        process.wait()
-        raise
-    finally:
-        process.stdout.close()
-        _groups.pop(process.pid, None)
+    ) as process:
+        assert process.stdout
+        _groups.add(process.pid)
+        lines = []
+        try:
+            if _ending.is_set():  # set between the check above and the entry in the registry
+                _signal_groups({process.pid}, signal.SIGTERM)
+            for line in process.stdout:
+                lines.append(line)
+                on_line(line.rstrip())
+            return subprocess.CompletedProcess(command, process.wait(), stdout="".join(lines))
+        except BaseException:
+            _end_groups({process.pid}, grace=10.0)
+            raise
+        finally:
+            _groups.discard(process.pid)
 
 
 def run_in_foreground(command: Sequence[str], grace: float = 10.0) -> int:
@@ -201,25 +200,24 @@ def end_processes(processes: Sequence[psutil.Process], grace: float) -> None:
 def kill_groups(grace: float = 10.0) -> None:
     """End every group of `run_in_group`: SIGTERM, then SIGKILL after ``grace`` seconds. No new group can start afterwards."""
     _ending.set()
-    _end_groups(list(_groups), grace)
+    _end_groups(set(_groups), grace)
 
 
-def _end_groups(groups: list[int], grace: float) -> None:
-    for group in groups:
-        _signal_group(group, signal.SIGTERM)
+def _end_groups(groups: set[int], grace: float) -> None:
+    _signal_groups(groups, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while groups and _any_alive(groups) and time.monotonic() < deadline:
         time.sleep(0.1)
+    _signal_groups(groups, signal.SIGKILL)
+
+
+def _signal_groups(groups: set[int], number: signal.Signals) -> None:
     for group in groups:
-        _signal_group(group, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, number)
 
 
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
-
-
-def _any_alive(groups: list[int]) -> bool:
+def _any_alive(groups: set[int]) -> bool:
     """Whether a process in ``groups`` is running; zombies do not count."""
     for process in psutil.process_iter(["status"]):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,5 +1,6 @@
 """How far a task is: bars on a terminal; elsewhere, as in a log of cron, nohup, Prefect or SLURM, a line every 30 seconds."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -75,18 +76,12 @@ class Jobs:
 
     def __init__(self, steps: Steps):
         self._steps = steps
-        self._whole: set[Hashable] = set()
         self._parts: dict[Hashable, float] = {}
 
     def at(self, job: Hashable, part: float, note: str = "", resumed: bool = False) -> None:
         """``part`` of ``job`` is done, from 0 to 1; ``resumed`` as of `Steps.at`."""
-        self._whole.discard(job)
-        self._parts.pop(job, None)
-        if part == 1:
-            self._whole.add(job)
-        else:
-            self._parts[job] = part
-        self._steps.at(len(self._whole) + sum(self._parts.values()), note, resumed=resumed)
+        self._parts[job] = part
+        self._steps.at(math.fsum(self._parts.values()), note, resumed=resumed)
 
 
 def _clock_time(seconds: float) -> str:

@@ -46,7 +46,6 @@ def cpu_cores() -> int:
 
 def markdown_table() -> str:
     """The table of variables in docs/knobs.md: one row per field, its docstring as the meaning."""
-    rows = [
-        f"| `{PREFIX}{name.upper()}` | {' '.join(field.description.split())} |" for name, field in Settings.model_fields.items()
-    ]
+    fields = Settings.model_fields.items()
+    rows = [f"| `{PREFIX}{name.upper()}` | {' '.join((field.description or '').split())} |" for name, field in fields]
     return "\n".join(["| variable | meaning |", "|---|---|", *rows])

@@ -13,7 +13,7 @@ from gee_core.storage.checksummed_json import json_digest, read_sealed, write_se
 from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine
 from pipelines.project.paths import NETWORKS
-from pipelines.runtime.os_errors import user_message
+from pipelines.runtime.input_errors import user_message
 from pipelines.runtime.resume_folder import CHECKOUT
 from pipelines.runtime.worker_process import Tell
 from pipelines.studies.cell import Cell, CellResult

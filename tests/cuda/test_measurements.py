@@ -14,7 +14,7 @@ from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.encoding import decode
 from gee_core.training.loop import for_inference
-from pipelines.runtime.os_errors import user_message
+from pipelines.runtime.input_errors import user_message
 from tests.cuda.runs import CLASSES, NORMALISE, SIZE, images, network
 from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, candidate
 from tests.gee_core.lively import awake

@@ -23,7 +23,7 @@ AROUND = (
     "pipelines/runtime/agreement.py",
     "pipelines/runtime/progress.py",
     "pipelines/runtime/process_tree.py",
-    "pipelines/runtime/os_errors.py",
+    "pipelines/runtime/input_errors.py",
     "pipelines/runtime/ranks.py",
     "pipelines/runtime/resume_folder.py",
     "pipelines/runtime/settings.py",

@@ -9,8 +9,7 @@ import torch
 from gee_core.evolution.candidate import failed
 from gee_core.memory import lost_gpu, out_of_memory
 from pipelines import train
-from pipelines.runtime.input_errors import report_input_errors
-from pipelines.runtime.os_errors import MEMORY, REMEDIES, user_message
+from pipelines.runtime.input_errors import MEMORY, REMEDIES, report_input_errors, user_message
 from pipelines.train import CHECKPOINT
 
 
