@@ -14,12 +14,12 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import torch
@@ -39,6 +39,9 @@ TICK = 0.2
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
+LOGS = ("distributed", "distributed.client", "distributed.core", "distributed.nanny", "distributed.worker", "asyncio")
+"""They are silenced: lost workers and schedulers are in this project's own records and messages."""
+
 UNREADABLE = ("ModuleNotFoundError", "ImportError", "AttributeError")
 """Start of dask's error text where a worker cannot import the function that it is to call."""
 
@@ -57,7 +60,7 @@ class Dask(Engine):
         self._topic = f"gee-{uuid.uuid4().hex}"
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._resources: dict[str, int] = {}
-        self._hardware = ""
+        self._run_here: Callable[..., Any] = run_here
 
     def each(
         self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
@@ -66,9 +69,9 @@ class Dask(Engine):
         executor = self._executor = self._executor or self._start()
         while left or running:
             while left and len(running) < self.room():
-                job, where = left.popleft(), Where(self._requirements, self._hardware, self._threads, self._topic)
+                job = left.popleft()
                 with self._lost():
-                    running[executor.submit(run_here, where, function, job)] = job
+                    running[executor.submit(self._run_here, function, job)] = job
             done, _ = wait(running, TICK, FIRST_COMPLETED)
             self._pass_on(on_note)
             for future in done:
@@ -89,20 +92,19 @@ class Dask(Engine):
         self._executor = self._client = self._cluster = None
 
     def _start(self) -> Executor:
-        _quiet()
+        for name in LOGS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if self._address is None:
             self._cluster = local_cluster()
             self._cluster.scale(self._count or 1)
-            self._client = Client(self._cluster, set_as_default=False)
-        else:
-            self._client = connect(self._address)
+        self._client = connect(self._address) if self._address else Client(self._cluster, set_as_default=False)
         with self._lost():
             workers = self._wait_for_workers()
             if any(base[0] != "cpu" for base in self._requirements.bases) and any(map(_offers_gpu, workers.values())):
                 self._resources = {"GPU": 1}
             while not (hardware := self._common_hardware()):  # all workers died meanwhile
                 self._wait_for_workers()
-            self._hardware = hardware
+            self._run_here = functools.partial(run_here, self._requirements, hardware, self._threads, self._topic)
             self._client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
             return self._client.get_executor(pure=False, **({"resources": self._resources} if self._resources else {}))
 
@@ -223,25 +225,16 @@ def check_here(requirements: WorkerRequirements, dask_worker: Worker | None = No
         raise InputError(f"the worker {worker.address} {error} (docs/CLUSTER.md)") from None
 
 
-class Where(NamedTuple):
-    """What a worker has to know besides the job."""
-
-    requirements: WorkerRequirements
-    hardware: str
-    """Devices and precisions of the other workers."""
-    threads: int
-    topic: str
-    """Of the notes."""
-
-
-def run_here(where: Where, function: Function[Job, Result], job: Job) -> Result:
+def run_here(
+    requirements: WorkerRequirements, hardware: str, threads: int, topic: str, function: Function[Job, Result], job: Job
+) -> Result:
     """Run a job on this worker; it is checked here, since it may have joined after the others were checked."""
     worker = get_worker()
-    own = check_here(where.requirements)
-    if own != where.hardware:
-        raise InputError(f"the worker {worker.address} computes on {own}, the others on {where.hardware} (docs/CLUSTER.md)")
-    torch.set_num_threads(where.threads)
-    return function(job, lambda note: worker.log_event(where.topic, note))
+    own = check_here(requirements)
+    if own != hardware:
+        raise InputError(f"the worker {worker.address} computes on {own}, the others on {hardware} (docs/CLUSTER.md)")
+    torch.set_num_threads(threads)
+    return function(job, lambda note: worker.log_event(topic, note))
 
 
 @functools.lru_cache(maxsize=1)
@@ -282,9 +275,3 @@ def replace_failed(cluster: LocalCluster, count: int) -> None:
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:
     return bool(worker["resources"].get("GPU", 0) >= 1)
-
-
-def _quiet() -> None:
-    """Silence dask's log: lost workers and schedulers are in this project's own records and messages."""
-    for name in ("distributed", *(f"distributed.{part}" for part in ("client", "core", "nanny", "worker")), "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -16,34 +16,26 @@ from gee_core.hardware import Compute
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 
-
-def _source_digest() -> str:
-    """A hash of every module of gee_core and pipelines, with its path."""
-    digest, packages = hashlib.sha256(), (Path(gee_core.__file__).parent, Path(__file__).parents[1])
-    for folder in packages:
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{path.relative_to(folder.parent)} {sha256(path)}\n".encode())
-    return digest.hexdigest()
-
-
-CODE = _source_digest()
+PACKAGES = Path(gee_core.__file__).parent, Path(__file__).parents[1]
+MODULES = [(path.relative_to(folder.parent), sha256(path)) for folder in PACKAGES for path in sorted(folder.rglob("*.py"))]
+CODE = hashlib.sha256(repr(MODULES).encode()).hexdigest()
 """Hash of the code when this process loaded it, so that a worker that was started before an edit is refused."""
 
 
 @dataclass(frozen=True)
 class WorkerRequirements:
-    """What a worker must have in common with the process that submits the jobs. Can be pickled and hashed."""
+    """What a worker must have in common with the process that submits the jobs. Can be pickled and hashed.
+
+    ``images``: folders of prepared images, absolute, each with the SHA-256 of its meta.json; ``bases``: `base.device` and
+    `base.precision` of the jobs; ``variables``: those of the environment on which the last bits of a result depend.
+    """
 
     folder: Path
-    """The project folder, absolute; relative paths start there."""
     images: tuple[tuple[Path, str], ...]
-    """Folders of prepared images, absolute, and the SHA-256 of each one's meta.json."""
     bases: tuple[tuple[str, str], ...]
-    """`base.device` and `base.precision` of the jobs."""
     code: str
     torch: str
     variables: tuple[tuple[str, str], ...]
-    """Those of the environment that the last bits of a result depend on, with their values."""
 
 
 def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> WorkerRequirements:

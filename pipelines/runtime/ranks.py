@@ -4,7 +4,6 @@ The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those t
 machines.
 """
 
-import contextlib
 import importlib
 import os
 import platform
@@ -16,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import psutil
 
 from gee_core.config import Params
 from gee_core.config.params import BaseConfig
@@ -152,19 +149,6 @@ def follow() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _share_cpus() -> None:
-    """Give torch this process's share of the CPUs that it may use, unless the user set OMP_NUM_THREADS.
-
-    `torchrun` sets it to 1 itself: what the user set is what the launcher was started with.
-    """
-    import torch
-
-    with contextlib.suppress(psutil.Error):
-        if "OMP_NUM_THREADS" in psutil.Process(os.getppid()).environ():
-            return
-    torch.set_num_threads(max(1, cpu_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
-
-
 def _own_device(device: str) -> str:
     """The device of this one of several processes where `base.device` is ``device``; a GPU is torch's current one from now on.
 
@@ -193,6 +177,7 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     Raises:
         InputError: `base.device` does not exist, or the processes would not round alike.
     """
+    import torch
     import torch.distributed as dist
 
     from gee_core.hardware import Compute, settle
@@ -204,8 +189,8 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
         yield compute
         return
     compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
-    if compute.device.type == "cpu":
-        _share_cpus()
+    if compute.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1, if the user does not
+        torch.set_num_threads(max(1, cpu_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
     store, backend = common_store(), "nccl" if compute.device.type == "cuda" else "gloo"
     check_alike(rank, traits(compute), store)  # of unlike devices the connection would never be made
     dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.of)

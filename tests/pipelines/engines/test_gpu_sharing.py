@@ -1,17 +1,10 @@
 """How many candidates share a GPU: rates and memory are given here, no GPU is asked."""
 
-import logging
-from pathlib import Path
-
 import pytest
 import torch
 
-from gee_core.evolution import proxy
-from gee_core.evolution.candidate import Candidate, Score, failed
-from gee_core.evolution.proxy_task import ProxyTask
-from gee_core.genome.genotype import Genotype
+from gee_core.evolution.candidate import Score, failed
 from gee_core.hardware import Compute
-from pipelines.engines.candidates import _timed_score
 from pipelines.engines.engine import ignore
 from pipelines.engines.gpu_sharing import GpuSharing, memory_used
 
@@ -34,16 +27,12 @@ def counts(sharing, *generations):
 @pytest.mark.parametrize(
     ("generations", "found", "settled"),
     [
-        ([(16, 100, 0.1, False)], [2], False),
         ([(16, 100, 0.1, False), (16, 100, 0.2, False), (16, 90, 0.4, False), (16, 80, 0.44, False)], [2, 4, 8, 12], False),
         ([(16, 100, 0.1, False), (16, 56, 0.2, False)], [2, 4], False),
         ([(16, 100, 0.1, False), (16, 54, 0.2, False)], [2, 1], True),  # not a tenth faster: back
         ([(16, 100, 0.1, False), (16, 90, 0.46, False)], [2, 2], True),  # no memory for twice as many
-        ([(16, 100, 0.46, False)], [1], True),
         ([(16, 100, 0.1, False), (16, 90, 0.2, True)], [2, 1], True),  # one found no memory
-        ([(16, 100, 0.1, True)], [1], True),
         ([(3, 100, 0.1, False), (3, 100, 0.1, False), (3, 100, 0.1, False)], [2, 3, 3], True),  # no candidates for more
-        ([(1, 100, 0.1, False)], [1], True),
     ],
 )
 def test_it_doubles_while_that_pays_and_fits(generations, found, settled):
@@ -67,29 +56,9 @@ def test_a_generation_that_failed_teaches_nothing():
     assert (sharing.count, sharing.settled) == (2, True)
 
 
-def test_it_says_what_it_keeps(caplog):
-    with caplog.at_level(logging.INFO):
-        counts(GpuSharing(1, most=12), (16, 100, 0.1, False), (16, 90, 0.5, False))
-    assert [record.getMessage() for record in caplog.records] == [
-        "2 candidates at the same time from here on (set GEE_WORKERS to choose the number)"
-    ]
-
-
 def test_the_memory_in_use_is_that_of_the_device_whoever_uses_it(make_params, monkeypatch):
     base = make_params().base
     assert memory_used(base, ignore) == 0.0
     monkeypatch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda:1"), torch.float32))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: {"cuda:1": (60, 80)}[str(device)])
     assert memory_used(base, ignore) == 0.25
-
-
-@pytest.mark.parametrize(("device", "expected"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
-def test_a_candidate_is_scored_with_its_gpu_as_torchs_current_one(device, expected, make_params, monkeypatch):
-    current, seen = [], []
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(proxy, "score", lambda *_: seen.extend(map(str, current)) or failed("not scored"))
-    params = make_params(base={"device": device})
-    task = ProxyTask(Path("prepared"), params.base, params.network, params.evolve)
-    _timed_score(task, Candidate(0, 0, 0, Genotype(0.3, (0.4,) * 8)), ignore)
-    assert seen == expected

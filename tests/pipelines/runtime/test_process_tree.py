@@ -171,7 +171,6 @@ def test_a_clock_that_jumps_makes_no_process_another(monkeypatch):
         (["python", "-m", "dvc", "--wait-for-lock", "repro", "-s", "train"], True),
         (["python", "/opt/bin/dvc", "exp", "exec-run", "--infofile", "x"], True),
         (["dvc", "push"], False),
-        (["vim", "dvc"], False),
         (["sh", "-c", "dvc repro"], False),
     ],
 )

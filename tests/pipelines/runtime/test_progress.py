@@ -57,14 +57,6 @@ def test_what_is_known_of_an_earlier_run_is_not_measured_however_long_it_takes(c
     assert steps.line() == "evolve 20/30 68 % 9:30 left"
 
 
-def test_jobs_that_are_whole_count_as_whole_whatever_their_parts_were(clock):
-    jobs = Jobs(steps := Steps("evolve", 12, clock))
-    for job in range(12):
-        for part in (0.1, 0.7, 1.0):
-            jobs.at(job, part)
-    assert steps.done == 12
-
-
 def test_a_total_that_is_not_known_yet(clock):
     steps = Steps("prepare", None, clock)
     assert steps.line() == "prepare 0:00 so far"

