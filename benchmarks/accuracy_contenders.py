@@ -13,7 +13,6 @@ from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.snn.lif import LIF
-from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.recipe import Recipe
 from pipelines.project.params import check_params
 from pipelines.project.presets import DEFAULT, load_preset
@@ -51,13 +50,13 @@ class Contender:
 
     def build(self, meta: Meta, n_images: int) -> tuple[SpikingNetwork, torch.optim.Optimizer, Recipe]:
         """The untrained network, its optimiser, and the recipe for ``n_images`` images per epoch."""
-        cfg, base = self.params.train, self.params.base
+        base = self.params.base
         compute = Compute.of(base.device, "fp32" if self.name == "spikingjelly_default" else base.precision)
         net = wired_network(self.params.network, meta, None, derive_seed(base.seed, "fresh") % 2**31).to(compute.device)
         if self.layers == "spikingjelly":
             use_spikingjelly(net, contiguous=self.name == "spikingjelly_default")
-        optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, Plasticity(cfg.lr_X, cfg.lr_O))
-        return net, optimizer, full_recipe(self.params, meta.normalise, compute, n_images)
+        recipe = full_recipe(self.params, meta.normalise, compute, n_images)
+        return net, recipe.optimizer(net), recipe
 
 
 def sections_of(values: dict, name: str, standard_epochs: int | None = None) -> dict:

@@ -59,13 +59,13 @@ def train_curve(
     net, optimizer, recipe = side.build(meta, len(images))
     images, scored_on = images.to(recipe.compute.device), scored_on.to(recipe.compute.device)
     folder = path.with_suffix("")
-    n_steps = steps_per_epoch(len(images), recipe.batch_size)
+    n_steps = steps_per_epoch(len(images), recipe.cfg.batch_size)
     write_json(path, curve)  # says whose states are in the folder
     states = Resumable(folder, "step", net, optimizer, n_steps)
     first, curve["rows"], mid_epoch = states.restore()
-    for epoch in range(first, recipe.epochs):
+    for epoch in range(first, recipe.cfg.epochs):
         try:
-            with long_run(largest_activation(side.params.network, meta, len(images) * recipe.epochs)):
+            with long_run(largest_activation(side.params.network, meta, len(images) * recipe.cfg.epochs)):
                 on_step = states.periodic_saver(epoch, curve["rows"])
                 train_epoch(net, optimizer, images, recipe, epoch, mid_epoch, on_step)
         except FloatingPointError:
@@ -77,11 +77,11 @@ def train_curve(
             "epoch": epoch + 1,
             "size": recipe.size_of(epoch) or meta.image_size,
             "T": recipe.T_of(epoch) or side.params.network.T,
-            "images": images_per_epoch(len(images), recipe.batch_size),
+            "images": images_per_epoch(len(images), recipe.cfg.batch_size),
             "test_accuracy": accuracy,
         }
-        if recipe.norm_images and epoch + 1 == recipe.epochs:
-            row["norm_images"] = recipe.norm_images
+        if recipe.cfg.norm_images and epoch + 1 == recipe.cfg.epochs:
+            row["norm_images"] = recipe.cfg.norm_images
         curve["rows"].append(row)
         states.keep(len(curve["rows"]), curve["rows"])
         write_json(path, curve)

@@ -32,16 +32,17 @@ def step_times(sections: dict[str, dict], data: Prepared, rounds: int) -> list[d
     for name in CONTENDERS:
         side = contender(sections[name], name, layers=own_layers(name))
         net, optimizer, recipe = side.build(data.meta, len(data.train))
-        images = data.train.subset(torch.arange(min(recipe.batch_size, len(data.train)))).to(recipe.compute.device)
-        n_values = largest_activation(side.params.network, data.meta, len(data.train) * recipe.epochs)
-        parts = [(recipe.size_of(epoch), recipe.T_of(epoch)) for epoch in range(recipe.epochs)]
+        images = data.train.subset(torch.arange(min(recipe.cfg.batch_size, len(data.train)))).to(recipe.compute.device)
+        n_values = largest_activation(side.params.network, data.meta, len(data.train) * recipe.cfg.epochs)
+        parts = [(recipe.size_of(epoch), recipe.T_of(epoch)) for epoch in range(recipe.cfg.epochs)]
         for size, T in dict.fromkeys((size or data.meta.image_size, T or side.params.network.T) for size, T in parts):
-            part = replace(recipe, epochs=1, warmup_steps=0, lr=1e-5, lr_min=0.0, sizes=(size,), T_schedule=(T,), norm_images=0)
+            changes = {"epochs": 1, "lr": 1e-5, "lr_min": 0.0, "sizes": [size], "T_schedule": [T], "norm_images": None}
+            part = replace(recipe, cfg=recipe.cfg.model_copy(update=changes), warmup_steps=0)
             steps[name, size, T] = partial(one_epoch, net, optimizer, images, part, n_values)
             n_images[name, size, T] = len(images)
-        if recipe.norm_images:
+        if recipe.cfg.norm_images:
             steps[name, "norm"] = partial(new_statistics, net, data.train, recipe, n_values)
-            n_images[name, "norm"] = recipe.norm_images
+            n_images[name, "norm"] = recipe.cfg.norm_images
     seconds = medians(steps, rounds)
     return [named(key) | {"seconds_per_image": value / n_images[key]} for key, value in seconds.items()]
 

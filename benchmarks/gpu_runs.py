@@ -17,7 +17,6 @@ from gee_core.model.wired import largest_activation, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import MidEpochState, train_epoch
-from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
@@ -130,16 +129,16 @@ def train(params: Params, data: Prepared, folder: Path, deadline: float) -> dict
     net = wired_network(params.network, data.meta, None, derive_seed(params.base.seed, "fresh") % 2**31).to(compute.device)
     images = data.train.to(compute.device)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = make_optimizer(params.train.optimizer, net, params.train.weight_decay, params.train.momentum)
-    n_steps = steps_per_epoch(len(images), recipe.batch_size)
+    optimizer = recipe.optimizer(net)
+    n_steps = steps_per_epoch(len(images), recipe.cfg.batch_size)
     model, states = parallel(net, compute), Resumable(folder, "step", net, optimizer, n_steps)
     first, rows, mid_epoch = states.restore()
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    clock, part = _Clock(compute.device, deadline, recipe.batch_size), 0
-    last_batch = images_per_epoch(len(images), recipe.batch_size) - (n_steps - 1) * recipe.batch_size
-    with long_run(largest_activation(params.network, data.meta, len(images) * recipe.epochs)):
-        for epoch in range(first, recipe.epochs):
+    clock, part = _Clock(compute.device, deadline, recipe.cfg.batch_size), 0
+    last_batch = images_per_epoch(len(images), recipe.cfg.batch_size) - (n_steps - 1) * recipe.cfg.batch_size
+    with long_run(largest_activation(params.network, data.meta, len(images) * recipe.cfg.epochs)):
+        for epoch in range(first, recipe.cfg.epochs):
             try:
                 record = train_epoch(model, optimizer, images, recipe, epoch, mid_epoch, clock.on_step)
             except _TimeUpError:

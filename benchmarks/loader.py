@@ -36,7 +36,7 @@ from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
 from gee_core.seeding import torch_generator
-from gee_core.training.optimizers import adamw
+from gee_core.training.optimizers import make_optimizer
 from gee_core.zoo import NETWORKS
 from pipelines import prepare
 
@@ -85,7 +85,7 @@ def measure(meta: Meta, images: StreamedImages, arguments: argparse.Namespace) -
         arguments.network, meta.num_classes, meta.in_channels, meta.image_size, arguments.genes, arguments.width
     )
     net = net.to(device).train()
-    optimizer = adamw(net, 0.01)
+    optimizer = make_optimizer("adamw", net, 0.01)
     batch = arguments.batch
 
     def batches(name: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
-from gee_core.evolution.cma_es import Search
+from gee_core.evolution.search import CmaEs
 from gee_core.genome.encoding import encode
 from gee_core.memory import keep_freed_memory
 from gee_core.model.base import to_channels_last
@@ -53,7 +53,7 @@ def training_step(T: int = 4, genes: int = 16, depth: int = 4) -> Callable[[], N
 def generation(population: int) -> Callable[[], None]:
     """One generation of CMA-ES without the candidates' training: ask and tell."""
     bounds = (np.full(SIGMAS, -1.4), np.full(SIGMAS, 1.4))
-    search = Search(np.zeros(SIGMAS), 0.2, bounds, population, 0)
+    search = CmaEs(np.zeros(SIGMAS), 0.2, bounds, population, 0)
     return lambda: search.tell([float(x @ x) for x in search.ask()])
 
 

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from benchmarks.arguments import positive, positive_int
 from benchmarks.machine import cpu_name
-from gee_core.data.augment import Augment, Normalise
+from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
@@ -30,19 +30,20 @@ from gee_core.model.network import build_network
 from gee_core.rank import Rank
 from gee_core.snn.kernels import LONG_RUN, long_run
 from gee_core.training.loop import train_epoch
-from gee_core.training.optimizers import adamw
+from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe
 from gee_core.zoo import NETWORKS
+from pipelines.project.presets import load_preset
 
 
 def epoch(net: nn.Module, images: PackedImages, compute: Compute, arguments: argparse.Namespace) -> float:
     """Seconds of an epoch of ``--steps`` steps."""
-    recipe = Recipe(
-        epochs=1, batch_size=arguments.batch, lr=1e-3, lr_min=0.0, warmup_steps=0, label_smoothing=0.0, seed=0, compute=compute,
-        augment=Augment(4, True, 0, 0.0), normalise=Normalise((0.5,) * 3, (0.25,) * 3),
-    )  # fmt: skip
-    optimizer = adamw(net, 0.01)
+    changes = {"batch_size": arguments.batch, "epochs": 1, "lr": 1e-3, "lr_min": 0.0, "label_smoothing": 0.0, "quantise": None}
+    changes |= {"crop_padding": 4, "flip": True, "norm_images": None, "sizes": None, "T_schedule": None}
+    cfg = load_preset("digits").params.train.model_copy(update=changes)
+    recipe = Recipe(cfg=cfg, warmup_steps=0, seed=0, compute=compute, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
+    optimizer = make_optimizer("adamw", net, 0.01)
     start = time.perf_counter()
     with long_run(LONG_RUN):
         train_epoch(net, optimizer, images, recipe, 0)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from gee_core.config import NetworkConfig, Params, PrepareConfig
+from gee_core.data.folders import is_in_files
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_check import check_network
@@ -55,7 +56,7 @@ def check_downloaded(cfg: PrepareConfig) -> None:
     Raises:
         InputError: the download fails, or `prepare.stream` asks for files of images.
     """
-    if cfg.known is None or cfg.known.folder is None or cfg.is_in_files:
+    if cfg.known is None or cfg.known.folder is None or is_in_files(cfg):
         return
     if cfg.stream:
         from gee_core.data.sources import check_streamable  # loads torch

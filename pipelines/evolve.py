@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Record, Score
+from gee_core.evolution.candidate import Candidate, Key, Record, Score
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, rescored_start, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
@@ -65,7 +64,7 @@ def run(
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
-    ended: dict[tuple[int | str, ...], float] | None = None,
+    ended: dict[Key, float] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
 
@@ -114,11 +113,18 @@ def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> P
     return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
 
 
-def read_known(log: Path) -> tuple[dict[tuple[int | str, ...], tuple[Score, float]], dict[tuple[int | str, ...], float]]:
+def scores_folder(params: Params) -> Path:
+    """The folder of the stage: that of all runs whose scores are the same, whatever their `EXTENDABLE` values."""
+    evolve = params.evolve.model_copy(update=EXTENDABLE)
+    return resume_folder(params.model_copy(update={"evolve": evolve}), PREPARED)
+
+
+def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, float]]:
     """Of earlier runs: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by its key without
     epochs. Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
     """
-    known, ended = {}, {}
+    known: dict[Key, tuple[Score, float]] = {}
+    ended: dict[Key, float] = {}
     for values in journal.read(log, repair=True):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
         end, score = values.pop("ended"), Score(**values)
@@ -158,16 +164,15 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     )
 
 
-def table(found: Evolved, params: Params) -> list[dict]:
+def table(found: Evolved, params: Params) -> list[dict[str, object]]:
     """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
     if not found.records:
         return []
-    genes, rows = params.searched_genes(), []
+    genes = params.searched_genes()
+    rows: list[dict[str, object]] = []
     for r, final in zip(found.records, final_fitness(found.records, params.evolve), strict=True):
-        measured = candidate_metrics(r)
-        first = {"winner": r is found.best, "fitness": measured.pop("fitness"), "final_fitness": final}
-        genotype = r.candidate.genotype.as_dict()
-        rows.append(candidate_params(r) | first | measured | genotype | search_state(r, genes))
+        first = {"winner": r is found.best, "fitness": r.fitness, "final_fitness": final}
+        rows.append(r.identity() | first | r.metrics() | r.candidate.genotype.as_dict() | r.search_state(genes))
     return rows
 
 
@@ -209,8 +214,7 @@ def _evolve(s: Stage) -> None:
         meta = load_meta(PREPARED)  # refuses missing images
         total = n_candidates(params)  # refuses an unusable `evolve.start`
     s.track.dataset(meta, "training")
-    of_scores = params.model_copy(update={"evolve": params.evolve.model_copy(update=EXTENDABLE)})
-    scratch = resume_folder(of_scores, PREPARED)
+    scratch = scores_folder(params)
     with at_work_in(scratch, params.evolve.model_dump_json(include=set(EXTENDABLE))):
         s.track.continues(scratch)
         _evolve_in(scratch, s, total)
@@ -218,7 +222,7 @@ def _evolve(s: Stage) -> None:
 
 def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
     params = s.params
-    ended: dict[tuple[int | str, ...], float] = {}
+    ended: dict[Key, float] = {}
     with s.progress("evolve", total) as steps, remedy(PREPARE):
         jobs, seen, begin = Jobs(steps), list[Record](), time.time()
 

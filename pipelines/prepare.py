@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
+from gee_core.data.folders import unread
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std, one_colour
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import IN_FOLDERS, Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
-from gee_core.data.unread import unread
 from pipelines.project.paths import PREPARED
 from pipelines.project.watched_files import check_links
 from pipelines.runtime.process_tree import leave
@@ -32,7 +32,7 @@ def run(
     """
     source = load_source(cfg, on_progress)
     if source.holdout is None:
-        holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "prepare.holdout")
+        holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "holdout")
         source = replace(source, holdout=holdout)
     else:
         on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")

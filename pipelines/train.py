@@ -9,13 +9,12 @@ import torch
 
 from gee_core.checkpoint import save
 from gee_core.config import Params, TrainConfig
-from gee_core.data.augment import Augment, Normalise
+from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.energy import firing_rates
-from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
@@ -24,7 +23,6 @@ from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import Images, for_inference, train_epoch
-from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable
@@ -92,16 +90,16 @@ def run(
     holdout = data.holdout_images().to(compute.device)
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, Plasticity(cfg.lr_X, cfg.lr_O))
+    optimizer = recipe.optimizer(net)
     model = parallel(net, compute, cfg.sync_batch_norm)
-    n_steps = steps_per_epoch(len(images), recipe.batch_size)
+    n_steps = steps_per_epoch(len(images), cfg.batch_size)
     save_seconds = Settings.read().save_seconds
     states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=save_seconds, rank=compute.rank)
     first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)
-    with long_run(largest_activation(params.network, data.meta, len(images) * recipe.epochs)):
-        for epoch in range(first, recipe.epochs):
+    with long_run(largest_activation(params.network, data.meta, len(images) * cfg.epochs)):
+        for epoch in range(first, cfg.epochs):
             on_part = states.periodic_saver(epoch, rows, on_step)
             try:
                 record = train_epoch(model, optimizer, images, recipe, epoch, mid_epoch, on_part)
@@ -143,25 +141,12 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
     """The recipe of Sec. 4 with the values of the section `train`."""
     cfg = params.train
     return Recipe(
-        epochs=cfg.epochs,
-        batch_size=cfg.batch_size,
-        lr=cfg.lr,
-        lr_min=cfg.lr_min,
-        cooldown=cfg.cooldown,
-        warmup_steps=round(cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size)),
-        label_smoothing=cfg.label_smoothing,
-        augment=Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing),
+        cfg=cfg,
         normalise=normalise,
         compute=compute,
         seed=derive_seed(params.base.seed, "train"),
-        loss=cfg.loss,
-        tet_lambda=cfg.tet_lambda,
+        warmup_steps=round(cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size)),
         tet_phi=params.network.v_threshold,
-        quantise_bits=BITS[cfg.quantise.format] if cfg.quantise else None,
-        quantise_epochs=cfg.quantise.epochs if cfg.quantise else 0,
-        sizes=tuple(cfg.sizes or ()),
-        T_schedule=tuple(cfg.T_schedule or ()),
-        norm_images=cfg.norm_images or 0,
     )
 
 
@@ -182,6 +167,13 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
     return genotype
 
 
+def resume_folder(params: Params) -> Path:
+    """The folder from which an interrupted training run is resumed."""
+    inputs = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params)]
+    sections = [params.base, params.network, params.train]
+    return open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
+
+
 def main() -> None:
     if run_in_processes("train"):
         return
@@ -192,10 +184,7 @@ def main() -> None:
 def _train(s: Stage, compute: Compute) -> None:
     params, data = s.params, prepared_images()
     genotype = load_genotype(GENOTYPE, params)
-    sections = [params.base, params.network, params.train]
-    start = init_from_files(params)
-    inputs = [PREPARED / "meta.json", GENOTYPE, *start]
-    scratch = open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
+    scratch, start = resume_folder(params), init_from_files(params)
     check_same(compute.rank, scratch.name)
     check_share(compute.rank, params.train.batch_size)
     with said_once(compute.rank):

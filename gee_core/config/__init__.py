@@ -5,9 +5,8 @@ package imports no torch, so that reading params.yaml is quick.
 """
 
 from gee_core.config.evolve import EvolveConfig
-from gee_core.config.formats import GeneFormat
 from gee_core.config.network import NetworkConfig, NetworkStructure
-from gee_core.config.params import BaseConfig, Params, PrepareConfig
+from gee_core.config.params import BaseConfig, GeneFormat, Params, PrepareConfig
 from gee_core.config.section import Positive, Section, StrictModel
 from gee_core.config.shape import Shape
 from gee_core.config.train import TrainConfig

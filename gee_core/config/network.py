@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from gee_core.config.known_networks import default_block, encoded_channels, is_own, kernel_positions
-from gee_core.config.searched import BRANCH_GENES
 from gee_core.config.section import Scale, Section
-from gee_core.config.shape import Shape
+from gee_core.config.shape import BRANCH_GENES, Shape
 from gee_core.zoo import NETWORKS
 
 SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")

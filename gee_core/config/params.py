@@ -1,20 +1,22 @@
 """All sections of params.yaml; `network`, `evolve` and `train` have files of their own."""
 
 import re
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
 from gee_core.config.evolve import EvolveConfig
-from gee_core.config.formats import GeneFormat
 from gee_core.config.hardware import Hardware, rising
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.network import NetworkConfig
-from gee_core.config.searched import searched_genes
 from gee_core.config.section import DataName, PathName, Positive, Scale, Section, Weight
+from gee_core.config.shape import searched_genes
 from gee_core.config.train import TrainConfig
+
+GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
+"""Formats of the matrices in a file of genes; integers have a scale per gene or per output channel."""
 
 PromoteMetric = Literal[
     "test_accuracy",
@@ -126,11 +128,6 @@ class PrepareConfig(Section):
     def is_downloadable(self) -> bool:
         """Whether torchvision can download the images to `path`."""
         return self.known is not None and self.known.folder is not None
-
-    @property
-    def is_in_files(self) -> bool:
-        """Whether the images are files in class folders of `path`; of those that torchvision may have, the disk says it."""
-        return self.known is None or (self.known.class_folders and Path(self.path, "train").is_dir())
 
 
 class EvaluateConfig(Section):

@@ -4,8 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gee_core.config.formats import Quantise
 from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
+
+
+class Quantise(Section):
+    """`train.quantise`: the last epochs of training see genes and weights as they are after rounding."""
+
+    format: Literal["int8", "int4"]
+    """The format that they are rounded to, as `export.genes` rounds them; gradients pass the rounding as if it were not there
+    (straight-through)."""
+    epochs: Positive
+    """Number of the last epochs that do so, at most `train.epochs`."""
 
 
 class TrainConfig(Section):

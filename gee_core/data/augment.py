@@ -7,12 +7,13 @@ All draws come from a CPU generator and then move to the device, so CPU and CUDA
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from gee_core.data.host_copies import WithoutWaiting
 from gee_core.rank import Place
 from gee_core.seeding import derive_seed, private_torch_rng
 
@@ -125,6 +126,17 @@ def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator
         with private_torch_rng(derive_seed(seed, group)), WithoutWaiting():
             parts.append(transform(images))
     return torch.cat(parts)
+
+
+class WithoutWaiting(TorchFunctionMode):
+    """Context in which ``torch.tensor(numbers, device=…)`` does not wait for the device, as torchvision's transforms would."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """``func(*args, **kwargs)``; numbers become a tensor of the host first."""
+        kwargs = dict(kwargs or {})
+        device = kwargs.pop("device", None) if func is torch.tensor else None
+        result = func(*args, **kwargs)
+        return result if device is None else result.to(device, non_blocking=True)
 
 
 def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator, place: Place | None = None) -> Tensor:

@@ -14,27 +14,24 @@ they could form a cycle. What a link leads to has to be an image.
 """
 
 import os
-import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import islice
 from pathlib import Path
 
-from gee_core.config.datasets import DATASETS
+from gee_core.config import PrepareConfig
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError
 
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What the folder of each split may be called."""
 
-ARCHIVES = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".zip", ".tar", ".gz", ".tgz", ".csv", ".parquet", ".tfrecord")
-"""Ends of the names of files that may hold many images."""
+OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
+"""Ends of the names of images that are not read."""
 
-NOT_READ = "files that hold many are not read"
-"""Of `ARCHIVES`."""
-
-OF_TORCHVISION = {known.folder: name for name, known in DATASETS.items() if known.folder}
-"""Folders in which torchvision keeps files that are no images, and the `prepare.dataset` that reads them."""
+MANY = 1000
+"""More images in a folder are not counted, as there may be millions."""
 
 ByClass = dict[str, list[str]]
 """The image files of each class, relative to the root."""
@@ -86,6 +83,11 @@ class Listing:
     test: FileList | None
 
 
+def is_in_files(cfg: PrepareConfig) -> bool:
+    """Whether the images are files in class folders of `path`; of those that torchvision may have, the disk says it."""
+    return cfg.known is None or (cfg.known.class_folders and Path(cfg.path, "train").is_dir())
+
+
 def list_images(root: Path) -> Listing:
     """Every image below ``root``, by split, class and name; nothing is opened.
 
@@ -103,11 +105,10 @@ def find_layout(root: Path) -> Layout:
     """Where the splits in ``root`` are, by the table at the head of this file.
 
     Raises:
-        InputError: there is no such folder, or one has test images alone, torchvision's files, two folders of one meaning, a
-            link to nothing in place of one, or a class with the name of a split.
+        InputError: there is no such folder, or one has test images alone, or two folders of one meaning.
     """
     if not root.is_dir():
-        raise no_folder(root, str(root), "set prepare.path to one that holds train/, or one folder per class")
+        raise no_folder(root, str(root), "set `path` to one that holds train/, or one folder per class")
     found: dict[str, Path | None] = dict.fromkeys(NAMES)
     folders = folders_in(root)
     for split, names in NAMES.items():
@@ -115,33 +116,17 @@ def find_layout(root: Path) -> Layout:
         if len(there) > 1:
             raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
         found[split] = root / there[0] if there else None
-    _check_links(root, [name for names in NAMES.values() for name in names])
-    there_are_classes = any(folders_in(path) for path in found.values() if path)
-    for path in () if there_are_classes else filter(None, found.values()):
-        others = (root / name for name in folders if root / name not in found.values()) if _is_class(path) else ()
-        if other := next(filter(_is_class, others), None):
-            problem = f"{path}: is read as the folder of a split, but holds images as the class folder {other.name}/ beside it"
-            raise InputError(problem, "rename the class, or put all class folders into a new folder train/")
     train, val, test = found.values()
     if train is None and (other := test or val):
-        remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
+        remedy = f"put the training images there, one folder per class, or set `path` to {other} to split its images"
         raise InputError(f"{root / 'train'}: no such folder", remedy)
-    for base in (root, root.parent, root.parent.parent) if train is None else ():
-        for folder, dataset in OF_TORCHVISION.items():
-            if (base / folder).is_dir() and (base / folder).is_relative_to(root):
-                remedy = f"set prepare.dataset to {dataset} and prepare.path to {base}"
-                raise InputError(f"{root}: holds torchvision's files of {dataset}, no folders of images", remedy)
     if test is None:
         val, test = None, val
     return Layout(root, train or root, val, test)
 
 
 def linked_folders(layout: Layout) -> list[Path]:
-    """The folders of splits and classes that are links; the root, which may be one too, is not among them.
-
-    Raises:
-        InputError: a folder cannot be read.
-    """
+    """The folders of splits and classes that are links; the root, which may be one too, is not among them."""
     folders = list(layout.splits.values())
     folders += [split / name for split in layout.splits.values() for name in folders_in(split)]
     return [folder for folder in folders if folder != layout.root and folder.is_symlink()]
@@ -151,9 +136,8 @@ def no_folder(path: Path, what: str, remedy: str) -> InputError:
     """The error of a ``path`` that is no folder; ``what`` names it, and ``remedy`` helps where its name tells nothing."""
     if "$" in str(path) or str(path).startswith("~"):
         return InputError(f"{what}: no such folder", "write the whole path, since ~ and variables are not expanded")
-    if path.is_file() or path.suffix.lower() in ARCHIVES:
-        formats = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)}); {NOT_READ}"
-        return InputError(f"{what}: {'a file, not a folder' if path.is_file() else 'no such folder'}", formats)
+    if path.is_file():
+        return InputError(f"{what}: a file, not a folder", f"set `path` to a folder of image files ({', '.join(EXTENSIONS)})")
     return InputError(f"{what}: no such folder", remedy)
 
 
@@ -161,14 +145,12 @@ def files_by_class(split: Path, root: Path) -> ByClass:
     """The image files in the class folders of ``split``, in sorted order; classes without any are among them.
 
     Raises:
-        InputError: it holds no class folders, one cannot be read, is a link to nothing, or has an unprintable name; the name of
-            a file or folder below one is not UTF-8.
+        InputError: it holds no class folders, one cannot be read or has an unprintable name, or the name of a file or folder
+            below one is not UTF-8.
     """
     names = folders_in(split)
-    _check_links(split)
     if not names:
-        remedy = f"make one folder per class and put its images there{_of_archives(split)}"
-        raise InputError(f"{split}: holds no class folders", remedy)
+        raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
             raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
@@ -180,35 +162,20 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
     train, in_train = layout.train, found["train"]
     if len(in_train) < 2:
         (name,) = in_train
-        inside = f"; if its folders are the classes, set prepare.path to {train / name}" if folders_in(train / name) else ""
+        inside = f"; if its folders are the classes, set `path` to {train / name}" if folders_in(train / name) else ""
         yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}")
-    for split, where in (("test", layout.test), ("val", layout.val)):
-        if where is None:
-            continue
-        alike = _alike(found[split], in_train)
-        for name, twin in alike.items():
-            problem = f"{where / name}: class {name!a} looks like {twin!a} in {train}, whose accents are stored in another way"
-            yield InputError(problem, "give both folders the same name, copied from one of them")
-        for name in found[split]:
-            if name not in in_train and name not in alike:
-                yield InputError(
-                    f"{where / name}: class {name!r} has no folder in {train}", "add its training images, or remove it"
-                )
-        for name in in_train:
-            if name not in found[split] and name not in alike.values():
-                images = {"test": "test images", "val": "images for the hold-out"}[split]
-                yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
-    for first, second in combinations(layout.splits, 2):
-        one, other = layout.splits[first], layout.splits[second]
-        pairs = [(one, other), *((one / name, other / name) for name in found[first] if name in found[second])]
-        if same := next((pair for pair in pairs if pair[0].samefile(pair[1])), None):
-            yield InputError(f"{same[1]}: is the same folder as {same[0]}", "put other images there, or remove it")
+    for split, where, images in (("test", layout.test, "test images"), ("val", layout.val, "images for the hold-out")):
+        in_split = in_train if where is None else found[split]
+        for name in (name for name in in_split if name not in in_train):
+            remedy = "add its training images, or remove it"
+            yield InputError(f"{layout.splits[split] / name}: class {name!r} has no folder in {train}", remedy)
+        for name in (name for name in in_train if name not in in_split):
+            yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
     for split, by_class in found.items():
         for name, files in by_class.items():
             if not files:
-                where = layout.splits[split] / name
-                remedy = f"add some, or remove the folder{_of_archives(where)}"
-                yield InputError(f"{where}: holds no images ({', '.join(EXTENSIONS)})", remedy)
+                problem = f"{layout.splits[split] / name}: holds no images ({', '.join(EXTENSIONS)})"
+                yield InputError(problem, "add some, or remove the folder")
 
 
 def listing_of(found: dict[str, ByClass]) -> Listing:
@@ -217,16 +184,36 @@ def listing_of(found: dict[str, ByClass]) -> Listing:
     return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
 
 
+def unread(root: Path) -> list[str]:
+    """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
+    layout, found = find_layout(root), []
+    for folder in () if layout.train == root else (root / name for name in folders_in(root)):
+        if folder in layout.splits.values() or root.resolve().is_relative_to(folder.resolve()):
+            continue
+        images = (name for _, _, names in walk(folder) for name in names if name.lower().endswith(EXTENSIONS))
+        if n := sum(1 for _ in islice(images, MANY + 1)):
+            where, count = f"{folder.name}/", f"{n:,}" if n <= MANY else f"more than {MANY:,}"
+            found.append(f"{count} image{'' if n == 1 else 's'} in {where if where.isprintable() else ascii(where)}")
+    ends = (Path(name).suffix.lower() for split in layout.splits.values() for _, _, names in walk(split) for name in names)
+    formats = Counter(end for end in ends if end in OTHER_FORMATS)
+    return found + [f"{n:,} {end}" for end, n in formats.most_common()]
+
+
 def folders_in(path: Path) -> list[str]:
     """The names of the folders in ``path``, sorted, without hidden ones.
 
     Raises:
-        InputError: ``path`` cannot be read.
+        InputError: ``path`` cannot be read, or there is a link to nothing that may have been a folder.
     """
     try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+        entries = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
     except OSError as error:
         raise _unreadable(error) from None
+    for entry in entries:
+        if entry.is_symlink() and not Path(entry.path).suffix and not os.path.exists(entry.path):
+            problem = f"{entry.path}: a link to {os.readlink(entry.path)}, which is not there"
+            raise InputError(problem, "make that available (is a drive not mounted?), or remove the link")
+    return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -234,33 +221,6 @@ def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Ite
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield parent, folders, [name for name in names if not name.startswith(".")]
-
-
-def _check_links(folder: Path, names: Iterable[str] = ()) -> None:
-    """Refuse links to nothing in ``folder``: those that have one of ``names``, in any case, or if none are given, no suffix, as
-    files have it. Hidden ones are ignored.
-    """
-    for path in sorted(path for path in folder.iterdir() if path.is_symlink() and not path.name.startswith(".")):
-        if not path.exists() and (path.name.lower() in names if names else not path.suffix):
-            remedy = "make that available (is a drive not mounted?), or remove the link"
-            raise InputError(f"{path}: a link to {os.readlink(path)}, which is not there", remedy)
-
-
-def _alike(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
-    """Those of ``names`` that ``others`` hold with accents stored in another way only, as macOS does it, and the name there."""
-    there = {unicodedata.normalize("NFC", other): other for other in others}
-    found = {name: there.get(unicodedata.normalize("NFC", name)) for name in names if name not in others}
-    return {name: other for name, other in found.items() if other is not None}
-
-
-def _of_archives(folder: Path) -> str:
-    """What a remedy adds where there are `ARCHIVES` in ``folder``, or below it."""
-    return f"; {NOT_READ}" if any(name.lower().endswith(ARCHIVES) for _, _, names in walk(folder) for name in names) else ""
-
-
-def _is_class(folder: Path) -> bool:
-    """Whether there are images in ``folder``, and no folders."""
-    return not folders_in(folder) and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
 
 
 def _in_one(by_class: ByClass) -> FileList:
@@ -277,15 +237,11 @@ def _images_below(folder: Path, root: Path) -> list[str]:
 
     for parent, folders, names in walk(folder, fail):
         for name in (*folders, *names):  # of other files too, because DVC reads them all
-            if not name.isascii() and not _is_utf8(name):
+            if any("\ud800" <= character <= "\udfff" for character in name):  # in place of bytes that are not UTF-8
                 raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
         found += (os.path.join(relative, name) for name in names if name.lower().endswith(EXTENSIONS))
     return sorted(found)
-
-
-def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)  # in place of bytes that are not
 
 
 def _unreadable(error: OSError) -> InputError:

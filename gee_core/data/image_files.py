@@ -3,7 +3,6 @@
 Shapes: B images, C channels (1 or 3), H W rows and columns.
 """
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -77,22 +76,35 @@ def common_form(root: Path, files: Sequence[str], image_size: int | None) -> For
     """The form of all images: grey if every one is, of ``image_size``, or without one of the size that they share.
 
     Raises:
-        InputError: a file is not an image, or there is no ``image_size`` and they differ in size or are not square.
+        InputError: a file is not an image, some have 16 bits, or there is no ``image_size`` and they differ in size or are not
+            square.
     """
-    if image_size is not None:
-        return Form(image_size, 1 if all(header(root / name).is_grey for name in files) else 3, resize=True)
     found = {name: header(root / name) for name in files}
+    if problem := mixed_depths(root, found):
+        raise problem
+    channels = 1 if all(header.is_grey for header in found.values()) else 3
+    if image_size is not None:
+        return Form(image_size, channels, resize=True)
     first, last = (f(found, key=lambda name: (found[name].width * found[name].height, found[name])) for f in (min, max))
     least, most = found[first], found[last]
     if (sizes := len({header.size for header in found.values()})) > 1:
         middle = int(median(min(header.width, header.height) for header in found.values()))
         raise InputError(
             f"{root}: its images have {sizes} sizes, from {least.size} ({first}) to {most.size} ({last})",
-            f"set prepare.image_size to bring all to one size (the median of their shorter sides is {middle})",
+            f"set `image_size` to bring all to one size (the median of their shorter sides is {middle})",
         )
     if least.width != least.height:
-        raise InputError(f"{root}: its images are {least.size}, not square", "set prepare.image_size to make them so")
-    return Form(least.width, 1 if all(header.is_grey for header in found.values()) else 3, resize=False)
+        raise InputError(f"{root}: its images are {least.size}, not square", "set `image_size` to make them so")
+    return Form(least.width, channels, resize=False)
+
+
+def mixed_depths(root: Path, headers: dict[str, Header]) -> InputError | None:
+    """The error of images of which some have 16 bits per pixel: their upper 8 are kept, so that the others look brighter."""
+    deep = [name for name, header in headers.items() if header.mode.startswith("I")]
+    if not deep or len(deep) == len(headers):
+        return None
+    problem = f"{root}: {len(deep)} of {len(headers)} images have 16 bits per pixel, such as {deep[0]}, the others 8"
+    return InputError(problem, "save all of them with 8 bits")
 
 
 def decode(path: Path, form: Form) -> np.ndarray:
@@ -105,7 +117,7 @@ def decode(path: Path, form: Form) -> np.ndarray:
         if not form.resize and image.size != (form.image_size, form.image_size):
             raise InputError(
                 f"{path}: is {image.width}x{image.height}, others are {form.image_size}x{form.image_size}",
-                "set prepare.image_size to bring all to one size",
+                "set `image_size` to bring all to one size",
             )
         return to_pixels(image, form.in_channels, form.image_size)
 
@@ -113,20 +125,12 @@ def decode(path: Path, form: Form) -> np.ndarray:
 def decode_in_order(
     files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor], pin_memory: bool = False
 ) -> Iterator[Tensor]:
-    """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, as `in_order` has them.
-
-    Raises:
-        InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is not a whole number.
-    """
+    """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, as `in_order` has them."""
     return in_order(partial(_decoded, form), files, root, batches, pin_memory)
 
 
 def checksums_in_order(files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor]) -> Iterator[list[str]]:
-    """For each index tensor of ``batches`` the SHA-256 of those ``files`` as `in_order` has them; each is decoded too.
-
-    Raises:
-        InputError: a file is missing or damaged, or GEE_LOADER_WORKERS is not a whole number.
-    """
+    """For each index tensor of ``batches`` the SHA-256 of those ``files`` as `in_order` has them; each is decoded too."""
     return in_order(partial(_checksums, form), files, root, batches)
 
 
@@ -155,30 +159,21 @@ def in_order(
     )
     done = iter(loader)
     try:
-        with _explained_loss_of_workers(n_workers):
-            for result in done:
-                if isinstance(result, InputError):
-                    raise result
-                yield result
-    finally:  # after an error the garbage collector would close the workers' queues first, and wait 5 s for each worker
-        getattr(done, "_shutdown_workers", lambda: None)()
-
-
-@contextlib.contextmanager
-def _explained_loss_of_workers(n_workers: int) -> Iterator[None]:
-    """Explain torch's errors for a worker that died, for example because the shared memory for its images was full."""
-    try:
-        yield
+        for result in done:
+            if isinstance(result, InputError):
+                raise result
+            yield result
     except RuntimeError as error:
-        text = str(error)
-        if "DataLoader worker" not in text and "shared memory" not in text:
+        if "DataLoader worker" not in str(error) and "shared memory" not in str(error):
             raise
-        full = "No space left" in text or "shared memory" in text or "Bus error" in text
+        full = any(sign in str(error) for sign in ("No space left", "shared memory", "Bus error"))
         why = "no space in shared memory, /dev/shm" if full else "out of memory, or killed"
         raise InputError(
             f"a process that decodes images died ({why})",
             f"set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, or make /dev/shm larger (docker run --shm-size=2g)",
         ) from None
+    finally:  # after an error the garbage collector would close the workers' queues first, and wait 5 s for each worker
+        getattr(done, "_shutdown_workers", lambda: None)()
 
 
 def as_array(files: Sequence[str]) -> np.ndarray:

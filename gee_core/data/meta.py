@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1)]
 UNEVEN = 3
 """How many times as many training images the largest class may have as the smallest without being mentioned."""
-OF_CONTENTS = {"train_contents", "test_contents"}
-"""Names of the hashes over the contents of streamed files."""
 
 
 class Meta(StrictModel):
@@ -52,10 +50,9 @@ class Meta(StrictModel):
         of_classes, of_channels = {len(self.class_names), len(self.class_counts)}, {len(self.mean), len(self.std)}
         if of_classes != {self.num_classes} or of_channels != {self.in_channels}:
             raise ValueError("its class_names, class_counts, mean and std are not as many as it says")
-        files = _checked_files(self.stream)
-        if set(self.sha256) == files - OF_CONTENTS != files:
-            raise ValueError("an earlier version wrote it, without checksums of what the streamed files contain")
-        if set(self.sha256) != files:
+        of_images = ("files.txt", "images", "contents") if self.stream else ("images.npy",)
+        files = {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
+        if set(self.sha256) != files | {"holdout.npy"}:
             raise ValueError("its sha256 is not of these files")
         return self
 
@@ -92,11 +89,6 @@ def load_meta(folder: Path) -> Meta:
         return read_json_model(path, Meta)
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error})") from None
-
-
-def _checked_files(stream: bool) -> set[str]:
-    of_images = ("files.txt", "images", "contents") if stream else ("images.npy",)
-    return {"holdout.npy"} | {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
 
 
 def existing(path: Path) -> Path:

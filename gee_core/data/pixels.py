@@ -54,14 +54,15 @@ def open_image(file: Path | IO[bytes]) -> Image.Image:
         TooManyPixelsError: it has more than MAX_PIXELS.
         Exception: one of DAMAGE; the file is not an image.
     """
+    bomb = TooManyPixelsError(f"has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)")
     try:
         with warnings.catch_warnings(action="ignore"):  # of bombs, below which our limit is, and of damaged EXIF data
             image = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise TooManyPixelsError(str(error)) from None
+    except Image.DecompressionBombError:
+        raise bomb from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise TooManyPixelsError(f"{image.width}x{image.height}")
+        raise bomb
     return image
 
 

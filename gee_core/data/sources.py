@@ -1,18 +1,16 @@
 """Where images come from: scikit-learn's digits, torchvision's sets, folders of image files."""
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import OF_TORCHVISION, FileList, list_images
+from gee_core.data.folders import FileList, is_in_files, list_images
 from gee_core.data.image_files import Form, as_array, checksums_in_order, common_form, decode_in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
@@ -23,8 +21,6 @@ from gee_core.errors import InputError
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
 
-DIGITS = "datasets/data/digits.csv.gz"
-"""The file inside scikit-learn, a line of 64 pixels and the label per image."""
 IN_FOLDERS = "a folder of images"
 """Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
 
@@ -38,7 +34,7 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
         InputError: they are missing, damaged, or do not fit ``cfg``.
     """
     check_streamable(cfg)
-    if cfg.is_in_files:
+    if is_in_files(cfg):
         return _from_files(cfg, on_progress)
     return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))))
 
@@ -49,8 +45,8 @@ def check_streamable(cfg: PrepareConfig) -> None:
     Raises:
         InputError: there are none.
     """
-    if cfg.stream and not cfg.is_in_files:
-        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
+    if cfg.stream and not is_in_files(cfg):
+        raise InputError(f"`stream` = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -60,24 +56,22 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
         InputError: as `list_images`.
     """
     root = Path(cfg.path)
-    if cfg.is_in_files:
+    if is_in_files(cfg):
         listing = list_images(root)
         return [root / file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
-    folders = [root / folder for folder, dataset in OF_TORCHVISION.items() if dataset == cfg.dataset]
-    return sorted(path for folder in folders for path in folder.glob("*"))
+    return sorted(Path(root, cfg.known.folder).glob("*")) if cfg.known and cfg.known.folder else []
 
 
 def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
-    package = importlib.util.find_spec("sklearn")  # scikit-learn itself is not imported, because that takes a second
-    file = Path(package.submodule_search_locations[0], DIGITS) if package and package.submodule_search_locations else None
-    if file is None or not file.is_file():
-        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`")
-    table = torch.from_numpy(np.loadtxt(file, delimiter=","))
-    labels = table[:, -1].long()
-    values = table[:, :-1].reshape(-1, 1, 8, 8)  # 0 … 16
-    digits = PackedImages((values * (255 / 16)).round().to(torch.uint8), labels)
+    try:
+        from sklearn.datasets import load_digits  # takes a second
+    except ImportError:
+        raise InputError("`dataset` = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
+    values, labels = (torch.from_numpy(values) for values in load_digits(return_X_y=True))  # values 0 … 16
+    labels = labels.long()
+    digits = PackedImages((values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8), labels)
     classes = tuple("0123456789")
-    test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "prepare.test_share", "digits", "test")
+    test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "test_share", "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
     return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
 
@@ -106,7 +100,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
-            "set prepare.dataset to folder",
+            "set `dataset` to folder",
         )
     files, holdout, test_files = split_files(listing, cfg)
     form = common_form(root, files.files + test_files.files, cfg.image_size)
@@ -155,7 +149,6 @@ def _check_fits(n: int, form: Form) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.8 * memory:
         raise InputError(
-            f"prepare: {n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has "
-            f"{memory / 1e9:.0f}",
-            "set prepare.stream to true, or a smaller prepare.image_size",
+            f"{n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has {memory / 1e9:.0f}",
+            "set `stream` to true, or a smaller `image_size`",
         )

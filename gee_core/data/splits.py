@@ -26,11 +26,11 @@ def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> 
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
-    purpose = "/".join(map(str, names)) or "stratified part"
+    what = f"`{str(names[0]).rpartition('.')[2]}`" if names else "a stratified part"
     if n > len(labels):
-        raise InputError(f"{purpose}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
+        raise InputError(f"{what}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
     if n < n_classes:
-        raise InputError(f"{purpose}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
+        raise InputError(f"{what}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
     quotas = class_quotas(counts, n)
     order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
     by_class = order[labels[order].argsort(stable=True)]
@@ -56,27 +56,23 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
     return quotas
 
 
-def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], knob: str, *names: str) -> Tensor:
+def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
     """Ascending indices of a stratified ``fraction`` of the images, such as the hold-out, that leaves some of every class.
 
-    ``names`` are the purpose of the draw, for its seed; without them it is the ``knob``.
+    ``names`` are the purpose of the draw, for its seed; without them it is the ``setting`` of the fraction.
 
     Raises:
-        InputError: a class would be missing from this part or from the images that are left; it names the ``knob``.
+        InputError: a class would be missing from this part or from the images that are left; it names the ``setting``.
     """
-    n, n_classes = round(fraction * len(labels)), len(class_names)
+    n, n_classes, what = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)
-    if (counts == 1).any():  # no fraction of one image would do
-        single = class_names[int((counts == 1).nonzero()[0])]
-        problem = f"{knob} = {fraction}: class {single!r} has 1 image left to split, at least 2 are needed"
-        raise InputError(problem, "add images there, lower prepare.test_share, or raise a prepare.max_train_images that is set")
     if n < n_classes:
-        raise InputError(f"{knob} = {fraction}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
-    part = stratified_indices(labels, n, seed, *names or (knob,))
+        raise InputError(f"{what}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
+    part = stratified_indices(labels, n, seed, *names or (f"prepare.{setting}",))
     left = counts - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
-        raise InputError(f"{knob} = {fraction}: leaves class {bare!r} no image to train on", "lower it, or add images there")
+        raise InputError(f"{what}: leaves class {bare!r} no image to train on", "lower it, or add images there")
     return part
 
 
@@ -90,7 +86,7 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor 
     if val is None:
         _check_smallest_class(listing, cfg)
     if test is None:
-        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "prepare.test_share")
+        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "test_share")
         train, test = train.without(split), train.subset(split)
     test, most = part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.max_train_images
     if val is None:
@@ -103,11 +99,13 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor 
     return both, torch.arange(len(train.files), len(both.files)), test
 
 
-def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, knob: str, *names: str) -> Part:
-    """A stratified part of ``images``, as the parameter ``knob`` asks for it."""
+def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, setting: str, *names: str) -> Part:
+    """A stratified part of ``images``, as the ``setting`` asks for it."""
     if at_most is None or at_most >= len(images.labels):
         return images
-    return images.subset(stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{knob}", *names))
+    return images.subset(
+        stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{setting}", *names)
+    )
 
 
 def _check_smallest_class(listing: Listing, cfg: PrepareConfig) -> None:

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from gee_core.memory import full_gpu
+
+Key = tuple[int | str, ...]
+"""What a score is the score of: see ``Candidate.key``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Candidate:
         return hashlib.sha256(json.dumps([self.seed, self.genotype.as_dict()]).encode()).hexdigest()[:16]
 
     @property
-    def key(self) -> tuple[int | str, ...]:
+    def key(self) -> Key:
         """Its place and wiring: what a score is the score of, also where a repeated search asks for another wiring there."""
         return (*self.place, self.wiring)
 
@@ -138,3 +143,32 @@ class Record:
     def ok(self) -> bool:
         """Whether the candidate trained and was measured."""
         return self.score.status == "ok"
+
+    def identity(self) -> dict[str, object]:
+        """What identifies its candidate, and its status."""
+        c = self.candidate
+        values = {"generation": c.generation, "index": c.index, "rescored": c.rescored, "seed": c.seed}
+        return values | {"status": self.score.status}
+
+    def metrics(self) -> dict[str, float]:
+        """Its measurements."""
+        s = self.score
+        return {
+            "fitness": self.fitness,
+            "L_ce": s.L_ce,
+            "TSE": s.TSE,
+            "R_T": s.R_T,
+            "var_o": s.var_o,
+            "R_S": s.R_S,
+            "lambda": self.decay,
+            "proxy_accuracy": s.proxy_accuracy,
+            "epochs": self.epochs,
+            "image_passes": s.image_passes,
+        }
+
+    def search_state(self, genes: Sequence[str]) -> dict[str, float]:
+        """CMA-ES's distribution at its generation, by column; NaN if CMA-ES did not draw it."""
+        names = ["step_size", "axis_ratio", *(f"mean_{gene}" for gene in genes), *(f"std_{gene}" for gene in genes)]
+        if (s := self.state) is None:
+            return dict.fromkeys(names, math.nan)
+        return dict(zip(names, [s.step_size, s.axis_ratio, *s.means, *s.stds], strict=True))

@@ -3,17 +3,16 @@
 Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from gee_core.config import EvolveConfig
 from gee_core.errors import InputError
-from gee_core.evolution.candidate import Candidate, Record, Score, SearchState
-from gee_core.evolution.cma_es import Search
+from gee_core.evolution.candidate import Candidate, Key, Record, Score, SearchState
 from gee_core.evolution.fitness import fitness, regulariser_decay
-from gee_core.evolution.halving import ranked_values, rungs, survivors
-from gee_core.evolution.random_search import RandomSearch
+from gee_core.evolution.search import CmaEs, RandomSearch, Search
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.genome.genotype import Genotype
@@ -23,7 +22,7 @@ Results = Iterator[tuple[Candidate, Score, float]]
 ScoreAll = Callable[[list[Candidate]], Results]
 """Scores candidates in any order; yields (candidate, score, seconds) as each is done."""
 
-Known = Mapping[tuple[int | str, ...], tuple[Score, float]]
+Known = Mapping[Key, tuple[Score, float]]
 """Scores and seconds by ``Candidate.key``."""
 
 
@@ -93,14 +92,43 @@ def evolve(
     return records
 
 
-def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | RandomSearch | None:
+def survivors(values: Sequence[float], eta: float) -> list[int]:
+    """Positions, in order, of the best ⌈n/η⌉ of n fitness ``values``; ties go to the first, failed ones (NaN) are dropped.
+
+    Source of successive halving: Jamieson, Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization,
+    AISTATS 2016. There candidates are independent draws; here they are a generation of CMA-ES, which ranks all of them.
+    """
+    ok = [position for position, value in enumerate(values) if not math.isnan(value)]
+    best = sorted(ok, key=lambda position: (values[position], position))
+    return sorted(best[: math.ceil(len(values) / eta)])
+
+
+def ranked_values(values: Sequence[float], epochs: Sequence[int]) -> list[float]:
+    """Fitness for ``Search.tell``: ``values`` measured after fewer epochs are raised to rank behind those after more.
+
+    Values of the greatest ``epochs`` are not changed, so none is if no candidate was eliminated. NaN stays NaN.
+    """
+    raised, worst = list(map(float, values)), -math.inf
+    for rung in sorted(set(epochs), reverse=True):
+        group = [i for i, e in enumerate(epochs) if e == rung and not math.isnan(values[i])]
+        if not group:
+            continue
+        least = min(values[i] for i in group)
+        shift = max(0.0, worst + 1.0 - least) if math.isfinite(worst) else 0.0
+        for i in group:
+            raised[i] = values[i] + shift
+        worst = max(worst, *(raised[i] for i in group))
+    return raised
+
+
+def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | None:
     """What draws the candidates within ``space``; None for a variant that does not search."""
     if not cfg.searches:
         return None
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
         return RandomSearch(space.bounds(), population, seed)
-    return Search(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
+    return CmaEs(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
 
 
 def _fixed(cfg: EvolveConfig, start: Genotype) -> Genotype:
@@ -125,7 +153,7 @@ def _score_generation(
         on_record(record)
 
     alive, total = list(candidates), dict.fromkeys((c.index for c in candidates), 0.0)
-    for rung in rungs(cfg.proxy_epochs, cfg.halving):
+    for rung in [None] if cfg.halving is None else range(1, cfg.proxy_epochs + 1):  # None: after the last epoch
         measured: dict[int, Record] = {}
         epochs = rung or cfg.proxy_epochs
         for candidate, score, seconds in _score_rung([replace(c, epochs=rung) for c in alive], score_all, known, on_score):

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.checkpoint import save
-from gee_core.config import EvolveConfig
+from gee_core.config import EvolveConfig, TrainConfig
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
-from gee_core.evolution.regularisers import spatial_entropy, temporal_difference
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
 from gee_core.memory import lost_gpu
@@ -32,10 +32,12 @@ from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM
 from gee_core.training.norm_statistics import renew_statistics
-from gee_core.training.optimizers import Plasticity, make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
+
+AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "norm_images"}
+"""Settings that `evolve` and `train` have in common."""
 
 Tell = Callable[[float], None]
 """Is told the part of a candidate's training that is done, from 0 to 1."""
@@ -70,10 +72,9 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
     net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
     recipe = proxy_recipe(task.evolve, meta.normalise, compute, len(train), candidate.seed)
-    plasticity = Plasticity(task.evolve.lr_X, task.evolve.lr_O)
-    optimizer = make_optimizer(task.evolve.optimizer, net, task.evolve.weight_decay, MOMENTUM, plasticity)
-    n_steps, per_epoch = (count(len(train), recipe.batch_size) for count in (steps_per_epoch, images_per_epoch))
-    last = candidate.epochs or recipe.epochs
+    optimizer = recipe.optimizer(net)
+    n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
+    last = candidate.epochs or recipe.cfg.epochs
     name = series(candidate.generation, candidate.index, candidate.wiring)
     states = Resumable(task.checkpoints, name, net, optimizer, n_steps, task.save_seconds)
     first, rows, mid_epoch = states.restore(last)
@@ -81,13 +82,13 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     model = parallel(net, compute)
     for epoch in range(first, last):
         passes.append(per_epoch)
-        on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.epochs))
+        on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.cfg.epochs))
         record = train_epoch(model, optimizer, train, recipe, epoch, mid_epoch, on_step)
         rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None
-    if first < last < recipe.epochs:
+    if first < last < recipe.cfg.epochs:
         states.keep(last, rows)
-    if recipe.norm_images and last < recipe.epochs:  # after the last epoch, train_epoch has done it
+    if recipe.cfg.norm_images and last < recipe.cfg.epochs:  # after the last epoch, train_epoch has done it
         renew_statistics(net, train, recipe)
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
@@ -117,26 +118,33 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) ->
 
 
 def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:
-    """The short training run: AdamW, cosine to 0, a tenth of the steps as warm-up, no augmentation.
+    """The short training run: cosine to 0, a tenth of the steps as warm-up, no augmentation.
 
     Paper: names the epochs only. Here: no augmentation, because E = 2 epochs are too few to overfit, and the ranking is
     less noisy without.
     """
-    return Recipe(
+    cfg = TrainConfig(
+        **evolve.model_dump(include=AS_IN_TRAIN),
         epochs=evolve.proxy_epochs,
-        batch_size=evolve.batch_size,
-        lr=evolve.lr,
         lr_min=0.0,
-        warmup_steps=max(1, evolve.proxy_epochs * steps_per_epoch(n_images, evolve.batch_size) // 10),
+        cooldown=None,
+        warmup_epochs=0.0,
+        momentum=MOMENTUM,
+        loss="ce",
+        tet_lambda=0.0,
         label_smoothing=0.0,
-        augment=None,
-        normalise=normalise,
-        compute=compute,
-        seed=derive_seed(seed, "proxy"),
-        sizes=tuple(evolve.sizes or ()),
-        T_schedule=tuple(evolve.T_schedule or ()),
-        norm_images=evolve.norm_images or 0,
+        crop_padding=0,
+        flip=False,
+        randaugment=0,
+        erasing=0.0,
+        wiring_seed="candidate",
+        init_from=None,
+        include_holdout=False,
+        sync_batch_norm=False,
+        quantise=None,
     )
+    warmup_steps = max(1, evolve.proxy_epochs * steps_per_epoch(n_images, evolve.batch_size) // 10)
+    return Recipe(cfg=cfg, normalise=normalise, compute=compute, seed=derive_seed(seed, "proxy"), warmup_steps=warmup_steps)
 
 
 def forget_images() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gee_core.config import Shape
-from gee_core.config.searched import SEARCH_RANGES
+from gee_core.config.shape import SEARCH_RANGES
 from gee_core.errors import InputError, did_you_mean
 from gee_core.genome.genotype import Genotype
 
@@ -20,11 +20,11 @@ UNIT = {"beta": 2.0}
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The genes that are searched, ``config.searched.searched_genes``, around ``start``, whose other genes are kept.
+    """The genes that are searched, ``config.shape.searched_genes``, around ``start``, whose other genes are kept.
 
     ``sigma_O`` and ``sigma_0`` … are σ's of their own; ``sigma_X`` is one σ for all X_l, and ``sigma`` a factor on those of
     ``start``. They lie between their start divided and multiplied by ``bound``. Genes of shape lie in
-    ``config.searched.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
+    ``config.shape.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
 
     Raises:
         InputError: there are no genes, one is unknown, stands twice, or has no effect beside another; or ``bound`` is not > 1.

@@ -71,20 +71,20 @@ def train_epoch(
         InputError: there are more processes than images in a batch.
         FloatingPointError: the loss is no longer finite.
     """
-    check_images(len(images), recipe.batch_size, recipe.compute.rank)
+    check_images(len(images), recipe.cfg.batch_size, recipe.compute.rank)
     generator = torch_generator(recipe.seed, "epoch", epoch)
-    n_steps = steps_per_epoch(len(images), recipe.batch_size)
+    n_steps = steps_per_epoch(len(images), recipe.cfg.batch_size)
     net.train()
     first = 0 if start is None else start.step
     total = torch.zeros(3, dtype=torch.float64) if start is None else start.sums.clone()  # loss, correct, images
     total = total.to(recipe.compute.device)
     rank = recipe.compute.rank
-    batches = images.batches(recipe.batch_size, generator, first, rank)
+    batches = images.batches(recipe.cfg.batch_size, generator, first, rank)
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
-        lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.epochs * n_steps)
-        n = min(recipe.batch_size, len(images) - step * recipe.batch_size)  # of the whole batch
+        lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.cfg.epochs * n_steps)
+        n = min(recipe.cfg.batch_size, len(images) - step * recipe.cfg.batch_size)  # of the whole batch
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n))
         own = (rank.number,) if rank.number else ()
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
@@ -99,7 +99,7 @@ def train_epoch(
         total += summed(sums, rank)
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
-    if recipe.norm_images and epoch + 1 == recipe.epochs:
+    if recipe.cfg.norm_images and epoch + 1 == recipe.cfg.epochs:
         renew_statistics(net, images, recipe)
     share_statistics(net, rank)
     loss_sum, correct, count = total.tolist()
@@ -120,13 +120,13 @@ def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
 
 
 def _loss(o_TBK: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.loss == "tet":
-        return tet(o_TBK, labels, recipe.label_smoothing, recipe.tet_lambda, recipe.tet_phi)
-    return cross_entropy(o_TBK, labels, recipe.label_smoothing)
+    if recipe.cfg.loss == "tet":
+        return tet(o_TBK, labels, recipe.cfg.label_smoothing, recipe.cfg.tet_lambda, recipe.tet_phi)
+    return cross_entropy(o_TBK, labels, recipe.cfg.label_smoothing)
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
-    lr = learning_rate(step, n_steps, recipe.warmup_steps, recipe.lr, recipe.lr_min, recipe.cooldown)
+    lr = learning_rate(step, n_steps, recipe.warmup_steps, recipe.cfg.lr, recipe.cfg.lr_min, recipe.cfg.cooldown)
     set_lr(optimizer, lr)
     return lr
 

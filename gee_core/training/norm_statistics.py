@@ -20,20 +20,20 @@ DROPOUT = (nn.modules.dropout._DropoutNd, StepDropout, layer.Dropout)
 def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, recipe: Recipe) -> None:
     """Take the running statistics of ``net``, which ``train_epoch`` has trained for all epochs, anew, in place.
 
-    They become the means over whole batches, `recipe.norm_images` of ``images`` in all, drawn with the recipe's seed, as
+    They become the means over whole batches, `recipe.cfg.norm_images` of ``images`` in all, drawn with the recipe's seed, as
     evaluation sees them: at full size, with all T steps, without augmentation and dropout. Of several processes, each
     takes its share of every batch. Every ``nn.BatchNorm2d`` then has the statistics of one process; other batch norms see the
     images of their own process, and what they have of them is put together at the end.
     """
     generator = torch_generator(recipe.seed, "norm")
-    drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.norm_images])
-    n_batches = max(1, len(drawn) // recipe.batch_size)
-    network, rank, bits = bare(net), recipe.compute.rank, recipe.bits_of(recipe.epochs - 1)
+    drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.cfg.norm_images])
+    n_batches = max(1, len(drawn) // recipe.cfg.batch_size)
+    network, rank, bits = bare(net), recipe.compute.rank, recipe.bits_of(recipe.cfg.epochs - 1)
 
     def inputs() -> Iterator[Tensor]:
         for dropout in (module for module in network.modules() if isinstance(module, DROPOUT)):
             dropout.eval()  # here, because update_bn puts all modules into training mode before it asks for the first batch
-        batches = drawn.batches(recipe.batch_size, rank=rank)
+        batches = drawn.batches(recipe.cfg.batch_size, rank=rank)
         for _, (batch, _labels) in zip(range(n_batches), batches, strict=False):
             yield recipe.normalise(batch)
 
@@ -41,7 +41,7 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
     with norms_of_all(network, rank):
         with recipe.compute.autocast(), draws:
             update_bn(inputs(), network if bits is None else _Rounded(network, bits))
-        pool_statistics(network, min(recipe.batch_size, len(drawn)), rank)
+        pool_statistics(network, min(recipe.cfg.batch_size, len(drawn)), rank)
 
 
 class _Rounded(nn.Module):

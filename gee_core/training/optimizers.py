@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,49 +13,50 @@ from gee_core.model.base import SpikingNetwork
 from gee_core.training.muon import Muon
 
 
-@dataclass(frozen=True)
-class Plasticity:
-    """Factors on the learning rates of the genes. Their weight decay acts in proportion to X and O."""
-
-    X: float = 1.0
-    """Of X_0 … X_L."""
-    O: float = 1.0
-    """Of O."""
-
-
 def make_optimizer(
-    name: str, net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()
+    name: str, net: nn.Module, weight_decay: float, momentum: float = 0.0, lr_X: float = 1.0, lr_O: float = 1.0
 ) -> torch.optim.Optimizer:
-    """The optimiser ``name`` of all parameters of ``net``: `adamw`, `sgd` or `muon`."""
+    """The optimiser ``name`` of all parameters of ``net``, in which matrices and kernels (X, O, weights) decay alone.
+
+    Args:
+        name: ``adamw``; ``sgd``, with Nesterov's momentum unless it is 0; or ``muon`` for X, O and the kernels of all
+            convolutions but the stem, with AdamW for the rest.
+        net: a genetic or plain network.
+        weight_decay: of what decays.
+        momentum: of ``sgd`` and ``muon``.
+        lr_X: factor on the learning rate of X_0 … X_L.
+        lr_O: factor on the learning rate of O. Weight decay acts in proportion to X and O.
+    """
+    X, O = _genes(net)
+    genes = {id(p) for p in [*X, *O]}
+    others = [p for p in net.parameters() if id(p) not in genes]
+    found = [
+        ([p for p in others if p.ndim > 1], weight_decay, 1.0),
+        (X, weight_decay, lr_X),
+        (O, weight_decay, lr_O),
+        ([p for p in others if p.ndim <= 1], 0.0, 1.0),
+    ]
+    groups = [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in found if p]
+    if name == "sgd":
+        return _without_compiler(torch.optim.SGD)(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
     if name == "adamw":
-        return adamw(net, weight_decay, plasticity)
-    return {"sgd": sgd, "muon": muon}[name](net, weight_decay, momentum, plasticity)
+        return _without_compiler(torch.optim.AdamW)(groups, fused=True)
+    hidden, rest = _parts(net, groups)
+    return _without_compiler(Muon)(hidden, _without_compiler(torch.optim.AdamW)(rest, fused=True), momentum)
 
 
-def adamw(net: nn.Module, weight_decay: float, plasticity: Plasticity = Plasticity()) -> torch.optim.AdamW:
-    """AdamW in which only matrices and kernels (X, O, weights) decay, not biases and batch norm."""
-    return _without_compiler(torch.optim.AdamW)(_groups(net, weight_decay, plasticity), fused=True)
-
-
-def sgd(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> torch.optim.SGD:
-    """SGD, with Nesterov's momentum unless it is 0; the same parameters decay."""
-    groups = _groups(net, weight_decay, plasticity)
-    return _without_compiler(torch.optim.SGD)(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
-
-
-def muon(net: nn.Module, weight_decay: float, momentum: float, plasticity: Plasticity = Plasticity()) -> Muon:
-    """Muon for X, O and the kernels of all convolutions but the stem; AdamW for the rest; the same parameters decay."""
+def _parts(net: nn.Module, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The parts of ``groups`` that Muon updates, and the others."""
     convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
     convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
     kernels = [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
-    X, O = _genes(net)
-    hidden = {id(p) for p in [*X, *O, *kernels]}
-    groups: dict[bool, list[dict]] = {True: [], False: []}
-    for group in _groups(net, weight_decay, plasticity):
-        for is_hidden, its_groups in groups.items():
+    hidden = {id(p) for genes in (*_genes(net), kernels) for p in genes}
+    parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for group in groups:
+        for is_hidden, its_groups in parts.items():
             if part := [p for p in group["params"] if (id(p) in hidden) == is_hidden]:
                 its_groups.append(group | {"params": part})
-    return _without_compiler(Muon)(groups[True], _without_compiler(torch.optim.AdamW)(groups[False], fused=True), momentum)
+    return parts[True], parts[False]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -77,16 +77,3 @@ def _genes(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """[X_0 … X_L] and [O] of every genome in ``net``; empty in a plain network."""
     found = genomes(net)
     return [X for genome in found for X in genome.encodings()], [genome.O for genome in found]
-
-
-def _groups(net: nn.Module, weight_decay: float, plasticity: Plasticity) -> list[dict[str, Any]]:
-    X, O = _genes(net)
-    genes = {id(p) for p in [*X, *O]}
-    others = [p for p in net.parameters() if id(p) not in genes]
-    groups = [
-        ([p for p in others if p.ndim > 1], weight_decay, 1.0),
-        (X, weight_decay, plasticity.X),
-        (O, weight_decay, plasticity.O),
-        ([p for p in others if p.ndim <= 1], 0.0, 1.0),
-    ]
-    return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in groups if p]

@@ -1,61 +1,59 @@
 """How a network is trained, and how many steps that takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
+from gee_core.config import TrainConfig
 from gee_core.data.augment import Augment, Normalise
 from gee_core.errors import InputError
+from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
+from gee_core.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained, whether as a candidate or in full."""
+    """How a network is trained, whether as a candidate or in full: the settings, and what they leave open."""
 
-    epochs: int
-    batch_size: int
-    lr: float
-    lr_min: float
-    warmup_steps: int
-    label_smoothing: float
-    augment: Augment | None
+    cfg: TrainConfig
     normalise: Normalise
     compute: Compute
     seed: int
-    cooldown: float | None = None
-    """Part of the steps, the last ones, in which the learning rate falls linearly; None lets it fall along a cosine."""
-    loss: str = "ce"
-    """`ce`: of the mean over the steps; `tet`: of every step."""
-    tet_lambda: float = 0.0
-    """λ of TET."""
+    warmup_steps: int
     tet_phi: float = 0.0
     """φ of TET."""
-    quantise_bits: int | None = None
-    """Bits that genes and weights are rounded to in the last ``quantise_epochs``; None trains without rounding."""
-    quantise_epochs: int = 0
-    sizes: tuple[int, ...] = ()
-    """Sides in pixels of the images, by equal parts of the epochs, or the last ones; empty keeps that of the images."""
-    T_schedule: tuple[int, ...] = ()
-    """Time steps, likewise; empty keeps the network's."""
-    norm_images: int = 0
-    """Images over which batch norm's statistics are taken anew after the last epoch; 0 leaves the running averages."""
+
+    @property
+    def augment(self) -> Augment:
+        """How its images are augmented."""
+        return Augment(self.cfg.crop_padding, self.cfg.flip, self.cfg.randaugment, self.cfg.erasing)
+
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of ``net``."""
+        cfg = self.cfg
+        return make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, cfg.lr_X, cfg.lr_O)
 
     def bits_of(self, epoch: int) -> int | None:
         """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""
-        return self.quantise_bits if epoch >= self.epochs - self.quantise_epochs else None
+        quantise = self.cfg.quantise
+        return BITS[quantise.format] if quantise and epoch >= self.cfg.epochs - quantise.epochs else None
 
     def size_of(self, epoch: int) -> int | None:
         """Side in pixels of the images in ``epoch`` (from 0); None keeps it."""
-        return self._part(self.sizes, epoch)
+        return self._part(self.cfg.sizes or (), epoch)
 
     def T_of(self, epoch: int) -> int | None:
         """Time steps in ``epoch`` (from 0); None keeps the network's."""
-        return self._part(self.T_schedule, epoch)
+        return self._part(self.cfg.T_schedule or (), epoch)
 
-    def _part(self, values: tuple[int, ...], epoch: int) -> int | None:
-        if len(values) > self.epochs:
-            return values[epoch - self.epochs]
-        return values[epoch * len(values) // self.epochs] if values else None
+    def _part(self, values: Sequence[int], epoch: int) -> int | None:
+        if len(values) > self.cfg.epochs:
+            return values[epoch - self.cfg.epochs]
+        return values[epoch * len(values) // self.cfg.epochs] if values else None
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
@@ -78,5 +76,5 @@ def check_images(n_images: int, batch_size: int, rank: Rank) -> None:
     if rank.of > 1 and smallest < rank.of:
         raise InputError(
             f"{rank.of} processes: {n_images} training images in batches of {batch_size} leave one without an image of a batch",
-            f"start {max(1, smallest)} or fewer (GEE_TRAIN_PROCESSES or torchrun), or train on more images",
+            f"start {max(1, smallest)} or fewer, or train on more images",
         )

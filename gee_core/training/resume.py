@@ -87,7 +87,7 @@ class Resumable:
             raise InputError(
                 f"{self._folder}: {processes} process{'es' if processes > 1 else ''} began this training run, which "
                 f"{self._rank.of} cannot continue: their rounding differs",
-                f"start {processes}, by GEE_TRAIN_PROCESSES={processes} or torchrun, or delete the folder to start again",
+                f"start {processes}, or delete the folder to begin again",
             )
         restore_training(self._net, self._optimizer, tensors)
         if not meta["step"]:

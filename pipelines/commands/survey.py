@@ -23,14 +23,15 @@ from gee_core.data.folders import (
     find_layout,
     listing_of,
     problems,
+    unread,
     walk,
 )
-from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order
+from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order, mixed_depths
 from gee_core.data.images import one_colour
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.splits import split_files, split_off
-from gee_core.data.unread import unread
 from gee_core.errors import InputError
+from pipelines.inputs.remedies import with_keys
 from pipelines.project.watched_files import check_links
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
@@ -97,6 +98,8 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     found.one_colour = list(colours)
     if len({colours.get(name) for name in train} - {None}) == 1 and colours.keys() >= set(train):
         found.problems.append(str(one_colour(cfg.path)))
+    if problem := mixed_depths(root, headers):
+        found.problems.append(str(problem))
     if headers:
         _describe(found, cfg, image_size, headers)
     train, test = ([name for name in part if name in headers] for part in (train, test))
@@ -106,6 +109,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
             check_links(cfg)
         except InputError as problem:
             found.problems.append(str(problem))
+    found.problems = [with_keys(problem) for problem in found.problems]
     return found
 
 
@@ -127,7 +131,7 @@ def _split(found: Survey, cfg: PrepareConfig, layout: Layout, by_class: dict[str
         train_files, holdout, test_files = split_files(listing, cfg)
         if holdout is None:
             labels = torch.tensor(train_files.labels)
-            holdout = split_off(labels, cfg.holdout, cfg.split_seed, listing.class_names, "prepare.holdout")
+            holdout = split_off(labels, cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
     except InputError as problem:
         found.problems.append(str(problem))
         return [], []

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gee_core.config import Params, Shape
-from gee_core.config.searched import SEARCH_RANGES
+from gee_core.config.shape import SEARCH_RANGES
 from pipelines.figures.candidates import (
     MANY,
     components,

@@ -27,8 +27,10 @@ SETTINGS = {
     "path": "prepare.path",
     "image_size": "prepare.image_size",
     "max_train_images": "prepare.max_train_images",
+    "max_test_images": "prepare.max_test_images",
     "stream": "prepare.stream",
     "test_share": "prepare.test_share",
+    "holdout": "prepare.holdout",
     "network": "network.name",
     "n_genes": "network.n_genes",
     "width": "network.width",
@@ -63,12 +65,13 @@ def in_settings() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        error.problem = _with_keys(error.problem)
-        error.remedy = error.remedy and _with_keys(error.remedy)
+        error.problem = with_keys(error.problem)
+        error.remedy = error.remedy and with_keys(error.remedy)
         raise
 
 
-def _with_keys(text: str) -> str:
+def with_keys(text: str) -> str:
+    """``text`` with keys of params.yaml in place of arguments of `gee_core`."""
     return re.sub(r"`(\w+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
 
 

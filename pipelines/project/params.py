@@ -1,5 +1,6 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
+import os
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import REMEDIES
-from pipelines.project.paths import PARAMS
+from pipelines.project.paths import PARAMS, PREPARED
 from pipelines.project.safe_yaml import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -62,7 +63,8 @@ def check_params(values: dict, source: str) -> Params:
     """Check values; ``source`` names them in messages.
 
     Raises:
-        InputError: as `validated`, or a text holds "${": an experiment of DVC would put something else for it.
+        InputError: as `validated`; a text holds "${": an experiment of DVC would put something else for it; or `prepare.path`
+            holds outputs of the pipeline, so that DVC would find a circle.
     """
     params = validated(Params, values, source)
     sections = params.model_dump().items()
@@ -71,6 +73,10 @@ def check_params(values: dict, source: str) -> Params:
         problem = '"${" stands for another value in DVC\'s experiments, even for a secret of the environment: write it without'
         shown = [f"{source}: {key} = {_in_short(repr(value))}: {problem}" for key, value in texts.items()]
         raise InputError("\n".join(shown))
+    path = params.prepare.path
+    if params.prepare.reads_path and PREPARED.absolute().is_relative_to(os.path.abspath(path)):
+        problem = f"{source}: prepare.path = {path}: holds {PREPARED}, which the pipeline writes"
+        raise InputError(problem, "move the images to a folder of their own, such as data/raw, and set prepare.path to it")
     return params
 
 

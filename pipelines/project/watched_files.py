@@ -35,10 +35,11 @@ def check_links(cfg: PrepareConfig) -> None:
     Raises:
         InputError: one is, or `prepare.path` is no folder of images.
     """
-    if not cfg.is_in_files:
+    from gee_core.data.folders import find_layout, is_in_files, linked_folders  # loads Pillow
+
+    if not is_in_files(cfg):
         return
     path = Path(cfg.path)
-    from gee_core.data.folders import find_layout, linked_folders  # loads Pillow
 
     if found := linked_folders(find_layout(path)):
         names = f"{shlex.quote(os.path.abspath(path))} {shlex.quote(f'{path}-linked')}"

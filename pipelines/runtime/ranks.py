@@ -69,7 +69,10 @@ def _gpus(device: str) -> tuple[int, str]:
 
     from gee_core.hardware import Compute
 
-    found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
+    try:
+        found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
+    except InputError as error:
+        raise InputError(error.problem.replace("`device`", "base.device"), error.remedy) from None
     if found.type != "cuda":
         return 0, ""
     if found.index is not None:

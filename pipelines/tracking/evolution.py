@@ -8,7 +8,6 @@ from statistics import fmean
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
-from gee_core.evolution.values import candidate_metrics, candidate_params, search_state
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.tracking.protocol import Tracker
@@ -24,12 +23,12 @@ def candidate_name(candidate: Candidate) -> str:
 
 def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ended: float) -> None:
     """Track a candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970."""
-    c, names = record.candidate, candidate_params(record)
+    c, names = record.candidate, record.identity()
     genes = c.genotype.as_dict()
     names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
     track.candidate(
         names | genes,
-        candidate_metrics(record)
+        record.metrics()
         | {"seconds": record.seconds, "generation": c.generation}
         | {f"gene.{name}": value for name, value in genes.items()},  # parameters are texts, which do not compare as numbers
         candidate_name(c),
@@ -87,8 +86,8 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     generation, best = records[0].candidate.generation, None
     if not records[0].candidate.rescored:
         best = winner(records, params.evolve) if any(record.ok for record in records) else None
-        of_search = search_state(records[0], params.searched_genes()) if records[0].state else {}
-        measured = candidate_metrics(best) if best else {}
+        of_search = records[0].search_state(params.searched_genes()) if records[0].state else {}
+        measured = best.metrics() if best else {}
         measured.pop("image_passes", None)  # the stage's metric of that name is the cost of the whole search
         track.metrics(of_search | measured, step=generation)
     for record in records:

@@ -219,42 +219,47 @@ FASHION = [
 ]
 
 DOWNLOADS = [
-    download("nothing, and offline", "cifar10", says="not found in raw/cifar-10-batches-py", remedy="or go online"),
+    download(
+        "nothing, and offline",
+        "cifar10",
+        says="prepare.dataset = cifar10: absent or damaged in raw/cifar-10-batches-py",
+        remedy="or go online",
+    ),
     download(
         "half an archive",
         "cifar10",
         write("raw/cifar-10-python.tar.gz", b"\x1f\x8b" + bytes(100)),
-        says="raw holds cifar-10-python.tar.gz with a wrong checksum, and the download failed",
-        remedy="delete it",
+        says="prepare.dataset = cifar10: absent or damaged in raw/cifar-10-batches-py, and cannot be downloaded",
+        remedy="delete what is there",
     ),
     download(
         "half an archive of FashionMNIST",
         "fashion_mnist",
         write(f"{RAW}/train-images-idx3-ubyte.gz", b"\x1f\x8b" + bytes(100)),
-        says="t10k-labels-idx1-ubyte and holds train-images-idx3-ubyte.gz with a wrong checksum, and the download failed",
-        remedy="delete it",
+        says="absent or damaged in raw/FashionMNIST/raw, and cannot be downloaded",
+        remedy="delete what is there",
     ),
     download(
         "batches of CIFAR that are others",
         "cifar10",
         write("raw/cifar-10-batches-py/data_batch_1", b"cos\nsystem\n(S'false'\ntR."),
-        says="test_batch, batches.meta and holds data_batch_1 with a wrong checksum",
-        remedy="delete it",
+        says="absent or damaged in raw/cifar-10-batches-py, and cannot be downloaded",
+        remedy="delete what is there",
     ),
     download(
         "empty files of FashionMNIST",
         "fashion_mnist",
         *FASHION,
-        says="raw: the files of fashion_mnist are damaged (FashionMNIST/raw/train-images-idx3-ubyte: ",
-        remedy="delete that file",
+        says="absent or damaged in raw/FashionMNIST/raw, and cannot be downloaded",
+        remedy="delete what is there",
     ),
     download(
         "files of FashionMNIST that say too much",
         "fashion_mnist",
         *FASHION,
         write(f"{RAW}/train-images-idx3-ubyte", idx(8, 2**31, 2**31, 2**31)),
-        says="raw: the files of fashion_mnist are damaged (FashionMNIST/raw/train-images-idx3-ubyte: ",
-        remedy="delete that file",
+        says="absent or damaged in raw/FashionMNIST/raw, and cannot be downloaded",
+        remedy="delete what is there",
     ),
 ]
 CASES = FOLDERS + DOWNLOADS

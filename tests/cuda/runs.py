@@ -17,6 +17,7 @@ from gee_core.training.named_tensors import training_tensors
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.resume import Resumable
+from tests.gee_core import recipes
 
 SIZE = 16
 CLASSES = 3
@@ -36,19 +37,8 @@ def recipe(
     device: torch.device, dtype: torch.dtype = torch.float32, seed: int = 0, augment: Augment | None = AUGMENT
 ) -> Recipe:
     """Two epochs of batches of 16, whose images are resized."""
-    return Recipe(
-        epochs=2,
-        batch_size=16,
-        lr=0.01,
-        lr_min=0.0,
-        warmup_steps=2,
-        label_smoothing=0.1,
-        augment=augment,
-        normalise=NORMALISE,
-        compute=Compute(device, dtype),
-        seed=seed,
-        sizes=(12,),
-    )
+    compute, settings = Compute(device, dtype), {"epochs": 2, "batch_size": 16, "label_smoothing": 0.1, "sizes": [12]}
+    return recipes.recipe(augment, NORMALISE, compute, seed, **settings)
 
 
 def images(n: int = 96, seed: int = 0) -> PackedImages:
@@ -84,10 +74,10 @@ def train(
     packed = images().to(device)
     net = network(dropout).to(device)
     optimizer = make_optimizer("adamw", net, 0.1, 0.9)
-    states = Resumable(folder, "step", net, optimizer, steps_per_epoch(len(packed), how.batch_size), save_seconds=0.0)
+    states = Resumable(folder, "step", net, optimizer, steps_per_epoch(len(packed), how.cfg.batch_size), save_seconds=0.0)
     first, rows, mid_epoch = states.restore()
     n_calls = 0
-    for epoch in range(first, how.epochs):
+    for epoch in range(first, how.cfg.epochs):
         keep = states.periodic_saver(epoch, rows)
 
         def on_step(mid_epoch, epoch=epoch, keep=keep):

@@ -8,8 +8,8 @@ import yaml
 
 from gee_core.config import Params, Shape
 from gee_core.config.evolve import Rescore
-from gee_core.config.formats import Quantise
 from gee_core.config.hardware import Hardware
+from gee_core.config.train import Quantise
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from gee_core.config import NetworkStructure, Params, Shape
 from gee_core.config.evolve import Rescore
 from gee_core.config.known_networks import default_block
-from gee_core.config.searched import SEARCH_RANGES, searched_genes
+from gee_core.config.shape import SEARCH_RANGES, searched_genes
 from gee_core.zoo import NETWORKS
 from tests.gee_core.test_config import values
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
-from gee_core.config.searched import SEARCH_RANGES
+from gee_core.config.shape import SEARCH_RANGES
 from pipelines.project.params import load_params
 from pipelines.report import run
 

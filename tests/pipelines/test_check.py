@@ -36,7 +36,7 @@ def test_all_that_params_name_being_there_it_writes_what_never_changes(in_projec
     [
         ("prepare", "path", "nowhere", "no such folder: put the images there"),
         ("prepare", "path", "~/nowhere", "no such folder: write the whole path, since ~ and variables are not expanded"),
-        ("prepare", "path", "params.yaml", "a file, not a folder: set prepare.path to a folder of image files (.png"),
+        ("prepare", "path", "params.yaml", "a file, not a folder: set `path` to a folder of image files (.png"),
         ("evolve", "start", "inputs/nowhere.json", "cannot be read (No such file or directory): copy a genotype.json to it ("),
         ("train", "init_from", "inputs/a.safetensors", "inputs/a.safetensors: no such file: copy the checkpoint of a plain"),
     ],
@@ -66,7 +66,7 @@ def test_a_size_that_is_too_large_or_too_small_is_named_with_its_key(section, si
 def test_a_gpu_that_is_not_there_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):
     (in_project() / "data/raw").mkdir()
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(InputError, match=r"base\.device = cuda: torch sees 0 CUDA devices: set it to auto or cpu"):
+    with pytest.raises(InputError, match=r"`device` = cuda: torch sees 0 CUDA devices: set it to auto or cpu"):
         check_inputs(make_params(base={"device": "cuda"}))
 
 
@@ -148,7 +148,7 @@ def test_a_download_that_fails_is_refused_before_any_output_is_removed(in_projec
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", fail)
-    with pytest.raises(InputError, match=r"^prepare\.dataset = fashion_mnist: not found in .*, and the download failed"):
+    with pytest.raises(InputError, match=r"^`dataset` = fashion_mnist: absent or damaged in .*, and cannot be downloaded"):
         check_inputs(make_params(prepare={"dataset": "fashion_mnist", "path": "data/raw/fmnist"}))
 
 
@@ -158,7 +158,7 @@ def test_torchvisions_files_are_not_streamed(in_project, make_params):
     batches.mkdir(parents=True)
     (batches / "data_batch_1").touch()
     prepare = {"dataset": "cifar10", "path": "data/raw/cifar10", "stream": True, "image_size": 32}
-    with pytest.raises(InputError, match=r"^prepare\.stream = true: data/raw/cifar10 has no class folders in train/: set it"):
+    with pytest.raises(InputError, match=r"^`stream` = true: data/raw/cifar10 has no class folders in train/: set it"):
         check_inputs(make_params(prepare=prepare))
 
 

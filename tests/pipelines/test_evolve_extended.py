@@ -25,9 +25,7 @@ def run_known_to_dvc(folder, monkeypatch):
     ("before", "after", "scored_anew"),
     [
         ({}, {"n_generations": 3}, {2}),
-        ({}, {"n_generations": 1}, set()),
         ({}, AGAIN, {2}),
-        (AGAIN, {}, set()),
         (AGAIN, AGAIN | {"n_generations": 3}, {2, 3}),
     ],
 )
@@ -66,25 +64,3 @@ def test_a_killed_run_is_extended_too(in_project, make_params, monkeypatch, here
     shutil.rmtree(folder / ".scratch")
     run_main(monkeypatch)
     assert contents(folder) == extended
-
-
-def test_a_run_that_goes_back_has_the_times_of_its_own_candidates(in_project, make_params, monkeypatch, here_and_now):
-    folder = in_project(evolve=AGAIN)
-    first = run_known_to_dvc(folder, monkeypatch)
-    write_params(folder / "params.yaml", make_params(evolve={"n_generations": 3}))
-    run_known_to_dvc(folder, monkeypatch)  # its third generation has the places of what the first run scored again
-    write_params(folder / "params.yaml", make_params(evolve=AGAIN))
-    here_and_now.scored.clear()
-    assert run_known_to_dvc(folder, monkeypatch).times == first.times
-    assert here_and_now.scored == []
-    run_main(monkeypatch)  # the same run once more: it is to be recomputed
-    assert len(here_and_now.scored) == 10
-
-
-def test_what_no_score_depends_on_is_in_the_key_of_a_study_which_keeps_a_result_there(
-    digits, make_params, monkeypatch, tmp_path
-):
-    monkeypatch.chdir(tmp_path)
-    changes = {}, {"n_generations": 3}, AGAIN
-    folders = [evolve.resume_folder(make_params(evolve=values), digits, tmp_path / "steps") for values in changes]
-    assert len(set(folders)) == 3

@@ -11,15 +11,12 @@ from pipelines import evolve
 DIED = "its worker process died every time (out of memory?)"
 
 
-@pytest.mark.parametrize("reason", [DIED, "RuntimeError: can't start new thread"])
-def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(
-    reason, digits, make_params, tmp_path, here_and_now, monkeypatch
-):
+def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make_params, tmp_path, here_and_now, monkeypatch):
     params = make_params()
     for name in ("whole", "hit"):
         (tmp_path / name).mkdir()
     whole = evolve.run(params, digits, tmp_path / "whole")
-    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(reason) if c.place == (1, 1) else score(task, c))
+    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(DIED) if c.place == (1, 1) else score(task, c))
     assert [r.ok for r in evolve.run(params, digits, tmp_path / "hit").records] == [True] * 4 + [False, True]
     monkeypatch.setattr(here_and_now, "score", score)
     here_and_now.scored.clear()
@@ -32,15 +29,10 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(
     ("reason", "remedy", "n_scored"),
     [
         (DIED, "lower the batch_size of this stage, GEE_WORKERS or", 3),
-        ("MemoryError: no room", "lower the batch_size of this stage, GEE_WORKERS or", 3),
         ("OutOfMemoryError: CUDA out of memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
-        ("RuntimeError: CUDA error: out of memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
-        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
         ("RuntimeError: can't start new thread", "raise the limit of processes (`ulimit -u`), or lower GEE_WORKERS and", 3),
         ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", "correct what the error names", 3),
         ("FloatingPointError: the training loss is nan", "lower evolve.lr or narrow evolve.bound", 6),
-        ("RuntimeError: value cannot be converted to type float without overflow", "lower evolve.lr or narrow", 6),
-        ("_LinAlgError: linalg.svd: non-finite values", "lower evolve.lr or narrow evolve.bound", 6),
         ("L_ce = nan, R_T = 0, R_S = 0 on the hold-out", "lower evolve.lr or narrow evolve.bound", 6),
     ],
 )
@@ -65,19 +57,3 @@ def test_where_all_failed_by_several_reasons_the_remedy_is_that_of_most_and_a_st
     with pytest.raises(InputError, match=message) as caught:
         evolve.run(make_params(), digits, tmp_path)
     assert not isinstance(caught.value, DivergedError)
-
-
-def test_errors_of_the_code_that_differ_by_candidate_do_not_end_the_search(
-    digits, make_params, tmp_path, here_and_now, monkeypatch
-):
-    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(f"RuntimeError: {c.index}"))
-    with pytest.raises(InputError, match="all 6 candidates failed; the first: failed: RuntimeError: 0: correct what the error"):
-        evolve.run(make_params(network={"name": "vgg16"}), digits, tmp_path)
-
-
-def test_a_first_generation_that_failed_by_several_reasons_does_not_end_the_search(
-    digits, make_params, tmp_path, here_and_now, monkeypatch
-):
-    others = {(0, 0): "FloatingPointError: the training loss is nan", (0, 1): "MemoryError: no room", (0, 2): DIED}
-    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(others[c.place]) if c.place in others else score(task, c))
-    assert evolve.run(make_params(), digits, tmp_path).metrics["n_failed"] == 3

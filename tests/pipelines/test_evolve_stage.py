@@ -112,6 +112,7 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     assert (len(here_and_now.scored), contents(folder)) == (6, before)
 
 
+@pytest.mark.slow
 def test_a_search_that_takes_long_draws_its_figures_before_the_report(in_project, monkeypatch):
     folder = in_project()
     monkeypatch.setattr(evolve, "WORTH_DRAWING", 6 * 0.25)
@@ -189,18 +190,6 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     (best,) = rows[rows.winner].to_dict("records")
     assert (genotype["generation"], genotype["index"], genotype["seed"]) == (2, best["index"], best["seed"])
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 6
-
-
-@pytest.mark.parametrize("form", ["shared", "shape"])
-def test_random_search_of_any_form_has_no_distribution_to_report(form, in_project, monkeypatch):
-    folder = in_project(evolve={"variant": "random_search", "genotype": form})
-    tracked = run_main(monkeypatch)
-    rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
-    assert rows.loc[:, "step_size":].isna().all(axis=None)
-    assert not any("step_size" in values for _, values in tracked.curves)
-    assert json.loads((folder / "models/evolve/genotype.json").read_text())["form"] == form
-    if form == "shape":
-        assert rows.omega_X.nunique() == 6
 
 
 def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not(in_project, monkeypatch, here_and_now):

@@ -53,23 +53,6 @@ def test_a_fresh_wiring_is_another_draw_with_the_same_sigmas_whatever_the_candid
     assert max(candidate.abs().max(), fresh.abs().max()) <= 2 * 0.3
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_the_genes_learn_at_rates_of_their_own(optimizer, digits, make_params, tmp_path, monkeypatch):
-    factors, real = [], train.train_epoch
-
-    def epoch(net, optimizer, *more):
-        genes = [net.genome.O, net.genome.X_0, net.conv_chain()[1].parametrizations.weight.original]
-        groups = [next(g for g in optimizer.param_groups if any(p is q for q in g["params"])) for p in genes]
-        result = real(net, optimizer, *more)
-        factors.append([group["lr"] / optimizer.param_groups[-1]["lr"] for group in groups])
-        return result
-
-    monkeypatch.setattr(train, "train_epoch", epoch)
-    params = make_params(**settings(optimizer=optimizer, lr_X=0.5, lr_O=2.0, epochs=2))
-    train.run(params, SIGMAS, load_prepared(digits), tmp_path)
-    assert factors == [pytest.approx([2.0, 0.5, 0.5])] * 2
-
-
 @pytest.mark.parametrize(("include_holdout", "n"), [(True, 64), (False, 48)])
 def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_params, tmp_path, monkeypatch):
     sizes, real = [], train.train_epoch
@@ -110,17 +93,3 @@ def test_firing_rates_are_measured_on_images_from_the_whole_holdout(n, taken, di
     numbers = x[:, 0, 0, 0].round().int().tolist()
     assert (len(numbers), numbers[0], numbers[-1]) == (taken, 0, n - 1)
     assert numbers == sorted(set(numbers))
-
-
-def test_the_learning_rate_warms_up_and_ends_at_its_least(digits, make_params, tmp_path):
-    params = make_params(**settings(lr=0.01, lr_min=0.001))
-    _, rows, _ = train.run(params, SIGMAS, load_prepared(digits), tmp_path)
-    assert rows[0]["lr"] == 0.01  # of an epoch's last step; the first epoch warms up
-    assert rows[-1]["lr"] == pytest.approx(0.001)
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-
-
-def test_with_a_cooldown_the_learning_rate_stays_at_its_peak_until_then(digits, make_params, tmp_path):
-    params = make_params(**settings(lr=0.01, lr_min=0.001, cooldown=0.25))
-    _, rows, _ = train.run(params, SIGMAS, load_prepared(digits), tmp_path)
-    assert [row["lr"] for row in rows] == pytest.approx([0.01, 0.01, 0.01, 0.001])

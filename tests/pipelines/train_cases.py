@@ -1,8 +1,10 @@
 """A small network for the tests of train: its genotype, plain and genetic, and the sections that configure it."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from gee_core.config import Shape
+from gee_core.config import Params, Shape
 from pipelines.inputs.genotype_file import GenotypeFile
 
 SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
@@ -22,3 +24,11 @@ def settings(n_genes=6, **changes):
     """Sections for ``make_params``."""
     variant = "ste" if n_genes else "analytic"
     return {"network": {"n_genes": n_genes}, "evolve": {"variant": variant}, "train": changes}
+
+
+def every_change(params: Params, *sections: str) -> Iterator[Params]:
+    """``params`` with the value "other" for each setting of ``sections``, one after the other."""
+    for name in sections:
+        section = getattr(params, name)
+        for key in type(section).model_fields:
+            yield params.model_copy(update={name: section.model_copy(update={key: "other"})})

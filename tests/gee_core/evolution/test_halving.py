@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Score, failed
-from gee_core.evolution.halving import ranked_values, rungs, survivors
-from gee_core.evolution.loop import evolve
+from gee_core.evolution.loop import evolve, ranked_values, survivors
 from gee_core.evolution.winner import final_fitness, winner
 from gee_core.seeding import derive_seed
 from tests.gee_core.evolution import made_up
@@ -37,11 +35,6 @@ NAN = math.nan
 )
 def test_the_best_go_on_in_their_order_and_a_failed_one_never(values, eta, kept):
     assert survivors(values, eta) == kept
-
-
-def test_candidates_are_measured_after_every_epoch_under_halving_and_else_once():
-    assert list(rungs(3, 2.0)) == [1, 2, 3]
-    assert list(rungs(3, None)) == [None]
 
 
 def test_where_all_trained_equally_long_the_values_are_told_as_they_are():
@@ -120,28 +113,6 @@ def test_without_eliminations_it_equals_plain_evaluation_bit_for_bit():
     assert winner(rungs_of_all, config()).candidate == winner(plain, config()).candidate
 
 
-def test_with_one_proxy_epoch_there_is_nobody_to_eliminate():
-    def after_one(candidates):
-        for c in candidates:
-            yield c, measure(replace(c, epochs=1)), 1.5
-
-    plain, halved = (evolve(config(halving=eta, proxy_epochs=1), SPACE, 0, after_one) for eta in (None, 4.0))
-    assert same(halved, plain)
-    assert {r.epochs for r in halved} == {1}
-
-
-def test_the_first_generation_has_the_same_candidates_with_and_without():
-    plain, _ = run(config(halving=None))
-    halved, _ = run(config())
-    assert [r.candidate for r in halved[:6]] == [r.candidate for r in plain[:6]]
-
-
-def test_the_order_in_which_scores_come_does_not_matter():
-    whole, _ = run(config())
-    for seed in range(5):
-        assert same(run(config(), scorer=scorer(seed))[0], whole)
-
-
 def test_a_run_that_takes_over_any_part_of_the_scores_equals_one_that_never_stopped():
     log = []
     whole, _ = run(config(), on_score=lambda c, score, seconds: log.append((c.key, (score, seconds))))
@@ -155,12 +126,12 @@ def test_a_run_that_takes_over_any_part_of_the_scores_equals_one_that_never_stop
 def test_search_is_told_a_ranking_in_which_eliminated_candidates_come_last_but_for_failed_ones(monkeypatch):
     told = []
 
-    class Spy(loop.Search):
+    class Spy(loop.CmaEs):
         def tell(self, values):
             told.append(list(values))
             super().tell(values)
 
-    monkeypatch.setattr(loop, "Search", Spy)
+    monkeypatch.setattr(loop, "CmaEs", Spy)
     records, _ = run(config())
     for t, values in enumerate(told):
         generation = records[6 * t : 6 * t + 6]
@@ -178,23 +149,3 @@ def test_the_winner_is_never_an_eliminated_candidate():
     assert [math.isnan(F) for F in final_fitness(records, config())] == [not r.ok or r.epochs < 3 for r in records]
     eliminated = [replace(r, score=replace(r.score, L_ce=-9.0)) if r.epochs < 3 and r.ok else r for r in records]
     assert winner(eliminated, config()) == best
-
-
-def test_a_generation_in_which_all_fail_ends_at_its_first_rung_and_the_search_goes_on():
-    def fails(candidates):
-        for c in candidates:
-            yield c, failed("diverged"), 0.0
-
-    records = evolve(config(), SPACE, 0, fails)
-    assert len(records) == 18
-    assert {r.epochs for r in records} == {1}
-    assert not torch.tensor([r.ok for r in records]).any()
-
-
-def test_every_record_is_reported_once_and_before_its_generation():
-    events = []
-    records, _ = run(config(), on_record=events.append, on_generation=events.append)
-    reported = [event for event in events if not isinstance(event, list)]
-    assert len(reported) == 18
-    assert {r.candidate for r in reported} == {r.candidate for r in records}
-    assert [len(event) for event in events[6::7]] == [6, 6, 6]

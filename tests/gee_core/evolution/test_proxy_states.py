@@ -50,7 +50,7 @@ def test_the_latest_two_states_are_kept_until_their_generation_is_forgotten(task
     assert states(tmp_path) == [names[0].replace("gen2", "gen3")]
 
 
-@pytest.mark.parametrize("damage", ["cut off", "a bit", "a bit of the JSON", "of another candidate"])
+@pytest.mark.parametrize("damage", ["cut off", "of another candidate"])
 def test_a_state_that_is_no_use_is_not_used(damage, task, tmp_path, caplog):
     task = changed(replace(task, checkpoints=tmp_path), proxy_epochs=3)
     whole = score(replace(task, checkpoints=None), candidate(0))
@@ -59,12 +59,6 @@ def test_a_state_that_is_no_use_is_not_used(damage, task, tmp_path, caplog):
     path = tmp_path / f"gen2-cand0-{candidate(0).wiring}-step-{steps(task, 2):08}.safetensors"
     if damage == "cut off":
         path.write_bytes(path.read_bytes()[:100])
-    elif damage == "a bit":
-        content = path.read_bytes()
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    elif damage == "a bit of the JSON":
-        text = path.with_suffix(".json").read_text()
-        path.with_suffix(".json").write_text(text.replace('"epochs": 2', '"epochs": 3'))
     assert score(task, replace(candidate(0), epochs=3)) == whole
     named = [message for message in caplog.messages if path.stem in message and "damaged" in message]
     assert len(named) == len(caplog.messages) == (damage != "of another candidate")

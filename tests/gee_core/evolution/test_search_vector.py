@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gee_core.config import Shape
-from gee_core.config.searched import SEARCH_RANGES, searched_genes
+from gee_core.config.shape import SEARCH_RANGES, searched_genes
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.model.network import build_network
+from gee_core.genome.genotype import Genotype
 
 SHAPE = Shape(omega_O=0.3, beta=0.5, gamma_0=2.0, slope=-0.5, gamma_end=0.5)
 START = Genotype(0.5, (0.1, 0.2, 0.8), SHAPE)
@@ -36,36 +35,12 @@ def test_coordinates_are_logarithms_of_scales_half_of_beta_and_the_other_genes_t
     assert shape == pytest.approx(wanted | {"gamma_0": math.log(2), "gamma_end": math.log(0.5), "slope": -0.5})
 
 
-@pytest.mark.parametrize(("network", "factors"), [("vgg16", (0.25, 2.0)), ("resnet19", (0.583, 2.333))])
-def test_one_sigma_for_all_encodings_starts_at_other_variances_than_he_s(network, factors):
-    channels = [conv.out_channels for conv in build_network(network, 10, 3, 32, None, 0.0625).conv_chain()]
-    shared = space("shared", start := analytic_genotype(channels, 12))
-    begun = shared.genotype(shared.start_vector())
-    assert begun.sigma_O == pytest.approx(start.sigma_O)
-    products = [np.multiply(s.sigma_X[1:], s.sigma_X[:-1]) for s in (begun, start)]
-    ratios = (products[0] / products[1]) ** 2
-    assert (ratios.min(), ratios.max()) == pytest.approx(factors, rel=1e-3)
-
-
-def test_a_network_without_branches_has_no_genes_of_branches():
-    assert set(searched_genes("shape", 3, True)) - set(searched_genes("shape", 3, False)) == {"gamma_end", "slope"}
-
-
 @pytest.mark.parametrize("form", ["per_layer", "shape"])
 def test_the_start_comes_back_from_its_vector(form):
     back = space(form).genotype(space(form).start_vector())
     np.testing.assert_allclose(sigmas(back), sigmas(START))
     assert back.shape.model_dump() == pytest.approx(SHAPE.model_dump())
     assert all(type(sigma) is float for sigma in sigmas(back))  # JSON cannot hold numpy's
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("start", [START, replace(START, shape=Shape())], ids=["shaped", "neutral"])
-def test_the_start_lies_within_its_bounds(form, start):
-    low, high = space(form, start).bounds()
-    vector = space(form, start).start_vector()
-    assert (low < high).all()
-    assert ((low <= vector) & (vector <= high)).all()
 
 
 @given(st.data())

@@ -124,12 +124,6 @@ def test_the_start_of_a_random_search_is_where_cma_es_would_start():
     assert len(set(start.sigma_X)) == 1 < len(set(space.start.sigma_X))
 
 
-def test_the_start_has_its_first_name_also_where_it_is_drawn_again_after_a_generation_of_failures():
-    records, _ = run(config(**RESCORE), lambda c: failed("x") if c.generation == 0 else measure(c))
-    assert records[0].candidate.genotype == records[5].candidate.genotype
-    assert {"0-0", "1-0"} & {r.candidate.rescored for r in records} == {"0-0"}
-
-
 def test_all_epochs_are_scored_again_without_halving():
     cfg = config(halving=2.0, proxy_epochs=3, **RESCORE)
     records, scorer = run(cfg)
@@ -149,11 +143,6 @@ def test_fewer_than_asked_for_are_enough():
     )
     one = config(variant="analytic", rescore=Rescore(top=3, draws=2))
     assert [r.candidate.rescored for r in run(one)[0]] == ["", "0-0", "0-0"]
-
-
-def test_nothing_is_scored_again_where_all_failed():
-    records, _ = run(config(**RESCORE), lambda c: failed("x"))
-    assert len(records) == 20
 
 
 def test_stopped_anywhere_it_ends_the_same():

@@ -7,15 +7,17 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import nn
 
+from gee_core.config.train import Quantise
 from gee_core.model.layers import StepDropout
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.norm_statistics import renew_statistics
-from gee_core.training.optimizers import adamw
+from gee_core.training.optimizers import make_optimizer
 from gee_core.training.quantised import quantised_call
-from tests.gee_core.training.test_loop import numbered, recipe
+from tests.gee_core.recipes import recipe
+from tests.gee_core.training.test_loop import numbered
 
-SCHEDULE = {"sizes": (4,), "T_schedule": (1,)}
+SCHEDULE = {"sizes": [4], "T_schedule": [1]}
 
 
 def network(T: int = 3) -> nn.Module:
@@ -42,8 +44,8 @@ def own(net: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize("bits", [None, 4])
 def test_they_are_those_of_whole_images_at_all_steps(bits):
     net, images = network(), numbered(8, size=8)
-    how = recipe(batch_size=8, norm_images=8, quantise_bits=bits, quantise_epochs=1, **SCHEDULE)
-    train_epoch(net, adamw(net, 0.0), images, how, 2)
+    how = recipe(batch_size=8, norm_images=8, quantise=bits and Quantise(format=f"int{bits}", epochs=1), **SCHEDULE)
+    train_epoch(net, make_optimizer("adamw", net, 0.0), images, how, 2)
     call = (lambda net, x: net(x)) if bits is None else (lambda net, x: quantised_call(net, bits, x))
     expected = statistics_of(net, call, images.images.float())
     torch.testing.assert_close(own(net), expected, rtol=1e-4, atol=1e-5)
@@ -63,7 +65,7 @@ def test_they_are_the_mean_over_whole_batches():
 
 def after_every_epoch(norm_images: int) -> list[dict[str, torch.Tensor]]:
     net, images, states = network(), numbered(8, size=8), []
-    optimizer = adamw(net, 0.0)
+    optimizer = make_optimizer("adamw", net, 0.0)
     for epoch in range(3):
         train_epoch(net, optimizer, images, recipe(norm_images=norm_images, **SCHEDULE), epoch)
         states.append(copy.deepcopy(net.state_dict()))

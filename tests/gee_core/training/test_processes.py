@@ -8,6 +8,7 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import nn
 
+from gee_core.config.train import Quantise
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
@@ -21,13 +22,12 @@ from gee_core.training.named_tensors import training_tensors
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
-from gee_core.training.recipe import Recipe, check_images
+from gee_core.training.recipe import check_images
 from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
+from tests.gee_core.recipes import FP32, recipe
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
-from tests.gee_core.training.test_loop import recipe
 
-FP32 = Compute(torch.device("cpu"), torch.float32)
 EPOCHS, BATCH, IMAGES = 4, 7, 33
 """Five steps per epoch, twenty in all; the last batch of an epoch has five images."""
 
@@ -83,11 +83,18 @@ def trained(
     In float64: in float32, the order of a sum decides within a few steps whether some membrane reaches the threshold, and from
     the first other spike on, two runs of one process with their batches in another order differ as well.
     """
-    recipe = Recipe(
-        epochs=EPOCHS, batch_size=BATCH, lr=4e-3, lr_min=0.0, warmup_steps=3, label_smoothing=0.1, seed=0,
-        augment=Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5), normalise=Normalise((0.5,) * 3, (0.5,) * 3),
-        compute=compute, quantise_bits=bits, quantise_epochs=2 if bits else 0, norm_images=2 * BATCH,
-    )  # fmt: skip
+    how = recipe(
+        Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5),
+        Normalise((0.5,) * 3, (0.5,) * 3),
+        compute,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        lr=4e-3,
+        warmup_steps=3,
+        label_smoothing=0.1,
+        quantise=Quantise(format=f"int{bits}", epochs=2) if bits else None,
+        norm_images=2 * BATCH,
+    )
     generator = torch.Generator().manual_seed(0)
     images = PackedImages(
         torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=generator), torch.arange(IMAGES) % 10
@@ -107,7 +114,7 @@ def trained(
                 raise KeyboardInterrupt
 
         try:
-            rows.append(asdict(train_epoch(net, optim, images, recipe, epoch, mid_epoch, on_step)))
+            rows.append(asdict(train_epoch(net, optim, images, how, epoch, mid_epoch, on_step)))
         except KeyboardInterrupt:
             break
         mid_epoch = None
@@ -145,13 +152,10 @@ def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tenso
     generator = torch.Generator().manual_seed(0)
     brightness = 255 * torch.rand(12, 1, 1, 1, generator=generator)
     images = (torch.rand(12, 3, 16, 16, generator=generator) * brightness).to(torch.uint8)
-    recipe = Recipe(
-        epochs=1, batch_size=3, lr=4e-3, lr_min=0.0, warmup_steps=0, label_smoothing=0.0, augment=None, seed=0,
-        normalise=Normalise((0.5,) * 3, (0.5,) * 3), compute=compute, norm_images=3 if norm else 12,
-    )  # fmt: skip
+    how = recipe(None, Normalise((0.5,) * 3, (0.5,) * 3), compute, epochs=1, batch_size=3, norm_images=3 if norm else 12)
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2) if norm is None else nn.Sequential(norm(3))
     net.double().register_forward_pre_hook(lambda _, args: (args[0].double(),))
-    renew_statistics(net, PackedImages(images, torch.zeros(12).long()), recipe)
+    renew_statistics(net, PackedImages(images, torch.zeros(12).long()), how)
     assert all(type(module) is not SyncedBatchNorm2d for module in net.modules())
     return dict(net.named_buffers())
 
@@ -184,6 +188,7 @@ def two(folder):
     return in_processes(2, everything, folder, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("name", CALLS)
 def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
@@ -219,6 +224,7 @@ def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_i
     assert type(net[0]) is nn.BatchNorm2d
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [("synced", {}), ("muon", {"optimizer": "muon"}), ("rounded", {"bits": 8})])
 def test_twenty_steps_end_at_the_weights_of_one_process(name, options, two):
     weights, rows = trained(FP32, sync=True, **options)
@@ -230,6 +236,7 @@ def test_twenty_steps_end_at_the_weights_of_one_process(name, options, two):
     assert (start["net.genome.O"] - weights["net.genome.O"]).abs().max() > 1e-3  # it did train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["synced", "local"])
 def test_both_processes_hold_the_same_numbers(name, two):
     (first, rows), (second, others) = (process[name] for process in two)
@@ -237,17 +244,20 @@ def test_both_processes_hold_the_same_numbers(name, two):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
 def test_local_statistics_differ_from_those_of_all(two):
     local, synced = two[0]["local"][0], two[0]["synced"][0]
     assert not torch.equal(local["net.stem.norm_lif.norm.running_mean"], synced["net.stem.norm_lif.norm.running_mean"])
 
 
+@pytest.mark.slow
 def test_statistics_that_are_taken_anew_are_those_of_one_process(two):
     whole = renewed(FP32)
     for process in two:
         torch.testing.assert_close(process["renewed"], whole, atol=1e-7, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_unequal_shares(two):
     whole = renewed(FP32, layer.BatchNorm2d)
     for process in two:
@@ -256,6 +266,7 @@ def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_
         torch.testing.assert_close(found["0.running_var"], whole["0.running_var"], atol=0, rtol=1e-2)  # of 256 values, unbiased
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes(two):
     for process in two:
         assert len(process["stopped"][1]) == 2
@@ -263,13 +274,15 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(two):
         assert all(torch.equal(process["resumed"][0][key], tensor) for key, tensor in process["local"][0].items())
 
 
+@pytest.mark.slow
 def test_a_module_may_hold_layers_that_it_does_not_use(two):
     for process in two:
         assert all(torch.equal(gradient, torch.full((1, 2), 1.5)) for gradient in process["unused"])
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_does_not_go_on(two, folder):
-    told = r"states: 2 processes began this training run, which 1 cannot.*: start 2, by GEE_TRAIN_PROCESSES=2 or torchrun, or"
+    told = r"states: 2 processes began this training run, which 1 cannot.*: start 2, or delete"
     with pytest.raises(InputError, match=told):
         trained(FP32, sync=False, folder=folder / "states")
 

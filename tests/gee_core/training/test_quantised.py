@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gee_core.config.train import Quantise
 from gee_core.data.images import PackedImages
 from gee_core.genome.quantise import dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
-from gee_core.training.optimizers import adamw
+from gee_core.training.optimizers import make_optimizer
 from gee_core.training.quantised import quantised_call
 from tests.gee_core.own_networks import OWN, lively
-from tests.gee_core.training.test_loop import recipe
+from tests.gee_core.recipes import recipe
 
 ENCODINGS = pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
 
@@ -60,10 +61,9 @@ def test_the_users_own_networks_are_rounded_alike(name):
 
 
 def test_only_the_last_epochs_are_rounded():
-    bits = [recipe(epochs=5, quantise_bits=4, quantise_epochs=2).bits_of(epoch) for epoch in range(5)]
-    assert bits == [None, None, None, 4, 4]
+    how = recipe(epochs=5, quantise=Quantise(format="int4", epochs=2))
+    assert [how.bits_of(epoch) for epoch in range(5)] == [None, None, None, 4, 4]
     assert {recipe(epochs=5).bits_of(epoch) for epoch in range(5)} == {None}
-    assert {recipe(epochs=2, quantise_bits=8, quantise_epochs=2).bits_of(epoch) for epoch in range(2)} == {8}
 
 
 class Outlier(nn.Module):
@@ -90,9 +90,10 @@ def loss_after_rounding(quantise_epochs: int, bits: int, data_seed: int) -> floa
     pixels = torch.randint(0, 4, (64, 1, 2, 2), generator=torch.Generator().manual_seed(data_seed))
     pixels[:, :, 0, 0] = 0
     images = PackedImages(pixels.to(torch.uint8), (pixels[:, 0, 0, 1] > pixels[:, 0, 1, 0]).long())
-    net, how = Outlier(), recipe(epochs=20, lr=0.05, quantise_bits=bits, quantise_epochs=quantise_epochs)
-    optimizer = adamw(net, 0.0)
-    for epoch in range(how.epochs):
+    quantise = Quantise(format=f"int{bits}", epochs=quantise_epochs) if quantise_epochs else None
+    net, how = Outlier(), recipe(epochs=20, lr=0.05, quantise=quantise)
+    optimizer = make_optimizer("adamw", net, 0.0)
+    for epoch in range(how.cfg.epochs):
         train_epoch(net, optimizer, images, how, epoch)
     with torch.no_grad():
         o_BK = rounded(net, bits)(how.normalise(images.images))[0]

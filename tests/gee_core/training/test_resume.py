@@ -8,30 +8,16 @@ from torch import nn
 
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
-from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.named_tensors import training_tensors
-from gee_core.training.optimizers import Plasticity, adamw, make_optimizer
-from gee_core.training.recipe import Recipe
+from gee_core.training.optimizers import make_optimizer
 from gee_core.training.resume import Resumable
+from tests.gee_core.recipes import recipe
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=4,
-    lr=0.01,
-    lr_min=0.0,
-    warmup_steps=2,
-    label_smoothing=0.1,
-    augment=AUGMENT,
-    normalise=Normalise((0.5,) * 3, (0.3,) * 3),
-    compute=Compute(torch.device("cpu"), torch.float32),
-    seed=0,
-    sizes=(6, 8),
-    T_schedule=(1, 2),
-    norm_images=8,
-)
+NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
+RECIPE = recipe(AUGMENT, NORMALISE, epochs=2, label_smoothing=0.1, sizes=[6, 8], T_schedule=[1, 2], norm_images=8)
 IMAGES = PackedImages(
     torch.randint(0, 256, (22, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(22) % 3
 )
@@ -42,9 +28,8 @@ def built(optimizer):
     net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2)
     if optimizer == "dropout":
         net.head.insert(0, nn.Dropout(0.5))
-    if optimizer in ("sgd", "muon"):
-        return net, make_optimizer(optimizer, net, 0.1, 0.9)
-    return net, adamw(net, 0.1, Plasticity(0.5, 2.0) if optimizer == "plastic" else Plasticity())
+    factors = (0.5, 2.0) if optimizer == "plastic" else (1.0, 1.0)
+    return net, make_optimizer(optimizer if optimizer in ("sgd", "muon") else "adamw", net, 0.1, 0.9, *factors)
 
 
 def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
@@ -53,7 +38,7 @@ def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
     states = Resumable(folder, "step", net, optimizer, N_STEPS, save_seconds)
     first, rows, mid_epoch = states.restore()
     taken = []
-    for epoch in range(first, RECIPE.epochs):
+    for epoch in range(first, RECIPE.cfg.epochs):
         keep = states.periodic_saver(epoch, rows)
 
         def on_step(mid_epoch, epoch=epoch, keep=keep):

@@ -19,7 +19,7 @@ from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
-from gee_core.training.recipe import Recipe
+from tests.gee_core.recipes import recipe
 
 META = torch.device("meta")
 N_STEPS = 4
@@ -83,20 +83,15 @@ def test_no_step_waits_for_the_device(images, loss, tmp_path, monkeypatch):
     monkeypatch.setattr(Compute, "autocast", lambda self: contextlib.nullcontext())  # there is none for meta
     net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2).to(META)
     optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr_factor": 1.0}], lr=0.1, foreach=False)
-    recipe = Recipe(
+    how = recipe(
+        Augment(crop_padding=1, flip=True, randaugment=9, erasing=0.5),
+        Normalise((0.5,) * 3, (0.3,) * 3),
+        Compute(META, torch.float32),
         epochs=1,
-        batch_size=4,
-        lr=0.01,
-        lr_min=0.0,
-        warmup_steps=1,
         label_smoothing=0.1,
-        augment=Augment(crop_padding=1, flip=True, randaugment=9, erasing=0.5),
-        normalise=Normalise((0.5,) * 3, (0.3,) * 3),
-        compute=Compute(META, torch.float32),
-        seed=0,
         loss=loss,
         tet_lambda=0.1,
-        sizes=(6,),
+        sizes=[6],
     )
     found = []
     with waiting() as noted:
@@ -106,7 +101,7 @@ def test_no_step_waits_for_the_device(images, loss, tmp_path, monkeypatch):
             noted.clear()
 
         with pytest.raises(NotImplementedError, match="meta tensor"):  # after the last step, when the sums are read
-            train_epoch(net, optimizer, images(tmp_path).to(META), recipe, 0, None, on_step)
+            train_epoch(net, optimizer, images(tmp_path).to(META), how, 0, None, on_step)
     assert found[1:] == [[]] * (N_STEPS - 2)  # before the first step, sums and the order of the images are copied
 
 

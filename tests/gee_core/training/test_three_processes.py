@@ -11,11 +11,11 @@ from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.named_tensors import training_tensors
-from gee_core.training.optimizers import adamw
+from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
-from tests.gee_core.training.test_loop import recipe
+from tests.gee_core.recipes import recipe
 
 pytestmark = pytest.mark.slow  # because of what the start of three processes takes
 
@@ -27,7 +27,7 @@ def trained(compute: Compute, folder: Path | None = None, stop: int | None = Non
     n, generator = 9 * N_STEPS, torch.Generator().manual_seed(0)
     images = PackedImages(torch.randint(2, (n, 3, 8, 8), dtype=torch.uint8, generator=generator), torch.arange(n) % 10)
     net = build_network("cifarnet", 10, 3, 8, n_genes=4, width=1 / 16, T=1)
-    optimizer = adamw(net, 0.0)
+    optimizer = make_optimizer("adamw", net, 0.0)
     states = Resumable(folder, "step", net, optimizer, N_STEPS, save_seconds=0.0, rank=compute.rank)
     *_, mid_epoch = states.restore()
     keep = states.periodic_saver(0, [])

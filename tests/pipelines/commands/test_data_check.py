@@ -117,8 +117,8 @@ def test_damage_behind_the_header_is_found_by_decoding(check, tmp_path):
 def test_images_of_one_colour_are_counted_and_refused_where_no_other_is_left_to_train_on(check, tmp_path):
     draw(tmp_path / "pets/train", {"cat": 3, "dog": 3})
     draw(tmp_path / "pets/test", {"cat": 1, "dog": 1})
-    for i, path in enumerate(sorted(tmp_path.glob("pets/train/*/*.png"))):
-        Image.fromarray(np.full((8, 8), 40 * i, np.uint16)).save(path)  # of 16 bits, of which the upper 8 are 0
+    for path in tmp_path.glob("pets/train/*/*.png"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
     assert json.loads(check("--json")[1])["one_colour"] == []
     code, out, errors = check("--decode")
     assert code == 2 and "one colour  6 images show nothing else: train/cat/00.png, train/cat/01.png" in out
@@ -127,6 +127,13 @@ def test_images_of_one_colour_are_counted_and_refused_where_no_other_is_left_to_
     shutil.copy(tmp_path / "more/dog/00.png", tmp_path / "pets/train/dog/00.png")
     code, out, errors = check("--decode")
     assert (code, errors) == (0, []) and "one colour  5 images show nothing else" in out
+
+
+def test_images_of_16_bits_among_others_of_8_are_a_problem(check, tmp_path):
+    draw(tmp_path / "pets", {"cat": 9, "dog": 9})
+    Image.fromarray(np.full((8, 8), 900, np.uint16)).save(tmp_path / "pets/cat/00.png")
+    code, _, errors = check()
+    assert code == 2 and "1 of 18 images have 16 bits per pixel, such as cat/00.png, the others 8: save all" in errors[0]
 
 
 def test_a_class_with_too_few_images_to_split_is_a_problem(check, tmp_path):

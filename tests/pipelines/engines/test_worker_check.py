@@ -36,7 +36,7 @@ def test_a_process_agrees_with_itself_from_any_folder_and_goes_to_the_projects(o
         ),
         ({"folder": Path("/no-such-mount")}, "cannot see the project folder /no-such-mount: mount the shared folder"),
         ({"images": ((Path("/no-such-mount/prepared"), "0"),)}, "cannot see /no-such-mount/prepared: mount the shared folder"),
-        ({"bases": (("cuda:99", "fp32"),)}, "base.device = cuda:99"),
+        ({"bases": (("cuda:99", "fp32"),)}, "`device` = cuda:99"),
     ],
 )
 def test_what_differs_is_named_with_a_remedy(change, message, own):

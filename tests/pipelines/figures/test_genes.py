@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gee_core.config.searched import SEARCH_RANGES
+from gee_core.config.shape import SEARCH_RANGES
 from pipelines.figures import genes as figures
 from pipelines.figures.candidates import start_of_search
 from pipelines.figures.genes import symbol

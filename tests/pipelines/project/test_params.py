@@ -173,3 +173,11 @@ def test_a_valid_file_gives_its_values(tmp_path):
 def test_values_read_elsewhere_are_named_by_their_source():
     with pytest.raises(InputError, match=r"^the web form: base is missing"):
         check_params({}, "the web form")
+
+
+@pytest.mark.parametrize("folder", ["data", ".", "data/raw/../../data"])
+def test_a_folder_of_images_that_holds_outputs_of_the_pipeline_is_refused(folder, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(edited("dataset: digits", "dataset: folder").replace("path: data/raw", f"path: {folder}"))
+    with pytest.raises(InputError, match=r"prepare\.path = .*: holds data/prepared, .*: move the images to a folder"):
+        load_params(path)

@@ -1,12 +1,15 @@
-"""CMA-ES by ``cma`` (Eq. 10-12 are its own updates): ask for a generation, tell its fitness.
+"""What proposes the candidates of a search: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), or random draws, its control.
 
 The state of a search is never stored. It depends on what was told alone, bit for bit, so a resumed evolution replays its
 records.
+
+Source of random search: Bergstra, Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012.
 """
 
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +20,25 @@ if importlib.util.find_spec("cma") is None:  # it is imported where a search sta
     raise ModuleNotFoundError("No module named 'cma'", name="cma")
 
 
-class Search:
-    """Minimises a function of a vector within bounds.
+class Search(Protocol):
+    """Minimises a function of a vector within bounds; ``ask`` and ``tell`` take turns."""
+
+    @property
+    def mean(self) -> np.ndarray | None:
+        """The mean of the distribution after what was told last, (n,); None where no distribution moves."""
+
+    def state(self) -> SearchState | None:
+        """The distribution from which ``ask`` drew last; None where there is none to describe."""
+
+    def ask(self) -> list[np.ndarray]:
+        """The next generation's candidates, each (n,)."""
+
+    def tell(self, values: Sequence[float]) -> None:
+        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last."""
+
+
+class CmaEs:
+    """CMA-ES.
 
     Args:
         start: the centre of the initial distribution, (n,), and also the first candidate of the first generation.
@@ -50,16 +70,16 @@ class Search:
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean of the distribution after what was told last, (n,)."""
+        """As of ``Search``."""
         return np.array(self._es.result.xfavorite)
 
     def state(self) -> SearchState:
-        """The distribution from which ``ask`` drew last."""
+        """As of ``Search``."""
         es = self._es
         return SearchState(float(es.sigma), float(es.condition_number**0.5), tuple(self.mean.tolist()), tuple(es.stds.tolist()))
 
     def ask(self) -> list[np.ndarray]:
-        """The next generation's candidates, each (n,)."""
+        """As of ``Search``."""
         with warnings.catch_warnings(action="ignore"):
             if self._es.countiter == 0:
                 self._es.inject([self._es.mean], force=True)  # the start as cma sees it, also where it lies on a bound
@@ -67,13 +87,32 @@ class Search:
         return [np.array(x) for x in self._asked]
 
     def tell(self, values: Sequence[float]) -> None:
-        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last.
-
-        Where all failed nothing is learned: ``ask`` draws from the same distribution again.
-        """
+        """As of ``Search``. Where all failed nothing is learned: ``ask`` draws from the same distribution again."""
         found = np.asarray(values, dtype=float)
         if not np.isfinite(found).any():
             return
         worst = np.nanmax(found)
         with warnings.catch_warnings(action="ignore"):
             self._es.tell(self._asked, np.where(np.isnan(found), worst + 1.0, found).tolist())
+
+
+class RandomSearch:
+    """Uniform draws within bounds; the arguments are those of ``CmaEs``. What it is told changes nothing."""
+
+    mean = None
+    """It has no distribution that moves."""
+
+    def __init__(self, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
+        self._random = np.random.RandomState(derive_seed(seed, "random_search") % 2**32)
+        self._bounds, self._size = bounds, population_size
+
+    def ask(self) -> list[np.ndarray]:
+        """As of ``Search``."""
+        low, high = self._bounds
+        return list(self._random.uniform(low, high, (self._size, len(low))))
+
+    def tell(self, values: Sequence[float]) -> None:
+        """Learn nothing."""
+
+    def state(self) -> None:
+        """No distribution to describe."""

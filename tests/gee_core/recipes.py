@@ -1,0 +1,33 @@
+"""Recipes of tests: the section `train` of digits, with changes."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from ruamel.yaml import YAML
+
+from gee_core.config import TrainConfig
+from gee_core.data.augment import Augment, Normalise
+from gee_core.hardware import Compute
+from gee_core.training.recipe import Recipe
+
+PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
+CFG = TrainConfig(**YAML(typ="safe").load(PRESET.read_text(encoding="utf-8"))["train"])
+FP32, BF16 = (Compute(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16))
+
+AS_THEY_ARE = Normalise((0.0,), (1 / 255,))
+
+
+def recipe(
+    augment: Augment | None = None,
+    normalise: Normalise = AS_THEY_ARE,
+    compute: Compute = FP32,
+    seed: int = 0,
+    warmup_steps: int = 2,
+    tet_phi: float = 0.0,
+    **changes,
+) -> Recipe:
+    """Three epochs of batches of 4 at 0.01; ``changes`` are settings, which nobody checks."""
+    values = {"epochs": 3, "batch_size": 4, "lr": 0.01, "lr_min": 0.0, "label_smoothing": 0.0} | changes
+    cfg = CFG.model_copy(update=values | (asdict(augment) if augment else {}))
+    return Recipe(cfg=cfg, normalise=normalise, compute=compute, seed=seed, warmup_steps=warmup_steps, tet_phi=tet_phi)
