@@ -6,17 +6,9 @@ FL are multiply-accumulates per step, fr the mean firing rate of a layer's input
 (which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
 as free, as in the paper. A stem whose input is 0 and 1 alone, as event data are, is charged as a layer that reads spikes.
 
-Beside Eq. 17 stand the metrics of NeuroBench 2.3 (https://neurobench.readthedocs.io), under its names. It counts synaptic
-operations where Eq. 17 estimates them:
-
-- Eq. 17 takes a layer's mean rate times its connections. NeuroBench counts the connections of those inputs that were active:
-  with padding, a neuron at the border has fewer of them than one in the middle, and padding itself costs nothing.
-- A weight of zero costs an operation in Eq. 17, and none in NeuroBench's effective operations.
-- A layer that multiplies costs FL in Eq. 17; NeuroBench leaves out its inputs that are zero.
-- An input of -1 is a spike in NeuroBench, and a real value in Eq. 17.
-
-SpikingJelly's ``SynOpCounter`` counts active inputs as NeuroBench does, and weights of zero as Eq. 17 does; its ``MACCounter``
-is Eq. 17's FL, padding included.
+Next to Eq. 17 stand the metrics of NeuroBench 2.3 (https://neurobench.readthedocs.io), under its names. Eq. 17 takes a layer's
+mean rate times its connections, with those from padding and those of weight zero. NeuroBench counts the connections of active
+inputs, without the two.
 """
 
 from dataclasses import dataclass, field
