@@ -148,14 +148,13 @@ def count(
 def summary() -> None:
     """Print the summary of the last run."""
     from gee_core.errors import InputError
-    from gee_core.storage.json_object import read_json_object
-    from pipelines.reporting.summary import format_summary
+    from pipelines.reporting.summary import format_summary, read_summary
 
     try:
-        table = format_summary(read_json_object(SUMMARY))
+        table = format_summary(read_summary(SUMMARY))
     except FileNotFoundError:
         raise InputError(f"{SUMMARY}: not found", "`dvc repro` makes it, `dvc pull` fetches it") from None
-    except (ValueError, LookupError, TypeError) as error:
+    except ValueError as error:
         raise InputError(f"{SUMMARY}: damaged ({error})", "run `dvc repro -f report`") from None
     console.print(table)
 

@@ -1,11 +1,13 @@
 """Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from gee_core.config import Params
+from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.hardware import Compute
@@ -28,8 +30,8 @@ def run(
     data: Prepared,
     on_images: Callable[[int], None] = lambda n: None,
     compute: Compute | None = None,
-) -> tuple[dict, list[dict], list[dict]]:
-    """Measure ``net``; returns metrics, one row per layer, and the actual and predicted class of every test image.
+) -> tuple[Evaluation, list[dict[str, Any]], list[dict[str, str]]]:
+    """Measure ``net``; returns its numbers, one row per layer, and the actual and predicted class of every test image.
 
     ``on_images`` is called with the number of images of each batch before it is measured. ``compute`` says which of several
     processes this one is; without it, it measures alone on `base.device`.
@@ -54,29 +56,29 @@ def run(
     activity = measure_energy(net, inputs(), compute.dtype, on_output, rank=compute.rank)
     logits, labels = whole_batches(all_logits, compute.rank), whole_batches(all_labels, compute.rank)
     predicted = logits.argmax(1)
-    metrics = {
-        "test_accuracy": (predicted == labels).double().mean().item(),
-        "test_loss": F.cross_entropy(logits, labels).item(),
-        "parameters": count_parameters(net),
-        "plain_parameters": plain_parameters(params.network, meta),
-        "energy_mj": activity.energy_mj(cfg.e_mac, cfg.e_ac),
-        "energy_with_decoding_mj": activity.energy_with_decoding_mj(cfg.e_mac, cfg.e_ac),
-        "energy_of_sums_mj": activity.energy_of_sums_mj(cfg.e_ac),
-        "spikes_per_image": activity.spikes_per_image,
-        "firing_rate": activity.firing_rate,
-        "footprint": activity.footprint,
-        "footprint_decoded": activity.footprint_decoded,
-        "connection_sparsity": activity.connection_sparsity,
-        "activation_sparsity": activity.activation_sparsity,
-        "effective_macs": activity.effective_macs,
-        "effective_acs": activity.effective_acs,
-        "dense_synops": activity.dense,
-    }
+    numbers = Evaluation(
+        test_accuracy=(predicted == labels).double().mean().item(),
+        test_loss=F.cross_entropy(logits, labels).item(),
+        parameters=count_parameters(net),
+        plain_parameters=plain_parameters(params.network, meta),
+        energy_mj=activity.energy_mj(cfg.e_mac, cfg.e_ac),
+        energy_with_decoding_mj=activity.energy_with_decoding_mj(cfg.e_mac, cfg.e_ac),
+        energy_of_sums_mj=activity.energy_of_sums_mj(cfg.e_ac),
+        spikes_per_image=activity.spikes_per_image,
+        firing_rate=activity.firing_rate,
+        footprint=activity.footprint,
+        footprint_decoded=activity.footprint_decoded,
+        connection_sparsity=activity.connection_sparsity,
+        activation_sparsity=activity.activation_sparsity,
+        effective_macs=activity.effective_macs,
+        effective_acs=activity.effective_acs,
+        dense_synops=activity.dense,
+    )
     layers = [layer.row(cfg.e_mac, cfg.e_ac) for layer in activity.layers]
-    return metrics, layers, confusion(labels, predicted, meta.class_names)
+    return numbers, layers, confusion(labels, predicted, meta.class_names)
 
 
-def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: list[str]) -> list[dict]:
+def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: Sequence[str]) -> list[dict[str, str]]:
     """Class names, actual and predicted, of every test image in order."""
     pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
     return [{"actual": class_names[label], "predicted": class_names[guess]} for label, guess in pairs]
@@ -87,9 +89,10 @@ def main() -> None:
         return
     with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
-            metrics, layers, images = run(s.params, net, data, steps, compute)
+            numbers, layers, images = run(s.params, net, data, steps, compute)
         if s.follows:
             return
+        metrics = numbers.model_dump()
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))

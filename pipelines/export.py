@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -11,6 +12,7 @@ from PIL import Image
 
 from gee_core.checkpoint import load, save
 from gee_core.config import Params
+from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
@@ -26,7 +28,7 @@ from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
-from pipelines.inputs.evaluation import read_evaluation
+from pipelines.inputs.measured import Exported, read_evaluation
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import in_settings
 from pipelines.inputs.trained_network import load_trained
@@ -43,7 +45,44 @@ BATCH = 256
 """Images per step."""
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | None, dict]:
+def write_all(
+    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, measured: Evaluation, registered: bool
+) -> tuple[str | None, Exported]:
+    """Write ``net`` in every form that it can have, and what its users need, to ``folder``.
+
+    Args:
+        folder: gets network.onnx, meta.json, README.md and example.png, the other forms as they exist.
+        params: those of the run.
+        net: the trained network, encoded or plain.
+        data: its images.
+        measured: what evaluate measured; the README shows it.
+        registered: whether MLflow gets it, so that the README says how to use it from there.
+
+    Returns:
+        The name under which MLflow registers it, and what was measured of the files. Where torch cannot export an own network,
+        the name is None, and the checkpoint takes the place of the ONNX file and the README.
+    """
+    meta = data.meta
+    model, metrics = run(params, net, data)
+    in_nir = write_network_nir(folder / NIR.name, params, net, data)
+    if params.export.genes is not None:
+        metrics |= write_genes(folder, params, net, data, with_onnx=model is not None)
+    exported = Exported.model_validate(metrics | in_nir)
+    png, shown = example(data)
+    write_json(folder / "meta.json", build_model_card(params, meta).model_dump())
+    write_atomically(folder / "example.png", png)
+    if model is None:
+        (folder / ONNX.name).unlink(missing_ok=True)
+        save(folder / CHECKPOINT.name, net)
+        return None, exported
+    name = registered_name(params, meta)
+    write_atomically(folder / ONNX.name, model)
+    beside = [file.name for file in (NIR, CHECKPOINT) if (folder / file.name).is_file()]
+    write_atomically(folder / "README.md", describe(name, params, meta, measured, exported, shown, beside, registered))
+    return name, exported
+
+
+def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | None, dict[str, Any]]:
     """Export ``net``; returns the ONNX model, and metrics of its comparison with torch.
 
     Where torch cannot export an own network: None, and ``problem``, the reason.
@@ -63,7 +102,8 @@ def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) ->
     """How far the ONNX ``model`` and ``net`` agree on some test images: `max_abs_difference` of logits, `agreement`."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     there = for_inference(net)
-    found, expected = [], []
+    found: list[np.ndarray] = []
+    expected: list[np.ndarray] = []
     for images, _ in spaced(data.test, n_images).batches(BATCH):
         x = data.meta.normalise(images).contiguous()
         found += session.run(None, {"images": x.numpy()})
@@ -77,14 +117,9 @@ def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) ->
 
 
 def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepared, with_onnx: bool = True) -> dict[str, float]:
-    """Write ``net`` as its genes in the format `export.genes`; returns what they take, and how well they do.
+    """Write ``net`` as its genes in the format `export.genes`, to genes.safetensors and, if ``with_onnx``, to genes.onnx.
 
-    Args:
-        folder: gets genes.safetensors and genes.onnx.
-        params: those of the run; `export.genes` is not None.
-        net: the trained network, encoded or plain.
-        data: its images: accuracies are those on all test images.
-        with_onnx: write genes.onnx.
+    Returns their sizes, and how well they do on all test images.
     """
     cfg, meta, path = params.export, data.meta, folder / GENES.name
     assert cfg.genes is not None
@@ -116,7 +151,7 @@ def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[
     return torch.cat(predicted), torch.cat(labels)
 
 
-def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict:
+def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, Any]:
     """Write ``net`` to ``file`` as a NIR graph; returns metrics of its comparison, as SpikingJelly reads it, with torch.
 
     Where NIR cannot express the network: no file, and ``nir_problem``, the reason.
@@ -136,53 +171,6 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
         "nir_spike_agreement": found.spikes,
         "nir_bytes": file.stat().st_size,
     }
-
-
-def write(folder: Path, params: Params, data: Prepared, model: bytes, measured: dict[str, float], registered: bool) -> str:
-    """Write the ONNX ``model`` and what its users need; returns the name under which MLflow registers it.
-
-    Args:
-        folder: gets network.onnx, meta.json, README.md and example.png; the README names network.nir and network.safetensors
-            if they lie there.
-        params: those of the run.
-        data: its images.
-        model: what ``run`` returned.
-        measured: what evaluate and ``write_genes`` measured.
-        registered: whether MLflow has it under that name, so that the README says how to use it from there.
-    """
-    name, (png, shown) = registered_name(params, data.meta), example(data)
-    write_atomically(folder / ONNX.name, model)
-    write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
-    beside = [file.name for file in (NIR, CHECKPOINT) if (folder / file.name).is_file()]
-    write_atomically(folder / "README.md", describe(name, params, data.meta, measured, shown, beside, registered))
-    write_atomically(folder / "example.png", png)
-    return name
-
-
-def write_checkpoint(folder: Path, params: Params, net: SpikingNetwork, data: Prepared) -> None:
-    """Write what can be had of a network without ONNX: its checkpoint, meta.json and example.png."""
-    (folder / ONNX.name).unlink(missing_ok=True)
-    save(folder / CHECKPOINT.name, net)
-    write_json(folder / "meta.json", build_model_card(params, data.meta).model_dump())
-    write_atomically(folder / "example.png", example(data)[0])
-
-
-def write_all(
-    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, measured: dict[str, float], registered: bool
-) -> tuple[str | None, dict]:
-    """Write ``net`` in every form that it can have; returns the name under which MLflow registers it, and the metrics.
-
-    The arguments are those of ``write``. Where torch cannot export an own network the name is None, and the metrics hold
-    ``problem``, the reason; ``nir_problem`` likewise.
-    """
-    model, metrics = run(params, net, data)
-    in_nir = write_network_nir(folder / NIR.name, params, net, data)
-    if params.export.genes is not None:
-        metrics |= write_genes(folder, params, net, data, with_onnx=model is not None)
-    if model is None:
-        write_checkpoint(folder, params, net, data)
-        return None, metrics | in_nir
-    return write(folder, params, data, model, measured | metrics, registered), metrics | in_nir
 
 
 def build_model_card(params: Params, meta: Meta) -> ModelCard:
@@ -211,25 +199,23 @@ def example(data: Prepared) -> tuple[bytes, str]:
 
 def main() -> None:
     with stage("export") as s:
-        measured = read_evaluation().model_dump()
-        data, cfg, network = prepared_images(), s.params.export, s.params.network
+        measured, data, cfg, network = read_evaluation(), prepared_images(), s.params.export, s.params.network
         net = load_trained(s.params, data.meta)
         name, found = write_all(ONNX.parent, s.params, net, data, measured, cfg.register_model)
         s.track.params(cfg.model_dump())
-        if "nir_problem" in found:
-            console.print(f"export: no NIR: {found['nir_problem']}", soft_wrap=True)
-        write_json(OUT / "metrics.json", found)
+        if found.nir_problem:
+            console.print(f"export: no NIR: {found.nir_problem}", soft_wrap=True)
+        write_json(OUT / "metrics.json", found.model_dump(exclude_none=True))
         if name is None:
-            console.print(f"export: no ONNX, and no model in MLflow: {found['problem']}", soft_wrap=True)
+            console.print(f"export: no ONNX, and no model in MLflow: {found.problem}", soft_wrap=True)
             return
-        metrics = {name: value for name, value in found.items() if name != "nir_problem"}
         exported = ExportedModel(
             folder=ONNX.parent,
             name=name,
             register=cfg.register_model,
             dataset=data.meta.dataset,
             digest=data.meta.digest,
-            metrics=measured | metrics,
+            metrics=measured.model_dump() | found.model_dump(exclude_none=True, exclude={"nir_problem"}),
             params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
             | network.model_dump(include={"n_genes", "width", "T"}),
             promote_metric=cfg.promote_metric,

@@ -1,7 +1,7 @@
 """Stage robustness: measures the accuracy of the trained network on noisy test images, and with the defects of hardware."""
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -23,11 +23,25 @@ from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.ranks import run_in_processes
 
-Key = TypeVar("Key")
-
 OUT = REPORTS / "robustness"
-COLUMNS = ("domain", "strength", "draw", "accuracy")
-"""Of hardware.csv."""
+
+
+class NoiseRow(TypedDict):
+    """Of noise.csv."""
+
+    domain: str
+    r: float
+    seed: int
+    accuracy: float
+
+
+class HardwareRow(TypedDict):
+    """Of hardware.csv."""
+
+    domain: str
+    strength: float
+    draw: int
+    accuracy: float
 
 
 def run(
@@ -36,7 +50,7 @@ def run(
     data: Prepared,
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
-) -> list[dict]:
+) -> list[NoiseRow]:
     """Measure ``net``; returns one row (domain, r, seed, accuracy) per noise strength and noise seed.
 
     ``compute`` says which of several processes this one is; without it, it measures alone on `base.device`.
@@ -57,7 +71,7 @@ def run(
                 correct += (logits.argmax(1) == labels).sum()
         return summed(correct, compute.rank).item() / len(test)
 
-    rows = []
+    rows: list[NoiseRow] = []
     for r in cfg.strengths:
         for seed in range(cfg.n_seeds):
             known = r == 0 and seed > 0  # without noise, all seeds give the same images
@@ -73,8 +87,8 @@ def run_hardware(
     data: Prepared,
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
-) -> list[dict]:
-    """Measure ``net`` with the defects of hardware; returns one row (COLUMNS) per domain, strength and draw.
+) -> list[HardwareRow]:
+    """Measure ``net`` with the defects of hardware; returns one row per domain, strength and draw.
 
     Domains that do not exist for ``net`` are left out (see ``left_out``). ``compute``: as of ``run``.
     """
@@ -85,7 +99,7 @@ def run_hardware(
     if cfg.hardware.max_images is not None and cfg.hardware.max_images < len(images):
         order = torch.randperm(len(images), generator=torch_generator(0, "hardware", "images"))
         images = images.subset(order[: cfg.hardware.max_images].sort().values)
-    images, known, rows = images.to(compute.device), dict[tuple, float](), []
+    images, known, rows = images.to(compute.device), dict[object, float](), list[HardwareRow]()
     for domain, strengths in hardware_domains(params, net).items():
         for strength in strengths:
             for draw in range(cfg.hardware.n_draws):
@@ -94,7 +108,7 @@ def run_hardware(
                 if same not in known:
                     faulty = disturbed(net, domain, strength, params.base.seed, draw)
                     known[same], _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
-                rows.append(dict(zip(COLUMNS, (domain, strength, draw, known[same]), strict=True)))
+                rows.append(HardwareRow(domain=domain, strength=strength, draw=draw, accuracy=known[same]))
                 on_step()
     return rows
 
@@ -111,28 +125,26 @@ def left_out(params: Params, net: SpikingNetwork) -> dict[str, str]:
     return {} if cfg is None else {domain: reason for domain in cfg.strengths() if (reason := unfit(net, domain))}
 
 
-def mean_accuracy(noise: list[dict]) -> dict[float, float]:
+def mean_accuracy(noise: list[NoiseRow]) -> dict[float, float]:
     """Accuracy by noise strength r, averaged over the noise seeds."""
-    return _means((row["r"], row["accuracy"]) for row in noise)
+    by_r: dict[float, list[float]] = {}
+    for row in noise:
+        by_r.setdefault(row["r"], []).append(row["accuracy"])
+    return {r: float(np.mean(found)) for r, found in by_r.items()}
 
 
-def metrics(noise: list[dict]) -> dict:
+def metrics(noise: list[NoiseRow]) -> dict[str, float]:
     """Accuracy at the paper's noise strength, and without noise."""
     mean = mean_accuracy(noise)
     return {"noise_accuracy": mean[0.5], "clean_accuracy": mean[0.0]}
 
 
-def hardware_metrics(rows: list[dict]) -> dict[str, float]:
+def hardware_metrics(rows: list[HardwareRow]) -> dict[str, float]:
     """`hardware/DOMAIN/STRENGTH`: accuracy averaged over the draws."""
-    return _means((f"hardware/{row['domain']}/{row['strength']:g}", row["accuracy"]) for row in rows)
-
-
-def _means(accuracies: Iterable[tuple[Key, float]]) -> dict[Key, float]:
-    """By key, the mean of its accuracies."""
-    by_key: dict[Key, list[float]] = {}
-    for key, accuracy in accuracies:
-        by_key.setdefault(key, []).append(accuracy)
-    return {key: float(np.mean(found)) for key, found in by_key.items()}
+    by_name: dict[str, list[float]] = {}
+    for row in rows:
+        by_name.setdefault(f"hardware/{row['domain']}/{row['strength']:g}", []).append(row["accuracy"])
+    return {name: float(np.mean(found)) for name, found in by_name.items()}
 
 
 def main() -> None:
@@ -148,9 +160,9 @@ def main() -> None:
         if s.follows:
             return
         write_atomically(OUT / "noise.csv", csv_text(noise))
-        write_atomically(OUT / "hardware.csv", csv_text(hardware) if hardware else ",".join(COLUMNS) + "\n")
+        write_atomically(OUT / "hardware.csv", csv_text(hardware) if hardware else ",".join(HardwareRow.__annotations__) + "\n")
         measured = metrics(noise)
-        write_json(OUT / "metrics.json", measured | {"hardware_left_out": left_out(s.params, net)})
+        write_json(OUT / "metrics.json", {**measured, "hardware_left_out": left_out(s.params, net)})
         for r, accuracy in mean_accuracy(noise).items():
             s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
         s.track.metrics(measured | hardware_metrics(hardware))

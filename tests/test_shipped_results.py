@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.project.paths import LOCK, SUMMARY
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.reporting.summary import format_summary
+from pipelines.reporting.summary import format_summary, read_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS, DVC = (read_yaml(ROOT / name) for name in ("params.yaml", "dvc.yaml"))
@@ -28,7 +28,7 @@ def columns(path: str) -> list[str]:
 
 def test_the_summary_is_whole_and_belongs_to_the_params():
     found = json.loads((ROOT / SUMMARY).read_text())
-    assert format_summary(found).row_count == 11
+    assert format_summary(read_summary(ROOT / SUMMARY)).row_count == 11
     network = {"network": PARAMS["network"]["name"]} | {key: PARAMS["network"][key] for key in ("width", "n_genes")}
     others = {"dataset": PARAMS["prepare"]["dataset"], "variant": PARAMS["evolve"]["variant"], "seed": PARAMS["base"]["seed"]}
     assert found.items() >= (network | others).items()

@@ -2,11 +2,12 @@
 
 import re
 from pathlib import PurePath
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
+from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.hardware import Hardware, rising
 from gee_core.config.known_networks import encoded_channels, is_own
@@ -18,23 +19,10 @@ from gee_core.config.train import TrainConfig
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
 """Formats of the matrices in a file of genes; integers have a scale per gene or per output channel."""
 
-PromoteMetric = Literal[
-    "test_accuracy",
-    "test_loss",
-    "parameters",
-    "energy_mj",
-    "energy_with_decoding_mj",
-    "energy_of_sums_mj",
-    "spikes_per_image",
-    "firing_rate",
-    "footprint",
-    "footprint_decoded",
-    "connection_sparsity",
-    "activation_sparsity",
-    "effective_macs",
-    "effective_acs",
-    "dense_synops",
-]
+if TYPE_CHECKING:
+    PromoteMetric = str
+else:
+    PromoteMetric = Literal[PROMOTING]
 
 
 class BaseConfig(Section):
@@ -183,7 +171,7 @@ class ExportConfig(Section):
     @property
     def higher_is_better(self) -> bool:
         """Whether the better of two models has the higher `promote_metric`."""
-        return self.promote_metric in ("test_accuracy", "connection_sparsity", "activation_sparsity")
+        return MEASURES[self.promote_metric].better == "higher"
 
 
 class ReportConfig(Section):

@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells.
 
     The text is that of ``pandas.DataFrame(rows).to_csv(index=False)`` unless a column mixes whole numbers with floats or empty

@@ -6,9 +6,8 @@ from uuid import UUID
 
 from rich.console import Console
 
-from gee_core.storage.json_object import read_json_object
 from pipelines.project.paths import PAGE, SUMMARY
-from pipelines.reporting.summary import format_summary
+from pipelines.reporting.summary import format_summary, read_summary
 from pipelines.tracking.experiment_page import page_address
 
 RUNS = page_address("experiments")
@@ -42,7 +41,7 @@ def print_ending(outcome: Outcome) -> None:
     has_results = folder is not None or "report" in outcome.stages  # else they may be those of an earlier run
     if has_results and summary.is_file():
         print()
-        Console(markup=False).print(format_summary(read_json_object(summary)))
+        Console(markup=False).print(format_summary(read_summary(summary)))
     print()
     if has_results and page.is_file():
         print(f"Report   {page.resolve().as_uri()}")

@@ -15,7 +15,6 @@ from prefect.states import Cancelled, Completed, Failed
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.storage.json_object import read_json_object
 from pipelines.orchestration.ending import Outcome
 from pipelines.orchestration.flow_lock import flow_lock, say
 from pipelines.orchestration.request import Request, checked, experiment_name, read_results, stages_to_run
@@ -32,6 +31,7 @@ from pipelines.orchestration.server import (
 )
 from pipelines.orchestration.tasks import harmless, publish, results_markdown, run_experiment, run_stage
 from pipelines.project.paths import EXPERIMENTS, PAGE, SUMMARY, find_project
+from pipelines.reporting.summary import read_summary
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
 from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
@@ -144,7 +144,7 @@ def _publish(project: Path, experiment: str | None, results: dict[str, str], add
             summary, page = read_results(project, experiment)
             about = f"DVC experiment {experiment}: `dvc exp show` compares it, `dvc exp apply {experiment}` takes it over"
         else:
-            summary = read_json_object(project / SUMMARY) if (project / SUMMARY).is_file() else None
+            summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
             page, about = project / PAGE, "The results in the project folder"
         publish(results_markdown(results, summary), page if page and page.is_file() else None, address, about)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.storage.json_object import read_json_object
 from pipelines.check import check_inputs
 from pipelines.inputs.network_files import network_files
 from pipelines.orchestration.flow_lock import RESTORE, check_dvc_files
@@ -17,6 +16,7 @@ from pipelines.project.paths import EXPERIMENTS, PAGE, PARAMS, SUMMARY
 from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
+from pipelines.reporting.summary import Summary, read_summary
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -125,7 +125,7 @@ def experiment_name(run: "FlowRun") -> str:
     return re.sub(r"[^\w-]+", "-", f"{run.name}-{str(run.id)[:4]}{attempt}").lstrip("-")
 
 
-def read_results(project: Path, name: str) -> tuple[dict[str, Any] | None, Path | None]:
+def read_results(project: Path, name: str) -> tuple[Summary | None, Path | None]:
     """The summary and the path of the report of the experiment ``name``, copied to `EXPERIMENTS`; None for what it lacks."""
     from dvc.api import DVCFileSystem
 
@@ -136,4 +136,4 @@ def read_results(project: Path, name: str) -> tuple[dict[str, Any] | None, Path 
         with contextlib.suppress(FileNotFoundError):
             files.get_file(path.as_posix(), str(folder / path.name))
             found[path] = folder / path.name
-    return read_json_object(found[SUMMARY]) if SUMMARY in found else None, found.get(PAGE)
+    return read_summary(found[SUMMARY]) if SUMMARY in found else None, found.get(PAGE)

@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from pipelines.orchestration.dvc_output import BUSY, failure, is_error, is_hint, last_lines, outcomes, progress_in
 from pipelines.orchestration.flow_lock import wait_for_other_dvc
 from pipelines.project.paths import find_project, python_first
-from pipelines.reporting.summary import summary_markdown
+from pipelines.reporting.summary import Summary, summary_markdown
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.tracking.pipeline_run import EXECUTION
 
@@ -97,7 +97,7 @@ def harmless() -> Iterator[None]:
         log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)
 
 
-def results_markdown(results: dict[str, str], summary: dict[str, Any] | None) -> str:
+def results_markdown(results: dict[str, str], summary: Summary | None) -> str:
     """What became of each stage, and the summary of the run as `gee summary` prints it."""
     lines = ["| stage | outcome |", "|---|---|", *(f"| {stage} | {what} |" for stage, what in results.items())]
     return "\n".join([summary_markdown(summary), "", *lines] if summary else lines)

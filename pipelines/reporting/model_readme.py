@@ -4,9 +4,11 @@ import re
 from collections.abc import Collection, Sequence
 
 from gee_core.config import Params
+from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
+from pipelines.inputs.measured import Exported
 
 SHOWN_CLASSES = 20
 
@@ -134,7 +136,8 @@ def describe(
     name: str,
     params: Params,
     meta: Meta,
-    measured: dict[str, float],
+    measured: Evaluation,
+    exported: Exported,
     example: str,
     beside: Collection[str] = (),
     registered: bool = True,
@@ -145,18 +148,19 @@ def describe(
         name: the name under which MLflow registers the model.
         params: those of the run.
         meta: describes its images.
-        measured: what evaluate measured, and what export did of the files of genes, if it wrote them.
+        measured: what evaluate measured.
+        exported: what export measured of the files.
         example: class of the image in example.png.
-        beside: which of network.nir and network.safetensors lie beside network.onnx.
+        beside: which of network.nir and network.safetensors lie next to network.onnx.
         registered: whether MLflow has it under ``name``.
     """
     network, train, n_genes = params.network, params.train, params.network.n_genes
     return TEXT.format(
-        **measured,
+        **measured.model_dump(),
         **meta.model_dump(include={"dataset", "n_train", "n_test", "n_holdout"}),
         **train.model_dump(include={"epochs", "optimizer", "lr", "batch_size"}),
-        energy=energy_text(measured["energy_mj"]),
-        energy_with_decoding=energy_text(measured["energy_with_decoding_mj"]),
+        energy=energy_text(measured.energy_mj),
+        energy_with_decoding=energy_text(measured.energy_with_decoding_mj),
         name=name,
         what="A spiking network with ordinary weights."
         if n_genes is None
@@ -166,9 +170,9 @@ def describe(
             in_channels=meta.in_channels,
             size=meta.image_size,
             mode="L" if meta.in_channels == 1 else "RGB",
-            or_genes=OR_GENES if "genes_onnx_bytes" in measured else "",
+            or_genes="" if exported.genes_onnx_bytes is None else OR_GENES,
         ),
-        torch=_torch(params, measured, beside),
+        torch=_torch(params, exported, beside),
         nir=NIR.format(T=network.T) if "network.nir" in beside else "",
         size=meta.image_size,
         colour="grey" if meta.in_channels == 1 else "colour",
@@ -195,10 +199,11 @@ def describe(
     )
 
 
-def _torch(params: Params, measured: dict[str, float], beside: Collection[str]) -> str:
+def _torch(params: Params, exported: Exported, beside: Collection[str]) -> str:
     own = OWN.format(name=params.network.name) if is_own(params.network.name) else ""
-    if "genes_bytes" in measured:
-        return TORCH.format(what=GENES.format(format=params.export.genes, **measured), own=own, file="genes.safetensors")
+    if exported.genes_bytes is not None:
+        genes = GENES.format(format=params.export.genes, **exported.model_dump())
+        return TORCH.format(what=genes, own=own, file="genes.safetensors")
     return TORCH.format(what="", own=own, file="network.safetensors") if "network.safetensors" in beside else ""
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from pipelines.reporting.summary import summary_markdown
+from pipelines.reporting.summary import Summary, summary_markdown
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.protocol import Tracker
 
@@ -25,15 +25,13 @@ def result_id(summary: bytes) -> str:
     return hashlib.sha256(summary).hexdigest()[:12]
 
 
-def track_result(track: Tracker, summary: dict, result: str, page: Path, summary_file: Path, pictures: list[Path]) -> None:
+def track_result(track: Tracker, summary: Summary, result: str, page: Path, summary_file: Path, pictures: list[Path]) -> None:
     """Log the summary's numbers, its `result_id`, the report and its figures on the pipeline's run, with a note for it."""
-    settings = {"width", "n_genes", "seed"}
-    metrics = {k: v for k, v in summary.items() if k not in settings and isinstance(v, int | float)}
     files = {page: "", summary_file: ""} | dict.fromkeys(pictures, FIGURES)
-    track.result(metrics, {RESULT: result}, note(summary, [path.name for path in pictures]), files)
+    track.result(summary.numbers(), {RESULT: result}, note(summary, [path.name for path in pictures]), files)
 
 
-def note(summary: dict, names: list[str]) -> str:
+def note(summary: Summary, names: list[str]) -> str:
     """Markdown: the summary as a table, and those of the figures in SHOWN that are among ``names``."""
     images = [f"![{name}](get-artifact?path={FIGURES}/{name}&run_uuid={RUN_ID})" for name in SHOWN if name in names]
     return "\n".join(

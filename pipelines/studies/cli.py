@@ -87,7 +87,7 @@ def list_command() -> None:
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
     """Show the table of a study's last run, or the cells that it would run."""
-    from pipelines.reporting.summary import read_json
+    from pipelines.reporting.stage_files import read_json
     from pipelines.studies.cell import Request, in_words
     from pipelines.studies.definition import load_study
     from pipelines.studies.plan import draft_cells

@@ -52,8 +52,8 @@ def _keep(cell: Cell, result: CellResult, folder: Path, watch: Display) -> None:
     delete_folder(folder)  # what other settings wrote, such as files of genes
     save(folder / CHECKPOINT.name, net.cpu())
     write_all(folder, cell.params, net, data, measured, registered=False)
-    sealed = dict(result) | {"params": cell.params.model_dump(), "metrics": result["metrics"] | measured}
-    write_sealed(folder / RESULT, sealed)
+    metrics = result["metrics"] | measured.model_dump()
+    write_sealed(folder / RESULT, dict(result) | {"params": cell.params.model_dump(), "metrics": metrics})
 
 
 def folder_name(cell: Cell) -> str:

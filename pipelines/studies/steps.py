@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -84,7 +84,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> CellResult:
         if "evaluate" in cell.stages:
             notify("evaluate")
             measured, layers, _ = evaluate.run(params, net, data)
-            numbers |= measured
+            numbers |= measured.model_dump()
             result["layers"] = _rows(layers)
         if "robustness" in cell.stages:
             notify("noise")
@@ -93,7 +93,7 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> CellResult:
             numbers["noise_drop"] = numbers["clean_accuracy"] - numbers["noise_accuracy"]
             result["noise"] = _rows(noise)
             notify("hardware")
-            result["hardware"] = robustness.run_hardware(params, net, data)
+            result["hardware"] = _rows(robustness.run_hardware(params, net, data))
         if "export" in cell.stages and params.export.genes is not None:
             from pipelines.export import write_genes  # loads ONNX, which no other study needs
 
@@ -245,7 +245,7 @@ def _record(record: Record, params: Params) -> dict[str, Any]:
     return _rows([asdict(record.score)])[0] | {"genotype": _genotype(params, record) | {"fitness": None}}
 
 
-def _rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """``rows`` with None for a number that JSON cannot hold."""
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 from gee_core.checkpoint import save
 from gee_core.config import Params
+from gee_core.config.evaluation import Evaluation
 from gee_core.data.images import PackedImages
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
@@ -128,7 +129,7 @@ def no_figures(monkeypatch) -> None:
     """Reports with empty figures, for tests of the text."""
     of_run = ("training", "energy", "noise", "confusion", "hardware")
     of_search = ("fitness", "candidates", "components", "search_state", "wiring", "genes")
-    monkeypatch.setattr("pipelines.report.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
+    monkeypatch.setattr("pipelines.reporting.page.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
 
 
 class HereAndNow:
@@ -192,24 +193,25 @@ def net(digits, make_params, trained):
     return load_trained(make_params(), load_prepared(digits).meta, trained)
 
 
-MEASURED = {
-    "test_accuracy": 0.75,
-    "test_loss": 0.8,
-    "parameters": 5000,
-    "plain_parameters": 60_000,
-    "energy_mj": 0.002,
-    "energy_with_decoding_mj": 0.05,
-    "energy_of_sums_mj": 0.0,
-    "spikes_per_image": 1234.5,
-    "firing_rate": 0.125,
-    "footprint": 20_480,
-    "footprint_decoded": 240_480,
-    "connection_sparsity": 0.0,
-    "activation_sparsity": 0.875,
-    "effective_macs": 36_864.0,
-    "effective_acs": 250_000.5,
-    "dense_synops": 2_000_000.0,
-}
+EVALUATION = Evaluation(
+    test_accuracy=0.75,
+    test_loss=0.8,
+    parameters=5000,
+    plain_parameters=60_000,
+    energy_mj=0.002,
+    energy_with_decoding_mj=0.05,
+    energy_of_sums_mj=0.0,
+    spikes_per_image=1234.5,
+    firing_rate=0.125,
+    footprint=20_480,
+    footprint_decoded=240_480,
+    connection_sparsity=0.0,
+    activation_sparsity=0.875,
+    effective_macs=36_864.0,
+    effective_acs=250_000.5,
+    dense_synops=2_000_000.0,
+)
+MEASURED = EVALUATION.model_dump()
 """A reports/evaluate/metrics.json."""
 
 
@@ -219,7 +221,5 @@ def exported(digits, make_params, trained, tmp_path_factory) -> Path:
     params, data = make_params(), load_prepared(digits)
     folder = tmp_path_factory.mktemp("exported")
     net = load_trained(params, data.meta, trained)
-    model, _ = export.run(params, net, data)
-    export.write_network_nir(folder / "network.nir", params, net, data)
-    export.write(folder, params, data, model, MEASURED, params.export.register_model)
+    export.write_all(folder, params, net, data, EVALUATION, params.export.register_model)
     return folder / "network.onnx"

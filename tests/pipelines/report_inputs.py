@@ -20,6 +20,13 @@ L = 17
 HOSTILE = ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "NA", "1", "1.0", "$x$", "", "a\nb", "null"]
 
 
+HARDWARE_ROWS = [
+    *(("weights", s, draw, a - 0.02 * draw) for s, a in ((0.0, 0.9), (0.5, 0.8), (1.0, 0.5)) for draw in range(3)),
+    *(("lost_step", s, 0, a) for s, a in ((0, 0.9), (1, 0.7))),
+]
+"""Of hardware.csv."""
+
+
 def changed(params=None, **sections):
     params = params or PARAMS
     updates = {name: getattr(params, name).model_copy(update=values) for name, values in sections.items()}

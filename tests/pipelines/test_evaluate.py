@@ -6,15 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gee_core.config.evaluation import MEASURES
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
 
-METRICS = "test_accuracy test_loss parameters plain_parameters energy_mj energy_with_decoding_mj energy_of_sums_mj"
-METRICS += " spikes_per_image firing_rate footprint footprint_decoded connection_sparsity activation_sparsity effective_macs"
-METRICS += " effective_acs dense_synops"
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
 
 
@@ -26,7 +24,7 @@ def results(digits, make_params, net):
 def measured(*arguments):
     """The metrics of ``evaluate.run``, and its two tables as frames."""
     metrics, layers, images = evaluate.run(*arguments)
-    return metrics, pd.DataFrame(layers), pd.DataFrame(images)
+    return metrics.model_dump(), pd.DataFrame(layers), pd.DataFrame(images)
 
 
 def test_accuracy_and_loss_are_those_of_the_network_with_its_genes_on_all_test_images(net, results, digits):
@@ -78,8 +76,8 @@ def test_the_size_of_the_batches_changes_no_number(net, results, digits, make_pa
 def test_the_energies_of_an_operation_are_the_configured_ones(net, digits, make_params):
     doubled = make_params(evaluate={"e_mac": 9.2, "e_ac": 1.8})
     ordinary, twice = (evaluate.run(params, net, load_prepared(digits))[0] for params in (make_params(), doubled))
-    for key in ("energy_mj", "energy_with_decoding_mj"):
-        assert twice[key] == pytest.approx(2 * ordinary[key])
+    assert twice.energy_mj == pytest.approx(2 * ordinary.energy_mj)
+    assert twice.energy_with_decoding_mj == pytest.approx(2 * ordinary.energy_with_decoding_mj)
 
 
 def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits, make_params):
@@ -98,7 +96,7 @@ def test_the_stage_writes_its_three_files(in_project, trained, results):
     out = folder / "reports/evaluate"
     metrics, layers, images = results
     assert sorted(path.name for path in out.iterdir()) == ["confusion.csv", "layers.csv", "metrics.json"]
-    assert list(json.loads((out / "metrics.json").read_text())) == METRICS.split()
+    assert list(json.loads((out / "metrics.json").read_text())) == list(MEASURES)
     assert json.loads((out / "metrics.json").read_text()) == metrics
     written = pd.read_csv(out / "layers.csv")
     assert list(written) == LAYERS.split()

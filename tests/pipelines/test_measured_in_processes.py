@@ -32,7 +32,7 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
     metrics, layers, images = evaluate.run(params, net, data, compute=compute)
     few = data.test.subset(torch.arange(1))
     return {
-        "metrics": metrics,
+        "metrics": metrics.model_dump(),
         "layers": layers,
         "images": images,
         "noise": robustness.run(params, net, data, compute=compute),

@@ -15,8 +15,8 @@ from gee_core.config.known_networks import encoded_channels
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
-from pipelines.report import as_yaml, run
-from pipelines.reporting.page import MLFLOW
+from pipelines.report import run
+from pipelines.reporting.page import MLFLOW, as_yaml
 from pipelines.reporting.paper import paper_rows
 from tests.pipelines.report_inputs import HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make
 
@@ -39,7 +39,7 @@ def test_every_tile_shows_its_number(default):
         "spikes_per_image": "10,842",
         "noise_accuracy": "86.19 %",
     }
-    assert {key: float(value) for key, (value, _) in tiles.items()} == {key: summary[key] for key in tiles}
+    assert {key: float(value) for key, (value, _) in tiles.items()} == {key: getattr(summary, key) for key in tiles}
     text = Page(html).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "The classes are uneven: '0' has 40 training images, 4.0 times as many as '1' with 10." in text
     assert "of 20 images never trained on; mean of the classes 95.00 %" in text
@@ -49,7 +49,7 @@ def test_every_tile_shows_its_number(default):
 def test_summary_file_is_what_is_returned(default):
     root, summary, _ = default
     written = json.loads((root / "reports/summary.json").read_text())
-    assert written == summary and list(written) == list(summary)
+    assert list(written.items()) == list(summary.values().items())
 
 
 def test_every_file_is_read_once(tmp_path, no_figures, monkeypatch):
@@ -112,7 +112,7 @@ def test_a_variant_that_does_not_search_has_no_figures_of_the_search(tmp_path):
 def test_a_plain_network_has_nothing_to_evolve(tmp_path):
     summary, html = make(tmp_path, PLAIN, plain=True)
     text = Page(html).text
-    assert summary["best_fitness"] is None and summary["n_genes"] is None
+    assert summary.best_fitness is None and summary.n_genes is None
     assert "nothing to evolve" in text and "all weights are plain" in text and "winner’s" not in text
     assert "nan" not in text.split()
 

@@ -33,7 +33,7 @@ def test_there_is_a_row_for_every_strength_and_seed(noise):
 def test_without_noise_the_accuracy_is_that_of_evaluate_and_noise_lowers_it(noise, params, net, digits):
     metrics, _, _ = evaluate(params, net, load_prepared(digits))
     mean = noise.groupby("r").accuracy.mean()
-    assert noise[noise.r == 0].accuracy.tolist() == [pytest.approx(metrics["test_accuracy"])] * 3
+    assert noise[noise.r == 0].accuracy.tolist() == [pytest.approx(metrics.test_accuracy)] * 3
     assert mean[2.0] < mean[0.0]
 
 

@@ -42,7 +42,7 @@ def test_there_is_a_row_per_domain_strength_and_draw_and_progress_for_each(with_
 
 def test_strength_0_is_the_accuracy_of_evaluate_and_a_strong_defect_lowers_it(with_hardware, net, data):
     params = with_hardware()
-    clean = evaluate(params, net, data)[0]["test_accuracy"]
+    clean = evaluate(params, net, data)[0].test_accuracy
     rows = pd.DataFrame(robustness.run_hardware(params, net, data)).set_index(["domain", "strength"])["accuracy"]
     assert [*rows["weights", 0.0], *rows["dropped", 0.0]] == [pytest.approx(clean)] * 4
     assert rows["weights", 50.0].mean() < clean - 0.2 and rows["dropped", 1.0].mean() < clean - 0.2

@@ -16,19 +16,20 @@ import torch
 from gee_core.checkpoint import save
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.export.model_card import ModelCard
 from gee_core.export.nir_file import read_nir
 from gee_core.export.to_onnx import with_card
 from gee_core.gene_file import save_genes
 from pipelines.commands.prediction import open_model, predict
 from pipelines.export import build_model_card
+from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.entries import FILES
-from tests.pipelines.conftest import MEASURED
+from tests.pipelines.conftest import EVALUATION
 
 ROOT = Path(__file__).resolve().parents[2]
 GENES = {"genes_bytes": 1000, "genes_accuracy": 0.75, "fp32_accuracy": 0.75}
+NO_GENES = {"agreement": 1.0, "onnx_bytes": 1}
 
 
 def blocks(text: str) -> list[str]:
@@ -50,18 +51,15 @@ def expected(net, digits) -> np.ndarray:
         return net(data.meta.normalise(data.test.images[:1])).mean(0).softmax(1)[0].numpy()
 
 
-def test_an_onnx_file_holds_the_model_card_and_nothing_of_the_machine(exported, digits, make_params):
+def test_onnx_and_nir_files_hold_the_model_card_and_nothing_of_the_machine(exported, digits, make_params):
     card, model = build_model_card(make_params(), load_prepared(digits).meta), exported.read_bytes()
     found = onnxruntime.InferenceSession(exported).get_modelmeta()
     assert list(found.custom_metadata_map) == ["gee.card"] and "(pixels / 255 - mean) / std" in found.description
     assert json.loads(found.custom_metadata_map["gee.card"]) == json.loads(exported.with_name("meta.json").read_text())
     assert with_card(model, card) == model  # equal bytes, also of a file that has one
+    in_nir = read_nir(exported.with_name("network.nir")).metadata["gee.card"]
+    assert json.loads(in_nir) == json.loads(exported.with_name("meta.json").read_text())
     assert str(ROOT).encode() not in model and b"stack_trace" not in model
-
-
-def test_a_nir_file_holds_it_too(exported):
-    found = json.loads(read_nir(exported.with_name("network.nir")).metadata["gee.card"])
-    assert found == json.loads(exported.with_name("meta.json").read_text())
 
 
 def test_an_onnx_file_alone_answers_as_with_its_meta_json(folder, exported):
@@ -101,7 +99,7 @@ def test_a_card_that_a_user_wrote_otherwise_is_refused_with_what_is_wrong_in_it(
     onnx.save(model, folder / "other.onnx")
     with pytest.raises(InputError, match=rf"genes\.safetensors: its card is not as gee predict needs it \({says}"):
         open_model(folder / "genes.safetensors")
-    with pytest.raises(InputError, match=rf"other\.onnx: damaged \(gee\.card: {says}"):
+    with pytest.raises(InputError, match=rf"other\.onnx: damaged \({says}"):
         open_model(folder / "other.onnx")
 
 
@@ -127,7 +125,8 @@ def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_do
         save(folder / file, net)
     params, meta, genes = make_params(export={"genes": "fp32"}), load_prepared(digits).meta, file == "genes.safetensors"
     beside = [name for name in ("network.nir", file) if name != "genes.safetensors"]
-    text = describe("gee", params, meta, MEASURED | (GENES if genes else {}), "1", beside, registered=False)
+    found = Exported.model_validate(NO_GENES | (GENES if genes else {}))
+    text = describe("gee", params, meta, EVALUATION, found, "1", beside, registered=False)
     monkeypatch.chdir(folder)
     names = {}
     onnx_alone, in_torch, in_nir = (compile(block, "README.md", "exec") for block in blocks(text))
@@ -141,34 +140,12 @@ def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_do
     np.testing.assert_allclose(names["logits"].softmax(1)[0], expected, atol=1e-4)
 
 
-def test_the_readme_of_an_own_network_says_that_it_is_registered_first(make_params, digits):
-    params = make_params(network={"name": "networks.my:Net"}, evolve={"variant": "analytic"}, export={"genes": "int8"})
-    text = describe("gee", params, load_prepared(digits).meta, MEASURED | GENES, "1")
-    assert '# first: gee_core.register_network("networks.my:Net"' in text
-
-
-def test_the_readme_says_models_of_mlflow_and_files_only_where_they_are(make_params, digits):
-    def text(measured=MEASURED, beside=(), registered=True) -> str:
-        return describe(
-            "gee", make_params(export={"genes": "int8"}), load_prepared(digits).meta, measured, "1", beside, registered
-        )
-
-    in_mlflow, in_folder = text(), text(registered=False)
-    assert "models:/gee@champion" in in_mlflow and "perhaps another network" in in_mlflow
-    assert "models:/" not in in_folder and "gee predict --model" in in_folder
-    optional = ("genes.onnx", "genes.safetensors", "network.safetensors", "network.nir")
-    assert [name for name in optional if name in in_mlflow + in_folder] == []
-    assert "network.onnx" in in_mlflow and "network.onnx" in in_folder
-    both = text(MEASURED | GENES | {"genes_onnx_bytes": 1}, ["network.nir"])
-    assert [name for name in optional if name not in both] == ["network.safetensors"]
-
-
 @pytest.mark.parametrize("source", ["README", "tutorial"])
 def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_option_of_one_base64(
     source, folder, make_params, digits, tmp_path
 ):
     tutorial = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
-    readme = describe("gee", make_params(), load_prepared(digits).meta, MEASURED, "1")
+    readme = describe("gee", make_params(), load_prepared(digits).meta, EVALUATION, Exported.model_validate(NO_GENES), "1")
     (line,) = [line for line in (readme if source == "README" else tutorial).splitlines() if "printf" in line]
     (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
     subprocess.run(line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"), shell=True, check=True)
@@ -205,9 +182,3 @@ class Evaluate:
     def __call__(self, classify, table, targets, model_type):
         self.classes, self.metrics = classify(table.drop(columns=targets)), {"accuracy_score": 1.0}
         return self
-
-
-def test_an_older_meta_json_is_still_read():
-    old = {"network": "vgg16", "class_names": ["a"], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
-    card = ModelCard.model_validate_json(json.dumps(old))
-    assert card.T is None

@@ -1,13 +1,19 @@
+"""The figures of what was measured: training, energy, noise, mistakes and the defects of hardware."""
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from gee_core.config.hardware import DOMAINS
 from pipelines.figures import measurements as figures
+from pipelines.figures.hardware_defects import DEFECTS, accuracy_under_defects, defect_table
+from pipelines.figures.svg import pictures
 from tests.pipelines.figures.svg_checks import (
     assert_references_are_found_and_no_id_is_shared,
     assert_same_bytes_and_self_contained,
     texts,
 )
+from tests.pipelines.report_inputs import HARDWARE_ROWS
 
 
 def layers(decode=3e-4):
@@ -20,15 +26,20 @@ def history(epochs=5):
     return pd.DataFrame({"epoch": range(1, epochs + 1), "train_loss": 1.0, "train_accuracy": 0.5})
 
 
+def defects(rows):
+    return pd.DataFrame(rows, columns=["domain", "strength", "draw", "accuracy"])
+
+
 NOISE = pd.DataFrame({"r": [0.0, 0.5, 0.5], "seed": [0, 0, 1], "accuracy": [0.9, 0.7, 0.8]})
 CONFUSION = pd.DataFrame({"actual": ["a", "a", "b"], "predicted": ["a", "b", "b"]})
+ALL = defects([(domain, s, draw, 0.9 - s / 2) for domain in DOMAINS for s in (0, 0.25, 1) for draw in (0, 1)])
 DRAWN = {
     "training": lambda: figures.training_curve(history().assign(val_accuracy=0.4)),
-    "training, one epoch": lambda: figures.training_curve(history(1)),
     "energy": lambda: figures.energy_per_layer(layers()),
     "noise": lambda: figures.accuracy_over_noise(NOISE, 0.9),
-    "confusion": lambda: figures.confusion_matrix(CONFUSION, ["a", "b"]),
+    "confusion": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
     "confusion, 100 classes": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", *map(str, range(98))]),
+    "hardware": lambda: accuracy_under_defects(ALL),
 }
 
 
@@ -41,14 +52,25 @@ def test_every_reference_finds_its_id_and_two_figures_share_none():
     assert_references_are_found_and_no_id_is_shared(DRAWN[name]() for name in ("training", "noise", "energy", "confusion"))
 
 
+def test_a_figure_that_is_drawn_inside_is_a_picture_too_and_its_svg_is_the_same(tmp_path):
+    outside = DRAWN["training"]()
+    with pictures(tmp_path) as drawn:
+        inside = DRAWN["training"]()
+    DRAWN["training"]()
+    assert inside == outside
+    assert drawn == [tmp_path / "training_curve.png"]
+    assert drawn[0].read_bytes().startswith(b"\x89PNG")
+    with pictures(tmp_path / "missing") as drawn:
+        assert DRAWN["training"]() == outside
+    assert drawn == []
+    with pictures(tmp_path, alone=True) as drawn:
+        assert DRAWN["training"]() == ""
+    assert drawn == [tmp_path / "training_curve.png"]
+
+
 def test_confusion_matrix_shows_what_was_called_what():
     shown = texts(figures.confusion_matrix(CONFUSION, ["a", "b"]))
     assert shown.count("50") == 2 and "100" in shown
-
-
-def test_a_class_without_test_images_has_an_empty_row():
-    svg = figures.confusion_matrix(CONFUSION, ["a", "b", "none"])
-    assert "nan" not in svg.lower()
 
 
 @pytest.mark.parametrize("n", [20, 21])
@@ -65,40 +87,40 @@ def test_more_than_a_hundred_classes_are_put_together_in_blocks():
     assert {"c0", "c4", "c100"} <= set(shown) and not {"c1", "c3"} & set(shown)
 
 
-def test_layers_are_told_apart_by_their_names():
-    names = [f"body.blocks.13.shortcut.{part}" for part in ("conv1", "conv2", "conv3")]
-    assert set(names) <= set(texts(figures.energy_per_layer(layers().assign(layer=names))))
+def test_names_are_shown_as_they_are():
+    names = {"<b>x</b>": "<b>x</b>", "$\\frac$": "$\\frac$", 'a" id="b': 'a" id="b', "a\x00b\nc": "a�b�c", "日本": "日本"}
+    names |= {"l" * 30: "l" * 17 + "…"}
+    table = pd.DataFrame({"actual": list(names), "predicted": list(names)})
+    drawn = texts(figures.confusion_matrix(table, list(names)))
+    assert all(drawn.count(shown) == 2 for shown in names.values())
+    long = [f"body.blocks.13.shortcut.{part}" for part in ("conv1", "conv2", "conv3")]
+    assert set(long) <= set(texts(figures.energy_per_layer(layers().assign(layer=long))))
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("<script>x</script>", "<script>x</script>"),
-        ("$\\frac$", "$\\frac$"),
-        ('a" id="b', 'a" id="b'),
-        ("a\x00b\nc", "a�b�c"),
-        ("日本", "日本"),
-        ("l" * 30, "l" * 17 + "…"),
-    ],
-)
-def test_class_names_are_shown_as_they_are(name, shown):
-    table = pd.DataFrame({"actual": [name], "predicted": [name]})
-    assert texts(figures.confusion_matrix(table, [name])).count(shown) == 2
-
-
-def test_energy_titles_are_the_sums_of_the_layers():
-    shown = [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts(figures.energy_per_layer(layers()))]
-    assert {"Computing: 3.01 µJ", "Building W: 300 nJ"} <= set(shown)
-
-
-def test_a_plain_network_has_no_panel_for_building_weights():
+def test_titles_give_the_results():
+    energy = [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts(DRAWN["energy"]())]
+    assert {"Computing: 3.01 µJ", "Building W: 300 nJ"} <= set(energy)
     assert not any("Building" in text for text in texts(figures.energy_per_layer(layers(decode=0))))
-
-
-def test_noise_title_gives_the_mean_at_half():
-    assert "75.0 % at r = 0.5, 90.0 % clean" in texts(figures.accuracy_over_noise(NOISE, 0.9))
-
-
-def test_training_title_prefers_the_held_out_accuracy():
+    assert "75.0 % at r = 0.5, 90.0 % clean" in texts(DRAWN["noise"]())
     assert "50.0 % training accuracy after 1 epoch" in texts(figures.training_curve(history(1)))
-    assert "40.0 % held-out accuracy after 5 epochs" in texts(figures.training_curve(history().assign(val_accuracy=0.4)))
+    assert "40.0 % held-out accuracy after 5 epochs" in texts(DRAWN["training"]())
+
+
+@pytest.mark.parametrize("domains", [("weights",), DOMAINS])
+def test_the_figure_of_defects_has_a_panel_per_domain(domains):
+    shown = texts(accuracy_under_defects(ALL[ALL["domain"].isin(domains)]))
+    assert {DEFECTS[domain][0] for domain in domains} == {title for title, _ in DEFECTS.values()} & set(shown)
+    assert shown.count("0.25") == len(domains)
+    assert tuple(DEFECTS) == DOMAINS
+
+
+def test_many_strengths_keep_their_labels_apart():
+    shown = texts(accuracy_under_defects(defects([("stuck", s / 20, 0, 0.5) for s in range(20)])))
+    assert [text for text in shown if text in {f"{s / 20:g}" for s in range(1, 20)}] == ["0.2", "0.4", "0.6", "0.8"]
+
+
+def test_the_table_of_defects_has_mean_and_range_of_the_draws():
+    assert defect_table(defects(HARDWARE_ROWS))[0] == {
+        **{"title": "Noise on weights", "unit": "σ over the weights’ RMS", "strength": 0.0, "middle": False},
+        **{"mean": pytest.approx(0.88), "low": pytest.approx(0.86), "high": pytest.approx(0.9)},
+    }

@@ -19,6 +19,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.orchestration.flow_lock import DVC_ERROR
 from pipelines.orchestration.request import Request
+from pipelines.reporting.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -139,7 +140,7 @@ def test_a_server_that_does_not_answer_stops_no_stage(tasks, sent, monkeypatch, 
 
 
 def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_is(tasks, sent, tmp_path):
-    table = tasks.results_markdown({"evolve": "cached", "train": "ran"}, SUMMARY)
+    table = tasks.results_markdown({"evolve": "cached", "train": "ran"}, Summary.model_validate(SUMMARY))
     assert table.startswith("| cifarnet × 0.125 on digits, 28 genes, ste, seed 0 | |\n|---|---|\n| test accuracy | 94.43")
     assert "| evolve | cached |\n| train | ran |" in table
     tasks.publish(table, tmp_path / "a b.html", "http://127.0.0.1:5000/#/experiments/1/runs/2", "about")

@@ -1,189 +1,121 @@
 import io
 import json
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from gee_core.errors import InputError
-from pipelines.project.params import load_params
-from pipelines.reporting.summary import build_summary, energy, format_summary, percent, read_measured
-from tests.pipelines.conftest import MEASURED
+from pipelines.inputs.measured import read_measured
+from pipelines.reporting.summary import Summary, build_summary, format_summary, percent, read_summary
+from tests.pipelines.conftest import EVALUATION, ROOT
+from tests.pipelines.report_inputs import COMMITTED, changed
 
-COMMITTED = load_params(Path(__file__).parents[3] / "params.yaml")
-PARAMS = COMMITTED.model_copy(update={"robustness": COMMITTED.robustness.model_copy(update={"domain": "normalised"})})
-METRICS = {
+PARAMS = changed(COMMITTED, robustness={"domain": "normalised"})
+MEASURED = {
     "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36},
-    "evaluate": MEASURED
-    | {
-        "test_accuracy": 0.97222222222,
-        "parameters": 312_340,
-        "plain_parameters": 802_000,
-        "energy_mj": 0.00380091234,
-        "energy_with_decoding_mj": 0.2469712345,
-        "energy_of_sums_mj": 0.0,
-        "spikes_per_image": 10842.3111,
-        "firing_rate": 0.14371234567,
-    },
+    "evaluate": EVALUATION.model_dump()
+    | {"test_accuracy": 0.97222222222, "parameters": 312_340, "plain_parameters": 802_000, "firing_rate": 0.14371234567}
+    | {"energy_mj": 0.00380091234, "energy_with_decoding_mj": 0.2469712345, "spikes_per_image": 10842.3111},
     "robustness": {"noise_accuracy": 0.86190312345, "clean_accuracy": 0.97222222222},
     "export": {"max_abs_difference": 1e-6, "agreement": 1.0, "onnx_bytes": 3_212_345}
     | {"nir_agreement": 1.0, "nir_spike_agreement": 0.99991234567, "nir_bytes": 1_523_000},
 }
-KEYS = [
-    "dataset",
-    "network",
-    "width",
-    "n_genes",
-    "variant",
-    "seed",
-    "test_accuracy",
-    "parameters",
-    "plain_parameters",
-    "parameter_ratio",
-    "energy_mj",
-    "energy_with_decoding_mj",
-    "energy_of_sums_mj",
-    "spikes_per_image",
-    "firing_rate",
-    "noise_accuracy",
-    "noise_domain",
-    "n_candidates",
-    "best_fitness",
-    "onnx_bytes",
-    "onnx_agreement",
-    "genes_format",
-    "genes_bytes",
-    "genes_accuracy",
-    "nir_bytes",
-    "nir_agreement",
-    "nir_spike_agreement",
-    "commit",
-]
 
 
 @pytest.fixture
-def reports(tmp_path):
-    for stage, values in METRICS.items():
-        folder = tmp_path / "reports" / stage
-        folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps(values))
-    return tmp_path / "reports"
+def summarised(tmp_path):
+    """The summary of what the stages measured, with changes by stage; None: its file is missing, bytes: its content."""
+
+    def make(**stages: dict | bytes | None) -> Summary:
+        for stage, values in (MEASURED | stages).items():
+            file = tmp_path / stage / "metrics.json"
+            file.parent.mkdir(exist_ok=True)
+            if values is not None:
+                file.write_bytes(values if isinstance(values, bytes) else json.dumps(values).encode())
+        return build_summary(PARAMS, read_measured(tmp_path), "abc1234")
+
+    return make
 
 
-def summarised(reports: Path) -> dict:
-    return build_summary(PARAMS, read_measured(reports), "abc1234")
-
-
-def printed(summary: dict) -> str:
-    console = Console(file=io.StringIO(), width=100)
+def printed(summary: Summary) -> str:
+    console = Console(file=io.StringIO(), width=200)
     console.print(format_summary(summary))
-    return console.file.getvalue().replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(console.file.getvalue().replace("\N{NO-BREAK SPACE}", " ").split())
 
 
-def test_summary_has_every_key_in_its_order(reports):
-    assert list(summarised(reports)) == KEYS
+def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped_file(summarised):
+    assert summarised().values() == {
+        "dataset": "digits",
+        "network": "cifarnet",
+        "width": PARAMS.network.width,
+        "n_genes": PARAMS.network.n_genes,
+        "variant": "ste",
+        "seed": 0,
+        "test_accuracy": 0.972222,
+        "parameters": 312_340,
+        "plain_parameters": 802_000,
+        "parameter_ratio": round(312_340 / 802_000, 6),
+        "energy_mj": 0.00380091,
+        "energy_with_decoding_mj": 0.246971,
+        "energy_of_sums_mj": 0.0,
+        "spikes_per_image": 10842.3,
+        "firing_rate": 0.143712,
+        "noise_accuracy": 0.861903,
+        "noise_domain": "normalised",
+        "n_candidates": 36,
+        "best_fitness": 0.512346,
+        "onnx_bytes": 3_212_345,
+        "onnx_agreement": 1.0,
+        "genes_format": None,
+        "genes_bytes": None,
+        "genes_accuracy": None,
+        "nir_bytes": 1_523_000,
+        "nir_agreement": 1.0,
+        "nir_spike_agreement": 0.999912,
+        "commit": "abc1234",
+    }
+    shipped = json.loads((path := ROOT / "reports/summary.json").read_text())
+    assert list(shipped) == list(summarised().values())
+    assert read_summary(path).values() == shipped
 
 
-def test_numbers_are_those_of_the_stages_rounded(reports):
-    summary = summarised(reports)
-    assert summary["test_accuracy"] == 0.972222
-    assert summary["energy_mj"] == 0.00380091
-    assert summary["spikes_per_image"] == 10842.3
-    assert summary["parameter_ratio"] == round(312_340 / 802_000, 6)
-    assert summary["best_fitness"] == 0.512346
-    assert (summary["n_candidates"], summary["onnx_bytes"], summary["noise_domain"]) == (36, 3_212_345, "normalised")
+def test_the_table_shows_percent_and_units(summarised):
+    text = printed(summarised())
+    shown = ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
+    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", "36, best fitness 0.5123"):
+        assert part in text
+    assert "larger" not in text and "residual" not in text and "int8" not in text
+    assert "[red]x[/]" in printed(summarised().model_copy(update={"dataset": "[red]x[/]"}))
+    assert percent(None) == "–"
 
 
-def test_a_network_that_its_genes_make_larger_is_told_so(reports):
-    summary = summarised(reports)
-    assert "larger" not in printed(summary)
-    assert "larger than unencoded: lower network.n_genes" in " ".join(printed(summary | {"parameter_ratio": 1.2}).split())
+def test_the_table_tells_residual_sums_and_that_genes_make_a_network_larger(summarised):
+    text = printed(summarised().model_copy(update={"energy_of_sums_mj": 0.0012, "parameter_ratio": 1.2}))
+    assert "247 µJ with building W, 1.2 µJ more for the residual sums" in text
+    assert "larger than unencoded: lower network.n_genes" in text
 
 
-@pytest.mark.parametrize("evolve", [{"n_candidates": 0}, {"n_candidates": 1, "best_fitness": None}])
-def test_a_fitness_that_does_not_exist_is_null(reports, evolve):
-    (reports / "evolve/metrics.json").write_text(json.dumps(evolve))
-    summary = summarised(reports)
-    assert summary["best_fitness"] is None
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert "candidates" in printed(summary)
-
-
-@pytest.mark.parametrize("stage", METRICS)
-def test_missing_metrics_are_named_with_the_remedy(reports, stage):
-    (reports / stage / "metrics.json").unlink()
-    with pytest.raises(InputError, match=rf"{stage}/metrics\.json: not found.*dvc repro"):
-        summarised(reports)
-
-
-@pytest.mark.parametrize(
-    "content", ['{"n_candidates": ', "[]", "{}", '{"n_candidates": null}', '{"n_candidates": NaN}', "\xff"]
-)
-def test_damaged_metrics_are_named_with_the_remedy(reports, content):
-    (reports / "evolve/metrics.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match=r"^[^\n]*evolve/metrics\.json: [^\n]*dvc repro`$"):
-        summarised(reports)
-
-
-def test_a_network_without_onnx_has_the_reason_in_its_place(reports):
-    (reports / "export/metrics.json").write_text('{"problem": "torch cannot export it"}')
-    summary = summarised(reports)
-    assert list(summary) == [*KEYS[:-4], "onnx_problem", *KEYS[-4:]]
-    assert (summary["onnx_bytes"], summary["onnx_agreement"]) == (None, None)
-    assert "ONNX not possible: torch cannot export it" in " ".join(printed(summary).split())
-
-
-def test_a_network_that_nir_cannot_express_has_the_reason_in_its_place(reports):
-    export = {"agreement": 1.0, "onnx_bytes": 3_212_345, "nir_problem": "NIR has no soft reset"}
-    (reports / "export/metrics.json").write_text(json.dumps(export))
-    summary = summarised(reports)
-    assert list(summary) == [*KEYS[:-1], "nir_problem", KEYS[-1]]
-    assert (summary["nir_bytes"], summary["nir_agreement"], summary["nir_spike_agreement"]) == (None, None, None)
-    assert "NIR not possible: NIR has no soft reset" in " ".join(printed(summary).split())
-
-
-def test_the_file_of_genes_is_shown_where_there_is_one(reports):
-    assert summarised(reports)["genes_format"] is None
-    assert "int8" not in printed(summarised(reports))
-    measured = METRICS["export"] | {"genes_bytes": 142_236, "genes_accuracy": 0.98333333}
-    (reports / "export/metrics.json").write_text(json.dumps(measured))
-    summary = summarised(reports)
-    assert (summary["genes_format"], summary["genes_bytes"], summary["genes_accuracy"]) == ("int8", 142_236, 0.983333)
+def test_the_file_of_genes_is_shown_where_there_is_one(summarised):
+    summary = summarised(export=MEASURED["export"] | {"genes_bytes": 142_236, "genes_accuracy": 0.98333333})
+    assert (summary.genes_format, summary.genes_bytes, summary.genes_accuracy) == ("int8", 142_236, 0.983333)
     assert "int8, 0.142 MB, test accuracy 98.33 %" in printed(summary)
 
 
-def test_terminal_table_shows_percent_and_units(reports):
-    text = printed(summarised(reports))
-    for shown in (
-        "97.22 %",
-        "86.19 %",
-        "312,340 of 802,000 unencoded = 38.9 %",
-        "3.8 µJ, 247 µJ",
-        "14.4 %",
-        "3.21 MB",
-        "1.52 MB",
-        "99.99 % of spikes",
-    ):
-        assert shown in text
+def test_a_network_without_onnx_or_nir_has_the_reasons_in_their_place(summarised):
+    summary = summarised(export={"problem": "torch cannot export it", "nir_problem": "NIR has no soft reset"})
+    keys = list(summary.values())
+    assert keys.index("onnx_problem") == keys.index("nir_bytes") - 1 and keys[-2:] == ["nir_problem", "commit"]
+    assert (summary.onnx_bytes, summary.onnx_agreement, summary.nir_bytes, summary.nir_agreement) == (None,) * 4
+    assert "ONNX not possible: torch cannot export it NIR not possible: NIR has no soft reset" in printed(summary)
 
 
-def test_terminal_table_shows_the_energy_of_residual_sums_where_there_are_any(reports):
-    summary = summarised(reports)
-    assert "residual" not in printed(summary)
-    assert "247 µJ with building W, 1.2 µJ more for the residual sums" in printed(summary | {"energy_of_sums_mj": 0.0012})
+def test_a_plain_network_has_no_fitness(summarised):
+    summary = summarised(evolve={"n_candidates": 0})
+    assert summary.best_fitness is None and "candidates none" in printed(summary)
 
 
-def test_terminal_table_shows_markup_as_it_is(reports):
-    assert "[red]x[/]" in printed(summarised(reports) | {"dataset": "[red]x[/]"})
-
-
-@pytest.mark.parametrize(
-    ("mj", "shown"),
-    [(2500.0, "2.5 J"), (43.24, "43.2 mJ"), (0.00123, "1.23 µJ"), (0.9996, "1 mJ"), (4e-7, "0.4 nJ"), (0.0, "0 nJ")],
-)
-def test_energy_takes_the_unit_that_reads_best(mj, shown):
-    assert energy(mj).replace("\N{NO-BREAK SPACE}", " ") == shown
-
-
-def test_what_is_unknown_is_a_dash():
-    assert percent(None) == energy(None) == "–"
+@pytest.mark.parametrize("stage", MEASURED)
+@pytest.mark.parametrize("content", [None, b'{"n_candidates": ', b"[]", b"{}", b'{"n_candidates": NaN}', b"\xff"])
+def test_missing_and_damaged_metrics_are_named_with_the_remedy(summarised, stage, content):
+    with pytest.raises(InputError, match=rf"^[^\n]*{stage}/metrics\.json: [^\n]*dvc repro[^\n]*$"):
+        summarised(**{stage: content})

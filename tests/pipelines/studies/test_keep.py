@@ -50,7 +50,7 @@ def test_every_network_is_exported_with_its_card_and_dvc_has_them(kept, project,
         result = read_sealed(folder / "result.json", "params", "metrics")
         data, net = load_prepared(digits), load(folder / "network.safetensors")
         params = Params.model_validate(result["params"])
-        measured = evaluate.run(params, net, data)[0]
+        measured = evaluate.run(params, net, data)[0].model_dump()
         assert {name: result["metrics"][name] for name in measured} == measured
         card = (folder / "README.md").read_text()
         assert f"| accuracy | {measured['test_accuracy']:.2%} |" in card

@@ -40,7 +40,7 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     params, data = wanted.params, load_prepared(digits)
     evolved = evolve.run(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
     net, _, of_training = train.run(params, evolved.genotype, data, tmp_path / "train")
-    expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0]
+    expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0].model_dump()
     expected |= robustness.metrics(robustness.run(params, net, data))
     assert {name: found[name] for name in expected} == expected
 
@@ -80,7 +80,7 @@ def test_a_network_is_trained_first_where_the_cell_starts_at_genes_for_its_weigh
     data = load_prepared(encoded.prepared)
     genotype = evolve.run(params, encoded.prepared, tmp_path / "evolve", open_scorer=steps.score_here).genotype
     by_hand = train.run(params, genotype, data, tmp_path / "by_hand").net
-    assert found["test_loss"] == evaluate.run(params, by_hand.eval(), data)[0]["test_loss"]
+    assert found["test_loss"] == evaluate.run(params, by_hand.eval(), data)[0].test_loss
     left = len(list(STUDY_STEPS.glob("train/*")))
     steps.forget([encoded])
     assert len(list(STUDY_STEPS.glob("train/*"))) == left - 2  # its own training and that of the unencoded network

@@ -1,4 +1,7 @@
-"""The report's tables of the search and of the wiring that won."""
+"""The tables of the report page: of the search, of the wiring that won, and of mistakes."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +11,10 @@ from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from pipelines.figures.candidates import searched_rows, start_scored_again
 from pipelines.figures.genes import gene_docstring, symbol
+from pipelines.figures.measurements import confusion_counts
+
+Row = dict[str, Any]
+"""Of a table, for the page."""
 
 
 def wiring_table(genotype: Genotype | None, analytic: Genotype | None, layers: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +76,7 @@ def shape_table(winner: Shape, start: pd.DataFrame | None, searched: tuple[str, 
     return table[table["searched"] | (table["winner"] != table["neutral"])]
 
 
-def rescored_table(candidates: pd.DataFrame) -> list[dict]:
+def rescored_table(candidates: pd.DataFrame) -> list[Row]:
     """One row per wiring that was scored again: ``name, start, own, mean, sd, draws, failed, won``.
 
     ``own`` is its F in the search, at the same λ; NaN for the mean of CMA-ES's distribution and the start of a random search,
@@ -90,3 +97,36 @@ def rescored_table(candidates: pd.DataFrame) -> list[dict]:
         }
         for name, rows in candidates.drop(search.index).groupby("rescored", sort=False)
     ]
+
+
+def confusions(confusion: pd.DataFrame, class_names: Sequence[str], most: int = 5) -> list[Row]:
+    """The ``most`` frequent mistakes: ``actual, predicted, count, of`` (test images of the actual class)."""
+    counts = confusion_counts(confusion, class_names)
+    of, n = counts.sum(axis=1), len(counts)
+    counts[range(n), range(n)] = 0
+    worst = (-counts).argsort(axis=None, kind="stable")[:most]
+    return [
+        {"actual": class_names[a], "predicted": class_names[p], "count": int(counts[a, p]), "of": int(of[a])}
+        for a, p in (divmod(int(i), n) for i in worst)
+        if counts[a, p]
+    ]
+
+
+def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
+    """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``of`` (images),
+    and ``mistake``, the class that its images are most often taken for (None where all are recognised)."""
+    counts = confusion_counts(confusion, class_names)
+    of, right = counts.sum(axis=1), counts.diagonal().copy()
+    np.fill_diagonal(counts, 0)
+    wrong = counts.argmax(axis=1)
+    rows = [
+        {
+            "name": class_names[k],
+            "share": right[k] / of[k],
+            "of": int(of[k]),
+            "mistake": class_names[wrong[k]] if counts[k, wrong[k]] else None,
+        }
+        for k in range(len(counts))
+        if of[k]
+    ]
+    return sorted(rows, key=lambda row: row["share"])

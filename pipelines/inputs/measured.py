@@ -1,0 +1,99 @@
+"""What the stages measured: the content of their metrics.json, and its readers."""
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gee_core.config import StrictModel
+from gee_core.config.evaluation import Evaluation
+from gee_core.errors import InputError
+from gee_core.storage.json_object import AnyModel, read_json_model
+from pipelines.project.paths import REPORTS
+
+
+class Searched(BaseModel):
+    """Of evolve, as far as the report shows it; only the first number exists for a plain network."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    n_candidates: int
+    best_fitness: float | None = None
+    best_proxy_accuracy: float | None = None
+    best_L_ce: float | None = None
+
+
+class Robustness(StrictModel):
+    """Of robustness: mean accuracies, and by domain why a defect of hardware was left out."""
+
+    noise_accuracy: float
+    """At the paper's strength of noise, 0.5."""
+    clean_accuracy: float
+    hardware_left_out: dict[str, str] = Field(default_factory=dict)
+
+
+class Exported(StrictModel):
+    """Of export; what does not exist is None, and not in the file."""
+
+    max_abs_difference: float | None = None
+    """Between the logits of torch and of ONNX Runtime."""
+    agreement: float | None = None
+    """Fraction of equal predictions."""
+    onnx_bytes: int | None = None
+    problem: str | None = None
+    """Why there is no ONNX file."""
+    genes_bytes: int | None = None
+    genes_accuracy: float | None = None
+    genes_agreement: float | None = None
+    fp32_accuracy: float | None = None
+    genes_onnx_bytes: int | None = None
+    genes_onnx_agreement: float | None = None
+    nir_agreement: float | None = None
+    nir_spike_agreement: float | None = None
+    nir_bytes: int | None = None
+    nir_problem: str | None = None
+    """Why there is no NIR graph."""
+
+    @model_validator(mode="after")
+    def _has_onnx_or_the_reason(self) -> Self:
+        if self.problem is None and (self.onnx_bytes is None or self.agreement is None):
+            raise ValueError("lacks agreement, onnx_bytes")
+        return self
+
+
+class Measured(NamedTuple):
+    """What the stages of a run measured."""
+
+    evolve: Searched
+    evaluate: Evaluation
+    robustness: Robustness
+    export: Exported
+
+
+def read_measured(reports: Path) -> Measured:
+    """What the stages of a run measured, from their files under ``reports``.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    return Measured(
+        evolve=_read(reports, "evolve", Searched),
+        evaluate=read_evaluation(reports),
+        robustness=_read(reports, "robustness", Robustness),
+        export=_read(reports, "export", Exported),
+    )
+
+
+def read_evaluation(reports: Path = REPORTS) -> Evaluation:
+    """What evaluate measured on the test images; raises ``InputError`` as ``read_measured`` does."""
+    return _read(reports, "evaluate", Evaluation)
+
+
+def _read(reports: Path, stage: str, model: type[AnyModel]) -> AnyModel:
+    path, remedy = reports / stage / "metrics.json", f"`dvc repro -f {stage}` makes it, `dvc pull` fetches it"
+    try:
+        return read_json_model(path, model)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found", remedy) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error})", remedy) from None

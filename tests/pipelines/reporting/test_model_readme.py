@@ -1,0 +1,89 @@
+"""What the README of an exported model says. That its code runs: tests/pipelines/test_use_the_model.py."""
+
+import pytest
+
+from gee_core.data.prepared import load_prepared
+from pipelines.inputs.measured import Exported
+from pipelines.reporting.model_readme import describe
+from tests.pipelines.conftest import EVALUATION
+
+NO_GENES = Exported(agreement=1.0, onnx_bytes=1)
+GENES = NO_GENES.model_copy(update={"genes_bytes": 10**6, "genes_accuracy": 0.7, "fp32_accuracy": 0.7})
+WITH_GENES_ONNX = GENES.model_copy(update={"genes_onnx_bytes": 10**6})
+
+
+@pytest.fixture
+def readme(make_params, digits):
+    """The README with changes to params, to the images and to what lies next to the model."""
+
+    def make(exported=NO_GENES, beside=(), registered=True, images=(), **sections) -> str:
+        meta = load_prepared(digits).meta.model_copy(update=dict(images))
+        params = make_params(**{"export": {"genes": "int8"}} | sections)
+        return describe("gee", params, meta, EVALUATION, exported, meta.class_names[0], beside, registered)
+
+    return make
+
+
+def test_it_says_what_was_measured_on_what(exported, digits):
+    text = exported.with_name("README.md").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    for part in (
+        "# gee-digits-vgg16-g6",
+        "grown from 6 genes",
+        "| accuracy | 75.00% |",
+        "5,000 (60,000 without genes)",
+        "| 2 µJ; 50 µJ with",
+        load_prepared(digits).meta.digest,
+        "64 training and 24 test images",
+        "`ste` found in 2 × 3 candidates",
+        "4 epochs with adamw",
+        "`network.nir`",
+        "at each of 2 steps",
+    ):
+        assert part in text
+
+
+def test_that_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(readme):
+    names = tuple(f"{k} {'long' * 60}" for k in range(1000))
+    images = {"class_names": names, "class_counts": (7,) * 1000, "num_classes": 1000}
+    text = readme(WITH_GENES_ONNX, ["network.nir"], images=images)
+    assert "and 980 more" in text and len(text) < 5000
+
+
+def test_names_are_text(readme):
+    images = {"class_names": ("<b>", "a\nb", "[x](y)", *"3456789"), "source": "`a*", "class_counts": (8, 2, *[4] * 8)}
+    text = readme(images=images)
+    assert r"Classes: \<b\>, a b, \[x\]\(y\), 3, 4" in text and r"(\`a\*)" in text and r"of class \<b\>." in text
+    assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"sizes": [6, 8], "T_schedule": [1, 2]}, "4 epochs, in turn of 6, 8 pixels, in turn of 1, 2 time steps with adamw"),
+        ({"lr": 0.01}, "learning rate 0.01, batches"),
+        ({"lr": 0.01, "lr_O": 0.1}, "learning rate 0.01 (0.1 times that for O), batches"),
+        ({"lr": 0.01, "lr_X": 2, "lr_O": 0.1}, "(2 times that for X and 0.1 times that for O)"),
+        ({"lr": 0.01, "cooldown": 0.4}, "learning rate 0.01, falling in the last 40 % of the steps, batches"),
+        ({"init_from": "inputs/plain.safetensors"}, "Training started at genes fitted to"),
+    ],
+)
+def test_it_tells_the_recipe(train, said, readme):
+    assert said in readme(train=train)
+
+
+def test_an_own_network_is_named_and_registered_first(readme):
+    network = {"name": "networks.my:VGG", "width": 0.5}
+    text = readme(GENES, network=network, evolve={"variant": "analytic", "genotype": "shared"})
+    assert "`networks.my:VGG` at width 0.5, 2 time steps" in text and "the paper's channels" not in text
+    assert '# first: gee_core.register_network("networks.my:VGG"' in text
+
+
+def test_it_names_models_of_mlflow_and_files_only_where_they_are(readme):
+    in_mlflow, in_folder = readme(), readme(registered=False)
+    assert "models:/gee@champion" in in_mlflow and "perhaps another network" in in_mlflow
+    assert "models:/" not in in_folder and "gee predict --model" in in_folder
+    optional = ("genes.onnx", "genes.safetensors", "network.safetensors", "network.nir")
+    assert [name for name in optional if name in in_mlflow + in_folder] == []
+    assert "network.onnx" in in_mlflow and "network.onnx" in in_folder
+    everything = readme(WITH_GENES_ONNX, ["network.nir"])
+    assert [name for name in optional if name not in everything] == ["network.safetensors"]
