@@ -27,6 +27,7 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.start_genotype import analytic_start
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.params import load_params
+from tests.project_copy import finish_project
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -96,6 +97,16 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
         return tmp_path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory) -> Path:
+    """A copy of the project with every result of a small run, one for all processes of the tests; copy it to change it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished/project"
+    folder.parent.mkdir(exist_ok=True)
+    finish_project(folder)
+    return folder
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", ["normalised", "image"])
 def test_two_processes_measure_what_one_does(domain, digits, trained, make_params, tmp_path):
     robust = {"domain": domain, "batch_size": 4, "strengths": [0.0, 0.5], "n_seeds": 2, "hardware": HARDWARE}

@@ -14,24 +14,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project_copy import commit, copy_project, environment, run
+from tests.project_copy import commit, environment, run
 
-SMALL = {
-    "base": {"device": "cpu", "precision": "fp32"},
-    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 8, "T": 4},
-    "prepare": {"max_train_images": 600, "max_test_images": 100},
-    "evolve": {
-        "variant": "ste",
-        "n_generations": 2,
-        "population_size": 3,
-        "proxy_epochs": 4,
-        "batch_size": 16,
-        "rescore": {"top": 1, "draws": 2},
-    },
-    "train": {"epochs": 3, "warmup_epochs": 1, "batch_size": 16},
-    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
-    "export": {"verify_images": 16},
-}
 UP_TO_DATE = "Data and pipelines are up to date."
 
 pytestmark = pytest.mark.slow
@@ -42,12 +26,9 @@ def dvc(folder: Path, *arguments: str, **changes: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the committed files with small parameters, its pipeline run once."""
-    folder = tmp_path_factory.mktemp("pipeline") / "project"
-    copy_project(folder, SMALL)
-    dvc(folder, "repro")
-    return folder
+def project(finished_project, tmp_path_factory) -> Path:
+    """A copy of the finished project, for these tests to change."""
+    return Path(shutil.copytree(finished_project, tmp_path_factory.mktemp("pipeline") / "project", symlinks=True))
 
 
 @pytest.fixture(scope="module")

@@ -6,39 +6,62 @@ import pytest
 import torch
 
 from gee_core.data.prepared import load_prepared
+from gee_core.evaluation.hardware_noise import disturbed
 from gee_core.evaluation.noise import noisy_input
+from gee_core.model.network import build_network
 from gee_core.seeding import torch_generator
+from gee_core.training.loop import for_inference
 from pipelines import robustness
 from pipelines.evaluate import run as evaluate
 
-STRENGTHS = [0.0, 0.25, 0.5, 2.0]
+NOISE = {"strengths": [0.0, 0.5, 2.0], "n_seeds": 3, "domain": "image"}
+HARDWARE = {"n_draws": 2, "max_images": None, "weights": [0.0, 0.5, 50.0], "dropped": [0.0, 1.0], "gene_bits": [0.0, 0.5]}
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return load_prepared(digits)
 
 
 @pytest.fixture(scope="module")
 def params(make_params):
-    return make_params(robustness={"strengths": STRENGTHS, "n_seeds": 3, "domain": "image"})
+    return make_params(robustness=NOISE)
 
 
 @pytest.fixture(scope="module")
-def noise(params, net, digits):
-    return pd.DataFrame(robustness.run(params, net, load_prepared(digits)))
+def noise(params, net, data):
+    return pd.DataFrame(robustness.run(params, net, data))
 
 
-def test_there_is_a_row_for_every_strength_and_seed(noise):
+@pytest.fixture(scope="module")
+def with_hardware(make_params):
+    return lambda **changes: make_params(robustness={"hardware": HARDWARE | changes})
+
+
+@pytest.fixture(scope="module")
+def hardware(with_hardware, net, data):
+    """The rows, and how often progress was told."""
+    steps = []
+    return robustness.run_hardware(with_hardware(), net, data, lambda: steps.append(1)), steps
+
+
+def test_there_is_a_row_for_every_strength_and_seed_and_progress_for_each(params, net, data, noise):
+    steps = []
+    assert robustness.run(params, net, data, lambda: steps.append(1)) == noise.to_dict("records")
+    assert len(steps) == len(noise)
     assert list(noise) == ["domain", "r", "seed", "accuracy"]
-    assert list(zip(noise.r, noise.seed, strict=True)) == [(r, seed) for r in STRENGTHS for seed in range(3)]
+    assert list(zip(noise.r, noise.seed, strict=True)) == [(r, seed) for r in NOISE["strengths"] for seed in range(3)]
     assert set(noise.domain) == {"image"}
 
 
-def test_without_noise_the_accuracy_is_that_of_evaluate_and_noise_lowers_it(noise, params, net, digits):
-    metrics, _, _ = evaluate(params, net, load_prepared(digits))
+def test_without_noise_the_accuracy_is_that_of_evaluate_and_noise_lowers_it(noise, params, net, data):
+    clean = evaluate(params, net, data)[0].test_accuracy
     mean = noise.groupby("r").accuracy.mean()
-    assert noise[noise.r == 0].accuracy.tolist() == [pytest.approx(metrics.test_accuracy)] * 3
+    assert noise[noise.r == 0].accuracy.tolist() == [pytest.approx(clean)] * 3
     assert mean[2.0] < mean[0.0]
 
 
-def test_an_accuracy_equals_the_networks_own_on_the_noisy_images(noise, params, net, digits):
-    data = load_prepared(digits)
+def test_an_accuracy_equals_the_networks_own_on_the_noisy_images(noise, params, net, data):
     generator, correct = torch_generator(params.base.seed, "noise", 1), 0
     for images, labels in data.test.batches(params.robustness.batch_size):
         x = noisy_input(images, data.meta.normalise, 0.5, "image", generator)
@@ -47,50 +70,83 @@ def test_an_accuracy_equals_the_networks_own_on_the_noisy_images(noise, params, 
     assert noise[(noise.r == 0.5) & (noise.seed == 1)].accuracy.item() == pytest.approx(correct / 24)
 
 
-def test_the_noise_is_the_same_at_every_strength_and_another_for_every_seed(params, net, digits, monkeypatch):
-    drawn, real = {}, torch.randn
+def test_the_noise_is_the_same_at_every_strength_and_another_for_every_noise_seed_batch_and_seed(
+    params, net, data, make_params, monkeypatch
+):
+    drawn, real = [], torch.randn
 
     def spy(*args, generator=None, **kwargs):
-        drawn.setdefault(len(drawn), n := real(*args, generator=generator, **kwargs))
-        return n
+        drawn.append(real(*args, generator=generator, **kwargs))
+        return drawn[-1]
 
     monkeypatch.setattr("gee_core.evaluation.noise.torch.randn", spy)
-    robustness.run(params, net, load_prepared(digits))
-    assert STRENGTHS[0] == 0
-    assert len(drawn) == 3 * (1 + 3 * (len(STRENGTHS) - 1))  # three batches each; without noise there is one draw
-    clean, *batches = [drawn[i] for i in range(0, len(drawn), 3)]  # the first batch of each
+    robustness.run(params, net, data)
+    assert len(drawn) == 3 * (1 + 3 * 2)  # three batches each; without noise there is one draw
+    clean, *batches = drawn[::3]  # the first batch of each
     assert torch.equal(clean, batches[0])
     assert all(torch.equal(batch, batches[i % 3]) for i, batch in enumerate(batches))
     assert not any(torch.equal(batches[0], batches[i]) for i in (1, 2))
-    assert not torch.equal(drawn[0], drawn[1])  # and another for every batch
+    assert not torch.equal(drawn[0], drawn[1])
+    robustness.run(make_params(robustness=NOISE, base={"seed": 1}), net, data)
+    assert not torch.equal(drawn[0], drawn[21])
 
 
-def test_the_seed_decides_the_noise(noise, net, digits, make_params):
-    sections = {"robustness": {"strengths": STRENGTHS, "n_seeds": 3, "domain": "image"}}
-    again, other = (robustness.run(make_params(**sections, base={"seed": seed}), net, load_prepared(digits)) for seed in (0, 1))
-    assert again == noise.to_dict("records")
-    assert [row["accuracy"] for row in other] != noise.accuracy.tolist()
-
-
-def test_progress_advances_once_per_row(params, net, digits):
-    steps = []
-    rows = robustness.run(params, net, load_prepared(digits), lambda: steps.append(1))
+def test_there_is_a_row_per_domain_strength_and_draw_and_progress_for_each_too(hardware):
+    rows, steps = hardware
+    expected = [(d, s, draw) for d in ("weights", "dropped", "gene_bits") for s in HARDWARE[d] for draw in (0, 1)]
+    assert [(row["domain"], row["strength"], row["draw"]) for row in rows] == expected
     assert len(steps) == len(rows)
 
 
-def test_the_metrics_are_means_over_seeds_at_the_papers_strength_and_at_none():
-    measured = [(0.0, 0.9), (0.0, 0.9), (0.5, 0.5), (0.5, 0.7), (1.0, 0.1)]
-    noise = [{"r": r, "accuracy": accuracy} for r, accuracy in measured]
+def test_strength_0_is_the_accuracy_of_evaluate_and_a_strong_defect_lowers_it(hardware, params, net, data):
+    clean = evaluate(params, net, data)[0].test_accuracy
+    rows = pd.DataFrame(hardware[0]).set_index(["domain", "strength"])["accuracy"]
+    assert [*rows["weights", 0.0], *rows["dropped", 0.0]] == [pytest.approx(clean)] * 4
+    assert rows["weights", 50.0].mean() < clean - 0.2 and rows["dropped", 1.0].mean() < clean - 0.2
+
+
+def test_an_accuracy_is_that_of_the_disturbed_network(hardware, params, net, data):
+    images, labels = next(data.test.batches(100))
+    for row in hardware[0]:
+        if row["draw"] == 1 and row["domain"] != "dropped":  # whose faults depend on the batches
+            faulty = disturbed(net, row["domain"], row["strength"], params.base.seed, 1)
+            found = faulty(data.meta.normalise(images)).mean(0).argmax(1)
+            assert row["accuracy"] == pytest.approx((found == labels).float().mean().item())
+
+
+def test_what_does_not_exist_for_a_plain_network_is_left_out_with_a_reason(with_hardware, data, make_params):
+    plain = for_inference(build_network("vgg16", 10, 1, 8, None, 1 / 16, T=2))
+    assert {row["domain"] for row in robustness.run_hardware(with_hardware(), plain, data)} == {"weights", "dropped"}
+    assert robustness.left_out(with_hardware(), plain) == {"gene_bits": "the network is plain and has no genes"}
+    assert robustness.run_hardware(make_params(), plain, data) == []
+    assert robustness.left_out(make_params(), plain) == {}
+
+
+def test_at_most_so_many_images_are_used_the_same_in_every_run(with_hardware, net, data, monkeypatch):
+    used = []
+    monkeypatch.setattr(robustness, "accuracy_and_loss", lambda net, images, *rest: used.append(images) or (0.5, 0.0))
+    for most in (7, 7, 1000, None):
+        robustness.run_hardware(with_hardware(max_images=most, weights=[0.1], dropped=None, gene_bits=None), net, data)
+    assert [len(images) for images in used[::2]] == [7, 7, 24, 24]
+    assert used[0].labels.tolist() == used[2].labels.tolist()
+    assert used[0].images.equal(used[2].images)
+
+
+def test_the_metrics_are_means():
+    noise = [{"r": r, "accuracy": a} for r, a in [(0.0, 0.9), (0.0, 0.9), (0.5, 0.5), (0.5, 0.7), (1.0, 0.1)]]
     assert robustness.metrics(noise) == {"noise_accuracy": pytest.approx(0.6), "clean_accuracy": pytest.approx(0.9)}
+    rows = [{"domain": "weights", "strength": 0.25, "draw": draw, "accuracy": a} for draw, a in enumerate((0.5, 0.7))]
+    rows += [{"domain": "lost_step", "strength": 1, "draw": 0, "accuracy": 0.4}]
+    assert robustness.hardware_metrics(rows) == {"hardware/weights/0.25": pytest.approx(0.6), "hardware/lost_step/1": 0.4}
 
 
-def test_the_stage_writes_its_files(in_project, trained):
-    folder = in_project()
+@pytest.mark.parametrize("hardware", [HARDWARE, None], ids=["measured", "null"])
+def test_the_stage_writes_its_files(in_project, trained, hardware):
+    folder = in_project(robustness={"hardware": hardware})
     shutil.copytree(trained.parent, folder / "models/train")
     robustness.main()
-    noise = pd.read_csv(folder / "reports/robustness/noise.csv")
-    assert list(noise) == ["domain", "r", "seed", "accuracy"]
-    assert len(noise) == 4
+    noise, table = (pd.read_csv(folder / f"reports/robustness/{name}.csv") for name in ("noise", "hardware"))
+    assert list(noise) == ["domain", "r", "seed", "accuracy"] and len(noise) == 4
+    assert list(table) == ["domain", "strength", "draw", "accuracy"] and len(table) == (2 * 7 if hardware else 0)
     metrics = json.loads((folder / "reports/robustness/metrics.json").read_text())
-    assert metrics.pop("hardware_left_out") == {}
-    assert metrics == pytest.approx(robustness.metrics(noise.to_dict("records")))
+    assert metrics == robustness.metrics(noise.to_dict("records")) | {"hardware_left_out": {}}

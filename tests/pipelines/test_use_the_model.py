@@ -1,7 +1,6 @@
 """A network that leaves the project: its files say how they are used, and the code of the README and of the tutorial runs."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -71,16 +70,6 @@ def test_an_onnx_file_alone_answers_as_with_its_meta_json(folder, exported):
         assert answer == predict(folder, example, open_model(exported), top=3)[0]
 
 
-def test_an_onnx_file_alone_answers_in_a_folder_whose_name_is_no_utf_8(folder):
-    other = folder / os.fsdecode(b"\xff")
-    try:
-        other.mkdir()
-    except OSError:
-        pytest.skip("the file system takes UTF-8 only")
-    alone = shutil.move(folder / "network.onnx", other / "network.onnx")
-    assert len(predict(folder, [Path("example.png")], open_model(alone))) == 1
-
-
 def test_a_nir_file_alone_is_called_neither_onnx_nor_genes(folder):
     (folder / "meta.json").unlink()
     with pytest.raises(InputError, match=r"network\.nir: neither an ONNX file"):
@@ -103,7 +92,7 @@ def test_a_card_that_a_user_wrote_otherwise_is_refused_with_what_is_wrong_in_it(
         open_model(folder / "other.onnx")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000, '{"in_channels": 1e999}'], ids=lambda text: text[:9])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"in_channels": 1e999}'], ids=lambda text: text[:9])
 def test_a_damaged_card_inside_an_onnx_file_is_refused_in_one_line(text, folder):
     (folder / "meta.json").unlink()
     model = onnx.load(folder / "network.onnx")
@@ -153,6 +142,7 @@ def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_optio
     assert len(row["image"]) == 3072 and "base64 -" not in line
 
 
+@pytest.mark.slow
 def test_the_code_of_the_tutorial_runs(folder, net, expected, make_params, digits, monkeypatch, capsys):
     import mlflow
 
