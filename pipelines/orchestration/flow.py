@@ -33,6 +33,7 @@ from pipelines.orchestration.tasks import harmless, publish, results_markdown, r
 from pipelines.project.paths import EXPERIMENTS, PAGE, SUMMARY, find_project
 from pipelines.reporting.summary import read_summary
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
+from pipelines.tracking.entries import End
 from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
 
@@ -82,7 +83,8 @@ def pipeline_flow(
 def _run(project: Path, request: Request, name: str) -> State[Any]:
     params, changes = checked(request, project)  # again, since they may have changed while this one waited
     dependencies = stages_to_run(project, request.stages)
-    execution, status, address = execution_key(), "KILLED", None
+    execution, address = execution_key(), None
+    status: End = "KILLED"
     futures: dict[str, PrefectFuture[Any]] = {}
     results: dict[str, str] = {}
     failures: dict[str, str] = {}
@@ -129,7 +131,7 @@ def _follow(futures: dict[str, PrefectFuture[Any]], results: dict[str, str], fai
             failures[name] = f"{state.message or f'{name} failed'}\n{state.result(raise_on_failure=False)}"
 
 
-def _track(params: Params, results: dict[str, str], status: str, is_experiment: bool) -> str | None:
+def _track(params: Params, results: dict[str, str], status: End, is_experiment: bool) -> str | None:
     """End the pipeline's run in MLflow; returns the address of its page."""
     files: list[Path] | None = [] if is_experiment else None  # the project's params.yaml and dvc.lock are not the experiment's
     tracker = open_tracker(None, params, files=files)

@@ -90,42 +90,27 @@ def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint,
     assert "body.9.conv" in shown
 
 
-def bad_checkpoint(what: str, folder: Path, source: Path) -> Path:
-    path = folder / "network.safetensors"
-    shutil.copy(source, path)
-    shutil.copy(source.with_suffix(".json"), path.with_suffix(".json"))
-    if what == "cut off":
-        path.write_bytes(path.read_bytes()[:1000])
-    elif what == "without its .json":
-        path.with_suffix(".json").unlink()
-    elif what == "missing":
-        path.unlink()
-    return path
+def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(plain_checkpoint, digits, make_params, tmp_path):
+    path = tmp_path / plain_checkpoint.name
 
+    def refused(reason: str, **changes) -> None:
+        network = {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2} | changes
+        with pytest.raises(InputError) as caught:
+            encoding.encoded_network(make_params(train={"init_from": str(path)}, network=network), load_prepared(digits).meta)
+        message = str(caught.value)
+        assert message.startswith(f"train.init_from = {path}: ")
+        assert reason in message
+        assert message.endswith("trained with network.n_genes = null, or null")
+        assert "\n" not in message
 
-@pytest.mark.parametrize(
-    ("what", "changes", "reason"),
-    [
-        ("missing", {}, "not found"),
-        ("without its .json", {}, "not found"),
-        ("cut off", {}, "damaged"),
-        ("fine", {"width": 1 / 8}, "width is 0.0625, not 0.125"),
-        ("fine", {"T": 4}, "T is 2, not 4"),
-    ],
-)
-def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(
-    what, changes, reason, plain_checkpoint, digits, make_params, tmp_path
-):
-    path = bad_checkpoint(what, tmp_path, plain_checkpoint)
-    network = {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2} | changes
-    params = make_params(train={"init_from": str(path)}, network=network)
-    with pytest.raises(InputError) as caught:
-        encoding.encoded_network(params, load_prepared(digits).meta)
-    message = str(caught.value)
-    assert message.startswith(f"train.init_from = {path}: ")
-    assert reason in message
-    assert message.endswith("trained with network.n_genes = null, or null")
-    assert "\n" not in message
+    refused("not found")
+    shutil.copy(plain_checkpoint, path)
+    refused("not found")
+    shutil.copy(plain_checkpoint.with_suffix(".json"), path.with_suffix(".json"))
+    refused("width is 0.0625, not 0.125", width=1 / 8)
+    refused("T is 2, not 4", T=4)
+    path.write_bytes(path.read_bytes()[:1000])
+    refused("damaged")
 
 
 def test_a_genetic_checkpoint_and_one_that_dvc_does_not_watch_are_refused(trained, digits, make_params, tmp_path, monkeypatch):
@@ -175,19 +160,17 @@ def test_the_command_refuses_what_is_no_plain_network(trained, plain_checkpoint,
     assert not (tmp_path / "out.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["network.genes", "network.json"])
-def test_the_command_leaves_the_json_file_of_the_plain_network_alone(name, plain_checkpoint, tmp_path):
+def test_the_command_overwrites_no_file(plain_checkpoint, tmp_path):
     for file in (plain_checkpoint, plain_checkpoint.with_suffix(".json")):
         shutil.copy(file, tmp_path)
+    for there in ("out.safetensors", "out.json"):
+        (tmp_path / there).write_text("my own")
+        with pytest.raises(InputError, match=rf"{there}: exists, .*: delete it, or name another file with --out"):
+            encoding.encode_checkpoint(plain_checkpoint, 6, tmp_path / "out.safetensors")
+        assert (tmp_path / there).read_text() == "my own"
+        (tmp_path / there).unlink()
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(InputError, match=f"{name}: a checkpoint and the JSON file beside it share its name"):
-        encoding.encode_checkpoint(tmp_path / plain_checkpoint.name, 6, tmp_path / name)
+    for name in ("network.genes", "network.json"):
+        with pytest.raises(InputError, match=f"{name}: a checkpoint and the JSON file beside it share its name"):
+            encoding.encode_checkpoint(tmp_path / plain_checkpoint.name, 6, tmp_path / name)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize("there", ["out.safetensors", "out.json"])
-def test_the_command_overwrites_no_file(there, plain_checkpoint, tmp_path):
-    (tmp_path / there).write_text("my own")
-    with pytest.raises(InputError, match=rf"{there}: exists, .*: delete it, or name another file with --out"):
-        encoding.encode_checkpoint(plain_checkpoint, 6, tmp_path / "out.safetensors")
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["my own"]

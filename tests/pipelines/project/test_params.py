@@ -19,43 +19,14 @@ def edited(old: str, new: str) -> str:
 # id: (text of the file, field, value as shown or None, remedy)
 BAD = {
     "unknown key, none near": (edited("  seed: 0", "  seed: 0\n  zzz: 1"), "base.zzz", None, "remove it"),
-    "unknown section": (GOOD + "\nevlove: {}\n", "evlove", None, "did you mean evolve?"),
     "missing section": (GOOD[: GOOD.index("report:")], "report is missing", None, "add it"),
     "string for int": (edited("seed: 0", "seed: zero"), "base.seed", "'zero'", "valid integer"),
     "bool for int": (edited("seed: 0", "seed: true"), "base.seed", "True", "valid integer"),
-    "float for int": (edited("epochs: 30", "epochs: 20.0"), "train.epochs", "20.0", "valid integer"),
-    "list for int": (edited("seed: 0", "seed: [1]"), "base.seed", "[1]", "valid integer"),
-    "null for int": (edited("seed: 0", "seed: null"), "base.seed", "None", "valid integer"),
-    "bool for float": (edited("tau: 2.0", "tau: true"), "network.tau", "True", "valid number"),
-    "string for float": (edited("lr: 4e-3", "lr: '4e-3'"), "evolve.lr", "'4e-3'", "valid number"),
-    "int for bool": (edited("flip: false", "flip: 0"), "train.flip", "0", "valid boolean"),
     "YAML 1.1 no for bool": (edited("flip: false", "flip: no"), "train.flip", "'no'", "valid boolean"),
-    "number for string": (edited("title: Genetically", "title: 3 #"), "report.title", "3", "valid string"),
-    "date for string": (edited("title: Genetically", "title: 2024-01-01 #"), "report.title", "2024", "valid string"),
-    "scalar for list": (edited(STRENGTHS, "0.5"), "robustness.strengths", "0.5", "valid list"),
     "below range": (edited("T: 4", "T: 0"), "network.T", "0", "greater than or equal to 1"),
-    "above range": (edited("erasing: 0.0", "erasing: 1.5"), "train.erasing", "1.5", "less than or equal to 1"),
-    "seed too large": (edited("seed: 0", "seed: 4294967296"), "base.seed", "4294967296", "less than 2147483648"),
-    "not a number": (edited("lr: 4e-3", "lr: .nan"), "evolve.lr", "nan", "input should be"),
-    "empty path": (edited("path: data/raw", "path: ''"), "prepare.path", "''", "at least 1 character"),
     "unknown device": (edited("device: auto", "device: gpu"), "base.device", "'gpu'", "auto|cpu|cuda"),
-    "unknown surrogate": (
-        edited("piecewise_quadratic", "step"),
-        "network.surrogate",
-        "'step'",
-        "choose one of piecewise_quadratic",
-    ),
-    "unknown variant": (edited("variant: ste", "variant: sta"), "evolve.variant", "'sta'", "or 'ste'"),
     "plain network with ste": (edited("n_genes: 28", "n_genes: null"), "network.n_genes", "null", "set evolve.variant"),
     "warm-up too long": (edited("warmup_epochs: 2", "warmup_epochs: 30"), "warmup_epochs", "30", "less than epochs"),
-    "lr_min above lr": (edited("lr_min: 1e-5", "lr_min: 1.0"), "lr_min", "1.0", "not be greater than lr"),
-    "block without blocks": (
-        edited("block: null", "block: post"),
-        "network.block",
-        "'post'",
-        "cifarnet has no residual blocks",
-    ),
-    "genes as a list": (edited("init: null", "init: [1]"), "network.init", "[1]", "should be a valid dictionary"),
     "gene out of range": (edited("init: null", "init: {beta: -1}"), "network.init.beta", "-1", "or equal to 0"),
     "missing key of a model in a section": (
         edited("rescore: {top: 2, draws: 2}", "rescore: {top: 3}"),
@@ -63,27 +34,14 @@ BAD = {
         None,
         "gee_core/config/evolve.py says what it is",
     ),
-    "missing key of a section": (edited("  T: 4\n", ""), "network.T is missing", None, "gee_core/config/network.py"),
     "strengths without 0.5": (edited("0.5, 0.6", "0.6"), "robustness.strengths", "0.4", "must contain 0.5"),
-    "strengths without 0": (
-        edited("[0.0, 0.1", "[0.1"),
-        "robustness.strengths",
-        "[0.1, 0.2",
-        "must contain 0.0, no noise: add it",
-    ),
-    "strengths that fall": (edited("[0.0, 0.1", "[0.1, 0.0"), "robustness.strengths", "[0.1, 0.0", "must rise"),
-    "negative strength": (edited("[0.0, 0.1", "[-1.0, 0.1"), "robustness.strengths.0", "-1.0", "or equal to 0"),
-    "no strengths": (edited(STRENGTHS, "[]"), "robustness.strengths", "[]", "at least 1 item"),
     "infinite lr": (edited("lr: 4e-3", "lr: .inf"), "evolve.lr", "inf", "finite"),
-    "infinite tau": (edited("tau: 2.0", "tau: .inf"), "network.tau", "inf", "finite"),
-    "section is a number": (edited("report:\n", "report: 3\nx:\n"), "report", "3", "dictionary"),
     "variable of the environment": (
         edited("title: Gen", "title: ${oc.env:TOKEN} Gen"),
         "report.title",
         "'${oc.env:TO",
         "write it",
     ),
-    "half an interpolation": (edited("title: Gen", "title: ${ Gen"), "report.title", "'${ Gen", "write it without"),
     "interpolation in a path": (edited("data/raw", "data/${HOME}"), "prepare.path", "'data/${HOME}'", "write it without"),
     "number as a key": (GOOD + "\n1: 2\n", "1", None, "remove it"),
 }
@@ -103,14 +61,9 @@ def test_a_bad_value_is_refused_with_its_field_its_value_and_a_remedy(case, tmp_
 
 
 UNREADABLE = {
-    "comments only": (b"# nothing\n", "must hold sections"),
     "a list": (b"- base\n", "must hold sections"),
-    "a word": (b"hello\n", "must hold sections"),
     "not YAML": (b"base: [1, 2\n", "not valid YAML"),
-    "tab": (b"base:\n\tseed: 0\n", "'\\t'"),
     "duplicate key": (b"base:\n  seed: 0\n  seed: 1\n", 'duplicate key "seed"'),
-    "two documents": (b"a: 1\n---\nb: 2\n", "not valid YAML"),
-    "undefined alias": (b"base: *nowhere\n", "undefined alias 'nowhere'"),
     "NUL byte": (b"base: \x00\n", "not valid YAML"),
     "a number of 5000 digits": (b"base: {seed: " + b"9" * 5000 + b"}\n", "not valid YAML"),
 }
@@ -130,18 +83,12 @@ def test_a_file_that_is_no_mapping_is_refused_on_one_line_with_a_remedy(case, tm
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["missing.yaml", "no/folder/params.yaml"], ids=["file", "folder"])
-def test_a_path_without_a_file_is_refused_with_a_remedy(name, tmp_path):
-    with pytest.raises(InputError) as caught:
-        load_params(tmp_path / name)
-    assert str(tmp_path) in str(caught.value)
-    assert "gee preset digits" in str(caught.value)
-
-
-def test_a_folder_in_place_of_the_file_has_a_remedy_of_its_own(tmp_path):
+def test_a_folder_in_place_of_the_file_and_no_file_have_remedies_of_their_own(tmp_path):
     with pytest.raises(InputError) as caught:
         load_params(tmp_path)
     assert f"{tmp_path}: cannot be read (is a directory): a folder of this name lies there: rename" in str(caught.value)
+    with pytest.raises(InputError, match=r"missing\.yaml: not found: .*gee preset digits"):
+        load_params(tmp_path / "missing.yaml")
 
 
 def test_every_bad_key_is_named_at_once(tmp_path):
@@ -153,21 +100,13 @@ def test_every_bad_key_is_named_at_once(tmp_path):
     assert fields == ["base.seed", "network.T", "prepare.holdout"]
 
 
-@pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("4E-3", 4e-3), ("0.001", 1e-3), ("1", 1.0)])
+@pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("1", 1.0)])
 def test_a_number_is_read_as_a_float_however_it_is_written(written, value, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(edited("lr_min: 1e-5", "lr_min: 0").replace("lr: 4e-3", f"lr: {written}"), encoding="utf-8")
     lr = load_params(path).train.lr
     assert lr == value
     assert isinstance(lr, float)
-
-
-def test_a_valid_file_gives_its_values(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text(edited("n_genes: 28", "n_genes: null").replace("variant: ste", "variant: analytic"))
-    params = load_params(path)
-    assert params.network.n_genes is None
-    assert params.evolve.variant == "analytic"
 
 
 def test_values_read_elsewhere_are_named_by_their_source():

@@ -2,7 +2,6 @@ import copy
 from pathlib import Path
 
 import pytest
-from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
@@ -11,7 +10,6 @@ from pipelines.project.params import load_params
 from pipelines.project.presets import (
     describe_presets,
     load_preset,
-    preset_names,
     set_param_arguments,
     write_preset,
 )
@@ -40,48 +38,22 @@ def comments(text: str) -> list[str]:
     return [line.split("#", 1)[1].strip() for line in text.splitlines() if "#" in line]
 
 
-def test_the_presets_are_the_files_of_their_folder():
-    assert preset_names() == NAMES
-    assert "digits" in NAMES
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_preset_writes_valid_params_with_every_comment(name, params):
-    write(name)
-    load_params(params)
-    assert comments(params.read_text()) == comments((ROOT / "presets/digits.yaml").read_text())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_preset_that_is_loaded_is_the_one_that_is_written(name, params):
-    write(name, "elsewhere")
-    expected, loaded = load_preset(name, "elsewhere").values, load_params(params).model_dump()
-    assert loaded["network"].pop("block") == default_block(expected["network"]["name"])
-    assert expected["network"].pop("block") is None  # so that a study may set another network
-    assert expected == loaded
+def test_every_preset_is_written_as_it_is_loaded_with_every_comment_and_the_given_folder(params):
+    for name in NAMES:
+        write(name, "/somewhere else/images")
+        assert comments(params.read_text()) == comments((ROOT / "presets/digits.yaml").read_text())
+        expected, loaded = load_preset(name, "/somewhere else/images").values, load_params(params).model_dump()
+        assert loaded["network"].pop("block") == default_block(expected["network"]["name"])
+        assert expected["network"].pop("block") is None  # so that a study may set another network
+        assert expected == loaded
+        assert loaded["prepare"].pop("path") == "/somewhere else/images"
+        usual = load_preset(name).values
+        del usual["prepare"]["path"], usual["network"]["block"]
+        assert loaded == usual
 
 
 def test_the_default_preset_is_the_committed_params():
     assert load_params(ROOT / "presets/digits.yaml") == load_params(ROOT / "params.yaml")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_folder_of_the_images_can_be_given(name, params):
-    write(name, "/somewhere else/images")
-    given = load_params(params).model_dump()
-    write(name)
-    usual = load_params(params).model_dump()
-    assert given["prepare"].pop("path") == "/somewhere else/images"
-    usual["prepare"].pop("path")
-    assert given == usual
-
-
-def test_presets_do_not_mix_whatever_was_there_before(params):
-    write("cifar10-small")
-    small = params.read_bytes()
-    write("cifar10-paper", "elsewhere")
-    write("cifar10-small")
-    assert params.read_bytes() == small
 
 
 def test_the_changes_are_named_with_old_and_new_value(params):
@@ -126,9 +98,7 @@ def test_a_folder_that_cannot_be_is_refused_and_the_old_file_stays(params):
     assert params.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "broken", [b"", b"- a list\n", b"base: 3\n", b"base: [1, 2\n", b"base:\n\tseed: 0\n", b"title: caf\xe9\n"], ids=repr
-)
+@pytest.mark.parametrize("broken", [b"", b"- a list\n", b"base: 3\n", b"base: [1, 2\n", b"title: caf\xe9\n"], ids=repr)
 def test_a_preset_mends_a_file_that_was_broken_and_keeps_it(broken, params, caplog):
     params.write_bytes(broken)
     write("digits")
@@ -164,29 +134,29 @@ def test_a_folder_in_place_of_params_is_refused(params):
 
 def applied(changes: list[str], params: Path) -> dict:
     """params.yaml after `dvc exp run --set-param` with ``changes``."""
+    from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+
     (one,) = get_hydra_sweeps({str(params): changes})  # more would be several experiments
     apply_overrides(params, one[str(params)])
     return parse_yaml(params.read_text())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_queued_turns_any_preset_into_another(name, params):
-    write("imagenet-paper")
-    new = load_preset(name).values
-    assert applied(set_param_arguments(parse_yaml(params.read_text()), new), params) == new
+def test_what_is_queued_turns_any_preset_into_another(params):
+    for name in ("digits", "cifar10-small", "cifar100-paper"):
+        write("imagenet-paper")
+        new = load_preset(name).values
+        assert applied(set_param_arguments(parse_yaml(params.read_text()), new), params) == new
 
 
 @pytest.mark.parametrize(
     ("section", "key", "old", "new"),
     [
         ("network", "init", {"omega_O": 1.0, "beta": 0.5}, {"beta": 0.25}),
-        ("network", "init", {"omega_O": 1.0}, {"beta": 0.25}),
         ("network", "init", None, {"omega_O": 1e-05, "beta": 0.5}),
         ("evolve", "rescore", {"top": 2, "draws": 2}, None),
         ("prepare", "path", "data/raw", "it's, here = {x} [1] #"),
         ("prepare", "path", "data/raw", "C:\\images\\'new'\\"),
         ("report", "title", "a", 'null: "quoted"'),
-        ("report", "title", "a", "7"),
     ],
 )
 def test_values_of_every_kind_are_queued_as_they_are(section, key, old, new, params):
