@@ -9,27 +9,27 @@ from pathlib import Path
 Change = Callable[[Path], object]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Case:
-    """One row of the table of bad inputs."""
+    """A row of the tables of bad inputs: what the user reads, and what is run in a project after ``change``."""
 
-    name: str
-    """What is wrong."""
     run: str
-    """A stage, or a command line that begins with `gee`."""
-    change: tuple[Change, ...] = ()
-    """What is done to the project folder first."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables."""
+    """A stage or a command line that begins with `gee`, each run end to end; or one of READERS, a function."""
     says: str
     """What is wrong and where, as the message has it."""
     remedy: str
     """What it tells the user to do."""
+    change: tuple[Change, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
     messages: int = 1
     """Problems, each with its own line."""
 
     def __str__(self) -> str:
-        return f"{self.run.split(' --')[0]}: {self.name}"
+        return ascii(f"{self.run}: {self.says}")[1:-1][:110]
+
+
+def row(run: str, says: str, remedy: str, *change: Change, messages: int = 1, env: Mapping[str, str] | None = None) -> Case:
+    return Case(run, says, remedy, change, env or {}, messages)
 
 
 def edit(path: str, old: str, new: str) -> Change:

@@ -16,10 +16,20 @@ from onnx import TensorProto, helper
 from PIL import Image
 from ruamel.yaml import YAML
 
+from gee_core.checkpoint import save
+from gee_core.data.meta import load_meta
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_json
 from pipelines import check, cli, evaluate, evolve, export, prepare, report, robustness, train
+from pipelines.inputs.measured import read_evaluation
+from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.start_genotype import load_start
+from pipelines.inputs.trained_network import load_trained
+from pipelines.project.params import load_params
+from pipelines.runtime.settings import Settings
 from tests.bad_inputs.case import Case
-from tests.pipelines.conftest import MEASURED, digits, make_params, own_sigterm, trained, write_params  # noqa: F401 - fixtures
+from tests.pipelines.conftest import MEASURED, analytic_file, digits, make_params, own_sigterm, write_params  # noqa: F401 - fixtures
 from tests.pipelines.studies.conftest import TINY_STUDY
 
 STAGES = {
@@ -32,18 +42,32 @@ STAGES = {
     "export": export,
     "report": report,
 }
+READERS = {
+    "load_params": load_params,
+    "settings": Settings.read,
+    "prepared": prepared_images,
+    "checkpoint": lambda: load_trained(load_params(), load_meta(Path("data/prepared"))),
+    "genotype": lambda: train.load_genotype(Path("models/evolve/genotype.json"), load_params()),
+    "start": lambda: load_start(load_params()),
+    "evaluation": read_evaluation,
+}
+"""What reads a file for the stages, called in the project folder."""
+
 GENOTYPE = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "seed": 1, "sigma_O": 0.3, "sigma_X": [0.4] * 8}
 
 
 @pytest.fixture(scope="session")
-def good_project(tmp_path_factory, digits, trained, make_params) -> Path:  # noqa: F811
+def good_project(tmp_path_factory, digits, make_params) -> Path:  # noqa: F811
     """Raw images, prepared digits, a genotype, a checkpoint, an ONNX model, what evaluate measured, presets and a study."""
     folder = tmp_path_factory.mktemp("good") / "project"
     folder.mkdir()
     (folder / "dvc.yaml").write_text("stages: {}\n")
     write_params(folder / "params.yaml", make_params())
     shutil.copytree(digits, folder / "data/prepared")
-    shutil.copytree(trained.parent, folder / "models/train")
+    params, data = make_params(train={"epochs": 1, "warmup_epochs": 0}), load_prepared(digits)
+    net, *_ = train.run(params, analytic_file(params, data.meta), data, tmp_path_factory.mktemp("scratch"))
+    (folder / "models/train").mkdir(parents=True)
+    save(folder / "models/train/network.safetensors", net)
     (folder / "models/evolve").mkdir()
     (folder / "models/evolve/genotype.json").write_text(json.dumps(GENOTYPE))
     (folder / "data/raw").mkdir()
@@ -127,6 +151,13 @@ def refuses(project, run, monkeypatch) -> Callable[[Case], str]:
             change(project)
         for name, value in case.env.items():
             monkeypatch.setenv(name, value)
+        if case.run in READERS:
+            with pytest.raises(InputError) as caught:
+                READERS[case.run]()
+            message = str(caught.value)
+            assert case.says in message and case.remedy in message
+            assert len(message.splitlines()) == case.messages and max(map(len, message.splitlines())) < 700
+            return message
         before = hashes(project)
         code, out, err = run(case.run)
         assert "Traceback" not in err

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs.case import Case
+from tests.bad_inputs.case import Case, param, row
+from tests.bad_inputs.conftest import hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def variable(name: str, value: str, remedy: str = "must be a whole number", run: str = "evolve") -> Case:
+def variable(name: str, value: str, remedy: str = "must be a whole number", run: str = "settings") -> Case:
     shown = value if len(value) <= 40 else f"{value[:39]}…"
-    return Case(name=f"{name} = {value[:10]!r}", run=run, env={name: value}, says=f"{name} = {shown}: ", remedy=remedy)
+    return row(run, f"{name} = {shown}: ", remedy, env={name: value})
 
 
 COUNTS = [
@@ -29,29 +30,27 @@ COUNTS = [
     for value in values
 ]
 SWITCHES = [
-    variable("GEE_COMPILE", "maybe", "must be one of", "train"),
-    variable("GEE_DETERMINISTIC", "yes", "must be one of", "train"),
+    variable("GEE_COMPILE", "maybe", "must be one of"),
+    variable("GEE_DETERMINISTIC", "yes", "must be one of"),
     variable("GEE_TRACKING", "of", "must be one of", "train"),
     variable("GEE_TRACKING", "of", "must be one of", "gee study run tiny"),
 ]
-ELSEWHERE = [variable("GEE_WORKERS", "all", run=stage) for stage in ("prepare", "train", "report")]
+ELSEWHERE = [variable("GEE_WORKERS", "all", run=stage) for stage in ("prepare", "report")]
 TOO_MANY = [
-    Case(
-        name=f"GEE_TRAIN_PROCESSES = 4000 in {stage}",
-        run=stage,
+    row(
+        stage,
+        "GEE_TRAIN_PROCESSES = 4000: batches of ",
+        "set train.batch_size to 8000 or more, or fewer processes",
         env={"GEE_TRAIN_PROCESSES": "4000"},
-        says="GEE_TRAIN_PROCESSES = 4000: batches of ",
-        remedy="set train.batch_size to 8000 or more, or fewer processes",
     )
     for stage in ("train", "evaluate", "robustness")
 ]
 STORES = [
-    Case(
-        name=f"MLFLOW_TRACKING_URI = mlruns in {run}",
-        run=run,
+    row(
+        run,
+        "MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ",
+        "write sqlite:///FILE",
         env={"MLFLOW_TRACKING_URI": "mlruns", "GEE_TRACKING": "on"},
-        says="MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ",
-        remedy="write sqlite:///FILE",
     )
     for run in ("prepare", "gee run")
 ]
@@ -61,6 +60,19 @@ CASES = COUNTS + SWITCHES + ELSEWHERE + TOO_MANY + STORES
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_bad_variables_are_refused(case, refuses):
     refuses(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["pipelines.train"], ["pipelines.cli", "run"]], ids=" ".join)
+def test_what_is_run_as_people_run_it_ends_with_one_message_and_exit_code_2(command, project):
+    param("base.seed", "-1")(project)
+    before = hashes(project)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", *command], cwd=project, env=env, capture_output=True, text=True, timeout=600)
+    name = "gee" if "pipelines.cli" in command else "train"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{name}: error: params.yaml: base.seed = -1: input should be greater than or equal to 0\n"
+    assert hashes(project) == before
 
 
 @pytest.mark.slow  # processes of their own: MLflow keeps the stream that it first saw

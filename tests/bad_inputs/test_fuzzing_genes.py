@@ -14,6 +14,7 @@ from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, _checksum, read_card, 
 from gee_core.model.network import build_network
 from tests.bad_inputs.damage import CHANGES, DAMAGE, changed, damaged, reads, tries
 
+pytestmark = pytest.mark.slow
 FORMAT = st.sampled_from(GENE_FORMATS)
 
 
@@ -37,7 +38,6 @@ def test_damaged_bytes_are_never_read(steps, format, header_only, good, tmp_path
         assert path.read_bytes() == content
 
 
-@pytest.mark.slow
 @tries(150)
 @given(change=CHANGES, format=FORMAT)
 def test_headers_that_somebody_made_with_care(change, format, good, tmp_path):

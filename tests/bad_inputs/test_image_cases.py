@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.bad_inputs.case import Case, Change, cut, link, param, remove, write
+from tests.bad_inputs.case import Case, Change, cut, link, param, remove, row, write
 from tests.bad_inputs.conftest import hashes
 
 
@@ -33,179 +33,121 @@ def pipe(path: str) -> Change:
     return lambda folder: os.mkfifo(folder / path)
 
 
-def folder(
-    name: str, *change: Change, says: str, remedy: str, stream: bool = False, run: str = "prepare", **params: str
-) -> Case:
+def folder(says: str, remedy: str, *change: Change, stream: bool = False, run: str = "prepare", **params: str) -> Case:
     keys = {"dataset": "folder", "path": "images", "stream": str(stream).lower()} | params
-    spoil = tuple(param(f"prepare.{key}", value) for key, value in keys.items())
-    return Case(name=name, run=run, change=(*change, *spoil), says=says, remedy=remedy)
+    return row(run, says, remedy, *change, *(param(f"prepare.{key}", value) for key, value in keys.items()))
 
 
 CAT = "images/train/cat/2.png"
 BAD_FILE = "replace or remove it"
 
 FOLDERS = [
-    folder("not there", says="nowhere: no such folder", remedy="set prepare.path", path="nowhere"),
-    folder("a file in its place", says="dvc.yaml: a file, not a folder", remedy="set prepare.path", path="dvc.yaml"),
-    folder("a name that is too long", says="file name too long", remedy="shorten it", path="x" * 300),
+    folder("nowhere: no such folder", "set prepare.path", path="nowhere"),
+    folder("dvc.yaml: a file, not a folder", "set prepare.path", path="dvc.yaml"),
+    folder("file name too long", "shorten it", path="x" * 300),
+    folder("images/train: no such folder", "or set prepare.path to images/test to split its images", remove("images/train")),
+    folder("images: holds Testing/ and test/", "keep one, as test/", write("images/Testing/cat/0.png", picture())),
     folder(
-        "test images alone",
-        remove("images/train"),
-        says="images/train: no such folder",
-        remedy="or set prepare.path to images/test to split its images",
-    ),
-    folder(
-        "test images twice",
-        write("images/Testing/cat/0.png", picture()),
-        says="images: holds Testing/ and test/",
-        remedy="keep one, as test/",
-    ),
-    folder(
-        "no test/ and one image in a class",
+        "images: class 'emu' has 1 image, at least 3 are needed",
+        "add images, or remove the folder",
         remove("images/test"),
         write("images/train/emu/0.png", picture()),
-        says="images: class 'emu' has 1 image, at least 3 are needed",
-        remedy="add images, or remove the folder",
     ),
     folder(
-        "a hold-out of one class",
+        "images/train/dog: class 'dog' has no folder in images/val",
+        "add its images for the hold-out, or remove it",
         write("images/val/cat/0.png", picture()),
-        says="images/train/dog: class 'dog' has no folder in images/val",
-        remedy="add its images for the hold-out, or remove it",
     ),
     folder(
-        "a folder around the class folders",
+        "images: holds one class only, 'photographs'",
+        "set prepare.path to images/photographs",
         lambda f: (f / "images/train").rename(f / "images/photographs"),
         remove("images/test"),
-        says="images: holds one class only, 'photographs'",
-        remedy="set prepare.path to images/photographs",
     ),
     folder(
-        "no images at all",
+        "images: holds no class folders",
+        "make one folder per class and put its images there",
         remove("images"),
         lambda f: (f / "images").mkdir(),
-        says="images: holds no class folders",
-        remedy="make one folder per class and put its images there",
     ),
     folder(
-        "an empty train/",
+        "images/train: holds no class folders",
+        "make one folder per class",
         remove("images/train"),
         lambda f: (f / "images/train").mkdir(),
-        says="images/train: holds no class folders",
-        remedy="make one folder per class",
     ),
     folder(
-        "an empty class",
+        "images/train/cat: holds no images",
+        "add some, or remove the folder",
         remove("images/train/cat"),
         lambda f: (f / "images/train/cat").mkdir(),
-        says="images/train/cat: holds no images",
-        remedy="add some, or remove the folder",
     ),
+    folder("holds one class only, 'dog'", "at least 2 are needed", remove("images/train/cat"), remove("images/test/cat")),
     folder(
-        "one class",
-        remove("images/train/cat"),
-        remove("images/test/cat"),
-        says="holds one class only, 'dog'",
-        remedy="at least 2 are needed",
-    ),
-    folder(
-        "a class that DVC has not seen yet",
+        "images/test/emu: class 'emu' has no folder in images/train",
+        "add its training images, or remove it",
         write("images/test/emu/0.png", picture()),
-        says="images/test/emu: class 'emu' has no folder in images/train",
-        remedy="add its training images, or remove it",
         run="gee run",
     ),
     folder(
-        "a class in test that train lacks",
+        "images/test/emu: class 'emu' has no folder in images/train",
+        "add its training images, or remove it",
         write("images/test/emu/0.png", picture()),
-        says="images/test/emu: class 'emu' has no folder in images/train",
-        remedy="add its training images, or remove it",
     ),
     folder(
-        "a class in train that test lacks",
+        "images/train/emu: class 'emu' has no folder in images/test",
+        "add its test images, or remove it",
         write("images/train/emu/0.png", picture()),
-        says="images/train/emu: class 'emu' has no folder in images/test",
-        remedy="add its test images, or remove it",
     ),
     folder(
-        "a class name with colours of a terminal",
-        write("images/train/\x1b[31m/0.png", picture()),
-        says=r"the class folder '\x1b[31m' has unprintable characters",
-        remedy="rename it",
+        "the class folder '\\x1b[31m' has unprintable characters", "rename it", write("images/train/\x1b[31m/0.png", picture())
     ),
-    folder("an empty image", write(CAT, b""), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
-    folder("text in an image", write(CAT, "a cat"), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
-    folder("half an image", cut(CAT), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
+    folder(f"{CAT}: not a readable image", BAD_FILE, write(CAT, b"")),
+    folder(f"{CAT}: not a readable image", BAD_FILE, write(CAT, "a cat")),
+    folder(f"{CAT}: not a readable image", BAD_FILE, cut(CAT)),
+    folder(f"{CAT}: not a readable image", BAD_FILE, cut(CAT), stream=True, image_size="8"),
     folder(
-        "half an image, streamed",
-        cut(CAT),
-        says=f"{CAT}: not a readable image",
-        remedy=BAD_FILE,
-        stream=True,
-        image_size="8",
-    ),
-    folder(
-        "a class folder that is a link",
+        "images/train/cat: is a link to a folder, and DVC would notice no change of the images behind it",
+        "set prepare.path to a folder of links to the files",
         lambda f: (f / "images/train/cat").rename(f / "cats"),
         link("images/train/cat", "../../cats"),
-        says="images/train/cat: is a link to a folder, and DVC would notice no change of the images behind it",
-        remedy="set prepare.path to a folder of links to the files",
     ),
-    folder("PostScript in an image", write(CAT, picture(form="EPS")), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
-    folder("a bomb", write(CAT, bomb(9000)), says=f"{CAT}: has more pixels than is safe", remedy="shrink or remove it"),
-    folder("a greater bomb", write(CAT, bomb(60_000)), says=f"{CAT}: has more pixels", remedy="shrink or remove it"),
-    folder("a pipe", remove(CAT), pipe(CAT), says=f"{CAT}: not a file", remedy=BAD_FILE),
-    folder("a link to a device", link(CAT, "/dev/zero"), says=f"{CAT}: not a file", remedy=BAD_FILE),
-    folder("a link to a secret", link(CAT, "../../../params.yaml"), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
-    folder("a link to nothing", link(CAT, "gone.png"), says=f"{CAT}: not found (a link to gone.png)", remedy="or remove it"),
-    folder("a link to itself", link(CAT, "2.png"), says=f"{CAT}: not a readable image", remedy=BAD_FILE),
+    folder(f"{CAT}: not a readable image", BAD_FILE, write(CAT, picture(form="EPS"))),
+    folder(f"{CAT}: has more pixels than is safe", "shrink or remove it", write(CAT, bomb(9000))),
+    folder(f"{CAT}: not a file", BAD_FILE, remove(CAT), pipe(CAT)),
+    folder(f"{CAT}: not a file", BAD_FILE, link(CAT, "/dev/zero")),
+    folder(f"{CAT}: not a readable image", BAD_FILE, link(CAT, "../../../params.yaml")),
+    folder(f"{CAT}: not found (a link to gone.png)", "or remove it", link(CAT, "gone.png")),
+    folder(f"{CAT}: not a readable image", BAD_FILE, link(CAT, "2.png")),
     folder(
-        "mixed sizes",
+        "images: its images have 2 sizes, from 8x8 (train/cat/0.png) to 9x8 (train/cat/2.png)",
+        "set prepare.image_size to bring all to one size (the median of their shorter sides is 8)",
         write(CAT, picture((9, 8))),
-        says="images: its images have 2 sizes, from 8x8 (train/cat/0.png) to 9x8 (train/cat/2.png)",
-        remedy="set prepare.image_size to bring all to one size (the median of their shorter sides is 8)",
     ),
     folder(
-        "not square",
+        "images: its images are 9x8, not square",
+        "set prepare.image_size to make them so",
         lambda f: [path.write_bytes(picture((9, 8))) for path in f.glob("images/*/*/*.png")],
-        says="images: its images are 9x8, not square",
-        remedy="set prepare.image_size to make them so",
     ),
-    folder("more images than memory", says="GB packed, this machine has", remedy="set prepare.stream", image_size="1024"),
+    folder("GB packed, this machine has", "set prepare.stream", image_size="1024"),
+    folder("prepare.max_train_images: 1 of 12 images cannot show all 2 classes", "ask for more", max_train_images="1"),
+    folder("prepare.holdout = 0.9: leaves class 'cat' no image to train on", "lower it", holdout="0.9"),
+    folder("prepare: stream = true: images need one size", "image_size", stream=True),
     folder(
-        "fewer images than classes",
-        says="prepare.max_train_images: 1 of 12 images cannot show all 2 classes",
-        remedy="ask for more",
-        max_train_images="1",
-    ),
-    folder(
-        "no image left to train on",
-        says="prepare.holdout = 0.9: leaves class 'cat' no image to train on",
-        remedy="lower it",
-        holdout="0.9",
-    ),
-    folder("streamed at its own size", says="prepare: stream = true: images need one size", remedy="image_size", stream=True),
-    folder(
-        "a line break in the name of a streamed file",
+        "images: a file name holds a line break",
+        "rename it",
         write("images/train/cat/a\nb.png", picture()),
-        says="images: a file name holds a line break",
-        remedy="rename it",
         stream=True,
         image_size="8",
     ),
-    folder(
-        "folders of two classes as CIFAR",
-        says="images/train: holds 2 class folders, cifar100 has 100",
-        remedy="set prepare.dataset to folder",
-        dataset="cifar100",
-    ),
-    folder("digits, streamed", says="prepare: stream = true: digits does", remedy="false", stream=True, dataset="digits"),
+    folder("images/train: holds 2 class folders, cifar100 has 100", "set prepare.dataset to folder", dataset="cifar100"),
+    folder("prepare: stream = true: digits does", "false", stream=True, dataset="digits"),
 ]
 
 
-def download(name: str, dataset: str, *change: Change, says: str, remedy: str) -> Case:
+def download(dataset: str, says: str, remedy: str, *change: Change) -> Case:
     spoil = (param("prepare.dataset", dataset), param("prepare.path", "raw"), lambda f: (f / "raw").mkdir(exist_ok=True))
-    return Case(name=name, run="prepare", change=(*spoil, *change), says=says, remedy=remedy)
+    return row("prepare", says, remedy, *spoil, *change)
 
 
 def idx(kind: int, *shape: int) -> bytes:
@@ -219,47 +161,21 @@ FASHION = [
 ]
 
 DOWNLOADS = [
-    download(
-        "nothing, and offline",
-        "cifar10",
-        says="prepare.dataset = cifar10: absent or damaged in raw/cifar-10-batches-py",
-        remedy="or go online",
-    ),
-    download(
-        "half an archive",
-        "cifar10",
-        write("raw/cifar-10-python.tar.gz", b"\x1f\x8b" + bytes(100)),
-        says="prepare.dataset = cifar10: absent or damaged in raw/cifar-10-batches-py, and cannot be downloaded",
-        remedy="delete what is there",
-    ),
-    download(
-        "half an archive of FashionMNIST",
-        "fashion_mnist",
-        write(f"{RAW}/train-images-idx3-ubyte.gz", b"\x1f\x8b" + bytes(100)),
-        says="absent or damaged in raw/FashionMNIST/raw, and cannot be downloaded",
-        remedy="delete what is there",
-    ),
-    download(
-        "batches of CIFAR that are others",
-        "cifar10",
-        write("raw/cifar-10-batches-py/data_batch_1", b"cos\nsystem\n(S'false'\ntR."),
-        says="absent or damaged in raw/cifar-10-batches-py, and cannot be downloaded",
-        remedy="delete what is there",
-    ),
-    download(
-        "empty files of FashionMNIST",
-        "fashion_mnist",
-        *FASHION,
-        says="absent or damaged in raw/FashionMNIST/raw, and cannot be downloaded",
-        remedy="delete what is there",
-    ),
-    download(
-        "files of FashionMNIST that say too much",
-        "fashion_mnist",
-        *FASHION,
-        write(f"{RAW}/train-images-idx3-ubyte", idx(8, 2**31, 2**31, 2**31)),
-        says="absent or damaged in raw/FashionMNIST/raw, and cannot be downloaded",
-        remedy="delete what is there",
+    download("cifar10", "prepare.dataset = cifar10: absent or damaged in raw/cifar-10-batches-py", "or go online"),
+    *(
+        download(dataset, f"absent or damaged in raw/{place}, and cannot be downloaded", "delete what is there", *spoilt)
+        for dataset, place, *spoilt in [
+            ("cifar10", "cifar-10-batches-py", write("raw/cifar-10-python.tar.gz", b"\x1f\x8b" + bytes(100))),
+            ("cifar10", "cifar-10-batches-py", write("raw/cifar-10-batches-py/data_batch_1", b"cos\nsystem\n(S'false'\ntR.")),
+            ("fashion_mnist", "FashionMNIST/raw", write(f"{RAW}/train-images-idx3-ubyte.gz", b"\x1f\x8b" + bytes(100))),
+            ("fashion_mnist", "FashionMNIST/raw", *FASHION),
+            (
+                "fashion_mnist",
+                "FashionMNIST/raw",
+                *FASHION,
+                write(f"{RAW}/train-images-idx3-ubyte", idx(8, 2**31, 2**31, 2**31)),
+            ),
+        ]
     ),
 ]
 CASES = FOLDERS + DOWNLOADS

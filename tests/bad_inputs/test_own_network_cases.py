@@ -4,7 +4,7 @@ import pytest
 
 from gee_core.config.known_networks import OWN
 from pipelines.inputs import own_network
-from tests.bad_inputs.case import Case, param, write
+from tests.bad_inputs.case import Case, param, row, write
 
 GOOD = """\
 import torch
@@ -29,105 +29,54 @@ STUDY = "gee study run tiny --set"
 FILE, NAME = "networks/my_net.py", "networks.my_net:Net"
 
 
-def spoilt(name: str, old: str, new: str, says: str, remedy: str = "what a network must offer", run: str = "evolve") -> Case:
+def spoilt(old: str, new: str, says: str, remedy: str = "what a network must offer", run: str = "evolve") -> Case:
     assert old in GOOD
-    change = (write(FILE, GOOD.replace(old, new, 1)), param("network.name", NAME))
-    return Case(name=name, run=run, change=change, says=says, remedy=remedy)
+    return row(run, says, remedy, write(FILE, GOOD.replace(old, new, 1)), param("network.name", NAME))
 
 
-def named(name: str, value: str, says: str, remedy: str, run: str = "evolve") -> Case:
+def named(value: str, says: str, remedy: str, run: str = "evolve") -> Case:
     change = (write(FILE, GOOD), write("elsewhere/net.py", GOOD), param("network.name", value))
-    return Case(name=name, run=run, change=change, says=f"network.name = {says}", remedy=remedy)
+    return row(run, f"network.name = {says}", remedy, *change)
 
 
 CASES = [
-    named(
-        "a folder that is not watched", "elsewhere.net:Net", "elsewhere.net:Net: not in the folder networks/", "copy the module"
+    named("elsewhere.net:Net", "elsewhere.net:Net: not in the folder networks/", "copy the module"),
+    named("torch.nn:Linear", "torch.nn:Linear: not in the folder networks/", "networks.nn:Linear"),
+    named("networks.mynet:Net", "networks.mynet:Net: networks/mynet.py: no such file", "did you mean networks.my_net?"),
+    named("networks.other:A", "networks.other:A: networks/other.py: no such file", "git add", run="gee run"),
+    named("vgg16", "networks.o:A: networks/o.py: no such file", "git add", f"{STUDY} network.name=networks.o:A"),
+    named("networks.my_net:Nett", "networks.my_net:Nett: networks/my_net.py has no Nett", "did you mean Net?"),
+    named("networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
+    named("networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),
+    spoilt("class Net", "klass Net", "networks/my_net.py, line 6: no Python (invalid syntax", "fix it"),
+    spoilt("class Net", "1 / 0\nclass Net", "networks/my_net.py, line 6 raises ZeroDivisionError", "fix it"),
+    spoilt("class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"),
+    spoilt("from torch", "import nowhere\nfrom torch", "ModuleNotFoundError: No module named 'now", "fix"),
+    row(
+        "gee run",
+        "networks/my_net.py, line 1 raises ModuleNotFoundError: No module named 'helpers'",
+        "write `from networks.helpers import …`",
+        write(FILE, f"from helpers import lif\n{GOOD}"),
+        write("networks/helpers.py", "lif = None\n"),
+        param("network.name", NAME),
     ),
-    named("an installed package", "torch.nn:Linear", "torch.nn:Linear: not in the folder networks/", "networks.nn:Linear"),
-    named(
-        "no such file",
-        "networks.mynet:Net",
-        "networks.mynet:Net: networks/mynet.py: no such file",
-        "did you mean networks.my_net?",
-    ),
-    named("no file at all", "networks.other:A", "networks.other:A: networks/other.py: no such file", "git add", run="gee run"),
-    named(
-        "no file in a study",
-        "vgg16",
-        "networks.o:A: networks/o.py: no such file",
-        "git add",
-        f"{STUDY} network.name=networks.o:A",
-    ),
-    named("no such class", "networks.my_net:Nett", "networks.my_net:Nett: networks/my_net.py has no Nett", "did you mean Net?"),
-    named("a module instead of a class", "networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
-    named("no name of a class", "networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),
-    spoilt("no Python", "class Net", "klass Net", "networks/my_net.py, line 6: no Python (invalid syntax", "fix it"),
-    spoilt(
-        "raises on import", "class Net", "1 / 0\nclass Net", "networks/my_net.py, line 6 raises ZeroDivisionError", "fix it"
-    ),
-    spoilt(
-        "ends the program", "class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"
-    ),
-    spoilt(
-        "a package that is not there",
-        "from torch",
-        "import nowhere\nfrom torch",
-        "ModuleNotFoundError: No module named 'now",
-        "fix",
-    ),
-    Case(
-        name="a file beside it that is named without the folder",
-        run="gee run",
-        change=(
-            write(FILE, f"from helpers import lif\n{GOOD}"),
-            write("networks/helpers.py", "lif = None\n"),
-            param("network.name", NAME),
-        ),
-        says="networks/my_net.py, line 1 raises ModuleNotFoundError: No module named 'helpers'",
-        remedy="write `from networks.helpers import …`",
-    ),
-    spoilt("raises in its constructor", "self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
-    spoilt("ends the program in its constructor", "self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
-    spoilt(
-        "ends the program when it runs",
-        "        return torch",
-        "        raise SystemExit(3)\n        return torch",
-        "raises SystemExit: 3",
-    ),
-    spoilt(
-        "returns no module",
-        "class Net(nn.Module):",
-        "def Net(**sizes): return 3\nclass N(nn.Module):",
-        "returns a int, not a torch",
-    ),
-    spoilt(
-        "another number of steps",
-        "range(self.T)",
-        "range(7)",
-        "network.T = 2, but",
-        "set network.T = 7",
-        run="gee run",
-    ),
-    spoilt("the wrong shape", "(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
-    spoilt(
-        "one step alone", "torch.stack([self.step(x) for _ in range(self.T)])", "self.step(x)", "let it return the output of"
-    ),
-    spoilt(
-        "bfloat16", ".mean((-2, -1)))", ".mean((-2, -1))).bfloat16()", "it returns torch.bfloat16: let its forward end with"
-    ),
-    spoilt("no neurons", "neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
-    spoilt("no chain", "nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
-    Case(
-        name="a batch norm that cannot be synchronised",
-        run="gee run",
-        change=(
-            write(FILE, GOOD.replace("self.head, ", "self.norm = nn.BatchNorm3d(6)\n        self.head, ")),
-            param("network.name", NAME),
-            param("train.sync_batch_norm", True),
-        ),
-        says="train.sync_batch_norm: the batch norm net.norm is a torch.nn.modules.batchnorm.BatchNorm3d",
-        remedy="set it to false",
+    spoilt("self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
+    spoilt("self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
+    spoilt("        return torch", "        raise SystemExit(3)\n        return torch", "raises SystemExit: 3"),
+    spoilt("class Net(nn.Module):", "def Net(**sizes): return 3\nclass N(nn.Module):", "returns a int, not a torch"),
+    spoilt("range(self.T)", "range(7)", "network.T = 2, but", "set network.T = 7", run="gee run"),
+    spoilt("(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
+    spoilt("torch.stack([self.step(x) for _ in range(self.T)])", "self.step(x)", "let it return the output of"),
+    spoilt(".mean((-2, -1)))", ".mean((-2, -1))).bfloat16()", "it returns torch.bfloat16: let its forward end with"),
+    spoilt("neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
+    spoilt("nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
+    row(
+        "gee run",
+        "train.sync_batch_norm: the batch norm net.norm is a torch.nn.modules.batchnorm.BatchNorm3d",
+        "set it to false",
+        write(FILE, GOOD.replace("self.head, ", "self.norm = nn.BatchNorm3d(6)\n        self.head, ")),
+        param("network.name", NAME),
+        param("train.sync_batch_norm", True),
     ),
 ]
 
