@@ -127,8 +127,8 @@ def kill_drain() -> None:
 
 
 def second_drain() -> None:
-    """Start another drain in the current project."""
-    subprocess.Popen(COMMAND, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    """Run another drain in the current project, which ends at once since the first is at work."""
+    subprocess.run(COMMAND, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
 def simulate(n: int, seconds: float, uri: str, done: Synchronized, results: Queue) -> None:

@@ -209,7 +209,7 @@ class Drain:
             self.on_entry()
             if not mlflow_client.is_local(self.uri) and not entry.files and time.monotonic() - began > SLOW:
                 self._state.trouble = "it is slow"
-            if noted.closed and opening.level != "stage":  # whose tracker tells people the address
+            if noted.closed and not opening.stage:  # whose tracker tells people the address
                 (self._root / f"{outbox.name}.address").write_text(left.writer.address())
             if noted.closed and not noted.refused:
                 outbox.remove()

@@ -55,9 +55,8 @@ class Open(_Entry):
     """The first entry: whose run it is. Its files are those of the execution's run."""
 
     kind: Literal["open"] = "open"
-    level: Literal["pipeline", "stage", "study"]
     stage: str
-    """Empty where it is no stage."""
+    """Empty where it is the tracker of an execution or a study."""
     name: str
     """Of the execution's or the study's run."""
     keys: dict[str, str]

@@ -1,19 +1,25 @@
-"""What needs MLflow's classes for models. mlflow is imported inside functions, because that takes seconds."""
+"""Writes exported models to MLflow and its registry, and reads them. mlflow is imported inside functions: that takes seconds.
+
+Of the versions of a registered name, the alias `champion` marks the best that was measured on the same images, `challenger` the
+newest that is not better than it, and MLflow's own `latest` the newest. The first version is the champion.
+"""
 
 import base64
 import importlib.metadata
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.dataset import TEST
-from pipelines.tracking.entries import OTHERS, ExportedModel
+from pipelines.tracking.entries import OTHERS, ExportedModel, LogModel
 from pipelines.tracking.mlflow_client import Client
 from pipelines.tracking.redact import bare, redact
+from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
@@ -25,6 +31,111 @@ DESCRIPTION = "Exported spiking networks: `champion` is the best on its images, 
 
 MODEL_VERSIONS = "mlflow.modelVersions"
 """MLflow's own tag of a logged model: its registered versions, which the page of the model shows."""
+
+LONGEST_NOTE = 5000
+"""Characters of a tag or description that MLflow's databases other than SQLite take."""
+
+
+def write_model(
+    client: Client,
+    experiment_id: str,
+    run_id: str,
+    pipeline_id: str,
+    entry: LogModel,
+    files: dict[str, Path],
+    key: str,
+) -> None:
+    """Log the entry's model, whose ``files`` have these names, with its metrics, and register it if the entry says so.
+
+    MLflow shows the model in the row of the pipeline's run, its source; it is an output of the stage's run ``run_id`` too.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    of = entry.model
+    found = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{key}'")
+    if found:
+        model: Any = found[0]
+    else:
+        note = files["README.md"].read_text(encoding="utf-8")[:LONGEST_NOTE]
+        tags = {ENTRY: key, DIGEST: of.digest, NOTE: note}
+        params = {name: str(value) for name, value in of.params.items()}
+        model = client.create_logged_model(experiment_id, of.name, pipeline_id, tags, params, model_type="classifier")
+    if str(model.status) != "READY":
+        with tempfile.TemporaryDirectory() as folder:
+            save_served_model(files, f"{folder}/model", pipeline_id, model.model_id)
+            client.log_model_artifacts(model.model_id, f"{folder}/model")
+        client.finalize_logged_model(model.model_id, "READY")
+    for output_of in dict.fromkeys((run_id, pipeline_id)):
+        outputs = client.get_run(output_of).outputs
+        if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+            client.log_outputs(output_of, [LoggedModelOutput(model.model_id, step=0)])
+    images = model.model_id, of.dataset, of.digest + TEST  # so that searches can rank models
+    client.log_batch(run_id, [Metric(name, value, entry.time, 0, *images) for name, value in of.metrics.items()])
+    if of.register:
+        _register(client, pipeline_id, model, of, entry.time, key)
+
+
+def _register(client: Client, run_id: str, model: Any, of: ExportedModel, time: int, key: str) -> None:
+    name, holders = of.name, _holders(client, of.name)
+    versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(ENTRY) == key]
+    if versions:
+        version: Any = versions[0]
+    else:
+        alias, reason = rank(of, time, holders.get("champion"))
+        tags = {ALIAS: alias, REASON: reason, DIGEST: of.digest, METRICS: json.dumps(of.metrics)}
+        tags |= {TRACKED: str(time), ENTRY: key}
+        # Not models:/ID, which a local store would look up at MLflow's global address, in DVC's temporary copies a wrong one.
+        version = client.create_model_version(
+            name, model.artifact_location, run_id, tags, description=model.tags[NOTE], model_id=model.model_id
+        )
+    # the README was written before the version had a number, and the champion may be another network
+    note = model.tags[NOTE].replace(f"models:/{name}@champion", f"models:/{name}/{version.version}")
+    if version.description == model.tags[NOTE] != note:  # else somebody wrote another
+        client.update_model_version(name, version.version, note)
+    if MODEL_VERSIONS not in client.get_logged_model(model.model_id).tags:  # a server does it by itself, a local store does not
+        value = json.dumps([{"name": name, "version": int(version.version)}])
+        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: value})
+    alias, holder = version.tags[ALIAS], holders.get(version.tags[ALIAS])
+    if holder is None or int(holder.tags.get(TRACKED, 0)) <= time:
+        client.set_registered_model_alias(name, alias, version.version)
+    print(f"MLflow: {name} version {version.version} is {alias}: {version.tags[REASON]}", flush=True)
+
+
+def rank(of: ExportedModel, time: int, champion: Any) -> tuple[str, str]:
+    """The alias that a model, exported at ``time``, gets beside the present ``champion`` (a version or None), and why."""
+    metric = of.promote_metric
+    value = of.metrics.get(metric)
+    if champion is None:
+        return "champion", f"the first of its name, {metric} {_shown(value)}"
+    its = f"the champion, version {champion.version},"
+    if int(champion.tags.get(TRACKED, 0)) > time:
+        return "challenger", f"{its} is of a later run"
+    if champion.tags.get(DIGEST) != of.digest:
+        return "challenger", f"{its} was measured on other images"
+    other = json.loads(champion.tags[METRICS]).get(metric)
+    better = value is not None and (other is None or (value > other if of.higher_is_better else value < other))
+    how = "better" if better else "not better"
+    return (
+        "champion" if better else "challenger",
+        f"{metric} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}",
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.6g}"
+
+
+def _holders(client: Client, name: str) -> dict[str, Any]:
+    """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=DESCRIPTION)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    aliases = client.get_registered_model(name).aliases
+    return {alias: client.get_model_version(name, version) for alias, version in aliases.items()}
 
 
 def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id: str) -> None:
@@ -99,40 +210,3 @@ def _check_form(address: str) -> None:
         raise InputError(f"{address}: names no version", f"write models:/{rest}@champion or models:/{rest}/VERSION")
     if scheme == "runs" and "/" not in rest:
         raise InputError(f"{address}: names no model of the run", f"write runs:/{rest or 'RUN'}/NAME")
-
-
-def link_model(client: Client, run_id: str, model_id: str) -> None:
-    """Make a logged model an output of a run, unless it is one."""
-    from mlflow.entities import LoggedModelOutput
-
-    outputs = client.get_run(run_id).outputs
-    if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-
-
-def log_model_metrics(client: Client, run_id: str, model_id: str, model: ExportedModel, time: int) -> None:
-    """Log the metrics of a model as measured on its images, so that searches can rank models."""
-    from mlflow.entities import Metric
-
-    of = model_id, model.dataset, model.digest + TEST
-    client.log_batch(run_id, [Metric(name, value, time, 0, *of) for name, value in model.metrics.items()])
-
-
-def holders(client: Client, name: str) -> dict[str, Any]:
-    """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name, description=DESCRIPTION)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    aliases = client.get_registered_model(name).aliases
-    return {alias: client.get_model_version(name, version) for alias, version in aliases.items()}
-
-
-def note_version(client: Client, model: Any, version: Any) -> None:
-    """Let the page of a logged model show its registered version, which a server does by itself and a local store does not."""
-    if MODEL_VERSIONS not in client.get_logged_model(model.model_id).tags:
-        value = json.dumps([{"name": version.name, "version": int(version.version)}])
-        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: value})

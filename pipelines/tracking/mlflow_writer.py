@@ -10,7 +10,7 @@ from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.entries import OWN, SHARED, Child, Close, Dataset, Entry, Log, LogModel, Open
 from pipelines.tracking.experiment_page import run_address
 from pipelines.tracking.mlflow_client import Client, log_batch
-from pipelines.tracking.model_writer import write_model
+from pipelines.tracking.mlflow_models import write_model
 from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, PARENT, PROCESS, STAGE, STUDY, WORK
 

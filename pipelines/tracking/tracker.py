@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -89,13 +89,11 @@ class MlflowTracker:
         self._in_flow = pipeline_run.EXECUTION in os.environ
         self._unstored: list[Entry] = []
         self._lock = threading.Lock()  # the load of the machine is logged by a thread
-        level: Literal["study", "stage", "pipeline"] = "study" if study else "stage" if stage else "pipeline"
-        self._outbox = Outbox.new(outbox_root(), stage or level)
+        self._outbox = Outbox.new(outbox_root(), stage or ("study" if study else "pipeline"))
         self._work = study or self._outbox.name
         self._candidates: dict[str, str] = {}
         self._add(
             Open(
-                level=level,
                 stage=stage or "",
                 name=name or pipeline_run.pipeline_name(keys),
                 keys=texts(keys),
@@ -195,7 +193,7 @@ class MlflowTracker:
     def close(self, status: End = "FINISHED", error: str = "") -> None:
         self._stop_sampling()
         self._add(Close(status=status, error=error[:500], files=self._versions() if self._stage else []))
-        if self._in_flow:
+        if self._in_flow and self._stage:
             drain_process.start(self._outbox.folder.parent)
         elif not self._unstored:
             self._address = drain_process.wait(self._outbox, status, time.monotonic() - self._began)

