@@ -19,7 +19,7 @@ from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
 from pipelines.runtime.progress import Steps, progress
-from pipelines.runtime.ranks import follow, this_rank
+from pipelines.runtime.ranks import this_rank
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.entries import End
 from pipelines.tracking.protocol import NullTracker, Tracker
@@ -45,13 +45,12 @@ class Stage:
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
     """Run the body as the stage ``name``."""
-    exit_on_sigterm()
+    follows = this_rank().number > 0
+    if not follows:  # the others have nothing to clean up
+        exit_on_sigterm()
     die_with_parent()
     keep_freed_memory()
     print_anything()
-    follows = this_rank().number > 0
-    if follows:
-        follow()
     with nullcontext() if started_by_command() else report_input_errors(name), in_settings():  # or the command reports them
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()

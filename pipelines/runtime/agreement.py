@@ -58,11 +58,7 @@ def common_store() -> "Store":
 
 
 def check_alike(rank: Rank, own: Sequence[Trait], store: "Store") -> None:
-    """Check that all processes have the same traits.
-
-    Raises:
-        InputError: one has another than the first, a line for each. All processes but the first end without a word.
-    """
+    """Raise an InputError with a line for each trait that a process does not have in common with the first."""
     store.set(f"traits/{rank.number}", json.dumps([platform.node(), [trait.value for trait in own]]))
     found = [json.loads(store.get(f"traits/{number}")) for number in range(rank.of)]
     (first_host, first), lines = found[0], []
@@ -77,11 +73,7 @@ def check_alike(rank: Rank, own: Sequence[Trait], store: "Store") -> None:
 
 
 def check_same(rank: Rank, digest: str) -> None:
-    """Check that all processes have the same ``digest`` of params, inputs and code.
-
-    Raises:
-        InputError: one has another than the first. All processes but the first end without a word.
-    """
+    """Raise an InputError where a process has another ``digest`` of params, inputs and code than the first."""
     if rank.of == 1:
         return
     from gee_core.training.processes import from_all
@@ -97,17 +89,13 @@ def check_same(rank: Rank, digest: str) -> None:
 
 
 def check_share(rank: Rank, batch_size: int) -> None:
-    """Check that every process has images of every batch of ``batch_size``.
-
-    Raises:
-        InputError: one would have none. All processes but the first end without a word.
-    """
+    """Raise an InputError where a process would have no image of some batch of ``batch_size``."""
     with said_once(rank):
         check_reach(rank.of, batch_size, f"{rank.of} processes")
 
 
 def check_reach(n: int, batch_size: int, name: str) -> None:
-    """Check that batches of ``batch_size`` reach for ``n`` processes, of which the message says ``name``."""
+    """Raise an InputError where batches of ``batch_size`` do not reach for ``n`` processes, in the message ``name``."""
     if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
         problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
         raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
@@ -128,7 +116,7 @@ def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def said_once(rank: Rank) -> Iterator[None]:
-    """Let an InputError, which every process meets, be the first one's to tell."""
+    """Let an InputError, which every process of `torchrun` meets, be the first one's to tell; the others end without a word."""
     try:
         yield
     except InputError:

@@ -53,10 +53,7 @@ def leave() -> None:
 
 
 def dvc_ancestor() -> psutil.Process | None:
-    """The nearest `dvc repro` or `dvc exp …` above this process.
-
-    `dvc exp run --run-all` runs each queued experiment in a `dvc` process of its own, so only the nearest one counts.
-    """
+    """The nearest `dvc repro` or `dvc exp …` above this process; `dvc exp run --run-all` has one for each experiment."""
     return next((process for process in psutil.Process().parents() if is_dvc_run(process)), None)
 
 
@@ -105,8 +102,8 @@ def _is_alive(process: psutil.Process) -> bool:
 def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
     """End this process soon after the one it works for: the nearest `dvc`, the flow, torch's launcher or a worker's owner.
 
-    A thread checks every ``interval`` seconds. It sends SIGTERM to this process, and after ``grace`` seconds kills it and its
-    children. A process that was started from a shell works for no other process and keeps running, as with `nohup`.
+    It gets SIGTERM, and after ``grace`` seconds SIGKILL, with its children. A process that was started from a shell works for
+    no other process and keeps running, as with `nohup`.
     """
     pids = [owner.pid for owner in (dvc_ancestor(), multiprocessing.parent_process()) if owner]
     if PARENT in os.environ:
@@ -138,11 +135,8 @@ def run_in_group(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``command`` in its own process group and wait for it; the group ends with this process or by `kill_groups`.
 
-    ``env`` is added to the environment; ``on_line`` is called with each line of output as it is printed. The result's
-    ``stdout`` holds stdout and stderr together.
-
-    Raises:
-        RuntimeError: `kill_groups` was called: this process is ending.
+    ``env`` is added to the environment; ``on_line`` is called with each line of output as it is printed, and the result's
+    ``stdout`` holds stdout and stderr together. After `kill_groups` it raises a RuntimeError.
     """
     if _ending.is_set():
         raise RuntimeError(f"not started, because this process is ending: {' '.join(command)}")

@@ -20,13 +20,7 @@ RESUMED_SECONDS = 1.0
 
 
 class Steps:
-    """How far one task is; called for each step. May be read by another thread.
-
-    Args:
-        description: what the task is called.
-        total: the number of its steps; None while it is unknown.
-        clock: the present time in seconds.
-    """
+    """How far one task is, of ``total`` steps (None while that is unknown); called for each step, read by another thread."""
 
     def __init__(self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic):
         self.description, self.total, self.done, self.note = description, total, 0.0, ""
@@ -38,10 +32,7 @@ class Steps:
         self.at(self.done + n, note)
 
     def at(self, done: float, note: str = "", total: float | None = None, resumed: bool = False) -> None:
-        """``done`` steps are done, of ``total`` if that is known by now. Parts of a step count too.
-
-        ``resumed``: the latest was done in an earlier run; the time left is estimated from what follows.
-        """
+        """``done`` steps are done, parts of a step too; of those ``resumed`` from an earlier run no time left is estimated."""
         now = self._clock()
         if self._since is None:
             self._first = now

@@ -145,13 +145,6 @@ def _end_as(answer: Answer, stage: str, name: str) -> None:
     sys.exit(1)
 
 
-def follow() -> None:
-    """Let a process that has nothing to clean up end at once when it is stopped."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def _own_device(device: str) -> str:
     """The device of this one of several processes where `base.device` is ``device``; a GPU is torch's current one from now on.
 

@@ -1,9 +1,8 @@
 """Folders from which an interrupted evolve or train resumes, outside DVC's outputs: .scratch/<stage>/<key>/.
 
-The key is a hash of everything that the stage's result depends on, so a resumed run never mixes two configurations, and an
-experiment in a copy of the project resumes what another copy of it began. The folder of a finished run is kept until the stage
-next runs: if `dvc` is killed before dvc.lock has the result, it repeats the stage from there. Evolve leaves values out of its
-key on which no score depends: runs that differ in these have one folder, and take over the scores of each other.
+The key is a hash of everything that the stage's result depends on; evolve leaves values out on which no score depends. The
+folder of a finished run is kept until the stage next runs: if `dvc` is killed before dvc.lock has the result, it repeats the
+stage from there.
 """
 
 import functools
@@ -44,7 +43,7 @@ VALUES = "values"
 def open_resume_folder(
     stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], root: Path | None = None, extra: str = ""
 ) -> Path:
-    """The folder below ``root`` of the run with this `run_key`, made if it is missing; by default, below `project_scratch`."""
+    """The folder of the run with this `run_key` below ``root``, by default `project_scratch`; made if it is missing."""
     folder = (root or project_scratch()) / stage / run_key(stage, sections, inputs, extra)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -65,18 +65,6 @@ def test_a_running_candidate_tells_how_much_of_its_training_is_done(halving, tas
     assert told == [(candidate, pytest.approx(part)) for candidate in wanted for part in parts]
 
 
-def test_notes_of_worker_processes_arrive(score_by, task):
-    def tells(task, candidate, tell):
-        tell((candidate.place, candidate.index / 4))
-        return by_seed(task, candidate, tell)
-
-    told = []
-    score_by(tells)
-    with Workers(task, on_part=lambda candidate, part: told.append((candidate.index, part))) as pool:
-        list(pool.score_all(candidates(3)))
-    assert sorted(told) == [(0, 0.0), (1, 0.25), (2, 0.5)]
-
-
 def by_seed(task, candidate, tell):
     return Score(candidate.seed, 0.0, 0.0, 0.0, 0.0, 0.0), float(os.getpid())
 
@@ -109,17 +97,6 @@ def has_no_memory_at_2(task, candidate, tell):
     return by_seed(task, candidate, tell)
 
 
-def test_every_candidate_comes_back_once_with_its_own_score(task, score_by):
-    score_by(by_seed)
-    with Workers(task) as pool:
-        results = [*pool.score_all(candidates(5)), *pool.score_all(candidates(3))]  # two generations, one pool
-    assert sorted(c.index for c, _, _ in results) == [0, 0, 1, 1, 2, 2, 3, 4]
-    assert all(found.L_ce == c.seed for c, found, _ in results)
-    pids = {seconds for *_, seconds in results}
-    assert len(pids) <= 2
-    assert os.getpid() not in pids
-
-
 def test_a_candidate_whose_worker_lost_its_gpu_is_tried_again(task, score_by, tmp_path, monkeypatch):
     monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
     score_by(loses_its_gpu_once)
@@ -147,14 +124,6 @@ def test_a_candidate_that_found_no_memory_beside_others_is_scored_again_alone(ma
     assert {c.index: score.status for c, score, _ in others} == dict.fromkeys((0, 1, 3, 4), "ok")
     assert pid not in {seconds for *_, seconds in others}  # a new process: the others were ended
     assert (tmp_path / mark).read_text() == ("." if mark == "once" else "..")
-
-
-def test_a_candidate_that_found_no_memory_alone_is_not_scored_again(task, score_by, tmp_path, monkeypatch):
-    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "once"))
-    score_by(has_no_memory_at_2)
-    with score_here(task) as serial:
-        statuses = [score.status for _, score, _ in serial.score_all(candidates(4))]
-    assert statuses == ["ok", "ok", "failed: OutOfMemoryError: CUDA out of memory", "ok"]
 
 
 def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, score_by, tmp_path, monkeypatch):
@@ -202,16 +171,6 @@ def test_later_rungs_of_halving_whose_seconds_are_not_those_of_all_passes_are_no
     with Workers(task) as pool:
         list(pool.score_all([replace(candidate, epochs=halving) for candidate in candidates(4)]))
         assert pool._engine._count == (2 if halving == 1 else 1)
-
-
-@pytest.mark.slow
-def test_an_evolution_whose_number_of_workers_grows_has_the_records_of_one_worker(gpus_to_share, make_params, digits, tmp_path):
-    params, found = make_params(evolve={"population_size": 4, "n_generations": 3}), []
-    for name, open_scorer in (("shared", Workers), ("alone", score_here)):
-        (tmp_path / name).mkdir()
-        evolved = evolve.run(params, digits, tmp_path / name, open_scorer=open_scorer)
-        found.append((csv_text(evolve.table(evolved, params)), evolved.genotype))
-    assert found[0] == found[1]
 
 
 @pytest.mark.slow
