@@ -37,6 +37,10 @@ def test_a_process_agrees_with_itself_from_any_folder_and_goes_to_the_projects(o
         ({"folder": Path("/no-such-mount")}, "cannot see the project folder /no-such-mount: mount the shared folder"),
         ({"images": ((Path("/no-such-mount/prepared"), "0"),)}, "cannot see /no-such-mount/prepared: mount the shared folder"),
         ({"bases": (("cuda:99", "fp32"),)}, "`device` = cuda:99"),
+        (
+            {"images": ((Path("data/prepared"), "0"),)},
+            "sees other images in data/prepared: share the folder",
+        ),
     ],
 )
 def test_what_differs_is_named_with_a_remedy(change, message, own):
@@ -44,9 +48,3 @@ def test_what_differs_is_named_with_a_remedy(change, message, own):
     with pytest.raises(InputError, match=f"^{message}"):
         check_worker(replace(own, **change))
     assert os.getcwd() == before
-
-
-def test_other_images_under_the_same_path_are_noticed(own, tmp_path):
-    (tmp_path / "data/prepared/meta.json").write_text("{}")
-    with pytest.raises(InputError, match=r"^sees other images in .*/data/prepared: share the folder, or copy it there again"):
-        check_worker(own)

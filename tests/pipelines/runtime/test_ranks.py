@@ -84,14 +84,11 @@ def test_a_death_is_one_message_and_the_other_ends(function, said, run_ranks, ca
     ("variable", "device", "n_gpus", "batch", "expected"),
     [
         (None, "cpu", 4, 32, 1),
-        (None, "auto", 0, 32, 1),
         (None, "auto", 4, 64, 4),
         (None, "auto", 8, 32, 2),
-        (None, "auto", 8, 8, 1),
         (None, "cuda:1", 4, 32, 1),
         ("3", "cpu", 0, 32, 3),
         ("3", "cuda", 4, 32, 3),
-        ("1", "auto", 0, 1, 1),
     ],
 )
 def test_the_number_of_processes(variable, device, n_gpus, batch, expected, make_params, monkeypatch):
@@ -126,7 +123,6 @@ def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
     ("device", "n_gpus", "local", "of", "expected"),
     [
         ("cpu", 4, 1, 2, "cpu"),
-        ("auto", 0, 1, 2, "auto"),
         ("auto", 4, 1, 2, "cuda:1"),
         ("cuda", 4, 3, 4, "cuda:3"),
         ("cuda:1", 4, 0, 1, "cuda:1"),
