@@ -38,7 +38,11 @@ def test_a_run_that_went_well_leaves_nothing_behind(client, stage):
     assert outboxes() == []
 
 
-@pytest.mark.parametrize(("fault", "notes"), [("lose", "kept"), ("late", "kept"), ("lose", "gone")])
+SLOW = pytest.mark.slow
+FAULTS = [("lose", "kept"), pytest.param("late", "kept", marks=SLOW), pytest.param("lose", "gone", marks=SLOW)]
+
+
+@pytest.mark.parametrize(("fault", "notes"), FAULTS)
 def test_whichever_call_fails_or_kills_a_drain_the_next_one_doubles_nothing(client, left, expected, fault, notes, tmp_path):
     outbox = left()
     shutil.copytree(outbox, tmp_path / "copy")
