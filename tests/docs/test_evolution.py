@@ -2,11 +2,13 @@
 
 import re
 
+import pytest
 import torch
 
 import gee_core
 
 
+@pytest.mark.slow
 def test_the_example_evolves_and_draws_the_winner(root, monkeypatch):
     text = (root / "docs/reference/evolution.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)

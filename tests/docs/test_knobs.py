@@ -81,14 +81,6 @@ def test_type_and_range_are_those_of_the_model(rows, key, text):
     assert rows[key][0].replace("\u00a0", " ") == text
 
 
-def test_the_value_of_a_key_that_holds_keys_is_written_as_in_params(knobs):
-    assert knobs._text({"omega_X": "1", "sizes": ["16", "24"]}) == "{omega_X: 1, sizes: [16, 24]}"
-
-
-def test_names_of_pages_become_links_of_the_site(knobs):
-    assert knobs._meaning("(see docs/FILES.md)") == "(see [Files](FILES.md))"
-
-
 def test_the_mark_of_the_page_is_the_one_that_the_hook_fills(knobs, root):
     (replaced,) = knobs.KNOBS.findall((root / "docs/knobs.md").read_text(encoding="utf-8"))
     assert set(re.findall("`([a-z]+)`", replaced)) >= set(Params.model_fields)

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
 TEXT = (Path(__file__).resolve().parents[2] / "docs/tutorials/measure-a-network.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_counts_every_layer(capsys):
     (block,) = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
     names = {"__name__": "measure_a_network"}

@@ -71,30 +71,6 @@ def test_a_public_name_that_no_page_shows_is_a_gap(reference, sample):
     assert not any("undocumented is on no page" in gap for gap in found)
 
 
-def test_a_constant_may_be_documented_by_its_module(reference):
-    assert "`NETWORKS`" in reference.summary(reference.load()["NETWORKS"])
-
-
-def test_a_product_in_the_table_is_no_emphasis(reference):
-    assert r"(T\*B, ...)" in reference.summary(reference.load()["LIF"])
-
-
-def test_a_gap_ends_the_build(reference, monkeypatch):
-    from mkdocs.exceptions import PluginError
-
-    monkeypatch.setattr(reference, "pages", dict)
-    with pytest.raises(PluginError, match=r"gee_core\.encode is on no page of docs/reference"):
-        reference.on_pre_build(None)
-
-
-def test_the_table_links_every_name_and_says_what_it_is_for(reference, sample):
-    shown = {"sample.documented": "one.md", "sample.undocumented": "two.md"}
-    assert reference.table(sample, shown).splitlines()[2:] == [
-        "| [`documented`](one.md#sample.documented) | Does something. |",
-        "| [`undocumented`](two.md#sample.undocumented) |  |",
-    ]
-
-
 def test_products_in_docstrings_are_no_emphasis(hook):
     escaped = hook("docstrings").escaped
     assert escaped("spikes (T*B, C) of (T*B, K)") == "spikes (T\\*B, C) of (T\\*B, K)"

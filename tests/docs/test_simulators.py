@@ -14,6 +14,7 @@ def text(root):
     return (root / "docs/simulators.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
 def test_the_code_of_the_page_runs_and_every_simulator_answers_as_the_network_does(text, tmp_path, monkeypatch):
     for package in ("norse", "snntorch"):
