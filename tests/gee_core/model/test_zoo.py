@@ -136,6 +136,11 @@ def test_dropout_drops_the_same_neurons_at_every_step_and_only_in_training():
     assert layer.eval()(spikes) is spikes
 
 
+@pytest.mark.parametrize(("size", "pools"), [(16, 4), (8, 3), (3, 1), (1, 0)])
+def test_small_images_skip_the_pools_for_which_no_two_pixels_are_left(size, pools):
+    assert sum(isinstance(module, nn.MaxPool2d) for module in built("vgg16", 10, image_size=size).modules()) == pools
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
