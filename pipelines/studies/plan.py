@@ -130,7 +130,7 @@ def _analysis_drafts(study: Study, common: Values, n_seeds: int, source: str) ->
     seeds = range(min(n_seeds, analysis.seeds or n_seeds))
     for times, seed in itertools.product(analysis.times_proxy_epochs, seeds):
         options = [Change(set=sample, times_proxy_epochs=times)]
-        epochs = str(times * _whole_number(common, "evolve", "proxy_epochs", source))
+        epochs = str(times * common["evolve"]["proxy_epochs"])
         for training, index in itertools.product(trainings, range(analysis.candidates)):
             columns = {EPOCHS: epochs, CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
             yield Draft(analysis.kind, columns, common, options, seed, index, training)
@@ -145,27 +145,18 @@ def _cell(draft: Draft, stages: Sequence[str], file: str) -> Cell:
         _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
         times *= option.times_proxy_epochs or 1
     genes, control, encoded = map(own.get, COMBINED)
-    values = overridden(draft.common, changes | (UNEVOLVED if encoded is not None else {}), source)
     if genes is not None and "network.n_genes" in changes:
         raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {changes['network.n_genes']}")
-    if genes is not None and isinstance(width := values["network"]["width"], int | float):
-        values["network"]["n_genes"] = max(2, round(genes * width))
-    if times > 1:
-        values["evolve"]["proxy_epochs"] = times * _whole_number(values, "evolve", "proxy_epochs", source)
-    values["base"]["seed"] = _whole_number(values, "base", "seed", source) + draft.seed
-    if control == "narrowed" and values["network"]["n_genes"] is None:
+    params = check_params(overridden(draft.common, changes | (UNEVOLVED if encoded is not None else {}), source), source)
+    derived: Overrides = {"base.seed": params.base.seed + draft.seed, "evolve.proxy_epochs": times * params.evolve.proxy_epochs}
+    if genes is not None:
+        derived["network.n_genes"] = max(2, round(genes * params.network.width))
+    params = check_params(overridden(params.model_dump(), derived, source), source)
+    if control == "narrowed" and params.network.n_genes is None:
         raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
-    params = check_params(values, source)
-    return Cell(
-        draft.part,
-        draft.columns,
-        params,
-        tuple(stages) if draft.part == GRID else ("evaluate",),
-        draft.candidate,
-        draft.training,
-        control,
-        None if encoded is None else _trained_first(params, encoded, control, source),
-    )
+    first = None if encoded is None else _trained_first(params, encoded, control, source)
+    stages = stages if draft.part == GRID else ("evaluate",)
+    return Cell(draft.part, draft.columns, params, tuple(stages), draft.candidate, draft.training, control, first)
 
 
 def _trained_first(params: Params, changes: Overrides, control: str | None, source: str) -> Params:
@@ -190,13 +181,6 @@ def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
 
 def _clash(source: str, one: str, other: str) -> InputError:
     return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
-
-
-def _whole_number(values: Values, section: str, key: str, source: str) -> int:
-    value = values[section].get(key)
-    if type(value) is not int:
-        raise InputError(f"{source}: {section}.{key} = {value!r}", "must be a whole number")
-    return value
 
 
 def _check_files(cell: Cell, file: Path) -> None:

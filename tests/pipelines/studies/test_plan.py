@@ -118,7 +118,7 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
             "encoding = genetic: train.epochs = -4: input should be greater than or equal to 1",
         ),
         ({"overrides": {"epochs": 3}}, "--set: epochs = 3: no such key: write section.key"),
-        ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': must be a whole number"),
+        ({"overrides": {"base.seed": "one"}}, "base.seed = 'one': input should be a valid integer"),
         (
             {"analysis": RANGE | {"set": {"evolve.sigma": -1}}, "only": {"part": {"kendall"}}},
             "studies/tiny.yaml, analysis: evolve.sigma = -1: input should be greater than 0",
