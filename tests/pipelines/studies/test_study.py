@@ -15,6 +15,7 @@ from pipelines.studies.cell import Request
 from pipelines.studies.reports import OUT
 from pipelines.studies.runner import CellsError
 from pipelines.studies.study import run_study
+from pipelines.studies.tracking import NullStudyTracker
 from tests.pipelines.studies.conftest import Ran, measure
 
 REPORTS = ["cells.csv", "table.csv", "table.md", "study.json", "1-bars.svg"]
@@ -60,7 +61,8 @@ def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run,
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run):
     run(seeds=1)
     whole, cells = reports(), written("cells.csv")
-    assert cells[cells["encoding"] == "unencoded"]["parameter_ratio"].eq(1).all()
+    genetic, unencoded = cells["parameters"]
+    assert cells["parameter_ratio"].tolist() == pytest.approx([genetic / unencoded, 1])
     shutil.rmtree(OUT)
     shutil.rmtree(STUDY_STEPS)
     with pytest.raises(KeyboardInterrupt):
@@ -111,6 +113,14 @@ def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch)
     assert written("noise.csv").groupby("robustness.domain").size().tolist() == [4, 4]  # two strengths, two draws
     assert (written("layers.csv")["decode_macs"] > 0).sum() == 2 * 7  # all but the stem and the head
     assert figures() == {"1-noise.svg", "2-layers.svg"}
+
+
+def test_cells_that_differ_in_their_labels_alone_run_once_and_are_all_tracked(run, quick, monkeypatch):
+    tracked, tracker = [], NullStudyTracker()
+    tracker.cell = lambda cell, result: tracked.append(cell.columns["name"])
+    monkeypatch.setattr("pipelines.studies.study.open_study_tracker", lambda *_: tracker)
+    run(ran := Ran(), **PLAIN | {"grid": {"name": [{"label": label, "control": "plain"} for label in "ab"]}, "plots": []})
+    assert (len(ran.cells), tracked) == (1, ["a", "b"])
 
 
 def test_a_plain_network_is_not_evolved(run, monkeypatch):
