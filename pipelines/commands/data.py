@@ -93,9 +93,6 @@ def _facts(found: "Survey") -> dict[str, str]:
         facts["size"] = few if found.n_sizes == 1 else varied
         modes = ", ".join(f"{mode} {count:,}" for mode, count in found.modes.items())
         facts["mode"] = f"{modes}; read as {'grey' if found.in_channels == 1 else 'RGB'}"
-    if found.sixteen_bits:
-        kept = "of which only the upper 8 are kept: dark if their values are those of 8 bits"
-        facts["16 bits"] = f"{len(found.sixteen_bits):,} images among others of 8 bits, {kept}: {_examples(found.sixteen_bits)}"
     if found.ignored:
         facts["ignored"] = ", ".join(f"{count:,} {_shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
     if found.unread:

@@ -73,8 +73,6 @@ class Survey:
     """Images that would be enlarged to more than twice their size."""
     one_colour: list[str] = field(default_factory=list)
     """Images that show nothing but one colour, where all are decoded."""
-    sixteen_bits: list[str] = field(default_factory=list)
-    """Images of 16 bits, where others have 8."""
     params: dict[str, Any] = field(default_factory=dict)
     """What to write into the section `prepare` of params.yaml."""
     problems: list[str] = field(default_factory=list)
@@ -187,8 +185,6 @@ def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers
     found.sizes = {"smallest": by_area[0].size, "median": str(middle), "largest": by_area[-1].size}
     found.n_sizes = len({seen.size for seen in by_area})
     found.modes = dict(Counter(seen.mode for seen in by_area).most_common())
-    deep = [name for name, seen in headers.items() if seen.mode.startswith("I")]
-    found.sixteen_bits = deep if len(deep) < len(headers) else []
     found.in_channels = 1 if all(seen.is_grey for seen in by_area) else 3
     is_uniform = found.n_sizes == 1 and by_area[0].width == by_area[0].height and 4 <= middle <= SIZES[-1]
     if image_size is None and not is_uniform:
