@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from gee_core.snn import kernels
-from gee_core.snn.norm_lif import NormLIF
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively, of_spikingjelly
 
 MARGIN = 1e-5
@@ -68,24 +67,3 @@ def test_spikes_and_gradients_are_those_of_spikingjellys_layers(device):
     theirs.backward(grad)
     torch.testing.assert_close(y.grad, z.grad, rtol=1e-5, atol=2e-5)
     torch.testing.assert_close(module.norm.weight.grad, norm.weight.grad, rtol=1e-5, atol=2e-5)
-
-
-def test_a_layer_of_a_real_size_agrees_but_for_a_spike_in_ten_thousand(device):
-    """Many membranes lie within rounding of the threshold here. Gradients agree to a hundredth of their norm."""
-    results = []
-    for where in ("cpu", device):
-        generator = torch.Generator().manual_seed(0)
-        x, grad = (torch.randn(4 * 8, 64, 16, 16, generator=generator) for _ in range(2))
-        x, grad = (t.to(where).contiguous(memory_format=torch.channels_last) for t in (x, grad))
-        module = NormLIF(64, {"T": 4}).train().to(where)
-        if where == "cpu":
-            module.lif.register_forward_hook(lambda *_: None)  # not fused
-        x.requires_grad_()
-        spikes = module(x)
-        spikes.backward(grad)
-        results.append((spikes.detach().cpu(), x.grad.cpu(), module.norm.weight.grad.cpu()))
-    (expected, *gradients), (found, *others) = results
-    assert 0.1 < expected.mean() < 0.9
-    assert (expected != found).float().mean() <= 1e-4
-    for a, b in zip(others, gradients, strict=True):
-        assert (a - b).norm() < 1e-2 * b.norm()

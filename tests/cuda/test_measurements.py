@@ -5,7 +5,6 @@ import torch
 
 from gee_core.config.hardware import DOMAINS
 from gee_core.data.prepared import Source, write_prepared
-from gee_core.evaluation.counting import Counter
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturbed, encoded_weights
 from gee_core.evaluation.noise import noisy_input
@@ -13,8 +12,6 @@ from gee_core.evolution import proxy
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.encoding import decode
-from gee_core.training.loop import for_inference
-from pipelines.runtime.input_errors import user_message
 from tests.cuda.runs import CLASSES, NORMALISE, SIZE, images, network
 from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, candidate
 from tests.gee_core.lively import awake
@@ -129,18 +126,6 @@ def task(device, tmp_path_factory):
     return ProxyTask(folder, BASE.model_copy(update={"device": str(device)}), NETWORK, evolve)
 
 
-def test_counts_for_other_processes_lie_on_the_cpu(nets):
-    """Pickled on one GPU, they would come back on that one in every process."""
-    net = for_inference(nets[1])
-    x, counter = batch(8).to(next(net.parameters()).device), Counter(net, {})
-    counter.begin(x)
-    with torch.no_grad():
-        net(x)
-    _, _, seen, _ = counter.counted()
-    assert {active.device.type for layer in seen.values() for active, _ in layer.active.values()} == {"cpu"}
-    assert counter.result().layers
-
-
 def test_a_candidate_that_runs_out_of_memory_fails_alone(task, device, monkeypatch):
     """Its score is a failure with torch's reason, and the next candidate is scored as before: `score`'s docstring."""
     before = score(task, candidate())
@@ -157,11 +142,3 @@ def test_a_candidate_that_runs_out_of_memory_fails_alone(task, device, monkeypat
     after = score(task, candidate())
     assert after.status == "ok"
     assert abs(after.TSE - before.TSE) <= 0.05 * before.TSE
-
-
-def test_a_stage_that_runs_out_of_memory_says_what_to_lower(device):
-    with pytest.raises(RuntimeError) as raised:
-        torch.empty(TOO_MUCH, dtype=torch.uint8, device=device)
-    message = user_message(raised.value)
-    assert message.startswith("out of memory (")
-    assert "lower the batch_size" in message

@@ -9,7 +9,7 @@ from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.zoo import NETWORKS
-from tests.cuda.runs import AUGMENT, NORMALISE, SIZE, StoppedError, images, losses, network, recipe, streamed, train
+from tests.cuda.runs import NORMALISE, SIZE, StoppedError, images, losses, network, recipe, streamed, train
 
 CURVE = (0.03, 0.1)
 """Largest relative difference of the loss of each epoch between two runs of one seed. A GPU adds in any order, and a rounding
@@ -66,15 +66,6 @@ def test_crops_flips_and_erased_rectangles_are_those_of_the_cpu(erasing, device)
     assert not torch.equal(here, NORMALISE(packed.images))
 
 
-def test_randaugment_is_that_of_the_cpu_but_for_rounded_pixels(device):
-    packed = images()
-    here, there = (
-        to_input(packed.to(where).images, NORMALISE, AUGMENT, torch.Generator().manual_seed(1)).cpu()
-        for where in ("cpu", device)
-    )
-    assert ((here - there).abs() > 2 / (255 * 0.3)).float().mean() < 0.02  # more than two of 255 levels
-
-
 def test_bf16_multiplies_in_bf16_and_ends_near_float32(device):
     net, seen = network().to(device), set()
     for module in net.modules():
@@ -87,7 +78,7 @@ def test_bf16_multiplies_in_bf16_and_ends_near_float32(device):
     assert record.train_loss == pytest.approx(losses(train(recipe(device))[1])[0], rel=0.1)
 
 
-@pytest.mark.parametrize("stop", [(0, 2), (1, 4)])
+@pytest.mark.parametrize("stop", [(1, 4)])
 def test_stopped_in_mid_epoch_it_ends_bit_for_bit_the_same(stop, device, deterministic, tmp_path):
     how = recipe(device, augment=WITHOUT_ROTATIONS)
     tensors, rows, n_calls = train(how, dropout=True)
@@ -123,20 +114,6 @@ def test_no_step_waits_for_the_device(source, name, device, tmp_path, monkeypatc
     finally:
         guard(False)
     assert guarded == list(range(1, n_steps))
-
-
-def test_the_guard_of_that_test_notices_a_step_that_waits(device):
-    if device.type != "cuda":
-        pytest.skip("set_sync_debug_mode is CUDA's")
-    x = torch.ones((), device=device)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with pytest.raises(RuntimeError, match="synchroniz"):
-            x.item()
-        with pytest.raises(RuntimeError, match="synchroniz"):
-            torch.ones(3).to(device)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_streamed_epoch_has_the_batches_of_the_cpus_from_pinned_memory(device, tmp_path, monkeypatch):

@@ -11,16 +11,19 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from gee_core.config import Params, PrepareConfig
-from gee_core.config.datasets import Dataset
+from gee_core.config.datasets import DATASETS, Dataset
 from gee_core.config.evolve import Variant
 from gee_core.config.network import SURROGATES
+from gee_core.data.folders import is_in_files
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
 
 PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
 SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
-FIELDS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
+
+
+DEFECTS = {"n_draws": 1, "max_images": None}
 
 
 def values() -> dict:
@@ -33,92 +36,46 @@ def with_value(section, key, value) -> Params:
     return Params(**changed)
 
 
-@pytest.mark.parametrize(("section", "key"), FIELDS)
-def test_every_field_is_required_and_documented(section, key):
-    field = SECTIONS[section].model_fields[key]
-    assert field.is_required()
-    assert field.description
-    incomplete = values()
-    del incomplete[section][key]
-    with pytest.raises(ValidationError, match="Field required"):
-        Params(**incomplete)
-
-
-@pytest.mark.parametrize(("section", "key"), FIELDS)
-def test_no_field_accepts_infinity_a_mapping_or_an_object(section, key):
-    for value in (float("inf"), float("-inf"), float("nan"), {"unheard_of": 1}, object()):
-        with pytest.raises(ValidationError):
-            with_value(section, key, value)
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_a_section_is_frozen_and_refuses_unknown_keys(section):
-    model = getattr(Params(**values()), section)
-    key = next(iter(SECTIONS[section].model_fields))
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(model, key, getattr(model, key))
+def test_every_field_is_required_and_documented():
+    for model in SECTIONS.values():
+        assert all(field.is_required() and field.description for field in model.model_fields.values())
     with pytest.raises(ValidationError, match="Extra inputs"):
-        with_value(section, "unheard_of", 1)
+        with_value("base", "unheard_of", 1)
+    with pytest.raises(ValidationError, match="finite number"):
+        with_value("train", "lr", float("inf"))
 
 
 # section.key: (accepted edges, refused neighbours)
 EDGES = {
     "base.seed": ([0, 2**31 - 1], [-1, 2**31]),
-    "base.device": (["auto", "cpu", "cuda", "cuda:1"], ["", "gpu", "cuda:", "cuda:x", "cpu:0", "mps"]),
-    "base.precision": (["auto", "fp32", "bf16"], ["fp16", ""]),
-    "network.name": ([*NETWORKS, "networks.my_vgg:MyVGG"], ["resnet50", "ResNet19", "", "networks/my.py:A", "networks.my:"]),
+    "base.device": (["auto", "cpu", "cuda", "cuda:1"], ["gpu", "cuda:", "cpu:0", "mps"]),
+    "network.name": ([*NETWORKS, "networks.my_vgg:MyVGG"], ["resnet50", "networks/my.py:A", "networks.my:"]),
     "network.block": ([None], ["pre", "post", "both"]),  # of cifarnet, which has no blocks
-    "network.pool": (["max", "avg"], ["min", None]),
-    "network.width": ([0.01, 4], [0, -1, 4.01]),
-    "network.n_genes": ([1, 500], [0, -1, 2.0]),
     "network.T": ([1, 64], [0, 65]),
-    "network.tau": ([1.001, 100], [1, 0.5, 0]),
-    "network.v_threshold": ([0.01], [0, -0.5]),
-    "network.v_reset": ([None, 0, -0.3], ["0"]),
+    "network.tau": ([1.001, 100], [1]),
     "network.surrogate": (list(SURROGATES), ["step"]),
-    "network.surrogate_alpha": ([0.1], [0, -2]),
     "prepare.dataset": (list(get_args(Dataset)), ["mnist"]),
-    "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, 7]),
-    "prepare.image_size": ([None, 4, 1024], [3, 1025]),
-    "prepare.max_train_images": ([None, 1], [0]),
-    "prepare.test_share": ([0.01, 0.99], [0, 1]),
+    "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, "birds"]),  # digits have a name
     "prepare.holdout": ([0.01, 0.99], [0, 1]),
     "evolve.variant": (list(get_args(Variant)), ["evolve"]),
-    "evolve.population_size": ([None, 2], [1, 0]),
-    "evolve.sigma": ([0.01, 5], [0, 5.1]),
-    "evolve.bound": ([1.01], [1, 0.5]),
-    "evolve.start": (["analytic", "unit", "a/genotype.json"], ["", 3, None]),
-    "evolve.genotype": (["per_layer", "shared", "shape"], ["both", None]),
-    "evolve.rescore": ([None], [3, {"top": 1}, {"top": 0, "draws": 1}]),
-    "evolve.halving": ([None, 1, 2.5], [0.9, 0, -2]),
-    "evolve.a": ([0, 3.5], [-0.1]),
-    "evolve.tau_lambda": ([0.1], [0]),
-    "evolve.lr_X": ([1e-6, 1, 10], [0, -1]),
-    "evolve.lr_O": ([1e-6, 1, 10], [0, -1]),
-    "train.lr_X": ([1e-6, 1, 10], [0, -1]),
-    "train.lr_O": ([1e-6, 1, 10], [0, -1]),
-    "train.cooldown": ([None, 0.01, 1], [0, 1.1, -0.5, "linear"]),
-    "train.label_smoothing": ([0, 0.99], [1, -0.1]),
-    "train.optimizer": (["adamw", "sgd"], ["adam"]),
-    "train.momentum": ([0, 0.99], [1, -0.1]),
-    "train.loss": (["ce", "tet"], ["mse"]),
-    "train.tet_lambda": ([0, 1], [-0.1, 1.1]),
-    "train.randaugment": ([0, 30], [-1, 31]),
+    "evolve.population_size": ([None, 2], [1]),
+    "evolve.bound": ([1.01], [1]),
+    "evolve.start": (["analytic", "unit", "a/genotype.json"], ["", "\n", None]),
+    "evolve.rescore": ([None], [{"top": 1}, {"top": 0, "draws": 1}]),
+    "evolve.halving": ([None, 1, 2.5], [0.9]),
+    "evolve.norm_images": ([None, 32], [31]),
+    "train.cooldown": ([None, 0.01, 1], [0, 1.1]),
+    "train.lr_min": ([0, 0.004], [0.00404]),
+    "train.warmup_epochs": ([0, 29.5], [30]),
+    "train.quantise": ([None], [{"format": "int4", "epochs": 31}, {"format": "fp32", "epochs": 1}]),
+    "train.label_smoothing": ([0, 0.99], [1]),
     "train.erasing": ([0, 1], [-0.1, 1.1]),
-    "train.wiring_seed": (["candidate", "fresh"], ["other"]),
-    "train.init_from": ([None, "a/network.safetensors"], ["", 3]),
-    "robustness.strengths": (
-        [[0.0, 0.5], [0.0, 0.5, 2.0]],
-        [[], [0.0, 0.4], [0.5], [0.0, 0.5, 0.5], [0.0, 0.6, 0.5], [-0.1, 0.0, 0.5], [0.0, "0.5"]],
-    ),
+    "robustness.strengths": ([[0.0, 0.5], [0.0, 0.5, 2.0]], [[], [0.0, 0.4], [0.5], [0.0, 0.5, 0.5], [0.0, 0.6, 0.5]]),
     "robustness.hardware": (
         [None],
-        [3, {"n_draws": 1, "max_images": None}, {"max_images": None, "weights": [0.1]}, {"n_draws": 0, "max_images": None}],
+        [DEFECTS, DEFECTS | {"lost_step": [5]}, DEFECTS | {"lost_step": [2, 1]}],
     ),
-    "export.opset": ([18], [17]),
-    "export.genes": (["fp32", "bf16", "int8", "int4", None], ["int2", "", 8, True]),
-    "export.promote_metric": (["test_accuracy", "energy_mj"], ["plain_parameters", "", None]),
-    "report.title": (["x", "x" * 200], ["", "x" * 201]),
+    "export.promote_metric": (["test_accuracy", "energy_mj"], ["plain_parameters", ""]),
 }
 
 
@@ -133,85 +90,22 @@ def test_the_edges_of_a_range_are_accepted_and_what_lies_beyond_is_refused(name)
             with_value(section, key, value)
 
 
-HARDWARE = {
-    "n_draws": ([1], [0, 1.5]),
-    "max_images": ([None, 1], [0]),
-    "weights": ([None, [0], [0.0, 3.5]], [[], [-0.1], [0.2, 0.1], [0.1, 0.1], ["0.1"], 0.1]),
-    "threshold": ([[0.4]], [[-0.4]]),
-    "dropped": ([[0, 1]], [[1.1], [-0.1]]),
-    "gene_bits": ([[0, 1]], [[2]]),
-    "lost_step": ([[0, 4]], [[0, 5], [1.5], [-1]]),  # of T = 4
-}
-
-
-@pytest.mark.parametrize("key", HARDWARE)
-def test_the_edges_of_a_defect_of_hardware_are_accepted_and_what_lies_beyond_is_refused(key):
-    accepted, refused = HARDWARE[key]
-    for value in accepted:
-        hardware = with_value("robustness", "hardware", values()["robustness"]["hardware"] | {key: value}).robustness.hardware
-        assert getattr(hardware, key) == value
-        assert (key in hardware.strengths()) == (isinstance(value, list))
-    for value in refused:
-        with pytest.raises(ValidationError, match=key):
-            with_value("robustness", "hardware", values()["robustness"]["hardware"] | {key: value})
-
-
-@pytest.mark.parametrize(("epochs", "warmup", "fits"), [(5, 4, True), (5, 5, False), (5, 6, False), (1, 0, True)])
-def test_warm_up_ends_before_training_does(epochs, warmup, fits):
-    changed = values()
-    changed["train"] |= {"epochs": epochs, "warmup_epochs": warmup}
-    if fits:
-        assert Params(**changed).train.warmup_epochs == warmup
-    else:
-        with pytest.raises(ValidationError, match=f"warmup_epochs = {warmup} must be less than epochs = {epochs}"):
-            Params(**changed)
-
-
 @pytest.mark.parametrize(
-    ("quantise", "problem"),
+    ("section", "changes", "problem"),
     [
-        ({"format": "int4", "epochs": 5}, None),
-        ({"format": "int8", "epochs": 1}, None),
-        (None, None),
-        ({"format": "int4", "epochs": 6}, r"quantise\.epochs = 6 must not be greater than epochs = 5"),
-        ({"format": "int4", "epochs": 0}, "greater than or equal to 1"),
-        ({"format": "fp32", "epochs": 1}, "'int8' or 'int4'"),
-        ({"format": "int4"}, "Field required"),
-        ({"format": "int4", "epochs": 1, "bits": 4}, "Extra inputs"),
+        ("network", {"n_genes": None}, r"set evolve\.variant to analytic"),
+        ("evolve", {"variant": "random", "start": "old.json"}, r"start = 'old\.json' has no use for"),
+        ("prepare", {"dataset": "folder", "name": "digits"}, "is the name of another data set"),
+        ("prepare", {"dataset": "digits", "image_size": 8, "stream": True}, "digits does not come as image files"),
+        ("prepare", {"dataset": "folder", "image_size": None, "stream": True}, "images need one size"),
+        ("base", {"device": "mps"}, r"mps is not supported \(its fused optimiser is untested.*set it to cpu"),
     ],
-    ids=str,
 )
-def test_the_epochs_with_rounded_genes_are_among_those_of_training(quantise, problem):
+def test_settings_that_exclude_one_another_are_refused(section, changes, problem):
     changed = values()
-    changed["train"] |= {"epochs": 5, "warmup_epochs": 1, "quantise": quantise}
-    if problem is None:
-        assert Params(**changed).model_dump()["train"]["quantise"] == quantise
-    else:
-        with pytest.raises(ValidationError, match=problem):
-            Params(**changed)
-
-
-@pytest.mark.parametrize("variant", get_args(Variant))
-def test_a_plain_network_goes_with_the_variants_that_do_not_evolve(variant):
-    changed = values()
-    changed["network"]["n_genes"] = None
-    changed["evolve"]["variant"] = variant
-    if variant in ("random", "analytic"):
-        assert Params(**changed).network.n_genes is None
-    else:
-        with pytest.raises(ValidationError, match=r"set evolve\.variant to analytic"):
-            Params(**changed)
-
-
-@pytest.mark.parametrize("variant", get_args(Variant))
-def test_a_start_goes_with_the_variants_that_search(variant):
-    changed = values()
-    changed["evolve"] |= {"variant": variant, "start": "old.json"}
-    if variant in ("random", "analytic"):
-        with pytest.raises(ValidationError, match=r"start = 'old\.json' has no use for"):
-            Params(**changed)
-    else:
-        assert Params(**changed).evolve.start == "old.json"
+    changed[section] |= changes
+    with pytest.raises(ValidationError, match=problem):
+        Params(**changed)
 
 
 def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
@@ -223,8 +117,9 @@ def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
     assert type(lif.surrogate_function) is lif_module.SURROGATES[network.surrogate]
 
 
-def test_the_names_of_the_surrogates_are_those_of_the_neuron():
+def test_the_tables_without_torch_have_the_names_of_the_others():
     assert tuple(lif_module.SURROGATES) == SURROGATES
+    assert get_args(Dataset) == (*DATASETS, "folder")
 
 
 def test_importing_the_parameters_loads_neither_torch_nor_numpy():
@@ -235,23 +130,13 @@ def test_importing_the_parameters_loads_neither_torch_nor_numpy():
     assert not {"torch", "numpy"} & loaded
 
 
-def test_mps_is_refused_with_the_reason():
-    with pytest.raises(ValidationError, match=r"mps is not supported \(its fused optimiser is untested.*set it to cpu"):
-        with_value("base", "device", "mps")
-
-
 @pytest.mark.parametrize(
     ("dataset", "name", "path", "expected"),
     [
-        ("digits", None, "data/raw", "digits"),
         ("cifar10", None, "/images/birds", "cifar10"),
-        ("folder", None, "/images/birds/", "birds"),
         ("folder", None, "../My birds: v1.2", "My-birds-v1.2"),
-        ("folder", None, "data/raw/birds", "birds"),
-        ("folder", None, "data/raw", "folder"),
         ("folder", None, "/home/me/project/data/raw/", "folder"),
         ("folder", None, ".", "folder"),
-        ("folder", None, "鳥", "folder"),
         ("folder", None, "x" * 100, "x" * 64),
         ("folder", None, "/images/cifar10", "folder-cifar10"),
         ("folder", "birds.v2", "data/raw", "birds.v2"),
@@ -262,7 +147,18 @@ def test_images_are_called_by_their_name_or_that_of_their_folder(dataset, name, 
     assert PrepareConfig(**prepare).data_name == expected
 
 
-@pytest.mark.parametrize(("dataset", "name"), [("digits", "birds"), ("digits", "digits"), ("folder", "digits")])
-def test_a_name_is_given_to_folders_alone_and_not_taken(dataset, name):
-    with pytest.raises(ValidationError, match="name"):
-        PrepareConfig(**values()["prepare"] | {"dataset": dataset, "name": name})
+@pytest.mark.parametrize(
+    ("dataset", "reads_path", "is_downloadable", "in_files"),
+    [
+        ("digits", False, False, [False, False]),
+        ("fashion_mnist", True, True, [False, False]),
+        ("cifar10", True, True, [False, True]),
+        ("folder", True, False, [True, True]),
+    ],
+)
+def test_where_images_come_from(tmp_path, dataset, reads_path, is_downloadable, in_files):
+    prepare = PrepareConfig(**values()["prepare"] | {"dataset": dataset, "path": str(tmp_path)})
+    assert (prepare.reads_path, prepare.is_downloadable) == (reads_path, is_downloadable)
+    before = is_in_files(prepare)
+    (tmp_path / "train").mkdir()
+    assert [before, is_in_files(prepare)] == in_files

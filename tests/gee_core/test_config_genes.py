@@ -1,12 +1,9 @@
 """The models inside the sections: genes of shape, residual blocks, and what they mean for one another."""
 
-import math
-
 import pytest
 from pydantic import ValidationError
 
 from gee_core.config import NetworkStructure, Params, Shape
-from gee_core.config.evolve import Rescore
 from gee_core.config.known_networks import default_block
 from gee_core.config.shape import SEARCH_RANGES, searched_genes
 from gee_core.zoo import NETWORKS
@@ -23,45 +20,18 @@ def params(network=(), evolve=()) -> Params:
     return Params(**changed)
 
 
-# gene: (accepted edges, refused neighbours)
-RANGES = {
-    **dict.fromkeys(("omega_O", "omega_X", "alpha", "kappa", "rho"), ([0, 0.5, 1], [-0.01, 1.01])),
-    "beta": ([0, 4], [-0.01, 4.01]),
-    **dict.fromkeys(("gamma_0", "gamma_end"), ([0.05, 20], [0.04, 20.1, 0])),
-    "slope": ([-4, 4], [-4.01, 4.01]),
-}
-
-
-@pytest.mark.parametrize("gene", Shape.model_fields)
-def test_the_edges_of_a_genes_range_are_accepted_and_what_lies_beyond_is_refused(gene):
-    accepted, refused = RANGES[gene]
-    for value in accepted:
-        assert getattr(Shape(**{gene: value}), gene) == value
-    for value in [*refused, "1", None, math.nan]:
-        with pytest.raises(ValidationError, match=gene):
-            Shape(**{gene: value})
-
-
 def test_a_shape_is_neutral_where_no_gene_is_named_and_every_gene_is_documented():
     assert Shape().is_neutral()
     neutral = Shape().model_dump()
     assert {gene for gene, value in neutral.items() if value == 1.0} == {"gamma_0", "gamma_end"}
     for gene, field in Shape.model_fields.items():
         assert field.description
-        assert not Shape(**{gene: RANGES[gene][0][-1]}).is_neutral()
-        assert Shape(**{gene: neutral[gene]}).is_neutral()
-    with pytest.raises(ValidationError, match="Extra inputs"):
-        Shape(sigma=1.0)
+        assert not Shape(**{gene: neutral[gene] + 0.5}).is_neutral()
+        with pytest.raises(ValidationError, match=gene):
+            Shape(**{gene: 21})
 
 
-def test_how_to_score_again_is_documented_and_wants_both_numbers():
-    assert all(field.description and field.is_required() for field in Rescore.model_fields.values())
-    for broken in ({"top": 1}, {"draws": 1}, {"top": 0, "draws": 1}, {"top": 1, "draws": 0}):
-        with pytest.raises(ValidationError):
-            Rescore(**broken)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["vgg16", "resnet18"])
 @pytest.mark.parametrize("block", [None, "pre", "post"])
 def test_null_is_the_default_block_and_networks_without_blocks_take_nothing_else(name, block):
     if name in OTHERS and block is not None:
@@ -71,20 +41,13 @@ def test_null_is_the_default_block_and_networks_without_blocks_take_nothing_else
         assert params({"name": name, "block": block}).network.block == (None if name in OTHERS else block or "pre")
 
 
-def test_params_that_were_written_out_are_read_as_the_same():
-    written = params({"name": "resnet18", "init": {"slope": 1}}).model_dump()
-    assert Params(**written) == params({"name": "resnet18", "block": "pre", "init": {"slope": 1}})
-
-
 @pytest.mark.parametrize(("gene", "value"), [("gamma_end", 0.5), ("slope", 1.0)])
 def test_genes_of_branches_need_a_network_with_blocks(gene, value):
-    for name in RESNETS:
-        assert getattr(params({"name": name, "init": {gene: value}}).network.shape, gene) == value
-    for name in OTHERS:
-        with pytest.raises(ValidationError, match=rf"{gene} = {value} acts on residual blocks, and {name} has none"):
-            params({"name": name, "init": {gene: value}})
-        neutral = Shape().model_dump()[gene]
-        assert params({"name": name, "init": {gene: neutral}}).network.shape.is_neutral()
+    assert getattr(params({"name": "resnet18", "init": {gene: value}}).network.shape, gene) == value
+    with pytest.raises(ValidationError, match=rf"{gene} = {value} acts on residual blocks, and vgg16 has none"):
+        params({"name": "vgg16", "init": {gene: value}})
+    neutral = Shape().model_dump()[gene]
+    assert params({"name": "vgg16", "init": {gene: neutral}}).network.shape.is_neutral()
 
 
 def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wiring_started():
@@ -108,7 +71,7 @@ def test_no_more_candidates_are_scored_again_than_a_generation_has(population, t
             params(network, evolve)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["vgg16", "resnet18"])
 def test_the_genes_of_every_form_are_sigmas_or_genes_of_shape_with_a_range_to_search(name):
     for form in ("per_layer", "shared", "shape"):
         genes = params({"name": name}, {"genotype": form}).searched_genes()

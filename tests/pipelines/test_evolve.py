@@ -5,6 +5,7 @@ import pytest
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Candidate, Record, Score, failed
 from gee_core.evolution.proxy import score
 from gee_core.genome.genotype import Genotype
@@ -13,7 +14,6 @@ from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.start_genotype import analytic_start
-from pipelines.runtime import journal
 from tests.pipelines.train_cases import every_change
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
@@ -90,20 +90,7 @@ def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(digit
     assert set(known) == {r.candidate.key for r in whole}
 
 
-def test_a_failed_candidate_is_known_again_with_its_reason(tmp_path):
-    log = tmp_path / "log"
-    journal.append(log, {"place": (1, 2), "wiring": "ab12"} | vars(failed("L_ce = nan")) | {"seconds": 3.5, "ended": 1.7e9})
-    known, ended = evolve.read_known(log)
-    ((key, (found, seconds)),) = known.items()
-    assert (key, seconds, ended) == ((1, 2, "ab12"), 3.5, {(1, 2, "ab12"): 1.7e9})
-    assert same(found, failed("L_ce = nan"))
-    assert evolve.read_known(tmp_path / "missing") == ({}, {})
-
-
-@pytest.mark.parametrize("stop_at", [(2, 3)])
-def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
-    stop_at, digits, make_params, tmp_path, here_and_now
-):
+def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(digits, make_params, tmp_path, here_and_now):
     params = make_params(evolve={"rescore": Rescore(top=2, draws=2)})
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
@@ -113,14 +100,14 @@ def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(
     assert evolve.n_candidates(params) == 14 > len(whole.records) == 12  # the start is the best of its generation
 
     def stop(record):
-        if record.candidate.place == stop_at:
+        if record.candidate.place == (2, 3):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         evolve.run(params, digits, tmp_path / "stopped", stop)
     here_and_now.scored.clear()
     again = evolve.run(params, digits, tmp_path / "stopped")
-    assert here_and_now.scored == [(2, index) for index in range(stop_at[1] + 1, 6)]
+    assert here_and_now.scored == [(2, index) for index in (4, 5)]
     assert csv_text(evolve.table(again, params)) == csv_text(evolve.table(whole, params))
     assert (again.genotype, again.metrics) == (whole.genotype, whole.metrics)
 
@@ -133,21 +120,6 @@ def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, m
     )
     best = Record(scored, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
     values = json.loads(json.dumps(evolve.genotype_file(params, best).model_dump()))
-    keys = [
-        "network",
-        "width",
-        "n_genes",
-        "variant",
-        "form",
-        "sigma_O",
-        "sigma_X",
-        "shape",
-        "seed",
-        "generation",
-        "index",
-        "fitness",
-    ]
-    assert list(values) == [*keys, "start"]
     assert values["shape"] == Shape(omega_X=1 / 3, gamma_0=1.1).model_dump()
     genotypes = scored.genotype, GenotypeFile.model_validate_json(json.dumps(values)).genotype
     then, now = (wired_network(params.network, meta, genotype, 12345).state_dict() for genotype in genotypes)
@@ -182,3 +154,51 @@ def test_every_setting_of_the_sections_of_evolve_is_in_the_key_of_its_folder(dig
         assert (evolve.scores_folder(changed) in folders) == bool(extendable)
         assert evolve.resume_folder(changed, digits) not in folders
         folders.add(evolve.scores_folder(changed))
+
+
+DIED = "its worker process died every time (out of memory?)"
+
+
+def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make_params, tmp_path, here_and_now, monkeypatch):
+    params = make_params()
+    for name in ("whole", "hit"):
+        (tmp_path / name).mkdir()
+    whole = evolve.run(params, digits, tmp_path / "whole")
+    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(DIED) if c.place == (1, 1) else score(task, c))
+    assert [r.ok for r in evolve.run(params, digits, tmp_path / "hit").records] == [True] * 4 + [False, True]
+    monkeypatch.setattr(here_and_now, "score", score)
+    here_and_now.scored.clear()
+    again = evolve.run(params, digits, tmp_path / "hit")
+    assert here_and_now.scored == [(1, 1)]
+    assert csv_text(evolve.table(again, params)) == csv_text(evolve.table(whole, params))
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy", "n_scored"),
+    [
+        ("OutOfMemoryError: CUDA out of memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
+        ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", "correct what the error names", 3),
+        ("L_ce = nan, R_T = 0, R_S = 0 on the hold-out", "lower evolve.lr or narrow evolve.bound", 6),
+    ],
+)
+def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_search_at_once(
+    reason, remedy, n_scored, digits, make_params, tmp_path, here_and_now, monkeypatch
+):
+    monkeypatch.setattr(here_and_now, "score", lambda task, candidate: failed(reason))
+    with pytest.raises(InputError) as caught:
+        evolve.run(make_params(), digits, tmp_path)
+    assert isinstance(caught.value, DivergedError) == (n_scored == 6)  # which a study takes for a result
+    which = "6 candidates" if n_scored == 6 else "3 candidates of the first generation"
+    assert str(caught.value).startswith(f"evolve: all {which} failed; the first: failed: {reason}: {remedy}")
+    assert len(here_and_now.scored) == n_scored
+
+
+def test_where_all_failed_by_several_reasons_the_remedy_is_that_of_most_and_a_study_tries_again(
+    digits, make_params, tmp_path, here_and_now, monkeypatch
+):
+    nan = "FloatingPointError: the training loss is nan"
+    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(nan if c.place == (0, 0) else DIED))
+    message = "all 6 candidates failed; most of them: failed: its worker .*: lower the batch"
+    with pytest.raises(InputError, match=message) as caught:
+        evolve.run(make_params(), digits, tmp_path)
+    assert not isinstance(caught.value, DivergedError)

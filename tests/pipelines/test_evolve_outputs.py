@@ -82,11 +82,6 @@ def test_the_best_fitness_is_the_mean_over_fresh_draws_with_their_spread(make_pa
     assert (found["best_L_ce"], found["best_generation"], found["best_index"]) == (0.1, 1, 2)
 
 
-def test_a_failed_candidate_has_a_genotype_file_without_fitness(make_params):
-    found = evolve.genotype_file(make_params(), record(0, 1, math.nan, "failed: x"))
-    assert (found.fitness, found.index) == (None, 1)
-
-
 def test_the_progress_tells_the_best_of_the_generation_at_work(make_params):
     def scored(generation: int, loss: float, rescored: str = "", status: str = "ok") -> Record:
         candidate = Candidate(generation, 0, 0, None, rescored=rescored)

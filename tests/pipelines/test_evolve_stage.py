@@ -5,14 +5,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
-from gee_core.data.images import PackedImages
 from gee_core.data.meta import load_meta
-from gee_core.data.prepared import Source, load_prepared, write_prepared
-from gee_core.evolution import proxy
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines import evolve
@@ -20,6 +16,7 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.start_genotype import load_start
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import HELD
+from tests.pipelines.conftest import write_params
 
 GENES = ["sigma_O", *(f"sigma_{layer}" for layer in range(8))]
 COLUMNS = [
@@ -106,20 +103,10 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     again = run_main(monkeypatch)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
     assert again.times == tracked.times
     assert (here_and_now.scored, contents(folder)) == ([], before)
-    md5 = hashlib.md5((folder / "reports/evolve/metrics.json").read_bytes()).hexdigest()
-    (folder / "dvc.lock").write_text(f"md5: {md5}")
+    run_known_to_dvc(folder, monkeypatch)
+    here_and_now.scored.clear()
     run_main(monkeypatch)  # DVC knows of the result: somebody wants it recomputed
     assert (len(here_and_now.scored), contents(folder)) == (6, before)
-
-
-@pytest.mark.slow
-def test_a_search_that_takes_long_draws_its_figures_before_the_report(in_project, monkeypatch):
-    folder = in_project()
-    monkeypatch.setattr(evolve, "WORTH_DRAWING", 6 * 0.25)
-    tracked = run_main(monkeypatch)
-    figures = ["candidates_plane.png", "components.png", "fitness_over_generations.png", "search_state.png"]
-    assert sorted(scratch_files(folder)) == sorted([*figures, "done", "records.jsonl", "values"])
-    assert sorted(name for to, name, _ in tracked.files if to == "plots") == figures
 
 
 def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, make_params, monkeypatch):
@@ -151,8 +138,7 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert [(step, values["fitness"]) for step, values in curves] == list(enumerate(best.fitness))
     (costs,) = [values for _, values in tracked.curves if "image_passes" in values]  # one quantity under one name
     assert costs["image_passes"] == rows.image_passes.sum()
-    for name in ("step_size", "axis_ratio", "mean_sigma_3", "std_sigma_O"):
-        assert [values[name] for _, values in curves] == list(best[name])
+    assert [values["std_sigma_O"] for _, values in curves] == list(best["std_sigma_O"])
     comparable = [(step, values["final_fitness"]) for step, values in tracked.curves if "final_fitness" in values]
     assert comparable == list(enumerate(rows.groupby("generation").final_fitness.min()))
 
@@ -180,16 +166,9 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     (row,) = rows.index[rows.winner]
     won = rows.rescored[row]
     assert tracked.won == [*([repeated[won]] if won in repeated else []), names[row - 8]]
-    assert [params["omega_O"] for _, _, params, *_ in tracked.candidates] == [0.0] * 14
     assert [step for step, _ in tracked.curves if step is not None] == [0, 1, 0, 1]
-    assert {to for to, name, _ in tracked.files if name.endswith(".safetensors")} == {
-        "checkpoints/generation-0",
-        "checkpoints/generation-1",
-    }
-    genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
-    (best,) = rows[rows.winner].to_dict("records")
-    assert (genotype["generation"], genotype["index"], genotype["seed"]) == (2, best["index"], best["seed"])
-    assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_rescored"] == 6
+    kept = [to for to, name, _ in tracked.files if name.endswith(".safetensors")]
+    assert kept == ["checkpoints/generation-0", "checkpoints/generation-1"]
 
 
 def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not(in_project, monkeypatch, here_and_now):
@@ -216,71 +195,38 @@ def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not
     assert here_and_now.scored == [(1, 1), (1, 2)]
 
 
-def test_a_resumed_run_estimates_its_time_from_what_it_scores_itself(in_project, monkeypatch):
-    in_project()
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(evolve, "track_generation", stop)
-        run_main(patch)
-    seen = []
-    monkeypatch.setattr(evolve.Jobs, "at", lambda jobs, job, part, note, resumed: seen.append((job, note[:12], resumed)))
-    run_main(monkeypatch)
-    assert seen == [((0, i), "", True) for i in range(3)] + [((1, i), "generation 1", False) for i in range(3)]
-
-
-def test_test_images_never_reach_evolve(in_project, monkeypatch, here_and_now):
-    folder = in_project()
-    run_main(monkeypatch)
-    clean = contents(folder)
-    data = load_prepared(folder / "data/prepared")
-    garbage = PackedImages(255 - data.test.images.flip(0), data.test.labels.flip(0))
-    write_poisoned(folder / "data/prepared", data, garbage)
-    poisoned = load_prepared(folder / "data/prepared")
-    assert not torch.equal(poisoned.test.images, data.test.images)
-    for path in clean:
-        (folder / path).unlink()
-    here_and_now.scored.clear()
-    proxy._images.cache_clear()  # as in a new process
-    run_main(monkeypatch)
-    assert contents(folder) == clean
-    assert len(here_and_now.scored) == 6
-
-
-def write_poisoned(folder, data, test):
-    """The prepared images of ``data`` with other test images."""
-    shutil.rmtree(folder)
-    source = Source(data.meta.source, data.meta.class_names, data.train, test, data.holdout)
-    write_prepared(folder, data.meta.dataset, source, data.meta.mean, data.meta.std)
-
-
 def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, monkeypatch, here_and_now):
     folder = in_project(network={"n_genes": None}, evolve={"variant": "analytic"})
     run_main(monkeypatch)
-    genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
-    assert {key for key, value in genotype.items() if value is None} == {
-        "n_genes",
-        "sigma_O",
-        "sigma_X",
-        "generation",
-        "index",
-        "fitness",
-        "start",
-    }
     assert read_json_model(folder / "models/evolve/genotype.json", GenotypeFile).genotype is None
     assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
     assert here_and_now.scored == []
 
 
-def test_where_every_candidate_fails_the_stage_says_so_and_writes_nothing(in_project, monkeypatch, capsys):
-    folder = in_project(evolve={"lr": 1e30})
-    with pytest.raises(SystemExit) as caught:
-        run_main(monkeypatch)
-    assert caught.value.code == 2
-    message = capsys.readouterr().err
-    assert message.startswith("evolve: error: evolve: all 6 candidates failed; the first: failed: ")
-    assert "lower evolve.lr" in message
-    assert contents(folder) == {}
+AGAIN = {"rescore": Rescore(top=1, draws=2)}
+
+
+def run_known_to_dvc(folder, monkeypatch):
+    """Run the stage, and let dvc.lock have its result."""
+    tracked = run_main(monkeypatch)
+    md5 = hashlib.md5((folder / "reports/evolve/metrics.json").read_bytes()).hexdigest()
+    (folder / "dvc.lock").write_text(f"md5: {md5}")
+    return tracked
+
+
+@pytest.mark.parametrize(("before", "after", "scored_anew"), [({}, AGAIN, {2}), (AGAIN, AGAIN | {"n_generations": 3}, {2, 3})])
+def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores_and_ends_in_the_bytes_of_a_new_one(
+    before, after, scored_anew, in_project, make_params, monkeypatch, here_and_now
+):
+    folder = in_project(evolve=before)
+    first = run_known_to_dvc(folder, monkeypatch)
+    write_params(folder / "params.yaml", make_params(evolve=after))
+    here_and_now.scored.clear()
+    second = run_main(monkeypatch)
+    extended = contents(folder)
+    assert {generation for generation, _ in here_and_now.scored} == scored_anew
+    assert second.times[:6] == first.times[:6]
+    shutil.rmtree(folder / ".scratch")
+    run_main(monkeypatch)
+    assert contents(folder) == extended

@@ -1,8 +1,9 @@
-"""What a training run starts from, trains on and reports."""
+"""What a training run starts from, trains on and reports; a run that was interrupted ends as one that was not."""
 
 import pytest
 import torch
 
+import gee_core.checkpoint
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
@@ -12,7 +13,7 @@ from gee_core.model.wired import wired_network
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from pipelines import train
-from tests.pipelines.train_cases import ALL, RATED, SIGMAS, settings
+from tests.pipelines.train_cases import ALL, PLAIN, RATED, SIGMAS, settings
 
 
 def starts(monkeypatch):
@@ -86,10 +87,76 @@ def test_the_last_rows_firing_rates_are_those_of_the_trained_networks_neurons(di
     assert sum(counted) > 0
 
 
-@pytest.mark.parametrize(("n", "taken"), [(200, 64), (64, 64), (5, 5)])
+@pytest.mark.parametrize(("n", "taken"), [(200, 64), (5, 5)])
 def test_firing_rates_are_measured_on_images_from_the_whole_holdout(n, taken, digits):
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 2, 2).clone()
     x = train.rate_images(PackedImages(images, torch.zeros(n, dtype=torch.int64)), Normalise((0.0,), (1 / 255,)))
     numbers = x[:, 0, 0, 0].round().int().tolist()
     assert (len(numbers), numbers[0], numbers[-1]) == (taken, 0, n - 1)
     assert numbers == sorted(set(numbers))
+
+
+def stop_after(epoch):
+    def stop(row):
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def equal(left, right):
+    return all(torch.equal(value, right.state_dict()[name]) for name, value in left.state_dict().items())
+
+
+QUANTISE = {"format": "int4", "epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("n_genes", "genotype", "changes"),
+    [
+        (6, SIGMAS, {"include_holdout": True, "crop_padding": 1, "randaugment": 3}),
+        (None, PLAIN, {"include_holdout": False, "flip": True, "erasing": 0.5}),
+        (6, SIGMAS, {"optimizer": "sgd", "lr": 0.1, "loss": "tet", "tet_lambda": 0.05, "quantise": QUANTISE}),
+    ],
+    ids=["genetic", "plain", "tet, rounded"],
+)
+def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
+    n_genes, genotype, changes, digits, make_params, tmp_path
+):
+    params, data = make_params(**settings(n_genes, **changes)), load_prepared(digits)
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
+    for epoch in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
+    seen, epochs = [], []
+    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append, on_step=epochs.append)
+    assert again == rows == seen
+    assert equal(net, resumed)
+    states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]
+    assert states[0] == states[1]  # the optimiser's moments too
+    steps = 4 if params.train.include_holdout else 3
+    assert epochs == [3 + step / steps for step in range(1, steps)]
+
+
+def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same(digits, make_params, tmp_path, monkeypatch):
+    params, data = make_params(), load_prepared(digits)
+    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    written, write = [], gee_core.checkpoint.write_json
+
+    def killed(path, values):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(path, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gee_core.checkpoint, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(params, SIGMAS, data, tmp_path)
+    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path)
+    assert again == rows
+    assert equal(net, resumed)

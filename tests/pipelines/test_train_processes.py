@@ -21,7 +21,7 @@ RESULTS = [
     "reports/train/history.csv",
     "reports/train/metrics.json",
 ]
-LONG = {"epochs": 200}
+LONG = {"epochs": 100}
 """Enough that a run which has saved its first state is far from its end."""
 
 
@@ -72,25 +72,13 @@ def test_a_run_that_is_killed_and_stopped_ends_in_the_bytes_of_an_undisturbed_on
     expected = contents(project)
     for path in project.glob(".scratch/train/*/*"):
         path.unlink()
-    lost = "was ended by SIGKILL: memory may have run out; `dvc repro` continues where it stopped"
-    for rank in (0, 1):
-        assert stop(project, rank, signal.SIGKILL) == (1, [f"train: error: process {rank} of 2 {lost}"], [])
-    ended = "train: error: process 0 of 2 was ended by SIGTERM: `dvc repro` continues where it stopped"
-    assert stop(project, 0, signal.SIGTERM) == (1, [ended], [])
+    lost = "process 1 of 2 was ended by SIGKILL: memory may have run out; `dvc repro` continues where it stopped"
+    assert stop(project, 1, signal.SIGKILL) == (1, [f"train: error: {lost}"], [])
     assert stop(project, None, signal.SIGTERM) == (143, [], [])
     interrupted = "train: interrupted; `dvc repro` continues where it stopped"
     assert stop(project, None, signal.SIGINT) == (130, [interrupted], [])
     assert end(start(project)) == (0, [])
     assert contents(project) == expected
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_does_not_go_on_with_the_run(project):
-    stop(project, None, signal.SIGTERM)
-    code, said = end(start(project, GEE_TRAIN_PROCESSES="1"))
-    assert code == 2
-    assert len(said) == 1
-    assert "2 processes began this training run, which 1 cannot continue" in said[0]
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import shutil
 
 import pandas as pd
 import pytest
-import torch
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
@@ -107,32 +106,11 @@ def test_a_training_that_diverges_is_one_message_and_no_file(in_project, capsys)
     assert not (folder / "reports").exists()
 
 
-def test_weights_that_the_last_step_made_infinite_are_one_message_and_no_file(in_project, capsys, monkeypatch):
-    folder = in_project()
-    write_genotype(folder)
-
-    def run(*arguments):
-        trained = train_in_full(*arguments)
-        trained.net.genome.O.data[0, 0] = torch.inf
-        return trained
-
-    train_in_full = train.run
-    monkeypatch.setattr(train, "run", run)
-    with pytest.raises(SystemExit) as caught:
-        train.main()
-    assert caught.value.code == 2
-    message = capsys.readouterr().err
-    assert "not written, because genome.O holds values that are not finite: lower train.lr = " in message
-    assert not (folder / "models/train").exists()
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (None, "not found"),
         ("{", "damaged"),
-        ('{"network": "vgg16", "n_genes": 6, "seed": 1}', "damaged"),
-        (json.dumps(SIGMAS.model_dump() | {"network": "resnet19"}), "a genotype of another network"),
         (json.dumps(SIGMAS.model_dump() | {"width": 2.0}), "a genotype of another network"),
     ],
 )

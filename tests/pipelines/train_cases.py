@@ -13,7 +13,6 @@ PLAIN = GenotypeFile(network="vgg16", form="per_layer", n_genes=None, sigma_O=No
 ALL = pytest.mark.parametrize(
     ("n_genes", "genotype"), [(6, SIGMAS), (6, SHAPED), (None, PLAIN)], ids=["genetic", "shaped", "plain"]
 )
-BOTH = pytest.mark.parametrize(("n_genes", "genotype"), [(6, SIGMAS), (None, PLAIN)], ids=["genetic", "plain"])
 
 
 RATED = ["stem.conv", *(f"body.{layer}.conv" for layer in (0, 2, 3, 5, 6, 8, 9))]

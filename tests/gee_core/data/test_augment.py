@@ -95,24 +95,11 @@ def test_erasing_sets_its_part_of_the_images_to_zero_after_normalisation(probabi
     assert abs(erased - probability) <= 4 * (probability * (1 - probability) / 400) ** 0.5
 
 
-def test_erasing_reaches_images_of_8_pixels():
-    assert erased_pixels(torch.zeros(50, 1, 8, 8), 1.0, generator()).flatten(1).any(1).all()
-
-
 def test_randaugment_treats_groups_differently_and_images_within_a_group_alike():
     image = pictures(1, height=16, width=16)
     found = rand_augment(image.expand(64, -1, -1, -1), 9, generator()).view(8, 8, -1)
     assert (found == found[:, :1]).all()
     assert len({tuple(group[0].tolist()) for group in found}) >= 6
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_randaugment_keeps_type_shape_and_range_for_grey_and_colour(channels):
-    images = pictures(40, channels)
-    for seed in range(10):
-        found = rand_augment(images, 30, generator(seed))
-        assert found.dtype == torch.uint8
-        assert found.shape == images.shape
 
 
 def test_a_generator_gives_the_same_augmentation_and_another_gives_another():
@@ -127,11 +114,6 @@ def test_augmentation_leaves_the_images_and_the_global_generator_untouched():
     to_input(images, NORMALISE, ALL, generator())
     assert torch.equal(images, pictures())
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_augmentation_without_a_generator_is_refused():
-    with pytest.raises(ValueError, match="augment needs a generator"):
-        to_input(pictures(), NORMALISE, ALL)
 
 
 def test_images_of_half_the_size_are_antialiased_and_none_are_changed_at_their_own():

@@ -1,7 +1,5 @@
 import os
-import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -83,16 +81,6 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     assert found == [tmp_path / "link/test", tmp_path / "link/train/cat"]
 
 
-@pytest.mark.parametrize("name", ["train/bird", "val", "Validation"])
-def test_a_link_to_nothing_in_place_of_a_folder_is_refused(make_folder, name):
-    root = make_folder(TWO, TWO)
-    (root / "train/.#lock").symlink_to("gone")
-    list_images(root)
-    (root / name).symlink_to("/mnt/gone")
-    with pytest.raises(InputError, match=rf"raw/{name}: a link to /mnt/gone, which is not there: make that available"):
-        list_images(root)
-
-
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
@@ -121,52 +109,16 @@ def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, me
         list_images(root)
 
 
-def test_a_single_class_is_an_input_error(make_folder):
-    with pytest.raises(InputError, match=r"raw/train: holds one class only, 'cat': at least 2 are needed"):
-        list_images(make_folder({"cat": 2}, {"cat": 2}))
-
-
 def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path):
     (tmp_path / "raw").write_text("")
     with pytest.raises(InputError, match=r"raw: a file, not a folder: set `path` to a folder of image files \(\.png, "):
         list_images(tmp_path / "raw")
 
 
-@pytest.mark.parametrize(
-    ("path", "remedy"),
-    [
-        ("~/images", "write the whole path, since ~ and variables are not expanded"),
-        ("$HOME/images", "write the whole path"),
-    ],
-)
-def test_a_path_that_no_folder_can_have_is_told_why(path, remedy):
-    with pytest.raises(InputError, match=rf"^{re.escape(path)}: no such folder: {remedy}"):
-        list_images(Path(path))
-
-
-@pytest.mark.parametrize("name", [b"\xff.png", b"\xff.txt", b"deep\xff/0.png"])
-def test_a_file_name_that_is_not_utf8_is_refused(make_folder, name):
-    path = make_folder(TWO, TWO) / "train/cat" / os.fsdecode(name)
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    with pytest.raises(InputError, match=r"raw/train/cat: the name '.*\\udcff.*' is not UTF-8: rename it"):
-        list_images(path.parents[3 if b"/" in name else 2])
-
-
-@pytest.mark.parametrize("name", ["a\rb", "a\nb", b"\xff".decode("utf-8", "surrogateescape")])
-def test_a_class_name_that_no_table_can_hold_is_refused(make_folder, name):
-    root = make_folder(TWO, TWO)
-    (root / "train" / name).mkdir()
-    with pytest.raises(InputError, match="unprintable characters in its name: rename it"):
-        list_images(root)
-
-
 def test_what_looks_like_images_but_is_not_read_is_named(make_folder):
     root = make_folder(TWO, TWO)
     assert unread(root) == []
     shutil.copytree(root / "test", root / "eval")
-    (root / "notes\x1b").mkdir()
-    (root / "notes\x1b/0.png").touch()
     for name in ("a.TIF", "b.tif", "c.gif", "d.txt", ".e.tif"):
         (root / "test/dog" / name).touch()
-    assert unread(root) == ["5 images in eval/", "1 image in 'notes\\x1b/'", "2 .tif", "1 .gif"]
+    assert unread(root) == ["5 images in eval/", "2 .tif", "1 .gif"]

@@ -2,13 +2,11 @@ import errno
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from gee_core.data import prepared as module
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.data.meta import load_meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
 
@@ -93,14 +91,6 @@ def test_a_failed_write_leaves_nothing_or_what_was_there(tmp_path, monkeypatch, 
     assert contents(tmp_path / "old") == before
 
 
-def test_arrays_have_the_bytes_that_numpy_writes(tmp_path):
-    train = packed(30, 0)
-    write(tmp_path / "out", train=PackedImages(train.images.transpose(2, 3), train.labels))
-    for name, values in (("train_images", train.images.transpose(2, 3)), ("train_labels", train.labels), ("holdout", HOLDOUT)):
-        np.save(tmp_path / "by numpy.npy", values.numpy())
-        assert (tmp_path / "out" / f"{name}.npy").read_bytes() == (tmp_path / "by numpy.npy").read_bytes()
-
-
 def test_a_failure_while_the_folders_are_exchanged_leaves_the_old_one(tmp_path, monkeypatch):
     write(tmp_path / "out")
     before, rename = contents(tmp_path / "out"), Path.rename
@@ -126,22 +116,6 @@ def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
     assert sorted(contents(tmp_path / "out")) == sorted([*PACKED, "meta.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 7).images)
-
-
-def test_a_file_in_place_of_the_folder_is_refused_and_kept(tmp_path):
-    (tmp_path / "out").write_text("mine")
-    with pytest.raises(InputError, match=r"out: cannot be written \(file exists\): a file lies where a folder should be"):
-        write(tmp_path / "out")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "mine")]
-
-
-def test_a_link_in_place_of_the_folder_is_replaced_and_what_it_leads_to_is_left(tmp_path):
-    write(tmp_path / "elsewhere")
-    before = contents(tmp_path / "elsewhere")
-    (tmp_path / "out").symlink_to("elsewhere")
-    write(tmp_path / "out", train=packed(30, 7))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
-    assert not (tmp_path / "out").is_symlink() and contents(tmp_path / "elsewhere") == before
 
 
 @pytest.mark.parametrize("name", ["train_labels.npy", "meta.json"])
@@ -183,12 +157,6 @@ def test_candidates_train_on_none_of_the_images_they_are_scored_on(tmp_path):
     assert torch.equal(part.images, data.proxy_train(12).images)
 
 
-def test_more_proxy_images_than_there_are_is_an_input_error_that_names_the_knob(tmp_path):
-    write(tmp_path / "out")
-    with pytest.raises(InputError, match=r"^`proxy_images`: 25 images are wanted, but there are only 24"):
-        load_prepared(tmp_path / "out").proxy_train(25)
-
-
 def write_streamed(folder, streamed, contents=("of train", "of test")):
     train, test = streamed
     data = Source(str(train.root), ("a", "b"), train, test, torch.tensor([0, 3]), contents)
@@ -218,17 +186,3 @@ def test_streamed_images_that_changed_or_went_since_are_an_input_error(tmp_path,
     image.unlink()
     with pytest.raises(InputError, match=r"train/a/001\.png: not found"):
         load_prepared(tmp_path / "out")
-
-
-def test_streamed_files_with_other_contents_are_other_images(tmp_path, streamed):
-    one, again = (write_streamed(tmp_path / name, streamed) for name in ("one", "again"))
-    other = write_streamed(tmp_path / "other", streamed, ("of train", "others"))
-    assert one.digest == again.digest != other.digest
-    assert load_meta(tmp_path / "other").sha256["test_contents"] == "others"
-
-
-def test_a_file_name_with_a_line_break_cannot_be_listed(tmp_path, streamed):
-    bad = StreamedImages(["train/a\nb.png"], torch.tensor([0]), streamed[0].root, 8, 3)
-    with pytest.raises(InputError, match="a file name holds a line break"):
-        write_streamed(tmp_path / "out", (bad, streamed[1]))
-    assert not (tmp_path / "out").exists()

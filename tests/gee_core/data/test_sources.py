@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,6 @@ from PIL import Image
 
 from gee_core.config import PrepareConfig
 from gee_core.data import sources
-from gee_core.data.images import StreamedImages
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 
@@ -38,19 +35,6 @@ def test_digits_are_scikit_learns_scaled_to_bytes_and_split_once():
     assert ((torch.bincount(source.test.labels) - share).abs() < 1).all()
     assert torch.equal(source.test.images, load_source(config(dataset="digits")).test.images)
     assert not torch.equal(source.test.images, load_source(config(dataset="digits", split_seed=1)).test.images)
-
-
-def test_a_part_and_a_size_are_kept_of_arrays():
-    source = load_source(config(dataset="digits", image_size=12, max_train_images=50, max_test_images=10_000))
-    assert source.train.images.shape == (50, 1, 12, 12)
-    assert torch.bincount(source.train.labels).tolist() == [5] * 10
-    assert len(source.test) == 359
-
-
-def test_digits_without_scikit_learn_are_an_input_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(InputError, match="needs scikit-learn: install it with"):
-        load_source(config(dataset="digits"))
 
 
 def test_a_folder_is_packed_as_it_is(make_folder):
@@ -165,24 +149,6 @@ def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_fo
     monkeypatch.setattr(sources.os, "sysconf", lambda name: 50)
     with pytest.raises(InputError, match=r"24 images of 8 pixels take .* set `stream` to true"):
         load_source(config(root))
-
-
-def test_cifar_comes_as_class_folders_too(make_folder):
-    ten = {f"class{k}": 2 for k in range(10)}
-    assert len(load_source(config(make_folder(ten, ten), dataset="cifar10")).train) == 20
-
-
-def test_cifar_folders_with_another_number_of_classes_are_an_input_error(make_folder):
-    with pytest.raises(InputError, match=r"train: holds 2 class folders, cifar100 has 100: set `dataset` to folder"):
-        load_source(config(make_folder(TWO, TWO), dataset="cifar100"))
-
-
-def test_a_streamed_folder_stays_where_it_is(make_folder):
-    root = make_folder(TWO, TWO)
-    source = load_source(config(root, stream=True, image_size=8))
-    assert isinstance(source.train, StreamedImages)
-    assert source.train.files[:2] == ["train/cat/000.png", "train/cat/001.png"]
-    assert (source.train.in_channels, source.train.image_size, source.train.root) == (3, 8, root)
 
 
 def test_the_contents_of_streamed_files_are_hashed_by_split_whatever_the_number_of_workers(make_folder, monkeypatch):

@@ -5,7 +5,6 @@ import os
 import pickle
 import struct
 import tarfile
-from http.client import BadStatusLine
 from urllib.error import URLError
 
 import numpy as np
@@ -86,17 +85,13 @@ def test_cifar_batches_on_disk_are_read_channels_first(tmp_path, monkeypatch):
     assert names[3] == "class3"
 
 
-@pytest.mark.parametrize("spoilt", [True, False], ids=["a batch is damaged", "nothing is unpacked"])
-def test_an_archive_on_disk_is_unpacked_without_the_internet(tmp_path, monkeypatch, spoilt):
+def test_an_archive_on_disk_is_unpacked_without_the_internet(tmp_path, monkeypatch):
     images, _ = write_cifar10(tmp_path, monkeypatch)
     folder, archive = tmp_path / "cifar-10-batches-py", tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as packed:
         packed.add(folder, folder.name)
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    if spoilt:
-        (folder / "data_batch_1").write_bytes(b"cut off")
-    else:
-        folder.rename(tmp_path / "elsewhere")
+    (folder / "data_batch_1").write_bytes(b"cut off")
     provide("cifar10", tmp_path)
     _, _, train, _ = torchvision_images("cifar10", tmp_path)
     np.testing.assert_array_equal(train.images.numpy(), images[0])
@@ -107,7 +102,6 @@ def test_an_archive_on_disk_is_unpacked_without_the_internet(tmp_path, monkeypat
     [
         ("fashion_mnist", "FashionMNIST/raw", "t10k-labels-idx1-ubyte.gz into {}/FashionMNIST/raw, or go online"),
         ("cifar10", "cifar-10-batches-py", "put torchvision's cifar-10-python.tar.gz into {}, or go online"),
-        ("cifar100", "cifar-100-python", "put torchvision's cifar-100-python.tar.gz into {}, or go online"),
     ],
 )
 def test_a_failed_download_says_what_was_looked_for_where_and_why(tmp_path, dataset, where, remedy, capfd):
@@ -119,27 +113,10 @@ def test_a_failed_download_says_what_was_looked_for_where_and_why(tmp_path, data
     assert capfd.readouterr().out == ""
 
 
-def test_an_answer_that_is_no_http_is_a_download_that_failed(tmp_path, monkeypatch):
-    def portal(*_, **__):
-        raise BadStatusLine("<html>")
-
-    monkeypatch.setattr("urllib.request.urlopen", portal)
-    with pytest.raises(InputError, match=r"cannot be downloaded \(<html>\)"):
-        torchvision_images("cifar10", tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", struct.pack(">4B3I", 0, 0, 8, 3, 20, 28, 28)], ids=["empty", "cut off"])
-def test_a_file_that_a_kill_left_half_unpacked_is_an_input_error(tmp_path, content):
+def test_a_file_that_a_kill_left_half_unpacked_is_an_input_error(tmp_path):
     write_fashion_mnist(tmp_path)
-    (tmp_path / "FashionMNIST/raw/train-images-idx3-ubyte").write_bytes(content)
+    (tmp_path / "FashionMNIST/raw/train-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 20, 28, 28))
     with pytest.raises(InputError, match=r"damaged in \S+raw, and cannot be downloaded \(.*: delete what is there"):
-        torchvision_images("fashion_mnist", tmp_path)
-
-
-def test_files_of_labels_that_are_others_are_refused(tmp_path):
-    write_fashion_mnist(tmp_path)
-    (tmp_path / "FashionMNIST/raw/t10k-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 3) + bytes(3))
-    with pytest.raises(InputError, match="its labels are not those of its images"):
         torchvision_images("fashion_mnist", tmp_path)
 
 

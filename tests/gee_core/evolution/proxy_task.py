@@ -2,55 +2,18 @@
 
 from dataclasses import replace
 
-from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
+from gee_core.config import BaseConfig, NetworkConfig
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
+from tests.gee_core.evolution.made_up import config
+from tests.gee_core.test_config import values
 
 BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
-NETWORK = NetworkConfig(
-    name="vgg16",
-    block=None,
-    pool="max",
-    width=1 / 16,
-    n_genes=6,
-    T=3,
-    tau=2.0,
-    decay_input=True,
-    v_threshold=0.5,
-    v_reset=0.0,
-    detach_reset=True,
-    surrogate="piecewise_quadratic",
-    surrogate_alpha=2.0,
-    init=None,
-)
-EVOLVE = EvolveConfig(
-    variant="ste",
-    genotype="per_layer",
-    n_generations=1,
-    population_size=2,
-    sigma=0.2,
-    bound=4.0,
-    proxy_epochs=2,
-    proxy_images=None,
-    sizes=None,
-    T_schedule=None,
-    norm_images=None,
-    batch_size=8,
-    optimizer="adamw",
-    lr=0.01,
-    weight_decay=0.01,
-    a=0.1,
-    b=0.1,
-    tau_lambda=2.0,
-    start="analytic",
-    halving=None,
-    lr_X=1.0,
-    lr_O=1.0,
-    rescore=None,
-)
+NETWORK = NetworkConfig(**values()["network"] | {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 3})
+EVOLVE = config(n_generations=1, population_size=2, sigma=0.2, proxy_epochs=2, weight_decay=0.01, b=0.1)
 LAYERS = 8
 
 

@@ -2,14 +2,12 @@
 
 import math
 from itertools import pairwise
-from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gee_core.config.evolve import Variant
 from gee_core.evolution.candidate import failed
 from gee_core.evolution.fitness import fitness, regulariser_decay, spatial_entropy, temporal_difference
 from tests.gee_core.evolution.made_up import config, measured
@@ -54,12 +52,7 @@ def test_the_entropy_equals_eq_14_and_15_written_as_loops(g):
 def test_the_entropy_is_largest_and_one_where_all_genes_interact_equally():
     assert spatial_entropy(0.3 * normal(6, 6).sign()).item() == pytest.approx(1.0)
     assert all(0 < spatial_entropy(normal(6, 6, seed=seed)).item() < 1 for seed in range(20))
-
-
-def test_a_single_interaction_has_no_entropy():
-    O = torch.zeros(4, 4)
-    O[2, 1] = -3.0
-    assert spatial_entropy(O).item() == 0
+    assert spatial_entropy(torch.tensor([[0.0, -3.0], [0.0, 0.0]])).item() == 0
 
 
 @given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
@@ -90,7 +83,6 @@ def test_the_weight_of_the_regularisers_starts_at_one_and_decays_to_zero():
 @pytest.mark.parametrize(
     ("variant", "F"),
     [
-        ("random", 2),
         ("analytic", 2),
         ("random_search", 1.84),
         ("baseline", 2),
@@ -103,6 +95,5 @@ def test_each_variant_has_its_own_fitness(variant, F):
     assert fitness(measured(2.0, 3.0, 0.5), 0.4, config(variant=variant)) == pytest.approx(F)
 
 
-@pytest.mark.parametrize("variant", get_args(Variant))
-def test_a_failed_candidate_has_no_fitness(variant):
-    assert math.isnan(fitness(failed("x"), 0.4, config(variant=variant)))
+def test_a_failed_candidate_has_no_fitness():
+    assert math.isnan(fitness(failed("x"), 0.4, config(variant="baseline")))

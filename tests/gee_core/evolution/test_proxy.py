@@ -12,16 +12,18 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.checkpoint import load
+from gee_core.config.known_networks import encoded_channels
 from gee_core.data.augment import Augment
-from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate import Score, failed
+from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.loop import evolve
 from gee_core.evolution.proxy import proxy_recipe, score
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.encoding import genome_of
+from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
 from gee_core.training.norm_statistics import renew_statistics
 from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
@@ -90,51 +92,13 @@ def test_it_can_be_scored_with_batch_norms_statistics_of_all_steps(epochs, task,
     assert after.TSE == before.TSE
 
 
-def test_TSE_is_the_mean_of_the_training_losses_of_all_epochs(task, scores, monkeypatch):
-    losses, real = [], proxy.train_epoch
-
-    def noted(*arguments):
-        losses.append((record := real(*arguments)).train_loss)
-        return record
-
-    monkeypatch.setattr(proxy, "train_epoch", noted)
-    found = score(changed(task, proxy_epochs=3), candidate(0))
-    assert fmean(losses) == found.TSE
-    assert len(set(losses)) == 3
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"lr": 1e30}, r"FloatingPointError: the training loss is \w+ in epoch \d"),
-        ({"lr": 1e38, "proxy_epochs": 1, "batch_size": 64}, r"FloatingPointError: stem\.conv\.weight holds values"),
-    ],
-    ids=["in training", "in its last step"],
-)
-def test_a_candidate_that_diverges_is_a_failed_score_and_no_exception(settings, reason, task):
-    result = score(changed(task, **settings), candidate(0))
-    assert re.match(f"failed: {reason}", result.status)
-    numbers = (result.L_ce, result.TSE, result.R_T, result.var_o, result.R_S, result.proxy_accuracy)
-    assert all(math.isnan(x) for x in numbers)
-
-
-@pytest.mark.parametrize("saved", [True, False])
-def test_a_candidate_whose_statistics_overflow_is_a_failed_score_whether_networks_are_saved_or_not(saved, task, tmp_path):
-    folder = tmp_path if saved else None
-    result = score(replace(changed(task, lr=1e3), checkpoints=folder), candidate(0, sigma=1e6))
+def test_a_candidate_whose_statistics_overflow_is_a_failed_score(task):
+    result = score(changed(task, lr=1e3), candidate(0, sigma=1e6))
     assert re.match(r"failed: FloatingPointError: \S+running_var holds values that are not finite after the tr", result.status)
     assert result.image_passes == score(task, candidate(0)).image_passes
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        FloatingPointError("loss is nan"),
-        RuntimeError("two\nlines"),
-        torch.OutOfMemoryError("of " + 1000 * "x"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+@pytest.mark.parametrize("error", [FloatingPointError("two\nlines"), torch.OutOfMemoryError("of " + 1000 * "x")])
 def test_an_error_in_training_is_a_failed_score_with_its_reason_on_one_short_line(error, task, monkeypatch):
     def fail(*_):
         raise error
@@ -166,31 +130,22 @@ def test_an_error_of_the_networks_code_leaves_with_a_note_that_names_the_candida
     assert pickle.loads(pickle.dumps(caught.value)).__notes__ == [note]  # as it comes from a worker
 
 
-def test_test_images_never_reach_a_candidate(task, scores, make_prepared, monkeypatch):
+def test_test_images_never_reach_a_candidate(task, scores, make_prepared):
     other = replace(task, prepared=make_prepared(test_seed=99))
     assert not torch.equal(load_prepared(task.prepared).test.images, load_prepared(other.prepared).test.images)
-
-    def read_test_images(self):
-        raise AssertionError("the test images were read")
-
-    loaded = proxy.load_prepared
-    monkeypatch.setattr(proxy, "load_prepared", lambda folder: Guarded(*vars(loaded(folder)).values()))
-    monkeypatch.setattr(Guarded, "test", property(read_test_images, lambda self, value: None), raising=False)
     assert [score(other, candidate(index)) for index in range(3)] == scores
 
 
-class Guarded(Prepared):
-    """Prepared images whose ``test`` a test can replace."""
+def test_holdout_images_are_never_trained_on_and_TSE_is_the_mean_loss_of_the_epochs(task, monkeypatch):
+    seen, losses, real = [], [], proxy.train_epoch
 
-    def __init__(self, meta, train, test, holdout):
-        vars(self).update(meta=meta, train=train, holdout=holdout)
+    def noted(net, optimizer, images, *arguments):
+        seen.append(images)
+        losses.append((record := real(net, optimizer, images, *arguments)).train_loss)
+        return record
 
-
-def test_holdout_images_are_never_trained_on(task, monkeypatch):
-    seen = []
-    real = proxy.train_epoch
-    monkeypatch.setattr(proxy, "train_epoch", lambda net, o, images, *a: (seen.append(images), real(net, o, images, *a))[1])
-    score(task, candidate(0))
+    monkeypatch.setattr(proxy, "train_epoch", noted)
+    assert score(task, candidate(0)).TSE == fmean(losses) != losses[0]
     data = load_prepared(task.prepared)
     trained, held_out = ({bytes(image.numpy()) for image in part} for part in (seen[0].images, data.holdout_images().images))
     assert len(trained) == len(data.train) - len(data.holdout) == 21
@@ -202,8 +157,6 @@ def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task
     normalise, compute = meta.normalise, Compute.of("cpu", "fp32")
     recipe = proxy_recipe(changed(task, proxy_epochs=10).evolve, normalise, compute, 64, seed=1)
     assert (recipe.warmup_steps, recipe.augment, recipe.cfg.label_smoothing) == (8, Augment(0, False, 0, 0.0), 0.0)
-    parts = proxy_recipe(changed(task, sizes=[6, 8], T_schedule=[1, 3]).evolve, normalise, compute, 64, seed=1)
-    assert (parts.cfg.sizes, parts.cfg.T_schedule, parts.cfg.lr_min) == ([6, 8], [1, 3], 0.0)
     one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
     assert one.warmup_steps == 1
     assert one.seed != other.seed
@@ -214,9 +167,9 @@ def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took(task, score
     seen = min(n, 8 * ((n + 4) // 8))  # a last batch that is less than half full waits
     assert {s.image_passes for s in scores} == {2 * seen}
     assert score(changed(task, proxy_images=16), candidate(0)).image_passes == 32
-    assert score(changed(task, proxy_epochs=5), candidate(0)).image_passes == 5 * seen
     diverged = score(changed(task, lr=1e30), candidate(0))
-    assert diverged.image_passes in (seen, 2 * seen)
+    assert re.match(r"failed: FloatingPointError: the training loss is \w+ in epoch \d", diverged.status)
+    assert diverged.image_passes in (seen, 2 * seen) and math.isnan(diverged.L_ce)
 
 
 @pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"T_schedule": [1]}], ids=str)
@@ -231,3 +184,14 @@ def test_a_candidate_is_trained_as_evolve_says_and_scored_on_whole_images_and_al
     found = score(changed(task, **change), candidate(0))
     assert found.status == "ok" and found != scores[0]
     assert seen == [(NETWORK.T, 8)]
+
+
+@pytest.mark.usefixtures("own")
+def test_a_candidate_of_an_own_network_is_trained_measured_and_saved_with_equal_results(task, tmp_path):
+    name = "networks.my:WithDropout"
+    task = changed(replace(task, network=NETWORK.model_copy(update={"name": name, "width": 1.0})), proxy_epochs=1)
+    own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
+    found = score(replace(task, checkpoints=tmp_path), own)
+    assert found.status == "ok"
+    assert load(tmp_path / checkpoint_name(own)).built_with["name"] == name
+    assert score(task, own) == found

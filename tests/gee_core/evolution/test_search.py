@@ -69,7 +69,7 @@ def test_every_candidate_lies_within_the_bounds(step):
     assert (abs(asked - np.linspace(-1, 1, 5)) > 0.45).any()
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 8, 18, 37])
+@pytest.mark.parametrize("n", [2, 8, 37])
 def test_the_default_population_is_that_of_cma_es(n):
     es = cma.CMAEvolutionStrategy(np.zeros(n), 0.3, {"verbose": -9})
     assert config(population_size=None).population(n) == es.popsize
@@ -91,32 +91,6 @@ def test_the_mean_and_the_state_describe_what_is_drawn():
     np.testing.assert_allclose(asked.mean(axis=0), mean, atol=0.03)
     np.testing.assert_allclose(asked.std(axis=0), state.stds, rtol=0.15)
     assert state.axis_ratio > 1.5
-
-
-def test_looking_at_the_search_does_not_change_it():
-    def look(es):
-        es.state(), es.mean
-        return es
-
-    watched, other = search(), search()
-    for _ in range(4):
-        x, y = look(watched).ask(), other.ask()
-        np.testing.assert_array_equal(x, y)
-        look(watched).tell([quadratic(v) for v in x])
-        other.tell([quadratic(v) for v in y])
-
-
-@pytest.mark.parametrize("step", [0.05, 0.3, 3.0])
-def test_no_standard_deviation_is_more_than_a_third_of_the_range(step):
-    half_width = np.array([0.1, 0.5, 1.0])
-    es, most = CmaEs(np.zeros(3), step, (-half_width, half_width), 8, 0), 2 / 3 * half_width
-    es.ask()
-    np.testing.assert_allclose(es.state().stds, np.minimum(step, most), rtol=1e-3)
-    es.tell(list(range(8)))
-    for _ in range(10):
-        asked = es.ask()
-        assert (es.state().stds <= 1.001 * most).all()
-        es.tell([-abs(x).sum() for x in asked])  # pulls outwards
 
 
 @pytest.mark.parametrize("half_width", [0.2, 1.0])

@@ -95,23 +95,11 @@ def test_a_start_outside_the_ranges_widens_them_to_itself():
     assert own.genotype(own.start_vector()).shape.model_dump() == pytest.approx(start.shape.model_dump())
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_coordinate_that_rounding_left_outside_the_bounds_is_moved_onto_them(form):
-    own = space(form)
-    low, high = own.bounds()
-    assert own.genotype(high + 1e-9) == own.genotype(high)
-    assert own.genotype(low - 1e-9) == own.genotype(low)
-
-
 @pytest.mark.parametrize(
     ("genes", "said"),
     [
-        ((), r"genes = \(\): name one or more in a tuple"),
-        ("sigma", "genes = 'sigma': name one or more in a tuple"),
         (("omegaX", "beta"), "'omegaX' is none of a network with 3 encodings: did you mean omega_X?"),
         (("sigma_3",), "'sigma_3' is none of a network with 3 encodings"),
-        (("sigma_-1",), "'sigma_-1' is none of"),
-        (("beta", "rho", "beta"), "'beta' stands twice: name it once"),
         (("sigma", "sigma_X"), "more than one would set all σ_l: leave out sigma or sigma_X"),
         (("sigma", "sigma_0", "sigma_1", "sigma_2"), "more than one would set all σ_l"),
     ],
@@ -119,9 +107,3 @@ def test_a_coordinate_that_rounding_left_outside_the_bounds_is_moved_onto_them(f
 def test_genes_that_are_not_there_or_have_no_effect_are_refused(genes, said):
     with pytest.raises(InputError, match=said):
         SearchSpace(genes, START, 4.0)
-
-
-@pytest.mark.parametrize("bound", [1.0, 0.5, -4.0, math.nan])
-def test_a_bound_that_leaves_no_room_is_refused(bound):
-    with pytest.raises(InputError, match=f"bound = {bound}: must be greater than 1"):
-        SearchSpace(("sigma",), START, bound)

@@ -155,13 +155,6 @@ def test_stopped_anywhere_it_ends_the_same():
         assert scorer.scored == [key[:-1] for key, _ in log[n:]]
 
 
-def test_callbacks_see_them_as_a_generation_of_their_own():
-    events = []
-    records, _ = run(config(**RESCORE), on_record=events.append, on_generation=events.append)
-    assert [len(event) for event in events if isinstance(event, list)] == [5, 5, 5, 5, 10]
-    assert repr([event for event in events if isinstance(event, Record)]) == repr(records)
-
-
 def test_a_genotype_that_was_found_twice_is_scored_again_once():
     records = [
         record(0, 0, 1.0),

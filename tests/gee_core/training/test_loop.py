@@ -46,9 +46,7 @@ class Linear(nn.Module):
         return torch.stack([o, 2 * o])
 
 
-@pytest.mark.parametrize(
-    ("n", "batch", "steps"), [(8, 4, 2), (9, 4, 2), (10, 4, 3), (11, 4, 3), (1, 4, 1), (7, 5, 1), (8, 5, 2), (3, 1, 3)]
-)
+@pytest.mark.parametrize(("n", "batch", "steps"), [(9, 4, 2), (10, 4, 3), (1, 4, 1), (7, 5, 1)])
 def test_an_epoch_takes_a_last_batch_that_is_at_least_half_full(n, batch, steps):
     assert steps_per_epoch(n, batch) == steps
     net = Linear()
@@ -56,7 +54,7 @@ def test_an_epoch_takes_a_last_batch_that_is_at_least_half_full(n, batch, steps)
     assert len(net.seen) == steps
 
 
-@pytest.mark.parametrize(("n", "batch"), [(8, 4), (10, 4), (11, 4), (6, 16), (5, 1)])
+@pytest.mark.parametrize(("n", "batch"), [(8, 4), (10, 4), (6, 16)])
 def test_every_training_image_appears_once_in_every_epoch_in_another_order(n, batch):
     net = Linear()
     orders = []
@@ -108,23 +106,16 @@ def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():
     assert seen(0, [2], 1) != seen(1, [2], 1)
 
 
-def test_training_leaves_the_global_generator_alone():
-    state = torch.random.get_rng_state()
-    net = build_network("resnet18", 2, 1, 8, 3, 1 / 32)
-    train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8, size=8), recipe(augment=Augment(1, True, 9, 0.5)), 0)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("n_genes", [8, None], ids=["genetic", "plain"])
-def test_the_loss_falls_on_a_few_images(n_genes):
-    generator = torch.Generator().manual_seed(0)
+def test_the_loss_falls_on_a_few_images_and_the_global_generator_is_left_alone():
+    state, generator = torch.random.get_rng_state(), torch.Generator().manual_seed(0)
     images = PackedImages(torch.randint(0, 256, (16, 1, 8, 8), generator=generator).to(torch.uint8), torch.arange(16) % 4)
-    net = build_network("cifarnet", 4, 1, 8, n_genes, 1 / 16, T=2)
+    net = build_network("cifarnet", 4, 1, 8, 8, 1 / 16, T=2)
     settings = recipe(epochs=20, batch_size=8, lr=0.02, normalise=Normalise((0.5,), (0.3,)))
     optimizer = make_optimizer("adamw", net, 0.0)
     records = [train_epoch(net, optimizer, images, settings, epoch) for epoch in range(20)]
     assert records[-1].train_loss < 0.5 * records[0].train_loss
     assert records[-1].train_accuracy > records[0].train_accuracy
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_an_epoch_with_tet_steps_along_the_gradient_of_every_steps_loss():
@@ -150,10 +141,9 @@ def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
         train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8), recipe(), 2)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 7])
-def test_outputs_come_in_order_without_gradient_whatever_the_batch(batch):
+def test_outputs_come_in_order_without_gradient():
     net = Linear().eval()
-    pairs = list(outputs(net, numbered(7), batch, AS_THEY_ARE, FP32))
+    pairs = list(outputs(net, numbered(7), 3, AS_THEY_ARE, FP32))
     o_TBK = torch.cat([o for o, _ in pairs], 1)
     assert torch.cat([labels for _, labels in pairs]).tolist() == [0, 1, 0, 1, 0, 1, 0]
     torch.testing.assert_close(o_TBK[0, :, 0], torch.arange(7) / 10)
@@ -172,11 +162,10 @@ class Normed(Linear):
         return super().forward(self.norm(x))
 
 
-@pytest.mark.parametrize(("n", "batch"), [(3, 1), (3, 2)])
-def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_an_input_error_that_names_the_knob(n, batch):
+def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_an_input_error_that_names_the_setting():
     net = Normed()
     with pytest.raises(InputError, match=r"^batch_size: 1 image of 1 pixels is one value per channel .* set it to 3 or more$"):
-        train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(n, size=1), recipe(batch_size=batch), 0)
+        train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(3, size=1), recipe(batch_size=2), 0)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +193,3 @@ def test_an_epoch_trains_at_its_size_and_steps_and_the_network_keeps_its_own():
         train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8, size=8), how, epoch)
     assert seen == [(4, 1), (4, 1), (6, 2), (6, 2), (8, 3), (8, 3)]
     assert net.T == 4 and net(torch.zeros(2, 1, 8, 8)).shape[0] == 4
-
-
-def test_a_network_of_other_code_keeps_its_steps():
-    net = Linear()
-    with pytest.raises(ValueError, match="leave out T_schedule"):
-        train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8), recipe(T_schedule=(1,)), 0)

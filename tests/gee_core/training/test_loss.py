@@ -23,8 +23,7 @@ def slow_cross_entropy(logits: list[float], label: int, smoothing: float) -> flo
     return -sum(q * (z - log_sum) for q, z in zip(target, logits, strict=True))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("lam", "phi"), [(0.0, 0.5), (0.05, 0.5), (1.0, -1.0)])
+@pytest.mark.parametrize(("lam", "phi", "smoothing"), [(0.0, 0.5, 0.1), (0.05, 0.5, 0.0), (1.0, -1.0, 0.1)])
 def test_tet_equals_its_definition_written_as_loops(smoothing, lam, phi, batch):
     o_TBK, labels = batch
     expected = 0.0
@@ -41,15 +40,6 @@ def test_cross_entropy_is_that_of_the_mean_over_the_steps(smoothing, batch):
     mean = [[sum(o_TBK[t, i, k].item() for t in range(T)) / T for k in range(K)] for i in range(B)]
     expected = sum(slow_cross_entropy(mean[i], labels[i].item(), smoothing) for i in range(B)) / B
     assert cross_entropy(o_TBK, labels, smoothing).item() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_with_one_step_both_are_the_same_and_so_are_their_gradients(smoothing, batch):
-    o_TBK, labels = batch
-    losses = [loss(o_TBK[:1], labels, smoothing) for loss in (tet, cross_entropy)]
-    gradients = [torch.autograd.grad(loss, o_TBK)[0] for loss in losses]
-    torch.testing.assert_close(*losses)
-    torch.testing.assert_close(*gradients)
 
 
 def test_tet_is_never_less_than_the_cross_entropy_of_the_mean_since_that_is_convex(batch):

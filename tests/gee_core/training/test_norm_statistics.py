@@ -83,15 +83,6 @@ def test_only_the_last_epoch_takes_them_and_nothing_else_changes():
         assert changed == (statistics if epoch == 2 else set())
 
 
-def test_the_same_seed_draws_the_same_images():
-    images, nets = numbered(64, size=8), [network() for _ in range(3)]
-    for net, seed in zip(nets, (0, 0, 1), strict=True):
-        renew_statistics(net, images, recipe(norm_images=4, seed=seed))
-    first, same, other = ([mean for mean, _ in own(net).values()] for net in nets)
-    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
-    assert not torch.equal(first[0], other[0])
-
-
 @pytest.mark.parametrize("dropout", [nn.Dropout2d(), layer.Dropout(), StepDropout(0.5, T=1)], ids=lambda d: type(d).__module__)
 def test_dropout_is_off_while_they_are_taken_and_on_again_after(dropout):
     images, how = numbered(8, size=8), recipe(batch_size=8, norm_images=8)

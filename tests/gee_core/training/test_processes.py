@@ -1,14 +1,12 @@
 """Two processes with half of every batch each == one process with whole batches."""
 
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 from spikingjelly.activation_based import layer
 from torch import nn
 
-from gee_core.config.train import Quantise
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
@@ -17,13 +15,12 @@ from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
-from gee_core.training.loop import MidEpochState, train_epoch
+from gee_core.training.loop import EpochRecord, train_epoch
 from gee_core.training.named_tensors import training_tensors
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
-from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
 from tests.gee_core.recipes import FP32, recipe
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
@@ -70,56 +67,22 @@ def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
     return results
 
 
-def trained(
-    compute: Compute,
-    sync: bool,
-    optimizer: str = "adamw",
-    folder: Path | None = None,
-    stop: int | None = None,
-    bits: int | None = None,
-) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """(All that training changed, its records), after all epochs or a part of the epoch ``stop``.
+def trained(compute: Compute, sync: bool) -> tuple[dict[str, torch.Tensor], list[EpochRecord]]:
+    """All that training changed, and its records.
 
     In float64: in float32, the order of a sum decides within a few steps whether some membrane reaches the threshold, and from
     the first other spike on, two runs of one process with their batches in another order differ as well.
     """
-    how = recipe(
-        Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5),
-        Normalise((0.5,) * 3, (0.5,) * 3),
-        compute,
-        epochs=EPOCHS,
-        batch_size=BATCH,
-        lr=4e-3,
-        warmup_steps=3,
-        label_smoothing=0.1,
-        quantise=Quantise(format=f"int{bits}", epochs=2) if bits else None,
-        norm_images=2 * BATCH,
-    )
-    generator = torch.Generator().manual_seed(0)
-    images = PackedImages(
-        torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=generator), torch.arange(IMAGES) % 10
-    )
+    augment = Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5)
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "lr": 4e-3, "label_smoothing": 0.1, "norm_images": 2 * BATCH}
+    how = recipe(augment, Normalise((0.5,) * 3, (0.5,) * 3), compute, warmup_steps=3, **settings)
+    pixels = torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
     net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
-    optim = make_optimizer(optimizer, net, 0.01, 0.9)
-    net = parallel(net, compute, sync)
-    states = Resumable(folder, "step", bare(net), optim, 5, save_seconds=0.0, rank=compute.rank)
-    first, rows, mid_epoch = states.restore()
-    for epoch in range(first, EPOCHS):
-        keep = states.periodic_saver(epoch, rows)
-
-        def on_step(state: MidEpochState, epoch: int = epoch, keep=keep) -> None:
-            keep(state)
-            if (epoch, state.step) == (stop, 3):
-                raise KeyboardInterrupt
-
-        try:
-            rows.append(asdict(train_epoch(net, optim, images, how, epoch, mid_epoch, on_step)))
-        except KeyboardInterrupt:
-            break
-        mid_epoch = None
-        states.keep(len(rows), rows)
-    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optim).items()}, rows
+    optimizer = make_optimizer("adamw", net, 0.01, 0.9)
+    net, images = parallel(net, compute, sync), PackedImages(pixels, torch.arange(IMAGES) % 10)
+    rows = [train_epoch(net, optimizer, images, how, epoch) for epoch in range(EPOCHS)]
+    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optimizer).items()}, rows
 
 
 class WithUnused(nn.Module):
@@ -160,18 +123,12 @@ def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tenso
     return dict(net.named_buffers())
 
 
-def everything(compute: Compute, folder: Path) -> dict:
+def everything(compute: Compute) -> dict:
     """All that the tests compare, of one process; one start of the processes takes seconds."""
-    states = folder / "states"
-    states.mkdir(exist_ok=True)
     return {
         "passes": both_ways(compute),
         "synced": trained(compute, sync=True),
-        "muon": trained(compute, sync=True, optimizer="muon"),
-        "rounded": trained(compute, sync=True, bits=8),
         "local": trained(compute, sync=False),
-        "stopped": trained(compute, sync=False, folder=states, stop=2),
-        "resumed": trained(compute, sync=False, folder=states),
         "unused": with_unused(compute),
         "renewed": renewed(compute),
         "renewed others": renewed(compute, layer.BatchNorm2d),
@@ -179,26 +136,38 @@ def everything(compute: Compute, folder: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("processes")
-
-
-@pytest.fixture(scope="module")
-def two(folder):
-    return in_processes(2, everything, folder, folder)
+def two(tmp_path_factory):
+    return in_processes(2, everything, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("name", CALLS)
-def test_synced_batch_norm_sees_the_images_of_all(name, fused, two):
-    whole = both_ways(FP32)[name, fused]
-    first, second = (process["passes"][name, fused] for process in two)
-    pairs = zip(first["by image"], second["by image"], strict=True)
-    torch.testing.assert_close([torch.cat(pair, 1) for pair in pairs], whole["by image"], atol=2e-6, rtol=1e-5)
-    sums = [a + b for a, b in zip(first["gradients"], second["gradients"], strict=True)]
-    torch.testing.assert_close(sums, whole["gradients"], atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
+def test_synced_batch_norm_sees_the_images_of_all(two):
+    for key, whole in both_ways(FP32).items():
+        first, second = (process["passes"][key] for process in two)
+        pairs = zip(first["by image"], second["by image"], strict=True)
+        torch.testing.assert_close([torch.cat(pair, 1) for pair in pairs], whole["by image"], atol=2e-6, rtol=1e-5)
+        sums = [a + b for a, b in zip(first["gradients"], second["gradients"], strict=True)]
+        torch.testing.assert_close(sums, whole["gradients"], atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_twenty_steps_end_at_the_weights_of_one_process(two):
+    weights, rows = trained(FP32, sync=True)
+    for found, found_rows in (process["synced"] for process in two):
+        assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
+        torch.testing.assert_close([r.train_loss for r in found_rows], [r.train_loss for r in rows], atol=1e-6, rtol=0)
+        assert [r.train_accuracy for r in found_rows] == [r.train_accuracy for r in rows]
+    assert rows[-1].train_loss != rows[0].train_loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["synced", "local"])
+def test_both_processes_hold_the_same_numbers(name, two):
+    (first, rows), (second, others) = (process[name] for process in two)
+    assert rows == others
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(two[0]["local"][0]["net.genome.O"], two[0]["synced"][0]["net.genome.O"])
 
 
 def test_one_process_synchronises_batch_norms_too():
@@ -225,32 +194,6 @@ def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options"), [("synced", {}), ("muon", {"optimizer": "muon"}), ("rounded", {"bits": 8})])
-def test_twenty_steps_end_at_the_weights_of_one_process(name, options, two):
-    weights, rows = trained(FP32, sync=True, **options)
-    for found, found_rows in (process[name] for process in two):
-        assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
-        torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-6, rtol=0)
-        assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]
-    start, _ = trained(FP32, sync=True, **options, stop=0)
-    assert (start["net.genome.O"] - weights["net.genome.O"]).abs().max() > 1e-3  # it did train
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["synced", "local"])
-def test_both_processes_hold_the_same_numbers(name, two):
-    (first, rows), (second, others) = (process[name] for process in two)
-    assert rows == others
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-@pytest.mark.slow
-def test_local_statistics_differ_from_those_of_all(two):
-    local, synced = two[0]["local"][0], two[0]["synced"][0]
-    assert not torch.equal(local["net.stem.norm_lif.norm.running_mean"], synced["net.stem.norm_lif.norm.running_mean"])
-
-
-@pytest.mark.slow
 def test_statistics_that_are_taken_anew_are_those_of_one_process(two):
     whole = renewed(FP32)
     for process in two:
@@ -267,27 +210,12 @@ def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_same_bytes(two):
-    for process in two:
-        assert len(process["stopped"][1]) == 2
-        assert process["resumed"][1] == process["local"][1]
-        assert all(torch.equal(process["resumed"][0][key], tensor) for key, tensor in process["local"][0].items())
-
-
-@pytest.mark.slow
 def test_a_module_may_hold_layers_that_it_does_not_use(two):
     for process in two:
         assert all(torch.equal(gradient, torch.full((1, 2), 1.5)) for gradient in process["unused"])
 
 
-@pytest.mark.slow
-def test_another_number_of_processes_does_not_go_on(two, folder):
-    told = r"states: 2 processes began this training run, which 1 cannot.*: start 2, or delete"
-    with pytest.raises(InputError, match=told):
-        trained(FP32, sync=False, folder=folder / "states")
-
-
-@pytest.mark.parametrize("of", [1, 2, 3, 5])
+@pytest.mark.parametrize("of", [1, 3])
 def test_shares_are_all_images_once(of):
     images = PackedImages(torch.zeros(IMAGES, 1, 1, 1, dtype=torch.uint8), torch.arange(IMAGES))
     shares = [
@@ -299,7 +227,7 @@ def test_shares_are_all_images_once(of):
     assert Rank(0, 1) == ALONE
 
 
-@pytest.mark.parametrize(("n", "smallest"), [(3, 3), (11, 4), (IMAGES, 5)])
+@pytest.mark.parametrize(("n", "smallest"), [(3, 3), (11, 4)])
 def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_step(n, smallest):
     check_images(n, BATCH, Rank(0, smallest))
     images = PackedImages(torch.zeros(n, 1, 1, 2, dtype=torch.uint8), torch.zeros(n).long())

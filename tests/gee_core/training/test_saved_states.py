@@ -42,9 +42,7 @@ def flip(data, at):
 
 
 DAMAGE = {
-    "cut off": (".safetensors", lambda d: d[: len(d) // 2]),
     "a bit of a number": (".safetensors", lambda d: flip(d, len(d) - 2)),
-    "JSON cut off": (".json", lambda d: d[:-20]),
     "another number in the JSON": (".json", lambda d: d.replace(b"0.1", b"0.2")),
 }
 
@@ -92,13 +90,6 @@ def test_older_states_stay_until_the_new_one_is_read_back(tmp_path, monkeypatch,
     assert message.endswith("the states before it are kept")
     assert newest(tmp_path) == 2
     assert len(names(tmp_path)) == 4
-
-
-def test_a_state_with_a_lower_number_is_kept_too(tmp_path):
-    keep(tmp_path, 5, 6)
-    keep(tmp_path, 3)  # done again, since its result was lost
-    assert newest(tmp_path, at_most=4) == 3
-    assert newest(tmp_path) == 6
 
 
 def test_series_do_not_mix_and_are_forgotten_by_pattern(tmp_path):

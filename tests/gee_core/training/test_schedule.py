@@ -10,8 +10,6 @@ from gee_core.training.schedule import learning_rate
     [
         # six steps to lr_min = 0.1 from lr = 1; cosines of 0, 60, 120, 180 degrees are 1, 1/2, -1/2, -1
         (2, [0.5, 1.0, 1.0, 0.775, 0.325, 0.1]),
-        # of 0, 36, … 180 degrees: 1, 0.809, 0.309, -0.309, -0.809, -1
-        (0, [1.0, 0.91406, 0.68906, 0.41094, 0.18594, 0.1]),
         (5, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]),
     ],
 )

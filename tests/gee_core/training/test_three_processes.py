@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gee_core.data.images import PackedImages
+from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.loop import MidEpochState, train_epoch
@@ -15,7 +16,7 @@ from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.resume import Resumable
 from tests.gee_core.processes import in_processes
-from tests.gee_core.recipes import recipe
+from tests.gee_core.recipes import FP32, recipe
 
 pytestmark = pytest.mark.slow  # because of what the start of three processes takes
 
@@ -48,8 +49,11 @@ def every_way(compute: Compute, folder: Path) -> dict[str, dict[str, torch.Tenso
     return {"whole": trained(compute), "stopped": trained(compute, states, stop=2), "resumed": trained(compute, states)}
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_bytes_in_as_many_processes_alone(tmp_path):
     for process in in_processes(3, every_way, tmp_path, tmp_path):
         whole, stopped, resumed = process["whole"], process["stopped"], process["resumed"]
         assert not torch.equal(stopped["net.genome.O"], whole["net.genome.O"])
         assert [name for name, tensor in whole.items() if not torch.equal(resumed[name], tensor)] == []
+    told = r"states: 3 processes began this training run, which 1 cannot.*: start 3, or delete"
+    with pytest.raises(InputError, match=told):
+        trained(FP32, tmp_path / "states")
