@@ -36,8 +36,6 @@ from pipelines.tracking.evolution import track_candidate, track_generation, trac
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
 """Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
-WORTH_DRAWING = 60.0
-"""Seconds of scoring from which evolve draws its figures for MLflow: after less, the figures of the report follow soon."""
 EXTENDABLE = {"n_generations": 1, "rescore": None}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, or with others scored again, goes on with the scores of the last one."""
@@ -68,21 +66,18 @@ def run(
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
 
-    An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates, by
-    default on the engine that the environment selects. ``ended`` is filled, before ``on_record``, with the end of each
-    candidate's scoring in seconds since 1970, by the candidate's `key`; of those that are known, with what was noted then.
+    An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates.
+    ``ended`` is filled, before ``on_record``, with the end of each candidate's scoring in seconds since 1970, by its `key`.
 
     Raises:
         DivergedError: every candidate failed, by its numbers.
-        InputError: every candidate failed, one or more by the machine or the network's code; where all of the first
-            generation did so alike, no other is scored.
+        InputError: every candidate failed, one or more by the machine or the network's code, or all of the first generation.
     """
     if params.network.n_genes is None:
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
     task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
-    log = scratch / "records.jsonl"
+    log, ended = scratch / "records.jsonl", {} if ended is None else ended
     known, ends = read_known(log)
-    ended = {} if ended is None else ended
     ended |= ends
 
     def keep(candidate: Candidate, score: Score, seconds: float) -> None:
@@ -108,8 +103,7 @@ def run(
 
 def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
     """The folder from which an interrupted evolution is resumed; ``root`` as of ``open_resume_folder``."""
-    inputs = [prepared / "meta.json", *start_files(params)]
-    sections = [params.base, params.network, params.evolve]
+    inputs, sections = [prepared / "meta.json", *start_files(params)], [params.base, params.network, params.evolve]
     return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
 
 
@@ -209,7 +203,7 @@ def main() -> None:
 
 
 def _evolve(s: Stage) -> None:
-    params = s.params
+    params, ended = s.params, dict[Key, float]()
     with remedy(PREPARE):
         meta = load_meta(PREPARED)  # refuses missing images
         total = n_candidates(params)  # refuses an unusable `evolve.start`
@@ -217,39 +211,31 @@ def _evolve(s: Stage) -> None:
     scratch = scores_folder(params)
     with at_work_in(scratch, params.evolve.model_dump_json(include=set(EXTENDABLE))):
         s.track.continues(scratch)
-        _evolve_in(scratch, s, total)
+        with s.progress("evolve", total) as steps, remedy(PREPARE):
+            jobs, seen, begin = Jobs(steps), list[Record](), time.time()
 
+            def on_record(record: Record) -> None:
+                seen.append(record)
+                c = record.candidate
+                track_candidate(s.track, record, genotype_file(params, record), ended[c.key])
+                resumed = ended[c.key] < begin  # their note would be written over at once
+                jobs.at((c.generation, c.index), 1.0, "" if resumed else note_of_progress(seen, params), resumed)
 
-def _evolve_in(scratch: Path, s: Stage, total: int) -> None:
-    params = s.params
-    ended: dict[Key, float] = {}
-    with s.progress("evolve", total) as steps, remedy(PREPARE):
-        jobs, seen, begin = Jobs(steps), list[Record](), time.time()
+            def on_generation(records: list[Record]) -> None:
+                track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
-        def on_record(record: Record) -> None:
-            seen.append(record)
-            c = record.candidate
-            track_candidate(s.track, record, genotype_file(params, record), ended[c.key])
-            resumed = ended[c.key] < begin  # their note would be written over at once
-            jobs.at((c.generation, c.index), 1.0, "" if resumed else note_of_progress(seen, params), resumed)
-
-        def on_generation(records: list[Record]) -> None:
-            track_generation(s.track, records, scratch / CHECKPOINTS, params)
-
-        open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
-        found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
-        n = len(found.records)  # there may be fewer to score again than was thought
-        steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
-    assert found.best is not None  # a plain network has none
-    write_outputs(found, params)
-    track_winner(s.track, found.records, found.best.candidate, params)
-    s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
-    if sum(record.seconds for record in found.records) >= WORTH_DRAWING:
-        _track_figures(s, scratch)
-    s.track.artifact(OUT / "candidates.csv")
-    s.track.artifact(GENOTYPE)
-    delete_folder(scratch / CHECKPOINTS)
-    finish_run(scratch, OUT / "metrics.json")
+            open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
+            found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
+            n = len(found.records)  # there may be fewer to score again than was thought
+            steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
+        assert found.best is not None  # a plain network has none
+        write_outputs(found, params)
+        track_winner(s.track, found.records, found.best.candidate, params)
+        s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
+        s.track.artifact(OUT / "candidates.csv")
+        s.track.artifact(GENOTYPE)
+        delete_folder(scratch / CHECKPOINTS)
+        finish_run(scratch, OUT / "metrics.json")
 
 
 def note_of_progress(records: list[Record], params: Params) -> str:
@@ -260,19 +246,6 @@ def note_of_progress(records: list[Record], params: Params) -> str:
     own = [record for record in records if record.candidate.generation == last.generation]
     best = min((F for F in final_fitness(own, params.evolve) if not math.isnan(F)), default=math.nan)
     return f"generation {last.generation}, its best F {best:.3f}"
-
-
-def _track_figures(s: Stage, folder: Path) -> None:
-    """Draw the figures of the search into ``folder``, and give them to the tracker."""
-    import pandas as pd
-
-    from pipelines.figures.genes import evolve_figures
-    from pipelines.figures.svg import pictures
-
-    with pictures(folder, alone=True) as files:
-        evolve_figures(pd.read_csv(OUT / "candidates.csv"), s.params)
-    for file in files:
-        s.track.artifact(file, "plots")
 
 
 def write_outputs(found: Evolved, params: Params) -> None:

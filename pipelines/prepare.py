@@ -18,7 +18,6 @@ from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000
 """Number of streamed images from which mean and std are computed."""
-
 UNREAD = 8
 """Number of folders and formats that are not read, and are named."""
 
@@ -26,10 +25,7 @@ UNREAD = 8
 def run(
     cfg: PrepareConfig, out: Path, on_progress: Progress | None = None, on_note: Callable[[str], None] = lambda note: None
 ) -> Meta:
-    """Read the images that ``cfg`` names, split them, and write them to ``out``.
-
-    ``on_note`` is told, in a sentence each, what about the images may surprise.
-    """
+    """Read the images of ``cfg``, split them, and write them to ``out``; ``on_note`` is told what about them may surprise."""
     source = load_source(cfg, on_progress)
     if source.holdout is None:
         holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "holdout")

@@ -45,7 +45,6 @@ OUT = REPORTS / "train"
 RATE_IMAGES = 64
 """Number of hold-out images on which firing rates are measured after every epoch."""
 
-
 SUMMARISED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 """What metrics.json repeats of the last epoch."""
 
@@ -72,9 +71,8 @@ def run(
 ) -> Trained:
     """Train in full; an interrupted training run is resumed from its states in ``scratch``.
 
-    ``on_encoded`` is called with each layer's relative error if training starts at the weights of `train.init_from`,
-    ``on_step`` after each step within an epoch with the number of epochs that are done, such as 2.25. ``compute`` says which of
-    several processes this one is; without it, it trains alone on `base.device`.
+    ``on_encoded`` gets each layer's relative error if training starts at the weights of `train.init_from`, ``on_step`` after
+    each step the number of epochs done, such as 2.25. ``compute`` says which of several processes this one is.
 
     Raises:
         DivergedError: the loss is no longer finite.
@@ -86,15 +84,13 @@ def run(
         net, errors = encoded_network(params, data.meta)
         on_encoded(errors)
     net = net.to(compute.device)
-    images = training_images(cfg, data).to(compute.device)
-    holdout = data.holdout_images().to(compute.device)
+    images, holdout = (part.to(compute.device) for part in (training_images(cfg, data), data.holdout_images()))
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = recipe.optimizer(net)
     model = parallel(net, compute, cfg.sync_batch_norm)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
-    save_seconds = Settings.read().save_seconds
-    states = Resumable(scratch, "step", net, optimizer, n_steps, save_seconds=save_seconds, rank=compute.rank)
+    states = Resumable(scratch, "step", net, optimizer, n_steps, Settings.read().save_seconds, compute.rank)
     first, rows, mid_epoch = states.restore()
     for row in rows:
         on_epoch(row)
@@ -169,8 +165,7 @@ def load_genotype(path: Path, params: Params) -> GenotypeFile:
 
 def resume_folder(params: Params) -> Path:
     """The folder from which an interrupted training run is resumed."""
-    inputs = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params)]
-    sections = [params.base, params.network, params.train]
+    inputs, sections = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params)], [params.base, params.network, params.train]
     return open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
 
 

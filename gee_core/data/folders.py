@@ -17,7 +17,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
@@ -29,9 +28,6 @@ NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 
 OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
 """Ends of the names of images that are not read."""
-
-MANY = 1000
-"""More images in a folder are not counted, as there may be millions."""
 
 ByClass = dict[str, list[str]]
 """The image files of each class, relative to the root."""
@@ -51,8 +47,7 @@ class FileList:
 
     def without(self, indices: Iterable[int]) -> "FileList":
         """All files but those at ``indices``."""
-        dropped = {int(i) for i in indices}
-        return self.subset(i for i in range(len(self.files)) if i not in dropped)
+        return self.subset(sorted(set(range(len(self.files))).difference(map(int, indices))))
 
 
 @dataclass(frozen=True)
@@ -188,32 +183,19 @@ def unread(root: Path) -> list[str]:
     """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
     layout, found = find_layout(root), []
     for folder in () if layout.train == root else (root / name for name in folders_in(root)):
-        if folder in layout.splits.values() or root.resolve().is_relative_to(folder.resolve()):
-            continue
-        images = (name for _, _, names in walk(folder) for name in names if name.lower().endswith(EXTENSIONS))
-        if n := sum(1 for _ in islice(images, MANY + 1)):
-            where, count = f"{folder.name}/", f"{n:,}" if n <= MANY else f"more than {MANY:,}"
-            found.append(f"{count} image{'' if n == 1 else 's'} in {where if where.isprintable() else ascii(where)}")
+        if folder not in layout.splits.values() and (n := len(_images_below(folder, root))):
+            found.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
     ends = (Path(name).suffix.lower() for split in layout.splits.values() for _, _, names in walk(split) for name in names)
     formats = Counter(end for end in ends if end in OTHER_FORMATS)
     return found + [f"{n:,} {end}" for end, n in formats.most_common()]
 
 
 def folders_in(path: Path) -> list[str]:
-    """The names of the folders in ``path``, sorted, without hidden ones.
-
-    Raises:
-        InputError: ``path`` cannot be read, or there is a link to nothing that may have been a folder.
-    """
+    """The names of the folders in ``path``, sorted, without hidden ones; an InputError if ``path`` cannot be read."""
     try:
-        entries = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise _unreadable(error) from None
-    for entry in entries:
-        if entry.is_symlink() and not Path(entry.path).suffix and not os.path.exists(entry.path):
-            problem = f"{entry.path}: a link to {os.readlink(entry.path)}, which is not there"
-            raise InputError(problem, "make that available (is a drive not mounted?), or remove the link")
-    return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -5,17 +5,18 @@ Shapes: N images in all, B in a batch, C channels, H W rows and columns.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gee_core.data.image_files import Form, as_array, decode_in_order
+from gee_core.data.image_files import Form, decode_in_order
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
+CPU = torch.device("cpu")
 Batches = Iterator[tuple[Tensor, Tensor]]
 """Images (B, C, H, W) and labels (B,)."""
 
@@ -63,27 +64,18 @@ class PackedImages:
             yield self.images[indices], self.labels[indices]
 
 
+@dataclass(frozen=True, eq=False)
 class StreamedImages:
     """Images in files below ``root``, decoded batch by batch in worker processes; never all in memory at once."""
 
-    def __init__(
-        self,
-        files: Sequence[str] | np.ndarray,
-        labels: Tensor,
-        root: Path,
-        image_size: int,
-        in_channels: int,
-        device: torch.device | str = "cpu",
-    ):
-        """``files`` are relative to ``root``; each image gets ``image_size`` pixels and ``in_channels``."""
-        if len(files) != len(labels):
-            raise ValueError(f"{len(files)} files need as many labels, got {len(labels)}")
-        self._files = files if isinstance(files, np.ndarray) else as_array(files)
-        self.labels = labels
-        self.root = root
-        self.image_size = image_size
-        self.in_channels = in_channels
-        self.device = torch.device(device)
+    names: np.ndarray
+    """The files, relative to ``root``, as ``as_array`` has them."""
+    labels: Tensor
+    """int64 (N,)."""
+    root: Path
+    image_size: int
+    in_channels: int
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,33 +83,24 @@ class StreamedImages:
     @property
     def files(self) -> list[str]:
         """The files, relative to ``root``."""
-        return [os.fsdecode(name) for name in self._files]
+        return [os.fsdecode(name) for name in self.names]
 
     def subset(self, indices: Tensor) -> "StreamedImages":
         """The images at ``indices``, in that order."""
         indices = indices.cpu()
-        return self._with(self._files[indices.numpy()], self.labels[indices], self.device)
+        return replace(self, names=self.names[indices.numpy()], labels=self.labels[indices])
 
     def to(self, device: torch.device | str) -> "StreamedImages":
         """The same images, whose batches are moved to ``device``."""
-        return self._with(self._files, self.labels, device)
+        return replace(self, device=torch.device(device))
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
-        """Yield the share of ``rank`` in all batches but the first ``first``: shuffled by ``generator``, or in order.
-
-        Nothing else is read.
-
-        Raises:
-            InputError: a file is missing or damaged.
-        """
+        """As of ``PackedImages``; raises an InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
         form = Form(self.image_size, self.in_channels, resize=True)
-        decoded = decode_in_order(self._files, self.root, form, batches, pin_memory=self.device.type == "cuda")
+        decoded = decode_in_order(self.names, self.root, form, batches, pin_memory=self.device.type == "cuda")
         for indices, images in zip(batches, decoded, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)
-
-    def _with(self, files: np.ndarray, labels: Tensor, device: torch.device | str) -> "StreamedImages":
-        return StreamedImages(files, labels, self.root, self.image_size, self.in_channels, device)
 
 
 def index_batches(
@@ -127,10 +110,7 @@ def index_batches(
     device: torch.device | str = "cpu",
     rank: Rank = ALONE,
 ) -> Sequence[Tensor]:
-    """The share of ``rank`` in each batch of 0 … n-1, shuffled by ``generator`` if there is one.
-
-    Both kinds of images, and all processes, draw the same order.
-    """
+    """The share of ``rank`` in each batch of 0 … n-1, shuffled by ``generator`` if there is one; all processes draw alike."""
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     return [batch[rank.share(len(batch))] for batch in order.to(device).split(batch_size)] if n else ()
 

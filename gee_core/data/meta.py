@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gee_core.config import StrictModel
 from gee_core.errors import InputError
@@ -44,17 +44,6 @@ class Meta(StrictModel):
     sha256: dict[str, str]
     """Of every other file; for streamed images also of their files' names and sizes (`train_images`, `test_images`), which are
     compared when they are loaded, and of these files' contents (`train_contents`, `test_contents`), which are not."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> "Meta":
-        of_classes, of_channels = {len(self.class_names), len(self.class_counts)}, {len(self.mean), len(self.std)}
-        if of_classes != {self.num_classes} or of_channels != {self.in_channels}:
-            raise ValueError("its class_names, class_counts, mean and std are not as many as it says")
-        of_images = ("files.txt", "images", "contents") if self.stream else ("images.npy",)
-        files = {f"{split}_{what}" for split in ("train", "test") for what in ("labels.npy", *of_images)}
-        if set(self.sha256) != files | {"holdout.npy"}:
-            raise ValueError("its sha256 is not of these files")
-        return self
 
     @property
     def normalise(self) -> "Normalise":

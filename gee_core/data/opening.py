@@ -1,7 +1,6 @@
 """Opens an image file. What is wrong with it is one message that names it. Without torch, which takes seconds to load."""
 
 import contextlib
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +27,7 @@ def opened(path: Path, name: str | None = None) -> Iterator[Image.Image]:
     except InputError:
         raise
     except FileNotFoundError:
-        target = f" (a link to {os.readlink(path)})" if path.is_symlink() else ""
-        raise InputError(f"{name}: not found{target}", "put it back or remove it, then prepare the images again") from None
+        raise InputError(f"{name}: not found", "put it back or remove it, then prepare the images again") from None
     except TooManyPixelsError as error:
         raise InputError(f"{name}: {error}", "crop, shrink or remove it") from None
     except DAMAGE as error:

@@ -1,6 +1,5 @@
 """The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
 
-import errno
 import hashlib
 import os
 import shutil
@@ -64,7 +63,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
     """Write everything to a folder beside ``folder``, flush it, then rename it to ``folder``.
 
     Raises:
-        InputError: the disk is full, the folder is not writable, or a file lies there; the old content of ``folder`` is kept.
+        InputError: the disk is full, or the folder is not writable; the old content of ``folder`` is kept.
     """
     train, test, n_classes = data.train, data.test, len(data.class_names)
     assert data.holdout is not None
@@ -72,8 +71,6 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _put_back(old, folder)
-        if folder.is_file():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
@@ -106,7 +103,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
         shutil.rmtree(partial, ignore_errors=True)
         _put_back(old, folder)
         raise
-    _remove(old)
+    shutil.rmtree(old, ignore_errors=True)
     return meta
 
 
@@ -121,38 +118,14 @@ def load_prepared(folder: Path) -> Prepared:
         if "." in name and sha256(existing(folder / name)) != expected:
             raise InputError(f"{folder / name}: damaged, its checksum is not the one in meta.json")
     train, test = (_read_images(folder, split, meta) for split in ("train", "test"))
-    data = Prepared(meta, train, test, _read_array(folder / "holdout.npy"))
-    _check_agreement(data, folder)
-    return data
-
-
-def _check_agreement(data: Prepared, folder: Path) -> None:
-    """Files with the right checksums may still have been written by another program."""
-    meta = data.meta
-    counts = (len(data.train), len(data.test), len(data.holdout)) == (meta.n_train, meta.n_test, meta.n_holdout)
-    shape = all((x.in_channels, x.image_size) == (meta.in_channels, meta.image_size) for x in (data.train, data.test))
-    labels = all(_within(x.labels, meta.num_classes) for x in (data.train, data.test))
-    if not (counts and shape and labels and _within(data.holdout, meta.n_train)):
-        raise InputError(f"{folder}: its arrays are not the images that its meta.json describes")
-
-
-def _within(indices: Tensor, n: int) -> bool:
-    return indices.dtype == torch.int64 and indices.ndim == 1 and int(indices.min()) >= 0 and int(indices.max()) < n
+    return Prepared(meta, train, test, _read_array(folder / "holdout.npy"))
 
 
 def _put_back(old: Path, folder: Path) -> None:
     """Undo the first of the two renames if the second did not happen, in this run or in one that was killed."""
     if old.exists() and not folder.exists():
         old.rename(folder)
-    _remove(old)
-
-
-def _remove(folder: Path) -> None:
-    """Delete ``folder``; where it is a link, that alone."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages, contents: str | None) -> dict[str, str]:
@@ -163,21 +136,16 @@ def _write_images(folder: Path, split: str, images: PackedImages | StreamedImage
     assert contents is not None
     if any("\n" in name for name in images.files):
         raise InputError(f"{images.root}: a file name holds a line break", "rename it")
-    write_atomically(folder / f"{split}_files.txt", b"".join(os.fsencode(name) + b"\n" for name in images.files))
+    write_atomically(folder / f"{split}_files.txt", b"".join(name + b"\n" for name in images.names.tolist()))
     return {f"{split}_images": _names_and_sizes(images), f"{split}_contents": contents}
 
 
 def _read_images(folder: Path, split: str, meta: Meta) -> PackedImages | StreamedImages:
     labels = _read_array(folder / f"{split}_labels.npy")
     if not meta.stream:
-        path = folder / f"{split}_images.npy"
-        pixels = _read_array(path)
-        try:
-            return PackedImages(pixels, labels)
-        except ValueError as error:
-            raise InputError(f"{path}: not an array of prepare's ({error})") from None
-    files = os.fsdecode((folder / f"{split}_files.txt").read_bytes()).split("\n")[:-1]
-    images = StreamedImages(files, labels, Path(meta.source), meta.image_size, meta.in_channels)
+        return PackedImages(_read_array(folder / f"{split}_images.npy"), labels)
+    names = np.array((folder / f"{split}_files.txt").read_bytes().splitlines())
+    images = StreamedImages(names, labels, Path(meta.source), meta.image_size, meta.in_channels)
     if _names_and_sizes(images) != meta.sha256.get(f"{split}_images"):
         raise InputError(f"{meta.source}: its images have changed since they were prepared", "prepare them again")
     return images
@@ -204,8 +172,5 @@ def _write_array(path: Path, values: Tensor) -> None:
 
 
 def _read_array(path: Path) -> Tensor:
-    existing(path)
-    try:  # copy-on-write, not read-only: torch warns about arrays that it cannot write to; the file never changes
-        return torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
-    except (ValueError, TypeError, EOFError, OverflowError) as error:
-        raise InputError(f"{path}: not an array of prepare's ({error})") from None
+    # copy-on-write, not read-only: torch warns about arrays that it cannot write to; the file never changes
+    return torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))

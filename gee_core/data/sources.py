@@ -106,8 +106,8 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     form = common_form(root, files.files + test_files.files, cfg.image_size)
     parts = (files, test_files)
     if cfg.stream:
-        contents = _contents(root, parts, form, on_progress)
-        train, test = (StreamedImages(p.files, torch.tensor(p.labels), root, form.image_size, form.in_channels) for p in parts)
+        contents, of_form = _contents(root, parts, form, on_progress), (form.image_size, form.in_channels)
+        train, test = (StreamedImages(as_array(p.files), torch.tensor(p.labels), root, *of_form) for p in parts)
         return Source(cfg.path, listing.class_names, train, test, holdout, contents)
     packed, packed_test = _decode_all(root, parts, form, on_progress)
     return Source(IN_FOLDERS, listing.class_names, packed, packed_test, holdout)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from gee_core.memory import full_gpu
 
@@ -58,11 +57,7 @@ NOT_FINITE = ("FloatingPointError: ", "OverflowError: ", "ZeroDivisionError: ", 
 
 @dataclass(frozen=True)
 class Score:
-    """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``.
-
-    Raises:
-        InputError: a measurement is no number.
-    """
+    """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``."""
 
     L_ce: float
     TSE: float
@@ -75,11 +70,6 @@ class Score:
     status: str = "ok"
     image_passes: int = 0
     """Cost: number of training images seen so far, repetitions included; 0 if its worker died."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name != "status" and not isinstance(value, int | float):
-                raise InputError(f"{name} of a score is a {type(value).__name__}", "give a number, a tensor's .item()")
 
     @property
     def diverged(self) -> bool:
@@ -106,11 +96,7 @@ def failed(reason: str, image_passes: int = 0) -> Score:
 
 @dataclass(frozen=True)
 class SearchState:
-    """CMA-ES's distribution from which a generation was drawn, in the coordinates of ``search_vector``.
-
-    It is the one before its draws are folded back into the bounds, as `cma` does: near a bound, the draws have another mean and
-    a smaller standard deviation.
-    """
+    """CMA-ES's distribution of a generation, as of ``search_vector``, before draws are folded into the bounds."""
 
     step_size: float
     """σ of CMA-ES."""
@@ -153,18 +139,9 @@ class Record:
     def metrics(self) -> dict[str, float]:
         """Its measurements."""
         s = self.score
-        return {
-            "fitness": self.fitness,
-            "L_ce": s.L_ce,
-            "TSE": s.TSE,
-            "R_T": s.R_T,
-            "var_o": s.var_o,
-            "R_S": s.R_S,
-            "lambda": self.decay,
-            "proxy_accuracy": s.proxy_accuracy,
-            "epochs": self.epochs,
-            "image_passes": s.image_passes,
-        }
+        losses = {"fitness": self.fitness, "L_ce": s.L_ce, "TSE": s.TSE, "R_T": s.R_T, "var_o": s.var_o, "R_S": s.R_S}
+        cost = {"epochs": self.epochs, "image_passes": s.image_passes}
+        return losses | {"lambda": self.decay, "proxy_accuracy": s.proxy_accuracy} | cost
 
     def search_state(self, genes: Sequence[str]) -> dict[str, float]:
         """CMA-ES's distribution at its generation, by column; NaN if CMA-ES did not draw it."""

@@ -9,13 +9,11 @@ from dataclasses import replace
 from functools import partial
 
 from gee_core.config import EvolveConfig
-from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, SearchState
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.search import CmaEs, RandomSearch, Search
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
-from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
 Results = Iterator[tuple[Candidate, Score, float]]
@@ -63,7 +61,6 @@ def evolve(
             has one per epoch.
 
     Raises:
-        InputError: ``score_all`` leaves out a candidate, or gives one twice.
         ValueError: `rescore.top` is more than the candidates of a generation.
     """
     if cfg.searches:
@@ -72,7 +69,8 @@ def evolve(
     records: list[Record] = []
     search = _make_search(cfg, space, seed)
     for generation in range(1 if search is None else cfg.n_generations):
-        genotypes = [_fixed(cfg, space.start)] if search is None else [space.genotype(x) for x in search.ask()]
+        fixed = space.start.with_unit_sigmas() if cfg.variant == "random" else space.start
+        genotypes = [fixed] if search is None else [space.genotype(x) for x in search.ask()]
         shared = derive_seed(seed, "generation", generation) % 2**31
         candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
         decay = regulariser_decay(generation, cfg.tau_lambda)
@@ -81,9 +79,9 @@ def evolve(
             search.tell(ranked_values([record.fitness for record in in_order], [record.epochs for record in in_order]))
         on_generation(in_order)
         records += in_order
-    mean = None if search is None or search.mean is None else space.genotype(search.mean)
-    start = None
+    mean, start = None, None
     if search is not None:
+        mean = None if search.mean is None else space.genotype(search.mean)
         start = space.genotype(space.start_vector()) if mean is None else records[0].candidate.genotype
     if again := candidates_to_rescore(records, start, mean, cfg, seed):
         in_order = score(cfg.model_copy(update={"halving": None}), again, records[-1].decay, None)
@@ -131,10 +129,6 @@ def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | N
     return CmaEs(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
 
 
-def _fixed(cfg: EvolveConfig, start: Genotype) -> Genotype:
-    return start if cfg.variant == "analytic" else start.with_unit_sigmas()
-
-
 def _score_generation(
     cfg: EvolveConfig,
     candidates: list[Candidate],
@@ -172,15 +166,8 @@ def _score_generation(
 
 
 def _score_rung(candidates: list[Candidate], score_all: ScoreAll, known: Known, on_score: Callable) -> Results:
-    missing = [c for c in candidates if c.key not in known]
     yield from ((c, *known[c.key]) for c in candidates if c.key in known)
-    waiting = {c.key: c for c in missing}
+    missing = [c for c in candidates if c.key not in known]
     for candidate, score, seconds in score_all(missing) if missing else ():
-        if waiting.pop(candidate.key, None) is None:
-            raise InputError(f"score_all gives {candidate.place}, which it was not asked for or has given", "give each once")
         on_score(candidate, score, seconds)
         yield candidate, score, seconds
-    if waiting:
-        place = next(iter(waiting.values())).place
-        remedy = "give every candidate a score, evolution.candidate.failed(why) where it has none"
-        raise InputError(f"score_all leaves out {len(waiting)} of {len(missing)} candidates, such as {place}", remedy)

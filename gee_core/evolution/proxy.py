@@ -44,12 +44,9 @@ Tell = Callable[[float], None]
 
 
 def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None) -> Score:
-    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out.
+    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out. A failed run is a score too.
 
-    A candidate of a later rung, or one that was interrupted, resumes from the newest state in ``task.checkpoints``. Without
-    a state it is trained from its wiring again, with the same result. A failed training run is a result, not an exception;
-    `Score.repeatable` says whether it is one of the candidate or of the machine or the network's code.
-    ``tell`` is called after each step within an epoch.
+    It resumes from the newest state in ``task.checkpoints``; without a state it is trained again, with the same result.
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.

@@ -70,7 +70,7 @@ class CmaEs:
 
     @property
     def mean(self) -> np.ndarray:
-        """As of ``Search``."""
+        """The distribution's."""
         return np.array(self._es.result.xfavorite)
 
     def state(self) -> SearchState:

@@ -27,7 +27,7 @@ class SearchSpace:
     ``config.shape.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
 
     Raises:
-        InputError: there are no genes, one is unknown, stands twice, or has no effect beside another; or ``bound`` is not > 1.
+        InputError: a gene is unknown, or has no effect because another sets the same σ's.
     """
 
     genes: tuple[str, ...]
@@ -37,18 +37,12 @@ class SearchSpace:
     def __post_init__(self) -> None:
         of_layers = [f"sigma_{layer}" for layer in range(len(self.start.sigma_X))]
         known = ["sigma", "sigma_O", "sigma_X", *of_layers, *SEARCH_RANGES]
-        if isinstance(self.genes, str) or not self.genes:
-            raise InputError(f"genes = {self.genes!r}", "name one or more in a tuple, such as ('sigma', 'beta')")
         for gene in self.genes:
             if gene not in known:
                 remedy = did_you_mean(str(gene), known) or f"they are {', '.join(known)}"
                 raise InputError(f"genes: {gene!r} is none of a network with {len(of_layers)} encodings", remedy)
-            if self.genes.count(gene) > 1:
-                raise InputError(f"genes: {gene!r} stands twice", "name it once")
         if len({"sigma", "sigma_X"} & set(self.genes)) + set(of_layers).issubset(self.genes) > 1:
             raise InputError(f"genes = {self.genes}: more than one would set all σ_l", "leave out sigma or sigma_X")
-        if not self.bound > 1:
-            raise InputError(f"bound = {self.bound}", "must be greater than 1: σ's lie between their start / bound and · bound")
 
     def start_vector(self) -> np.ndarray:
         """The coordinates of ``start``, (n,)."""

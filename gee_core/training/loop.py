@@ -22,7 +22,6 @@ from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
-from gee_core.training.schedule import learning_rate
 
 Images = PackedImages | StreamedImages
 
@@ -83,7 +82,8 @@ def train_epoch(
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
-        lr = _set_lr(optimizer, recipe, epoch * n_steps + step, recipe.cfg.epochs * n_steps)
+        lr = recipe.learning_rate(epoch * n_steps + step, recipe.cfg.epochs * n_steps)
+        set_lr(optimizer, lr)
         n = min(recipe.cfg.batch_size, len(images) - step * recipe.cfg.batch_size)  # of the whole batch
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n))
         own = (rank.number,) if rank.number else ()
@@ -123,12 +123,6 @@ def _loss(o_TBK: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     if recipe.cfg.loss == "tet":
         return tet(o_TBK, labels, recipe.cfg.label_smoothing, recipe.cfg.tet_lambda, recipe.tet_phi)
     return cross_entropy(o_TBK, labels, recipe.cfg.label_smoothing)
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, n_steps: int) -> float:
-    lr = learning_rate(step, n_steps, recipe.warmup_steps, recipe.cfg.lr, recipe.cfg.lr_min, recipe.cfg.cooldown)
-    set_lr(optimizer, lr)
-    return lr
 
 
 def for_inference(net: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """How a network is trained, and how many steps that takes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,10 @@ class Recipe:
         """The optimiser of ``net``."""
         cfg = self.cfg
         return make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, cfg.lr_X, cfg.lr_O)
+
+    def learning_rate(self, step: int, n_steps: int) -> float:
+        """The learning rate of ``step`` (from 0) of ``n_steps`` in all."""
+        return learning_rate(step, n_steps, self.warmup_steps, self.cfg.lr, self.cfg.lr_min, self.cfg.cooldown)
 
     def bits_of(self, epoch: int) -> int | None:
         """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""
@@ -78,3 +83,22 @@ def check_images(n_images: int, batch_size: int, rank: Rank) -> None:
             f"{rank.of} processes: {n_images} training images in batches of {batch_size} leave one without an image of a batch",
             f"start {max(1, smallest)} or fewer, or train on more images",
         )
+
+
+def learning_rate(
+    step: int, n_steps: int, n_warmup: int, lr: float, lr_min: float = 0.0, cooldown: float | None = None
+) -> float:
+    """The learning rate of step 0 … n_steps-1: linear up to ``lr`` over ``n_warmup`` steps, then down to ``lr_min``.
+
+    Without ``cooldown`` it falls along a cosine. With it, it stays at ``lr`` and falls linearly in the last ``cooldown``
+    (0 to 1) of all steps, or in all those after the warm-up if these are fewer.
+
+    Sources: Loshchilov, Hutter, SGDR, 2017, Eq. 5, without restarts; Hägele et al., Scaling Laws and Compute-Optimal Training
+    Beyond Fixed Training Durations, 2024, Sec. 3.
+    """
+    if step < n_warmup:
+        return lr * (step + 1) / n_warmup
+    start = n_warmup if cooldown is None else max(n_warmup, n_steps - round(cooldown * n_steps))
+    progress = max(0, step - start) / max(1, n_steps - 1 - start)
+    part = 0.5 * (1 + math.cos(math.pi * progress)) if cooldown is None else 1 - progress
+    return lr_min + part * (lr - lr_min)

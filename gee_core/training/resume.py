@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import SAVE_SECONDS
 from gee_core.training.loop import MidEpochState
-from gee_core.training.named_tensors import restore_training, training_tensors
 from gee_core.training.processes import from_first
 from gee_core.training.saved_states import keep_state, newest_state
 
@@ -67,10 +66,7 @@ class Resumable:
         return on_step
 
     def restore(self, at_most: int | None = None) -> tuple[int, list[dict], MidEpochState | None]:
-        """Load the newest undamaged state into network and optimiser; returns its epochs, rows and mid-epoch state.
-
-        If there is none, both are left unchanged and the result is 0 epochs. States after more than ``at_most`` epochs are
-        ignored.
+        """Load the newest undamaged state of at most ``at_most`` epochs; returns its epochs (or 0), rows and mid-epoch state.
 
         Raises:
             InputError: another number of processes saved it.
@@ -93,3 +89,27 @@ class Resumable:
         if not meta["step"]:
             return meta["epochs"], meta["rows"], None
         return meta["epochs"], meta["rows"], MidEpochState(meta["step"], tensors["epoch.sums"], tensors["epoch.draws"])
+
+
+def training_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All tensors that training changes, under the names ``net.…`` and ``optimizer.<parameter>.<what>``."""
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{what}": value for what, value in state.items()}
+    return tensors
+
+
+def restore_training(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put the tensors of ``training_tensors`` back into a network and optimiser that were built the same way."""
+    net.load_state_dict({name.removeprefix("net."): t for name, t in tensors.items() if name.startswith("net.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, what = name.split(".")
+            state.setdefault(int(index), {})[what] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    # Files hold tensors densely; the fused step walks memory, so moments need the layout of their parameters.
+    for parameter, moments in optimizer.state.items():
+        for what, value in moments.items():
+            if value.shape == parameter.shape:
+                moments[what] = torch.empty_like(parameter).copy_(value)

@@ -117,7 +117,7 @@ FOLDERS = [
     folder(f"{CAT}: not a file", BAD_FILE, remove(CAT), pipe(CAT)),
     folder(f"{CAT}: not a file", BAD_FILE, link(CAT, "/dev/zero")),
     folder(f"{CAT}: not a readable image", BAD_FILE, link(CAT, "../../../params.yaml")),
-    folder(f"{CAT}: not found (a link to gone.png)", "or remove it", link(CAT, "gone.png")),
+    folder(f"{CAT}: not found", "or remove it", link(CAT, "gone.png")),
     folder(f"{CAT}: not a readable image", BAD_FILE, link(CAT, "2.png")),
     folder(
         "images: its images have 2 sizes, from 8x8 (train/cat/0.png) to 9x8 (train/cat/2.png)",

@@ -4,7 +4,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from benchmarks.loader import decoders
-from gee_core.data.image_files import Form, decode
+from gee_core.data.image_files import Form, as_array, decode
 from gee_core.data.images import StreamedImages
 
 
@@ -12,7 +12,7 @@ def photographs(folder, extension):
     for seed in range(2):
         coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
         Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(folder / f"{seed}{extension}")
-    return StreamedImages([f"0{extension}", f"1{extension}"], torch.zeros(2, dtype=torch.long), folder, 48, 3)
+    return StreamedImages(as_array([f"0{extension}", f"1{extension}"]), torch.zeros(2, dtype=torch.long), folder, 48, 3)
 
 
 def test_both_decoders_make_the_same_bytes_and_are_timed(tmp_path):

@@ -9,14 +9,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gee_core.data.augment import Augment, Normalise
+from gee_core.data.image_files import as_array
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.training.loop import train_epoch
-from gee_core.training.named_tensors import training_tensors
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.recipe import Recipe, steps_per_epoch
-from gee_core.training.resume import Resumable
+from gee_core.training.resume import Resumable, training_tensors
 from tests.gee_core import recipes
 
 SIZE = 16
@@ -53,7 +53,7 @@ def streamed(folder: Path, packed: PackedImages) -> StreamedImages:
     names = [f"{i:03}.png" for i in range(len(packed))]
     for name, image in zip(names, packed.images, strict=True):
         Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).save(folder / name)
-    return StreamedImages(names, packed.labels, folder, SIZE, 3)
+    return StreamedImages(as_array(names), packed.labels, folder, SIZE, 3)
 
 
 class StoppedError(Exception):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gee_core.data import prepared as module
+from gee_core.data.image_files import as_array
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
@@ -41,8 +42,8 @@ def streamed(make_folder):
     root = make_folder({"a": 3, "b": 3}, {"a": 1, "b": 1})
     train = [f"train/{name}/00{i}.png" for name in "ab" for i in range(3)]
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    test = StreamedImages(["test/a/000.png", "test/b/000.png"], torch.tensor([0, 1]), root, 8, 3)
-    return StreamedImages(train, labels, root, 8, 3), test
+    test = StreamedImages(as_array(["test/a/000.png", "test/b/000.png"]), torch.tensor([0, 1]), root, 8, 3)
+    return StreamedImages(as_array(train), labels, root, 8, 3), test
 
 
 def test_what_is_read_is_what_was_written(tmp_path):

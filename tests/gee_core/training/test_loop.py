@@ -13,8 +13,7 @@ from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.training.loop import outputs, train_epoch
 from gee_core.training.optimizers import make_optimizer
-from gee_core.training.recipe import steps_per_epoch
-from gee_core.training.schedule import learning_rate
+from gee_core.training.recipe import learning_rate, steps_per_epoch
 from tests.gee_core.recipes import AS_THEY_ARE, FP32, recipe
 
 

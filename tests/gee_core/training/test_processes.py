@@ -16,11 +16,11 @@ from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 from gee_core.training.loop import EpochRecord, train_epoch
-from gee_core.training.named_tensors import training_tensors
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
+from gee_core.training.resume import training_tensors
 from tests.gee_core.processes import in_processes
 from tests.gee_core.recipes import FP32, recipe
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively

@@ -10,9 +10,8 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
-from gee_core.training.named_tensors import training_tensors
 from gee_core.training.optimizers import make_optimizer
-from gee_core.training.resume import Resumable
+from gee_core.training.resume import Resumable, training_tensors
 from tests.gee_core.recipes import recipe
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gee_core.data.augment import Augment, Normalise, rand_augment
+from gee_core.data.image_files import as_array
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network
@@ -73,7 +74,7 @@ def streamed(tmp_path):
     names = [f"{i}.png" for i in range(4 * N_STEPS)]
     for name in names:
         Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / name)
-    return StreamedImages(names, torch.zeros(len(names), dtype=torch.int64), tmp_path, 8, 3)
+    return StreamedImages(as_array(names), torch.zeros(len(names), dtype=torch.int64), tmp_path, 8, 3)
 
 
 @pytest.mark.parametrize("images", [packed, streamed])

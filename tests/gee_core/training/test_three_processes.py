@@ -11,10 +11,9 @@ from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.loop import MidEpochState, train_epoch
-from gee_core.training.named_tensors import training_tensors
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
-from gee_core.training.resume import Resumable
+from gee_core.training.resume import Resumable, training_tensors
 from tests.gee_core.processes import in_processes
 from tests.gee_core.recipes import FP32, recipe
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.training.schedule import learning_rate
+from gee_core.training.recipe import learning_rate
 
 
 @pytest.mark.parametrize(
