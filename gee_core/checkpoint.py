@@ -30,12 +30,11 @@ def save(path: Path | str, net: nn.Module) -> None:
     path = Path(path)
     check_name(path)
     architecture = rebuildable(net)
-    state = finite(path, net.state_dict())
-    save_tensors(path, state, architecture.model_dump())
+    save_tensors(path, finite(path, net.state_dict()), architecture.model_dump())
 
 
 def check_name(path: Path) -> None:
-    """Raise InputError where a checkpoint ``path`` or its JSON file could take the place of another file."""
+    """InputError where a checkpoint ``path`` or its JSON file could take the place of another file."""
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a checkpoint and the JSON file beside it share its name", "let it end in .safetensors")
 
@@ -56,7 +55,7 @@ def load(path: Path | str) -> SpikingNetwork:
 
 
 def load_pair(path: Path) -> SpikingNetwork:
-    """The network in the two files of ``save``: as ``load``, of which this is a part."""
+    """The network in the two files of ``save``."""
     tensors, saved = load_tensors(path)
     return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
@@ -69,11 +68,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
 
 
 def verify_tensors(path: Path) -> dict:
-    """The meta beside ``path``, after checking that both files are what ``save_tensors`` wrote.
-
-    Raises:
-        InputError: one of the files is missing or damaged, or the two do not belong together.
-    """
+    """The meta of ``path``; InputError unless both files are what ``save_tensors`` wrote."""
     meta_path = path.with_suffix(".json")
     for file in (path, meta_path):
         if not file.is_file():

@@ -34,11 +34,7 @@ def as_int(value: object) -> int | None:
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
-    """The argument ``name`` as an int.
-
-    Raises:
-        ValueError: it is no whole number, or below ``least``.
-    """
+    """The argument ``name`` as an int; ValueError where it is no whole number, or below ``least``."""
     number = as_int(value)
     if number is None:
         raise ValueError(f"{name} must be >= {least}, and an int, got {value!r}")
@@ -54,7 +50,7 @@ def in_short(error: BaseException, length: int = 200) -> str:
 
 
 def raises(error: BaseException) -> str:
-    """What code did that ended by ``error``, as the end of a sentence: "raises TypeError: its message", in short."""
+    """The end of a sentence about code that ended by ``error``: "raises TypeError: its message"."""
     return f"raises {type(error).__name__}: {in_short(error)}"
 
 

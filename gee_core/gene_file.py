@@ -87,12 +87,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
 
 
 def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
-    """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised; see ``gee_core.load``.
-
-    Raises:
-        InputError: the file is damaged, or does not hold a network of ``build_network``.
-        DivergedError: its numbers are not finite.
-    """
+    """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised."""
     try:
         with safe_open(path, "pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -128,11 +123,7 @@ def read_card(path: Path | str) -> dict | None:
 
 
 def read_header(path: Path) -> GeneHeader | None:
-    """The header of a file of ``save_genes``; None for a checkpoint, or a damaged file that the JSON beside it marks as one.
-
-    Raises:
-        InputError: the file is missing, damaged or of another version.
-    """
+    """The header of a file of ``save_genes``; None for a checkpoint, or a damaged file with the JSON file of one."""
     if not path.is_file():
         raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
@@ -141,8 +132,7 @@ def read_header(path: Path) -> GeneHeader | None:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         if path.with_suffix(".json").is_file():
             return None
-        problem = f"damaged ({in_short(error)})" if _begins_as_safetensors(path) else "not a safetensors file"
-        raise InputError(f"{path}: {problem}") from None
+        raise InputError(f"{path}: damaged, or not a safetensors file ({in_short(error)})") from None
     if entry is None:
         return None
     try:
@@ -158,25 +148,12 @@ def read_header(path: Path) -> GeneHeader | None:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
-def _begins_as_safetensors(path: Path) -> bool:
-    """Whether a JSON object follows the eight bytes of its length; so it may where the file ends before, or cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(9)[8:] in (b"{", b"")
-    except OSError:
-        return True
-
-
-def _vector(tensor: Tensor, format: str) -> torch.dtype:
-    """The type in which a tensor without scales is stored."""
-    return FLOATS["fp32" if format == "fp32" else "bf16"] if tensor.is_floating_point() else tensor.dtype
-
-
 def _packed(name: str, tensor: Tensor, format: str) -> dict[str, Tensor]:
     """The tensors that stand for ``tensor`` in the file."""
     dim = scaled_dim(name, tensor)
     if dim is None or format in FLOATS:
-        return {name: tensor.to(_vector(tensor, format), copy=True)}
+        stored_as = FLOATS["fp32" if format == "fp32" else "bf16"] if tensor.is_floating_point() else tensor.dtype
+        return {name: tensor.to(stored_as, copy=True)}
     codes, scale = quantise(tensor, BITS[format], dim)
     if format == "int4":
         pairs = nn.functional.pad(codes.flatten(), (0, codes.numel() % 2)).view(-1, 2)

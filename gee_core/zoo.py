@@ -31,9 +31,6 @@ class NetworkSpec:
     A body is a tuple of layers, in order: a number is a convolution with that many outputs (with batch norm and LIF), ``P`` a
     2x2 pool of the kind `network.pool`, ``A`` a 2x2 average pool (behind it spikes are no longer binary), ``Dropout``, or
     ``Block``, a residual basic block of two convolutions. A body of blocks has nothing else. ``width`` scales the channels.
-
-    Raises:
-        ValueError: the body mixes blocks with other layers or has no convolution, or ``kernel`` is even or 1.
     """
 
     stem: int
@@ -60,12 +57,8 @@ class NetworkSpec:
 
     def convolutions(self) -> list[int]:
         """Outputs of every encoded convolution of the body, in order, at full width."""
-        return [
-            C
-            for layer in self.body
-            if isinstance(layer, int | Block)
-            for C in ([layer.channels] * 2 if isinstance(layer, Block) else [layer])
-        ]
+        outputs = ([layer.channels] * 2 if isinstance(layer, Block) else [layer] for layer in self.body)
+        return [C for of_layer in outputs for C in of_layer if isinstance(C, int)]
 
 
 def stages(blocks: tuple[int, ...], channels: tuple[int, ...]) -> tuple[Block, ...]:

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 PICO_TO_MILLI = 1e-9
 E_MAC, E_AC = 4.6, 0.9
 """Energies of Eq. 17 in pJ, as in the paper: of a multiply-accumulate and of an accumulate in float32, in 45 nm CMOS."""
-ENERGY_UNITS = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
-"""(smallest value in mJ, unit, units per mJ)."""
 
 
 def energy_unit(mj: float) -> tuple[str, float]:
     """The most readable unit for ``mj`` millijoules in three digits, and how many of it make 1 mJ."""
     rounded = abs(float(f"{mj:.3g}"))
-    return next((unit, scale) for least, unit, scale in ENERGY_UNITS if rounded >= least)
+    units = ((1e3, "J", 1e-3), (1.0, "mJ", 1.0), (1e-3, "µJ", 1e3), (0.0, "nJ", 1e6))
+    return next((unit, scale) for least, unit, scale in units if rounded >= least)
 
 
 def energy_text(mj: float) -> str:
@@ -40,8 +39,7 @@ class LayerCount:
     kind: str
     """``conv`` (of 1, 2 or 3 dimensions), ``transposed`` or ``fc``."""
     steps: float = 0
-    """How often the layer runs per image: T, or 1 for a stem that runs once, as its input does not change. A stem that gets the
-    image T times, as in most networks outside the table, runs T times, and its energy is T times as large."""
+    """How often the layer runs per image: T, or 1 for a stem that runs once, as its input does not change."""
     macs: float = 0
     """FL: multiply-accumulates per image and step if every input neuron were active."""
     binary: bool = True
@@ -91,16 +89,9 @@ class LayerCount:
 
     def cells(self, e_mac: float, e_ac: float) -> tuple[str, ...]:
         """The row of this layer in ``Activity.table``."""
-        return (
-            self.layer or "(the network)",
-            self.kind,
-            f"{self.macs:,.0f}",
-            f"{self.steps:g}",
-            "binary" if self.binary else "real",
-            f"{self.input_rate:.4g}",
-            energy_text(self.energy_mj(e_mac, e_ac)),
-            "–" if self.output_rate is None else f"{100 * self.output_rate:.1f}\N{NO-BREAK SPACE}%",
-        )
+        fires = "–" if self.output_rate is None else f"{100 * self.output_rate:.1f}\N{NO-BREAK SPACE}%"
+        counts = f"{self.macs:,.0f}", f"{self.steps:g}", "binary" if self.binary else "real", f"{self.input_rate:.4g}"
+        return self.layer or "(the network)", self.kind, *counts, energy_text(self.energy_mj(e_mac, e_ac)), fires
 
 
 @dataclass
@@ -114,20 +105,18 @@ class Activity:
     firing_rate: float = 0.0
     """Spikes per neuron and step."""
     sums: float = 0.0
-    """Additions of the residual blocks' branches per image: their elements, times the steps. Networks of the table alone: in
-    others an addition of branches cannot be told from any other addition."""
+    """Additions of the residual blocks' branches per image: their elements, times the steps. Networks of the table alone."""
     activation_sparsity: float = 0.0
     """Share of zeros in the outputs of all neurons, over images and steps. NeuroBench counts ReLU and Sigmoid too."""
     connection_sparsity: float = 0.0
-    """Share of zeros in the weights of all convolutions and fully connected layers, decoded. NeuroBench rounds it to four
-    decimals, counts recurrent layers too, and transposed convolutions not."""
+    """Share of zeros in the weights of all convolutions and fully connected layers, decoded."""
     footprint: int = 0
     """Bytes of all parameters and buffers, of genes where the network is encoded."""
     footprint_decoded: int = 0
     """``footprint`` with weights in place of genes: what a chip holds that decodes them once."""
     not_counted: dict[str, str] = field(default_factory=dict)
     """Modules with parameters that are neither counted nor free, by name, and what they are: layers of other types, and layers
-    that were not called. Operations of no module with parameters, such as the products of attention, are in no list."""
+    that were not called."""
 
     @property
     def silent(self) -> list[str]:
@@ -155,12 +144,8 @@ class Activity:
         NeuroBench decides at every call of a layer whether it accumulates, here it is decided over all images and steps.
         """
         operations = {"Effective_MACs": self.effective_macs, "Effective_ACs": self.effective_acs, "Dense": self.dense}
-        return {
-            "footprint": self.footprint,
-            "connection_sparsity": self.connection_sparsity,
-            "activation_sparsity": self.activation_sparsity,
-            "synaptic_operations": operations,
-        }
+        sparsities = {key: getattr(self, key) for key in ("connection_sparsity", "activation_sparsity")}
+        return {"footprint": self.footprint, **sparsities, "synaptic_operations": operations}
 
     def energy_mj(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> float:
         """Eq. 17, per image, in mJ, for weights that are stored decoded."""
@@ -179,14 +164,9 @@ class Activity:
         titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy", "fires"
         rows = [titles, *(layer.cells(e_mac, e_ac) for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        left = ("layer", "kind", "input")
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if title in left else cell.rjust(width)
-                for title, cell, width in zip(titles, row, widths, strict=True)
-            )
-            for row in rows
-        )
+        left = [title in ("layer", "kind", "input") for title in titles]
+        lines = ([f"{c:<{w}}" if l else f"{c:>{w}}" for c, w, l in zip(row, widths, left, strict=True)] for row in rows)
+        return "\n".join(map("  ".join, lines))
 
     def totals(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> dict[str, str]:
         """What stands below the table: energy and spikes per image, and what is not counted if there is anything."""

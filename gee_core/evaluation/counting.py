@@ -91,10 +91,7 @@ class Counter:
                 module.conv2.register_forward_hook(self._count_sum)
 
     def begin(self, x: Tensor, steps: int | None = None, time_first: bool = False) -> None:
-        """What runs next runs on the batch ``x``, given to the network as ``measure_energy`` gives it.
-
-        Layers raise ``InputError`` if dimension 0 of it is not that of the images.
-        """
+        """The network runs next on the batch ``x``, given to it as ``measure_energy`` gives it."""
         self.once = x[0] if time_first and len(x) else x
         self.as_it_is = steps is None and not time_first
         self.batch = len(self.once)
@@ -156,7 +153,7 @@ class Counter:
         return self.n_images, self.sums, self.seen, self.fired
 
     def add(self, n_images: int, sums: int, seen: dict[str, _Seen], fired: dict[str, _Fired]) -> None:
-        """Count what another counter has ``counted`` on the same network."""
+        """Add the counts of another counter on the same network."""
         self.n_images += n_images
         self.sums += sums
         for name, other in seen.items():
@@ -167,11 +164,7 @@ class Counter:
                 of_own.add(of_other)
 
     def result(self) -> Activity:
-        """The counts of everything that ran so far.
-
-        Raises:
-            InputError: nothing ran, or the input of a layer was not finite.
-        """
+        """The counts of everything that ran so far; InputError where nothing ran, or an input was not finite."""
         if not self.n_images:
             raise InputError("there are no images to count on", "give it a tensor or batches with at least one")
         for name, seen in self.seen.items():

@@ -39,8 +39,7 @@ def measure_energy(
 
     Works on any network of SpikingJelly neurons, or of ``LIF``, whichever way its steps run: folded into the batch, apart as
     (T, B, …), or one call of its layers after the other. Counted are convolutions of 1 to 3 dimensions, transposed ones, and
-    fully connected layers; ``Activity.not_counted`` names all other modules that have parameters. What functions compute
-    outside of such layers (``torch.matmul`` in attention, say) is not seen.
+    fully connected layers; ``Activity.not_counted`` names all other modules that have parameters.
 
     A layer accumulates if its input is 0 and 1 in all images and steps, the first layer too. That is right for event data;
     black-and-white images that are given as 0 and 1 make the stem several times cheaper than Eq. 17, which has it multiply:
@@ -67,9 +66,7 @@ def measure_energy(
     """
     check_module(net)
     if not any(is_neuron(module) for module in net.modules()):
-        raise InputError(
-            "the network has no neurons", "build it with those of spikingjelly.activation_based.neuron, or gee_core.LIF"
-        )
+        raise InputError("the network has no neurons", "build it with those of spikingjelly's neuron, or gee_core.LIF")
     if steps is not None and time_first:
         raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
     if steps is not None and (type(steps) is not int or steps < 1):
@@ -83,9 +80,7 @@ def measure_energy(
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
             x = batch[0] if isinstance(batch, tuple | list) else batch
             if not isinstance(x, Tensor):
-                raise InputError(
-                    f"a batch is a {type(x).__name__}", "give tensors, or tuples such as (images, labels) that begin with one"
-                )
+                raise InputError(f"a batch is a {type(x).__name__}", "give tensors, or tuples that begin with one")
             counter.begin(x, steps, time_first)
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
                 on_output(_run(plain, x, steps, time_first))
@@ -93,8 +88,8 @@ def measure_energy(
         if number != rank.number:
             counter.add(*counted)
     activity = counter.result()
-    activity.footprint_decoded = _footprint(plain)
-    activity.footprint = _footprint(net) if genomes(net) else activity.footprint_decoded
+    own, decoded = (sum(tensor.nbytes for tensor in [*n.parameters(), *n.buffers()]) for n in (net, plain))
+    activity.footprint, activity.footprint_decoded = own if genomes(net) else decoded, decoded
     return activity
 
 
@@ -123,11 +118,6 @@ def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tens
     if not all(part.isfinite().all() for part in parts if isinstance(part, Tensor)):
         raise InputError("the network puts out values that are not finite", "check its weights and the images")
     return output
-
-
-def _footprint(net: nn.Module) -> int:
-    """Bytes of all parameters and buffers."""
-    return sum(tensor.nbytes for tensor in [*net.parameters(), *net.buffers()])
 
 
 def _decoding_costs(net: nn.Module) -> dict[str, int]:

@@ -27,19 +27,17 @@ Generators = Callable[[str], torch.Generator]
 
 
 def chosen(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
-    """A bool tensor of ``shape``, each entry true with probability ``p``; of one generator, a larger ``p`` chooses more.
-
-    It compares 32 random bits with ``p``, which is twice as fast as ``torch.rand``.
-    """
+    """A bool tensor of ``shape``, each entry true with probability ``p``; of one generator, a larger ``p`` chooses more."""
     n = math.prod(shape)
     if p == 0.0:
         return torch.zeros(*shape, dtype=torch.bool)
+    # 32 random bits are twice as fast as torch.rand
     bits = torch.empty((n + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator).view(torch.int32)
     return (bits[:n] <= max(round(p * 2**32) - 1, 0) - 2**31).reshape(*shape)
 
 
 def unlike_neurons(net: nn.Module) -> str | None:
-    """Why the mismatch of thresholds is not defined for a neuron of ``net``; None where it is for all."""
+    """The reason why the mismatch of thresholds is not defined for a neuron of ``net``, or None."""
     for name, node in _nodes(net):
         if type(node) not in LINEAR:
             return f"{name} is a {type(node).__name__}, whose membrane is not linear"
@@ -73,9 +71,8 @@ def _scale_current(
 def set_spikes(net: nn.Module, p: float, value: float, generators: Generators) -> None:
     """Set the output of every neuron of ``net`` at each step to ``value`` with probability ``p``, in place.
 
-    ``value`` 0 drops spikes, 1 makes silent neurons fire; the output of a neuron that fires, -1 or a larger number too, is then
-    kept. Several processes that share every batch draw from equal generators: images at one place of their shares have the
-    same faults.
+    ``value`` 0 drops spikes, 1 makes silent neurons fire. Processes that share every batch draw from
+    equal generators: images at one place of their shares have the same faults.
     """
     for name, node in _nodes(net):
         node.register_forward_hook(partial(_set_some, p, value, generators(name)))

@@ -43,7 +43,7 @@ OF_SIGMA = ("weights", "genes", "threshold")
 
 
 def unfit(net: SpikingNetwork, domain: str) -> str | None:
-    """Why there is no ``domain`` for ``net``; None where there is."""
+    """The reason why ``domain`` cannot be measured on ``net``, or None."""
     if domain in OF_GENES and genome_of(net) is None:
         return "the network is plain and has no genes"
     return unlike_neurons(net) if domain == "threshold" else None
@@ -61,8 +61,7 @@ def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw
         draw: number of the draw.
 
     Raises:
-        ValueError: the domain is unknown, or there is none for ``net`` (see ``unfit``); σ is not in 0 … 10⁶, p not in 0 … 1,
-            or n is no whole number in 0 … T.
+        ValueError: the domain is unknown or does not fit ``net``; σ is not in 0 … 10⁶, p not in 0 … 1, or n not in 0 … T.
     """
     if domain not in DOMAINS:
         raise ValueError(f"unknown domain {domain!r}: choose one of {', '.join(DOMAINS)}")

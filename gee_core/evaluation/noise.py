@@ -13,8 +13,8 @@ from gee_core.rank import Place
 def add_noise(x_BCHW: Tensor, r: float, generator: torch.Generator, place: Place | None = None) -> Tensor:
     """x' = x + r·||x||₂/||n||₂·n per image, n ~ N(0, I): the noise's norm is exactly r times the image's.
 
-    ``generator`` is a CPU generator, so that every device sees the same noise. All T steps get the same noisy image. With
-    ``place``, the images are a part of a batch, and get the noise that they would get in the whole one.
+    ``generator`` is a CPU generator, so that every device sees the same noise. With ``place``, the images are part of a batch,
+    and get the noise that they would get in the whole one.
     """
     place = place or Place(0, len(x_BCHW))
     n = place.of_all(torch.randn(place.of, *x_BCHW.shape[1:], generator=generator), len(x_BCHW)).to(x_BCHW.device)

@@ -6,7 +6,7 @@ from pathlib import Path
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.evolution.candidate import Candidate
 from gee_core.settings import SAVE_SECONDS
-from gee_core.storage.state_files import forget_states
+from gee_core.storage.atomic_files import forget_states
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from gee_core.config import StrictModel
 
 CARD_ENTRY = "gee.card"
-"""Under which ONNX and NIR files hold it in their metadata, as JSON."""
+"""The key of the card in the metadata of ONNX and NIR files."""
 
 
 class ModelCard(StrictModel, extra="ignore"):

@@ -35,13 +35,7 @@ class NirAgreement:
 
 @torch.no_grad()
 def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgreement:
-    """Run ``net`` and SpikingJelly's reading of ``graph`` on ``images`` (B, C, H, W), normalised.
-
-    Args:
-        net: what ``to_nir`` was given.
-        graph: what ``to_nir`` returned, or a file gave back.
-        images: at least one.
-    """
+    """Run ``net`` and SpikingJelly's reading of its ``graph`` on ``images`` (B, C, H, W), normalised."""
     plain = decode(net).cpu().float().eval()
     names = [name for name, module in plain.named_modules() if isinstance(module, LIF)]
     expected = _recorded(plain, {name: name for name in names})
@@ -60,13 +54,9 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgr
             a, b = (torch.cat(spikes.pop(name)) for spikes in (expected, found))
             both[name] += int((a & b).sum())
             either[name] += int((a | b).sum())
-    layers = {name: share(both[name], either[name]) for name in names}
-    return NirAgreement(same / len(images), share(sum(both.values()), sum(either.values())), layers)
-
-
-def share(part: int, whole: int) -> float:
-    """``part / whole``, 1 of nothing."""
-    return part / whole if whole else 1.0
+    layers = {name: both[name] / either[name] if either[name] else 1.0 for name in names}
+    fired = sum(either.values())
+    return NirAgreement(same / len(images), sum(both.values()) / fired if fired else 1.0, layers)
 
 
 def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]]:

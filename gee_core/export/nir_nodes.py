@@ -40,12 +40,7 @@ class Signal:
 
 
 class GraphBuilder:
-    """Collects the nodes of a graph.
-
-    Args:
-        shape: (C, H, W) of the images.
-        pool: ``sum`` or ``avg``, the nodes that pools become; those with padding are always ``AvgPool2d``.
-    """
+    """Collects the nodes of a graph for images of ``shape`` (C, H, W); pools become ``pool``, ``sum`` or ``avg``."""
 
     def __init__(self, shape: tuple[int, int, int], pool: str):
         self.nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(shape)})}
@@ -79,11 +74,7 @@ class GraphBuilder:
         return self.add(name, node, x, (C, *size))
 
     def lif(self, name: str, x: Signal, neurons: LIF) -> Signal:
-        """LIF neurons.
-
-        Raises:
-            ExportError: they subtract the threshold when they fire.
-        """
+        """LIF neurons; ExportError where they subtract the threshold when they fire."""
         if neurons.v_reset is None:
             raise ExportError("`v_reset` = null: NIR has no soft reset", "set `v_reset` to 0 and train the network anew")
         assert x.factor == 1
@@ -104,11 +95,8 @@ class GraphBuilder:
     def max_pool(self, name: str, x: Signal, pool: nn.MaxPool2d, tau: float) -> Signal:
         """A max pool of spikes: a sum, and neurons that half a spike would make fire.
 
-        They are at rest before every step, because a spike resets them and no spike leaves them as they are; so their leak has
+        They are at rest before every step, because a spike resets them and no spike leaves them as they are. So their leak has
         no effect.
-
-        Raises:
-            ExportError: ``x`` is not spikes.
         """
         if not x.binary:
             reason = "NIR has no max pool, and only one of spikes can be expressed by neurons"

@@ -57,7 +57,8 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     if shape[0] != plain.stem.conv.in_channels:
         raise ValueError(f"in_channels = {shape[0]}, but the network takes images of {plain.stem.conv.in_channels}")
     graph = GraphBuilder(shape, pool)
-    x, tau = _stem(graph, plain), _tau(plain)
+    tau = next(module.tau for module in plain.modules() if isinstance(module, LIF))  # the same for all
+    x = _stem(graph, plain, tau)
     if isinstance(plain.body, ResidualStream):
         x = _residual_stream(graph, x, plain.body)
     else:
@@ -71,7 +72,7 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
 
 
 def not_finite(graph: nir.NIRGraph) -> str | None:
-    """The name of a node with a number that is infinite or not a number; None if there is none."""
+    """The name of a node with a number that is not finite, if there is one."""
     for name, node in graph.nodes.items():
         numbers = [value for value in vars(node).values() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
         if not all(np.isfinite(values).all() for values in numbers):
@@ -79,17 +80,12 @@ def not_finite(graph: nir.NIRGraph) -> str | None:
     return None
 
 
-def _tau(net: nn.Module) -> float:
-    """τ, the same for all neurons."""
-    return next(module.tau for module in net.modules() if isinstance(module, LIF))
-
-
-def _stem(graph: GraphBuilder, net: TableNetwork) -> Signal:
+def _stem(graph: GraphBuilder, net: TableNetwork, tau: float) -> Signal:
     stem = net.stem
     x = graph.conv("stem.conv", graph.input, stem.conv, None if stem.norm_lif is None else stem.norm_lif.norm)
     if stem.norm_lif is not None:
         x = graph.lif("stem.norm_lif.lif", x, stem.norm_lif.lif)
-    return graph.max_pool("stem.pool", x, stem.pool, _tau(net)) if isinstance(stem.pool, nn.MaxPool2d) else x
+    return graph.max_pool("stem.pool", x, stem.pool, tau) if isinstance(stem.pool, nn.MaxPool2d) else x
 
 
 def _layer(graph: GraphBuilder, name: str, x: Signal, layer: nn.Module, tau: float) -> Signal:

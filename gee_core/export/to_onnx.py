@@ -113,7 +113,7 @@ def check_opset(opset: int) -> None:
 
 
 def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
-    """Raise an ExportError unless the output of ``plain`` on one image (1, C, H, W) is (T, 1, K) or (1, K)."""
+    """ExportError unless the output of ``plain`` on one image (1, C, H, W) is (T, 1, K) or (1, K)."""
     functional.reset_net(plain)
     try:
         running = running_on(image, "images", "if it takes (T, B, …), register it with gee_core.register_network")
@@ -135,12 +135,7 @@ def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_card(model: bytes, card: ModelCard) -> bytes:
-    """The ONNX ``model`` with ``card`` as its only metadata, and a description of its input and output as its `doc_string`.
-
-    Args:
-        model: the content of an ONNX file.
-        card: describes its images and classes.
-    """
+    """The ONNX ``model`` with ``card`` as its only metadata, and a description of its input and output as its `doc_string`."""
     proto = onnx.load_from_string(model)
     onnx.helper.set_model_props(proto, {CARD_ENTRY: card.model_dump_json()})
     proto.doc_string = DOC

@@ -16,9 +16,7 @@ SHOWN = 3
 def explore(net: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]]:
     """(names of the convolutions that can be encoded, in order of first execution, the others by name, each with the reason).
 
-    Args:
-        net: a copy of a network, for this alone: it gets hooks, and its neurons are charged.
-        example: an input that ``net`` accepts.
+    ``net`` is a copy for this alone: it gets hooks, and its neurons are charged.
     """
     convs = {name: module for name, module in net.named_modules() if isinstance(module, _ConvNd)}
     executed: list[str] = []
@@ -70,8 +68,6 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
         if parametrize.is_parametrized(conv, "weight"):
             remedy = "decode the network if it is encoded already, else call torch's parametrize.remove_parametrizations"
             raise ValueError(f"the weight of module {names[conv]!r} has a parametrization: {remedy}")
-        if nn.parameter.is_lazy(conv.weight):
-            raise ValueError(f"module {names[conv]!r} has no size before its first call: call the network once, then encode it")
         if id(conv.weight) not in owners:
             remedy = "make it one (prune.remove, remove_weight_norm, remove_spectral_norm; of a buffer, an nn.Parameter)"
             raise ValueError(f"the weight of module {names[conv]!r} is no parameter: {remedy}")
@@ -80,10 +76,7 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
         if conv.groups != 1:
             raise ValueError(f"module {names[conv]!r} has groups={conv.groups}: only ungrouped convolutions can be encoded")
     if any(cls.__name__ == "SequentialState" for cls in type(net).__mro__):  # norse's, which is not imported for this
-        remedy = "let a module of your own hold it, and encode that"
-        raise ValueError(
-            f"norse's SequentialState counts the layers it is made with, and the genome would be one more: {remedy}"
-        )
+        raise ValueError("norse's SequentialState counts its layers, the genome too: let a module of your own hold it")
     if hasattr(net, "genome"):
         raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
     for previous, conv in itertools.pairwise(convs):

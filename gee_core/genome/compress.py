@@ -32,9 +32,8 @@ from gee_core.genome.genotype import TRUNCATED_VARIANCE
 from gee_core.seeding import checked_seed
 
 EXACT_CUTOFF, CUTOFF = 1e-10, 1e-2
-"""Singular values below this fraction of the largest count as 0 in a start. ``EXACT_CUTOFF`` drops hardly any, so that weights
-which were decoded from genes are found exactly. ``CUTOFF`` drops more, because dividing by small singular values makes X large
-and ill-conditioned."""
+"""Singular values below this fraction of the largest count as 0 in a start: hardly any, to find decoded weights exactly, or
+more, because dividing by small singular values makes X large and ill-conditioned."""
 
 EXACT = 0.02
 """Root mean square of the relative errors, in float32, below which the weights count as decoded from genes."""
@@ -67,8 +66,7 @@ def compress(
         The copy, and the relative error ‖W_l - Ŵ_l‖ / ‖W_l‖ of every encoded layer, l = 1 … L.
 
     Raises:
-        ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, sweeps < 0, or the seed is no
-            int of 64 bits.
+        ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, or an argument is out of range.
     """
     sweeps, seed = whole_number("sweeps", sweeps, least=0), checked_seed(seed)
     check_values(net)

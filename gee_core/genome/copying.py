@@ -14,18 +14,11 @@ from gee_core.memory import out_of_memory
 def check_module(net: object) -> None:
     """Raise TypeError where ``net`` is no network."""
     if not isinstance(net, nn.Module):
-        got = f"the class {net.__name__}: make a network of it" if isinstance(net, type) else type(net).__name__
-        raise TypeError(f"the network must be a torch.nn.Module, got {got}")
+        raise TypeError(f"the network must be a torch.nn.Module, got {net!r:.80}")
 
 
 def copied(net: nn.Module) -> nn.Module:
-    """A deep copy of ``net``.
-
-    Raises:
-        TypeError: it is no module.
-        InputError: it cannot be copied, as neurons cannot that hold the graph of their last run, nor open files and locks; or
-            it is wrapped in DistributedDataParallel.
-    """
+    """A deep copy of ``net``; InputError where torch cannot copy it, such as neurons that hold the graph of their last run."""
     check_module(net)
     for module in net.modules():
         if isinstance(module, nn.parallel.DistributedDataParallel):  # its copy would reduce the gradients of other parameters
@@ -35,16 +28,12 @@ def copied(net: nn.Module) -> nn.Module:
     except Exception as error:
         if out_of_memory(error):
             raise
-        remedy = "reset its neurons first (spikingjelly's functional.reset_net, snntorch's utils.reset)"
-        if not isinstance(error, RuntimeError):
-            remedy = "keep what cannot be copied, such as a logger or a file, out of its modules"
+        remedy = "reset its neurons first (spikingjelly's functional.reset_net), and keep loggers and files out of its modules"
         for name, module in net.named_modules():
             for attribute, value in vars(module).items():
                 if isinstance(value, Tensor) and value.grad_fn is not None:
                     held = f"{name}.{attribute}".removeprefix(".")
-                    remedy = f"{held} is computed by a hook: make it permanent (prune.remove, remove_weight_norm)"
-                    if not {f"{attribute}_orig", f"{attribute}_g"} & module._parameters.keys():
-                        remedy = f"{held} holds the graph of the last run: reset or detach it first"
+                    remedy = f"{held} holds the graph of its last run, or is computed by a hook: reset it, or make it permanent"
         raise InputError(f"the network cannot be copied ({in_short(error)})", remedy) from error
 
 
@@ -58,11 +47,7 @@ def check_values(net: nn.Module) -> None:
 
 @contextmanager
 def running_on(x: Tensor, what: str, remedy: str) -> Iterator[None]:
-    """Inside, a network runs on ``x``, which is ``what``: all that it raises becomes one message that ends with ``remedy``.
-
-    Raises:
-        InputError: the network raises, other than for want of memory.
-    """
+    """Inside, a network runs on ``x``, which is ``what``: an error of it becomes an InputError with ``remedy``."""
     try:
         yield
     except InputError:
@@ -75,7 +60,7 @@ def running_on(x: Tensor, what: str, remedy: str) -> Iterator[None]:
 
 
 def as_written(net: nn.Module) -> AbstractContextManager:
-    """Inside, a network that `torch.compile` wraps runs as it is written, since compiled code calls no hooks of later."""
+    """Inside, a network that `torch.compile` wraps runs eagerly, since compiled code calls no later hooks."""
     compiled = any(type(module).__name__ == "OptimizedModule" for module in net.modules())  # importing it takes a second
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 

@@ -22,20 +22,18 @@ from gee_core.config import Shape
 from gee_core.errors import InputError, whole_number
 from gee_core.genome.chain import check_chain, explore, summary
 from gee_core.genome.copying import as_written, check_module, copied, running_on, without_autocast
-from gee_core.genome.encoded_conv import COMPUTED, encoding, refuse_parameters
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.genome.shaping import shape_network
 from gee_core.genome.weight import decode_conv, decode_macs
-from gee_core.genome.wiring import draw_genes
+from gee_core.genome.wiring import draw_genes, shape_network
 from gee_core.seeding import checked_seed, private_torch_rng
 
 
 class GeneticWeight(nn.Module):
-    """The parametrization of one convolution: computes its weight W_l from its own X_l and the shared O and X_{l-1}."""
+    """The parametrization of one convolution: computes W_l from its own X_l and the shared O and X_{l-1}."""
 
     def __init__(self, genome: "Genome", previous: nn.Conv2d | None, conv: nn.Conv2d):
         super().__init__()
-        self._sources = (genome, previous)  # in a tuple, so that torch does not register them twice
+        self._sources = (genome, previous)  # a tuple, so that torch does not register them twice
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
         self.channels_last = not conv.weight.is_contiguous()
         self.registered = False
@@ -48,20 +46,16 @@ class GeneticWeight(nn.Module):
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w), in the memory layout of the weight in whose place it is."""
         genome, previous = self._sources
-        if not {"O", "X_0"} <= genome._parameters.keys():
-            genome(X_out_KJG)  # runs the hooks that compute them, of prune and the like
         X_in_KIG = genome.X_0 if previous is None else encoding(previous)
         W = decode_conv(X_in_KIG, genome.O, X_out_KJG, self.kernel_size)
         return W if self.channels_last else W.contiguous()
 
     def right_inverse(self, W: Tensor) -> Tensor:
-        """Zeros (K, J, G) in place of X_l, which no weight determines; ``Genome.initialise`` draws it.
-
-        Raises:
-            TypeError: later, when somebody assigns a weight.
-        """
+        """Zeros (K, J, G) in place of X_l, which no weight determines; TypeError later, when somebody assigns a weight."""
         if self.registered:
-            raise TypeError(COMPUTED)
+            raise TypeError(
+                "the weight of an encoded convolution is computed from its genes: change those, or decode the network"
+            )
         return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
 
 
@@ -107,14 +101,9 @@ class Genome(nn.Module):
     def initialise(self, genotype: Genotype, generator: torch.Generator) -> None:
         """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²) from ``generator`` (Eq. 9), shaped by the genotype's genes of shape.
 
-        Those that do not act on X and O (γ_0, γ_end, slope) are left to ``shaping.shape_network``.
-
-        Raises:
-            ValueError: the genotype does not have one σ per encoding, or a gene is computed from another tensor.
+        Those that do not act on X and O (γ_0, γ_end, slope) are left to ``wiring.shape_network``.
         """
         genes = [self.O, *self.encodings()]
-        if not all(isinstance(gene, nn.Parameter) for gene in genes):
-            raise InputError("a gene is pruned or has a parametrization", "initialise the genes before, or remove it")
         O, X = draw_genes(genotype, self.channels, self.n_genes, self.kernel_size, generator)
         for tensor, drawn in zip(genes, [O, *X], strict=True):
             tensor.copy_(drawn)
@@ -132,6 +121,14 @@ class Genome(nn.Module):
         return f"n_genes={self.n_genes}, channels={self.channels}{others}"
 
 
+def encoding(conv: nn.Conv2d) -> nn.Parameter:
+    """X_l, which takes the place of the weight of an encoded convolution."""
+    if not parametrize.is_parametrized(conv, "weight"):
+        problem = "a convolution of the chain has no genes any more, which the next weight needs"
+        raise InputError(problem, "use gee_core.decode, on the network as it was, in place of torch's remove_parametrizations")
+    return cast(Any, conv).parametrizations.weight.original
+
+
 def genome_of(net: nn.Module) -> Genome | None:
     """The genes of an encoded network; None for a plain one."""
     genome = net._modules.get("genome")
@@ -139,7 +136,7 @@ def genome_of(net: nn.Module) -> Genome | None:
 
 
 def genomes(net: nn.Module) -> list[Genome]:
-    """The genes of all encoded networks in ``net``: its own, and those of its parts."""
+    """The genes of ``net`` and of its parts."""
     return [module for module in net.modules() if isinstance(module, Genome)]
 
 
@@ -198,7 +195,7 @@ def encode(
             many channels as the one before puts out.
         wiring: the distributions that the genes are drawn from: a genotype, or a shape, whose σ's are then the analytic ones;
             None for the neutral shape. γ_0 multiplies the weights of the copy's batch norms; γ_end and slope need a network
-            that has ``branch_ends`` (see ``shaping.shape_network``).
+            that has ``branch_ends`` (see ``wiring.shape_network``).
         seed: of the initial wiring.
 
     Returns:
@@ -249,7 +246,6 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
         weight = GeneticWeight(genome, previous, conv)
         parametrize.register_parametrization(conv, "weight", weight, unsafe=True)
         weight.registered = True
-        refuse_parameters(conv)
     return genome
 
 
@@ -259,9 +255,8 @@ def decode(net: nn.Module) -> nn.Module:
     A network without genes is copied as it is.
 
     Raises:
-        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; some of
-            its weights have been made ordinary ones; or it is a part of an encoded network, which does not hold all the genes
-            that its weights need.
+        InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
+            lacks some of the genes that its weights need.
     """
     check_module(net)
     held = set(genomes(net))

@@ -25,7 +25,6 @@ class Genotype:
     """Paper: σ's alone. Here: genes of shape too, because batch norm removes most of what a σ does."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a σ is not positive."""
         for name, sigma in [("sigma_O", self.sigma_O), *((f"sigma_X[{l}]", sigma) for l, sigma in enumerate(self.sigma_X))]:
             if not 0 < sigma < math.inf:
                 raise ValueError(f"{name} must be > 0 and finite: it is a standard deviation, got {sigma}")

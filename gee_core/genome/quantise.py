@@ -31,11 +31,7 @@ def straight_through(x: Tensor, bits: int, dim: int) -> Tensor:
 
 
 def scaled_dim(name: str, x: Tensor) -> int | None:
-    """Along which dimension a tensor of a network's state dict has one scale per slice; None where it keeps its format.
-
-    X_l, X_0 and O have one per gene, their last dimension; weights of layers that are not encoded one per output. Batch norms
-    and biases, a small part of a network, keep their format.
-    """
+    """The dimension along which a tensor of a state dict has one scale per slice: a gene, or an output; None for vectors."""
     if name.endswith(("parametrizations.weight.original", "genome.O", "genome.X_0")):
         return -1
     return 0 if name.endswith("weight") and x.ndim > 1 else None

@@ -5,10 +5,14 @@ Every gene at its neutral value leaves the draws as they are, bit for bit.
 Shapes: K kernel positions, C channels, G genes, J out-channels, I in-channels.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
 from gee_core.genome.genotype import TRUNCATION, Genotype
@@ -26,11 +30,7 @@ def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) 
 def draw_genes(
     genotype: Genotype, channels: Sequence[int], n_genes: int, kernel_size: tuple[int, int], generator: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
-    """O (G, G) and [X_0 … X_L], each (K, C_l, G): drawn in this order, then shaped by ω_O, ω_X, β, α, κ and ρ.
-
-    Raises:
-        ValueError: the genotype does not have one σ per encoding.
-    """
+    """O (G, G) and [X_0 … X_L], each (K, C_l, G): drawn in this order, then shaped by ω_O, ω_X, β, α, κ and ρ."""
     if len(genotype.sigma_X) != len(channels):
         wanted = f"X_0 … X_{len(channels) - 1}"
         raise ValueError(f"sigma_X needs one value per encoding {wanted}, got {len(genotype.sigma_X)}")
@@ -58,9 +58,7 @@ def draw_genes(
 
 
 def shaped_weight(W_JIhw: Tensor, shape: Shape, generator: torch.Generator) -> Tensor:
-    """The initial weight of a plain convolution with the same ω_X and β, and the correlation ρ² that two X give to a W: the
-    control of shaped genes.
-    """
+    """The control of shaped genes: a plain convolution's weight with the same ω_X and β, and the correlation ρ² of two X."""
     kernel_size = (W_JIhw.shape[2], W_JIhw.shape[3])
     W_KJI = W_JIhw.flatten(2).permute(2, 0, 1)
     if shape.rho:
@@ -112,3 +110,26 @@ def _mixed(own: Tensor, other: Tensor, share: float) -> Tensor:
 def _repeated(rows: Tensor, n: int) -> Tensor:
     """``n`` rows: the first of ``rows``, from the start again where there are too few."""
     return rows[torch.arange(n, device=rows.device) % len(rows)]
+
+
+@torch.no_grad()
+def shape_network(net: nn.Module, shape: Shape) -> None:
+    """Apply γ_0 and γ_end to the batch norms and the slope to the last convolutions of branches, in place, once.
+
+    A network names its branches by a method ``branch_ends``: the last batch norm and the last convolution of each, in order of
+    execution. ValueError where γ_end or the slope need branches that ``net`` does not name.
+    """
+    named = getattr(net, "branch_ends", None)
+    ends: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = named() if callable(named) else []
+    if not ends and (shape.gamma_end, shape.slope) != (1.0, 0.0):
+        raise ValueError("gamma_end and slope act on residual branches, which the network does not name: leave them out")
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and module.affine:
+            module.weight.mul_(shape.gamma_0)
+    for norm, _ in ends:
+        norm.weight.mul_(shape.gamma_end)
+    for branch, (_, conv) in enumerate(ends):
+        depth = branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0
+        encoded = parametrize.is_parametrized(conv, "weight")  # its X_l then stands for the size of its weight
+        weight = cast(Any, conv).parametrizations.weight.original if encoded else conv.weight
+        weight.mul_(math.exp(shape.slope * depth))

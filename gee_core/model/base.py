@@ -56,11 +56,7 @@ def check_unwrapped(net: nn.Module) -> None:
 
 
 def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of the images for ``net``: as given, else those that it was built for.
-
-    Raises:
-        InputError: a number is neither given nor known.
-    """
+    """(C, H, W) of the images for ``net``: as given, else those that it was built for."""
     sizes: list[int] = []
     for argument, given in (("in_channels", in_channels), ("image_size", image_size)):
         size = getattr(net, "built_with", {}).get(argument) if given is None else given
@@ -73,11 +69,7 @@ def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None)
 
 @contextmanager
 def with_steps(net: nn.Module, T: int | None) -> Iterator[None]:
-    """Context in which ``net`` runs ``T`` steps; None leaves it as it is.
-
-    Raises:
-        ValueError: it is an own network, whose code decides how many steps it runs.
-    """
+    """Context in which ``net`` runs ``T`` steps; None leaves it as it is. The code of own networks sets their steps."""
     if T is None:
         yield
         return
@@ -95,10 +87,7 @@ def with_steps(net: nn.Module, T: int | None) -> Iterator[None]:
 
 
 def to_channels_last(net: Net) -> Net:
-    """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU.
-
-    Genes have none; what ``attach_genome`` has them decode to has the layout of the weight that it replaces.
-    """
+    """``net``, its convolution weights put in channels-last layout in place: the fast one on CPU and GPU."""
     for parameter in net.parameters():
         if parameter.ndim == 4:
             W = parameter.data
@@ -112,9 +101,8 @@ def to_channels_last(net: Net) -> Net:
 def strided_and_narrow(module: nn.Module) -> bool:
     """Whether oneDNN may write past its memory where it computes the weight gradient of ``module`` in channels-last layout.
 
-    So it does for 1x1 convolutions with a stride and fewer in-channels than its registers hold numbers: 8 with AVX2, 16 with
-    AVX-512 (https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13). The process crashes,
-    hangs, or goes on with wrong gradients.
+    This holds for 1x1 convolutions with a stride and fewer in-channels than its registers hold numbers: 8 with AVX2, 16 with
+    AVX-512 (https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13).
     """
     if not isinstance(module, nn.Conv2d) or module.groups > 1:
         return False

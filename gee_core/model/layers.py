@@ -49,7 +49,7 @@ class ConvLayer(nn.Module):
 class StepDropout(nn.Module):
     """Dropout of the same neurons at every step, as in SpikingJelly's multi-step mode; nothing in evaluation mode.
 
-    The draws are of torch's global generator, which ``training.loop.train_epoch`` seeds at every step.
+    The draws are of torch's global generator.
     """
 
     def __init__(self, p: float, T: int):
@@ -64,15 +64,11 @@ class StepDropout(nn.Module):
         return spikes * kept.repeat(self.T, 1, 1, 1)
 
     def extra_repr(self) -> str:
-        """Its probability."""
         return f"p={self.p}"
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride, without bias, for a shortcut.
-
-    With few in-channels it takes the positions that it needs before it convolves them: see ``strided_and_narrow``.
-    """
+    """A 1x1 convolution with a stride, without bias; with few in-channels it strides first (see ``strided_and_narrow``)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__(in_channels, channels, 1, stride, bias=False)
@@ -130,8 +126,7 @@ class PreActivationBlock(nn.Module):
     def forward(self, stream: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
         """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).
 
-        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None. Without a shortcut, it returns
-        that stream as it is, without the steps.
+        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None.
         """
         if branch is None:
             spikes = self.norm_lif1.repeated(stream)

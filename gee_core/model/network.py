@@ -22,12 +22,6 @@ from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS, Block, Dropout, NetworkSpec, P
 
 
-def _draw(weight: Tensor) -> None:
-    """Draw ``weight`` by He's rule; one without values, on the device `meta`, stays: torch would load its compiler for it."""
-    if not weight.is_meta:
-        nn.init.kaiming_normal_(weight, nonlinearity="relu")
-
-
 class TableNetwork(SpikingNetwork):
     """A network of the table."""
 
@@ -79,15 +73,15 @@ class TableNetwork(SpikingNetwork):
             head += [hidden, LIF(**lif)]
             features = hidden.out_features
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                _draw(module.weight)
+        drawn = [module.weight for module in self.modules() if isinstance(module, nn.Conv2d)]
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
-            _draw(hidden.weight)
+            drawn.append(hidden.weight)
+        for weight in drawn:
+            if not weight.is_meta:  # torch would load its compiler
+                nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         x = self.body(self.stem(x_BCHW))
         # torch has no deterministic gradient of this pool on a GPU, not even where it does nothing
         side = self.pool.output_size
@@ -95,12 +89,10 @@ class TableNetwork(SpikingNetwork):
         return self.head(features).unflatten(0, (self.T, -1))
 
     def conv_chain(self) -> list[nn.Conv2d]:
-        """The stem's convolution and every one of the body but shortcuts, in order of execution."""
         shortcuts = {conv for block in self._blocks() if block.shortcut is not None for conv in block.shortcut.modules()}
         return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
 
     def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
-        """The last batch norm and the last convolution of every residual branch, in order of execution."""
         return [(block.norm_lif2.norm, block.conv2) for block in self._blocks()]
 
     def _blocks(self) -> list[BasicBlock | PreActivationBlock]:

@@ -122,9 +122,6 @@ def own_network(
         width, pool, lif: for a class that takes them; ``lif`` are arguments of ``LIF``.
         seed: of the weights, as far as they come from torch's global generator, which is left as it was.
         T: the steps of its answer; None for any number.
-
-    Raises:
-        ValueError: it is not registered; its class raises; or the result is no network that can be encoded.
     """
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
@@ -142,11 +139,7 @@ def own_network(
 
 
 def own_module(name: str, sizes: dict[str, int], width: float, pool: str, lif: dict) -> nn.Module:
-    """The module that the class of the own network ``name`` returns; arguments as for ``own_network``.
-
-    Raises:
-        ValueError: it is not registered, raises, or returns no module, or one whose tensors cannot be trained or saved.
-    """
+    """The module that the class of the own network ``name`` returns; arguments as for ``own_network``."""
     build = registered(name).build
     settings = {"width": width, "pool": pool, "surrogate": lif["surrogate_name"], **lif}
     try:
@@ -173,11 +166,7 @@ def own_module(name: str, sizes: dict[str, int], width: float, pool: str, lif: d
 
 @torch.no_grad()
 def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
-    """The steps, the memory layout and the chain of ``net``, by trials of copies on images.
-
-    Raises:
-        ValueError: it has no neurons, answers in another form or by an earlier call, or has no chain.
-    """
+    """The steps, the memory layout and the chain of ``net``, by trials of copies; ValueError where it does not fit."""
     B = 2 if T != 2 else 3  # so that no answer has its images in the place of its steps
     shape = B, sizes["in_channels"], sizes["image_size"], sizes["image_size"]
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))

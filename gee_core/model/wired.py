@@ -15,8 +15,7 @@ from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.shaping import shape_network
-from gee_core.genome.wiring import shaped_weight
+from gee_core.genome.wiring import shape_network, shaped_weight
 from gee_core.model.base import check_unwrapped, to_channels_last
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.seeding import derive_seed, torch_generator
@@ -65,9 +64,6 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
 
     ``genotype=None`` draws from the analytic wiring with the shape of `network.init`. A plain network has He's weights, shaped
     by `network.init` too. All weights of an own network that are not encoded are those of its own code.
-
-    Raises:
-        ValueError: the genotype does not have one σ per encoding.
     """
     weights_seed = derive_seed(seed, "weights")
     net = _built(network, meta, weights_seed)
@@ -88,13 +84,7 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:
-    """The network without numbers: its tensors lie on the meta device, take no memory, and wait for those of a file.
-
-    An own network lies on the CPU, with the weights of its own code.
-
-    Raises:
-        ValueError: it is an own network that is not registered, or cannot be built.
-    """
+    """The network without numbers, on the meta device. An own network lies on the CPU, with the weights of its own code."""
     with torch.device("meta"):
         net = _built(architecture.network, architecture, 0)
         if architecture.network.n_genes is not None:
@@ -103,11 +93,7 @@ def empty_network(architecture: Architecture) -> SpikingNetwork:
 
 
 def architecture_of(net: nn.Module) -> Architecture:
-    """The architecture of a network that ``build_network`` made, encoded or decoded since or not.
-
-    Raises:
-        ValueError: it is another network, or a setting is outside the range of ``NetworkConfig``.
-    """
+    """The architecture of a network that ``build_network`` made, encoded or decoded since or not; else ValueError."""
     check_unwrapped(net)
     built_with = getattr(net, "built_with", None)
     if not isinstance(net, SpikingNetwork) or not built_with:
@@ -121,12 +107,7 @@ def architecture_of(net: nn.Module) -> Architecture:
 
 
 def rebuildable(net: nn.Module) -> Architecture:
-    """``architecture_of(net)``, from which ``empty_network`` makes the same network but for its numbers.
-
-    Raises:
-        ValueError: it makes another one, because ``net`` was changed; or ``net`` was not made by ``build_network``, or has no
-            numbers.
-    """
+    """``architecture_of(net)``; ValueError where ``empty_network`` makes another network of it, because ``net`` was changed."""
     architecture = architecture_of(net)
     check_values(net)
     found, rebuilt = _structure(net), _structure(empty_network(architecture))
@@ -169,11 +150,7 @@ def _built(network: NetworkStructure, shape: ImageShape, seed: int) -> SpikingNe
 
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:
-    """The ``empty_network`` that ``saved`` describes, the JSON of an ``Architecture`` in the file ``path``.
-
-    Raises:
-        InputError: it describes none, or an own network that is not registered: no code is imported because a file names it.
-    """
+    """The ``empty_network`` that ``saved`` describes, the JSON of an ``Architecture`` in the file ``path``; else InputError."""
     try:
         architecture = as_model(saved, Architecture)
         name = architecture.network.name
@@ -195,12 +172,7 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
 
 
 def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:
-    """``net`` with the ``tensors`` of ``path`` as its state, in place.
-
-    Raises:
-        InputError: they do not fit the network.
-        DivergedError: one of them is not finite.
-    """
+    """``net`` with the ``tensors`` of ``path`` as its state, in place."""
     try:
         net.load_state_dict(tensors, assign=True)
         lost = first_not_finite(net.state_dict())
@@ -212,11 +184,7 @@ def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) ->
 
 
 def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors``, which are to be written to ``path``.
-
-    Raises:
-        DivergedError: one of them is not finite.
-    """
+    """``tensors``, which are to be written to ``path``; DivergedError where a number is not finite."""
     if lost := first_not_finite(tensors):
         raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")
     return tensors

@@ -33,15 +33,13 @@ IN_LONG_RUNS = 2**16
 """The same in ``long_run``, where the compiler is loaded anyway."""
 
 LONG_RUN = 2**35
-"""Least number of values in the largest layer, over all images of a run, for ``long_run``: about two epochs of CIFAR-10 in a
-CIFARNet of a quarter of the paper's channels."""
+"""Least number of values in the largest layer, over all images of a run, for ``long_run``."""
 
 is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 """Whether torch is exporting what runs; torch 2.6 knows only whether it is exporting or compiling it."""
 
 MAX_FORMS = 256
-"""Most variants of one loop that a process compiles: one per T, dtype and set of constants, with a residual or without; on a
-GPU also one per number of channels."""
+"""At most this many variants of one loop are compiled in a process."""
 
 
 def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
@@ -93,16 +91,15 @@ def charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v
     """The membrane h_t at every step, before it fires; it is at rest before the first step."""
     membrane, v = [], None
     for x_t in currents:
-        h = _charge(x_t, v, tau, decay_input)
+        if v is None:  # at rest
+            h = x_t / tau if decay_input else x_t
+        elif decay_input:
+            h = v + (x_t - v) / tau
+        else:
+            h = v - v / tau + x_t
         membrane.append(h)
         v = h * (1.0 - (h >= v_threshold).to(h.dtype))
     return membrane
-
-
-def _charge(x_t: Tensor, v: Tensor | None, tau: float, decay_input: bool) -> Tensor:
-    if v is None:  # at rest
-        return x_t / tau if decay_input else x_t
-    return v + (x_t - v) / tau if decay_input else v - v / tau + x_t
 
 
 def back_through_time(
@@ -136,7 +133,7 @@ def compiles(x: Tensor) -> bool:
 
 @contextmanager
 def long_run(values: int) -> Iterator[None]:
-    """Context of a training run whose largest layer has ``values`` values in all: if they are many, smaller tensors pay too."""
+    """Context of a training run whose largest layer has ``values`` values in all: in a long run, smaller tensors pay too."""
     _long_runs.append(values >= LONG_RUN)
     try:
         yield
@@ -226,8 +223,8 @@ ON_GPU = {
     "max_pointwise_cat_inputs": 0,
     "max_complex_pointwise_cat_inputs": 0,
 }
-"""Options of torch's compiler for a GPU. Without the first two a loop writes the membrane of every step to memory and reads it
-again; without the others it computes the earlier steps anew for each step of the output."""
+"""Options of torch's compiler for a GPU. The first two keep the membrane out of memory. The others keep a step of the output
+from computing the earlier steps anew."""
 
 
 @functools.cache

@@ -47,7 +47,8 @@ class LIFSteps(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         T, constants = ctx.constants
         grad_s = grad_s.to(x.dtype)
-        if not _same_layout(x, grad_s):
+        same = is_channels_last(grad_s) if is_channels_last(x) else grad_s.is_contiguous() or not is_channels_last(grad_s)
+        if not same:
             grad_s = torch.empty_like(x).copy_(grad_s)
         grad_x = kernels.run_loop(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), *constants)
         return _unfold(grad_x, x), None, None, None, None, None
@@ -71,10 +72,6 @@ def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
         B, C, H, W = like.shape
         return y_TN.reshape(B, H, W, C).permute(0, 3, 1, 2)
     return y_TN.reshape(like.shape)
-
-
-def _same_layout(x: Tensor, y: Tensor) -> bool:
-    return is_channels_last(y) if is_channels_last(x) else y.is_contiguous() or not is_channels_last(y)
 
 
 class LIF(neuron.LIFNode):
@@ -135,17 +132,12 @@ class LIF(neuron.LIFNode):
         return self.v_reset == 0.0 and self.detach_reset and type(self.surrogate_function) is surrogate.PiecewiseQuadratic
 
     def settings(self) -> tuple:
-        """All that ``__init__`` set."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, ...) of currents ``x`` (T*B, ...).
-
-        Raises:
-            ValueError: the rows of ``x`` are no multiple of T.
-        """
+        """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
         if x.shape[0] % self.T:
             raise ValueError(f"LIF(T={self.T}) takes T*B rows, all samples of one step after another, got {x.shape[0]} rows")
         if not self.is_standard:

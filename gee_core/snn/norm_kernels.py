@@ -59,10 +59,7 @@ def batch_norm_spikes(
 
 
 def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tuple[Tensor, Any]:
-    """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W).
-
-    ``stream`` is of the same shape, or (B, C, H, W) where it is the same at every step.
-    """
+    """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W); a stream (B, C, H, W) is the same at every step."""
     total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
     y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)
     return y, loop(y, *args)

@@ -19,12 +19,7 @@ from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
 
 
 class NormLIF(nn.Module):
-    """Batch norm, residual sum, LIF.
-
-    Args:
-        channels: C.
-        lif: arguments of ``LIF``.
-    """
+    """Batch norm of ``channels`` channels, residual sum, LIF with the arguments ``lif``."""
 
     def __init__(self, channels: int, lif: dict):
         super().__init__()
@@ -87,10 +82,7 @@ class NormLIF(nn.Module):
 
 
 def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
-    """``branch + stream`` (T*B, C, H, W).
-
-    ``stream`` is of the same shape, or (B, C, H, W) where it is the same at every step.
-    """
+    """``branch + stream`` (T*B, C, H, W); a stream (B, C, H, W) is the same at every step."""
     repeats = branch.shape[0] // stream.shape[0]  # len(stream) would fix the size of an exported batch
     return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
 
@@ -103,10 +95,7 @@ def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`norm_kernels.batch_norm_spikes`, with the triangular surrogate; saves its inputs and a few numbers per channel.
-
-    With a stream, its first result is the sum, which is saved in place of the inputs; without one, None.
-    """
+    """`norm_kernels.batch_norm_spikes`, with the triangular surrogate; saves its inputs, or their sum if there is a stream."""
 
     @staticmethod
     def forward(

@@ -35,16 +35,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_batch_norms(net: nn.Module) -> None:
-    """Turn every ``nn.BatchNorm2d`` of ``net`` into a ``SyncedBatchNorm2d``, in place; parameters and their names stay.
-
-    Raises:
-        InputError: a batch norm is of another class; ``net`` is as it was.
-    """
+    """Turn every ``nn.BatchNorm2d`` of ``net`` into a ``SyncedBatchNorm2d``, in place; InputError for one of another class."""
     for name, module in net.named_modules():
         known = type(module) is nn.BatchNorm2d or isinstance(module, SyncedBatchNorm2d | nn.SyncBatchNorm)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not known:
-            kind = f"{type(module).__module__}.{type(module).__qualname__}"
-            problem = f"`sync_batch_norm`: the batch norm {name} is a {kind}, which cannot be synchronised"
+            problem = f"`sync_batch_norm`: the batch norm {name} is a {type(module).__qualname__}, which cannot be synchronised"
             raise InputError(problem, "set it to false, or build the network with torch.nn.BatchNorm2d")
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:
@@ -67,15 +62,11 @@ class SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _sum_of_all(x)
+        total = x.clone()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _sum_of_all(grad)
-
-
-def _sum_of_all(x: Tensor) -> Tensor:
-    total = x.clone()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(total)
-    return total
+        return SumOfAll.forward(ctx, grad)

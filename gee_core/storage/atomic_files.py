@@ -15,20 +15,23 @@ from typing import IO
 
 from gee_core.errors import InputError
 
+NOT_WRITABLE = "make it writable for this user, or work in another folder"
+IN_THE_WAY = "a file lies where a folder should be: rename or move that file, or name another folder"
+
 REMEDIES = {
     errno.ENOSPC: "free some space, then run it again",
     errno.EDQUOT: "free some of your quota, then run it again",
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), then run it again",
     errno.EROFS: "mount it writable, or work in another folder",
-    errno.EACCES: "make it writable for this user, or work in another folder",
-    errno.EPERM: "make it writable for this user, or work in another folder",
+    errno.EACCES: NOT_WRITABLE,
+    errno.EPERM: NOT_WRITABLE,
     errno.EIO: "the disk reports a fault: check it, or work on another one",
-    errno.EEXIST: "a file lies where a folder should be: rename or move that file, or name another folder",
-    errno.ENOTDIR: "a file lies where a folder should be: rename or move that file, or name another folder",
+    errno.EEXIST: IN_THE_WAY,
+    errno.ENOTDIR: IN_THE_WAY,
     errno.EISDIR: "a folder of this name lies there: rename or move that folder, or name another file",
     errno.ENOENT: "its folder is gone, or takes no new files: choose another folder",
 }
-"""What the user can do about an error of the operating system in writing a file, by its number."""
+"""The remedy for an error of the operating system in writing a file, by its number."""
 
 
 @contextlib.contextmanager
@@ -44,23 +47,24 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
+    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it to ``path``.
 
-    Who may read and write the file is what it was before; of a new one, what the umask says.
-    Temporary files of processes of this machine that were killed are deleted.
+    The file keeps its permissions. Temporary files of processes of this machine that were killed are deleted.
 
     Raises:
         InputError: the disk is full, or the folder is not writable; the old content of ``path`` is kept.
     """
     data = content.encode() if isinstance(content, str) else content
+    prefix = f".{path.name}.{platform.node()}."
     with writing(path):
         make_folder(path.parent)
-        _remove_left_over(path)
-        temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}-{secrets.token_hex(8)}")
-        handle = _create(temporary)
+        _remove_left_over(path.parent, prefix)
+        temporary = path.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(8)}")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
-                _keep_mode(path, temporary)
+                if path.is_file() and not path.is_symlink():
+                    temporary.chmod(stat.S_IMODE(path.stat().st_mode))
                 file.write(data)
                 flush(file)
             os.replace(temporary, path)
@@ -68,21 +72,6 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
-
-
-def _create(path: Path) -> int:
-    """Create a file that was not there, with the permissions that the umask leaves; its handle."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-
-
-def _keep_mode(path: Path, temporary: Path) -> None:
-    """Give ``temporary`` the permissions of the file ``path``, if there is one, and no link to another."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISREG(mode):
-        temporary.chmod(mode & 0o777)
 
 
 def make_folder(folder: Path) -> None:
@@ -93,21 +82,14 @@ def make_folder(folder: Path) -> None:
         flush_folder(folder.parent)
 
 
-def _temporary_prefix(path: Path) -> str:
-    """How the names of this machine's temporary files for ``path`` begin, up to the PID."""
-    return f".{path.name}.{platform.node()}."
-
-
-def _remove_left_over(path: Path) -> None:
-    """Delete temporary files for ``path`` whose process, of this machine, no longer runs."""
-    prefix = _temporary_prefix(path)
-    for file in path.parent.glob(f"{glob.escape(prefix)}*-*"):
-        pid = file.name.removeprefix(prefix).partition("-")[0]
+def _remove_left_over(folder: Path, prefix: str) -> None:
+    """Delete the temporary files that begin with ``prefix`` and whose process no longer runs."""
+    for file in folder.glob(f"{glob.escape(prefix)}*-*"):
         try:
-            os.kill(int(pid), 0)
+            os.kill(int(file.name.removeprefix(prefix).partition("-")[0]), 0)
         except ProcessLookupError:
             file.unlink(missing_ok=True)
-        except (ValueError, OverflowError, PermissionError):
+        except (ValueError, PermissionError):
             continue
 
 
@@ -130,11 +112,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write ``values`` as indented JSON, atomically, with the keys in their order.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON cannot hold.
-    """
+    """Write ``values`` as indented JSON, atomically; ValueError where a number is not finite."""
     write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
@@ -142,3 +120,15 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_state(path: Path) -> None:
+    """Delete a saved state, its tensors in ``path`` and the JSON file next to it."""
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def forget_states(folder: Path, pattern: str) -> None:
+    """Delete the states ``series-number.safetensors`` of every series whose name matches ``pattern``."""
+    for path in folder.glob(f"{pattern}-[0-9]*.safetensors"):
+        remove_state(path)

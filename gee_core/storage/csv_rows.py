@@ -3,22 +3,18 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells.
 
-    The text is that of ``pandas.DataFrame(rows).to_csv(index=False)`` unless a column mixes whole numbers with floats or empty
-    cells: pandas turns those numbers into floats, here they stay whole.
+    The text is that of ``pandas.DataFrame(rows).to_csv(index=False)``, but whole numbers stay whole in a mixed column.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    for row in rows:
+        cells = map(row.get, columns)
+        writer.writerow([cell if cell == cell else None for cell in cells])  # NaN is not equal to itself
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return value if value == value else None

@@ -1,31 +1,30 @@
-"""JSON objects from untrusted files: finite numbers, bounded depth, one kind of error."""
+"""JSON objects in files: of untrusted origin, or sealed with a checksum, so that a flipped bit in a number is detected."""
 
+import hashlib
 import json
+import logging
 import math
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gee_core.storage.atomic_files import write_json
+
+log = logging.getLogger(__name__)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+CHECK = "check"
+"""The key of the checksum."""
 
 
 def read_json_object(path: Path) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it does not hold an object, or a number is not finite or has more than 64 bits.
-    """
+    """The object in a JSON file; errors as of ``parse_json_object``."""
     return parse_json_object(path.read_text(encoding="utf-8"))
 
 
 def parse_json_object(text: str) -> dict:
-    """The object that ``text`` is.
-
-    Raises:
-        ValueError: it is no object, or a number is not finite or has more than 64 bits.
-    """
+    """The object that ``text`` is; ValueError where it is none, or a number is not finite or has more than 64 bits."""
     try:
         values = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
@@ -36,12 +35,7 @@ def parse_json_object(text: str) -> dict:
 
 
 def read_json_model(path: Path, model: type[AnyModel]) -> AnyModel:
-    """The object in a JSON file as a ``model``.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it does not hold a ``model``; the message is one line.
-    """
+    """The object in a JSON file as a ``model``; ValueError on one line where it is none."""
     return as_model(read_json_object(path), model)
 
 
@@ -78,3 +72,43 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:20]}, which is not finite")
     return value
+
+
+def json_digest(values: dict) -> str:
+    """16 hexadecimal digits of ``values``, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def seal(values: dict) -> dict:
+    """``values`` with their checksum as the last entry."""
+    return values | {CHECK: json_digest(values)}
+
+
+def unseal(values: object) -> dict:
+    """The argument of ``seal``, from its result after a round trip through JSON; ValueError where the checksum is wrong."""
+    if not isinstance(values, dict) or CHECK not in values:
+        raise ValueError("it has no checksum")
+    content = {key: value for key, value in values.items() if key != CHECK}
+    if values[CHECK] != json_digest(content):
+        raise ValueError("its checksum is another")
+    return content
+
+
+def write_sealed(path: Path, values: dict) -> None:
+    """``write_json`` of ``values`` with their checksum."""
+    write_json(path, seal(values))
+
+
+def read_sealed(path: Path, *keys: str) -> dict | None:
+    """What ``write_sealed`` wrote, with at least ``keys``; None if there is no such file. A damaged one is deleted."""
+    try:
+        values = unseal(json.loads(path.read_text(encoding="utf-8")))
+        if missing := [key for key in keys if key not in values]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return values
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.warning("%s: damaged (%s); it is recomputed", path, error)
+        path.unlink(missing_ok=True)
+        return None

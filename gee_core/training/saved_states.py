@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gee_core.checkpoint import load_tensors, save_tensors, verify_tensors
 from gee_core.errors import InputError
-from gee_core.storage.state_files import remove_state, state_number
+from gee_core.storage.atomic_files import remove_state
 
 log = logging.getLogger(__name__)
 
@@ -58,3 +58,8 @@ def _complete(folder: Path, series: str) -> list[Path]:
     """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
     paths = folder.glob(f"{series}-[0-9]*.safetensors")
     return sorted((path for path in paths if path.with_suffix(".json").is_file()), key=state_number)
+
+
+def state_number(path: Path) -> int:
+    """The number of the state in ``path``."""
+    return int(path.stem.rpartition("-")[2])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gee_core.storage.atomic_files import flush, flush_folder, make_folder, write_atomically, writing
-from gee_core.storage.checksummed_json import seal, unseal
+from gee_core.storage.json_object import seal, unseal
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, Required, TypedDict
 from gee_core.config import Params
 from gee_core.data.meta import Meta
 from gee_core.storage.atomic_files import sha256
-from gee_core.storage.checksummed_json import json_digest
+from gee_core.storage.json_object import json_digest
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_files
 from pipelines.inputs.start_genotype import start_files

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gee_core.checkpoint import save
 from gee_core.errors import InputError
-from gee_core.storage.checksummed_json import read_sealed, write_sealed
+from gee_core.storage.json_object import read_sealed, write_sealed
 from pipelines import evaluate
 from pipelines.export import write_all
 from pipelines.project.paths import CHECKPOINT, MODELS

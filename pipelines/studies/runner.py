@@ -9,7 +9,7 @@ from typing import Any
 
 from gee_core.errors import InputError, in_short, place_in, raises
 from gee_core.memory import out_of_memory
-from gee_core.storage.checksummed_json import json_digest, read_sealed, write_sealed
+from gee_core.storage.json_object import json_digest, read_sealed, write_sealed
 from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine
 from pipelines.project.paths import NETWORKS

@@ -30,7 +30,7 @@ from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import derive_seed
-from gee_core.storage.checksummed_json import read_sealed, write_sealed
+from gee_core.storage.json_object import read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here

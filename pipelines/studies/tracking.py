@@ -2,7 +2,7 @@
 
 import time
 
-from gee_core.storage.checksummed_json import json_digest
+from gee_core.storage.json_object import json_digest
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.tracking.entries import Child, finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys

@@ -18,7 +18,7 @@ import psutil
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.storage.checksummed_json import json_digest
+from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.resume_folder import DONE, TRACKERS

@@ -108,9 +108,9 @@ NIR = "models/export/network.nir"
 PREDICT += [
     row(f"{BY_GENES[: -len(GENES)]}{NIR}", f"{NIR}: neither an", "name models/ex", write(NIR, "")),
     row(BY_GENES, f"{GENES}: not found", "a genes.safetensors, a folder"),
-    row(BY_GENES, f"{GENES}: damaged (", AGAIN, genes(), cut(GENES)),
+    row(BY_GENES, f"{GENES}: damaged, or not a safetensors", AGAIN, genes(), cut(GENES)),
     row(BY_GENES, f"{GENES}: damaged, its checksum", AGAIN, genes(), flip(GENES, 0.9)),
-    row(BY_GENES, f"{GENES}: not a safetensors", AGAIN, write(GENES, pickle.dumps("a"))),
+    row(BY_GENES, f"{GENES}: damaged, or not a safetensors", AGAIN, write(GENES, pickle.dumps("a"))),
     row(BY_GENES, f"{GENES}: does not say which images", AGAIN, genes(None)),
     row(BY_GENES, "its card is not as gee", AGAIN, genes({"mean": []})),
     row(BY_GENES, "is that of another network", AGAIN, genes(DIGITS | {"image_size": 9})),

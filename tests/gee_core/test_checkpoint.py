@@ -15,7 +15,7 @@ from gee_core.errors import DivergedError, InputError
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
 from gee_core.storage.atomic_files import sha256
-from tests.gee_core.own_networks import OWN, VGG, lively
+from tests.gee_core.own_networks import VGG, lively
 
 
 def config(**changes) -> NetworkConfig:
@@ -63,19 +63,6 @@ def test_a_network_comes_back_bit_for_bit_and_in_its_own_memory_layout(n_genes, 
     assert torch.equal(net.eval()(x), back.eval()(x))
 
 
-def test_a_network_that_was_not_made_by_build_network_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="was not made by build_network"):
-        save(tmp_path / "network.safetensors", torch.nn.Linear(2, 2))
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_json_file_holds_the_documented_keys(path):
-    values = json.loads(path.with_suffix(".json").read_text())
-    assert list(values) == ["network", "num_classes", "in_channels", "image_size", "sha256"]
-    assert values["network"] == config().structure().model_dump()
-    assert (values["network"]["block"], values["network"]["pool"]) == ("pre", "max")
-
-
 def test_values_beyond_the_finite_come_back_too(tmp_path):
     path = tmp_path / "state.safetensors"
     tensors = {"a": torch.tensor([float("nan"), float("inf"), -0.0, 1e-45]), "step": torch.tensor(3.0)}
@@ -88,6 +75,7 @@ def test_values_beyond_the_finite_come_back_too(tmp_path):
 
 def test_the_checksum_is_that_of_the_tensors_followed_by_the_canonical_json(path):
     values = json.loads(path.with_suffix(".json").read_text())
+    assert values["network"] == config().structure().model_dump()
     found = values.pop("sha256")
     assert found == hashlib.sha256(path.read_bytes() + json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -126,10 +114,9 @@ def test_a_card_of_an_earlier_version_says_no_block_and_means_post(name, block, 
     assert torch.equal(net.eval()(x), back.eval()(x))
 
 
-@pytest.mark.parametrize(("key", "value"), [("num_classes", 4), ("extra", 1)])
-def test_a_change_of_the_json_alone_is_damage(key, value, path):
+def test_a_change_of_the_json_alone_is_damage(path):
     values = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(values | {key: value}))
+    path.with_suffix(".json").write_text(json.dumps(values | {"num_classes": 4}))
     assert "damaged, its checksum" in refused(path)
 
 
@@ -147,16 +134,7 @@ def flip_bit(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda d: d[: len(d) // 2],
-        lambda d: flip_bit(d, len(d) - 1),
-        lambda d: flip_bit(d, 9),
-        lambda d: d + b"0",
-    ],
-    ids=["truncated", "a bit of a weight", "a bit of the header", "a byte too many"],
-)
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: flip_bit(d, len(d) - 1), lambda d: flip_bit(d, 9)])
 def test_a_damaged_checkpoint_is_refused(damage, path):
     path.write_bytes(damage(path.read_bytes()))
     assert f"{path}: damaged" in refused(path)
@@ -179,12 +157,9 @@ def test_a_damaged_json_file_is_refused(text, path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"network": []}, "network"),
         ({"network": {"name": "resnet18"}}, "lacks T, decay_input"),
         ({"network": structure(name="resnet50")}, "unknown network"),
-        ({"network": structure(width=1e9)}, "width"),
         ({"network": structure(name="vgg16")}, "vgg16 has no residual blocks"),
-        ({"num_classes": 0}, "num_classes"),
         ({"image_size": "8"}, "image_size"),
     ],
     ids=str,
@@ -208,19 +183,17 @@ def test_a_network_that_would_fill_the_memory_is_compared_with_its_file_before_i
     assert "does not fit the network" in refused(path)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_those_of_a_training_run_that_diverged(value, tmp_path):
+def test_weights_that_are_not_finite_are_those_of_a_training_run_that_diverged(tmp_path):
     net, path = built(config()), tmp_path / "network.safetensors"
     with torch.no_grad():
-        net.genome.O[0, 0] = value
+        net.genome.O[0, 0] = float("inf")
     save_tensors(path, net.state_dict(), architecture_of(net).model_dump())
     with pytest.raises(DivergedError, match=r"genome\.O holds values that are not finite"):
         load(path)
 
 
 @pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
-@pytest.mark.parametrize("name", ["networks.my:VGG", "networks.my:Folded"])
+@pytest.mark.parametrize(("name", "n_genes"), [("networks.my:VGG", None), ("networks.my:Folded", 4)])
 def test_a_registered_network_comes_back_bit_for_bit(name, n_genes, tmp_path):
     net, x = lively(name, n_genes)
     gee_core.save(tmp_path / "a.safetensors", net)
@@ -242,15 +215,3 @@ def test_no_code_is_imported_because_a_file_names_it(tmp_path, monkeypatch):
         f"{tmp_path}/a.safetensors: is of your own network json:JSONDecoder, and no code is imported because a file names it: "
         "register it first: gee_core.register_network('json:JSONDecoder', …)"
     )
-
-
-@pytest.mark.usefixtures("own")
-def test_a_network_that_was_changed_since_is_refused_by_name(tmp_path):
-    path = tmp_path / "a.safetensors"
-    gee_core.save(path, gee_core.build_network("networks.my:VGG", 5, 1, 8, 4))
-    gee_core.register_network("networks.my:VGG", OWN["networks.my:ResNet"])
-    with pytest.raises(InputError, match=r"a.safetensors: does not fit the network \(.* Missing key\(s\) .*net.stem.0.weight"):
-        gee_core.load(path)
-    gee_core.register_network("networks.my:VGG", lambda **sizes: None)
-    with pytest.raises(InputError, match=r"a.safetensors: .*networks.my:VGG returns a NoneType"):
-        gee_core.load(path)

@@ -85,25 +85,6 @@ def test_silent_neurons_fire_with_their_probability_and_no_spike_is_lost():
     assert (more - spikes).sum() / (spikes == 0).sum() == pytest.approx(0.3, abs=0.1)
 
 
-@pytest.mark.parametrize("make", [neuron.TernaryIFNode, neuron.ILIFNode])
-@torch.no_grad()
-def test_outputs_that_are_no_0_are_kept_where_silent_neurons_fire(make):
-    spikes = make()(2 * currents())
-    assert set(spikes.unique().tolist()) - {0, 1}
-    net = One(make())
-    set_spikes(net, 1.0, 1.0, generators)
-    assert torch.equal(net(2 * currents()), torch.where(spikes == 0, 1.0, spikes))
-
-
-def test_faults_do_not_depend_on_the_layout_of_the_spikes():
-    found = []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        net = One(LIF(T))
-        set_spikes(net, 0.3, 0.0, generators)
-        found.append(net(currents().contiguous(memory_format=layout)))
-    assert torch.equal(*found)
-
-
 @pytest.mark.parametrize("n", [1, 2, T])
 def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
     net = One(LIF(T))

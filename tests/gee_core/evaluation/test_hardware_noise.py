@@ -10,7 +10,6 @@ from gee_core.evaluation import hardware_noise
 from gee_core.evaluation.faulty_neurons import chosen
 from gee_core.evaluation.hardware_noise import (
     OF_BITS,
-    OF_GENES,
     disturbed,
     encoded_weights,
     flipped,
@@ -24,7 +23,6 @@ from gee_core.genome.quantise import dequantise, quantise
 from gee_core.model.network import build_network
 from gee_core.training.loop import for_inference
 from tests.gee_core.lively import awake
-from tests.gee_core.own_networks import lively
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 STRENGTH = {"weights": 0.5, "genes": 0.5, "threshold": 0.5, "lost_step": 1}
@@ -46,8 +44,7 @@ def weights_after(network, *arguments):
     return encoded_weights(disturbed(network, *arguments))
 
 
-@pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
-@pytest.mark.parametrize("name", ["cifarnet", "resnet18"])
+@pytest.mark.parametrize(("name", "n_genes"), [("cifarnet", 4), ("resnet18", None)])
 @torch.no_grad()
 def test_strength_0_changes_no_bit_but_for_int8(name, n_genes):
     network = net(n_genes, name)
@@ -136,13 +133,6 @@ def test_a_flipped_bit_changes_a_code_as_in_twos_complement(monkeypatch, bit, va
     assert flipped(x, 0.5, 0, generator()).tolist() == [[127, 5], [-127, value]]
 
 
-@pytest.mark.parametrize("domain", OF_GENES)
-def test_a_plain_network_has_no_domain_of_genes(domain):
-    assert unfit(net(None), domain) == "the network is plain and has no genes"
-    with pytest.raises(ValueError, match=f"{domain}: the network is plain"):
-        disturbed(net(None), domain, 0.1, 0)
-
-
 @pytest.mark.parametrize(
     ("domain", "strength", "says"),
     [
@@ -151,16 +141,8 @@ def test_a_plain_network_has_no_domain_of_genes(domain):
         ("lost_step", 1.5, "a whole number from 0 to 3, got 1.5"),
     ],
 )
-def test_a_strength_out_of_range_is_refused(domain, strength, says):
+def test_a_strength_out_of_range_and_genes_of_a_plain_network_are_refused(domain, strength, says):
     with pytest.raises(ValueError, match=re.escape(f"{domain}: strength must be {says}")):
         disturbed(net(), domain, strength, 0)
-
-
-@pytest.mark.usefixtures("own")
-@torch.no_grad()
-def test_own_networks_have_every_domain():
-    network, x = lively("networks.my:VGG", n_genes=4)
-    assert domains(network) == list(DOMAINS)
-    for domain in DOMAINS:
-        clean, wrong = network(x), disturbed(network, domain, STRENGTH.get(domain, 0.2), 0)(x)
-        assert wrong.shape == clean.shape and not torch.equal(wrong, clean), domain
+    with pytest.raises(ValueError, match="gene_bits: the network is plain and has no genes"):
+        disturbed(net(None), "gene_bits", 0.1, 0)

@@ -38,19 +38,6 @@ def test_a_graph_is_read_as_it_was_written_and_equal_graphs_are_equal_bytes(path
     assert path.with_name("again.nir").read_bytes() == path.read_bytes()
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
-    def fail(file, graph):
-        file.write(b"half")
-        raise OSError("torn")
-
-    before = path.read_bytes()
-    monkeypatch.setattr(nir, "write", fail)
-    with pytest.raises(OSError, match="torn"):
-        write_nir(path, graph())
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["network.nir"]
-
-
 def changed(change):
     def damage(path):
         with h5py.File(path, "r+") as file:
@@ -75,16 +62,12 @@ def nan(file):
     ("damage", "says"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1000]), r"cannot be read as NIR \(OSError: .*truncated"),
-        (lambda path: path.write_bytes(b"\x80\x04cos\nsystem\n."), r"cannot be read as NIR \(OSError: .*signature not found"),
         (lambda path: path.unlink(), "no such file"),
-        (lambda path: nir.write(path, nir.Affine(np.ones((2, 2)), np.ones(2))), r"cannot be read as NIR \(TypeError"),
         (put("version", "9.1.0"), rf"is of NIR '9\.1\.0', and the installed nir is {nir.version}"),
-        (changed(lambda file: file.pop("node")), r"cannot be read as NIR \(KeyError"),
-        (put("node/nodes/stem.conv/type", "Pickle"), r"cannot be read as NIR \(AssertionError"),
         (put("node/edges", [["input", "nowhere"]]), r"cannot be read as NIR \(ValueError: .*nowhere"),
         (changed(nan), r"a number of node stem\.conv is not finite"),
     ],
-    ids=["cut", "pickle", "missing", "a node alone", "version", "no graph", "unknown node", "edge", "NaN"],
+    ids=["cut", "missing", "version", "edge", "NaN"],
 )
 def test_a_file_that_is_no_whole_nir_graph_is_refused_in_one_line_that_names_it(path, damage, says):
     damage(path)

@@ -5,7 +5,6 @@ An export takes seconds: one is in the quick suite, which several tests share.
 
 import copy
 import functools
-import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -85,13 +84,10 @@ def test_neurons_in_onnx_fire_as_those_of_torch_also_at_the_threshold(T, decay_i
     ("name", "n_genes", "settings"),
     [
         ("cifarnet", 4, {}),
-        pytest.param("resnet19", 4, {}, marks=SLOW),
-        pytest.param("vgg16", None, {}, marks=SLOW),
-        pytest.param("vgg16", 4, {"v_reset": None, "tau": 1.5}, marks=SLOW),
-        pytest.param("vgg16", 4, {"decay_input": False, "tau": 1.7, "v_threshold": 0.4}, marks=SLOW),
+        pytest.param("vgg16", None, {"v_reset": None, "tau": 1.5}, marks=SLOW),
+        pytest.param("vgg16", 4, {"decay_input": False, "tau": 1.7, "v_threshold": 0.4, "pool": "avg"}, marks=SLOW),
         pytest.param("resnet19", 4, {"block": "post"}, marks=SLOW),
         pytest.param("resnet34", 4, {"block": "pre"}, marks=SLOW),
-        pytest.param("vgg16", 4, {"pool": "avg"}, marks=SLOW),
     ],
 )
 def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_genes, settings):
@@ -121,15 +117,6 @@ def test_the_model_has_one_input_and_output_of_named_sizes_standard_operators_an
         assert trace.encode() not in content, trace
 
 
-def test_genes_are_decoded_so_that_the_file_holds_plain_weights():
-    net = lively("cifarnet", 4)
-    shapes = {tuple(tensor.dims) for tensor in onnx.load_from_string(exported("cifarnet", 4)).graph.initializer}
-    for conv in (module for module in net.modules() if isinstance(module, nn.Conv2d)):
-        assert tuple(conv.weight.shape) in shapes
-    genome = genome_of(net)
-    assert not {tuple(X.shape) for X in [genome.O, *genome.encodings()]} & shapes
-
-
 @SLOW
 def test_the_same_network_gives_the_same_bytes_also_in_training_and_without_sizes_and_stays_as_it_was():
     net = copy.deepcopy(lively("cifarnet", 4)).train()
@@ -150,7 +137,6 @@ def test_an_output_without_steps_is_the_logits():
     ("net", "says"),
     [
         (nn.Conv2d(3, 4, 3), r"^Conv2d answers one image with \(1, 4, 6, 6\): its output must be \(T, B, K\)"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Unflatten(1, (2, 5))), r"answers one image with \(1, 2, 5\)"),
         (nn.Conv3d(3, 4, 3), r"raises RuntimeError on images of shape \(1, 3, 8, 8\): .*register_network$"),
     ],
 )
@@ -185,25 +171,9 @@ def test_weights_that_are_not_finite_are_refused():
         to_onnx(net, 3, 8)
 
 
-def test_what_torch_logs_about_an_export_is_not_shown(monkeypatch):
-    log, shown = logging.getLogger("torch._subclasses.fake_tensor"), []
-
-    def gives_up(*args, **settings):
-        log.error("a page of stack traces")
-        raise RuntimeError("no way")
-
-    monkeypatch.setattr(torch.onnx, "export", gives_up)
-    monkeypatch.setattr(log, "handle", shown.append)
-    with pytest.raises(ExportError, match="no way"):
-        to_onnx(lively("cifarnet", 4), 3, 8)
-    assert not shown
-    log.error("later")
-    assert len(shown) == 1
-
-
 @SLOW
 @pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("name", ["networks.my:VGG", "networks.my:ResNet", "networks.my:MultiStep", "networks.my:Folded"])
+@pytest.mark.parametrize("name", ["networks.my:VGG", "networks.my:ResNet"])
 def test_own_networks_are_exported_too(name):
     net, x = own_networks.lively(name, 4)
     model = to_onnx(net, 1, 8, OPSET)
@@ -241,7 +211,6 @@ def test_what_neurons_hold_of_an_earlier_run_is_not_exported():
 CASES = [
     ("cifarnet", 4, "int8"),
     pytest.param(("resnet19", 4, "int4"), marks=SLOW),
-    pytest.param(("vgg16", 4, "fp32"), marks=SLOW),
     pytest.param(("vgg16", 4, "bf16"), marks=SLOW),
     pytest.param(("resnet19", None, "fp32"), marks=SLOW),
 ]

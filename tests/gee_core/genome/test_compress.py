@@ -30,10 +30,8 @@ def errors_by_hand(net: nn.Sequential, original: nn.Sequential) -> list[float]:
     ("channels", "n_genes"),
     [
         ([12, 12, 12, 12], 5),
-        ([8, 16, 16, 32, 32], 6),
         ([16, 8, 24, 12], 8),  # as many neurons as genes in one layer
         ([3, 8, 12, 4, 20, 16], 6),  # fewer in some
-        ([4, 4, 6], 9),  # fewer everywhere
         ([9, 11], 1),
     ],
 )
@@ -50,7 +48,7 @@ def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channe
         torch.testing.assert_close(again(x), plain(x), rtol=1e-3, atol=1e-3 * plain(x).abs().max().item())
 
 
-@pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("resnet18", "pre"), ("resnet18", "post")])
+@pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("resnet18", "pre")])
 def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, block):
     plain = decode(build_network(name, 10, 3, 32, 12, 1 / 16, seed=3, block=block, T=2)).eval()
     again, errors = compress(plain, 12, convs=plain.conv_chain())
@@ -121,11 +119,6 @@ def test_the_two_free_scales_are_those_nearest_to_the_spread_of_drawn_genes(low_
     assert (even, off_O) == pytest.approx((odd, odd), abs=1e-4)  # the residual of least squares
 
 
-def test_o_is_orthogonal_up_to_its_size_so_that_no_gene_is_silent(low_rank):
-    net, _ = compress(low_rank, 8, convs=list(low_rank))
-    assert torch.linalg.cond(net.genome.O.detach()).item() == pytest.approx(1.0, rel=1e-4)
-
-
 def test_balancing_changes_no_product_and_makes_the_encodings_no_larger():
     generator = torch.Generator().manual_seed(0)
     Y = [torch.randn(2, C, 4, generator=generator, dtype=torch.float64) for C in (6, 5, 7, 6)]
@@ -170,6 +163,9 @@ def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():
 
 def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
     net = chain([6, 8, 8])
+    before = copy.deepcopy(net.state_dict())
+    assert compress(net, 3, example=torch.zeros(1, 3, 8, 8))[1] == compress(net, 3, convs=list(net))[1]
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     with pytest.raises(ValueError, match=r"sweeps must be >= 0, and an int, got 2\.5"):
         compress(net, 3, convs=list(net), sweeps=2.5)
     with pytest.raises(ValueError, match="a chain needs the stem"):
@@ -178,14 +174,3 @@ def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
     with pytest.raises(ValueError, match="the weights are not finite"):
         compress(net, 3, convs=list(net))
     assert genome_of(net) is None
-
-
-def test_compress_leaves_its_argument_as_it_was_and_finds_the_chain_of_an_example():
-    net = chain([6, 8, 8])
-    before, modules = copy.deepcopy(net.state_dict()), list(net.modules())
-    by_example, errors = compress(net, 3, example=torch.zeros(1, 3, 8, 8))
-    assert list(net.modules()) == modules
-    assert list(net.state_dict()) == list(before)
-    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
-    assert errors == compress(net, 3, convs=list(net))[1]
-    assert genome_of(by_example).n_genes == 3

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from gee_core.evaluation.energy import measure_energy
-from gee_core.genome.compress import compress
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
 
 G = 5
@@ -101,10 +100,9 @@ def test_what_is_left_out_is_named_with_the_reason():
     assert left_out(Kinds(second=False), x) == {"body": "never executed"} | WHY
 
 
-@pytest.mark.parametrize("find", [encode, compress])
-def test_a_chain_that_is_too_short_names_what_was_left_out(find):
+def test_a_chain_that_is_too_short_names_what_was_left_out():
     with pytest.raises(ValueError) as caught:
-        find(Kinds(second=False), G, example=torch.zeros(1, 3, 8, 8))
+        encode(Kinds(second=False), G, example=torch.zeros(1, 3, 8, 8))
     assert str(caught.value) == (
         "a chain needs the stem and at least one more convolution, got 1 (stem); "
         f"left out: 1 never executed (body), 2 grouped (depthwise, halves), {POINTS}"
@@ -113,12 +111,8 @@ def test_a_chain_that_is_too_short_names_what_was_left_out(find):
 
 TWO = chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
 ERRORS = {
-    "no genes": (chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 0, r"n_genes must be >= 1, got 0"),
-    "another network's": (
-        (chain_of(nn.Conv2d(3, 4, 3))[0], chain_of(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))[1]),
-        2,
-        "not part of",
-    ),
+    "no genes": (TWO, 0, r"n_genes must be >= 1, got 0"),
+    "another network's": ((nn.Sequential(nn.Conv2d(3, 4, 3)), TWO[1]), 2, "not part of"),
     "twice": ((TWO[0], [*TWO[1], TWO[1][1]]), 2, r"module '0\.1' is in the chain twice"),
     "no Conv2d": (chain_of(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 3)), 2, "is not a Conv2d"),
     "stem alone": (chain_of(nn.Conv2d(3, 4, 3)), 2, r"at least one more convolution, got 1"),
@@ -178,19 +172,10 @@ def test_a_weight_that_two_layers_share_is_refused():
 def test_a_network_whose_weight_is_computed_by_a_hook_says_how_to_make_it_permanent():
     net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
     prune.l1_unstructured(net[1], "weight", 0.5)
-    with pytest.raises(ValueError, match=r"cannot be copied .*: 1\.weight is computed by a hook: make it permanent \(prune"):
+    with pytest.raises(ValueError, match=r"cannot be copied .*: 1\.weight holds .* is computed by a hook: .* permanent"):
         encode(net, G, example=torch.zeros(1, 2, 8, 8))
     prune.remove(net[1], "weight")
     assert genome_of(encode(net, G, example=torch.zeros(1, 2, 8, 8))) is not None
-
-
-def test_a_stem_of_fixed_filters_is_refused_by_name():
-    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
-    weight = net[0].weight.detach()
-    del net[0].weight
-    net[0].register_buffer("weight", weight)
-    with pytest.raises(ValueError, match="the weight of module '0' is no parameter: make it one"):
-        encode(net, G, example=torch.zeros(1, 2, 8, 8))
 
 
 @pytest.mark.slow
@@ -206,21 +191,3 @@ def test_the_chain_and_the_operations_of_a_compiled_network_that_has_run_are_tho
     found = measure_energy(compiled, x)
     assert [layer.synops for layer in found.layers] == [layer.synops for layer in expected.layers]
     assert found.spikes_per_image == expected.spikes_per_image > 0
-
-
-def test_norses_container_is_refused_and_encoded_inside_another_module():
-    norse = pytest.importorskip("norse.torch")
-    layers = norse.SequentialState(nn.Conv2d(3, 4, 3), norse.LIFCell(), nn.Conv2d(4, 4, 3), norse.LIFCell())
-    with pytest.raises(ValueError, match="and the genome would be one more: let a module of your own hold it"):
-        encode(layers, 2, example=torch.zeros(1, 3, 8, 8))
-
-    class Holder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = layers
-
-        def forward(self, x, state=None):
-            return self.layers(x, state)
-
-    spikes, state = encode(Holder(), 2, example=torch.zeros(1, 3, 8, 8))(torch.ones(1, 3, 8, 8))
-    assert (spikes.shape, len(state)) == ((1, 4, 4, 4), 4)

@@ -4,12 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.utils import prune
-from torch.nn.utils.parametrizations import orthogonal
 
-from gee_core.errors import InputError
-from gee_core.genome.encoding import decode, encode
+from gee_core.genome.encoding import decode
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import truncated_normal_
 from tests.gee_core.genome.branches import G, branches, images
@@ -73,40 +69,3 @@ def test_a_deep_copy_has_its_own_genes():
     assert torch.equal(net(x), out)
     assert not torch.allclose(twin(x), out)
     assert twin.genome.encoded_convs() == tuple(twin.chain()[1:])
-
-
-def test_genes_that_are_computed_are_not_initialised_in_silence():
-    net = encode(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), 2, example=torch.zeros(1, 3, 8, 8))
-    genotype = net.genome.analytic_genotype()
-    orthogonal(net.genome, "O")
-    before = net.genome.O.detach().clone()
-    with pytest.raises(InputError, match="a gene is pruned or has a parametrization: initialise the genes before"):
-        net.genome.initialise(genotype, torch.Generator())
-    assert torch.equal(net.genome.O, before)
-    assert torch.equal(decode(net)[1].weight, net[1].weight)
-
-
-@pytest.mark.parametrize("name", ["O", "X_0"])
-@pytest.mark.parametrize("genome_runs", [True, False])
-def test_pruned_genes_train_and_the_weights_follow_them(name, genome_runs):
-    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    net = inner if genome_runs else Around(inner)
-    net, x = encode(net, 2, convs=list(inner)), torch.ones(1, 3, 8, 8)
-    prune.l1_unstructured(net.genome, name, 0.5)
-    for _ in range(2):
-        net(x).sum().backward()
-        with torch.no_grad():
-            getattr(net.genome, f"{name}_orig").mul_(2)
-    output = net(x)
-    prune.remove(net.genome, name)
-    assert torch.equal(net(x), output)
-    assert (getattr(net.genome, name) == 0).float().mean() == pytest.approx(0.5, abs=0.01)
-
-
-class Around(nn.Module):
-    def __init__(self, inner: nn.Module):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        return self.inner(x)

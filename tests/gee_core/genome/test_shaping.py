@@ -11,7 +11,7 @@ from torch import nn
 import gee_core
 from gee_core.genome.encoding import encode, genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.shaping import shape_network
+from gee_core.genome.wiring import shape_network
 from gee_core.model.network import build_network
 
 Shape = gee_core.Shape

@@ -11,7 +11,7 @@ from torch import nn
 
 from gee_core.checkpoint import load, save
 from gee_core.genome.encoding import decode
-from gee_core.model.network import build_network, count_parameters
+from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
 
@@ -98,22 +98,7 @@ def test_the_stem_computed_once_equals_the_stem_on_repeated_images():
     assert 0 < repeated.mean() < 1
 
 
-def test_an_image_is_classified_alike_alone_and_in_a_batch():
-    net, x = lively("resnet18"), images()
-    with torch.no_grad():
-        torch.testing.assert_close(net(x[1:2])[:, 0], net(x)[:, 1], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "channels"),
-    [
-        ("cifarnet", 8, 1),
-        ("vgg16", 8, 3),
-        ("vgg16", 64, 3),
-        ("resnet19", 28, 1),
-        ("resnet34", 64, 1),
-    ],
-)
+@pytest.mark.parametrize(("name", "size", "channels"), [("cifarnet", 8, 1), ("vgg16", 64, 3), ("resnet19", 28, 1)])
 def test_every_parameter_learns_at_every_image_size_and_channel_count(name, size, channels):
     net = build_network(name, 5, channels, size, n_genes=6, width=1 / 16)
     wake_hidden_layer(net)
@@ -184,9 +169,6 @@ def test_neuron_settings_reach_every_neuron(block, others):
         ({"n_genes": 2.5}, "n_genes must be >= 1, and an int, got 2.5"),
         ({"seed": None}, "seed = None: must be an int from"),
         ({"width": math.nan}, "width must be > 0 and finite, got nan"),
-        ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
-        ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic"),
-        ({"block": "post-activation"}, "block must be pre or post for resnet18, got 'post-activation'"),
         ({"name": "vgg16", "block": "pre"}, "block must be None for vgg16, got 'pre'"),
         ({"pool": "sum"}, "pool must be max or avg, got 'sum'"),
     ],
@@ -202,5 +184,3 @@ def test_numpys_integers_build_a_network_that_can_be_saved(tmp_path):
     net = build_network("cifarnet", **sizes, T=np.int64(2), seed=np.int64(1))
     save(tmp_path / "net.safetensors", net)
     assert load(tmp_path / "net.safetensors").T == 2
-    narrow = [build_network("cifarnet", 5, image_size=8, width=kind(0.125)) for kind in (float, np.float32, np.float64)]
-    assert len({count_parameters(net) for net in narrow}) == 1

@@ -5,11 +5,10 @@ import pytest
 import torch
 from spikingjelly.activation_based import base, neuron
 from torch import nn
-from torch.nn.utils import prune
 
 import gee_core
 from gee_core.config import NetworkConfig, Shape
-from gee_core.config.known_networks import encoded_channels, is_own
+from gee_core.config.known_networks import encoded_channels
 from gee_core.data.augment import Normalise
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
@@ -38,12 +37,6 @@ def config(name: str, **changes) -> NetworkConfig:
 def equal(one: nn.Module, other: nn.Module) -> bool:
     others = other.state_dict()
     return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
-
-
-def test_the_name_of_an_own_network_is_a_module_and_a_name_in_it():
-    assert is_own("networks.my_vgg:MyVGG") and is_own("a:b")
-    wrong = ["vgg16", "networks/my_vgg:MyVGG", "networks.my-vgg:MyVGG", "networks..vgg:A", "a:b:c", ":MyVGG", "networks.vgg:"]
-    assert not any(map(is_own, wrong))
 
 
 @GENES
@@ -134,44 +127,29 @@ def raising(num_classes, in_channels, image_size):
     raise KeyError("no such thing")
 
 
-def mixed(net):
-    net.features[7] = nn.Conv2d(16, 16, 5, padding=2)
-
-
 def without_neurons(net):
     for index in (2, 5, 9):
         net.features[index] = nn.ReLU()
-
-
-def averaged(net):
-    net.register_forward_hook(lambda module, inputs, o: o.mean(0))
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (raising, r"a:bad\(num_classes=5, in_channels=1, image_size=8, …\) raises KeyError: 'no such thing'$"),
-        (lambda classes: None, "raises TypeError: .* unexpected keyword argument 'num_classes'"),
         (changed(lambda net: 3), "a:bad returns a int, not a torch.nn.Module"),
         (changed(lambda net: net.double()), "its features.0.weight is torch.float64: only parameters in float32 are trained"),
         (changed(lambda net: setattr(net, "head", nn.LazyLinear(5))), "its head.weight has no size before the first call"),
         (changed(lambda net: setattr(net, "other", net.head)), "its other.weight and head.weight are one tensor"),
         (changed(without_neurons), "a:bad: it has no neurons: build it with those of spikingjelly"),
         (lambda num_classes, **sizes: VGG(7, **sizes, T=4), r"it returns \(4, 2, 7\), not \(T, B, K\) = \(4, 2, 5\)$"),
-        (
-            changed(lambda net: None, OneStep),
-            r"\(2, 5\), not .*output of every step, as `torch.stack\(\[self.step\(x\) for",
-        ),
+        (changed(lambda net: None, OneStep), r"\(2, 5\), not .*output of every step, as `torch.stack\(\[self.step\(x\) for"),
         (changed(lambda net: None, AllSteps), r"raises ValueError: .* begin with `x = x.repeat\(T, 1, 1, 1, 1\)`"),
-        (changed(averaged, MultiStep), r"it returns \(2, 5\), .* the output of every step, before the mean over its steps$"),
         (answers(lambda o: (o, o)), r"it returns a tuple, not a tensor: .* \(T, B, K\) alone"),
         (answers(lambda o: o.transpose(0, 1)), r"it returns \(2, 4, 5\), .* end with `return o.transpose\(0, 1\)`"),
         (answers(lambda o: o.bfloat16()), r"it returns torch.bfloat16: let its forward end with `return o.float\(\)`"),
         (answers(lambda o: o.to(torch.complex64)), r"torch.complex64: let its forward end with `return o.real.float\(\)`"),
-        (answers(lambda o: o.long()), r"it returns torch.int64: let its forward end with `return o.float\(\)`"),
         (answers(lambda o: o * torch.nan), "it returns values that are not finite"),
         (lambda image_size, in_channels, **sizes: VGG(in_channels=3, image_size=8, T=4, **sizes), "RuntimeError: .*channels"),
-        (changed(mixed), "a:bad: module 'net.features.7' has kernel .* a chain shares one kernel size"),
     ],
     ids=lambda value: "" if callable(value) else value[:30],
 )
@@ -185,12 +163,11 @@ def test_what_is_no_network_for_the_pipeline_is_refused_in_one_line(build, messa
 def test_a_network_that_nobody_registered_and_a_name_of_another_form_are_refused():
     with pytest.raises(ValueError, match=r"^networks.other:VGG is not registered: gee_core.register_network makes"):
         build_network("networks.other:VGG", 5)
-    with pytest.raises(ValueError, match=r"'vgg': an own network is called package.module:NAME"):
-        gee_core.register_network("vgg", VGG)
+    for name in ("vgg", "networks/my:VGG", "a:b:c", ":MyVGG"):
+        with pytest.raises(ValueError, match=f"{name!r}: an own network is called package.module:NAME"):
+            gee_core.register_network(name, VGG)
     with pytest.raises(ValueError, match="a str is no class or function"):
         gee_core.register_network("a:b", "VGG")
-    with pytest.raises(ValueError, match=r"block must be None for networks.my:VGG, got 'pre'"):
-        build_network(NAME, 5, 1, 8, block="pre")
 
 
 @pytest.mark.parametrize("name", [NAME, "networks.my:ResNet"])
@@ -225,17 +202,6 @@ def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
         narrowed_width(config("networks.my:ResNet"), Images, genetic)
 
 
-def test_parameters_that_depend_on_pool_and_steps_are_counted_as_configured():
-    class Depends(VGG):
-        def __init__(self, num_classes, in_channels, image_size, width, T, pool):
-            super().__init__(num_classes, in_channels, image_size, T, width)
-            self.extra = nn.Parameter(torch.zeros(100 * T if pool == "avg" else 1))
-
-    gee_core.register_network("a:depends", Depends)
-    settings = config("a:depends", T=2, pool="avg", n_genes=None)
-    assert plain_parameters(settings, Images) == count_parameters(wired_network(settings, Images, None, 0))
-
-
 def remembering(net):
     def keep(head, inputs):
         net.last = inputs[0].detach() + getattr(net, "last", 0)
@@ -244,22 +210,12 @@ def remembering(net):
     net.head.register_forward_pre_hook(keep)
 
 
-def answering_with_its_state(net):
-    def add(head, inputs, output):
-        net.sum += output.mean()
-        return net.sum.expand_as(output)
-
-    net.register_buffer("sum", torch.zeros(()))
-    net.head.register_forward_hook(add)
-
-
 def drawing(net):
     net.head.register_forward_hook(lambda head, inputs, output: output + float(np.random.rand()))
 
 
-@pytest.mark.parametrize("kind", [VGG, MultiStep, Folded])
-@pytest.mark.parametrize("change", [remembering, answering_with_its_state, drawing])
-def test_an_answer_that_an_earlier_call_changes_is_refused(kind, change):
+@pytest.mark.parametrize(("change", "kind"), [(remembering, VGG), (remembering, Folded), (drawing, MultiStep)])
+def test_an_answer_that_an_earlier_call_changes_is_refused(change, kind):
     gee_core.register_network("a:bad", changed(change, kind))
     with pytest.raises(ValueError, match=r"^a:bad: the second call with the same images gives another output"):
         build_network("a:bad", 5, 1, 8)
@@ -311,42 +267,6 @@ def test_neurons_keep_no_charge_of_an_earlier_call_and_the_network_can_be_copied
     assert equal(gee_core.decode(net), net)
 
 
-def test_a_module_that_the_class_returns_every_time_is_not_changed():
-    module = VGG(5, 1, 8, 4)
-    before = list(module.state_dict())
-    gee_core.register_network(NAME, lambda num_classes, in_channels, image_size: module)
-    nets = [build_network(NAME, 5, 1, 8, n_genes) for n_genes in (4, None, 4)]
-    assert [genome_of(net) is None for net in nets] == [False, True, False]
-    assert list(module.state_dict()) == before
-
-
-class Parallel(MultiStep):
-    """With neurons of another base class than ``BaseNode``."""
-
-    def __init__(self, num_classes, in_channels, image_size, T):
-        super().__init__(num_classes, in_channels, image_size, T)
-        for i in (2, 5, 9):
-            self.features[i] = neuron.SlidingPSN(k=2, step_mode="m")
-
-
-def test_a_network_of_parallel_spiking_neurons_alone_is_accepted():
-    gee_core.register_network(NAME, Parallel)
-    assert build_network(NAME, 5, 1, 8, 4)(X).shape == (4, 4, 5)
-
-
-def prune_quarter(conv):
-    prune.l1_unstructured(conv, "weight", 0.25)
-
-
-@pytest.mark.parametrize(
-    ("hook", "remedy"), [(nn.utils.spectral_norm, "remove_spectral_norm"), (prune_quarter, r"prune\.remove")]
-)
-def test_a_weight_that_a_hook_computes_is_refused_with_the_whole_remedy(hook, remedy):
-    gee_core.register_network(NAME, changed(lambda net: hook(net.features[3]) and None))
-    with pytest.raises(ValueError, match=f"^{NAME}: .*{remedy}"):
-        build_network(NAME, 5, 1, 8, 4)
-
-
 class View(nn.Module):
     """Flattens by ``view``, which takes no channels-last tensor."""
 
@@ -362,8 +282,7 @@ class View(nn.Module):
         return torch.stack([self.fc(y.view(len(y), -1)) for y in steps])
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@GENES
+@pytest.mark.parametrize(("n_genes", "channels"), [(4, 1), (None, 3)])
 def test_a_network_that_takes_no_channels_last_images_runs_wherever_it_ran_before(n_genes, channels, tmp_path):
     gee_core.register_network(NAME, View)
     images = Normalise((0.5,) * channels, (0.2,) * channels)(torch.full((4, channels, 8, 8), 200, dtype=torch.uint8))

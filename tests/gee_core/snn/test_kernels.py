@@ -1,6 +1,5 @@
 """The LIF's loops over time: compiled == eager, bit for bit, and eager where there is no compiler."""
 
-import contextvars
 import logging
 import os
 import shutil
@@ -89,36 +88,15 @@ def test_what_was_compiled_for_another_cpu_is_not_found(monkeypatch):
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Triton Error [CUDA]: out of memory")]
-)
-def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(error, everything_compiles, monkeypatch):
+def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compiles, monkeypatch):
     def full(loop, on_gpu):
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     x = torch.randn(4, 100)
-    with monkeypatch.context() as patch, pytest.raises(type(error)):
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
         patch.setattr(kernels, "_compiled", full)
         kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
     assert kernels.compiles(x)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-def test_a_long_run_keeps_no_more_of_torchs_settings_than_a_short_one(everything_compiles, monkeypatch):
-    compiled = torch.compile(lambda *args: kernels.spikes_TN(*args), dynamic=True, fullgraph=True, backend="eager")
-    monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: compiled)
-    kept = []
-    for _ in range(5):
-        kernels.run_loop(kernels.spikes_TN, torch.randn(4, 100), *CONSTANTS[0])
-        kept.append(len(contextvars.copy_context()))
-    assert kept == kept[:1] * 5
-
-
-def test_small_tensors_on_a_cpu_do_not_pay_for_the_compiler(monkeypatch):
-    monkeypatch.setattr(kernels, "_compiles", [True])
-    monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: pytest.fail("compiled"))
-    kernels.run_loop(kernels.spikes_TN, torch.zeros(4, kernels.WORTH_COMPILING // 4 - 1), *CONSTANTS[0])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

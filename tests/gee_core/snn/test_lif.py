@@ -182,21 +182,17 @@ def test_channels_last_currents_give_channels_last_spikes_and_gradients(settings
     assert torch.equal(spikes, LIF(T=4, **settings)(x.contiguous()))
 
 
-@FAST_AND_SLOW
-def test_a_batch_that_is_no_multiple_of_the_steps_is_refused(settings):
+def test_a_batch_that_is_no_multiple_of_the_steps_is_refused():
     with pytest.raises(ValueError, match=r"LIF\(T=4\) takes T\*B rows, .* got 7 rows"):
-        LIF(T=4, **settings)(torch.ones(7, 1))  # steps and images are folded together: a ragged batch mixes them up
+        LIF(T=4)(torch.ones(7, 1))  # steps and images are folded together: a ragged batch mixes them up
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"T": 0}, "T must be >= 1, got 0"),
         ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
         ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
-        ({"v_threshold": -1}, r"v_threshold must be from 1e-06 to 1e\+06, got -1"),
         ({"v_reset": float("nan")}, "v_reset must be from .* got nan"),
-        ({"surrogate_alpha": 0}, "surrogate_alpha must be from .* got 0"),
         ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic, atan, sigmoid, got 'atann'"),
     ],
     ids=str,

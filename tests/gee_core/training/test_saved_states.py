@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gee_core.storage.state_files import forget_states
+from gee_core.storage.atomic_files import forget_states
 from gee_core.training import saved_states as states
 from gee_core.training.saved_states import keep_state, newest_state
 

@@ -9,7 +9,7 @@ from gee_core.checkpoint import load
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.storage.checksummed_json import read_sealed
+from gee_core.storage.json_object import read_sealed
 from pipelines import evaluate, export
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import keep

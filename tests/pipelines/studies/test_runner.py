@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from gee_core.storage.checksummed_json import seal
+from gee_core.storage.json_object import seal
 from pipelines.runtime import worker_process
 from pipelines.studies import runner
 from pipelines.studies.cell import Cell
