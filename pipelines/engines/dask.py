@@ -5,32 +5,38 @@ leave at any time: there are never more jobs than workers, so a worker that dies
 """
 
 import functools
+import hashlib
 import json
 import logging
-import math
+import os
 import queue
 import signal
 import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import dask
 import torch
-from distributed import Client, KilledWorker, LocalCluster, Worker, get_worker
+from distributed import Client, KilledWorker, LocalCluster, get_worker
 from distributed.core import Status
 
+import gee_core
+from gee_core.config import BaseConfig
 from gee_core.errors import InputError, in_short
 from gee_core.evolution.proxy import forget_images
+from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
+from gee_core.settings import CoreSettings
+from gee_core.storage.atomic_files import sha256
 from pipelines.engines.engine import MAX_TRIES, Engine, WorkerDied, ignore
-from pipelines.engines.worker_check import WorkerRequirements, check_worker
 from pipelines.project.paths import original_project
 from pipelines.runtime.worker_process import Function, Job, Result, Tell
 
@@ -40,18 +46,34 @@ TICK = 0.2
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
 LOGS = ("distributed", "distributed.client", "distributed.core", "distributed.nanny", "distributed.worker", "asyncio")
-"""They are silenced: lost workers and schedulers are in this project's own records and messages."""
+"""They are silenced: this project's own records and messages name lost workers and schedulers."""
 
-UNREADABLE = ("ModuleNotFoundError", "ImportError", "AttributeError")
-"""Start of dask's error text where a worker cannot import the function that it is to call."""
+PACKAGES = Path(gee_core.__file__).parent, Path(__file__).parents[1]
+MODULES = [(path.relative_to(folder.parent), sha256(path)) for folder in PACKAGES for path in sorted(folder.rglob("*.py"))]
+CODE = hashlib.sha256(repr(MODULES).encode()).hexdigest()[:12]
+"""Hash of the code when this process loaded it, so that a worker that was started before an edit is refused."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a worker must have in common with the command. Can be pickled and hashed."""
+
+    folder: Path
+    """The project."""
+    images: tuple[tuple[Path, str], ...]
+    """Absolute folders of prepared images, each with the SHA-256 of its meta.json."""
+    bases: tuple[tuple[str, str], ...]
+    """`base.device` and `base.precision` of the jobs."""
+    versions: tuple[tuple[str, str], ...]
+    """Code, packages and variables on which the last bits of a result depend."""
 
 
 class Dask(Engine):
-    """Runs jobs on workers that pass `check_worker`, one job at a time on each."""
+    """Runs one job at a time on each worker. Each worker is checked before its first job."""
 
     tries_alone = 1  # dask itself retries, as often as the scheduler's allowed-failures say
 
-    def __init__(self, count: int | None, threads: int, requirements: WorkerRequirements, address: str | None):
+    def __init__(self, count: int | None, threads: int, requirements: Requirements, address: str | None):
         """``count``: jobs at once, None for one per worker. ``address``: a scheduler's, or the path of its scheduler file."""
         self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
         self._cluster: LocalCluster | None = None
@@ -60,18 +82,19 @@ class Dask(Engine):
         self._topic = f"gee-{uuid.uuid4().hex}"
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._resources: dict[str, int] = {}
-        self._run_here: Callable[..., Any] = run_here
+        self._hardware = dict[str, str]()  # with the first worker that computes on it
 
     def each(
         self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
     ) -> Iterator[tuple[Job, Result | WorkerDied]]:
-        left, running = deque(jobs), dict[Future[Result], Job]()
+        left, running = deque(jobs), dict[Future[tuple[str, str, Result]], Job]()
         executor = self._executor = self._executor or self._start()
         while left or running:
             while left and len(running) < self.room():
                 job = left.popleft()
                 with self._lost():
-                    running[executor.submit(self._run_here, function, job)] = job
+                    future = executor.submit(run_here, self._requirements, self._threads, self._topic, function, job)
+                running[future] = job
             done, _ = wait(running, TICK, FIRST_COMPLETED)
             self._pass_on(on_note)
             for future in done:
@@ -99,73 +122,49 @@ class Dask(Engine):
             self._cluster.scale(self._count or 1)
         self._client = connect(self._address) if self._address else Client(self._cluster, set_as_default=False)
         with self._lost():
-            workers = self._wait_for_workers()
-            if any(base[0] != "cpu" for base in self._requirements.bases) and any(map(_offers_gpu, workers.values())):
+            if self._address and not self._workers():
+                print(f"GEE_DASK = {self._address}: waiting for the scheduler's first worker", file=sys.stderr, flush=True)
+            while not self._workers():
+                time.sleep(TICK)
+                self._pass_on(ignore)
+            for address, answer in self._client.run(ignore, None, on_error="return").items():  # a job would never come back
+                if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: it died meanwhile
+                    remedy = "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)"
+                    raise InputError(f"the worker {address} cannot load this project ({answer})", remedy)
+            if any(device != "cpu" for device, _ in self._requirements.bases) and any(map(_offers_gpu, self._workers())):
                 self._resources = {"GPU": 1}
-            while not (hardware := self._common_hardware()):  # all workers died meanwhile
-                self._wait_for_workers()
-            self._run_here = functools.partial(run_here, self._requirements, hardware, self._threads, self._topic)
             self._client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
             return self._client.get_executor(pure=False, **({"resources": self._resources} if self._resources else {}))
 
-    def _result(self, future: Future[Result]) -> Result | WorkerDied:
+    def _result(self, future: Future[tuple[str, str, Result]]) -> Result | WorkerDied:
         try:
-            return future.result()
+            address, hardware, result = future.result()
         except KilledWorker:
             return WorkerDied()
         except CancelledError:
             raise self._loss() from None
+        self._hardware.setdefault(hardware, address)
+        if len(self._hardware) > 1:
+            each = "; ".join(f"{address} on {hardware}" for hardware, address in self._hardware.items())
+            raise InputError(f"workers would compute differently ({each})", "set base.device and base.precision, not auto")
+        return result
 
     def _pass_on(self, on_note: Tell) -> None:
         """Call ``on_note`` with the notes that have arrived."""
-        if self._cluster is not None:
-            replace_failed(self._cluster, self._count or 1)
+        if self._cluster is not None:  # replace workers that died while starting; dask's nannies restart the others
+            failed = [name for name, nanny in list(self._cluster.workers.items()) if nanny.status == Status.failed]
+            if failed:
+                self._cluster.sync(self._cluster.scale_down, failed)
+                self._cluster.scale(self._count or 1)
         while not self._notes.empty():
             note = self._notes.get()
             on_note(tuple(note) if isinstance(note, list) else note)
 
-    def _workers(self) -> dict[str, dict[str, Any]]:
-        """By address, the scheduler's descriptions of the workers that may run our jobs."""
+    def _workers(self) -> list[dict[str, Any]]:
+        """The scheduler's descriptions of the workers that may run our jobs."""
         assert self._client
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        return {address: worker for address, worker in workers.items() if not self._resources or _offers_gpu(worker)}
-
-    def _wait_for_workers(self) -> dict[str, dict[str, Any]]:
-        tell_at = time.monotonic() + 2
-        while not (workers := self._workers()):
-            if self._address and time.monotonic() > tell_at:
-                tell_at = math.inf
-                print(f"GEE_DASK = {self._address}: waiting for the scheduler's first worker", file=sys.stderr, flush=True)
-            time.sleep(TICK)
-            self._pass_on(ignore)
-        return workers
-
-    def _common_hardware(self) -> str:
-        """The devices and precisions that all workers use.
-
-        Raises:
-            InputError: a worker fails `check_worker`, or workers use different ones.
-        """
-        assert self._client
-        answers = self._client.run(check_here, self._requirements, workers=list(self._workers()), on_error="return")
-        found: dict[str, str] = {}
-        for address, answer in answers.items():
-            if isinstance(answer, InputError):
-                raise answer
-            if type(answer) is Exception and str(answer).startswith(UNREADABLE):  # it cannot import check_here
-                raise InputError(
-                    f"the worker {address} cannot load this project ({answer})",
-                    "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)",
-                )
-            if isinstance(answer, OSError):  # it died meanwhile; its successor is checked before its first job
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            found.setdefault(answer, address)
-        if len(found) > 1:
-            each = "; ".join(f"{address} on {hardware}" for hardware, address in found.items())
-            raise InputError(f"workers would compute differently ({each})", "set base.device and base.precision, not auto")
-        return min(found, default="")
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return [worker for worker in workers if not self._resources or _offers_gpu(worker)]
 
     @contextmanager
     def _lost(self) -> Iterator[None]:
@@ -181,10 +180,9 @@ class Dask(Engine):
             raise self._loss() from None
 
     def _loss(self) -> InputError:
-        remedy = "start the same command again: it continues where it stopped"
-        if self._address:
-            remedy = "start the scheduler and its workers again, then the same command: it continues where it stopped"
-        return InputError(f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs", remedy)
+        again = "start the scheduler and its workers again, then the same command" if self._address else "start it again"
+        problem = f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs"
+        return InputError(problem, f"{again}: it continues where it stopped")
 
 
 def connect(address: str) -> Client:
@@ -193,57 +191,74 @@ def connect(address: str) -> Client:
     Raises:
         InputError: there is no scheduler, or it does not answer.
     """
-    remedy = "start one (`dask scheduler`, docs/CLUSTER.md), or unset GEE_DASK for workers on this machine"
     try:
         is_file = "://" not in address and not address.rpartition(":")[2].isdecimal()  # no url, no host:port
         path = original_project(Path.cwd()) / address
         found = json.loads(path.read_text(encoding="utf-8"))["address"] if is_file else address
-    except OSError as error:
-        raise InputError(f"GEE_DASK = {address}: no scheduler file there ({error.strerror})", remedy) from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"GEE_DASK = {address}: not a scheduler file, or damaged", remedy) from None
-    try:
         return Client(found, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"GEE_DASK = {address}: no scheduler answers there ({in_short(error)})", remedy) from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        remedy = "start one (`dask scheduler`, docs/CLUSTER.md), or unset GEE_DASK for workers on this machine"
+        raise InputError(
+            f"GEE_DASK = {address}: no scheduler answers, or its file is damaged ({in_short(error)})", remedy
+        ) from None
 
 
-def check_here(requirements: WorkerRequirements, dask_worker: Worker | None = None) -> str:
-    """`check_worker` on this worker.
+def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Requirements:
+    """The requirements of this process, for jobs that read the folders ``images`` and have these sections `base`."""
+    folders = sorted({folder.absolute() for folder in images})
+    return Requirements(
+        Path.cwd(),
+        tuple((folder, sha256(folder / "meta.json")) for folder in folders),
+        tuple(sorted({(base.device, base.precision) for base in bases})),
+        _versions(),
+    )
 
-    Raises:
-        InputError: it does not meet the requirements; names the worker.
-    """
-    worker = dask_worker or get_worker()
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    release = torch.__version__.partition("+")[0]
+    return ("code", CODE), ("torch", release), ("Python", python), *CoreSettings.read().rounding().items()
+
+
+def run_here(
+    requirements: Requirements, threads: int, topic: str, function: Function[Job, Result], job: Job
+) -> tuple[str, str, Result]:
+    """Run a job on this worker, once the worker is checked; its address, its devices and precisions, and the result."""
+    worker = get_worker()
     try:
         if worker.state.nthreads != 1:
             raise InputError(f"has {worker.state.nthreads} threads", "start it with --nthreads 1, once per core or GPU")
         if limit := worker.memory_manager.memory_limit:
             raise InputError(f"has dask's memory limit of {limit / 2**30:.2f} GiB", "start it with --memory-limit 0")
-        return _checked(requirements)
+        hardware = check_worker(requirements)
     except InputError as error:
         raise InputError(f"the worker {worker.address} {error} (docs/CLUSTER.md)") from None
-
-
-def run_here(
-    requirements: WorkerRequirements, hardware: str, threads: int, topic: str, function: Function[Job, Result], job: Job
-) -> Result:
-    """Run a job on this worker; it is checked here, since it may have joined after the others were checked."""
-    worker = get_worker()
-    own = check_here(requirements)
-    if own != hardware:
-        raise InputError(f"the worker {worker.address} computes on {own}, the others on {hardware} (docs/CLUSTER.md)")
     torch.set_num_threads(threads)
-    return function(job, lambda note: worker.log_event(topic, note))
+    return worker.address, hardware, function(job, lambda note: worker.log_event(topic, note))
 
 
-@functools.lru_cache(maxsize=1)
-def _checked(requirements: WorkerRequirements) -> str:
-    """Check the worker once per run: it may serve several runs, which may have other images in the same folder."""
-    hardware = check_worker(requirements)
+@functools.lru_cache(maxsize=1)  # a worker may serve several runs, which may have other images in the same folder
+def check_worker(required: Requirements) -> str:
+    """Check this worker and go to the project folder; the devices and precisions that jobs use here.
+
+    Raises:
+        InputError: something differs.
+    """
+    for (name, value), (_, own) in zip(required.versions, _versions(), strict=True):
+        if own != value:
+            problem = f"has {name} = {own}, not {value}"
+            raise InputError(problem, "install the same code and packages, set the same variables, then start it again")
+    for folder in (required.folder, *(folder for folder, _ in required.images)):
+        if not folder.is_dir():
+            raise InputError(f"cannot see {folder}", "mount the shared folder there under the same path")
+    for folder, expected in required.images:
+        if sha256(folder / "meta.json") != expected:
+            raise InputError(f"sees other images in {folder}", "share the folder, or copy it there again")
+    found = [Compute.of(*base) for base in required.bases]
+    os.chdir(required.folder)
     forget_images()
     keep_freed_memory()
-    return hardware
+    return ", ".join(f"{compute.device.type} {str(compute.dtype).removeprefix('torch.')}" for compute in found)
 
 
 def local_cluster() -> LocalCluster:
@@ -251,26 +266,12 @@ def local_cluster() -> LocalCluster:
     resource_tracker.ensure_running()  # now, because starting it unblocks signals
     # The scheduler's threads and the workers inherit this, so that only this process gets Ctrl-C.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "memory_limit": None}
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": MAX_TRIES - 1}):
-            return LocalCluster(
-                n_workers=0,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=None,
-                silence_logs=logging.CRITICAL,
-            )
+            return LocalCluster(n_workers=0, threads_per_worker=1, silence_logs=logging.CRITICAL, **options)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def replace_failed(cluster: LocalCluster, count: int) -> None:
-    """Replace workers that died while starting; workers that die later are restarted by dask's nannies."""
-    failed = [name for name, nanny in list(cluster.workers.items()) if nanny.status == Status.failed]
-    if failed:
-        cluster.sync(cluster.scale_down, failed)
-        cluster.scale(count)
 
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:

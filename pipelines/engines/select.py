@@ -85,10 +85,8 @@ def choose_engine(
         return Serial(threads)
     if name == "processes":
         return Processes(count or 1, threads, gpus(bases))
-    from pipelines.engines.worker_check import own_requirements
-
     try:
-        from pipelines.engines.dask import Dask
+        from pipelines.engines.dask import Dask, own_requirements
     except ModuleNotFoundError as error:
         if error.name not in ("dask", "distributed"):
             raise

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,8 @@ from distributed.protocol.pickle import cloudpickle
 
 from gee_core.errors import InputError
 from pipelines.engines import dask as engine_file
-from pipelines.engines.dask import Dask
+from pipelines.engines.dask import CODE, Dask, check_worker, own_requirements
 from pipelines.engines.engine import WorkerDied, run_each
-from pipelines.engines.worker_check import own_requirements
 from pipelines.project.paths import COPIES
 from tests.free_port import free_port
 
@@ -113,23 +113,17 @@ def test_a_job_that_always_kills_its_worker_is_given_up_and_stops_no_other(proce
     assert results == {0: 0, 1: 1, 3: 9, 4: 16}
 
 
-def test_a_worker_that_does_not_agree_is_named_before_any_job_starts(threads, requirements, tmp_path):
+def test_a_worker_that_does_not_agree_is_named_before_its_first_job(threads, requirements, tmp_path):
     started = tmp_path / "started"
 
     def starts(job, tell):
         started.touch()
 
-    with pytest.raises(InputError, match=r"^the worker tcp://127\.0\.0\.1:\d+ has another version of gee_core or pipelines: "):
-        run_all(Dask(None, 1, replace(requirements, code="0"), threads.scheduler_address), starts, [1])
+    (name, code), *others = requirements.versions
+    wanted = replace(requirements, versions=((name, code[::-1]), *others))
+    with pytest.raises(InputError, match=rf"^the worker tcp://127\.0\.0\.1:\d+ has code = {CODE}, not {CODE[::-1]}: install"):
+        run_all(Dask(None, 1, wanted, threads.scheduler_address), starts, [1])
     assert not started.exists()
-
-
-def test_a_worker_that_joins_later_is_checked_before_its_first_job(threads, requirements, monkeypatch):
-    with Dask(None, 1, requirements, threads.scheduler_address) as engine:
-        assert dict(run_each(engine, squares, [1])) == {1: 1}
-        monkeypatch.setattr(engine_file, "_checked", lambda requirements: "another device")
-        with pytest.raises(InputError, match=r"^the worker tcp://.* computes on another device, the others on cpu float32"):
-            list(run_each(engine, squares, [1]))
 
 
 class Unknown:
@@ -144,24 +138,31 @@ def lacks_the_project():
 
 
 def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "check_here", Unknown())
-    message = (
-        r"^the worker tcp://.* cannot load this project \(.*No module named 'pipelines'.*\): install the same version there"
-    )
+    monkeypatch.setattr(engine_file, "ignore", Unknown())
+    message = r"^the worker tcp://.* cannot load this project \(.*No module named 'pipelines'.*\): install the same version"
     with pytest.raises(InputError, match=message):
         run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, [1])
 
 
-def test_a_worker_reads_the_images_again_for_every_other_run_that_comes_to_it(requirements, monkeypatch):
-    read = []
-    monkeypatch.setattr(engine_file, "check_worker", lambda requirements: read.append(requirements) or "cpu float32")
-    monkeypatch.setattr(engine_file, "forget_images", lambda: read.append("forgotten"))
-    engine_file._checked.cache_clear()
-    other = replace(requirements, images=((Path("/elsewhere"), "0"),))
-    for wanted in (requirements, requirements, other, other, requirements):
-        assert engine_file._checked(wanted) == "cpu float32"
-    assert read == [requirements, "forgotten", other, "forgotten", requirements, "forgotten"]
-    engine_file._checked.cache_clear()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folder": Path("/no-such-mount")}, "cannot see /no-such-mount: mount the shared folder"),
+        ({"images": ((Path("/no-such-mount/prepared"), "0"),)}, "cannot see /no-such-mount/prepared: mount the shared folder"),
+        ({"bases": (("cuda:99", "fp32"),)}, "`device` = cuda:99"),
+        ({"images": ((Path("data/prepared"), "0"),)}, "sees other images in data/prepared: share the folder"),
+    ],
+)
+def test_what_differs_is_named_with_a_remedy(change, message, make_params, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits, tmp_path / "data/prepared")
+    own = own_requirements([Path("data/prepared")], [make_params().base])
+    with pytest.raises(InputError, match=f"^{message}"):
+        check_worker(replace(own, **change))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert check_worker(own) == "cpu float32"
+    assert Path.cwd() == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -177,9 +178,9 @@ def test_a_worker_of_several_threads_or_with_a_memory_limit_is_refused(option, m
 
 
 def test_workers_that_would_compute_differently_are_refused(threads, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "_checked", lambda requirements: str(uuid.uuid4()))
+    monkeypatch.setattr(engine_file, "check_worker", lambda requirements: str(uuid.uuid4()))
     with pytest.raises(InputError, match=r"^workers would compute differently \(.*; .*\): set base.device and base.precision"):
-        run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, [1])
+        run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, range(2))
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
@@ -208,10 +209,10 @@ def where(job, tell):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("tcp://127.0.0.1:{port}", r"no scheduler answers there \("),
-        ("nonsense://x", r"no scheduler answers there \("),
-        ("missing.json", r"no scheduler file there \(No such file or directory\)"),
-        ("empty.json", "not a scheduler file, or damaged"),
+        ("tcp://127.0.0.1:{port}", r"no scheduler answers, or its file is damaged \("),
+        ("nonsense://x", r"no scheduler answers, or its file is damaged \("),
+        ("missing.json", r"no scheduler answers, or its file is damaged \(.*No such file or directory"),
+        ("empty.json", r"no scheduler answers, or its file is damaged \('address'"),
     ],
 )
 def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reason, tmp_path, requirements, monkeypatch):
