@@ -22,8 +22,7 @@ from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import this_rank
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.entries import End
-from pipelines.tracking.protocol import NullTracker, Tracker
-from pipelines.tracking.tracker import open_tracker
+from pipelines.tracking.tracker import Tracker, open_tracker
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def stage(name: str) -> Iterator[Stage]:
         params = load_params()
         if name != "prepare":  # it builds no network
             register_configured(params)
-        tracker = NullTracker() if follows else open_tracker(name, params)
+        tracker = Tracker() if follows else open_tracker(name, params)
         with closing(tracker):
             yield Stage(params, tracker, follows)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipelines.reporting.summary import Summary, summary_markdown
 from pipelines.tracking.mlflow_writer import RUN_ID
-from pipelines.tracking.protocol import Tracker
+from pipelines.tracking.tracker import Tracker
 
 RESULT = "gee.result"
 """Tag of a pipeline's run: the `result_id` of its summary.json."""

@@ -6,27 +6,19 @@ from gee_core.storage.json_object import json_digest
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.tracking.entries import Child, finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
-from pipelines.tracking.protocol import NullTracker
 from pipelines.tracking.tags import COMMIT, ERROR, NOTE
-from pipelines.tracking.tracker import MlflowTracker, tracking_is_off
+from pipelines.tracking.tracker import Tracker, tracking_is_off
 
 
-def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker | NullStudyTracker":
-    """The tracker of a study with these cells. `GEE_TRACKING=off` turns tracking off."""
+def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker":
+    """The tracker of a study with these cells. With `GEE_TRACKING=off` it tracks nothing."""
     if tracking_is_off():
-        return NullStudyTracker()
+        return StudyTracker()
     study_key = json_digest({"study": name, "cells": sorted(cell.key for cell in cells)})
-    keys = {"study": name, "preset": preset}
-    return StudyTracker(None, keys, files=[], study=study_key, name=f"study {name}")
+    return StudyTracker(None, {"study": name, "preset": preset}, files=[], study=study_key, name=f"study {name}")
 
 
-class NullStudyTracker(NullTracker):
-    """Tracks nothing."""
-
-    cell = note = NullTracker._nothing
-
-
-class StudyTracker(MlflowTracker):
+class StudyTracker(Tracker):
     """Tracks a study in the same store as the stages."""
 
     def cell(self, cell: Cell, result: CellResult) -> None:

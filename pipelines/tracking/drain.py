@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 from gee_core.errors import InputError
 from pipelines.runtime.file_lock import file_lock
@@ -37,12 +38,6 @@ PAUSE = 1.0
 LINGER = 10.0
 """Seconds without work after which a drain ends: the next stage then need not load mlflow again."""
 
-SLOW = 3.0
-"""A server that needs more seconds than this for an entry is slow."""
-
-PATIENT = 2.0
-"""Seconds in which `gee track replay` tries to reach a server."""
-
 
 @dataclass
 class Left:
@@ -53,8 +48,6 @@ class Left:
     """Its first entry; None where it cannot be read."""
     hindrance: str = ""
     """Why its entries cannot be written now."""
-    is_away: bool = False
-    """Whether the reason is that MLflow does not answer."""
     written: Counter[str] = field(default_factory=Counter)
     """Number of entries of each kind that were written."""
     writer: MlflowWriter | None = None
@@ -68,27 +61,23 @@ class Left:
         """When it was opened, in ms."""
         return self.opening.time if self.opening else 0
 
-    def waiting(self, store: str) -> int:
-        """Number of entries that ``store`` neither has nor will get from this drain; refused ones count."""
-        noted = self.outbox.written()
-        position = noted.position if noted.store == store else 0
-        return sum(1 for _ in self.outbox.entries(position)) + noted.refused
+    def is_at_work(self) -> bool:
+        """Whether its process may write more entries."""
+        return bool(self.opening and not is_gone(self.opening.process) and not self.outbox.is_closed())
 
 
 class Drain:
-    """Writes the outboxes below ``root`` to the store of this environment.
+    """Writes the outboxes below ``root`` to the store of this environment."""
 
-    ``everywhere``: assume that the processes of other machines have ended. ``anyway``: also write what was tracked for
-    another address.
-    """
-
-    def __init__(self, root: Path, everywhere: bool = False, anyway: bool = False):
+    def __init__(self, root: Path):
         self.uri = tracking_uri()
         self.store = bare(self.uri)
-        self._root, self._everywhere, self._anyway = root, everywhere, anyway
         self.on_entry: Callable[[], object] = lambda: None
         """Is called after each entry."""
-        self._state = State(process=process_key(psutil.Process()), store=self.store)
+        self.state = State(process=process_key(psutil.Process()), store=self.store)
+        self.is_away = False
+        """Whether MLflow did not answer in the last pass."""
+        self._root = root
         self._client: Client | None = None
         self._known: dict[Path, Left] = {}
 
@@ -96,40 +85,39 @@ class Drain:
         """Every outbox, oldest first, with what hinders its writing."""
         for path in {path.parent for path in self._root.glob("*/entries.jsonl")}:
             if path not in self._known or self._known[path].opening is None:
-                outbox = Outbox(path)
-                self._known[path] = Left(outbox, outbox.opening())
+                self._known[path] = Left(Outbox(path), Outbox(path).opening())
         left = [found for path, found in self._known.items() if path.is_dir()]
         for found in left:
-            found.hindrance, found.is_away = self._hindrance(found), False
+            found.hindrance = self._hindrance(found)
         return sorted(left, key=Left.opened)
 
     def _hindrance(self, left: Left) -> str:
         opening, outbox = left.opening, left.outbox
         if opening is None:
             return f"its first entry is damaged, so it cannot be used: delete {outbox.folder}"
-        if opening.store != self.store and not self._anyway:
-            return f"it is for {opening.store}: set {URI} to that, or `gee track replay --anyway` writes it to {self.store}"
-        noted, host = outbox.written(), opening.process.rsplit("/", 2)[0]
-        if noted.closed and noted.store == self.store:
+        if opening.store != self.store:
+            return f"it is for {opening.store}: set {URI} to that, or delete {outbox.folder}"
+        host, noted = opening.process.rsplit("/", 2)[0], outbox.written()
+        if noted.closed:
             return f"refused: {noted.reason}; delete {outbox.folder} to forget it"
-        if host != socket.gethostname() and not self._everywhere and not outbox.is_closed():
-            return f"its process is on {host}: replay it there, or --everywhere if nothing runs there"
+        if host != socket.gethostname() and not outbox.is_closed():
+            return f"its process is on {host}: replay it there, or delete {outbox.folder}"
         return ""
 
-    def run(self, linger: float = LINGER, follows: bool = True) -> list[Left]:
-        """Write until nothing has been left for ``linger`` seconds, or MLflow has not answered while no stage is at work.
+    def run(self, follows: bool = True) -> list[Left]:
+        """Write until nothing is left; with ``follows`` until that lasts LINGER seconds, or MLflow is away and no stage works.
 
-        Without ``follows``, running stages are not waited for. Returns every outbox that was there, and what was written of it.
+        Returns every outbox that was there, and what was written of it.
         """
         active = time.monotonic()
         self._note()
         while True:
             ready = [left for left in self.find() if not left.hindrance]
-            if self._pass(ready) or (follows and any(map(self._is_at_work, ready))):
+            if self._pass(ready) or (follows and any(left.is_at_work() for left in ready)):
                 active = time.monotonic()
-            elif time.monotonic() - active > linger or not (follows or self._state.trouble):
+            elif not follows or time.monotonic() - active > LINGER:
                 break
-            time.sleep(PAUSE if self._state.trouble else INTERVAL)
+            time.sleep(PAUSE if self.is_away else INTERVAL)
         for writer in [left.writer for left in self._known.values() if left.writer][-1:]:
             with contextlib.suppress(Exception):  # of executions that were killed; no stage is left that could tell of it
                 writer.end_abandoned_runs()
@@ -138,18 +126,13 @@ class Drain:
     def retry_refused(self) -> None:
         """Let the next `run` write what MLflow has refused: it may take it by now."""
         for left in self.find():
-            if (noted := left.outbox.written()).refused:
-                left.outbox.note(Written(store=noted.store))
-
-    def _is_at_work(self, left: Left) -> bool:
-        """Whether the process of an outbox may write more entries."""
-        return bool(left.opening and not is_gone(left.opening.process) and not left.outbox.is_closed())
+            if left.outbox.written().refused:
+                left.outbox.note(Written())
 
     def _pass(self, ready: list[Left]) -> bool:
         """Write the new entries of each outbox; returns whether there were any. A server that is away ends it."""
-        any_written, trouble = False, ""
+        any_written, self.is_away, trouble = False, False, ""
         for i, left in enumerate(ready):
-            left.hindrance, left.is_away = "", False
             try:
                 any_written |= self._write(left)
             except Exception as error:
@@ -157,43 +140,35 @@ class Drain:
                 self._client = left.writer = None
                 if isinstance(error, InputError) or is_refusal(error):
                     continue
+                self.is_away = True
                 for later in ready[i:]:
-                    later.hindrance, later.is_away = f"MLflow does not answer: {trouble}", True
+                    later.hindrance = f"MLflow does not answer: {trouble}"
                 break
-        if trouble != self._state.trouble:  # it lasts until all that has piled up is written
+        if trouble != self.state.trouble:  # it lasts until all that has piled up is written
             log.info("MLflow: %s", trouble or "answers again")
-            self._state.trouble = trouble
-        if self._state.kind or trouble:
+            self.state.trouble = trouble
+        if self.state.since or trouble:
             self._note()
         return any_written
 
     def _write(self, left: Left) -> bool:
         """Write the new entries of an outbox; where its process is gone without a closing entry, with that of a killed one."""
-        outbox, opening = left.outbox, left.opening
-        assert opening is not None
-        is_elsewhere = opening.process.rsplit("/", 2)[0] != socket.gethostname()
-        is_killed = is_gone(opening.process) or (is_elsewhere and self._everywhere)
-        noted = outbox.written()
-        if noted.store != self.store:
-            noted = Written(store=self.store)
+        assert left.opening is not None
+        is_killed, noted = is_gone(left.opening.process), left.outbox.written()
         before = noted.position
-        self._write_from(left, opening, noted)
-        if is_killed and not noted.closed and outbox.folder.is_dir():
-            outbox.close_killed()
-            self._write_from(left, opening, noted)
+        self._write_from(left, left.opening, noted)
+        if is_killed and not noted.closed and left.outbox.folder.is_dir():
+            left.outbox.close_killed()
+            self._write_from(left, left.opening, noted)
         return noted.position > before
 
     def _write_from(self, left: Left, opening: Open, noted: Written) -> None:
         outbox = left.outbox
         for entry, position in outbox.entries(noted.position):
             if left.writer is None:
-                self._note()
                 self._client = self._client or mlflow_client.connect(self.uri)
-                is_new = not outbox.written().store
-                outbox.note(noted)
-                left.writer = MlflowWriter(self._client, self.uri, outbox, opening, doubtful=not is_new)
-            began = time.monotonic()
-            self._note("upload" if entry.files else entry.kind)
+                left.writer = MlflowWriter(self._client, self.uri, outbox, opening)
+            self._note(0.0 if entry.files else time.time())
             try:
                 left.writer.write(entry)
             except Exception as error:
@@ -207,17 +182,15 @@ class Drain:
             noted.position, noted.closed = position, entry.kind == "close"
             outbox.note(noted)
             self.on_entry()
-            if not mlflow_client.is_local(self.uri) and not entry.files and time.monotonic() - began > SLOW:
-                self._state.trouble = "it is slow"
             if noted.closed and not opening.stage:  # whose tracker tells people the address
                 (self._root / f"{outbox.name}.address").write_text(left.writer.address())
             if noted.closed and not noted.refused:
                 outbox.remove()
 
-    def _note(self, kind: str = "") -> None:
+    def _note(self, since: float = 0.0) -> None:
         """Tell those who wait what it is doing."""
-        self._state.kind, self._state.since = kind, time.time()
-        self._state.write(self._root)
+        self.state.since = since
+        self.state.write(self._root)
 
 
 @contextlib.contextmanager
@@ -227,17 +200,15 @@ def alone(root: Path) -> Iterator[None]:
     Raises:
         InputError: another one stays at work.
     """
-    end = time.monotonic() + LINGER + 2
-    while True:
-        with file_lock(root / "drain.lock", wait=False) as is_alone:
-            if is_alone:
-                yield
-                return
-        if time.monotonic() > end:
-            raise InputError(
-                f"{root}: another process is writing to MLflow", "wait for its end; `gee track status` lists the rest"
-            )
-        time.sleep(0.5)
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / "drain.lock")
+    try:
+        lock.acquire(timeout=LINGER + 2)
+    except Timeout:
+        remedy = "wait for its end; `gee track status` lists the rest"
+        raise InputError(f"{root}: another process is writing to MLflow", remedy) from None
+    with lock:
+        yield
 
 
 def main() -> None:

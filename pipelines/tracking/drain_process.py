@@ -42,10 +42,8 @@ class State(BaseModel):
     process: str
     """Its `process_key`."""
     store: str
-    kind: str = ""
-    """Of the entry that is being written, or `upload` where it has files; empty while mlflow is loaded."""
     since: float = 0.0
-    """Seconds since 1970 at which that began."""
+    """Seconds since 1970 at which an entry was begun; 0 while it loads mlflow, uploads a file, or has nothing to do."""
     trouble: str = ""
     """Why MLflow does not get what waits."""
 
@@ -93,10 +91,9 @@ def wait(outbox: Outbox, status: str, seconds: float) -> str | None:
         time.sleep(INTERVAL)
     if outbox.folder.is_dir():
         noted = outbox.written()
-        n = sum(1 for _ in outbox.entries(noted.position)) + noted.refused
         why = f"MLflow refuses them: {noted.reason}" if noted.closed else why or "it is slow"
         left = "MLflow: %d entries are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
-        log.warning(left, n, why, root)
+        log.warning(left, outbox.waiting(), why, root)
     page = root / f"{outbox.name}.address"
     if not page.is_file():
         return None
@@ -112,5 +109,5 @@ def _trouble(state: State | None) -> str:
     store = tracking_uri()
     if state.store != bare(store):
         return f"a drain writes to {state.store} now"
-    is_late = state.kind not in ("", "upload") and time.time() - state.since > PATIENCE
+    is_late = state.since and time.time() - state.since > PATIENCE
     return state.trouble or ("it does not answer" if is_late and not is_local(store) else "")

@@ -1,13 +1,17 @@
 """The entries that a tracker writes to disk for MLflow: one model per kind, each with its time in ms."""
 
+import json
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
+
+if TYPE_CHECKING:  # loads torch
+    from gee_core.data.meta import Meta
 
 FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 """The files of an exported model."""
@@ -18,15 +22,17 @@ OTHERS = ("network.nir", "genes.safetensors")
 OWN, SHARED = "own", "shared"
 """The run of a tracker; the run of the execution or the study that it belongs to."""
 
+TEST = "-test"
+"""Ends the digest of the images as those of a test: MLflow ignores a second input of the same name and digest."""
+
 End = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model to log, and to register under its name if ``register`` says so."""
+    """A model to log, and to register under its name if ``register`` says so; ``folder`` holds FILES, and perhaps OTHERS."""
 
     folder: Path
-    """Holds FILES, and perhaps OTHERS."""
     name: str
     register: bool
     dataset: str
@@ -127,6 +133,25 @@ Entry = Open | Log | Child | Dataset | LogModel | Close
 
 PARSE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 """Makes an entry of its JSON."""
+
+
+def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
+    """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
+    shapes = {"features": ("uint8", (-1, meta.in_channels, meta.image_size, meta.image_size)), "targets": ("int64", (-1,))}
+    tensors = {
+        name: json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}])
+        for name, (dtype, shape) in shapes.items()
+    }
+    shown = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream"}
+    profile = meta.model_dump(include=shown | ({"class_counts"} if context == "training" else set()))
+    return {
+        "name": meta.dataset,
+        "digest": meta.digest + (TEST if context == "testing" else ""),
+        "source_type": "local",
+        "source": json.dumps({"uri": meta.source}),
+        "schema": json.dumps({"mlflow_tensorspec": tensors}),
+        "profile": json.dumps(profile),
+    }
 
 
 def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -10,8 +10,8 @@ from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.tracking.protocol import Tracker
 from pipelines.tracking.tags import BEST
+from pipelines.tracking.tracker import Tracker
 
 
 def candidate_name(candidate: Candidate) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import version
@@ -40,13 +40,7 @@ DEFAULTS = {
 }
 """Set unless the user has set them: no telemetry, no retries (the drain retries), no bars and lines for what is written."""
 
-REFUSALS = {
-    "BAD_REQUEST",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-}
+REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 """Error codes of a store for which a retry would fail again."""
 
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
@@ -69,7 +63,7 @@ def tracking_uri() -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the store is a file: slow at first, but always reachable."""
+    """Whether the store is a file."""
     return uri.startswith(("sqlite:", "file:"))
 
 
@@ -115,23 +109,19 @@ def load() -> None:
 
 
 def connect(uri: str) -> Client:
-    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once.
-
-    Raises:
-        InputError: see `check_place`.
-    """
+    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once. See `check_place`."""
     load()
     from mlflow import MlflowClient
 
     check_place()
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{path.name}.new-*"):  # of a drain that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.new-") as folder:
-            # Made elsewhere first: a file that a kill leaves half made could not be repaired.
-            MlflowClient(f"{SQLITE}{folder}/new.db").search_experiments(max_results=1)
-            os.replace(f"{folder}/new.db", path)
+        folder = path.with_name(f"{path.name}.new")  # made there first: a file that a kill leaves half made cannot be repaired
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        new = folder / f"{time.time_ns()}.db"  # MLflow remembers the names that it has made
+        MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
+        os.replace(new, path)
+        shutil.rmtree(folder, ignore_errors=True)
     return MlflowClient(uri, registry_uri=uri)
 
 
@@ -163,20 +153,16 @@ def reason(error: Exception) -> str:
 
 
 def find_experiment(client: Client, name: str, uri: str) -> str:
-    """Id of the experiment ``name``, which is made if it is new. Tags of EXPERIMENT_TAGS that it lacks are set.
-
-    So are views that an earlier version has made; the description may be the user's.
+    """Id of the experiment ``name``, which is made if it is new. It gets the views, and if it has none the description.
 
     Raises:
         InputError: it was deleted, which only the user can undo.
     """
     experiment = client.get_experiment_by_name(name)
     if experiment and experiment.lifecycle_stage == "deleted":
-        raise InputError(
-            f"the experiment {name} is deleted in MLflow",
-            f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`, "
-            f"or set MLFLOW_EXPERIMENT_NAME to another for later runs",
-        )
+        restore = f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`"
+        remedy = f"{restore}, or set MLFLOW_EXPERIMENT_NAME to another for later runs"
+        raise InputError(f"the experiment {name} is deleted in MLflow", remedy)
     place = None if uri.startswith("http") else (_home() / ARTIFACTS).as_uri()  # a server decides by itself
     found: str = experiment.experiment_id if experiment else client.create_experiment(name, place)
     known = experiment.tags if experiment else {}
@@ -188,21 +174,12 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
 
 def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
     """All runs that match ``query``, from every page of the answer."""
-    runs: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+    page = client.search_runs([experiment_id], query, max_results=1000)
+    runs: list[Any] = list(page)
+    while page.token:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=page.token)
         runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
-def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: str) -> None:
-    """Make a data set an input of a run, unless it is one. ``dataset``: the arguments of MLflow's Dataset."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])])
+    return runs
 
 
 def log_batch(

@@ -15,8 +15,7 @@ from typing import Any
 
 from gee_core.errors import InputError, in_short
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.dataset import TEST
-from pipelines.tracking.entries import OTHERS, ExportedModel, LogModel
+from pipelines.tracking.entries import OTHERS, TEST, ExportedModel, LogModel
 from pipelines.tracking.mlflow_client import Client
 from pipelines.tracking.redact import bare, redact
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
@@ -27,10 +26,6 @@ PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 """All that a served model needs."""
 
 DESCRIPTION = "Exported spiking networks: `champion` is the best on its images, `challenger` the newest that is not better."
-"""Of a registered model."""
-
-MODEL_VERSIONS = "mlflow.modelVersions"
-"""MLflow's own tag of a logged model: its registered versions, which the page of the model shows."""
 
 LONGEST_NOTE = 5000
 """Characters of a tag or description that MLflow's databases other than SQLite take."""
@@ -47,7 +42,7 @@ def write_model(
 ) -> None:
     """Log the entry's model, whose ``files`` have these names, with its metrics, and register it if the entry says so.
 
-    MLflow shows the model in the row of the pipeline's run, its source; it is an output of the stage's run ``run_id`` too.
+    It is an output of the stage's run ``run_id`` and of the pipeline's, in whose row MLflow shows it.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
@@ -85,16 +80,13 @@ def _register(client: Client, run_id: str, model: Any, of: ExportedModel, time: 
         tags = {ALIAS: alias, REASON: reason, DIGEST: of.digest, METRICS: json.dumps(of.metrics)}
         tags |= {TRACKED: str(time), ENTRY: key}
         # Not models:/ID, which a local store would look up at MLflow's global address, in DVC's temporary copies a wrong one.
-        version = client.create_model_version(
-            name, model.artifact_location, run_id, tags, description=model.tags[NOTE], model_id=model.model_id
-        )
+        version = client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model.model_id)
     # the README was written before the version had a number, and the champion may be another network
     note = model.tags[NOTE].replace(f"models:/{name}@champion", f"models:/{name}/{version.version}")
-    if version.description == model.tags[NOTE] != note:  # else somebody wrote another
-        client.update_model_version(name, version.version, note)
-    if MODEL_VERSIONS not in client.get_logged_model(model.model_id).tags:  # a server does it by itself, a local store does not
-        value = json.dumps([{"name": name, "version": int(version.version)}])
-        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: value})
+    client.update_model_version(name, version.version, note)
+    # the versions that the page of the model shows; a server sets this tag by itself, a local store does not
+    shown = json.dumps([{"name": name, "version": int(version.version)}])
+    client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": shown})
     alias, holder = version.tags[ALIAS], holders.get(version.tags[ALIAS])
     if holder is None or int(holder.tags.get(TRACKED, 0)) <= time:
         client.set_registered_model_alias(name, alias, version.version)
@@ -114,11 +106,8 @@ def rank(of: ExportedModel, time: int, champion: Any) -> tuple[str, str]:
         return "challenger", f"{its} was measured on other images"
     other = json.loads(champion.tags[METRICS]).get(metric)
     better = value is not None and (other is None or (value > other if of.higher_is_better else value < other))
-    how = "better" if better else "not better"
-    return (
-        "champion" if better else "challenger",
-        f"{metric} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}",
-    )
+    alias, how = ("champion", "better") if better else ("challenger", "not better")
+    return alias, f"{metric} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
 
 
 def _shown(value: float | None) -> str:
@@ -139,10 +128,7 @@ def _holders(client: Client, name: str) -> dict[str, Any]:
 
 
 def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id: str) -> None:
-    """Write an exported model's ``files``, by their names, as a model that MLflow can serve, to ``folder``.
-
-    `mlflow.pyfunc.load_model` gives the classifier of images, `mlflow.onnx.load_model` the network in it.
-    """
+    """Write an exported model's ``files``, by their names, to ``folder``: as a pyfunc of MLflow, which is ONNX too."""
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
@@ -178,8 +164,7 @@ def download_model(address: str, folder: str) -> Path:
     """Download the model at ``address``, such as ``models:/NAME@ALIAS``, to ``folder``; the path of its ONNX file.
 
     Raises:
-        InputError: the address lacks a part; MLflow cannot be reached or does not have the model, its files are missing, or it
-            is none that ``save_served_model`` wrote.
+        InputError: the address lacks a part, or MLflow cannot be reached or has no such model of this project.
     """
     _check_form(address)
     uri = mlflow_client.tracking_uri()
@@ -203,7 +188,7 @@ def download_model(address: str, folder: str) -> Path:
 
 
 def _check_form(address: str) -> None:
-    """Raise InputError for a model without a version, which MLflow takes for an id of its own, or a run without a model."""
+    """Refuse a model without a version, which MLflow takes for an id of its own, and a run without a model."""
     scheme, _, rest = address.partition(":/")
     rest = rest.strip("/")
     if scheme == "models" and re.fullmatch(r"(?!m-[0-9a-f]{32}$)[^/@]+", rest):

@@ -22,31 +22,21 @@ COMPLETE = ("FINISHED", "FAILED")
 
 
 class MlflowWriter:
-    """Writes the entries of an outbox.
+    """Writes the entries of ``outbox``, whose first is ``opening``, to the store ``uri``.
 
-    Args:
-        client: of the store ``uri``.
-        outbox: holds the entries.
-        opening: its first entry.
-        doubtful: whether an earlier writer may have written some of them.
-
-    After an error that is no refusal it cannot go on: it is unknown what arrived.
+    After an error that is no refusal a writer cannot go on, because it is unknown what arrived.
     """
 
-    def __init__(self, client: Client, uri: str, outbox: Outbox, opening: Open, doubtful: bool):
+    def __init__(self, client: Client, uri: str, outbox: Outbox, opening: Open):
         self._client, self._uri, self._outbox, self._opening = client, uri, outbox, opening
         self._works = [opening.study or outbox.name]
         """Beginnings of the keys of its runs."""
         self._runs: dict[str, Any] = {}
         """The runs by their keys; also the tracker's own and the shared one."""
-        self._doubtful, self._experiment_id = doubtful, ""
+        self._experiment_id = ""
 
     def write(self, entry: Entry) -> None:
-        """Write one entry.
-
-        Raises:
-            Exception: any error of MLflow; see `refuses`.
-        """
+        """Write one entry; any error of MLflow may come out of it, see `refuses`."""
         if OWN not in self._runs:
             self._open()
         match entry:
@@ -55,8 +45,7 @@ class MlflowWriter:
             case Child():
                 self._write_child(entry)
             case Dataset():
-                for run_id in self._own_and_shared():
-                    mlflow_client.log_dataset(self._client, run_id, entry.dataset, entry.context)
+                self._log_dataset(entry)
             case LogModel():
                 files = {(path := self._outbox.folder / file).name: path for file in entry.files}
                 own, shared = self._id(OWN), self._id(SHARED)
@@ -86,7 +75,6 @@ class MlflowWriter:
         opening = self._opening
         self._experiment_id = mlflow_client.find_experiment(self._client, opening.experiment, self._uri)
         self._find_runs()
-        self._doubtful |= bool(self._runs)
         own = self._runs[SHARED] = self._open_shared("study" if opening.study else "pipeline")
         if opening.stage:
             tags = opening.tags | {STAGE: opening.stage, NAME: opening.name, PROCESS: opening.process}
@@ -100,8 +88,6 @@ class MlflowWriter:
         opening, client = self._opening, self._client
         key, value = (STUDY, opening.study) if opening.study else (PROCESS, opening.execution)
         found = self._search(f"tags.`{LEVEL}` = '{level}' and tags.`{key}` = '{value}'")
-        if opening.study or not found:
-            self.end_abandoned_runs()
         if not found:
             tags = opening.tags | {PROCESS: opening.execution, key: value}
             run = self._run(f"{self._works[0]}/{level}", level, opening.name, opening.time, tags)
@@ -128,10 +114,7 @@ class MlflowWriter:
         return self._runs[key]
 
     def _find_runs(self) -> None:
-        """Take note of the runs that were made for its keys, and delete those that are there twice.
-
-        A run is doubled where the server carried out a request too late to answer it.
-        """
+        """Note the runs of its keys, and delete doubled ones, which a server made too late to answer the request."""
         for work in self._works:
             for run in sorted(self._search(f"tags.`{ENTRY}` LIKE '{work}/%'"), key=lambda run: run.info.status not in COMPLETE):
                 if self._runs.setdefault(run.data.tags[ENTRY], run).info.run_id != run.info.run_id:
@@ -139,6 +122,13 @@ class MlflowWriter:
 
     def _search(self, query: str) -> list[Any]:
         return mlflow_client.search_runs(self._client, self._experiment_id, query)
+
+    def _log_dataset(self, entry: Dataset) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        images = DatasetInput(Dataset(**entry.dataset), [InputTag("mlflow.data.context", entry.context)])
+        for run_id in self._own_and_shared():
+            self._client.log_inputs(run_id, [images])
 
     def _log(self, entry: Log) -> None:
         if entry.of not in self._runs:  # a child that MLflow refused
@@ -161,20 +151,14 @@ class MlflowWriter:
             return
         tags = entry.tags | above | {PROCESS: opening.process}
         run_id = self._run(entry.key, entry.level, entry.name, entry.start, tags).info.run_id
-        try:
-            log_batch(client, run_id, entry.params | opening.keys, entry.metrics, tags, timestamp=entry.ended)
-            for file, text in entry.texts.items():
-                client.log_text(run_id, text, file)
-        except Exception as error:
-            if self.refuses(error):
-                client.set_terminated(run_id, entry.end, entry.ended)
-            raise
+        log_batch(client, run_id, entry.params | opening.keys, entry.metrics, tags, timestamp=entry.ended)
+        for file, text in entry.texts.items():
+            client.log_text(run_id, text, file)
         client.set_terminated(run_id, entry.end, entry.ended)
 
     def _close(self, entry: Close) -> None:
         client, opening, shared = self._client, self._opening, self._id(SHARED)
-        if self._doubtful:
-            self._find_runs()
+        self._find_runs()
         if entry.error:
             for run_id in self._own_and_shared():
                 client.set_tag(run_id, ERROR, entry.error)

@@ -32,9 +32,8 @@ def outbox_root() -> Path:
 class Written(BaseModel):
     """How far the entries of an outbox are in MLflow."""
 
-    store: str = ""
     position: int = 0
-    """Bytes of entries.jsonl that ``store`` has or refused."""
+    """Bytes of entries.jsonl that MLflow has or refused."""
     refused: int = 0
     """Number of entries that it refused."""
     reason: str = ""
@@ -83,11 +82,7 @@ class Outbox:
         return False
 
     def close_killed(self) -> None:
-        """Append the closing entry that a killed tracker could not write, with the time of its last one.
-
-        Raises:
-            InputError: it cannot be written to disk.
-        """
+        """Append the closing entry that a killed tracker could not write, with the time of its last one."""
         *_, (last, _) = self.entries()
         self.append(Close(time=last.time, status="KILLED"))
 
@@ -101,6 +96,11 @@ class Outbox:
         """Note how far the entries are written."""
         with contextlib.suppress(OSError):  # no space
             self._written.write_text(written.model_dump_json())
+
+    def waiting(self) -> int:
+        """Number of entries that MLflow does not have; refused ones count."""
+        noted = self.written()
+        return sum(1 for _ in self.entries(noted.position)) + noted.refused
 
     def keep(self, path: Path) -> str:
         """Copy or link ``path``, so that later changes of it do not matter; returns the copy's path in the folder.

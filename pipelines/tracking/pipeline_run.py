@@ -5,11 +5,9 @@ Stages do not pass its id to each other: any stage finds it by a tag with the pr
 
 import contextlib
 import getpass
-import hashlib
 import json
 import os
 import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,10 @@ import psutil
 
 from gee_core.config import Params
 from pipelines.project.git import git_commit, head
-from pipelines.project.paths import LOCK, PARAMS, original_project
+from pipelines.project.paths import LOCK, PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 from pipelines.tracking.mlflow_client import Client, search_runs
-from pipelines.tracking.tags import COMMIT, PARENT, PROCESS, PROJECT
+from pipelines.tracking.tags import COMMIT, PARENT, PROCESS
 
 EXECUTION = "GEE_EXECUTION"
 """Environment variable: the `execution_key` of the flow that a stage belongs to."""
@@ -64,26 +62,19 @@ def pipeline_name(keys: Mapping[str, object]) -> str:
 
 
 def origin_tags(project: Path) -> dict[str, str]:
-    """Tags of a new run: who started it, where and by which command, the git commit, DVC experiment and Prefect flow run.
-
-    ``gee.commit`` says as `git_commit` does whether other files than those of a run differ from the commit.
-    """
+    """Tags of a new run: who started it and by which command, the git commit, DVC experiment and Prefect flow run."""
+    user = None
+    with contextlib.suppress(OSError, KeyError):  # a container's user need not have a name
+        user = getpass.getuser()
     tags = {
-        "mlflow.user": _user(),
+        "mlflow.user": user,
         "mlflow.source.name": _command(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": head(project),
         COMMIT: git_commit(project),
         "dvc.experiment": os.environ.get(EXPERIMENT),
-        PROJECT: f"{socket.gethostname()}/{hashlib.sha256(os.fsencode(original_project(project))).hexdigest()[:12]}",
     }
     return {tag: value for tag, value in tags.items() if value} | json.loads(os.environ.get(FLOW_RUN) or "{}")
-
-
-def _user() -> str | None:
-    with contextlib.suppress(OSError, KeyError):  # a container's user need not have a name
-        return getpass.getuser()
-    return None
 
 
 def _command() -> str | None:
@@ -95,6 +86,16 @@ def _command() -> str | None:
     if words and Path(words[0]).name.startswith("python"):
         words = words[2:] if words[1:2] == ["-m"] else words[1:]
     return " ".join([Path(words[0]).name, *words[1:]])[:500] if words else None
+
+
+def machine_load() -> dict[str, float]:
+    """Load of CPUs since the last call and of memory, in percent and MB, under MLflow's names of system metrics."""
+    memory = psutil.virtual_memory()
+    return {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": memory.used / 1e6,
+        "system/system_memory_usage_percentage": memory.percent,
+    }
 
 
 def versions(project: Path) -> list[Path]:
@@ -111,10 +112,7 @@ def leave_out(stage: str, lock: Path) -> None:
 
 
 def end_pipeline_run(client: Client, run_id: str, end_time: int) -> None:
-    """End the run of an execution; the next stage of the execution reopens it.
-
-    A run in which one stage failed remains failed. ``end_time`` is in ms; a later end that the run has remains.
-    """
+    """End the run of an execution, FAILED if a stage failed, at ``end_time`` in ms; the next stage reopens it."""
     run = client.get_run(run_id)
     ends = {value for tag, value in run.data.tags.items() if tag.startswith("stage.")}
     status = next((end.upper() for end in ("failed", "killed") if end in ends), "FINISHED")

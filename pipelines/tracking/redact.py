@@ -4,14 +4,14 @@ import functools
 import os
 import re
 from typing import TYPE_CHECKING, TypeVar, cast
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 URI = "MLFLOW_TRACKING_URI"
-ADDRESSES = (URI, "PREFECT_API_URL")
-"""Environment variables that hold an address, of which user, password and the values of the query are secret."""
+ADDRESSES = (URI, "PREFECT_API_URL", "GEE_NOTIFY")
+"""Environment variables that may hold an address, of which password and query are secret; of a webhook all is."""
 
 SECRETS = (
     "MLFLOW_TRACKING_PASSWORD",
@@ -25,25 +25,21 @@ SECRETS = (
 )
 """Environment variables whose whole values are secret."""
 
-NOTIFY = "GEE_NOTIFY"
-"""Environment variable whose value is secret where it is the address of a webhook, and else a command."""
-
 T = TypeVar("T")
 
-MASK = "***"
 SHORTEST = 4
 """Shorter values are hidden only in addresses: replacing them everywhere would garble numbers and words."""
 
-_USER = re.compile(r"://[^/\s'\"]*@")
-_NAMED = re.compile(r"([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
+_IN_ADDRESS = re.compile(
+    r"(://)[^\s'\"]*@|([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:
     """``text`` without the secrets of the environment, and without users, passwords and tokens in addresses."""
-    names = (*SECRETS, NOTIFY, *ADDRESSES)
-    for secret in _secrets(tuple(os.environ.get(name, "") for name in names)):
-        text = text.replace(secret, MASK)
-    return _NAMED.sub(rf"\1{MASK}", _USER.sub(f"://{MASK}@", text))
+    for secret in _secrets(*(os.environ.get(name, "") for name in (*ADDRESSES, *SECRETS))):
+        text = text.replace(secret, "***")
+    return _IN_ADDRESS.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
 
 
 def redacted(values: T) -> T:
@@ -67,23 +63,13 @@ def bare(uri: str) -> str:
 
 
 @functools.cache
-def _secrets(values: tuple[str, ...]) -> list[str]:
-    """The secrets among the ``values`` of SECRETS, NOTIFY and ADDRESSES, the longest first."""
-    *secrets, notify, _, _ = values
+def _secrets(store: str, prefect: str, notify: str, *secrets: str) -> list[str]:
+    """The secrets among the values of ADDRESSES and SECRETS, the longest first."""
     found = {*secrets, notify if "://" in notify else ""}
-    for uri in values[-len(ADDRESSES) :]:
-        found |= _secrets_of(uri)
-    forms = {form for secret in found for form in (secret, unquote(secret), quote(secret, safe=""))}
+    for url in filter(None, map(_parsed, (store, prefect))):
+        found |= {str(url.password or url.username or ""), *map(str, url.query.values())}
+    forms = found | {quote(secret, safe="") for secret in found}
     return sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
-
-
-def _secrets_of(uri: str) -> set[str]:
-    """Password, or a token in its place, and the values of the query; of a malformed address all that may hold them."""
-    url, user = _parsed(uri), uri.partition("://")[2].rpartition("@")[0]
-    if url is None:
-        return {user, user.partition(":")[2]}
-    queried = {value for values in url.normalized_query.values() for value in values}
-    return queried | {str(url.password or url.username or "")}
 
 
 def _parsed(uri: str) -> "URL | None":

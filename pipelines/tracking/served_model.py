@@ -7,11 +7,9 @@ whole numbers 0 … 255.
 """
 
 import base64
-import binascii
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +19,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 BATCH = 64
 """Images that the network sees at once; it bounds the memory for a long table."""
@@ -46,71 +44,47 @@ class ImageClassifier(PythonModel):
 
         The answer has the index of ``model_input``, but for a list of files as its only row, which MLflow makes of a list.
         """
-        images = [self._decode(i, value) for i, value in enumerate(_one_by_one(model_input["image"]))]
+        column = list(model_input["image"])
+        if len(column) == 1 and isinstance(column[0], list) and all(isinstance(part, str | bytes) for part in column[0]):
+            (column,) = column
+        images = [self._decode(i, value) for i, value in enumerate(column)]
         batches = [np.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         rows = [self._row(p) for batch in batches for p in self._classify(batch)]
         index = model_input.index if len(rows) == len(model_input) else None
         return pd.DataFrame(rows, index, columns=["class", "probability", "probabilities"])
 
     def _row(self, p: np.ndarray) -> dict:
-        return {
-            "class": self._names[p.argmax()],
-            "probability": float(p.max()),
-            "probabilities": dict(zip(self._names, p.tolist(), strict=True)),
-        }
+        probabilities = dict(zip(self._names, p.tolist(), strict=True))
+        return {"class": self._names[p.argmax()], "probability": float(p.max()), "probabilities": probabilities}
 
     def _decode(self, i: int, value: Any) -> np.ndarray:
         try:
-            is_array = isinstance(value, list | np.ndarray)
-            image = _from_array(value, self._form[1]) if is_array else self._from_file(value)
+            if isinstance(value, list | np.ndarray):
+                image = _from_array(np.asarray(value), self._form[1])
+            elif isinstance(value, str | bytes):
+                data = base64.b64decode("".join(value.split()), validate=True) if isinstance(value, str) else value
+                image = self._pixels.open_image(io.BytesIO(data))
+            else:
+                raise ValueError(f"is of type {type(value).__name__}")
             return self._pixels.to_pixels(image, *self._form)
+        except UnidentifiedImageError:
+            raise MlflowException.invalid_parameter_value(f"image {i}: not a readable image; {ACCEPTED}") from None
         except self._pixels.DAMAGE as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise MlflowException.invalid_parameter_value(f"image {i}: {reason}; {ACCEPTED}") from None
 
-    def _from_file(self, value: Any) -> Image.Image:
-        if not isinstance(value, str | bytes):
-            raise ValueError("is missing" if pd.isna(value) else f"is of type {type(value).__name__}")
-        try:
-            data = base64.b64decode("".join(value.split()), validate=True) if isinstance(value, str) else value
-        except binascii.Error as error:
-            raise ValueError(f"not base64 ({error})") from None
-        try:
-            return self._pixels.open_image(io.BytesIO(data))
-        except self._pixels.TooManyPixelsError:
-            raise ValueError(f"has more pixels than is safe to decode, {self._pixels.MAX_PIXELS:,}") from None
-        except self._pixels.DAMAGE:
-            raise ValueError(f"{len(data):,} bytes that are not a readable image") from None
 
-
-def _one_by_one(column: pd.Series) -> Iterator[Any]:
-    """The images of a column. Its only row may be a list of several files: MLflow does not take it apart."""
-    for i, value in enumerate(column):
-        if isinstance(value, list) and value and all(isinstance(part, str | bytes) for part in value):
-            if min(len(value), len(column)) > 1:
-                raise MlflowException.invalid_parameter_value(f"row {i}: a list of {len(value)} files; give each file a row")
-            yield from value
-        else:
-            yield value
-
-
-def _from_array(value: list | np.ndarray, size: int) -> Image.Image:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ValueError("its rows are not equally long") from None
-    if array.dtype.kind not in "ui" or array.size == 0:
-        raise ValueError(f"an array of {array.size} values of type {array.dtype}")
-    if array.min() < 0 or array.max() > 255:
-        raise ValueError(f"its values are from {array.min()} to {array.max()}")
+def _from_array(array: np.ndarray, size: int) -> Image.Image:
+    if array.dtype.kind not in "ui" or array.size == 0 or array.min() < 0 or array.max() > 255:
+        raise ValueError(f"an array of type {array.dtype}, or with values outside 0 to 255")
     if array.ndim == 1 or (array.ndim == 2 and array.shape[1] in (1, 3, 4) and array.shape != (size, size)):
         # MLflow makes a table of the rows of an image that stands alone
-        remedy = "wrap a single image in a list" + ("" if array.ndim == 1 else ", and give a grey one this narrow as (H, W, 1)")
+        remedy = "wrap a single image in a list, and give a grey one 1, 3 or 4 pixels wide as (H, W, 1)"
         raise ValueError(f"an array of shape {array.shape}, as a row of an image is: {remedy}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
-        raise ValueError(f"an array of shape {np.shape(value)}")
+        raise ValueError(f"an array of shape {array.shape}")
     return Image.fromarray(array.astype(np.uint8))
 
 

@@ -1,49 +1,22 @@
 """Names of the tags of runs, models and experiments in MLflow."""
 
-LEVEL = "gee.level"
-"""Of a run: pipeline, stage or candidate; study or cell."""
+# of runs
+LEVEL = "gee.level"  # pipeline, stage or candidate; study or cell
+STAGE = "gee.stage"  # the name of a stage's run
+NAME = "gee.pipeline"  # of stages and candidates: the name of their pipeline's run
+BEST, WINNER = "gee.best", "gee.winner"  # of evolve's run: the name of the candidate that won; of candidates that won
+ERROR = "gee.error"  # the message of a stage's run that failed, of its pipeline's, and of a cell's
+COMMIT = "gee.commit"  # the git commit, see `pipeline_run.origin_tags`; of a cell that at which it was measured
+WORK = "gee.work"  # of a stage: the work that a resumed run goes on with; the last of several has all candidates
+PROCESS = "gee.process"  # the process that a run belongs to; once that is gone, the run is abandoned
+STUDY = "gee.study"  # a key of the study, so that a restarted study continues in its own run
+ENTRY = "gee.entry"  # also of models: the key that it was made for, by which a drain finds it again
 
-STAGE = "gee.stage"
-"""Of a stage's run: its name."""
+# of registered versions
+TRACKED = "gee.tracked"  # time of the export in ms, so that a late drain does not replace a newer champion
+DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"  # what it was measured on, and the numbers as JSON
+ALIAS, REASON = "gee.first_alias", "gee.reason"  # the alias that it got when it was registered, and why
 
-NAME = "gee.pipeline"
-"""Of stages and candidates: the name of their pipeline's run."""
-
-BEST, WINNER = "gee.best", "gee.winner"
-"""Of evolve's run: the name of the candidate that won; of candidates that won."""
-
-ERROR = "gee.error"
-"""Of a stage's run that failed, of its pipeline's, and of a cell's: the message."""
-
-COMMIT = "gee.commit"
-"""The git commit, see `pipeline_run.origin_tags`; of a cell that at which it was measured."""
-
-WORK = "gee.work"
-"""Of a stage's run: the work that a resumed run goes on with; of several with one value, the last has all candidates."""
-
-PROJECT = "gee.project"
-"""The machine, and a digest of the project's path: runs in the same folder have the same."""
-
-PROCESS = "gee.process"
-"""The process that a run belongs to; once that is gone, the run is abandoned."""
-
-STUDY = "gee.study"
-"""A key of the study, so that a restarted study continues in its own run."""
-
-ENTRY = "gee.entry"
-"""Of a run or model: the key that it was made for, by which a drain finds it again."""
-
-TRACKED = "gee.tracked"
-"""Of a registered version: time of its export in ms, so that a late drain does not replace a newer champion."""
-
-DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"
-"""Of a registered version: what it was measured on, and the numbers as JSON."""
-
-ALIAS, REASON = "gee.first_alias", "gee.reason"
-"""Of a registered version: the alias that it got when it was registered, and why."""
-
-PARENT = "mlflow.parentRunId"
-"""MLflow's own: the run above this one."""
-
-NOTE = "mlflow.note.content"
-"""MLflow's own: the description of a run, an experiment or a logged model, as Markdown."""
+# MLflow's own
+PARENT = "mlflow.parentRunId"  # the run above this one
+NOTE = "mlflow.note.content"  # the description of a run, an experiment or a logged model, as Markdown

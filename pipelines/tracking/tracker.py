@@ -1,15 +1,16 @@
 """Tracks stages in MLflow: one run per pipeline execution, below it one per stage, below evolve's one per candidate.
 
-Every call writes to disk and returns; another process, the `drain`, writes to MLflow. No error of MLflow or of the disk reaches
+Every call writes to disk and returns. Another process, the `drain`, writes to MLflow. No error of MLflow or of the disk reaches
 the stage, and only at its end does the stage wait for MLflow.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,28 +24,11 @@ from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
-from pipelines.tracking import drain_process, pipeline_run
-from pipelines.tracking.dataset import describe_dataset
-from pipelines.tracking.entries import (
-    SHARED,
-    Child,
-    Close,
-    Dataset,
-    End,
-    Entry,
-    ExportedModel,
-    Log,
-    LogModel,
-    Open,
-    finite_metrics,
-    flattened,
-    texts,
-)
+from pipelines.tracking import drain_process, entries, pipeline_run
+from pipelines.tracking.entries import OWN, SHARED, End, Entry, ExportedModel, Log
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.outbox import Outbox, outbox_root
-from pipelines.tracking.protocol import Metrics, NullTracker, Tracker, Values
 from pipelines.tracking.redact import bare, redact
-from pipelines.tracking.system_metrics import sample
 from pipelines.tracking.tags import NOTE, WINNER, WORK
 
 if TYPE_CHECKING:  # loads torch
@@ -52,8 +36,14 @@ if TYPE_CHECKING:  # loads torch
 
 log = logging.getLogger("pipelines.tracking")
 
+Values = Mapping[str, object]
+Metrics = Mapping[str, float | None]
+
 WATCHED = ("evolve", "train")
 """Stages that last: the load of the machine is logged while they work."""
+
+LOAD_INTERVAL = 10.0
+"""Seconds between two measurements of the load."""
 
 WIRED = (*WATCHED, "evaluate", "robustness", "export")
 """Stages that read the sections `base` and `network`, which are parameters of their runs too, as `section.key`."""
@@ -62,12 +52,13 @@ LAST = "last_execution"
 """File beside the outboxes: the `execution_key` of the last stage that was tracked."""
 
 
-class MlflowTracker:
-    """Writes to `MLFLOW_TRACKING_URI`, by default mlflow.db and mlartifacts in the project folder.
+class Tracker:
+    """Where a stage's parameters, metrics and artifacts go: to `MLFLOW_TRACKING_URI`, by default mlflow.db in the project.
 
     Args:
         stage: its name; None for the run of a whole pipeline execution, or of a study.
-        keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names.
+        keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names. None: nothing is
+            tracked.
         files: are uploaded to the pipeline's run; by default params.yaml and dvc.lock.
         params: further parameters of the pipeline's run.
         study: the key of a study.
@@ -76,66 +67,78 @@ class MlflowTracker:
 
     def __init__(
         self,
-        stage: str | None,
-        keys: Values,
+        stage: str | None = None,
+        keys: Values | None = None,
         files: list[Path] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: dict[str, str] | None = None,
         study: str = "",
         name: str = "",
     ):
         self._stage, self._began, self._warned = stage, time.monotonic(), False
-        self._stop_sampling: Callable[[], None] = lambda: None
+        self._ended = threading.Event()
+        self._sampler: threading.Thread | None = None
         self._address: str | None = None
         self._in_flow = pipeline_run.EXECUTION in os.environ
-        self._unstored: list[Entry] = []
         self._lock = threading.Lock()  # the load of the machine is logged by a thread
+        self._candidates: dict[str, str] = {}
+        self._work, self._outbox = study, None
+        if keys is None:
+            return
         self._outbox = Outbox.new(outbox_root(), stage or ("study" if study else "pipeline"))
         self._work = study or self._outbox.name
-        self._candidates: dict[str, str] = {}
-        self._add(
-            Open(
-                stage=stage or "",
-                name=name or pipeline_run.pipeline_name(keys),
-                keys=texts(keys),
-                params=dict(params or {}),
-                store=bare(tracking_uri()),
-                experiment=pipeline_run.experiment_name(),
-                process=process_key(psutil.Process()),
-                execution=pipeline_run.execution_key(),
-                in_flow=self._in_flow,
-                tags=pipeline_run.origin_tags(find_project()),
-                files=self._versions() if files is None else self._kept(files),
-                study=study,
-            )
+        opening = entries.Open(
+            stage=stage or "",
+            name=name or pipeline_run.pipeline_name(keys),
+            keys=entries.texts(keys),
+            params=dict(params or {}),
+            store=bare(tracking_uri()),
+            experiment=pipeline_run.experiment_name(),
+            process=process_key(psutil.Process()),
+            execution=pipeline_run.execution_key(),
+            in_flow=self._in_flow,
+            tags=pipeline_run.origin_tags(find_project()),
+            files=self._versions() if files is None else self._kept(files),
+            study=study,
         )
+        if not self._add(opening):  # the disk is full: nothing of this run is tracked
+            self._outbox = None
+            return
         with contextlib.suppress(OSError):
             (self._outbox.folder.parent / LAST).write_text(pipeline_run.execution_key())
         drain_process.start(self._outbox.folder.parent)
 
     def params(self, values: Values) -> None:
-        self._add(Log(params=texts(values)))
+        """Log parameters; each key once per run."""
+        self._add(Log(params=entries.texts(values)))
 
     def metrics(self, values: Metrics, step: int | None = None) -> None:
-        finite, tags = finite_metrics(values)
+        """Log metrics, with ``step`` as points of curves. A tag names those that are not finite."""
+        finite, tags = entries.finite_metrics(values)
         self._add(Log(metrics=finite, tags=tags, step=step or 0))
 
     def tags(self, values: Values) -> None:
-        self._add(Log(tags=texts(values)))
+        """Set tags."""
+        self._add(Log(tags=entries.texts(values)))
 
-    def artifact(self, path: Path, folder: str = "") -> None:
+    def artifact(self, path: Path, folder: str = "", of: str = OWN) -> None:
+        """Upload a file in its present state into ``folder``."""
         if kept := self._kept([path]):
-            self._add(Log(files=kept, folder=folder))
+            self._add(Log(of=of, files=kept, folder=folder))
 
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        known = texts({**params, "status": status})
+        """Log a finished run below the stage's; it counts as failed unless ``status`` is ``ok``.
+
+        ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970.
+        """
+        known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
-        finite, tags = finite_metrics(metrics)
+        finite, tags = entries.finite_metrics(metrics)
         start, ended = (round(1000 * seconds) for seconds in times)
         self._add(
-            Child(
+            entries.Child(
                 level="candidate",
                 key=self._candidates[name],
                 name=name,
@@ -150,13 +153,19 @@ class MlflowTracker:
         )
 
     def winner(self, names: Iterable[str], ranks: Mapping[str, dict[str, float]]) -> None:
-        won = {self._candidates[name] for name in names}
-        ranked = {self._candidates[name]: values for name, values in ranks.items()}
-        for key in ranked | dict.fromkeys(won):
-            values, tags = ({"winner": 1.0}, {WINNER: "true"}) if key in won else ({}, {})
-            self._add(Log(of=key, metrics=ranked.get(key, {}) | values, tags=tags))
+        """Mark candidates that were logged before, under these names, as those that won; log metrics that rank all, by name."""
+        won = set(names)
+        for name in dict.fromkeys([*ranks, *won]):
+            values, tags = ({"winner": 1.0}, {WINNER: "true"}) if name in won else ({}, {})
+            self._add(Log(of=self._candidates[name], metrics=ranks.get(name, {}) | values, tags=tags))
 
     def continues(self, folder: Path) -> None:
+        """Note in ``folder``, from which this work is resumed if it is killed, under which name it is tracked.
+
+        A candidate that an interrupted run of the same work has logged is not logged twice: it moves below this run.
+        """
+        if self._outbox is None:
+            return
         note = folder / TRACKERS
         with contextlib.suppress(OSError):  # no space: the next run does not know this one
             if note.is_file() and not (folder / DONE).is_file():
@@ -166,60 +175,82 @@ class MlflowTracker:
         self.tags({WORK: self._work})
 
     def dataset(self, meta: "Meta", context: str) -> None:
-        self._add(Dataset(dataset=describe_dataset(meta, context), context=context))
+        """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
+        self._add(entries.Dataset(dataset=entries.describe_dataset(meta, context), context=context))
 
     def result(self, metrics: Metrics, tags: Values, note: str, files: Mapping[Path, str]) -> None:
-        finite, lost = finite_metrics(metrics)
-        self._add(Log(of=SHARED, metrics=finite, tags=texts(tags) | lost | {NOTE: note}))
+        """Log the result of a pipeline on its run. ``note``: Markdown, with ``RUN_ID`` for its id. ``files``: their folders."""
+        finite, lost = entries.finite_metrics(metrics)
+        self._add(Log(of=SHARED, metrics=finite, tags=entries.texts(tags) | lost | {NOTE: note}))
         for path, folder in files.items():
-            if kept := self._kept([path]):
-                self._add(Log(of=SHARED, files=kept, folder=folder))
-
-    def address(self) -> str | None:
-        return self._address
-
-    def watch(self) -> None:
-        """Log the machine's load until the tracker is closed."""
-        self._stop_sampling = sample(self.metrics)
+            self.artifact(path, folder, SHARED)
 
     def model(self, model: ExportedModel) -> None:
+        """Log an exported model, and its metrics on the run too; register it if it says so, as champion or challenger."""
         kept = self._kept(files := model.files())
         if len(kept) == len(files):
-            finite, lost = finite_metrics(model.metrics)
+            finite, lost = entries.finite_metrics(model.metrics)
+            self._add(entries.LogModel(files=kept, model=replace(model, metrics=finite)))
             if lost:
                 self.tags(lost)
-            self._add(LogModel(files=kept, model=replace(model, metrics=finite)))
+
+    def watch(self) -> None:
+        """Log the `machine_load` until the tracker is closed."""
+        self._sampler = threading.Thread(target=self._sample, name="system-metrics", daemon=True)
+        self._sampler.start()
+
+    def _sample(self) -> None:
+        psutil.cpu_percent()  # the next call measures from here
+        for step in itertools.count():
+            if self._ended.wait(LOAD_INTERVAL):
+                return
+            self.metrics(pipeline_run.machine_load(), step)
 
     def close(self, status: End = "FINISHED", error: str = "") -> None:
-        self._stop_sampling()
-        self._add(Close(status=status, error=error[:500], files=self._versions() if self._stage else []))
+        """End the run, with a tag ``error``, and wait until MLflow has everything, but not for a server that is away.
+
+        A stage of `gee run` or of a flow ends at once, since these wait at their own end.
+        """
+        self._ended.set()
+        if self._sampler:
+            self._sampler.join()
+        files = self._versions() if self._stage else []
+        if not self._add(entries.Close(status=status, error=error[:500], files=files)) or self._outbox is None:
+            return
         if self._in_flow and self._stage:
             drain_process.start(self._outbox.folder.parent)
-        elif not self._unstored:
+        else:
             self._address = drain_process.wait(self._outbox, status, time.monotonic() - self._began)
 
-    def _add(self, entry: Entry) -> None:
-        """Write ``entry`` to disk, after those for which there was no space before."""
-        with self._lock:
-            self._unstored.append(entry)
-            try:
-                while self._unstored:
-                    self._outbox.append(self._unstored[0])
-                    self._unstored.pop(0)
-            except (InputError, OSError) as error:
-                self._warn(f"{error}; what cannot be written to disk until the end of this run is lost")
+    def address(self) -> str | None:
+        """The page in MLflow of the run of the pipeline or study; None before `close`, in a stage, and while MLflow is away."""
+        return self._address
+
+    def _add(self, entry: Entry) -> bool:
+        """Write ``entry`` to disk; returns whether it is there. What does not fit is lost, with one warning."""
+        if self._outbox is None:
+            return False
+        try:
+            with self._lock:
+                self._outbox.append(entry)
+        except (InputError, OSError) as error:
+            self._warn(f"{error}; what cannot be written to disk is not tracked")
+            return False
+        return True
 
     def _versions(self) -> list[str]:
         """Copies of params.yaml and of dvc.lock, to which DVC adds the stage at work only after its end."""
         kept = self._kept(pipeline_run.versions(find_project()))
         for file in kept:
-            if self._stage and file.endswith(LOCK.name):
+            if self._outbox and self._stage and file.endswith(LOCK.name):
                 pipeline_run.leave_out(self._stage, self._outbox.folder / file)
         return kept
 
     def _kept(self, paths: list[Path]) -> list[str]:
         """Paths of copies in the outbox; a file that is missing, or for which there is no space, is not uploaded."""
-        kept = []
+        kept: list[str] = []
+        if self._outbox is None:
+            return kept
         for path in paths:
             try:
                 kept.append(self._outbox.keep(path))
@@ -239,17 +270,12 @@ def tracking_is_off() -> bool:
 
 
 def open_tracker(stage: str | None, params: Params, files: list[Path] | None = None) -> Tracker:
-    """The tracker of ``stage``, or with None of a whole pipeline execution; with GEE_TRACKING=off a `NullTracker`.
-
-    The one of a whole execution may be opened at its end: it then ends the run that the stages have made. ``files``: those of
-    `MlflowTracker`.
-    """
+    """The tracker of ``stage``, or with None of a whole execution, which may be opened at its end; see `Tracker`."""
     if tracking_is_off():
-        return NullTracker()
-    keys = pipeline_run.filter_keys(params)
-    tracker = MlflowTracker(stage, keys, files, texts(flattened(params.model_dump())))
+        return Tracker()
+    tracker = Tracker(stage, pipeline_run.filter_keys(params), files, entries.texts(entries.flattened(params.model_dump())))
     if stage in WIRED:
-        tracker.params(flattened(params.model_dump(include={"base", "network"})))
+        tracker.params(entries.flattened(params.model_dump(include={"base", "network"})))
     if stage in WATCHED:
         tracker.watch()
     return tracker
@@ -259,8 +285,7 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
 def tracked_execution(params: Params) -> Iterator[list[str]]:
     """Let the stages that the body starts be tracked as one execution, that of this process, whose run ends as the body does.
 
-    It ends FINISHED, FAILED with an error, KILLED where it is stopped. What is yielded then holds the address of its page, if
-    a stage ran and MLflow has answered.
+    The list that is yielded then holds the address of its page, if a stage ran and MLflow has answered.
     """
     addresses: list[str] = []
     if tracking_is_off():

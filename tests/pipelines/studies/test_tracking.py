@@ -3,11 +3,10 @@ import dataclasses
 import pytest
 
 from pipelines.studies.cell import Cell
-from pipelines.studies.tracking import NullStudyTracker, StudyTracker, open_study_tracker
+from pipelines.studies.tracking import open_study_tracker
 from pipelines.tracking import drain_process
 from pipelines.tracking.drain import Drain
 from pipelines.tracking.outbox import outbox_root
-from pipelines.tracking.protocol import Tracker
 
 METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
 RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
@@ -33,7 +32,7 @@ def client(cells, tmp_path_factory):
         patch.setenv("GEE_TRACKING", "on")
         patch.setattr(drain_process, "start", lambda root: None)
         wait = drain_process.wait
-        patch.setattr(drain_process, "wait", lambda *about: (Drain(outbox_root()).run(linger=0), wait(*about))[1])
+        patch.setattr(drain_process, "wait", lambda *about: (Drain(outbox_root()).run(follows=False), wait(*about))[1])
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
@@ -100,7 +99,7 @@ def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay
         for cell in part:
             tracker.cell(cell, result)
         tracker.close()
-    found = Drain(outbox_root()).run(linger=0, follows=False)
+    found = Drain(outbox_root()).run(follows=False)
     assert [left.written["child"] for left in found] == [2, 3, 1]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert [run.info.status for run in runs(client, "study")] == ["FINISHED"]
@@ -117,10 +116,4 @@ def test_tracking_that_is_off_tracks_nothing(cells, monkeypatch, tmp_path):
     tracker = open_study_tracker("tiny", "digits", cells)
     tracker.cell(cells[0], RESULT)
     tracker.close()
-    assert isinstance(tracker, NullStudyTracker)
     assert not list(tmp_path.iterdir())
-
-
-def test_both_trackers_have_all_that_a_tracker_has():
-    wanted = {name for name in vars(Tracker) if not name.startswith("_")} | {"cell"}
-    assert all(wanted <= set(dir(kind)) for kind in (StudyTracker, NullStudyTracker))

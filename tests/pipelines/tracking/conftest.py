@@ -15,7 +15,7 @@ from pipelines.tracking import drain_process
 from pipelines.tracking.drain import Drain
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.outbox import outbox_root
-from pipelines.tracking.tracker import MlflowTracker
+from pipelines.tracking.tracker import Tracker
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits vgg16 g=6 ste"
@@ -177,10 +177,10 @@ class Page(list):
     token = None
 
 
-def drain(**how) -> None:
+def drain() -> None:
     """Run drains for what is there until everything is written, or nothing more can be."""
     for _ in range(9):
-        Drain(outbox_root(), **how).run(linger=0)
+        Drain(outbox_root()).run()
         if not outboxes():
             break
 
@@ -196,7 +196,7 @@ def client(monkeypatch) -> FakeClient:
     monkeypatch.setattr(drain_process, "start", lambda root: None)
     monkeypatch.setattr("pipelines.tracking.drain.INTERVAL", 0.001)
     monkeypatch.setattr("pipelines.tracking.drain.PAUSE", 0.001)
-    monkeypatch.setattr("pipelines.tracking.drain.PATIENT", 0.001)
+    monkeypatch.setattr("pipelines.tracking.drain.LINGER", 0.0)
     wait = drain_process.wait
     monkeypatch.setattr(drain_process, "wait", lambda *about: (drain(), wait(*about))[1])
     return client
@@ -223,8 +223,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 def stage(folder):
     """Tracks a small stage: opens a tracker, tells it a bit of everything but a model, closes it."""
 
-    def track(status: str = "FINISHED") -> MlflowTracker:
-        tracker = MlflowTracker("evolve", KEYS, params={f"section.key{i}": str(i) for i in range(110)})
+    def track(status: str = "FINISHED") -> Tracker:
+        tracker = Tracker("evolve", KEYS, params={f"section.key{i}": str(i) for i in range(110)})
         tracker.dataset(META, "training")
         tracker.params({"variant": "ste"})
         for step in range(2):

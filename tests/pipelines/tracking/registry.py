@@ -67,9 +67,9 @@ class FakeRegistry(FakeClient):
     def do_search_model_versions(self, query):
         return Page(self.versions)
 
-    def do_create_model_version(self, name, source, run_id, tags, description, model_id):
+    def do_create_model_version(self, name, source, run_id, tags, model_id):
         tags = {key: str(value) for key, value in tags.items()}
-        version = Values(name=name, version=len(self.versions) + 1, source=source, tags=tags, description=description)
+        version = Values(name=name, version=len(self.versions) + 1, source=source, tags=tags, description="")
         self.versions.append(version)
         return version
 

@@ -44,7 +44,7 @@ def state(outbox: Outbox, store: str = STORE, **about) -> None:
     ("about", "why"),
     [
         ({"trouble": "ConnectionError: no route"}, "ConnectionError: no route"),
-        ({"kind": "log", "since": 1.0}, "it does not answer"),
+        ({"since": 1.0}, "it does not answer"),
         ({"store": "http://other.example"}, "a drain writes to http://other.example now"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_and_one_warning_says_wh
 
 @pytest.mark.parametrize(
     ("status", "seconds", "about"),
-    [("FINISHED", 20.0, {"trouble": "away"}), ("FINISHED", 0.0, {"kind": "upload", "since": 1.0}), ("KILLED", 0.0, {})],
+    [("FINISHED", 20.0, {"trouble": "away"}), ("FINISHED", 0.0, {"since": 0.0}), ("KILLED", 0.0, {})],
     ids=["a hundredth of the run", "an upload", "a killed run"],
 )
 def test_what_may_still_be_written_is_waited_for(outbox, monkeypatch, status, seconds, about):
@@ -72,7 +72,7 @@ def test_what_may_still_be_written_is_waited_for(outbox, monkeypatch, status, se
 
 
 def test_the_address_is_told_once_and_a_refused_entry_is_not_waited_for(outbox, caplog):
-    outbox.note(Written(store=STORE, refused=1, reason="ValueError", position=10**6, closed=True))
+    outbox.note(Written(refused=1, reason="ValueError", position=10**6, closed=True))
     wait(outbox, "FINISHED", 0.0)
     assert "1 entries are not written yet (MLflow refuses them: ValueError)" in caplog.text
     page = outbox.folder.parent / f"{outbox.name}.address"
@@ -88,8 +88,8 @@ def test_a_drain_outlives_the_group_that_started_it_and_writes_what_a_killed_sta
 
     code = (
         "import time\n"
-        "from pipelines.tracking.tracker import MlflowTracker\n"
-        "MlflowTracker('train', {'dataset': 'x'}).metrics({'loss': 1.0})\n"
+        "from pipelines.tracking.tracker import Tracker\n"
+        "Tracker('train', {'dataset': 'x'}).metrics({'loss': 1.0})\n"
         "print('tracked', flush=True)\n"
         "time.sleep(600)\n"
     )

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.tracking import drain_process
 from pipelines.tracking.redact import bare, redact, redacted
-from pipelines.tracking.tracker import MlflowTracker
+from pipelines.tracking.tracker import Tracker
 from tests.pipelines.tracking.conftest import drain
 
 PASSWORD = "pä5s/w%rd"
@@ -54,7 +54,7 @@ def test_a_secret_too_short_to_be_one_takes_no_number_apart(monkeypatch):
     assert redact("0.111 at https://a:1@host") == "0.111 at https://***@host"
 
 
-@pytest.mark.parametrize("password", ["open/sesame", "open#sesame", "open?sesame", "op:en@sesame", "open%40sesame"])
+@pytest.mark.parametrize("password", ["open/sesame", "open#sesame", "open?sesame", "open%40sesame"])
 @pytest.mark.parametrize("store", ["https://ada:{}@host", "postgresql+psycopg2://ada:{}@db:5432/mlflow?ssl=on"])
 def test_a_password_with_signs_that_no_address_may_have_is_hidden_all_the_same(monkeypatch, password, store):
     uri = store.format(password)
@@ -63,7 +63,17 @@ def test_a_password_with_signs_that_no_address_may_have_is_hidden_all_the_same(m
     assert not [text for text in shown if "sesame" in text]
 
 
-@pytest.mark.parametrize("uri", ["http://[::1", "http://a:sesame@host:port", "https://a:sesame@[host", "://a:sesame@", "a?b@"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://[::1",
+        "http://a:sesame@host:port",
+        "https://a:sesame@[host",
+        "://a:sesame@",
+        "a?b@",
+        "https://ada:op:en@sesame@host",
+    ],
+)
 def test_a_malformed_address_raises_nothing_and_shows_no_password(monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert "sesame" not in bare(uri) + redact(f"no answer from {uri}")
@@ -91,7 +101,7 @@ def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, 
     uri = "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc"
     with monkeypatch.context() as patch:
         patch.setattr(drain_process, "wait", lambda *_: None)
-        tracker = MlflowTracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
+        tracker = Tracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
         tracker.params({"path": uri, uri: 1})
         tracker.tags({"note": f"logged in with {PASSWORD}"})
         tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"}, (0, 1))

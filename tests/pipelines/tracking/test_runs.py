@@ -7,12 +7,11 @@ import os
 import pytest
 
 from pipelines.project.params import load_params
-from pipelines.project.paths import COPIES
 from pipelines.tracking import drain_process, pipeline_run
-from pipelines.tracking.dataset import describe_dataset
+from pipelines.tracking.entries import describe_dataset
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
-from pipelines.tracking.tracker import MlflowTracker, tracked_execution
+from pipelines.tracking.tracker import Tracker, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, by_level, drain, outboxes
 
 
@@ -32,7 +31,7 @@ def test_a_pipeline_run_is_called_by_what_tells_it_apart(keys, experiment, name,
 
 
 def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
-    tracker = MlflowTracker("evolve", KEYS)
+    tracker = Tracker("evolve", KEYS)
     tracker.candidate({}, {"fitness": 1.0}, "cand0", "ok", {}, (1_700_000_000.25, 1_700_000_009.5))
     tracker.close()
     (run,) = by_level(client, "candidate")
@@ -41,7 +40,7 @@ def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
 
 def track_search(folder, status: str, names: list[str], failed: tuple[str, ...] = (), gene: float = 0.5) -> None:
     """Track a search that knows or scores the candidates ``names`` and then ends; all but the first have the ``gene``."""
-    tracker = MlflowTracker("evolve", KEYS)
+    tracker = Tracker("evolve", KEYS)
     tracker.continues(folder)
     for name in names:
         sigma_O = 0.1 if name == names[0] else gene
@@ -124,14 +123,14 @@ def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(cli
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
-    tracker = MlflowTracker("train", KEYS)
+    tracker = Tracker("train", KEYS)
     tracker.close("FAILED", "data/prepared: missing; " + 600 * "x")
     tags = [run.data.tags["gee.error"] for level in ("stage", "pipeline") for run in by_level(client, level)]
     assert tags == ["data/prepared: missing; " + 476 * "x"] * 2
 
 
 def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(client, folder):
-    tracker = MlflowTracker("evaluate", KEYS)
+    tracker = Tracker("evaluate", KEYS)
     tracker.dataset(META, "training")
     tracker.dataset(META, "testing")
     tracker.close()
@@ -148,7 +147,7 @@ def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_m
     (run,) = by_level(client, "pipeline")
     assert run.info.status == "RUNNING"
     monkeypatch.delenv("GEE_EXECUTION")
-    flow = MlflowTracker(None, KEYS)
+    flow = Tracker(None, KEYS)
     flow.tags({"stage.evolve": "ran"})
     flow.close("FAILED")
     assert by_level(client, "pipeline") == [run]
@@ -173,7 +172,7 @@ def test_the_lock_of_a_run_has_no_entry_of_a_stage_that_is_at_work(client, folde
     lock = "stages:\n  prepare:\n    cmd: a\n  train:\n    cmd: b\n    outs:\n    - path: c\n"
     (folder / "dvc.lock").write_text(lock)
     monkeypatch.setattr("pipelines.tracking.outbox.COPIED", 0 if linked else 1000)
-    MlflowTracker("train", KEYS).close()
+    Tracker("train", KEYS).close()
     (pipeline,) = by_level(client, "pipeline")
     assert pipeline.files["/dvc.lock"] == "stages:\n  prepare:\n    cmd: a\n"
     assert (folder / "dvc.lock").read_text() == lock
@@ -186,7 +185,7 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_
     monkeypatch.setenv("GEE_TRACKING", "on")
     with contextlib.suppress(RuntimeError, SystemExit), tracked_execution(load_params()) as addresses:
         for name in ("evolve", "train"):
-            MlflowTracker(name, KEYS).close()
+            Tracker(name, KEYS).close()
         (folder / "dvc.lock").write_text("what DVC wrote after the last stage")
         if error:
             raise error
@@ -238,7 +237,6 @@ def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_d
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     monkeypatch.setenv("DVC_EXP_NAME", "wide-net")
     tags = origin_tags(tmp_path)
-    assert tags.pop("gee.project") == origin_tags(tmp_path / COPIES / "tmp1")["gee.project"]  # a copy for an experiment
     assert tags.pop("mlflow.source.name")
     assert tags == {
         "mlflow.user": "ada",

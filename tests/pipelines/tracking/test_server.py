@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.tracking import DISTURBANCES, disturbed, project, replay
 from pipelines.tracking import drain_process
-from pipelines.tracking.tracker import MlflowTracker
+from pipelines.tracking.tracker import Tracker
 
 ROOT = Path(__file__).resolve().parents[3]
 KILLED_AFTER_CREATE = """
@@ -48,7 +48,7 @@ def test_a_drain_that_is_killed_between_a_new_run_and_its_note_makes_no_second_o
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         monkeypatch.setattr(drain_process, "start", lambda root: None)
         monkeypatch.setattr(drain_process, "wait", lambda *_: None)
-        tracker = MlflowTracker("evolve", {"dataset": "x"})
+        tracker = Tracker("evolve", {"dataset": "x"})
         for name in ("a", "b", "c"):
             tracker.candidate({}, {"fitness": 0.5}, name, "ok", {}, (1.0, 2.0))
         tracker.close()

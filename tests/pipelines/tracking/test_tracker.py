@@ -13,7 +13,7 @@ from pipelines.tracking import drain_process, mlflow_client
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.pipeline_run import origin_tags
-from pipelines.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
+from pipelines.tracking.tracker import Tracker, open_tracker
 from tests.pipelines.tracking.conftest import GONE, META, by_level, drain
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def project(tmp_path_factory):
         patch.setattr(drain_process, "wait", lambda *_: None)
         with pytest.MonkeyPatch.context() as killed:
             killed.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
-            MlflowTracker("train", dict.fromkeys(KEYS, "left behind"), None, {}, "", "left behind").close()
+            Tracker("train", dict.fromkeys(KEYS, "left behind"), None, {}, "", "left behind").close()
         params = load_params(folder / "params.yaml")
         evolve = open_tracker("evolve", params)
         evolve.dataset(META, "training")
@@ -163,7 +163,7 @@ def test_a_drain_that_is_killed_at_any_point_is_followed_by_one_that_finds_all_b
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(drain_process, "start", lambda root: None)
     monkeypatch.setattr(drain_process, "wait", lambda *_: None)
-    tracker = MlflowTracker("evolve", dict.fromkeys(KEYS, "killed"))
+    tracker = Tracker("evolve", dict.fromkeys(KEYS, "killed"))
     tracker.continues(tmp_path)
     for name in ("a", "b"):
         tracker.candidate({"index": name}, {"fitness": 0.5}, name, "ok", {}, (1.0, 2.0))
@@ -180,29 +180,30 @@ def test_a_drain_that_is_killed_at_any_point_is_followed_by_one_that_finds_all_b
     assert [run.info.run_name for run in runs if "gee.winner" in run.data.tags] == ["a"]
 
 
-def test_a_full_disk_costs_one_warning_and_nothing_that_fits_before_the_end(client, folder, caplog, monkeypatch):
+def test_a_full_disk_costs_one_warning_and_what_does_not_fit(client, folder, caplog, monkeypatch):
+    tracker = Tracker("train", dict.fromkeys(KEYS, 1))
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "append", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
-        tracker = MlflowTracker("train", dict.fromkeys(KEYS, 1))
         tracker.metrics({"loss": 1.0})
-        tracker.artifact(folder / "plot.svg")
+        tracker.metrics({"loss": 1.0})
+    tracker.metrics({"accuracy": 1.0})
     tracker.close()
     assert len(caplog.records) == 1 and "No space left on device" in caplog.text
     (run,) = by_level(client, "stage")
-    assert ({name for name, *_ in run.points}, run.files) == ({"loss"}, {"/plot.svg": "<svg/>"})
+    assert ({name for name, *_ in run.points}, run.info.status) == ({"accuracy"}, "FINISHED")
 
 
 def test_a_disk_that_stays_full_stops_no_stage(folder, caplog, monkeypatch):
     (folder / ".scratch").write_text("no folder")
     monkeypatch.setattr(drain_process, "start", lambda root: None)
-    tracker = MlflowTracker("train", dict.fromkeys(KEYS, 1))
+    tracker = Tracker("train", dict.fromkeys(KEYS, 1))
     tracker.metrics({"loss": 1.0})
     tracker.close()
     assert len(caplog.records) == 1
 
 
 def test_a_file_that_is_missing_is_told_and_one_that_changes_is_uploaded_as_it_was(client, folder, caplog):
-    tracker = MlflowTracker("train", dict.fromkeys(KEYS, 1))
+    tracker = Tracker("train", dict.fromkeys(KEYS, 1))
     tracker.artifact(folder / "missing.csv")
     tracker.artifact(folder / "plot.svg", "plots")
     (folder / "plot.svg").write_text("later")
@@ -217,11 +218,13 @@ def test_a_machine_without_git_tracks_all_but_the_commit(monkeypatch, tmp_path):
     assert not [tag for tag in origin_tags(tmp_path) if "commit" in tag]
 
 
-def test_tracking_can_be_turned_off_and_then_every_call_is_there_and_does_nothing(monkeypatch, tmp_path):
+def test_tracking_can_be_turned_off(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEE_TRACKING", "off")
     tracker = open_tracker("train", load_params(ROOT / "params.yaml"))
-    assert isinstance(tracker, NullTracker)
-    for name in [name for name in vars(Tracker) if not name.startswith("_")]:
-        assert getattr(tracker, name)() is None
-    assert list(tmp_path.iterdir()) == []
+    tracker.candidate({}, {}, "a", "ok", {}, (1.0, 2.0))
+    tracker.winner(["a"], {"a": {"rank": 1}})
+    tracker.continues(tmp_path)
+    tracker.artifact(ROOT / "params.yaml")
+    tracker.close()
+    assert tracker.address() is None and list(tmp_path.iterdir()) == []
