@@ -57,12 +57,10 @@ class Tracker:
 
     Args:
         stage: its name; None for the run of a whole pipeline execution, or of a study.
-        keys: parameters of every run, to filter by; they replace a candidate's parameters of the same names. None: nothing is
-            tracked.
+        keys: parameters of every run, to filter by, also of candidates. None: nothing is tracked.
         files: are uploaded to the pipeline's run; by default params.yaml and dvc.lock.
         params: further parameters of the pipeline's run.
-        study: the key of a study.
-        name: of the run of the pipeline or study.
+        study: the key of a study, whose run is called ``name``.
     """
 
     def __init__(
@@ -121,17 +119,14 @@ class Tracker:
         self._add(Log(tags=entries.texts(values)))
 
     def artifact(self, path: Path, folder: str = "", of: str = OWN) -> None:
-        """Upload a file in its present state into ``folder``."""
+        """Upload a file, as it is now, into ``folder``."""
         if kept := self._kept([path]):
             self._add(Log(of=of, files=kept, folder=folder))
 
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        """Log a finished run below the stage's; it counts as failed unless ``status`` is ``ok``.
-
-        ``artifacts`` maps file names to text. ``times``: its start and end in seconds since 1970.
-        """
+        """Log a finished run, which failed unless ``status`` is ``ok``. ``artifacts``: texts by file. ``times``: s since 1970."""
         known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
@@ -160,10 +155,7 @@ class Tracker:
             self._add(Log(of=self._candidates[name], metrics=ranks.get(name, {}) | values, tags=tags))
 
     def continues(self, folder: Path) -> None:
-        """Note in ``folder``, from which this work is resumed if it is killed, under which name it is tracked.
-
-        A candidate that an interrupted run of the same work has logged is not logged twice: it moves below this run.
-        """
+        """Note in ``folder``, from which this work is resumed, its name: candidates of an interrupted run then move to this one."""
         if self._outbox is None:
             return
         note = folder / TRACKERS
