@@ -39,14 +39,8 @@ log = logging.getLogger("pipelines.tracking")
 Values = Mapping[str, object]
 Metrics = Mapping[str, float | None]
 
-WATCHED = ("evolve", "train")
-"""Stages that last: the load of the machine is logged while they work."""
-
 LOAD_INTERVAL = 10.0
 """Seconds between two measurements of the load."""
-
-WIRED = (*WATCHED, "evaluate", "robustness", "export")
-"""Stages that read the sections `base` and `network`, which are parameters of their runs too, as `section.key`."""
 
 LAST = "last_execution"
 """File beside the outboxes: the `execution_key` of the last stage that was tracked."""
@@ -126,7 +120,7 @@ class Tracker:
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        """Log a finished run, which failed unless ``status`` is ``ok``. ``artifacts``: texts by file. ``times``: s since 1970."""
+        """Log a finished run, which failed unless ``status`` is ``ok``. ``artifacts``: texts by file. ``times``: in s."""
         known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
@@ -155,7 +149,7 @@ class Tracker:
             self._add(Log(of=self._candidates[name], metrics=ranks.get(name, {}) | values, tags=tags))
 
     def continues(self, folder: Path) -> None:
-        """Note in ``folder``, from which this work is resumed, its name: candidates of an interrupted run then move to this one."""
+        """Note in ``folder``, from which this work is resumed, its name: candidates of an interrupted run move to this one."""
         if self._outbox is None:
             return
         note = folder / TRACKERS
@@ -266,9 +260,9 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
     if tracking_is_off():
         return Tracker()
     tracker = Tracker(stage, pipeline_run.filter_keys(params), files, entries.texts(entries.flattened(params.model_dump())))
-    if stage in WIRED:
+    if stage not in (None, "prepare", "report"):  # the others read these sections
         tracker.params(entries.flattened(params.model_dump(include={"base", "network"})))
-    if stage in WATCHED:
+    if stage in ("evolve", "train"):  # which last
         tracker.watch()
     return tracker
 
