@@ -182,6 +182,13 @@ def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
     return runs
 
 
+def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: str) -> None:
+    """Make a data set an input of a run, unless it is one. ``dataset``: the arguments of MLflow's Dataset."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])])
+
+
 def log_batch(
     client: Client,
     run_id: str,

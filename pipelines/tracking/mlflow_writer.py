@@ -45,7 +45,8 @@ class MlflowWriter:
             case Child():
                 self._write_child(entry)
             case Dataset():
-                self._log_dataset(entry)
+                for run_id in self._own_and_shared():
+                    mlflow_client.log_dataset(self._client, run_id, entry.dataset, entry.context)
             case LogModel():
                 files = {(path := self._outbox.folder / file).name: path for file in entry.files}
                 own, shared = self._id(OWN), self._id(SHARED)
@@ -122,13 +123,6 @@ class MlflowWriter:
 
     def _search(self, query: str) -> list[Any]:
         return mlflow_client.search_runs(self._client, self._experiment_id, query)
-
-    def _log_dataset(self, entry: Dataset) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        images = DatasetInput(Dataset(**entry.dataset), [InputTag("mlflow.data.context", entry.context)])
-        for run_id in self._own_and_shared():
-            self._client.log_inputs(run_id, [images])
 
     def _log(self, entry: Log) -> None:
         if entry.of not in self._runs:  # a child that MLflow refused
