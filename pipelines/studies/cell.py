@@ -10,7 +10,7 @@ from typing import Any, Required, TypedDict
 from gee_core.config import Params
 from gee_core.data.meta import Meta
 from gee_core.storage.atomic_files import sha256
-from gee_core.storage.json_object import json_digest
+from gee_core.storage.json_object import json_digest, read_sealed
 from pipelines.inputs.init_checkpoint import init_from_files
 from pipelines.inputs.network_files import network_files
 from pipelines.inputs.start_genotype import start_files
@@ -108,15 +108,13 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
 def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     """16 hexadecimal digits of everything that influences the result of ``cell`` with ``params``, and of nothing else.
 
-    The key covers the sections that its stages read, the files that these name, by content, and its images. It leaves out the
-    code, so that an edit invalidates no results (each names its commit), the source of the images, and `evolve` of a plain
-    network, which is not evolved.
+    The key leaves out the code, so that an edit invalidates no results (each names its commit), the source of the images, and
+    `evolve` of a plain network, which is not evolved. Files that the sections name count by their content.
     """
     evolved = params.network.n_genes is not None
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
-    images = {name: value for name, value in meta.model_dump().items() if name != "source"}
     values: dict[str, Any] = {name: getattr(params, name).model_dump() for name in sections}
-    values |= {"images": images, "candidate": cell.candidate}
+    values |= {"images": meta.model_dump(exclude={"source"}), "candidate": cell.candidate}
     if cell.encoded is not None:
         values["encoded"] = cell.encoded.model_dump(include={"base", "network", "train"})
     if cell.training is not None:
@@ -125,3 +123,9 @@ def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
         values["files"] = [sha256(path) for path in named]
     return json_digest(values)
+
+
+def read_result(folder: Path, key: str) -> CellResult | None:
+    """The result of the cell ``key``, or None; a damaged result is deleted with a warning."""
+    found: Any = read_sealed(folder / f"{key}.json", "status", "metrics", "commit")
+    return found

@@ -10,8 +10,6 @@ from pipelines.project.changes import parse_changes
 
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
-UNBOUNDED = 100_000
-"""Columns of a log or file, where no table is cut."""
 
 
 @study.command("run")
@@ -24,21 +22,20 @@ def run_command(
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores, or GPUs).")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value: set this in every cell.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Run all cells, also those that have a result.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Export the trained networks to models/studies/, under DVC.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Drop the results of these cells, and run them again.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Copy the trained networks to models/studies/, under DVC.")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, check and list the cells that would run.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
-    from pipelines.project.paths import MODELS, in_project
+    from pipelines.project.paths import in_project
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
     from pipelines.studies.display import Display, plan_line
-    from pipelines.studies.reports import OUT
+    from pipelines.studies.reports import OUT, rich_table
     from pipelines.studies.study import plan_study, run_study
-    from pipelines.studies.tables import rich_table
 
     Settings.read()
     exit_on_sigterm()
@@ -55,17 +52,14 @@ def run_command(
         with Bars(messages) as bar, lines(steps, messages):
             tables = run_study(request, Display(bar, steps, load_study(name).metrics), jobs, force, keep)
     except KeyboardInterrupt:
-        same = "the same command without --force" if force else "the same command"
-        messages.print(f"gee: interrupted; {same} continues where it stopped", highlight=False, soft_wrap=True)
+        without = " without --force" if force else ""
+        messages.print(f"gee: interrupted; the same command{without} continues where it stopped", highlight=False)
         raise typer.Exit(130) from None
-    wide = console if console.is_terminal else Console(width=UNBOUNDED, markup=False)
+    wide = console if console.is_terminal else Console(width=100_000, markup=False)  # a log or file cuts no table
     for table in tables:
         wide.print()
         wide.print(rich_table(table))
     console.print(f"\nTables and plots   {(OUT / name).resolve()}", highlight=False, soft_wrap=True)
-    if keep:
-        folder = (MODELS / "studies" / name).resolve()
-        console.print(f"Trained networks   {folder} (git keeps {name}.dvc)", highlight=False, soft_wrap=True)
 
 
 @study.command("list")
@@ -86,27 +80,18 @@ def list_command() -> None:
 
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
-    """Show the table of a study's last run, or the cells that it would run."""
+    """Show the table of a study's last run."""
     from pipelines.reporting.stage_files import read_json
-    from pipelines.studies.cell import Request, in_words
     from pipelines.studies.definition import load_study
-    from pipelines.studies.plan import draft_cells
     from pipelines.studies.reports import OUT
 
-    definition = load_study(name)
-    about, table = OUT / name / "study.json", OUT / name / "table.md"
-    if about.is_file() and table.is_file():
-        values = read_json(about, "images", "dataset", "seeds", "commits", remedy="run the study again")
-        images = ", ".join(f"{_either(count)} {split}" for split, count in values["images"].items())
-        print(table.read_text(encoding="utf-8"))
-        print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
-        return
-    cells, done = draft_cells(definition, Request(name)), len(list((OUT / name / "cells").glob("*.json")))
-    state = (
-        f"Not run to its end: `gee study run {name}` runs {len(cells)} cells, except those with a result ({done} are there):"
-    )
-    labels = dict.fromkeys(in_words(cell.columns) for cell in cells)
-    console.print("\n".join([definition.title, state, *(f"  {label}" for label in labels)]), highlight=False, soft_wrap=True)
+    load_study(name)
+    if not (OUT / name / "table.md").is_file():
+        raise InputError(f"{name}: no table yet", f"run it with `gee study run {name}`; `--dry` lists its cells")
+    values = read_json(OUT / name / "study.json", "images", "dataset", "seeds", "commits", remedy="run the study again")
+    images = ", ".join(f"{_either(count)} {split}" for split, count in values["images"].items())
+    print((OUT / name / "table.md").read_text(encoding="utf-8"))
+    print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
 
 
 def _either(values: object) -> str:

@@ -1,48 +1,24 @@
 """The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
 import itertools
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from gee_core.errors import InputError, did_you_mean
+from gee_core.errors import InputError
 from pipelines.project.params import read_sections, validated
 from pipelines.studies.metrics import ANALYSIS, METRICS, known_metric
 
 STUDIES = Path("studies")
-OWN_COLUMNS = ("part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed")
-"""Columns of the tables that are neither labels nor metrics."""
-ROW_COLUMNS = {
-    "noise": ("r", "accuracy"),
-    "hardware": ("domain", "strength", "draw", "accuracy"),
-    "layers": ("layer", "kind", "input_rate", "binary", "macs", "decode_macs", "decode_energy_mj", "output_rate"),
-}
-"""Further columns of the rows that a plot draws, by its kind."""
+RESERVED = {*METRICS, "part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed"}
+"""Columns of the tables that are no labels."""
 MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
 """The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
 """Values by setting of params.yaml, written `section.key`."""
-T = TypeVar("T")
-
-
-def _one_line(name: str) -> str:
-    if [name] != [line.strip() for line in name.splitlines()]:
-        raise ValueError("must be one line that is not empty and neither begins nor ends with a blank: give it such a label")
-    return name
-
-
-def without_repeats(values: list[T]) -> list[T]:
-    """``values``, or ``ValueError`` if two of them are equal."""
-    if len(set(values)) < len(values):
-        raise ValueError("a value is there twice: leave it out once")
-    return values
-
-
-Name = Annotated[str, AfterValidator(_one_line)]
-"""A column of labels, or a label."""
-
+Name = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+"""A column of labels, or a label: one line."""
 MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
 Numbers = dict[MetricName, float]
@@ -65,9 +41,9 @@ class Change(Part):
     times_proxy_epochs: Annotated[int, Field(ge=1)] | None = None
     """Factor on `evolve.proxy_epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
-    """`plain`: the same network unencoded. `narrowed`: also narrowed to the parameter count of the genetic network."""
-    encoded: Overrides | None = None
-    """Training starts at genes for the weights of the same network unencoded, which is trained first with these changes of
+    """`plain`: the same network without genes. `narrowed`: also narrowed to the parameter count of the genetic network."""
+    encoded: dict[Annotated[str, Field(pattern=r"^train\.")], Any] | None = None
+    """Training starts at genes for the weights of the same plain network, which is trained first with these changes of
     `train`."""
 
 
@@ -114,19 +90,18 @@ class Plot(Part):
     """Only cells with these labels, by column, are drawn."""
 
     @model_validator(mode="after")
-    def _x_is_drawn(self) -> "Plot":
-        if self.kind in ("line", "scatter"):
-            if not self.x:
-                raise ValueError(f"x is missing: add the {'column' if self.kind == 'line' else 'metric'} to draw {self.y} over")
-            if self.kind == "scatter":
-                known_metric(self.x)
+    def _x_is_there(self) -> "Plot":
+        if self.kind in ("line", "scatter") and not self.x:
+            raise ValueError("x is missing: add the column of `line`, or the metric of `scatter`")
+        if self.kind == "scatter":
+            known_metric(self.x or "")
         return self
 
     def measured(self) -> dict[str, str | None]:
-        """What it draws, with the stage that measures it: its metrics, or its kind where it draws rows."""
+        """The metrics or the kind of rows that the figure draws, each with the stage that measures it."""
         if self.kind in MEASURED_ROWS:
             return {self.kind: MEASURED_ROWS[self.kind]}
-        names = [self.y, *([self.x] if self.kind == "scatter" and self.x else [])]
+        names = [self.y, self.x] if self.kind == "scatter" and self.x else [self.y]
         return {name: METRICS[name].stage for name in names}
 
 
@@ -135,16 +110,13 @@ class Kendall(Part):
 
     kind: Literal["kendall"]
     candidates: Annotated[int, Field(ge=3)]
-    """Candidates per seed, each trained in full."""
-    sample: Literal["search", "range"] = "search"
-    """How they are drawn: `search`: as CMA-ES draws its first generation; `range`: evenly within the bounds of every searched
-    gene, as random search does."""
+    """Candidates per seed, each trained in full: drawn evenly within the bounds of every searched gene."""
     trainings: Annotated[int, Field(ge=1)] = 1
     """Full trainings of each candidate. Two or more have seeds and draws of the wiring of their own. A candidate's accuracy is
     then their mean, and their correlation says how well any fitness could rank the candidates."""
     seeds: Annotated[int, Field(ge=1)] | None = None
     """At most so many seeds; null for as many as the grid has."""
-    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), AfterValidator(without_repeats)]
+    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """The scores to compare: after these multiples of `evolve.proxy_epochs`, of all candidates (`evolve.halving` is null)."""
     set: Overrides = {}
     """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
@@ -167,9 +139,9 @@ class Study(Part):
     """Further cells."""
     seeds: Annotated[int, Field(ge=1)]
     """Number of runs of each cell, with the seeds 0, 1, …"""
-    stages: Annotated[list[Literal["evaluate", "robustness", "export"]], AfterValidator(without_repeats)] = ["evaluate"]
+    stages: list[Literal["evaluate", "robustness", "export"]] = ["evaluate"]
     """The stages after train that its numbers come from."""
-    metrics: Annotated[list[MetricName], Field(min_length=1), AfterValidator(without_repeats)]
+    metrics: Annotated[list[MetricName], Field(min_length=1)]
     """The columns of numbers."""
     published: list[Published] = []
     """Rows of published numbers."""
@@ -193,18 +165,25 @@ class Study(Part):
     def _parts_agree(self) -> "Study":
         if not self.grid and not self.cells:
             raise ValueError("grid: is empty: give it at least one column with one option")
-        reserved = {*OWN_COLUMNS, *(name for plot in self.plots for name in ROW_COLUMNS.get(plot.kind, ()))}
-        for column in self.columns():
-            if column in reserved or {column, column.removesuffix("_sd"), column.removesuffix("_n")} & METRICS.keys():
-                raise ValueError(f"the column {column!r} is reserved: give it another name")
-        self._check_labels()
-        self._check_stages("metrics", {name: METRICS[name].stage for name in self.metrics})
+        labels = [labels for labels, _ in self.combinations()]
+        if twice := next((own for own in labels if labels.count(own) > 1), None):
+            raise ValueError(f"two cells have the labels {twice}: give each its own")
+        if clash := RESERVED & set(self.columns()):
+            raise ValueError(f"the column {min(clash)!r} is reserved: give it another name")
+        columns = {f"published.{number}": set(row.columns) for number, row in enumerate(self.published)}
+        measured = {"metrics": {name: METRICS[name].stage for name in self.metrics}}
         for number, plot in enumerate(self.plots):
-            self._check_plot(f"plots.{number}", plot)
-        for number, row in enumerate(self.published):
-            self._check_columns(f"published.{number}", row.columns)
-            if extra := set(row.metrics) - set(self.metrics):
-                raise ValueError(f"published.{number}: {min(extra)} is not in metrics: add it there, or leave it out")
+            columns[f"plots.{number}"] = {*plot.group, *plot.where, *([plot.x] if plot.x and plot.kind == "line" else [])}
+            measured[f"plots.{number}"] = plot.measured()
+        for place, named in columns.items():
+            if unknown := named - set(self.columns()):
+                raise ValueError(f"{place}: unknown column {min(unknown)!r}: the study has {', '.join(self.columns())}")
+        for place, stages in measured.items():
+            for name, stage in stages.items():
+                if stage == ANALYSIS:
+                    raise ValueError(f"{place}: {name} is measured by the analysis alone: leave it out")
+                if stage is not None and stage not in self.stages:
+                    raise ValueError(f"{place}: {name} is measured by the stage {stage}: add it to stages")
         return self
 
     def columns(self) -> list[str]:
@@ -212,44 +191,12 @@ class Study(Part):
         return list(dict.fromkeys([*self.grid, *(column for cell in self.cells for column in cell.columns)]))
 
     def combinations(self) -> list[tuple[dict[str, str], list[Change]]]:
-        """The labels of every cell, by column, and the changes that it consists of."""
-        columns = [[(name, option) for option in options] for name, options in self.grid.items()]
-        products = itertools.product(*columns) if columns else ()  # the product of no columns would be one empty cell
+        """The labels of every cell, by column, and the changes that the cell consists of."""
         found: list[tuple[dict[str, str], list[Change]]] = []
-        for picked in products:
-            found.append(({name: option.label for name, option in picked}, [option for _, option in picked]))
+        for options in itertools.product(*self.grid.values()) if self.grid else ():
+            labels = {name: option.label for name, option in zip(self.grid, options, strict=True)}
+            found.append((labels, list(options)))
         return found + [(cell.columns, [cell]) for cell in self.cells]
-
-    def _check_labels(self) -> None:
-        known = [labels for labels, _ in self.combinations()]
-        for labels in known:
-            if known.count(labels) > 1:
-                raise ValueError(f"two cells have the labels {labels}: give each its own")
-        for number, cell in enumerate(self.cells):
-            for column in cell.columns:
-                others = [name for name in self.grid if name not in cell.columns]
-                if column not in self.grid and (near := did_you_mean(column, others)):
-                    raise ValueError(f"cells.{number}.columns: {column} is no column of the grid: {near}")
-
-    def _check_plot(self, key: str, plot: Plot) -> None:
-        self._check_columns(key, [*plot.group, *plot.where, *([plot.x] if plot.x and plot.kind == "line" else [])])
-        for column, label in plot.where.items():
-            if label not in (known := [labels.get(column, "") for labels, _ in self.combinations()]):
-                remedy = did_you_mean(label, known) or f"choose from {', '.join(dict.fromkeys(known))}"
-                raise ValueError(f"{key}.where: no cell has {column} = {label!r}: {remedy}")
-        self._check_stages(key, plot.measured())
-
-    def _check_stages(self, key: str, measured: dict[str, str | None]) -> None:
-        for name, stage in measured.items():
-            if stage == ANALYSIS:
-                raise ValueError(f"{key}: {name} is measured by the analysis alone: leave it out")
-            if stage is not None and stage not in self.stages:
-                raise ValueError(f"{key}: {name} is measured by the stage {stage}: add it to stages")
-
-    def _check_columns(self, key: str, columns: Iterable[str]) -> None:
-        for column in columns:
-            if column not in self.columns():
-                raise ValueError(f"{key}: unknown column {column!r}: the study has {', '.join(self.columns())}")
 
 
 def study_names() -> list[str]:

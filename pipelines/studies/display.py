@@ -1,7 +1,6 @@
-"""Shows the progress of a study: a line for every finished cell; the cells that run, on a terminal as bars, else in `Steps`."""
+"""Shows the progress of a study: a line for every finished cell; on a terminal a bar for every cell that runs."""
 
 import time
-from pathlib import Path
 
 from rich.progress import TaskID
 
@@ -14,7 +13,7 @@ TRACKED = "in MLflow  "
 
 
 class Display:
-    """Prints to the console of ``bar``, shows the study and every running cell in it, and counts the cells in ``steps``.
+    """Prints to the console of ``bar``, shows every running cell in it, and counts the cells in ``steps``.
 
     Of a finished cell it prints the first of ``metrics`` that the cell has.
     """
@@ -23,7 +22,6 @@ class Display:
         self._bar, self._steps, self._metrics = bar, steps, metrics
         bar.add_task(steps.description, total=None, note="", steps=steps)
         self._running: dict[str, tuple[TaskID, float]] = {}
-        self._notes: dict[str, str] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
         """``missing`` of the ``cells`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
@@ -35,40 +33,25 @@ class Display:
         if cell.key not in self._running:
             self._running[cell.key] = self._bar.add_task(f"  {cell.name}", total=None, note=note), time.monotonic()
         self._bar.update(self._running[cell.key][0], note=note)
-        self._notes[cell.key] = f"{cell.name}: {note}"
-        self._note()
+        if not self._bar.console.is_terminal:
+            self._steps.note = f"{cell.name}: {note}"
 
     def done(self, cell: Cell, result: CellResult) -> None:
         """``cell`` has a result."""
         self._steps()
-        seconds = self._ended(cell)
+        self._steps.note = ""
+        task, start = self._running.pop(cell.key, (None, time.monotonic()))
+        if task is not None:
+            self._bar.remove_task(task)
         outcome, found = result["status"], named(result["metrics"])
         if first := next((name for name in self._metrics if name in found), None):
             outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
-        self.say(f"{self._steps.done:.0f}/{self._steps.total:.0f}  {cell.name}: {outcome} ({seconds:.0f} s)")
-
-    def kept(self, cell: Cell, folder: Path) -> None:
-        """``folder`` has the network of ``cell``."""
-        self._ended(cell)
-        self.say(f"kept  {folder}")
+        count, seconds = f"{self._steps.done:.0f}/{self._steps.total:.0f}", time.monotonic() - start
+        self.say(f"{count}  {cell.name}: {outcome} ({seconds:.0f} s)")
 
     def say(self, line: str) -> None:
         """Print a line."""
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def _ended(self, cell: Cell) -> float:
-        """Show ``cell`` no longer; returns for how many seconds it was shown."""
-        self._notes.pop(cell.key, None)
-        self._note()
-        if cell.key not in self._running:
-            return 0.0
-        task, start = self._running.pop(cell.key)
-        self._bar.remove_task(task)
-        return time.monotonic() - start
-
-    def _note(self) -> None:
-        if not self._bar.console.is_terminal:  # there each running cell has a bar
-            self._steps.note = "; ".join(self._notes.values())
 
 
 def plan_line(cells: list[Cell], missing: list[Cell], jobs: int | None) -> str:

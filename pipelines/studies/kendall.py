@@ -15,11 +15,10 @@ from gee_core.evolution.candidate import Score
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from pipelines.studies.plan import CANDIDATE, EPOCHS, TRAINING
 
-FITNESS = "fitness"
-"""Column: the form of the fitness that ranks the candidates."""
+FITNESS, TRAININGS = "fitness", "trainings"
+"""Columns: the form of the fitness that ranks the candidates; full trainings of each candidate."""
 
-TRAININGS = "trainings"
-"""Column: full trainings of each candidate."""
+ALIKE = "failed: too few candidates, or all alike"
 
 OF_SCORE = tuple(field.name for field in fields(Score) if field.default is MISSING)
 """The measurements of a score, from which every form is computed."""
@@ -29,9 +28,6 @@ OF_ACCURACY = ("accuracy_sd", "random_regret", "tau_repeat", "reliability", "rel
 
 FORMS = ("baseline", "baseline+R_T", "baseline+R_S", "ste")
 """The forms of the fitness that are compared, as values of `evolve.variant`."""
-
-PROXY_ACCURACY = "proxy accuracy"
-"""Name of the ranking by accuracy on the hold-out, for comparison with those by fitness."""
 
 
 def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFrame:
@@ -59,12 +55,11 @@ def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFra
             variant: [-fitness(score, decay, cfg.model_copy(update={"variant": variant})) for score in scores]
             for variant in FORMS
         }
-        rankings[PROXY_ACCURACY] = means["proxy_accuracy"].tolist()
+        rankings["proxy accuracy"] = means["proxy_accuracy"].tolist()
         for name, ranking in rankings.items():
             found = _quality(np.array(ranking), means["test_accuracy"].to_numpy())
-            status = "ok" if found["tau"] == found["tau"] else "failed: too few candidates, or all alike"
             place = {EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(means)}
-            rows.append(place | found | {"status": status})
+            rows.append(place | found | {"status": "ok" if found["tau"] == found["tau"] else ALIKE})
     return pd.DataFrame(rows)
 
 
@@ -91,16 +86,9 @@ def reliability(candidates: pd.DataFrame) -> pd.DataFrame:
         r = fmean(float(np.corrcoef(a, b)[0, 1]) if n >= 3 and np.ptp(a) and np.ptp(b) else math.nan for a, b in pairs)
         of_mean = 0.0 if r < 0 else k * r / (1 + (k - 1) * r)
         means = accuracies.mean(axis="columns")
-        numbers = (
-            means.std(ddof=1),
-            means.max() - means.mean(),
-            fmean(_tau(a, b) for a, b in pairs),
-            r,
-            of_mean,
-            2 / math.pi * math.asin(math.sqrt(of_mean)),
-        )
-        status = "ok" if r == r else "failed: too few candidates, or all alike"
-        place = {TRAININGS: k, "seed": seed, "candidates": n, "status": status}
+        tau, ceiling = fmean(_tau(a, b) for a, b in pairs), 2 / math.pi * math.asin(math.sqrt(of_mean))
+        numbers = (means.std(ddof=1), means.max() - means.mean(), tau, r, of_mean, ceiling)
+        place = {TRAININGS: k, "seed": seed, "candidates": n, "status": "ok" if r == r else ALIKE}
         rows.append(place | dict(zip(OF_ACCURACY, numbers, strict=True)))
     return pd.DataFrame(rows)
 
@@ -119,13 +107,12 @@ def _quality(ranking: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
     places = accuracy.round(12)  # means that are equal but for their last digit are ties
     without = np.array([_tau(np.delete(ranking, i), np.delete(places, i)) for i in range(n)])
     better = np.argsort(-places, kind="stable")[: (n + 1) // 2]
-    numbers = (
-        _tau(ranking, places),
-        float(np.sqrt((n - 1) * without.var())),
-        _tau(ranking[better], places[better]),
-        float(accuracy.max() - accuracy[ranking.argmax()]),
-    )
-    return dict(zip(OF_FITNESS, numbers, strict=True))
+    return {
+        "tau": _tau(ranking, places),
+        "tau_se": float(np.sqrt((n - 1) * without.var())),
+        "tau_better": _tau(ranking[better], places[better]),
+        "regret": float(accuracy.max() - accuracy[ranking.argmax()]),
+    }
 
 
 def _tau(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:

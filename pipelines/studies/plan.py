@@ -1,8 +1,7 @@
 """Expands a study into its cells: every combination of options and seeds, with complete and checked parameters."""
 
 import itertools
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,10 +26,7 @@ UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"
 """What spares a cell the search for a wiring that it does not start at."""
 
 PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
-"""What turns a genetic network into the unencoded one."""
-
-COMBINED = ("paper_genes", "control", "encoded")
-"""What only one option of a cell may say, besides the settings that it changes."""
+"""What turns a genetic network into the plain one."""
 
 GRID, PART = "grid", "part"
 """The part of the cells that no analysis adds, and the column of all cells that names their part."""
@@ -63,40 +59,31 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     Raises:
         InputError: a preset or setting is unknown, a value is invalid, or images are not on disk; names file and value.
     """
-    file, preset = STUDIES / f"{request.name}.yaml", request.preset or study.preset
+    file, preset = str(STUDIES / f"{request.name}.yaml"), request.preset or study.preset
     for known in (study.preset, *study.presets):
         if known not in preset_names():
             raise InputError(f"{file}: unknown preset {known!r}", f"choose one of {', '.join(preset_names())}")
-    base = load_preset(preset, request.data).values
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
-    if clash := _varied(study) & set(request.overrides):
+    options = [*itertools.chain(*study.grid.values()), *study.cells]
+    varied = {key for option in options for key in option.set} | set(study.analysis.set if study.analysis else {})
+    varied |= {"network.n_genes" for option in options if option.paper_genes}
+    if clash := varied & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    common = overridden(overridden(base, study.set | study.presets.get(preset, {}), str(file)), request.overrides, "--set")
+    common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
+    common = overridden(common, request.overrides, "--set")
     drafts = [Draft(GRID, labels, common, options, seed) for labels, options in study.combinations() for seed in range(n_seeds)]
     drafts += _analysis_drafts(study, common, n_seeds, f"{file}, analysis")
-    cells = [_cell(draft, study.stages, str(file)) for draft in _only(drafts, request.only)]
-    for cell in {_builds(cell): cell for cell in cells}.values():
+    cells = [_cell(draft, study.stages, file) for draft in _only(drafts, request.only)]
+    sections = {"network", "prepare", "evolve", "train"}
+    for cell in {cell.params.model_dump_json(include=sections): cell for cell in cells}.values():
         check_network(cell.params)
     for cell in cells:
         _check_files(cell, file)
-        if cell.control is not None:
+        if cell.control:
             _without_genes(cell, {})
     return cells
-
-
-def _varied(study: Study) -> set[str]:
-    """The settings that options or the analysis change, over what `--set` says."""
-    options = [*itertools.chain(*study.grid.values()), *study.cells]
-    genes = {"network.n_genes" for option in options if option.paper_genes is not None}
-    return genes.union(*(option.set for option in options), study.analysis.set if study.analysis else {})
-
-
-def _builds(cell: Cell) -> str:
-    """The sections that determine the cell's network and the sizes of its images, as text."""
-    p = cell.params
-    return json.dumps([p.network.model_dump(), p.prepare.model_dump(), p.evolve.sizes, p.train.sizes])
 
 
 def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
@@ -105,9 +92,8 @@ def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
     for column, labels in only.items():
         known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
-            columns = dict.fromkeys(name for _, own in labelled for name in own if name != PART)
-            problem = f"--only {column}=…: the study has no such column"
-            raise InputError(problem, f"choose one of {', '.join([*columns, PART])}")
+            columns = dict.fromkeys(name for _, own in labelled for name in own)
+            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join(columns)}")
         if unknown := labels - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label", f"choose one of {', '.join(known)}")
         parts = {own[PART] for _, own in labelled if column in own}
@@ -115,83 +101,62 @@ def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
     return [draft for draft, _ in labelled]
 
 
-def _analysis_drafts(study: Study, common: Values, n_seeds: int, source: str) -> Iterable[Draft]:
+def _analysis_drafts(study: Study, common: Values, n_seeds: int, source: str) -> Iterator[Draft]:
     if study.analysis is None:
         return
     analysis = study.analysis
     common = overridden(common, analysis.set, source)
-    variant = "ste" if analysis.sample == "search" else "random_search"
-    sample: Overrides = {"evolve.variant": variant, "evolve.n_generations": 1, "evolve.population_size": analysis.candidates}
-    sample["evolve.halving"] = None  # it would score candidates after different numbers of epochs
+    sample: Overrides = {"evolve.variant": "random_search", "evolve.n_generations": 1}
+    sample |= {"evolve.population_size": analysis.candidates, "evolve.halving": None}  # all have as many epochs
     trainings: list[int | None] = [None]
     if analysis.trainings > 1:
         sample["train.wiring_seed"] = "fresh"
         trainings = list(range(1, analysis.trainings + 1))
     seeds = range(min(n_seeds, analysis.seeds or n_seeds))
-    for times, seed in itertools.product(analysis.times_proxy_epochs, seeds):
-        options = [Change(set=sample, times_proxy_epochs=times)]
-        epochs = str(times * common["evolve"]["proxy_epochs"])
-        for training, index in itertools.product(trainings, range(analysis.candidates)):
-            columns = {EPOCHS: epochs, CANDIDATE: str(index)} | ({TRAINING: str(training)} if training else {})
-            yield Draft(analysis.kind, columns, common, options, seed, index, training)
+    every = itertools.product(analysis.times_proxy_epochs, seeds, trainings, range(analysis.candidates))
+    for times, seed, training, index in every:
+        columns = {EPOCHS: str(times * common["evolve"]["proxy_epochs"]), CANDIDATE: str(index)}
+        columns |= {TRAINING: str(training)} if training else {}
+        yield Draft(analysis.kind, columns, common, [Change(set=sample, times_proxy_epochs=times)], seed, index, training)
 
 
 def _cell(draft: Draft, stages: Sequence[str], file: str) -> Cell:
     """The cell of ``draft``; the stages of an analysis are its own."""
     source = f"{file}, {in_words(draft.columns) if draft.part == GRID else 'analysis'}"
-    changes, own, times = Overrides(), dict[str, Any](), 1
+    changes, own, times = Overrides(), Overrides(), 1
     for option in draft.options:
-        _add(changes, option.set, source)
-        _add(own, {name: value for name in COMBINED if (value := getattr(option, name)) is not None}, source)
         times *= option.times_proxy_epochs or 1
-    genes, control, encoded = map(own.get, COMBINED)
-    if genes is not None and "network.n_genes" in changes:
-        raise _clash(source, f"paper_genes = {genes}", f"network.n_genes = {changes['network.n_genes']}")
+        combined = option.model_dump(include={"paper_genes", "control", "encoded"}, exclude_none=True)
+        for known, further in ((changes, option.set), (own, combined)):
+            for key, value in further.items():
+                if known.setdefault(key, value) != value:
+                    raise InputError(f"{source}: {key} is set to {known[key]!r} and to {value!r}", "set it in one column alone")
+    genes, control, encoded = (own.get(name) for name in ("paper_genes", "control", "encoded"))
     params = check_params(overridden(draft.common, changes | (UNEVOLVED if encoded is not None else {}), source), source)
     derived: Overrides = {"base.seed": params.base.seed + draft.seed, "evolve.proxy_epochs": times * params.evolve.proxy_epochs}
     if genes is not None:
         derived["network.n_genes"] = max(2, round(genes * params.network.width))
     params = check_params(overridden(params.model_dump(), derived, source), source)
-    if control == "narrowed" and params.network.n_genes is None:
-        raise InputError(f"{source}: control = narrowed: network.n_genes is null", "set the genes to match")
-    first = None if encoded is None else _trained_first(params, encoded, control, source)
+    if params.network.n_genes is None and (encoded is not None or control == "narrowed"):
+        raise InputError(f"{source}: network.n_genes is null", "set it for a cell that is encoded or narrowed")
+    first = None
+    if encoded is not None:
+        if control or params.train.init_from:
+            raise InputError(f"{source}: encoded, and control or train.init_from", "leave out one of the two")
+        first = check_params(overridden(params.model_dump(), encoded | PLAIN, source), source)
     stages = stages if draft.part == GRID else ("evaluate",)
     return Cell(draft.part, draft.columns, params, tuple(stages), draft.candidate, draft.training, control, first)
 
 
-def _trained_first(params: Params, changes: Overrides, control: str | None, source: str) -> Params:
-    """The parameters of the unencoded network at whose weights the genes start; ``changes`` are those of its training."""
-    if other := [key for key in changes if not key.startswith("train.")]:
-        problem = f"{source}: encoded: {other[0]} = {changes[other[0]]!r}: only its training may differ from the cell's"
-        raise InputError(problem, "leave it out, or set it in the cell")
-    if params.network.n_genes is None:
-        raise _clash(source, "encoded", "network.n_genes = null")
-    for key, value in {"control": control, "init_from": params.train.init_from}.items():
-        if value is not None:
-            raise _clash(source, "encoded", f"{key} = {value}")
-    return check_params(overridden(params.model_dump(), changes | PLAIN, source), source)
-
-
-def _add(changes: dict[str, Any], further: dict[str, Any], source: str) -> None:
-    """Enter the changes of an option next to those of other options of the same cell."""
-    for key, value in further.items():
-        if changes.setdefault(key, value) != value:
-            raise InputError(f"{source}: {key} is set to {changes[key]!r} and to {value!r}", "set it in one column alone")
-
-
-def _clash(source: str, one: str, other: str) -> InputError:
-    return InputError(f"{source}: {one}, and {other}", "leave out one of the two")
-
-
-def _check_files(cell: Cell, file: Path) -> None:
+def _check_files(cell: Cell, file: str) -> None:
     """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
     load_start(cell.params)
     init_from_files(cell.params)
     cfg = cell.params.prepare
-    path, downloadable = Path(cfg.path), cfg.is_downloadable
-    there = path.is_dir() and (not downloadable or any(entry.is_dir() for entry in path.iterdir()))
+    path = Path(cfg.path)
+    there = path.is_dir() and (not cfg.is_downloadable or any(entry.is_dir() for entry in path.iterdir()))
     if cfg.reads_path and not there:
-        how = ", or download them there with `gee preset` and `dvc repro prepare`" if downloadable else ""
+        how = ", or download them there with `gee preset` and `dvc repro prepare`" if cfg.is_downloadable else ""
         problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
         raise InputError(problem, f"say where with --data FOLDER{how}")
 
@@ -208,15 +173,14 @@ def resolve_cells(cells: list[Cell], prepare: Callable[[PrepareConfig], Path]) -
 def _resolved(cell: Cell, prepared: Path) -> Cell:
     params, meta = cell.params, _meta(prepared)
     full = plain_parameters(params.network, meta)
-    if cell.control is not None:
-        changes: Overrides = {}
-        if cell.control == "narrowed":
-            try:
-                wanted = count_parameters(wired_network(params.network, meta, None, 0))
-                changes["network.width"] = narrowed_width(params.network, meta, wanted)
-            except InputError as error:
-                raise InputError(f"{cell.name}: {error}") from None
-        params = _without_genes(cell, changes)
+    if cell.control == "narrowed":
+        wanted = count_parameters(wired_network(params.network, meta, None, 0))
+        try:
+            params = _without_genes(cell, {"network.width": narrowed_width(params.network, meta, wanted)})
+        except InputError as error:
+            raise InputError(f"{cell.name}: {error}") from None
+    elif cell.control == "plain":
+        params = _without_genes(cell, {})
     network, key = network_digest(params.network.name), cell_key(cell, params, meta)
     return replace(cell, params=params, prepared=prepared, network=network, full_parameters=full, key=key)
 

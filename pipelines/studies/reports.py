@@ -1,42 +1,53 @@
-"""Writes the tables and figures of a study to reports/studies/NAME/."""
+"""Writes a study's tables (rows of cells, then means over the seeds) and figures to reports/studies/NAME/."""
 
-from collections.abc import Iterable
+import html
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.table import Table
+from rich.text import Text
 
 from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.figures import studies as figures
+from pipelines.figures.hardware_defects import DEFECTS
+from pipelines.figures.studies import defect_curve
 from pipelines.project.paths import REPORTS
 from pipelines.studies.cell import Cell, CellResult, Request, distinct
 from pipelines.studies.definition import MEASURED_ROWS, Plot, Study
 from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, OF_SCORE, TRAININGS, rank_correlations, reliability
-from pipelines.studies.metrics import METRICS
+from pipelines.studies.metrics import METRICS, named
 from pipelines.studies.plan import EPOCHS, GRID, TRAINING
-from pipelines.studies.tables import (
-    TextTable,
-    aggregate,
-    cells_frame,
-    format_table,
-    hardware_table,
-    markdown,
-    markdown_text,
-    with_published,
-)
+
+log = logging.getLogger(__name__)
+
+OURS = "ours"
+"""Source of rows that were measured here."""
+
+NOISE = ("clean_accuracy", "noise_accuracy")
+"""The published numbers that the figure of noise marks."""
 
 OUT = REPORTS / "studies"
-Results = dict[str, CellResult]
+Results = Mapping[str, CellResult]
 
 
-def write_reports(request: Request, study: Study, cells: list[Cell], results: Results) -> tuple[list[TextTable], list[str]]:
-    """Write cells.csv, table.csv, table.md, study.json and the figures.
+@dataclass(frozen=True)
+class TextTable:
+    """A table as text."""
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]]
+
+
+def write_reports(request: Request, study: Study, cells: list[Cell], results: Results) -> list[TextTable]:
+    """Write cells.csv, table.csv, table.md, study.json and the figures; returns the tables.
 
     Times are left out unless the study reports them, so that equal results give equal bytes.
-
-    Returns:
-        The tables, and the metrics and rows that should be shown and that no cell has.
     """
     out, columns = OUT / request.name, study.columns()
     for old in [*out.glob("*.svg"), *out.glob("*.csv")]:
@@ -47,7 +58,7 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     write_atomically(out / "cells.csv", frame.to_csv(index=False))
     grid = frame[frame["part"] == GRID].dropna(axis="columns", how="all")
     grid = grid.assign(**{column: "" for column in columns if column not in grid})  # --only may leave out all labels of one
-    tables, left_out = [], []
+    tables = []
     if len(grid):
         table = with_published(aggregate(grid, columns, study.metrics), study)
         write_atomically(out / "table.csv", table.to_csv(index=False))
@@ -60,12 +71,14 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
     write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
     write_json(out / "study.json", _about(request, study, cells, results))
-    if len(grid) and (grid["status"] == "ok").any():
-        left_out = [name for name in shown if name not in grid and name not in rows]
-        for number, plot in enumerate(study.plots, 1):
-            if plot.measured().keys().isdisjoint(left_out):
-                _write_figure(out, number, plot, study, rows.get(plot.kind, grid[grid["status"] == "ok"]))
-    return tables, left_out
+    ok = grid[grid["status"] == "ok"] if len(grid) else grid
+    missing = [name for name in shown if len(ok) and name not in grid and name not in rows]
+    if missing:
+        log.warning("left out, no cell has it: %s", ", ".join(missing))
+    for number, plot in enumerate(study.plots, 1):
+        if len(ok) and plot.measured().keys().isdisjoint(missing):
+            _write_figure(out, number, plot, study, rows.get(plot.kind, ok))
+    return tables
 
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
@@ -104,11 +117,10 @@ def _drawn(plot: Plot, study: Study, rows: pd.DataFrame) -> str:
         case "scatter":
             return figures.scatter(rows, _axis(plot.x or ""), y, plot.group, labels)
         case "noise":
-            values = ("clean_accuracy", "noise_accuracy")
             published = [
-                (f"{' '.join(row.columns.values())}, {row.source}", [row.metrics.get(name) for name in values])
+                (f"{' '.join(row.columns.values())}, {row.source}", [row.metrics.get(name) for name in NOISE])
                 for row in study.published
-                if any(name in row.metrics for name in values)
+                if row.metrics.keys() & set(NOISE)
             ]
             return figures.noise(rows, plot.group, labels, list(plot.where.values()), published)
         case "hardware":
@@ -126,10 +138,9 @@ def _rows_of(kind: str, columns: list[str], cells: list[Cell], results: Results)
     """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
     rows: list[dict[str, Any]] = []
     for cell in cells:
-        if cell.part == GRID:
-            own = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
-            found: Any = results[cell.key].get(kind, [])
-            rows += [own | row for row in found]
+        own = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
+        found: Any = results[cell.key].get(kind, []) if cell.part == GRID else []
+        rows += [own | row for row in found]
     return pd.DataFrame(rows)
 
 
@@ -142,11 +153,7 @@ def _about(request: Request, study: Study, cells: list[Cell], results: Results) 
         "command": request.command(),
         "preset": request.preset or study.preset,
         "dataset": _one_or_all(meta.dataset for meta in metas),
-        "images": {
-            "train": _one_or_all(meta.n_train for meta in metas),
-            "holdout": _one_or_all(meta.n_holdout for meta in metas),
-            "test": _one_or_all(meta.n_test for meta in metas),
-        },
+        "images": {name: _one_or_all(getattr(meta, f"n_{name}") for meta in metas) for name in ("train", "holdout", "test")},
         "seeds": sorted({cell.params.base.seed for cell in cells}),
         "cells": len(found),
         "failed": [f"{name}: {result['status']}" for name, result in found if result["status"] != "ok"],
@@ -158,3 +165,105 @@ def _one_or_all(values: Iterable[str | int]) -> str | int | list[str | int]:
     """The value that is the same in all cells, or the distinct ones in order of appearance."""
     found = list(dict.fromkeys(values))
     return found[0] if len(found) == 1 else found
+
+
+def cells_frame(cells: list[Cell], results: Results) -> pd.DataFrame:
+    """One row per cell: `part`, its labels, `seed`, `status`, its numbers (none in the place of a label), `key`, `commit`."""
+    labels = list(dict.fromkeys(column for cell in cells for column in cell.columns))
+    rows = []
+    for cell in cells:
+        result = results[cell.key]
+        numbers = named(result["metrics"])
+        if "parameters" in numbers:
+            numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
+        row = {"part": cell.part} | cell.columns | {"seed": cell.params.base.seed, "status": result["status"]}
+        rows.append(row | {name: number for name, number in numbers.items() if name not in labels})
+    frame = pd.DataFrame(rows)
+    frame[labels] = frame[labels].fillna("")
+    return frame.assign(key=[cell.key for cell in cells], commit=[results[cell.key]["commit"] for cell in cells])
+
+
+def aggregate(frame: pd.DataFrame, columns: list[str], metrics: list[str]) -> pd.DataFrame:
+    """One row per combination of labels, in order: each metric's mean, its sample standard deviation as `METRIC_sd`, `n` that
+    succeeded, `failed`, `source`; and as `METRIC_n` how many have a metric that some of the n lack."""
+    rows = []
+    for labels, group in frame.groupby(columns, sort=False, dropna=False):
+        ok = group[group["status"] == "ok"]
+        row = dict(zip(columns, labels, strict=True))
+        for metric in metrics:
+            values = ok[metric] if metric in ok else pd.Series(dtype=float)
+            row |= {metric: values.mean(), f"{metric}_sd": values.std(ddof=1), f"{metric}_n": values.count()}
+        rows.append(row | {"n": len(ok), "failed": len(group) - len(ok), "source": OURS})
+    table = pd.DataFrame(rows)
+    whole = [f"{name}_n" for name in metrics if (table[f"{name}_n"].eq(table["n"]) | table[f"{name}_n"].eq(0)).all()]
+    return table.drop(columns=whole)
+
+
+def with_published(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The table with the study's published rows below; their `source` says where they were published."""
+    if not study.published:
+        return table
+    rows = table.to_dict("records")
+    for row in study.published:
+        spread = {f"{name}_sd": value for name, value in row.sd.items()}
+        labels = dict.fromkeys(study.columns(), "") | row.columns
+        rows.append(labels | row.metrics | spread | {"source": f"published: {row.source}"})
+    counts = {"n", "failed", *(f"{metric}_n" for metric in study.metrics)} & set(table)
+    return pd.DataFrame(rows, columns=table.columns).astype(dict.fromkeys(counts, "Int64"))
+
+
+def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: list[str]) -> TextTable:
+    """``table`` for people: labels, then means with their spreads; metrics without any value are left out."""
+    kept = [metric for metric in metrics if table[metric].notna().any()]
+    marks = ["n", *(["failed"] if table["failed"].fillna(0).any() else []), "source"]
+    short = [column.rpartition(".")[2] for column in columns]
+    names = [key if short.count(key) == 1 else column for key, column in zip(short, columns, strict=True)]
+    headers = [*names, *(METRICS[metric].header for metric in kept), *marks]
+    rows = []
+    for _, row in table.iterrows():
+        numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) + _own_n(row, metric) for metric in kept]
+        ends = ["" if pd.isna(row[mark]) else str(row[mark]) for mark in marks]
+        rows.append([*(str(row[column]) for column in columns), *numbers, *ends])
+    return TextTable(title, headers, rows)
+
+
+def _own_n(row: pd.Series, metric: str) -> str:
+    """How many cells the mean of ``metric`` is of, if some of the row's lack it."""
+    n = row.get(f"{metric}_n")
+    return "" if pd.isna(n) or n in (0, row["n"]) else f" (n = {n})"
+
+
+def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:
+    """Accuracy by defect and strength, a column per combination of labels: `defect_curve`, mean ± sd."""
+    groups = {", ".join(map(str, labels)): rows for labels, rows in accuracies.groupby(columns, sort=False)}
+    rows = []
+    for domain, (title, unit) in DEFECTS.items():
+        curves = [defect_curve(group[group["domain"] == domain], columns) for group in groups.values()]
+        for strength in sorted({strength for curve in curves for strength in curve.index}):
+            found = [curve.reindex([strength]).iloc[0] for curve in curves]
+            values = [METRICS["test_accuracy"].format(value["mean"], value["sd"]) for value in found]
+            rows.append([title, f"{strength:g}", unit, *values, OURS])
+    headers = ["defect", "strength", "of it", *groups, "source"]
+    return TextTable("Test accuracy (%) under the defects of hardware", headers, rows)
+
+
+def markdown(headers: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "".join("| " + " | ".join(map(markdown_text, line)) + " |\n" for line in lines)
+
+
+def markdown_text(text: str) -> str:
+    """``text`` escaped for a heading or a cell, on one line."""
+    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
+
+
+def rich_table(table: TextTable) -> Table:
+    """``table`` for a terminal, without empty columns, and without the source where all rows are ours."""
+    shown = Table(title=Text(table.title), title_justify="left", title_style="bold")
+    kept = [i for i in range(len(table.headers)) if any(row[i] not in ("", OURS) for row in table.rows)]
+    for i in kept:
+        shown.add_column(Text(table.headers[i]), min_width=max(len(word) for word in table.headers[i].split()))
+    for row in table.rows:
+        shown.add_row(*(Text(row[i]) for i in kept))
+    return shown

@@ -8,14 +8,12 @@ The keys are hashes of the inputs and the code, as in `pipelines.runtime.resume_
 does the work while the others wait; a step that was killed resumes where it stopped.
 """
 
-import hashlib
 import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +28,7 @@ from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import derive_seed
-from gee_core.storage.json_object import read_sealed, write_sealed
+from gee_core.storage.json_object import json_digest, read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
@@ -49,7 +47,6 @@ from pipelines.studies.kendall import OF_SCORE
 log = logging.getLogger(__name__)
 
 EVOLVED, TRAINED, NETWORK = "evolved.json", "trained.json", "network.safetensors"
-OF_EVOLVED = ("genotype", "metrics", "records")
 T = TypeVar("T")
 Notify = Callable[[str], None]
 """Receives the step that a cell is at, in a few words."""
@@ -68,73 +65,68 @@ def prepare_images(cfg: PrepareConfig) -> Path:
 def run_cell(cell: Cell, notify: Notify = lambda note: None) -> CellResult:
     """Measure a cell. A training run that diverges is a result; every other failure is an exception."""
     try:
-        params, data = cell.params, prepared_images(cell.prepared)
-        register_own_network(params.network.name, data.meta, cell.network)
-        found = _evolved(cell, notify)
-        genotype, numbers = found["genotype"], dict(found["metrics"])
-        if cell.candidate is not None:
-            record = found["records"][cell.candidate]
-            if record["status"] != "ok":
-                raise DivergedError(record["status"])
-            genotype = record["genotype"]
-            numbers |= {name: record[name] for name in OF_SCORE}
-        net, of_training = _trained(_with_its_seed(cell), genotype, data, notify)
-        numbers |= of_training
-        result = CellResult(status="ok", metrics={})
-        if "evaluate" in cell.stages:
-            notify("evaluate")
-            measured, layers, _ = evaluate.run(params, net, data)
-            numbers |= measured.model_dump()
-            result["layers"] = _rows(layers)
-        if "robustness" in cell.stages:
-            notify("noise")
-            noise = robustness.run(params, net, data)
-            numbers |= robustness.metrics(noise)
-            numbers["noise_drop"] = numbers["clean_accuracy"] - numbers["noise_accuracy"]
-            result["noise"] = _rows(noise)
-            notify("hardware")
-            result["hardware"] = _rows(robustness.run_hardware(params, net, data))
-        if "export" in cell.stages and params.export.genes is not None:
-            from pipelines.export import write_genes  # loads ONNX, which no other study needs
-
-            notify("genes")
-            with TemporaryDirectory() as folder:
-                numbers |= write_genes(Path(folder), params, net, data, with_onnx=False)
-            numbers["genes_drop"] = numbers["fp32_accuracy"] - numbers["genes_accuracy"]
-        if params.network.n_genes is not None:
-            numbers["n_genes"] = params.network.n_genes
-        numbers["width"] = params.network.width
+        return _measured(cell, notify)
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
+
+
+def _measured(cell: Cell, notify: Notify) -> CellResult:
+    params, data, result = cell.params, _images(cell), CellResult(status="ok", metrics={})
+    trained, genotype, numbers = _to_train(cell, notify)
+    net, of_training = _trained(trained, genotype, data, notify)
+    numbers |= of_training
+    if "evaluate" in cell.stages:
+        notify("evaluate")
+        measured, layers, _ = evaluate.run(params, net, data)
+        numbers |= measured.model_dump()
+        result["layers"] = _rows(layers)
+    if "robustness" in cell.stages:
+        notify("noise")
+        noise = robustness.run(params, net, data)
+        numbers |= robustness.metrics(noise)
+        numbers["noise_drop"] = numbers["clean_accuracy"] - numbers["noise_accuracy"]
+        result["noise"] = _rows(noise)
+        notify("hardware")
+        result["hardware"] = _rows(robustness.run_hardware(params, net, data))
+    if "export" in cell.stages and params.export.genes is not None:
+        from pipelines.export import write_genes  # loads ONNX, which no other study needs
+
+        notify("genes")
+        with TemporaryDirectory() as folder:
+            numbers |= write_genes(Path(folder), params, net, data, with_onnx=False)
+        numbers["genes_drop"] = numbers["fp32_accuracy"] - numbers["genes_accuracy"]
+    numbers |= {"n_genes": params.network.n_genes, "width": params.network.width}
     result["metrics"] = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
     return result
 
 
-def trained_network(cell: Cell, notify: Notify) -> tuple[SpikingNetwork, Prepared]:
-    """The trained network of a cell without ``candidate``, and its images; deleted steps are computed again."""
+def trained_folder(cell: Cell, notify: Notify) -> Path:
+    """The folder with the trained network of a cell; deleted steps are computed again."""
+    trained, genotype, _ = _to_train(cell, notify)
+    _trained(trained, genotype, _images(cell), notify)
+    return _train_folder(trained, genotype)
+
+
+def _images(cell: Cell) -> Prepared:
     data = prepared_images(cell.prepared)
     register_own_network(cell.params.network.name, data.meta, cell.network)
-    return _trained(cell, _evolved(cell, notify)["genotype"], data, notify)[0], data
+    return data
 
 
-def forget(cells: Iterable[Cell]) -> None:
-    """Delete the evolutions and training runs of ``cells``, so that `run_cell` recomputes them."""
-    for folder in [folder for cell in cells for folder in _folders(cell)]:  # all are found before the first evolution is gone
-        delete_folder(folder)
-
-
-def _folders(cell: Cell) -> Iterator[Path]:
-    """The folders of the cell's evolution and training runs, as far as it has any."""
-    if first := _first(cell):
-        yield from _folders(first)
-    if cell.params.network.n_genes is None:
-        yield _train_folder(cell, _genotype(cell.params))
-        return
-    folder = evolve.resume_folder(cell.params, cell.prepared, STUDY_STEPS)
-    if found := read_sealed(folder / EVOLVED, *OF_EVOLVED):
-        trained = found if cell.candidate is None else found["records"][cell.candidate]
-        yield _train_folder(_with_its_seed(cell), trained["genotype"])
-    yield folder
+def _to_train(cell: Cell, notify: Notify) -> tuple[Cell, dict[str, Any], dict[str, Any]]:
+    """The cell as it is trained, with the seed of this training; the genotype to train; and the numbers of the search."""
+    found = _evolved(cell, notify)
+    if cell.candidate is None:
+        return cell, found["genotype"], dict(found["metrics"])
+    record = found["records"][cell.candidate]
+    if record["status"] != "ok":
+        raise DivergedError(record["status"])
+    numbers = found["metrics"] | {name: record[name] for name in OF_SCORE}
+    if cell.training is not None:
+        base = cell.params.base
+        seed = derive_seed(base.seed, "training", cell.training) % 2**31
+        cell = replace(cell, params=cell.params.model_copy(update={"base": base.model_copy(update={"seed": seed})}))
+    return cell, record["genotype"], numbers
 
 
 def _genotype(params: Params, record: Record | None = None) -> dict[str, Any]:
@@ -142,17 +134,8 @@ def _genotype(params: Params, record: Record | None = None) -> dict[str, Any]:
     return evolve.genotype_file(params, record).model_dump()
 
 
-def _with_its_seed(cell: Cell) -> Cell:
-    """The cell with the seed of its training, if that is not the seed of its evolution."""
-    if cell.training is None:
-        return cell
-    base = cell.params.base
-    seed = derive_seed(base.seed, "training", cell.training) % 2**31
-    return replace(cell, params=cell.params.model_copy(update={"base": base.model_copy(update={"seed": seed})}))
-
-
 def _first(cell: Cell) -> Cell | None:
-    """The unencoded network at whose weights the cell starts, as a cell."""
+    """The plain network at whose weights the cell starts, as a cell."""
     return replace(cell, params=cell.encoded, encoded=None) if cell.encoded else None
 
 
@@ -162,10 +145,8 @@ def _train_folder(cell: Cell, genotype: dict[str, Any]) -> Path:
     extra += network_digest(cell.params.network.name)
     if first := _first(cell):
         extra += _train_folder(first, _genotype(first.params)).name
-    sections = [cell.params.base, cell.params.network, cell.params.train]
-    return open_resume_folder(
-        "train", sections, [cell.prepared / "meta.json", *init_from_files(cell.params)], STUDY_STEPS, extra
-    )
+    sections, files = [cell.params.base, cell.params.network, cell.params.train], init_from_files(cell.params)
+    return open_resume_folder("train", sections, [cell.prepared / "meta.json", *files], STUDY_STEPS, extra)
 
 
 def _evolved(cell: Cell, notify: Notify) -> dict[str, Any]:
@@ -176,17 +157,14 @@ def _evolved(cell: Cell, notify: Notify) -> dict[str, Any]:
     folder = evolve.resume_folder(params, cell.prepared, STUDY_STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
-        if known := read_sealed(folder / EVOLVED, *OF_EVOLVED):
+        if known := read_sealed(folder / EVOLVED):
             return known
         total, done = evolve.n_candidates(params), itertools.count(1)
 
         def on_record(record: Record) -> None:
             notify(f"evolve {next(done)}/{total}")
 
-        def on_generation(records: list[Record]) -> None:
-            delete_folder(folder / "work/checkpoints")  # they are for the tracker of the stage
-
-        found = evolve.run(params, cell.prepared, folder / "work", on_record, on_generation, score_here)
+        found = evolve.run(params, cell.prepared, folder / "work", on_record, open_scorer=score_here)
         cost = {
             "evolve_passes": sum(record.score.image_passes for record in found.records),
             "evolve_seconds": sum(record.seconds for record in found.records),
@@ -251,13 +229,6 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _listing(cfg: PrepareConfig) -> str:
-    """A hash of the names, sizes and times of the raw files, so that changed images in the same folder are prepared again.
-
-    Files with the same content and another time cost that alone: results are kept, since they depend on the prepared images.
-    """
-    found = hashlib.sha256()
-    for path in raw_files(cfg):
-        with suppress(OSError):  # a link to nowhere; prepare says so if it is to be an image
-            state = path.stat()
-            found.update(f"{path}\t{state.st_size}\t{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return found.hexdigest()
+    """A hash of the names, sizes and times of the raw files, so that changed images in the same folder are prepared again."""
+    found = [(str(path), path.stat()) for path in raw_files(cfg) if path.exists()]
+    return json_digest({"files": [(path, state.st_size, state.st_mtime_ns) for path, state in found]})

@@ -1,24 +1,37 @@
 """Runs a study, from studies/NAME.yaml to the tables and figures in reports/studies/NAME/."""
 
 import functools
+import itertools
+import re
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.engines.select import default_count
+from gee_core.errors import InputError, place_in, raises
+from gee_core.storage.json_object import json_digest, write_sealed
+from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
+from pipelines.engines.select import choose_engine, default_count
 from pipelines.project.git import git_commit
-from pipelines.project.paths import STUDY_STEPS
-from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import HELD
+from pipelines.project.paths import MODELS, NETWORKS
+from pipelines.runtime.input_errors import known_message
+from pipelines.runtime.process_tree import run_in_group
+from pipelines.runtime.resume_folder import CHECKOUT
+from pipelines.runtime.worker_process import Tell
 from pipelines.stage import closing
-from pipelines.studies.cell import Cell, CellResult, Request, distinct
+from pipelines.studies.cell import Cell, CellResult, Request, distinct, read_result
 from pipelines.studies.definition import Study, load_study
 from pipelines.studies.display import TRACKED, Display
 from pipelines.studies.plan import draft_cells, resolve_cells
-from pipelines.studies.reports import OUT, write_reports
-from pipelines.studies.runner import CellsError, read_result, run_cells
-from pipelines.studies.steps import forget, prepare_images
-from pipelines.studies.tables import TextTable
+from pipelines.studies.reports import OUT, TextTable, write_reports
+from pipelines.studies.steps import NETWORK, prepare_images, run_cell, trained_folder
 from pipelines.studies.tracking import open_study_tracker
+
+KEPT = MODELS / "studies"
+
+DIED = "the worker died every time (out of memory?): run the study again with --jobs 1"
 
 
 @dataclass(frozen=True)
@@ -56,20 +69,17 @@ def run_study(
         request: the study and its changes.
         watch: shows the progress.
         jobs: cells to run in parallel; None for the engine's default. Changes no result.
-        force: run cells that have a result too.
-        keep: write the trained networks to models/studies/NAME too, and give them to DVC.
+        force: drop the results of these cells first.
+        keep: copy the trained networks to models/studies/NAME too, and give them to DVC.
 
     Raises:
-        CellsError: cells have no result; the tables and figures are those of the others.
+        InputError: cells have no result; the tables and figures are those of the others.
     """
     plan = plan_study(request, jobs, force)
     cells, results, out = plan.cells, plan.results, OUT / request.name
-    folder = out / "cells"
     watch.planned(cells, plan.missing, plan.jobs)
-    if force:
-        for cell in cells:
-            (folder / f"{cell.key}.json").unlink(missing_ok=True)
-        forget(cells)
+    for cell in plan.missing:
+        (out / "cells" / f"{cell.key}.json").unlink(missing_ok=True)
     tracker = open_study_tracker(request.name, request.preset or plan.study.preset, cells)
     with closing(tracker):
         for cell in cells:
@@ -83,29 +93,124 @@ def run_study(
                     tracker.cell(same, result)
             watch.done(cell, result)
 
-        commit, failure = git_commit(Path.cwd()), None
-        try:
-            run_cells(cells, folder, plan.jobs, commit, watch.note, on_done)
-        except CellsError as error:
-            if not results:
-                raise
-            failure = error
-            for key, reason in error.failed.items():
-                results[key] = {"status": " ".join(f"failed: {reason}".split()), "metrics": {}, "commit": commit}
-        with file_lock(STUDY_STEPS / "reports" / request.name / HELD):  # another run of the study may be at its end too
-            tables, left_out = write_reports(request, plan.study, cells, results)
-            for path in sorted(out.glob("*.*")):
-                tracker.artifact(path)
-            tracker.note((out / "table.md").read_text(encoding="utf-8"))
-        if left_out:
-            watch.say(f"left out, no cell has it: {', '.join(left_out)}")
-        if failure:
+        commit = git_commit(Path.cwd())
+        failed = run_cells(plan.missing, out / "cells", plan.jobs, commit, watch.note, on_done)
+        if failed and not results:
+            raise cells_error(cells, failed)
+        for key, reason in failed.items():
+            results[key] = {"status": " ".join(f"failed: {reason}".split()), "metrics": {}, "commit": commit}
+        tables = write_reports(request, plan.study, cells, results)
+        for path in sorted(out.glob("*.*")):
+            tracker.artifact(path)
+        tracker.note((out / "table.md").read_text(encoding="utf-8"))
+        if failed:
             watch.say(f"tables of the finished cells  {out.resolve()}")
-            raise failure
+            raise cells_error(cells, failed)
     if address := tracker.address():
         watch.say(f"{TRACKED}{address}")
     if keep:
-        from pipelines.studies.keep import keep_networks  # loads ONNX
-
-        keep_networks(request.name, [(cell, results[cell.key]) for cell in distinct(cells)], watch)
+        keep_networks(request.name, cells, results, watch)
     return tables
+
+
+def keep_networks(study: str, cells: list[Cell], results: dict[str, CellResult], watch: Display) -> None:
+    """Copy the trained network of every cell to a folder in models/studies/STUDY/, and give STUDY/ to DVC.
+
+    Candidates of a search and cells that failed have none.
+    """
+    for cell in distinct(cells):
+        if cell.candidate is None and results[cell.key]["status"] == "ok":
+            labels = re.sub(r"[^\w.=-]+", "-", "-".join(cell.columns.values()))[:60]
+            folder = KEPT / study / f"{labels}-seed{cell.params.base.seed}-{cell.key[:8]}"
+            folder.mkdir(parents=True, exist_ok=True)
+            trained = trained_folder(cell, functools.partial(watch.note, cell))
+            for path in (*trained.glob(f"{Path(NETWORK).stem}.*"), cell.prepared / "meta.json"):
+                shutil.copy(path, folder)
+            write_sealed(folder / "result.json", dict(results[cell.key]))
+            watch.say(f"kept  {folder}")
+    if not (KEPT / study).is_dir():
+        return
+    command = ["dvc", "--wait-for-lock", "add", str(KEPT / study)]
+    done = run_in_group([sys.executable, "-m", *command])
+    if done.returncode:
+        raise InputError(f"`{' '.join(command)}`: {done.stdout[-500:].strip()}", "mend it and give that command again")
+
+
+def run_cells(
+    cells: list[Cell],
+    folder: Path,
+    jobs: int | None,
+    commit: str | None,
+    on_note: Callable[[Cell, str], None],
+    on_done: Callable[[Cell, CellResult], None],
+) -> dict[str, str]:
+    """Run ``cells``, ``jobs`` in parallel; results do not depend on jobs or engine. ``on_done`` gets each written result.
+
+    Returns:
+        The errors of the cells that failed or whose workers died every time, by key; the other cells have their results.
+    """
+    by_key, failed = {cell.key: cell for cell in cells}, dict[str, str]()
+    units = _units(cells)
+    if not units:
+        return failed
+    images, bases = [cell.prepared for cell in cells], [cell.params.base for cell in cells]
+    with choose_engine(jobs and min(jobs, len(units)), 1, images, bases, isolated=False) as engine:
+        for unit, found in run_each(engine, _run_unit, units, lambda note: on_note(by_key[note[0]], note[1])):
+            for cell in unit:
+                result = DIED if isinstance(found, WorkerDied) else found[cell.key]
+                if isinstance(result, str):
+                    failed[cell.key] = result
+                    on_note(cell, f"failed: {result}")
+                    continue
+                result = CellResult(key=cell.key, seed=cell.params.base.seed, commit=commit, status="ok", metrics={}) | result
+                result["params"] = cell.params.model_dump()
+                write_sealed(folder / f"{cell.key}.json", dict(result))
+                on_done(cell, result)
+    return failed
+
+
+def cells_error(cells: list[Cell], failed: dict[str, str]) -> InputError:
+    """One line per error of the ``failed`` cells, with the first cell that has it."""
+    names = defaultdict(list)
+    for cell in distinct(cells):
+        if cell.key in failed:
+            names[failed[cell.key]].append(cell.name)
+    more = {error: f" and {len(found) - 1} more" if len(found) > 1 else "" for error, found in names.items()}
+    return InputError("\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in names.items()))
+
+
+def _units(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells grouped by the network that they train, so that no process waits for another; different evolutions first."""
+    units: dict[str, list[Cell]] = {}
+    for cell in cells:
+        units.setdefault(_step_key(cell, "train", candidate=cell.candidate, training=cell.training), []).append(cell)
+    ranks: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    return sorted(units.values(), key=lambda unit: next(ranks[_step_key(unit[0])]))
+
+
+def _step_key(cell: Cell, *more: str, **extra: int | None) -> str:
+    sections = {name: getattr(cell.params, name).model_dump() for name in ("base", "network", "evolve", *more)}
+    return json_digest(sections | extra | {"images": str(cell.prepared)})
+
+
+def _run_unit(unit: list[Cell], tell: Tell) -> dict[str, CellResult | str]:
+    """The result or the error of each cell by its key."""
+    found: dict[str, CellResult | str] = {}
+    for cell in unit:
+
+        def notify(note: str, key: str = cell.key) -> None:
+            tell((key, note))
+
+        try:
+            found[cell.key] = run_cell(cell, notify)
+        except Exception as error:
+            leave_if_lost_gpu(error, cell.name)
+            found[cell.key] = known_message(error) or _named(error)
+    return found
+
+
+def _named(error: Exception) -> str:
+    """What a bug in our code or in an own network raises, and where; its traceback would hold the tensors of the cell."""
+    place = place_in((NETWORKS, CHECKOUT / "gee_core", CHECKOUT / "pipelines"), error)
+    where = f"{place[0].parent.name}/{place[0].name}, {place[1]}" if place else "a library"
+    return f"{where} {raises(error)}: mend it and run the study again"

@@ -56,7 +56,7 @@ class Ran:
     """In place of `Display`: remembers the cells that were to run, those that ran, and the lines."""
 
     def __init__(self):
-        self.missing, self.cells, self.folders, self.lines = [], [], [], []
+        self.missing, self.cells, self.lines = [], [], []
 
     def planned(self, cells, missing, jobs):
         self.missing = [cell.name for cell in missing]
@@ -66,9 +66,6 @@ class Ran:
 
     def done(self, cell, result):
         self.cells.append(cell.name)
-
-    def kept(self, cell, folder):
-        self.folders.append(folder)
 
     def say(self, line):
         self.lines.append(line)
@@ -101,7 +98,7 @@ def measure(cell, notify) -> dict:
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Cells are not trained."""
-    monkeypatch.setattr("pipelines.studies.runner.run_cell", measure)
+    monkeypatch.setattr("pipelines.studies.study.run_cell", measure)
 
 
 def write_yaml(path: Path, values: dict) -> None:

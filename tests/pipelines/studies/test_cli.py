@@ -4,12 +4,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gee_core.errors import InputError
-from gee_core.storage.atomic_files import write_json
 from pipelines import cli
 from pipelines.project.changes import parse_changes
 from pipelines.studies import study
-from pipelines.studies.reports import OUT, _one_or_all
-from pipelines.studies.tables import TextTable
+from pipelines.studies.reports import OUT, TextTable
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
 
@@ -67,20 +65,9 @@ def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
     assert calls == ["die_with_parent", "run_study"]
 
 
-def test_show_names_the_images_of_all_cells(write_study):
-    name, images = write_study(), {"train": _one_or_all([64, 60, 64]), "test": _one_or_all([24, 24])}
-    about = {"dataset": _one_or_all(["digits", "folder"]), "images": images, "seeds": [0], "commits": ["a"]}
-    write_json(OUT / name / "study.json", about)
-    (OUT / name / "table.md").touch()
-    assert "digits or folder (64 or 60 train, 24 test); seeds [0]; commits a" in gee("study", "show", name).stdout
-
-
-def test_show_of_a_study_without_a_table_counts_its_cells_and_results(write_study):
-    name = write_study()
-    write_json(OUT / name / "cells/a.json", {})
-    shown = gee("study", "show", name).stdout
-    assert "`gee study run tiny` runs 4 cells, except those with a result (1 are there):" in shown
-    assert shown.splitlines()[2:] == ["  encoding = genetic", "  encoding = unencoded"]
+def test_show_of_a_study_that_has_not_run_says_how_to_run_it(write_study):
+    with pytest.raises(InputError, match="tiny: no table yet: run it with `gee study run tiny`"):
+        gee("study", "show", write_study())
 
 
 def test_list_goes_on_after_a_broken_study(write_study):
@@ -130,5 +117,3 @@ def test_an_interruption_says_how_to_go_on(write_study, monkeypatch, options, sa
 def test_values_of_changes_are_read_as_yaml():
     changes = ["a.b=1", "a.c=1e-3", "a.d=null", "a.e=[1, 2]", "a.f=ste", "a.g=true"]
     assert parse_changes(changes) == {"a.b": 1, "a.c": 1e-3, "a.d": None, "a.e": [1, 2], "a.f": "ste", "a.g": True}
-    with pytest.raises(InputError, match=r"write section\.key=value"):
-        parse_changes(["epochs=3"])

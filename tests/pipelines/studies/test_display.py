@@ -44,15 +44,3 @@ def test_a_finished_cell_shows_the_first_of_the_studys_metrics_that_it_has(metri
         display.planned(CELLS[:1], CELLS[:1], 1)
         display.done(CELLS[0], {"status": "ok", "metrics": {"genes_accuracy": 0.25, "genes_bytes": 2000}})
     assert f"1/1  network = [a]: {shown} (0 s)" in console.file.getvalue()
-
-
-def test_a_network_that_is_being_kept_is_shown_as_running_until_it_is_kept():
-    console = Console(file=io.StringIO(), width=100)
-    steps = Steps("cells", None)
-    with Bars(console) as bar:
-        display = Display(bar, steps, ["test_accuracy"])
-        display.note(CELLS[0], "export")
-        assert "network = [a]: export" in steps.line()
-        display.kept(CELLS[0], "models/studies/tiny/a")
-        assert "export" not in steps.line()
-    assert "kept  models/studies/tiny/a" in console.file.getvalue()

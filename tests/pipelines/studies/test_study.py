@@ -2,18 +2,23 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from gee_core.errors import DivergedError
-from pipelines import evolve, train
+from gee_core.checkpoint import load
+from gee_core.config import Params
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import DivergedError, InputError
+from gee_core.storage.json_object import read_sealed
+from pipelines import evaluate, evolve, train
 from pipelines.project.paths import STUDY_STEPS
-from pipelines.studies import runner
-from pipelines.studies.cell import Request
+from pipelines.studies import study
+from pipelines.studies.cell import Cell, Request
 from pipelines.studies.reports import OUT
-from pipelines.studies.runner import CellsError
 from pipelines.studies.study import run_study
 from pipelines.studies.tracking import NullStudyTracker
 from tests.pipelines.studies.conftest import Ran, measure
@@ -81,29 +86,23 @@ def test_a_finished_study_runs_nothing_and_a_further_seed_only_its_own_cells(run
     assert more.cells == ["encoding = genetic, seed 1", "encoding = unencoded, seed 1"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "n_trained"),
-    [
-        ({"grid": {"train.lr": [0.002, 0.004]}}, 2),  # of one evolution
-        ({"grid": {"start": [{"label": "encoded", "encoded": {"train.epochs": 2}}]}}, 2),
-    ],
-)
-def test_force_does_all_the_work_again_and_ends_in_the_same_bytes(run, monkeypatch, changes, n_trained):
-    changes = changes | {"seeds": 1, "plots": [], "published": []}
-    run(**changes)
-    names = [name for name in REPORTS if not name.endswith(".svg")]
-    before, trained, run_train = reports(names), [], train.run
-    monkeypatch.setattr(train, "run", lambda params, *rest: trained.append(params) or run_train(params, *rest))
-    run(again := Ran(), force=True, **changes)
-    assert (len(again.cells), len(trained)) == (len(again.missing), n_trained)
-    assert reports(names) == before
+def test_force_runs_the_cells_that_only_names_again_and_keeps_the_results_of_the_others(run, quick):
+    run(seeds=1)
+    before, whole = {path: path.stat().st_mtime_ns for path in (OUT / "tiny/cells").iterdir()}, reports()
+    run(again := Ran(), seeds=1, force=True, only={"encoding": {"unencoded"}})
+    assert again.cells == again.missing == ["encoding = unencoded, seed 0"]
+    assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 1
+    run(seeds=1)
+    assert reports() == whole
 
 
 def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch):
     evolved, trained = [], []
     for calls, stage in ((evolved, evolve), (trained, train)):
         monkeypatch.setattr(
-            stage, "run", lambda params, *rest, run=stage.run, calls=calls: calls.append(params) or run(params, *rest)
+            stage,
+            "run",
+            lambda params, *rest, run=stage.run, calls=calls, **more: calls.append(params) or run(params, *rest, **more),
         )
     domains = {"robustness.domain": ["normalised", "image"]}
     plots = [{"kind": kind, "group": ["robustness.domain"]} for kind in ("noise", "layers")]
@@ -156,7 +155,7 @@ def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(ru
 
 
 def test_the_agreement_of_two_trainings_is_a_table_and_each_part_of_a_study_has_its_own_tables(run, quick):
-    analysis = KENDALL | {"sample": "range", "trainings": 2, "seeds": 1}
+    analysis = KENDALL | {"trainings": 2, "seeds": 1}
     ranked, repeated = run(analysis=analysis, only={"part": {"kendall"}})
     assert ranked.headers[:2] == ["E", "fitness"]
     assert repeated.headers[0] == "trainings" and repeated.rows[0][0] == "2"
@@ -187,8 +186,8 @@ def test_cells_that_raise_are_failures_in_the_tables_of_the_others_until_they_ha
         return measure(cell, notify)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "run_cell", raises_for_some)
-        with pytest.raises(CellsError, match=r"encoding = genetic, seed 1 and 6 more: .* raises ValueError: a bug"):
+        patch.setattr(study, "run_cell", raises_for_some)
+        with pytest.raises(InputError, match=r"encoding = genetic, seed 1 and 6 more: .* raises ValueError: a bug"):
             run(first := Ran(), analysis=KENDALL)
     assert first.lines == [f"tables of the finished cells  {(OUT / 'tiny').resolve()}"]
     assert [(row.n, row.failed) for row in written("table.csv")[:2].itertuples()] == [(1, 1), (2, 0)]
@@ -202,19 +201,19 @@ def test_cells_that_raise_are_failures_in_the_tables_of_the_others_until_they_ha
 def test_a_study_of_which_no_cell_has_a_result_leaves_its_earlier_tables(run, quick, monkeypatch):
     run(**PLAIN)
     before = {path: path.read_bytes() for path in (OUT / "tiny").glob("*.*")}
-    monkeypatch.setattr(runner, "run_cell", lambda *_: 1 / 0)
-    with pytest.raises(CellsError, match="ZeroDivisionError"):
+    monkeypatch.setattr(study, "run_cell", lambda *_: 1 / 0)
+    with pytest.raises(InputError, match="ZeroDivisionError"):
         run(**PLAIN, set={"train.epochs": 3})
     assert {path: path.read_bytes() for path in (OUT / "tiny").glob("*.*")} == before
 
 
-def test_a_plot_of_what_no_cell_measured_is_left_out_and_named(run, quick):
+def test_a_plot_of_what_no_cell_measured_is_left_out_and_named(run, quick, caplog):
     plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
     plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}, {"kind": "noise"}]
     own = {"plots": plots, "stages": ["evaluate", "robustness"], "metrics": ["test_accuracy", "val_accuracy"]}
-    run(named := Ran(), **PLAIN | own)
+    run(**PLAIN | own)
     assert figures() == {"4-bars.svg"}
-    assert named.lines == ["left out, no cell has it: val_accuracy, noise"]
+    assert caplog.messages == ["left out, no cell has it: val_accuracy, noise"]
 
 
 def test_cells_that_only_left_out_have_no_figure_and_their_columns_are_empty(run, quick):
@@ -246,5 +245,28 @@ def test_cells_side_by_side_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
     run()
     one = reports()
+    shutil.rmtree(STUDY_STEPS)
     run_study(Request("tiny"), Ran(), jobs=2, force=True)
     assert reports() == one
+
+
+@pytest.mark.slow
+def test_a_kept_network_measures_as_its_result_says_and_is_under_dvc(project, run, digits):
+    with pytest.raises(InputError, match=r"`dvc --wait-for-lock add models/studies/tiny`: .*not inside of a DVC repository"):
+        run(seeds=1, keep=True, published=[])
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=project, check=True)
+    run(seeds=1, keep=True, published=[])
+    folders = sorted((project / "models/studies/tiny").iterdir())
+    assert [folder.name.rpartition("-")[0] for folder in folders] == ["genetic-seed0", "unencoded-seed0"]
+    for folder in folders:
+        result, net = read_sealed(folder / "result.json"), load(folder / "network.safetensors").eval()
+        measured = evaluate.run(Params.model_validate(result["params"]), net, load_prepared(digits))[0].model_dump()
+        assert {name: result["metrics"][name] for name in measured} == measured
+    assert "path: tiny" in (project / "models/studies/tiny.dvc").read_text()
+
+
+def test_candidates_and_failed_cells_have_no_network_to_keep(project, make_params):
+    cells = [Cell("grid", {"a": "x"}, make_params(), (), candidate, key=str(candidate)) for candidate in (0, None)]
+    results = {"0": {"status": "ok"}, "None": {"status": "failed: diverged"}}
+    study.keep_networks("tiny", cells, results, Ran())
+    assert not (project / "models").exists()

@@ -8,7 +8,7 @@ from rich.console import Console
 from pipelines.studies.cell import Cell
 from pipelines.studies.definition import Study
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.tables import TextTable, aggregate, cells_frame, format_table, markdown, rich_table, with_published
+from pipelines.studies.reports import TextTable, aggregate, cells_frame, format_table, markdown, rich_table, with_published
 
 CELLS = pd.DataFrame(
     {
@@ -58,10 +58,6 @@ def test_a_mean_over_fewer_cells_than_succeeded_says_over_how_many():
     assert not {"test_accuracy_n", "test_loss_n"} & set(found)
     shown = format_table("A", with_published(found, STUDY.model_copy(update={"metrics": metrics})), ["variant"], metrics)
     assert [row[2] for row in shown.rows] == ["0.250 (n = 1)", "", ""]
-
-
-def test_no_metric_has_the_name_of_anothers_spread_or_number_of_cells():
-    assert not {f"{name}_{end}" for name in METRICS for end in ("sd", "n")} & METRICS.keys()
 
 
 def test_the_spread_of_the_best_fitness_over_fresh_draws_is_not_that_over_the_seeds(make_params):
