@@ -1,4 +1,4 @@
-"""Every server that we start, or tell people to start, listens to this machine alone."""
+"""Every server that we tell people to start listens to this machine alone, as the temporary one of a flow (test_flow.py)."""
 
 import contextlib
 import os
@@ -14,15 +14,6 @@ from tests.free_port import free_port
 
 pytestmark = pytest.mark.slow
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-FLOW = """
-import sys, time
-import pipelines.orchestration.flow
-from prefect.server.api.server import SubprocessASGIServer
-with SubprocessASGIServer():
-    print("up", flush=True)
-    sys.stdin.read()
-"""
-"""What `gee flow run` does where no server is named."""
 
 
 def listening(process: psutil.Process) -> set[str]:
@@ -68,8 +59,3 @@ def test_prefect_as_the_readme_starts_it(tmp_path):
     assert "prefect server start  " in README
     command = ["-m", "prefect", "server", "start", "--port", str(free_port())]
     assert addresses(command, tmp_path) == {"127.0.0.1"}
-
-
-def test_the_server_that_a_flow_starts_for_itself(tmp_path):
-    (tmp_path / "flow.py").write_text(FLOW)
-    assert addresses(["flow.py"], tmp_path) == {"127.0.0.1"}

@@ -25,7 +25,7 @@ from rich.filesize import decimal
 from rich.table import Column, Table
 
 from gee_core.errors import InputError
-from pipelines.project.paths import COPIES, EXPERIMENTS, LOCK, SCRATCH, STUDY_STEPS, find_project
+from pipelines.project.paths import COPIES, LOCK, SCRATCH, STUDY_STEPS, find_project
 
 console = Console(highlight=False, markup=False)
 
@@ -63,7 +63,7 @@ def gc(
 ) -> None:
     """List files that are no longer needed; with --yes, delete them.
 
-    These are finished and abandoned runs of stages, shared results of studies, and Prefect's old flow runs.
+    These are finished and abandoned runs of stages, and shared results of studies.
     While a stage, a study or a flow is running, nothing in .scratch and in DVC's cache is deleted.
     Before --dvc, `dvc push --all-branches --all-tags` keeps the results of branches and tags in a remote, `dvc push` after each
     commit those of every commit, `dvc exp push` those of experiments.
@@ -80,7 +80,6 @@ def gc(
         else:
             found += scratch_leftovers(project, days)
             found += dvc_leftovers(project) if dvc else []
-        found += prefect_leftovers(project, days)
         _print(found)
         for leftover in found if yes else []:
             leftover.remove()
@@ -142,7 +141,6 @@ def scratch_leftovers(project: Path, days: float) -> list[Leftover]:
         ("runs of stages, finished", SCRATCH, finished),
         (f"runs of stages, interrupted, older than {days:g} days", SCRATCH, interrupted),
         (f"steps of studies, older than {days:g} days", STUDY_STEPS, steps),
-        (f"reports of experiments, older than {days:g} days", EXPERIMENTS, folders(EXPERIMENTS)),
         (f"copies of the project of killed experiments, older than {days:g} days", COPIES, copies),
         ("left behind by an interrupted `gee gc`", REMOVING, folders(REMOVING, before=math.inf)),
     ]
@@ -235,29 +233,6 @@ def mlflow_leftovers(project: Path, days: float) -> list[Leftover]:
     size = sum(tree_size(Path(unquote(urlparse(uri).path))) for (uri,) in rows)
     what = f"runs deleted more than {days:g} days ago, with their artifacts"
     return [Leftover(what, "mlflow.db, mlartifacts", len(rows), size, remove)]
-
-
-def prefect_leftovers(project: Path, days: float) -> list[Leftover]:
-    """Flow runs that ended more than ``days`` days ago, and equally old files in Prefect's storage."""
-    if not os.environ.get("PREFECT_API_URL") and not (project / ".prefect/prefect.db").is_file():
-        return []
-    from pipelines.orchestration.server import delete_flow_runs, old_flow_runs
-
-    found = []
-    if ids := old_flow_runs(days):
-        what = f"flow runs that ended more than {days:g} days ago"
-        found.append(Leftover(what, "Prefect's database", len(ids), None, partial(delete_flow_runs, ids)))
-    before = time.time() - days * 86400
-    files = [path for path in (project / ".prefect/storage").rglob("*") if path.is_file() and path.stat().st_mtime < before]
-    if files:
-
-        def remove() -> None:
-            for file in files:
-                file.unlink(missing_ok=True)
-
-        what = f"stored results, older than {days:g} days"
-        found.append(Leftover(what, ".prefect/storage", len(files), sum(map(tree_size, files)), remove))
-    return found
 
 
 def _run(project: Path, tool: str, *arguments: str) -> str:

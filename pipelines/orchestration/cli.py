@@ -1,8 +1,6 @@
 """The commands `gee flow …`. Prefect is imported inside the commands, so that `gee --help` is quick."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -30,7 +28,7 @@ def run_command(
     If another run, started by hand or by a schedule, is at work in this project, this one says so and waits for its end.
     """
     overrides = parse_changes(changes or [])
-    with _stopped_in_one_line():
+    try:
         from pipelines.orchestration.flow import FlowError, run_flow
         from pipelines.orchestration.request import Request
 
@@ -39,6 +37,9 @@ def run_command(
         except FlowError as error:
             print(f"gee: error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print("gee: interrupted; the same command continues where it stopped", file=sys.stderr)
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else 130) from None
     from pipelines.orchestration.ending import print_ending
 
     print_ending(outcome)
@@ -59,15 +60,3 @@ def serve_command(
     from pipelines.orchestration.serve import serve_flows
 
     serve_flows(cron, name, timezone, studies or [], study_cron)
-
-
-@contextmanager
-def _stopped_in_one_line() -> Iterator[None]:
-    """Say what to do after a Ctrl-C or SIGTERM in the body; Ctrl-C exits with 130."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        print("gee: interrupted; the same command continues where it stopped", file=sys.stderr)
-        if isinstance(stop, SystemExit):
-            raise
-        raise typer.Exit(130) from None

@@ -11,10 +11,10 @@ _OUTCOMES = {
     re.compile(r"^Stage '(.+)' didn't change, skipping"): "skipped",
 }
 _HINT = re.compile(
-    r"^(To track the changes with git, run:|To enable auto staging, run:|\s*git add .*|\s*dvc config core\.autostage true"
-    r"|Use `dvc push` to send your updates to remote storage\.|(Generating|Updating) lock file 'dvc\.lock'|\s*"
-    r"|To apply the results of an experiment to your workspace run:|\s*dvc exp apply <exp>)$"
+    r"^(To (track|enable|apply) .*:|\s*(git add|dvc config|dvc exp apply) .*|Use `dvc push` .*|\w+ lock file .*|\s*)$"
 )
+"""What tells a person at a terminal which git or dvc command comes next."""
+
 _CAUSES = (re.compile(r"^[\w ]+: error: "), re.compile(r"^[\w.]+(Error|Exception)\b"), re.compile(r"^ERROR: "))
 """Lines that say why a command failed: a stage's, the end of a traceback, DVC's; the first kind that there is says most."""
 
@@ -29,7 +29,7 @@ def outcomes(output: str) -> dict[str, str]:
 
 
 def is_hint(line: str) -> bool:
-    """Whether ``line`` is empty or tells a person at a terminal which git or dvc command comes next."""
+    """Whether ``line`` is empty or tells which git or dvc command comes next."""
     return _HINT.match(line) is not None
 
 
@@ -37,11 +37,6 @@ def progress_in(line: str) -> tuple[str, float] | None:
     """The task, which is evolve, train or the cells of a study, and its per cent, if ``line`` says how far it is."""
     found = _PROGRESS.match(line)
     return (found[1], float(found[2])) if found else None
-
-
-def is_error(line: str) -> bool:
-    """Whether a stage or DVC says in ``line`` why it failed."""
-    return any(words.match(line) for words in _CAUSES)
 
 
 def failure(what: str, code: int, output: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Cancelled, Completed, Failed
 
@@ -17,28 +17,23 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.orchestration.ending import Outcome
 from pipelines.orchestration.flow_lock import flow_lock, say
-from pipelines.orchestration.request import Request, checked, experiment_name, read_results, stages_to_run
+from pipelines.orchestration.request import Request, checked, experiment_name, stages_to_run
 from pipelines.orchestration.server import (
     PIPELINE,
     check_server,
     claim,
     on_end,
     page,
-    run_of,
     settle_abandoned,
     start_temporary_server,
-    this_run,
 )
 from pipelines.orchestration.tasks import harmless, publish, results_markdown, run_experiment, run_stage
-from pipelines.project.paths import EXPERIMENTS, PAGE, SUMMARY, find_project
+from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.reporting.summary import read_summary
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
 from pipelines.tracking.entries import End
 from pipelines.tracking.pipeline_run import execution_key
 from pipelines.tracking.tracker import open_tracker
-
-NOT_RUN = "not run"
-"""Outcome of a stage that needs one which failed, or that an interruption came before."""
 
 
 class FlowError(Exception):
@@ -69,21 +64,20 @@ def pipeline_flow(
     request = Request(overrides, stages, force, preset)
     try:
         params, _ = checked(request, project)
-        run = this_run()
-        claim(run, [params.prepare.data_name, params.network.name, *(["experiment"] if request.is_experiment else [])])
+        run = claim([params.prepare.data_name, params.network.name, *(["experiment"] if request.is_experiment else [])])
         with flow_lock(project, get_run_logger().info):
             settle_abandoned(get_run_logger().info)
-            return _run(project, request, experiment_name(run))
+            return _run(project, request, run)
     except InputError as error:
         return Failed(message=str(error))
     except KeyboardInterrupt:  # a user's wish, which Prefect would call a crash; it handles SIGTERM itself
         return Cancelled(message="stopped by Ctrl-C")
 
 
-def _run(project: Path, request: Request, name: str) -> State[Any]:
+def _run(project: Path, request: Request, run: FlowRun) -> State[Any]:
     params, changes = checked(request, project)  # again, since they may have changed while this one waited
     dependencies = stages_to_run(project, request.stages)
-    execution, address = execution_key(), None
+    name, execution, address = experiment_name(run), execution_key(), None
     status: End = "KILLED"
     futures: dict[str, PrefectFuture[Any]] = {}
     results: dict[str, str] = {}
@@ -95,7 +89,7 @@ def _run(project: Path, request: Request, name: str) -> State[Any]:
             for stage, needed in dependencies.items():
                 before = [futures[other] for other in needed]
                 futures[stage] = run_stage.submit(stage, execution, request.force, wait_for=before, return_state=False)
-        results |= dict.fromkeys(futures, NOT_RUN)
+        results |= dict.fromkeys(futures, "not run")
         _follow(futures, results, failures)
         if request.is_experiment and not failures:  # its one result is the outcomes of its stages
             results = futures["experiment"].state.result()
@@ -110,9 +104,17 @@ def _run(project: Path, request: Request, name: str) -> State[Any]:
         failure = "\n".join(failures[stage] for stage in futures if stage in failures)
         publish(results_markdown(results, None), None, address, failure)
         return Failed(message=failure.partition("\n")[0], data=failure)
-    _publish(project, name if request.is_experiment else None, results, address)
+    with harmless():
+        if request.is_experiment:
+            about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
+            publish(results_markdown(results, None), None, address, about)
+        else:
+            summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
+            report = project / PAGE if (project / PAGE).is_file() else None
+            publish(results_markdown(results, summary), report, address, "The results in the project folder")
     done = [stage for stage, what in results.items() if what == "ran"]
-    return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=results)
+    outcome = Outcome(results, run.id, page(run.id), name if request.is_experiment else None)
+    return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)
 
 
 def _follow(futures: dict[str, PrefectFuture[Any]], results: dict[str, str], failures: dict[str, str]) -> None:
@@ -140,18 +142,7 @@ def _track(params: Params, results: dict[str, str], status: End, is_experiment: 
     return tracker.address()
 
 
-def _publish(project: Path, experiment: str | None, results: dict[str, str], address: str | None) -> None:
-    with harmless():
-        if experiment:
-            summary, page = read_results(project, experiment)
-            about = f"DVC experiment {experiment}: `dvc exp show` compares it, `dvc exp apply {experiment}` takes it over"
-        else:
-            summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
-            page, about = project / PAGE, "The results in the project folder"
-        publish(results_markdown(results, summary), page if page and page.is_file() else None, address, about)
-
-
-def run_flow(request: Request | None = None) -> Outcome:
+def run_flow(request: Request) -> Outcome:
     """Run the flow now.
 
     Raises:
@@ -160,7 +151,7 @@ def run_flow(request: Request | None = None) -> Outcome:
         KeyboardInterrupt: Ctrl-C; the flow run is then CANCELLED.
     """
     exit_on_sigterm()
-    request, project = request or Request(), find_project()
+    project = find_project()
     checked(request, project)
     stages_to_run(project, request.stages)
     check_server()
@@ -171,6 +162,5 @@ def run_flow(request: Request | None = None) -> Outcome:
         raise KeyboardInterrupt
     if not state.is_completed():
         raise FlowError(state.result(raise_on_failure=False) or state.message)
-    run = run_of(state)
-    experiment = EXPERIMENTS / experiment_name(run) if request.is_experiment else None
-    return Outcome(state.result(), run.id, page(run.id), experiment)
+    outcome: Outcome = state.result()
+    return outcome

@@ -1,7 +1,10 @@
-"""One run at a time in a project, of `gee run`, a flow or `dvc repro`: the second one waits, and says for which process."""
+"""One run at a time in a project, of `gee run`, a flow or `dvc repro`: the second run waits, and names the first."""
 
+import itertools
 import json
+import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +19,10 @@ from gee_core.errors import InputError
 from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.paths import SCRATCH
 from pipelines.project.safe_yaml import parse_yaml
-from pipelines.runtime.process_tree import process_key
 
 LOCK = SCRATCH / "flow.lock"
-
 HOLDER = SCRATCH / "flow.holder"
-"""File with the `process_key` of the last process that held the lock."""
+"""File that names the last process that held the lock."""
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 """DVC's list of the files that running `dvc` processes read and write."""
@@ -31,9 +32,6 @@ DVC_ERROR = 255
 
 RESTORE = f"`git checkout {DVC_LOCK}` restores the file of the last commit"
 """Where DVC cannot read dvc.lock."""
-
-PAUSE = 0.5
-"""Seconds between two looks at another process, or at a file that another process may be writing."""
 
 
 @contextmanager
@@ -45,19 +43,20 @@ def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterato
     Raises:
         InputError: another process holds the lock, and ``on_wait`` is None.
     """
-    path = project.resolve() / LOCK
+    path, holder = project.resolve() / LOCK, project / HOLDER
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, is_singleton=True, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = _at_work(project, _holder(project / HOLDER))
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "a process that has just started"
         if on_wait is None:
-            raise InputError(holder, "wait for its end, or stop it") from None
-        on_wait(f"{holder}; this one waits for its end")
+            raise InputError(_at_work(project, who), "wait for its end, or stop it") from None
+        on_wait(f"{_at_work(project, who)}; this one waits for its end")
         lock.acquire()
     try:
-        (project / HOLDER).write_text(process_key(psutil.Process()), encoding="utf-8")
+        since = f"since {datetime.now():%Y-%m-%d %H:%M}"
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, {since}", encoding="utf-8")
         yield
     finally:
         lock.release()
@@ -72,14 +71,6 @@ def say(line: str) -> None:
     print(f"gee: {line}", file=sys.stderr, flush=True)
 
 
-def _holder(path: Path) -> str:
-    try:
-        host, pid, _ = path.read_text(encoding="utf-8").rsplit("/", 2)
-        return f"process {pid} on {host}, since {datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M}"
-    except (OSError, ValueError):  # it holds the lock and has not written its key yet
-        return "a process that has just started"
-
-
 def wait_for_other_dvc(project: Path, say: Callable[[str], object]) -> bool:
     """Wait for the end of a `dvc` that has locked files of the project; whether there was one. ``say`` is told which.
 
@@ -89,20 +80,18 @@ def wait_for_other_dvc(project: Path, say: Callable[[str], object]) -> bool:
         found = json.loads((project / RWLOCK).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # there is none, or a `dvc` is writing it
         return False
-    for info in [*found.get("write", {}).values(), *(info for infos in found.get("read", {}).values() for info in infos)]:
+    for user in [*found.get("write", {}).values(), *itertools.chain(*found.get("read", {}).values())]:
         try:
-            process = psutil.Process(info["pid"])
-            is_dvc = any(
-                "dvc" in word for word in process.cmdline()
-            )  # else DVC was killed, and its PID is another process's now
+            process = psutil.Process(user["pid"])
+            if not any("dvc" in word for word in process.cmdline()):  # DVC was killed, and another process has its PID
+                continue
         except psutil.Error:
             continue
-        if is_dvc:
-            command = re.sub(r"^\S*/dvc(/__main__\.py)?\b", "dvc", info["cmd"])
-            say(f"{_at_work(project, f'process {process.pid}, `{command}`')}; this one waits for its end")
-            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(PAUSE)
-            return True
+        command = re.sub(r"^\S*/dvc(/__main__\.py)?\b", "dvc", user["cmd"])
+        say(f"{_at_work(project, f'process {process.pid}, `{command}`')}; this one waits for its end")
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+        return True
     return False
 
 
@@ -116,14 +105,8 @@ def check_dvc_files(project: Path) -> None:
         (DVC_LOCK, parse_yaml, f"{RESTORE}; without git, delete it: DVC's cache has the results"),
         (RWLOCK, json.loads, f"`rm {RWLOCK}` where no other `dvc` runs"),
     ):
-        for last_try in (False, True):
-            try:
-                if isinstance(read((project / path).read_text(encoding="utf-8")), dict):
-                    break
-            except FileNotFoundError:
-                break
-            except ValueError:  # text that is no UTF-8 raises one too
-                pass
-            if last_try:
-                raise InputError(f"{path}: damaged", remedy)
-            time.sleep(2 * PAUSE)  # another `dvc` may be writing it
+        try:
+            if (project / path).is_file() and not isinstance(read((project / path).read_text(encoding="utf-8")), dict):
+                raise ValueError("not a mapping")
+        except ValueError:
+            raise InputError(f"{path}: damaged", remedy) from None

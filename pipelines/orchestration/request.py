@@ -1,6 +1,5 @@
-"""What a flow run is asked to do, checked before any work starts; and the results of one that is a DVC experiment."""
+"""The request of a flow run, checked before any work starts."""
 
-import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,31 +7,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
-from pipelines.inputs.network_files import network_files
 from pipelines.orchestration.flow_lock import RESTORE, check_dvc_files
 from pipelines.project.git import COMMIT_IT, check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
-from pipelines.project.paths import EXPERIMENTS, PAGE, PARAMS, SUMMARY
-from pipelines.project.paths import LOCK as DVC_LOCK
+from pipelines.project.paths import LOCK, PARAMS
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.reporting.summary import Summary, read_summary
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 
 class Request(NamedTuple):
-    """The parameters of the flow `gee`."""
+    """The parameters of the flow `gee`, as `pipeline_flow` says."""
 
     overrides: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
-    """New values by ``section.key`` of params.yaml."""
     stages: list[str] = []  # noqa: RUF012
-    """Run these and what they need; all if it is empty."""
     force: bool = False
-    """Run unchanged stages too."""
     preset: str | None = None
-    """Start from this preset instead of params.yaml."""
 
     @property
     def is_experiment(self) -> bool:
@@ -59,32 +51,25 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
 
 
 def experiment_changes(values: dict[str, Any], params: Params, project: Path) -> tuple[dict[str, Any], list[str]]:
-    """``values`` as an experiment in a copy of ``project`` takes them, and what DVC has to change in params.yaml for them.
+    """``values``, checked as ``params``, as an experiment in a copy of ``project`` takes them, and the changes to params.yaml.
 
-    ``params`` are the same, checked. Images that the copy lacks are named by an absolute path. The changes are as
-    ``--set-param`` takes them.
+    Images that the copy lacks are named by an absolute path. The changes are as ``--set-param`` takes them.
 
     Raises:
-        InputError: there is no git commit of the project, or the copy lacks the code of an own network.
+        InputError: there is no git commit of the project.
     """
     if head(project) is None:
         check_git(project)
         problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
         raise InputError(problem, f"{COMMIT_IT}; or write params.yaml itself")
-    images, network = project.resolve() / params.prepare.path, params.network.name
+    images = project.resolve() / params.prepare.path
     if params.prepare.reads_path and _lacks(project, images):
         values = overridden(values, {"prepare.path": str(images)}, "prepare.path")
-    for file in network_files(network):
-        if git(project, "ls-files", "--others", "--", str(file)):
-            raise InputError(f"network.name = {network}: the experiment's copy lacks {file}", f"`git add {file}`")
     return values, set_param_arguments(read_yaml(project / PARAMS), values)
 
 
 def _lacks(project: Path, images: Path) -> bool:
-    """Whether an experiment's copy of the project lacks some of ``images``: git does not track them, or only a link to them.
-
-    The README.md of data/raw is none of them.
-    """
+    """Whether an experiment's copy lacks some of ``images``: git tracks a link, not all, or the README.md alone."""
     others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))
     return images.is_symlink() or bool(others) or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
 
@@ -106,8 +91,9 @@ def stages_to_run(project: Path, wanted: list[str]) -> dict[str, list[str]]:
             graph = nx.relabel_nodes(stages, lambda stage: stage.addressing)  # edges point from a stage to what it needs
     except DvcException as error:
         text = " ".join(str(error).split())
-        remedy = RESTORE if str(DVC_LOCK) in text else "`dvc repro --dry` shows what is wrong"
-        raise InputError(f"{project}: {text}", remedy) from None
+        raise InputError(
+            f"{project}: {text}", RESTORE if str(LOCK) in text else "`dvc repro --dry` shows what is wrong"
+        ) from None
     order = list(reversed(list(nx.topological_sort(graph))))
     for stage in wanted:
         if stage not in order:
@@ -117,23 +103,6 @@ def stages_to_run(project: Path, wanted: list[str]) -> dict[str, list[str]]:
 
 
 def experiment_name(run: "FlowRun") -> str:
-    """The name of the experiment of a flow run, another one each time that it is tried again.
-
-    It is the run's own, which may be any text, without what DVC refuses: spaces, slashes and most punctuation.
-    """
+    """The name of the experiment of a flow run, a new name for each attempt: the run's own, without what DVC refuses."""
     attempt = f"-{run.run_count}" if run.run_count > 1 else ""
     return re.sub(r"[^\w-]+", "-", f"{run.name}-{str(run.id)[:4]}{attempt}").lstrip("-")
-
-
-def read_results(project: Path, name: str) -> tuple[Summary | None, Path | None]:
-    """The summary and the path of the report of the experiment ``name``, copied to `EXPERIMENTS`; None for what it lacks."""
-    from dvc.api import DVCFileSystem
-
-    folder = project / EXPERIMENTS / name
-    folder.mkdir(parents=True, exist_ok=True)
-    files, found = DVCFileSystem(str(project), rev=name), {}
-    for path in (SUMMARY, PAGE):
-        with contextlib.suppress(FileNotFoundError):
-            files.get_file(path.as_posix(), str(folder / path.name))
-            found[path] = folder / path.name
-    return read_summary(found[SUMMARY]) if SUMMARY in found else None, found.get(PAGE)

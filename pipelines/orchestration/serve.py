@@ -40,10 +40,13 @@ def serve_flows(cron: str, name: str, timezone: str, studies: Sequence[str], stu
     check_server("a schedule")
     os.chdir(find_project())
     settle_abandoned(say)
-    deployments = [RunnerDeployment.from_flow(pipeline_flow, name, schedule=Cron(cron, timezone=timezone), tags=["gee"])]
-    weekly = Cron(study_cron, timezone=timezone)
-    for study in studies:
-        of_study = RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedule=weekly, parameters={"study": study})
-        of_study.tags = ["gee", "study"]
-        deployments.append(of_study)
-    serve(*deployments, limit=1)
+    nightly = RunnerDeployment.from_flow(pipeline_flow, name, schedule=Cron(cron, timezone=timezone), tags=["gee"])
+    weekly, tags = Cron(study_cron, timezone=timezone), ["gee", "study"]
+    serve(
+        nightly,
+        *(
+            RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedule=weekly, parameters={"study": study}, tags=tags)
+            for study in studies
+        ),
+        limit=1,
+    )

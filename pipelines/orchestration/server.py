@@ -1,17 +1,20 @@
-"""The Prefect server: whether it answers, and which flow runs in it are abandoned or old."""
+"""The Prefect server: whether it answers, which flow runs in it are abandoned, and who is told of flow runs that failed."""
 
 import contextlib
 import json
+import logging
 import os
+import shlex
 import signal
+import subprocess
+import urllib.request
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import psutil
 from prefect import Flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
@@ -20,24 +23,21 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect.states import Crashed
 
 from gee_core.errors import InputError
-from pipelines.orchestration.notify import notify
-from pipelines.runtime.process_tree import end_processes, is_gone, process_key
+from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.runtime.settings import Settings
 from pipelines.tracking.pipeline_run import FLOW_RUN
 from pipelines.tracking.redact import bare, redact
+
+log = logging.getLogger(__name__)
 
 PIPELINE, STUDY = "gee", "gee-study"
 """Names of the flows, by which Prefect finds their runs."""
 
-OURS = FlowFilter.model_validate({"name": {"any_": [PIPELINE, STUDY]}})
-
 TAG = "gee.process="
 """Prefix of the tag with the process of a flow run."""
 
-OWNER = "GEE_FLOW_PROCESS"
-"""Environment variable with the process of a flow; the temporary server that Prefect starts for the flow inherits it."""
-
 SECONDS = 20
-"""How long the server may take to answer whether it is there."""
+"""How long the server may take to answer, and a webhook or command of GEE_NOTIFY."""
 
 REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
 
@@ -64,7 +64,6 @@ def start_temporary_server() -> None:
 
     It inherits the blocked signal. It ends with this process, which can report to it how the flow ended.
     """
-    os.environ[OWNER] = process_key(psutil.Process())
     if not PREFECT_API_URL.value():
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
@@ -73,30 +72,20 @@ def start_temporary_server() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def this_run() -> FlowRun:
-    """The flow run that this code is called in."""
+def claim(tags: Iterable[str]) -> FlowRun:
+    """Tag the flow run that this code is called in with ``tags`` and this process, and return it.
+
+    The process of an earlier attempt, which Prefect's Retry left, goes. What this process tracks in MLflow names the flow run.
+    """
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None
-    return context.flow_run
-
-
-def claim(run: FlowRun, tags: Iterable[str]) -> None:
-    """Tag a flow run with ``tags`` and with this process, in place of that of an earlier attempt, which Prefect's Retry left.
-
-    What this process tracks in MLflow then names the flow run.
-    """
+    run = context.flow_run
     own = {*(tag for tag in run.tags if not tag.startswith(TAG)), TAG + process_key(psutil.Process()), *tags}
     with get_client(sync_client=True) as client:
         client.update_flow_run(run.id, tags=sorted(own))
     named = {"prefect.flow_run": run.name, "prefect.flow_run_id": str(run.id), "prefect.url": page(run.id)}
     os.environ[FLOW_RUN] = json.dumps({tag: value for tag, value in named.items() if value})
-
-
-def run_of(state: State[Any]) -> FlowRun:
-    """The flow run that ended in ``state``."""
-    assert state.state_details.flow_run_id is not None
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(state.state_details.flow_run_id)
+    return run
 
 
 def page(run_id: UUID) -> str | None:
@@ -105,24 +94,22 @@ def page(run_id: UUID) -> str | None:
     return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None
 
 
-def on_end(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Prefect's hook for flow runs that end badly."""
-    where = f" ({url})" if (url := page(flow_run.id)) else ""
-    notify(f"{flow.name}: flow run {flow_run.name} {str(state.name).lower()}: {state.message or 'no message'}{where}")
-
-
 def settle_abandoned(on_line: Callable[[str], object]) -> None:
-    """Set flow runs whose process is gone to CRASHED and end the servers that they started; ``on_line`` is told of each."""
-    for pid in end_orphaned_servers():
-        on_line(f"ended the server {pid}, left behind by a flow that was killed")
+    """Set flow runs whose process is gone to CRASHED, with their tasks; ``on_line`` is told of each."""
+    ours = FlowFilter.model_validate({"name": {"any_": [PIPELINE, STUDY]}})
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_filter=OURS, flow_run_filter=unfinished):
-            if why := why_abandoned(run.tags):
-                with contextlib.suppress(ObjectNotFound):  # another process or a user deleted it
-                    _crash(client, run, why)
-                on_line(f"flow run {run.name} is set to CRASHED: {why}")
-                notify(f"flow run {run.name} crashed: {why}")
+        for run in client.read_flow_runs(flow_filter=ours, flow_run_filter=unfinished):
+            if not (why := why_abandoned(run.tags)):
+                continue
+            with contextlib.suppress(ObjectNotFound):  # a user deleted it
+                of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
+                for task_run in client.read_task_runs(flow_run_filter=of_run):
+                    if task_run.state and not task_run.state.is_final():
+                        client.set_task_run_state(task_run.id, Crashed(message=why), force=True)
+                client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+            on_line(f"flow run {run.name} is set to CRASHED: {why}")
+            notify(f"flow run {run.name} crashed: {why}")
 
 
 def why_abandoned(tags: list[str]) -> str | None:
@@ -134,44 +121,26 @@ def why_abandoned(tags: list[str]) -> str | None:
     return None
 
 
-def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
-    of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
-    for task_run in client.read_task_runs(flow_run_filter=of_run):
-        if task_run.state and not task_run.state.is_final():
-            client.set_task_run_state(task_run.id, Crashed(message=why), force=True)
-    client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+def on_end(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Prefect's hook for flow runs that end badly."""
+    where = f" ({url})" if (url := page(flow_run.id)) else ""
+    notify(f"{flow.name}: flow run {flow_run.name} {str(state.name).lower()}: {state.message or 'no message'}{where}")
 
 
-def end_orphaned_servers() -> list[int]:
-    """End the temporary servers whose flow was killed; returns their PIDs. A server that a user started names no flow."""
-    orphans = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            owner = process.environ().get(OWNER)
-            if owner and is_gone(owner) and any("prefect.server" in word for word in process.cmdline()):
-                orphans.append(process)
-    end_processes(orphans, grace=5)
-    return [server.pid for server in orphans]
+def notify(message: str) -> None:
+    """Send ``message``, without secrets, to the webhook or command in GEE_NOTIFY, if it is set. A failure is only logged.
 
-
-def old_flow_runs(days: float) -> list[UUID]:
-    """Ids of the flow runs that ended more than ``days`` days ago.
-
-    Raises:
-        InputError: the server at PREFECT_API_URL does not answer.
+    A webhook gets a POST of ``{"text": message}``, as Slack, Mattermost and Discord (with `/slack`) take it. A command gets the
+    message as its last argument.
     """
-    check_server()
-    ended = FlowRunFilter.model_validate({"end_time": {"before_": datetime.now(UTC) - timedelta(days=days)}})
-    found: list[UUID] = []
-    with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(flow_filter=OURS, flow_run_filter=ended, offset=len(found)):
-            found += [run.id for run in runs]
-    return found
-
-
-def delete_flow_runs(ids: list[UUID]) -> None:
-    """Delete flow runs; Prefect's server deletes their logs within a day."""
-    with get_client(sync_client=True) as client:
-        for run_id in ids:
-            with contextlib.suppress(ObjectNotFound):
-                client.delete_flow_run(run_id)
+    target, message = Settings.read().notify, redact(message)
+    if not target:
+        return
+    try:
+        if target.startswith(("http://", "https://")):
+            body, kind = json.dumps({"text": message}).encode(), {"Content-Type": "application/json"}
+            urllib.request.urlopen(urllib.request.Request(target, body, kind), timeout=SECONDS).close()
+        else:
+            subprocess.run([*shlex.split(target), message], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
+    except Exception as error:  # its text may hold the address, which is a secret
+        log.warning("GEE_NOTIFY: no notification was sent (%s)", type(error).__name__)

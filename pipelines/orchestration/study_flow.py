@@ -4,18 +4,17 @@ import os
 import sys
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
 from gee_core.errors import InputError
 from pipelines.orchestration.dvc_output import failure, last_lines
 from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.orchestration.server import STUDY, claim, on_end, settle_abandoned, this_run
+from pipelines.orchestration.server import STUDY, claim, on_end, settle_abandoned
 from pipelines.orchestration.tasks import Watcher, publish
 from pipelines.project.paths import find_project
-from pipelines.runtime.process_tree import die_with_parent, kill_groups, run_in_group
+from pipelines.runtime.process_tree import die_with_parent, run_in_group
 from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study
 from pipelines.studies.display import TRACKED
@@ -30,7 +29,7 @@ def study_flow(
     seeds: int | None = None,
     overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
     force: bool = False,
-) -> str | State[Any]:
+) -> State[Any]:
     """Run the cells of a study that have no result; returns the folder of its tables. Waits for another run here.
 
     Args:
@@ -47,31 +46,21 @@ def study_flow(
         draft_cells(load_study(study), request)
     except InputError as error:
         return Failed(message=str(error))
-    claim(this_run(), [study])
+    claim([study])
     with flow_lock(find_project(), get_run_logger().info):
         settle_abandoned(get_run_logger().info)
-        try:
-            future = run_study.submit(request, force)
-            future.wait()
-        except BaseException:  # SIGTERM and Ctrl-C reach only the main thread
-            kill_groups()
-            raise
-    state = future.state
-    if not state.is_completed():
-        output = state.result(raise_on_failure=False)
-        return Failed(message=state.message or f"study {study} failed", data=f"{state.message}\n{output}")
-    table = (OUT / study / "table.md").read_text(encoding="utf-8")
-    publish(table, None, state.result(), f"Tables and plots: {(OUT / study).absolute()}")
-    return str(OUT / study)
+        return run_study(request, force)
 
 
-@task(task_run_name="{request.name}", cache_policy=NO_CACHE, retries=0)
-def run_study(request: Request, force: bool) -> str | State[str] | None:
-    """Run `gee study run`; returns the page of its run in MLflow, or a failed state with the last lines of its output."""
+def run_study(request: Request, force: bool) -> State[Any]:
+    """Run `gee study run`, with its tables on the page of the flow run; a failed state has the last lines of its output."""
     options = [*request.options(), *(["--force"] if force else [])]
     command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *options]
     result = run_in_group(command, cwd=find_project(), env={"PYTHONUNBUFFERED": "1"}, on_line=Watcher())
     if result.returncode:
         message = failure(f"study {request.name}", result.returncode, result.stdout)
-        return Failed(message=message, data=last_lines(result.stdout))
-    return next((line.removeprefix(TRACKED) for line in result.stdout.splitlines() if line.startswith(TRACKED)), None)
+        return Failed(message=message, data=f"{message}\n{last_lines(result.stdout)}")
+    page = next((line.removeprefix(TRACKED) for line in result.stdout.splitlines() if line.startswith(TRACKED)), None)
+    table = (OUT / request.name / "table.md").read_text(encoding="utf-8")
+    publish(table, None, page, f"Tables and plots: {(OUT / request.name).absolute()}")
+    return Completed(message=f"study {request.name} is complete", data=str(OUT / request.name))

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
-from pipelines.orchestration.dvc_output import BUSY, failure, is_error, is_hint, last_lines, outcomes, progress_in
+from pipelines.orchestration.dvc_output import BUSY, failure, is_hint, last_lines, outcomes, progress_in
 from pipelines.orchestration.flow_lock import wait_for_other_dvc
 from pipelines.project.paths import find_project, python_first
 from pipelines.reporting.summary import Summary, summary_markdown
@@ -24,15 +24,12 @@ from pipelines.tracking.pipeline_run import EXECUTION
 log = logging.getLogger(__name__)
 
 TRIES = 10
-"""How often a stage is tried whose files are busy, although no other `dvc` is at work."""
+"""How often a stage is tried whose files another `dvc` uses."""
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
 def run_stage(stage: str, execution: str, force: bool) -> str | State[str]:
-    """Run `dvc repro` of one stage; returns what became of it, which names its state too.
-
-    A failed state has the last lines of its output.
-    """
+    """Run `dvc repro` of one stage; returns what became of it, which names its state too."""
     output, code = _dvc(["repro", "--single-item", *(["--force"] if force else []), stage], execution)
     if code:
         return Failed(message=failure(f"stage {stage}", code, output), data=last_lines(output))
@@ -57,14 +54,13 @@ def _dvc(arguments: list[str], execution: str) -> tuple[str, int]:
     watcher = Watcher()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     env = {"PATH": python_first(), "PYTHONUNBUFFERED": "1", EXECUTION: execution}
-    tries = 0
-    while True:
+    for _ in range(TRIES):
         result = run_in_group(command, cwd=find_project(), env=env, on_line=watcher)
-        if result.returncode == 0 or BUSY not in result.stdout or tries == TRIES:
-            return result.stdout, result.returncode
+        if result.returncode == 0 or BUSY not in result.stdout:
+            break
         if not wait_for_other_dvc(find_project(), get_run_logger().info):  # it has ended, or is between two stages
-            tries += 1
             time.sleep(1)
+    return result.stdout, result.returncode
 
 
 class Watcher:
@@ -75,10 +71,9 @@ class Watcher:
         self._ids: dict[str, Any] = {}
 
     def __call__(self, line: str) -> None:
-        """Take one line; hints for people at a terminal are left out."""
         if is_hint(line):
             return
-        (self._log.error if is_error(line) else self._log.info)(line)
+        self._log.info(line)
         if found := progress_in(line):
             name, percent = found
             with harmless():

@@ -13,8 +13,6 @@ PREPARED = Path("data/prepared")
 MODELS = Path("models")
 REPORTS = Path("reports")
 SCRATCH = Path(".scratch")
-EXPERIMENTS = SCRATCH / "experiments"
-"""A folder for every experiment of a flow, by its name, with its summary and its report."""
 STUDY_STEPS = SCRATCH / "studies"
 """What cells of studies have in common."""
 COPIES = Path(".dvc/tmp/exps")

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from gee_core.errors import InputError
 from pipelines.commands import gc as module
-from pipelines.commands.gc import at_work, dvc_leftovers, mlflow_leftovers, prefect_leftovers, scratch_leftovers
+from pipelines.commands.gc import at_work, dvc_leftovers, mlflow_leftovers, scratch_leftovers
 
 MD5 = "0123456789abcdef0123456789abcdef"
 HOUR = 1 / 24
@@ -52,7 +52,7 @@ def remove(project: Path, days: float) -> list[str]:
 
 
 def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, tmp_path):
-    old = [make("evolve/a", 31), make("studies/train/c", 31), make("experiments/e", 31), make("../.dvc/tmp/exps/tmpa1", 31)]
+    old = [make("evolve/a", 31), make("studies/train/c", 31), make("../.dvc/tmp/exps/tmpa1", 31)]
     old += [make("../.dvc/tmp/exps/standalone/tmpb2", 31), make("removing/a")]
     kept = [make("train/b", 29), make("studies/prepare/d", 29)]
     kept += [make("tracking/a", 999), make("studies/other/b", 999), make("elsewhere", 999), make("../.dvc/tmp/exps/celery", 99)]
@@ -60,7 +60,6 @@ def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, 
     assert remove(tmp_path, 30) == [
         "1 runs of stages, interrupted",
         "1 steps of studies",
-        "1 reports of experiments",
         "2 copies of the project of killed experiments",
         "1 left behind by an interrupted `gee gc`",
     ]
@@ -275,26 +274,6 @@ def test_dvc_says_what_the_workspace_does_not_use_and_removes_that_alone(tmp_pat
     (tmp_path / "x").unlink()
     dvc("checkout")
     assert (tmp_path / "x").read_text() == "now\n"
-
-
-def test_old_flow_runs_and_stored_results_go_the_latter_by_their_age(tmp_path, monkeypatch):
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert prefect_leftovers(tmp_path, 0) == []  # no server is asked
-    ids, deleted = [uuid4(), uuid4()], []
-    monkeypatch.setattr("pipelines.orchestration.server.old_flow_runs", lambda days: ids)
-    monkeypatch.setattr("pipelines.orchestration.server.delete_flow_runs", deleted.extend)
-    storage = tmp_path / ".prefect/storage"
-    storage.mkdir(parents=True)
-    (tmp_path / ".prefect/prefect.db").touch()
-    for name, days in [("old", 31), ("young", 29)]:
-        (storage / name).write_bytes(b"0" * 10)
-        os.utime(storage / name, (time.time() - days * 86400,) * 2)
-    runs, files = prefect_leftovers(tmp_path, 30)
-    assert (runs.count, runs.size, files.count, files.size) == (2, None, 1, 10)
-    for found in (runs, files):
-        found.remove()
-    assert deleted == ids
-    assert [path.name for path in storage.iterdir()] == ["young"]
 
 
 @pytest.mark.slow

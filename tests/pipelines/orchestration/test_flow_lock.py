@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -9,9 +10,7 @@ import psutil
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration import flow_lock as room
 from pipelines.orchestration.flow_lock import HOLDER, RWLOCK, check_dvc_files, flow_lock, wait_for_other_dvc
-from pipelines.runtime.process_tree import process_key
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDS = """
@@ -45,7 +44,7 @@ def test_the_second_says_whom_it_waits_for_and_goes_on_at_the_firsts_end(holder,
         threading.Timer(0.2, holder.stdin.close).start()
 
     with flow_lock(tmp_path, end_first):
-        assert (tmp_path / HOLDER).read_text() == process_key(psutil.Process())
+        assert (tmp_path / HOLDER).read_text().startswith(f"process {os.getpid()} on ")
     [line] = heard
     assert f"another run is at work in {tmp_path} (process {holder.pid} on " in line
     assert "waits for its end" in line
@@ -75,9 +74,8 @@ def test_one_process_may_take_the_lock_within_itself_and_keeps_it_until_the_oute
 
 
 @pytest.fixture
-def other(tmp_path, monkeypatch):
+def other(tmp_path):
     """A process that DVC has listed as reading a file of the project, until its stdin is closed."""
-    monkeypatch.setattr(room, "PAUSE", 0.01)
     with subprocess.Popen(
         [sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -125,17 +123,10 @@ LOCK = "schema: '2.0'\nstages:\n  first:\n    cmd: echo 1 > a\n"
         (".dvc/tmp/rwlock", '{"write": {"/a": {"pid": 1', "`rm .dvc/tmp/rwlock`"),
     ],
 )
-def test_a_file_of_dvc_that_was_cut_off_is_named_with_the_command_that_helps(path, content, remedy, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "PAUSE", 0)
+def test_a_file_of_dvc_that_was_cut_off_is_named_with_the_command_that_helps(path, content, remedy, tmp_path):
+    check_dvc_files(tmp_path)  # there are none yet
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     (tmp_path / path).write_text(content)
     with pytest.raises(InputError, match=f"^{path}: damaged: {remedy}"):
         check_dvc_files(tmp_path)
     assert (tmp_path / path).read_text() == content
-
-
-def test_a_file_that_another_dvc_is_writing_is_read_again(tmp_path, monkeypatch):
-    check_dvc_files(tmp_path)  # there are none yet
-    (tmp_path / "dvc.lock").write_text("")
-    monkeypatch.setattr(room.time, "sleep", lambda seconds: (tmp_path / "dvc.lock").write_text(LOCK))
-    check_dvc_files(tmp_path)

@@ -87,7 +87,6 @@ def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
     ("request_", "message"),
     [
         (Request({"evolve.n_generation": 1}), "overrides: evolve.n_generation is not a known key: did you mean n_generations?"),
-        (Request({"evolve.n_generations": 0}), "overrides: evolve.n_generations = 0: "),
         (Request(preset="nothing"), "unknown preset 'nothing': choose one of "),
         (Request({"prepare.dataset": "folder", "prepare.path": "nowhere"}), "prepare.path = nowhere"),
     ],
@@ -102,13 +101,7 @@ def test_what_cannot_be_is_one_message(request_, message, committed, monkeypatch
     assert (committed / "params.yaml").read_bytes() == before
 
 
-def test_an_experiment_needs_a_git_that_works_and_knows_the_own_network(project):
-    (project / "networks").mkdir()
-    (project / "networks/mine.py").write_text("from examples.spiking_vgg import SpikingVGG\n")
-    network = SimpleNamespace(name="networks.mine:SpikingVGG")
-    params = SimpleNamespace(prepare=load_preset("digits").params.prepare, network=network)
-    with pytest.raises(InputError, match=r"the experiment's copy lacks networks/mine\.py: `git add"):
-        experiment_changes({}, params, project)
+def test_an_experiment_needs_a_git_that_works(project):
     (project / ".git/config").write_text("[")
     with pytest.raises(InputError, match="git: bad config"):
         checked(Request({"train.epochs": 3}), project)
@@ -133,7 +126,6 @@ def test_stages_come_with_what_they_need_and_in_order(short_stages):
     ("file", "text", "remedy"),
     [
         ("dvc.yaml", "stages: {first: {outs: [a]}}", "`dvc repro --dry` shows what is wrong"),
-        ("dvc.yaml", "stages: [", "`dvc repro --dry` shows what is wrong"),
         ("dvc.lock", "schema: '2.0'\nstages:\n  first:\n    cmd: a\n    outs:\n", "`git checkout dvc.lock`"),
     ],
 )

@@ -27,7 +27,6 @@ def serve(monkeypatch):
     [
         ({"cron": "0 25 * * *"}, '--cron "0 25 * * *": not a cron schedule'),
         ({"timezone": "Europe/Bonn"}, "--timezone Europe/Bonn: no such time zone"),
-        ({"timezone": "../etc"}, "--timezone ../etc: no such time zone"),
         ({"studies": ["ablation", "nothing"]}, "unknown study 'nothing'"),
         ({}, "PREFECT_API_URL: not set, and a schedule needs a server: start `prefect server start`"),
     ],

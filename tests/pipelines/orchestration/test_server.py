@@ -1,11 +1,11 @@
-"""Which flow runs and servers are left over, without a server: a stand-in answers in place of Prefect's."""
+"""Which flow runs are left over, and who is told of them, without a server: a stand-in answers in place of Prefect's."""
 
 import contextlib
-import os
+import http.server
+import json
 import socket
-import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -36,39 +36,19 @@ def test_a_run_is_abandoned_once_its_process_is_gone_unless_that_was_on_another_
     assert server.why_abandoned(["mine"]) is None
 
 
-def test_a_server_of_a_flow_that_is_gone_ends_and_no_other(server):
-    code = "import sys\nprint('up', flush=True)\nsys.stdin.read()"
-    command = [sys.executable, "-c", code, "prefect.server.api.server:create_app"]
-    unnamed = {name: value for name, value in os.environ.items() if name != server.OWNER}
-    with contextlib.ExitStack() as stack:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        started = {
-            name: stack.enter_context(subprocess.Popen(words, env=unnamed | env, **pipes))
-            for name, words, env in (
-                ("orphan", command, {server.OWNER: GONE}),
-                ("its flow lives", command, {server.OWNER: HERE}),
-                ("started by the user", command, {}),
-                ("no server", command[:-1], {server.OWNER: GONE}),
-            )
-        }
-        assert {process.stdout.readline() for process in started.values()} == {b"up\n"}
-        assert server.end_orphaned_servers() == [started["orphan"].pid]
-        assert [name for name, process in started.items() if process.poll() is not None] == ["orphan"]
-
-
 class Prefect:
     """A server's flow runs and task runs, by id; `get_client` gives it."""
 
     def __init__(self, flow_runs: dict, task_runs: dict | None = None):
-        self.flow_runs, self.task_runs, self.page = flow_runs, task_runs or {}, 2
+        self.flow_runs, self.task_runs = flow_runs, task_runs or {}
 
     def __call__(self, sync_client):
         return contextlib.nullcontext(self)
 
-    def read_flow_runs(self, flow_filter, flow_run_filter, offset=0):
+    def read_flow_runs(self, flow_filter, flow_run_filter):
         assert flow_filter.name.any_ == ["gee", "gee-study"]
         self.asked = flow_run_filter
-        return list(self.flow_runs.values())[offset:][: self.page]
+        return list(self.flow_runs.values())
 
     def update_flow_run(self, run_id, tags):
         self.flow_runs[run_id].tags = tags
@@ -82,20 +62,12 @@ class Prefect:
     def set_task_run_state(self, run_id, state, force):
         self.task_runs[run_id].state = state
 
-    def delete_flow_run(self, run_id):
-        from prefect.exceptions import ObjectNotFound
-
-        if run_id not in self.flow_runs:
-            raise ObjectNotFound(None)
-        del self.flow_runs[run_id]
-
 
 @pytest.fixture
 def prefect(server, monkeypatch):
     def make(*arguments) -> Prefect:
         stand_in = Prefect(*arguments)
         monkeypatch.setattr(server, "get_client", stand_in)
-        monkeypatch.setattr(server, "end_orphaned_servers", lambda: [17])
         return stand_in
 
     return make
@@ -122,9 +94,7 @@ def test_runs_whose_process_is_gone_are_crashed_with_their_tasks_and_no_others(s
         (alive, Running): "RUNNING",
         (alive, Completed): "COMPLETED",
     }
-    assert heard[0] == "ended the server 17, left behind by a flow that was killed"
-    assert heard[1].startswith(f"flow run run-{gone} is set to CRASHED: its process ")
-    assert len(heard) == 2
+    assert [line.startswith(f"flow run run-{gone} is set to CRASHED: its process ") for line in heard] == [True]
     assert [text.startswith(f"flow run run-{gone} crashed: its process ") for text in told] == [True]
 
 
@@ -133,23 +103,14 @@ def test_an_attempt_that_repeats_another_has_the_tag_of_its_own_process_alone(se
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     run = SimpleNamespace(id=uuid4(), name="lazy-owl", tags=["mine", server.TAG + ELSEWHERE])
     stand_in = prefect({run.id: run})
-    server.claim(run, ["digits"])
+    monkeypatch.setattr(server, "FlowRunContext", SimpleNamespace(get=lambda: SimpleNamespace(flow_run=run)))
+    assert server.claim(["digits"]) is run
     assert stand_in.flow_runs[run.id].tags == ["digits", server.TAG + HERE, "mine"]
     assert {tag: value for tag, value in origin_tags(Path.cwd()).items() if tag.startswith("prefect.")} == {
         "prefect.flow_run": "lazy-owl",
         "prefect.flow_run_id": str(run.id),
         "prefect.url": f"http://127.0.0.1:4200/runs/flow-run/{run.id}",
     }
-
-
-def test_old_flow_runs_are_found_page_by_page_and_deleted(server, prefect):
-    ids = [uuid4() for _ in range(5)]
-    stand_in = prefect({run_id: SimpleNamespace(id=run_id) for run_id in ids})
-    assert server.old_flow_runs(30) == ids
-    age = datetime.now(UTC) - stand_in.asked.end_time.before_
-    assert timedelta(days=30) <= age < timedelta(days=30, minutes=5)
-    server.delete_flow_runs([uuid4(), *ids[1:]])  # one that is gone already is no trouble
-    assert list(stand_in.flow_runs) == ids[:1]
 
 
 def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked_again(server, monkeypatch):
@@ -167,3 +128,56 @@ def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked
         listening.setblocking(False)
         with pytest.raises(BlockingIOError):  # there was one connection
             listening.accept()
+
+
+@pytest.fixture
+def webhook():
+    """A server that answers with ``status``; its address and the bodies that it got."""
+    found = SimpleNamespace(bodies=[], status=200)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            found.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(found.status)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        found.url = f"http://127.0.0.1:{server.server_port}/secret"
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def test_a_webhook_gets_the_message_without_passwords_and_its_refusal_stops_nothing(server, webhook, monkeypatch, caplog):
+    monkeypatch.setenv("GEE_NOTIFY", webhook.url)
+    monkeypatch.setenv("PREFECT_API_URL", "https://ada:hunter22@prefect.example/api")
+    run = SimpleNamespace(id="1-2", name="eager-fox")
+    server.on_end(SimpleNamespace(name="gee"), run, SimpleNamespace(name="Failed", message=f"hunter22 at {webhook.url}"))
+    page = "https://prefect.example/runs/flow-run/1-2"
+    assert webhook.bodies == [{"text": f"gee: flow run eager-fox failed: *** at *** ({page})"}]
+    webhook.status = 404
+    server.notify("again")
+    assert "GEE_NOTIFY: no notification was sent (HTTPError)" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_command_gets_the_message_as_its_last_argument(server, monkeypatch, tmp_path):
+    script = tmp_path / "tell me.py"
+    script.write_text("import pathlib, sys\npathlib.Path('told').write_text(repr(sys.argv[1:]))\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEE_NOTIFY", f'{sys.executable} "{script}" --to me')
+    server.notify("it's $HOME; failed")
+    assert eval((tmp_path / "told").read_text()) == ["--to", "me", "it's $HOME; failed"]
+
+
+@pytest.mark.parametrize("target", ["no-such-command", "http://127.0.0.1:9/a secret", "a 'quote", f"{sys.executable} -c 1/0"])
+def test_a_notification_that_fails_is_only_logged(target, server, monkeypatch, caplog):
+    monkeypatch.setenv("GEE_NOTIFY", target)
+    server.notify("a message")
+    assert "GEE_NOTIFY: no notification was sent" in caplog.text
+    assert "secret" not in caplog.text
