@@ -32,7 +32,7 @@ from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.prepared_images import prepared_images, spaced
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.agreement import at_work_together, check_same, check_share, said_once
+from pipelines.runtime.agreement import at_work_together, check_reach, check_same, said_once
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.runtime.ranks import joined, run_in_processes
@@ -181,8 +181,8 @@ def _train(s: Stage, compute: Compute) -> None:
     genotype = load_genotype(GENOTYPE, params)
     scratch, start = resume_folder(params), init_from_files(params)
     check_same(compute.rank, scratch.name)
-    check_share(compute.rank, params.train.batch_size)
     with said_once(compute.rank):
+        check_reach(compute.rank.of, params.train.batch_size, f"{compute.rank.of} processes")
         check_images(len(training_images(params.train, data)), params.train.batch_size, compute.rank)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")

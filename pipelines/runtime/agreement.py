@@ -4,11 +4,11 @@ import functools
 import json
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gee_core.errors import InputError
 from gee_core.rank import Rank
@@ -24,28 +24,19 @@ if TYPE_CHECKING:  # loads torch
 FOREVER = timedelta(days=1000)
 
 
-class Trait(NamedTuple):
-    """What the rounding of a process depends on, as the message of a difference says it."""
-
-    verb: str
-    value: str
-    remedy: str
-
-
-def traits(compute: "Compute") -> list[Trait]:
-    """Of this process, which computes on ``compute``."""
+def rounding(compute: "Compute") -> dict[str, str]:
+    """What the rounding of this process depends on, by name, where the process computes on ``compute``."""
     import torch
 
     from gee_core.hardware import kind_of_cpu
 
     on_gpu = compute.device.type == "cuda"
-    kind = torch.cuda.get_device_name(compute.device) if on_gpu else f"a CPU of kind {kind_of_cpu()}"
-    return [
-        Trait("computes", f"on {kind}", "use machines of one kind, and one base.device"),
-        Trait("computes", f"in {str(compute.dtype).removeprefix('torch.')}", "set base.precision to fp32 or bf16"),
-        Trait("has", f"torch {torch.__version__}", "install one release"),
-        *(Trait("has", f"{name} = {value}", "set it to one value") for name, value in CoreSettings.read().rounding().items()),
-    ]
+    return {
+        "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {kind_of_cpu()}",
+        "number format": str(compute.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        **CoreSettings.read().rounding(),
+    }
 
 
 @functools.cache  # the first process serves it as long as it lives
@@ -57,41 +48,33 @@ def common_store() -> "Store":
     return PrefixStore("gee", next(rendezvous("env://"))[0])
 
 
-def check_alike(rank: Rank, own: Sequence[Trait], store: "Store") -> None:
-    """Raise an InputError with a line for each trait that a process does not have in common with the first."""
-    store.set(f"traits/{rank.number}", json.dumps([platform.node(), [trait.value for trait in own]]))
-    found = [json.loads(store.get(f"traits/{number}")) for number in range(rank.of)]
-    (first_host, first), lines = found[0], []
-    for place, (verb, _, remedy) in enumerate(own):
-        others = [(number, host, its[place]) for number, (host, its) in enumerate(found) if its[place] != first[place]]
-        if others:
-            named = ", ".join(f"{number} (on {host})" for number, host, value in others if value == others[0][2])
-            lines.append(f"process {named} {verb} {others[0][2]}, process 0 (on {first_host}) {first[place]}: {remedy}")
-    with said_once(rank):
-        if lines:
-            raise InputError("\n".join(lines))
+def check_rounding(rank: Rank, compute: "Compute") -> None:
+    """Raise an InputError where the processes would not round alike."""
+    remedy = "use machines of one kind with one torch, set base.precision to fp32 or bf16, and the same variables"
+    check_alike(rank, rounding(compute), remedy)
 
 
 def check_same(rank: Rank, digest: str) -> None:
     """Raise an InputError where a process has another ``digest`` of params, inputs and code than the first."""
-    if rank.of == 1:
-        return
-    from gee_core.training.processes import from_all
+    if rank.of > 1:
+        remedy = "start all of them in the same folder, or in copies of it with the same files"
+        check_alike(rank, {"params, inputs and code": digest}, remedy)
 
-    found = from_all((platform.node(), digest), rank)
-    others = [f"{number} (on {host})" for number, (host, its) in enumerate(found) if its != found[0][1]]
+
+def check_alike(rank: Rank, own: dict[str, str], remedy: str) -> None:
+    """Raise an InputError with a line for each value of ``own`` that a process does not have in common with the first."""
+    store, topic = common_store(), "/".join(own)
+    store.set(f"{topic}/{rank.number}", json.dumps([platform.node(), own]))
+    (host, first), *others = [json.loads(store.get(f"{topic}/{number}")) for number in range(rank.of)]
+    lines = [
+        f"process {number} (on {its_host}) has {name} = {its[name]}, process 0 (on {host}) {value}: {remedy}"
+        for name, value in first.items()
+        for number, (its_host, its) in enumerate(others, 1)
+        if its[name] != value
+    ]
     with said_once(rank):
-        if others:
-            raise InputError(
-                f"process {', '.join(others)} has other params, inputs or code than process 0 (on {found[0][0]})",
-                "start all of them in the same folder, or in copies of it with the same files",
-            )
-
-
-def check_share(rank: Rank, batch_size: int) -> None:
-    """Raise an InputError where a process would have no image of some batch of ``batch_size``."""
-    with said_once(rank):
-        check_reach(rank.of, batch_size, f"{rank.of} processes")
+        if lines:
+            raise InputError("\n".join(lines))
 
 
 def check_reach(n: int, batch_size: int, name: str) -> None:

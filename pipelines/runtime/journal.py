@@ -3,9 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gee_core.storage.atomic_files import flush, flush_folder, make_folder, write_atomically, writing
 from gee_core.storage.json_object import seal, unseal
@@ -25,7 +24,8 @@ def append(path: Path, values: dict[str, Any], durable: bool = True) -> None:
         make_folder(path.parent)
         is_new = not path.exists()
         with path.open("ab+") as file:
-            file.write(_line_break_missing(file) + _line(values))  # one write, so that lines of two processes do not mix
+            is_cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(b"\n" * is_cut_off + _line(values))  # one write, so that lines of two processes do not mix
             if durable:
                 flush(file)
         if is_new:
@@ -39,11 +39,9 @@ def read(path: Path, repair: bool = False) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = [line for line in path.read_bytes().decode(errors="replace").split("\n") if line.strip()]
-    found = [list(_objects(line)) for line in lines]
-    whole = [values for of_line in found for values in of_line]
-    damaged = sum(not of_line for of_line in found)
-    if damaged:
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    whole = [values for line in lines if (values := _object(line)) is not None]
+    if damaged := len(lines) - len(whole):
         log.warning("%s: %d of %d lines damaged; what they recorded is recomputed", path, damaged, len(lines))
         if repair:
             write_atomically(path, b"".join(map(_line, whole)))
@@ -62,7 +60,8 @@ def read_on(path: Path, position: int) -> list[tuple[dict[str, Any], int]]:
     found = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         position += len(line)
-        found += [(values, position) for values in _objects(line.decode(errors="replace"))]
+        if (values := _object(line)) is not None:
+            found.append((values, position))
     return found
 
 
@@ -70,21 +69,9 @@ def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(seal(values)).encode() + b"\n"
 
 
-def _line_break_missing(file: BinaryIO) -> bytes:
-    """A line break if the last line was cut off, so that the next line is separate."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return b""
-    file.seek(-1, os.SEEK_END)
-    return b"" if file.read(1) == b"\n" else b"\n"
-
-
-def _objects(line: str) -> Iterator[dict[str, Any]]:
-    """The intact objects in ``line``: one, or two if the line break between them was damaged, or none."""
-    decoder, start = json.JSONDecoder(), line.find("{")
-    while start >= 0:
-        try:
-            values, end = decoder.raw_decode(line, start)
-            yield unseal(values)
-        except (ValueError, RecursionError):
-            end = start + 1
-        start = line.find("{", end)
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The object in ``line``, or None if the line is damaged."""
+    try:
+        return unseal(json.loads(line))
+    except (ValueError, RecursionError):
+        return None

@@ -75,9 +75,7 @@ def process_key(process: psutil.Process) -> str:
 def _start(process: psutil.Process) -> int:
     """Start time in clock ticks since boot, which clock changes do not affect; without /proc in seconds since 1970."""
     stat = Path(f"/proc/{process.pid}/stat")
-    if not stat.exists():
-        return round(process.create_time())
-    return int(stat.read_text(errors="replace").rpartition(")")[2].split()[19])
+    return int(stat.read_text().rpartition(")")[2].split()[19]) if stat.exists() else round(process.create_time())
 
 
 def is_gone(key: str) -> bool:
@@ -87,23 +85,15 @@ def is_gone(key: str) -> bool:
         return False
     try:
         process = psutil.Process(int(pid))
-        return not _is_alive(process) or abs(_start(process) - int(started)) > 2
+        return process.status() == psutil.STATUS_ZOMBIE or abs(_start(process) - int(started)) > 2
     except (psutil.NoSuchProcess, OSError):
         return True
 
 
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
-    """End this process soon after the one it works for: the nearest `dvc`, the flow, torch's launcher or a worker's owner.
+    """End this process with the one it works for: the nearest `dvc`, the flow, torch's launcher or a worker's owner.
 
-    It gets SIGTERM, and after ``grace`` seconds SIGKILL, with its children. A process that was started from a shell works for
-    no other process and keeps running, as with `nohup`.
+    It gets SIGTERM, and after ``grace`` seconds SIGKILL, with its children. A shell is no such process, as with `nohup`.
     """
     pids = [owner.pid for owner in (dvc_ancestor(), multiprocessing.parent_process()) if owner]
     if PARENT in os.environ:
@@ -117,7 +107,7 @@ def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
 def _watch(pids: list[int], interval: float, grace: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         watched = [psutil.Process(pid) for pid in pids]
-        while all(_is_alive(process) for process in watched):
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
             time.sleep(interval)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace)
@@ -133,10 +123,9 @@ def run_in_group(
     env: dict[str, str] | None = None,
     on_line: Callable[[str], object] = lambda line: None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` in its own process group and wait for it; the group ends with this process or by `kill_groups`.
+    """Run ``command`` in its own process group, which ends with this process or by `kill_groups`; ``env`` is added to ours.
 
-    ``env`` is added to the environment; ``on_line`` is called with each line of output as it is printed, and the result's
-    ``stdout`` holds stdout and stderr together. After `kill_groups` it raises a RuntimeError.
+    ``on_line`` gets each line of stdout and stderr as it is printed; the result's ``stdout`` holds all of them.
     """
     if _ending.is_set():
         raise RuntimeError(f"not started, because this process is ending: {' '.join(command)}")
@@ -154,8 +143,6 @@ def run_in_group(
         _groups.add(process.pid)
         lines = []
         try:
-            if _ending.is_set():  # set between the check above and the entry in the registry
-                _signal_groups({process.pid}, signal.SIGTERM)
             for line in process.stdout:
                 lines.append(line)
                 on_line(line.rstrip())
@@ -198,17 +185,13 @@ def kill_groups(grace: float = 10.0) -> None:
 
 
 def _end_groups(groups: set[int], grace: float) -> None:
-    _signal_groups(groups, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while groups and _any_alive(groups) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _signal_groups(groups, signal.SIGKILL)
-
-
-def _signal_groups(groups: set[int], number: signal.Signals) -> None:
-    for group in groups:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, number)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+        while groups and _any_alive(groups) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def _any_alive(groups: set[int]) -> bool:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
-from rich.text import Text
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 console = Console(stderr=True)
 
 FIRST_SECONDS, LINE_SECONDS = 10.0, 30.0
 """Time until the first line, and between two lines."""
 
+
 RESUMED_SECONDS = 1.0
-"""What is done this soon after the first step was done in an earlier run; the time left is not estimated from it."""
+"""Steps that are done this soon after the first were done in an earlier run; they are not used to estimate the time left."""
 
 
 class Steps:
@@ -26,6 +26,7 @@ class Steps:
         self.description, self.total, self.done, self.note = description, total, 0.0, ""
         self._clock, self._start, self._first = clock, clock(), 0.0
         self._since: tuple[float, float] | None = None
+        """The time and the steps from which the time left is estimated."""
 
     def __call__(self, n: float = 1, note: str = "") -> None:
         """``n`` more steps are done; ``note`` replaces the last one unless it is empty."""
@@ -33,19 +34,16 @@ class Steps:
 
     def at(self, done: float, note: str = "", total: float | None = None, resumed: bool = False) -> None:
         """``done`` steps are done, parts of a step too; of those ``resumed`` from an earlier run no time left is estimated."""
-        now = self._clock()
-        if self._since is None:
-            self._first = now
         self.done, self.note, self.total = done, note or self.note, self.total if total is None else total
+        now = self._clock()
+        self._first = self._first or now
         if resumed or self._since is None or now - self._first < RESUMED_SECONDS:
             self._since = now, done
 
     def left(self) -> str:
         """The estimated time until the end, such as ``2:10``; nothing while it cannot be estimated."""
-        if self._since is None or self.total is None:
-            return ""
-        since, first = self._since
-        if self.done <= first or self.done >= self.total:
+        since, first = self._since or (0.0, self.done)
+        if self.total is None or not first < self.done < self.total:
             return ""
         return _clock_time((self._clock() - since) / (self.done - first) * (self.total - self.done))
 
@@ -81,14 +79,6 @@ def _clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class _Left(ProgressColumn):
-    """The time left, by the field ``steps`` of a task; nothing where it has none."""
-
-    def render(self, task: Task) -> Text:
-        left = task.fields["steps"].left() if "steps" in task.fields else ""
-        return Text(f"{left} left" if left else "")
-
-
 class Bars(Progress):
     """Bars with counts, times and a field ``note``; a task with a field ``steps`` shows these. Nothing without a terminal."""
 
@@ -98,7 +88,6 @@ class Bars(Progress):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            _Left(),
             TextColumn("{task.fields[note]}", markup=False),
         )
         super().__init__(*columns, console=console, disable=not console.is_terminal)
@@ -106,7 +95,8 @@ class Bars(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             if steps := task.fields.get("steps"):
-                self.update(task.id, completed=steps.done, total=steps.total, note=steps.note)
+                note = f"{left} left {steps.note}" if (left := steps.left()) else steps.note
+                self.update(task.id, completed=steps.done, total=steps.total, note=note)
         yield from super().get_renderables()
 
 

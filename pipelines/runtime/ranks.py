@@ -10,7 +10,6 @@ import platform
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +21,7 @@ from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
 from pipelines.project.params import load_params
-from pipelines.runtime.agreement import check_alike, check_reach, common_store, said_once, traits
+from pipelines.runtime.agreement import check_reach, check_rounding, common_store, said_once
 from pipelines.runtime.input_errors import print_errors, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, is_rank
 from pipelines.runtime.settings import Settings, cpu_cores
@@ -34,9 +33,6 @@ if TYPE_CHECKING:  # loads torch
 ENOUGH = 16
 """Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
 
-SETTLING = 1.0
-"""Seconds until all is known of a failure: a death may be seen later than the errors that it causes in other processes."""
-
 GRACE = 20.0
 """Seconds in which the first process may tell MLflow that it was stopped."""
 
@@ -47,11 +43,7 @@ def this_rank() -> Rank:
 
 
 def n_processes(params: Params) -> int:
-    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU or `ENOUGH` images of a batch.
-
-    Raises:
-        InputError: there are not as many GPUs, or a process would have no image of some batch.
-    """
+    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU or `ENOUGH` images of a batch."""
     wanted, cfg = Settings.read().train_processes, params.train
     n_gpus, seen = _gpus(params.base.device)
     if wanted is None:
@@ -82,10 +74,7 @@ def _gpus(device: str) -> tuple[int, str]:
 
 
 def run_in_processes(stage: str) -> bool:
-    """Run the command of ``stage`` in several processes, if it is to have them; whether it did.
-
-    Where one fails, the others end, and the command ends with its error.
-    """
+    """Run ``stage`` in several processes, if it is to have them; whether it did. The first failure ends them all."""
     if is_rank():
         return False
     with report_input_errors(stage):
@@ -108,29 +97,20 @@ def _run_ranks(stage: str, n: int) -> None:
     try:
         for worker in workers:
             worker.begin(_run_rank, stage)
-        running, failed = dict(enumerate(workers)), dict[int, Answer]()
-        while running and not failed:
+        running = dict(enumerate(workers))
+        while running:
             wait_for_any(running.values())
-            failed = _failed(running)
-        if failed:
-            time.sleep(SETTLING)
-            failed |= _failed(running)
-            rank = min(failed, key=lambda rank: (failed[rank].exitcode is None, rank))
-            _end_as(failed[rank], stage, f"process {rank} of {n}")
+            ended = {rank: answer for rank, worker in running.items() if (answer := worker.answer(lambda note: None))}
+            for rank, answer in sorted(ended.items(), key=lambda item: item[1].exitcode is None):  # a death causes errors
+                del running[rank]
+                if answer != Answer():
+                    _end_as(answer, stage, f"process {rank} of {n}")
     finally:
         end_workers(workers, GRACE)
 
 
 def _run_rank(stage: str, tell: Tell) -> None:
     importlib.import_module(f"pipelines.{stage}").main()
-
-
-def _failed(running: dict[int, WorkerProcess]) -> dict[int, Answer]:
-    """Take those that have ended out of ``running``; the answers of those that failed."""
-    found = {rank: answer for rank, worker in running.items() if (answer := worker.answer(lambda note: None))}
-    for rank in found:
-        del running[rank]
-    return {rank: answer for rank, answer in found.items() if answer != Answer()}
 
 
 def _end_as(answer: Answer, stage: str, name: str) -> None:
@@ -146,11 +126,7 @@ def _end_as(answer: Answer, stage: str, name: str) -> None:
 
 
 def _own_device(device: str) -> str:
-    """The device of this one of several processes where `base.device` is ``device``; a GPU is torch's current one from now on.
-
-    Raises:
-        InputError: the machine has too few GPUs. All its processes but the first end without a word.
-    """
+    """The device of this one of several processes where `base.device` is ``device``; a GPU becomes torch's current one."""
     import torch
 
     n_gpus, seen = _gpus(device)
@@ -168,11 +144,7 @@ def _own_device(device: str) -> str:
 
 @contextmanager
 def joined(base: BaseConfig) -> Iterator["Compute"]:
-    """Context in which this process computes together with the others, if there are any; yields its device and its part.
-
-    Raises:
-        InputError: `base.device` does not exist, or the processes would not round alike.
-    """
+    """Context in which this process computes together with the others, if there are any; yields its device and its part."""
     import torch
     import torch.distributed as dist
 
@@ -187,8 +159,8 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
     if compute.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1, if the user does not
         torch.set_num_threads(max(1, cpu_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    store, backend = common_store(), "nccl" if compute.device.type == "cuda" else "gloo"
-    check_alike(rank, traits(compute), store)  # of unlike devices the connection would never be made
-    dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.of)
+    check_rounding(rank, compute)  # of unlike devices the connection would never be made
+    backend = "nccl" if compute.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=common_store(), rank=rank.number, world_size=rank.of)
     yield compute
     dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good

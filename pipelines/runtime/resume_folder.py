@@ -27,9 +27,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 DONE = "done"
 """File in the folder of a finished run: the MD5 of its result, as dvc.lock records it."""
 
-MD5 = 32
-"""Characters of an MD5."""
-
 HELD = "lock"
 """File in a folder, locked by the process that is at work in it."""
 
@@ -51,10 +48,7 @@ def open_resume_folder(
 
 
 def run_key(stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], extra: str = "") -> str:
-    """A hash of what the result of a run of ``stage`` depends on.
-
-    That is these ``sections`` of params.yaml, the files ``inputs``, ``extra``, and the code that dvc.yaml lists for the stage.
-    """
+    """A hash of ``sections`` of params.yaml, the files ``inputs``, ``extra`` and the code that dvc.yaml lists for ``stage``."""
     digest = hashlib.sha256(extra.encode())
     for section in sections:
         digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
@@ -87,9 +81,8 @@ def _stages(text: str) -> dict[str, dict]:
 def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
     """Hold ``folder``, that of this run, inside; waits for a process that holds it, such as an experiment with the same stage.
 
-    Other finished runs of the stage are deleted first. If dvc.lock has the result of this one, it is to be recomputed, and
-    ``folder`` is emptied. ``values`` are those that its key leaves out: a run with others is another one, which begins with
-    what the last one left.
+    Other finished runs of the stage are deleted first. If dvc.lock has the result of this run, DVC wants it recomputed, and
+    ``folder`` is emptied. A run with other ``values``, which the key leaves out, begins with what the last run left.
     """
     with file_lock(folder / HELD, wait=False) as free:
         if not free:
@@ -119,10 +112,7 @@ def finish_run(folder: Path, result: Path) -> None:
 
 def is_recorded(folder: Path, lock: Path) -> bool:
     """Whether the run of ``folder`` is finished and ``lock``, a dvc.lock, has its result."""
-    if not (folder / DONE).is_file() or not lock.is_file():
-        return False
-    result = (folder / DONE).read_text(encoding="utf-8", errors="replace").strip()
-    return len(result) == MD5 and result in lock.read_text(encoding="utf-8", errors="replace")
+    return (folder / DONE).is_file() and lock.is_file() and (folder / DONE).read_text() in lock.read_text(encoding="utf-8")
 
 
 def delete_folder(folder: Path) -> None:

@@ -95,5 +95,5 @@ def test_processes_with_other_params_are_refused_with_one_message(project, tmp_p
     said = [line for node in nodes for line in end(node)[1] if line.startswith("train: error")]
     assert len(said) == 1
     assert "process 1 (on " in said[0]
-    assert "has other params, inputs or code than process 0" in said[0]
+    assert "has params, inputs and code = " in said[0]
     assert all(node.returncode for node in nodes)

@@ -11,7 +11,7 @@ from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from pipelines.runtime import agreement
-from pipelines.runtime.agreement import at_work_together, check_alike, check_share, traits
+from pipelines.runtime.agreement import at_work_together, check_alike, check_reach, check_same, rounding
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD
 from tests.wait_until import wait_until
@@ -20,61 +20,60 @@ FP32 = Compute(torch.device("cpu"), torch.float32)
 BF16 = Compute(torch.device("cpu"), torch.bfloat16)
 
 
-def compared(*of_ranks) -> list[str | int | None]:
-    """How each process ends that has these traits: its message, its exit code, or None where it goes on."""
-    store, n = dist.HashStore(), len(of_ranks)
+@pytest.fixture
+def compared(monkeypatch):
+    """How each process ends that has these values: its message, its exit code, or None where the process goes on."""
 
-    def check(number: int) -> str | int | None:
-        try:
-            check_alike(Rank(number, n), of_ranks[number], store)
-        except InputError as error:
-            return str(error)
-        except SystemExit as error:
-            return error.code
-        return None
+    def compare(*of_ranks) -> list[str | int | None]:
+        store, n = dist.HashStore(), len(of_ranks)
+        monkeypatch.setattr(agreement, "common_store", lambda: store)
 
-    with ThreadPoolExecutor(n) as threads:
-        return list(threads.map(check, range(n)))
+        def check(number: int) -> str | int | None:
+            try:
+                check_alike(Rank(number, n), of_ranks[number], "use one kind")
+            except InputError as error:
+                return str(error)
+            except SystemExit as error:
+                return error.code
+            return None
+
+        with ThreadPoolExecutor(n) as threads:
+            return list(threads.map(check, range(n)))
+
+    return compare
 
 
-def test_processes_that_round_alike_go_on():
-    assert compared(traits(FP32), traits(FP32), traits(FP32)) == [None, None, None]
+def test_processes_that_round_alike_go_on(compared):
+    assert compared(rounding(FP32), rounding(FP32), rounding(FP32)) == [None, None, None]
 
 
-def test_processes_in_other_number_formats_are_refused_and_the_first_says_so(monkeypatch):
+def test_processes_in_other_number_formats_are_refused_and_the_first_says_so(compared, monkeypatch):
     monkeypatch.setattr("platform.node", lambda: "a")
-    said = "process 1 (on a), 2 (on a) computes in bfloat16, process 0 (on a) in float32: set base.precision to fp32 or bf16"
-    assert compared(traits(FP32), traits(BF16), traits(BF16)) == [said, 2, 2]
+    said = [f"process {n} (on a) has number format = bfloat16, process 0 (on a) float32: use one kind" for n in (1, 2)]
+    assert compared(rounding(FP32), rounding(BF16), rounding(BF16)) == ["\n".join(said), 2, 2]
 
 
-def set_kind_of_cpu(patch):
-    patch.setattr("gee_core.hardware.kind_of_cpu", lambda: "old")
-
-
-def set_torch(patch):
-    patch.setattr("torch.__version__", "2.6.0")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (set_kind_of_cpu, "computes on a CPU of kind old, process 0"),
-        (set_torch, "has torch 2.6.0, process 0"),
-        (lambda patch: patch.setenv("GEE_DETERMINISTIC", "1"), "has GEE_DETERMINISTIC = 1, process 0"),
-    ],
-)
-def test_each_difference_has_a_line_of_its_own(change, said, monkeypatch):
+def test_each_thing_on_which_rounding_depends_is_compared(monkeypatch):
     for name in ("GEE_COMPILE", "GEE_DETERMINISTIC"):  # as the tests are started, and as `gee energy` leaves them
         monkeypatch.delenv(name, raising=False)
-    first = traits(FP32)
-    with monkeypatch.context() as other:
-        change(other)
-        second = traits(BF16)
-    message, code = compared(first, second)
-    lines = message.splitlines()
-    assert (len(lines), code) == (2, 2)
-    assert any(said in line for line in lines)
-    assert any("computes in bfloat16" in line for line in lines)
+    first = rounding(FP32)
+    monkeypatch.setattr("gee_core.hardware.kind_of_cpu", lambda: "old")
+    monkeypatch.setattr("torch.__version__", "2.6.0")
+    monkeypatch.setenv("GEE_DETERMINISTIC", "1")
+    monkeypatch.setenv("GEE_COMPILE", "0")
+    second = rounding(BF16)
+    assert second.pop("device") == "CPU of kind old"
+    assert list(second.values()) == ["bfloat16", "2.6.0", "0", "1"]
+    assert all(first[name] != value for name, value in second.items())
+
+
+def test_other_params_are_refused(monkeypatch):
+    store = dist.HashStore()
+    monkeypatch.setattr(agreement, "common_store", lambda: store)
+    store.set("params, inputs and code/1", '["b", {"params, inputs and code": "cd"}]')
+    with pytest.raises(InputError, match=r"process 1 \(on b\) has params, inputs and code = cd, process 0 .* ab: start all"):
+        check_same(Rank(0, 2), "ab")
+    check_same(Rank(0, 1), "ab")
 
 
 class WaitedFor:
@@ -112,14 +111,9 @@ def test_the_others_wait_without_an_end_while_another_process_is_at_work_on_the_
 
 
 @pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (2, 3, False)])
-def test_processes_that_torch_started_are_refused_where_a_batch_does_not_reach_for_all(of, batch, fits):
+def test_processes_are_refused_where_a_batch_does_not_reach_for_all(of, batch, fits):
     if fits:
-        check_share(Rank(0, of), batch)
-        check_share(Rank(of - 1, of), batch)
+        check_reach(of, batch, "x")
         return
-    with pytest.raises(
-        InputError, match=rf"^{of} processes: batches of {batch}, .*: set train\.batch_size to {2 * of} or more"
-    ):
-        check_share(Rank(0, of), batch)
-    with pytest.raises(SystemExit):
-        check_share(Rank(of - 1, of), batch)
+    with pytest.raises(InputError, match=rf"^x: batches of {batch}, .*: set train\.batch_size to {2 * of} or more"):
+        check_reach(of, batch, "x")

@@ -57,10 +57,10 @@ def test_a_full_disk_is_one_message_and_the_old_files_stay(in_project, monkeypat
     CHECKPOINT.parent.mkdir(parents=True)
     CHECKPOINT.write_bytes(b"the one before")
 
-    def refuse(path):  # root may write everywhere, so the refusal is played
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def refuse(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("gee_core.storage.atomic_files._create", refuse)
+    monkeypatch.setattr("gee_core.storage.atomic_files.flush", refuse)
     with pytest.raises(SystemExit) as caught:
         train.main()
     (line,) = capsys.readouterr().err.splitlines()

@@ -7,7 +7,6 @@ import pytest
 
 from pipelines.runtime import resume_folder
 from pipelines.runtime.resume_folder import (
-    DONE,
     HELD,
     TRACKERS,
     VALUES,
@@ -89,17 +88,6 @@ def test_a_finished_run_is_kept_until_dvc_knows_its_result_or_another_is_run(mak
     finish_run(folder, Path("metrics.json"))
     other = started(params, inputs, "train")
     assert list(other.parent.iterdir()) == [other]
-
-
-@pytest.mark.parametrize("note", [b"outs", b"\xff"])
-def test_a_note_of_no_sense_empties_no_folder(note, make_params, inputs):
-    params = make_params()
-    folder = started(params, inputs)
-    (folder / "state").touch()
-    (folder / DONE).write_bytes(note)
-    Path("dvc.lock").write_text(f"outs:\n- md5: {hashlib.md5(b'{}').hexdigest()}\n")
-    assert started(params, inputs) == folder
-    assert (folder / "state").exists()
 
 
 def test_a_run_with_other_values_in_the_same_folder_begins_with_what_the_last_one_left(make_params, inputs):
