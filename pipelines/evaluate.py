@@ -1,6 +1,6 @@
 """Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -75,13 +75,8 @@ def run(
         dense_synops=activity.dense,
     )
     layers = [layer.row(cfg.e_mac, cfg.e_ac) for layer in activity.layers]
-    return numbers, layers, confusion(labels, predicted, meta.class_names)
-
-
-def confusion(labels: torch.Tensor, predicted: torch.Tensor, class_names: Sequence[str]) -> list[dict[str, str]]:
-    """Class names, actual and predicted, of every test image in order."""
     pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
-    return [{"actual": class_names[label], "predicted": class_names[guess]} for label, guess in pairs]
+    return numbers, layers, [{"actual": meta.class_names[k], "predicted": meta.class_names[guess]} for k, guess in pairs]
 
 
 def main() -> None:

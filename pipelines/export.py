@@ -50,17 +50,8 @@ def write_all(
 ) -> tuple[str | None, Exported]:
     """Write ``net`` in every form that it can have, and what its users need, to ``folder``.
 
-    Args:
-        folder: gets network.onnx, meta.json, README.md and example.png, the other forms as they exist.
-        params: those of the run.
-        net: the trained network, encoded or plain.
-        data: its images.
-        measured: what evaluate measured; the README shows it.
-        registered: whether MLflow gets it, so that the README says how to use it from there.
-
-    Returns:
-        The name under which MLflow registers it, and what was measured of the files. Where torch cannot export an own network,
-        the name is None, and the checkpoint takes the place of the ONNX file and the README.
+    Returns the name under which MLflow registers it, and what was measured of the files. Where torch cannot export it,
+    the name is None, and the checkpoint takes the place of the ONNX file and the README.
     """
     meta = data.meta
     model, metrics = run(params, net, data)
@@ -77,8 +68,8 @@ def write_all(
         return None, exported
     name = registered_name(params, meta)
     write_atomically(folder / ONNX.name, model)
-    beside = [file.name for file in (NIR, CHECKPOINT) if (folder / file.name).is_file()]
-    write_atomically(folder / "README.md", describe(name, params, meta, measured, exported, shown, beside, registered))
+    others = [file.name for file in (NIR, CHECKPOINT) if (folder / file.name).is_file()]
+    write_atomically(folder / "README.md", describe(name, params, meta, measured, exported, shown, others, registered))
     return name, exported
 
 

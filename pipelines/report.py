@@ -9,16 +9,22 @@ from gee_core.data.meta import Meta, load_meta
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.figures.svg import pictures
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.measured import read_measured
+from pipelines.inputs.measured import read_measured, reading
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import render
-from pipelines.reporting.result import result_id, track_result
-from pipelines.reporting.stage_files import read_tables, reading
-from pipelines.reporting.summary import Summary, build_summary
+from pipelines.reporting.stage_files import read_tables
+from pipelines.reporting.summary import RESULT, Summary, build_summary, result_id, summary_markdown
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
+from pipelines.tracking.mlflow_writer import RUN_ID
+
+FIGURES = "figures"
+"""Folder of the figures among the artifacts of the run in MLflow."""
+
+SHOWN = ("training_curve.png", "accuracy_over_noise.png")
+"""The figures that stand in the note of the run."""
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Summary, str, Meta]:
@@ -35,12 +41,20 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     result = result_id(text.encode())
     with remedy(PREPARE):
         meta = load_meta(prepared)
-    with reading(path := models / "evolve/genotype.json", "a genotype"):
+    with reading(path := models / "evolve/genotype.json"):
         genotype = GenotypeFile.read(path)
     page = render(params, measured, summary, result, meta, genotype, read_tables(reports))
     write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
     return summary, result, meta
+
+
+def note(summary: Summary, names: list[str]) -> str:
+    """The note of the run in MLflow as Markdown: the summary as a table, and the figures of SHOWN that are in ``names``."""
+    images = [f"![{name}](get-artifact?path={FIGURES}/{name}&run_uuid={RUN_ID})" for name in SHOWN if name in names]
+    return "\n".join(
+        [summary_markdown(summary), "", *images, "", "The report with all figures is among the artifacts: `index.html`."]
+    )
 
 
 def main() -> None:
@@ -49,7 +63,8 @@ def main() -> None:
             summary, result, meta = run(s.params, REPORTS, MODELS, PREPARED)
         for context in ("training", "testing"):  # on the run of the pipeline also where the stages that used them were skipped
             s.track.dataset(meta, context)
-        track_result(s.track, summary, result, PAGE, SUMMARY, drawn)
+        files = {PAGE: "", SUMMARY: ""} | dict.fromkeys(drawn, FIGURES)
+        s.track.result(summary.numbers(), {RESULT: result}, note(summary, [path.name for path in drawn]), files)
 
 
 if __name__ == "__main__":

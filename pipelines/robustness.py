@@ -1,7 +1,7 @@
 """Stage robustness: measures the accuracy of the trained network on noisy test images, and with the defects of hardware."""
 
 from collections.abc import Callable
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def run_hardware(
 ) -> list[HardwareRow]:
     """Measure ``net`` with the defects of hardware; returns one row per domain, strength and draw.
 
-    Domains that do not exist for ``net`` are left out (see ``left_out``). ``compute``: as of ``run``.
+    Domains that do not exist for ``net`` are left out. ``compute``: as of ``run``.
     """
     cfg, compute = params.robustness, compute or Compute.of(params.base.device, params.base.precision)
     if cfg.hardware is None:
@@ -100,7 +100,7 @@ def run_hardware(
         order = torch.randperm(len(images), generator=torch_generator(0, "hardware", "images"))
         images = images.subset(order[: cfg.hardware.max_images].sort().values)
     images, known, rows = images.to(compute.device), dict[object, float](), list[HardwareRow]()
-    for domain, strengths in hardware_domains(params, net).items():
+    for domain, strengths in hardware_domains(params, net)[0].items():
         for strength in strengths:
             for draw in range(cfg.hardware.n_draws):
                 # without the defect, all draws and all domains but those of bits have the same network
@@ -113,38 +113,26 @@ def run_hardware(
     return rows
 
 
-def hardware_domains(params: Params, net: SpikingNetwork) -> dict[str, list[float]]:
-    """The strengths of the domains of `robustness.hardware` that exist for ``net``, by domain."""
-    cfg = params.robustness.hardware
-    return {} if cfg is None else {domain: s for domain, s in cfg.strengths().items() if unfit(net, domain) is None}
+def hardware_domains(params: Params, net: SpikingNetwork) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """By domain of `robustness.hardware`: the strengths where it exists for ``net``, and the reason where it does not."""
+    strengths = {} if params.robustness.hardware is None else params.robustness.hardware.strengths()
+    reasons = {domain: reason for domain in strengths if (reason := unfit(net, domain))}
+    return {domain: found for domain, found in strengths.items() if domain not in reasons}, reasons
 
 
-def left_out(params: Params, net: SpikingNetwork) -> dict[str, str]:
-    """Why the other domains of `robustness.hardware` do not exist for ``net``, by domain."""
-    cfg = params.robustness.hardware
-    return {} if cfg is None else {domain: reason for domain in cfg.strengths() if (reason := unfit(net, domain))}
-
-
-def mean_accuracy(noise: list[NoiseRow]) -> dict[float, float]:
-    """Accuracy by noise strength r, averaged over the noise seeds."""
-    by_r: dict[float, list[float]] = {}
-    for row in noise:
-        by_r.setdefault(row["r"], []).append(row["accuracy"])
-    return {r: float(np.mean(found)) for r, found in by_r.items()}
+def mean_accuracy(rows: list[NoiseRow] | list[HardwareRow], *columns: str) -> dict[tuple[Any, ...], float]:
+    """Accuracy by ``columns``, averaged over the draws."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        values: dict[str, Any] = {**row}
+        found.setdefault(tuple(values[column] for column in columns), []).append(row["accuracy"])
+    return {key: float(np.mean(accuracies)) for key, accuracies in found.items()}
 
 
 def metrics(noise: list[NoiseRow]) -> dict[str, float]:
     """Accuracy at the paper's noise strength, and without noise."""
-    mean = mean_accuracy(noise)
-    return {"noise_accuracy": mean[0.5], "clean_accuracy": mean[0.0]}
-
-
-def hardware_metrics(rows: list[HardwareRow]) -> dict[str, float]:
-    """`hardware/DOMAIN/STRENGTH`: accuracy averaged over the draws."""
-    by_name: dict[str, list[float]] = {}
-    for row in rows:
-        by_name.setdefault(f"hardware/{row['domain']}/{row['strength']:g}", []).append(row["accuracy"])
-    return {name: float(np.mean(found)) for name, found in by_name.items()}
+    mean = mean_accuracy(noise, "r")
+    return {"noise_accuracy": mean[0.5,], "clean_accuracy": mean[0.0,]}
 
 
 def main() -> None:
@@ -152,8 +140,8 @@ def main() -> None:
         return
     with measuring("robustness") as (s, net, data, compute):
         cfg = s.params.robustness
-        draws = 0 if cfg.hardware is None else cfg.hardware.n_draws
-        n_hardware = draws * sum(map(len, hardware_domains(s.params, net).values()))
+        domains, left_out = hardware_domains(s.params, net)
+        n_hardware = cfg.hardware.n_draws * sum(map(len, domains.values())) if cfg.hardware else 0
         with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:
             noise = run(s.params, net, data, steps, compute)
             hardware = run_hardware(s.params, net, data, steps, compute)
@@ -162,10 +150,11 @@ def main() -> None:
         write_atomically(OUT / "noise.csv", csv_text(noise))
         write_atomically(OUT / "hardware.csv", csv_text(hardware) if hardware else ",".join(HardwareRow.__annotations__) + "\n")
         measured = metrics(noise)
-        write_json(OUT / "metrics.json", {**measured, "hardware_left_out": left_out(s.params, net)})
-        for r, accuracy in mean_accuracy(noise).items():
+        write_json(OUT / "metrics.json", {**measured, "hardware_left_out": left_out})
+        for (r,), accuracy in mean_accuracy(noise, "r").items():
             s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
-        s.track.metrics(measured | hardware_metrics(hardware))
+        by_defect = mean_accuracy(hardware, "domain", "strength").items()
+        s.track.metrics(measured | {f"hardware/{domain}/{strength:g}": accuracy for (domain, strength), accuracy in by_defect})
 
 
 if __name__ == "__main__":

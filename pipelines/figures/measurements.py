@@ -1,6 +1,7 @@
 """The figures of training and test, each drawn by a function of a table that returns SVG text: equal tables, equal bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,23 @@ WITH_NUMBERS = 20
 """The confusion matrix of as many classes has a number in every square; that of more is as wide as the page."""
 MOST_CELLS = 100
 """Squares along a side of the confusion matrix, at most."""
+DEFECTS = {
+    "weights": ("Noise on weights", "σ over the weights’ RMS"),
+    "genes": ("Noise on genes", "σ over the genes’ RMS"),
+    "stuck": ("Weights stuck at 0", "probability per weight"),
+    "threshold": ("Mismatch of thresholds", "σ over V_th"),
+    "dropped": ("Dropped spikes", "probability per spike"),
+    "spurious": ("Spurious spikes", "probability per neuron and step"),
+    "lost_step": ("Lost steps", "steps of T"),
+    "weight_bits": ("Bit flips in int8 weights", "probability per bit"),
+    "gene_bits": ("Bit flips in int8 genes", "probability per bit"),
+}
+"""Title and unit of the strength, by domain."""
+COLUMNS, MOST_TICKS = 3, 6
+"""Panels in a row of the figure of defects, and ticks of each."""
+
+Curve = tuple[str, pd.DataFrame, dict[str, Any]]
+"""Label, `mean, low, high` in percent by strength, and look."""
 
 
 @svg
@@ -127,3 +145,46 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
     blocks = f", in blocks of {block} neighbouring classes" if block > 1 else ""
     ax.set_title(f"What is taken for what{blocks}")
     return figure, f"Confusion matrix of {len(class_names)} classes{blocks}, rows normalised."
+
+
+@svg
+def accuracy_under_defects(defects: pd.DataFrame) -> tuple[Figure, str]:
+    """Mean accuracy over the strength, a panel per domain, the range over the draws as a band; rows of `defect_table`."""
+    curves: dict[str, list[Curve]] = {}
+    for domain, rows in defects.groupby("domain", sort=False):
+        curve = 100 * rows.set_index("strength")[["mean", "low", "high"]]
+        curves[str(domain)] = [("", curve, {"color": GENETIC, "marker": "o"})]
+    return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware."
+
+
+def defect_panels(curves: Mapping[str, Sequence[Curve]]) -> Figure:
+    """A panel per domain with its curves and their bands. Strengths are evenly spaced, whatever their values."""
+    n_rows = -(-len(curves) // COLUMNS)
+    several = any(len(of_domain) > 1 for of_domain in curves.values())
+    figure = Figure(figsize=(9.6, 2.25 * n_rows + 0.4 * several), layout="constrained")
+    axes = figure.subplots(n_rows, min(COLUMNS, len(curves)), sharey=True, squeeze=False).flatten()
+    for ax in axes[len(curves) :]:
+        ax.remove()
+    for ax, (domain, of_domain) in zip(axes, curves.items(), strict=False):
+        strengths = sorted({strength for _, curve, _ in of_domain for strength in curve.index})
+        for name, curve, look in of_domain:
+            x = [strengths.index(strength) for strength in curve.index]
+            ax.fill_between(x, curve["low"], curve["high"], color=look["color"], alpha=0.18, lw=0)
+            ax.plot(x, curve["mean"], **look, ms=4.5, label=name)
+        shown = range(0, len(strengths), -(-len(strengths) // MOST_TICKS))
+        ax.set_xticks(shown, [f"{strengths[i]:g}" for i in shown])
+        title, unit = DEFECTS[domain]
+        ax.set(title=title, xlabel=unit, ylim=(0, 102))
+    for ax in axes[::COLUMNS]:
+        ax.set_ylabel("test accuracy (%)")
+    if several:
+        handles, labels = max(axes[: len(curves)], key=lambda ax: len(ax.lines)).get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=4)
+    return figure
+
+
+def defect_table(hardware: pd.DataFrame) -> pd.DataFrame:
+    """A row per domain, in the order of DEFECTS, and strength: ``domain, strength, mean, low, high``, as fractions."""
+    domains = pd.Categorical(hardware["domain"], list(DEFECTS), ordered=True)
+    groups = hardware.assign(domain=domains).groupby(["domain", "strength"], observed=True)["accuracy"]
+    return groups.agg(mean="mean", low="min", high="max").reset_index()

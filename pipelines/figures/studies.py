@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
-from pipelines.figures.hardware_defects import DEFECTS, Curve, defect_panels
+from pipelines.figures.measurements import DEFECTS, Curve, defect_panels
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
 
 COLOURS = (GENETIC, OTHER, "#009e73", "#cc79a7", "#56b4e9", MARK, MUTED)
@@ -97,14 +97,9 @@ def noise(
     title: list[str],
     published: list[tuple[str, list[float | None]]],
 ) -> tuple[Figure, str]:
-    """Accuracy over r by group, with the 95 % confidence band of `noise_curve`; published numbers as marks.
+    """Accuracy over r by group, with the 95 % confidence band of `noise_curve`; ``title`` are parts of the title.
 
-    Args:
-        strengths: as `noise_curve` takes them.
-        group: see above.
-        labels: see above.
-        title: parts of the title.
-        published: names, and the accuracies at r = 0 and 0.5.
+    ``published`` are names, and the accuracies at r = 0 and 0.5.
     """
     figure, ax = panel(4.2)
     groups = _groups(strengths, group)
@@ -125,16 +120,12 @@ def noise_curve(rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """By r: `mean`, `n` and `half_width` of the 95 % confidence interval (Student's t) of the accuracy.
 
     The unit is a trained network, its noise draws averaged, since draws on one network say nothing about the next; with one
-    network it is the draw.
-
-    Args:
-        rows: columns `r, network_seed, accuracy` and ``labels``, one row per network, strength and noise draw.
-        labels: see above.
+    network it is the draw. Columns ``r, network_seed, accuracy`` and ``labels``, a row per network, strength and noise draw.
     """
-    network = _network_columns(labels)
-    several = len(rows[network].drop_duplicates()) > 1
-    units = rows.groupby(["r", *network])["accuracy"].mean().groupby("r") if several else rows.groupby("r")["accuracy"]
-    curve = units.agg(mean="mean", n="count", sd=lambda values: values.std(ddof=1))
+    units = _by_network(rows, "r", labels)
+    several = units.groupby("r").size().max() > 1
+    accuracy = (units if several else rows).groupby("r")["accuracy"]
+    curve = accuracy.agg(mean="mean", n="count", sd=lambda values: values.std(ddof=1))
     quantile = student.ppf(0.975, (curve["n"] - 1).clip(lower=1))
     curve["half_width"] = (quantile * curve["sd"] / np.sqrt(curve["n"])).where(curve["n"] > 1)
     return curve[["mean", "n", "half_width"]]
@@ -143,29 +134,22 @@ def noise_curve(rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
 @svg
 def hardware(accuracies: pd.DataFrame, group: list[str], labels: list[str]) -> tuple[Figure, str]:
     """Accuracy over the strength of each defect of hardware, a panel per domain: `defect_curve` by group, mean ± sd."""
+    curves: dict[str, list[Curve]] = {}
     groups = _groups(accuracies, group)
-    curves: dict[str, list[Curve]] = {
-        domain: [
-            (name, 100 * defect_curve(of_domain, labels), look)
-            for name, rows, look in groups
-            if len(of_domain := rows[rows["domain"] == domain])
-        ]
-        for domain in DEFECTS
-        if (accuracies["domain"] == domain).any()
-    }
-    return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware for {len(groups)} groups."
+    for domain in DEFECTS:
+        found = [(name, rows[rows["domain"] == domain], look) for name, rows, look in groups]
+        if shown := [(name, 100 * defect_curve(rows, labels), look) for name, rows, look in found if len(rows)]:
+            curves[domain] = shown
+    return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware."
 
 
 def defect_curve(rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """By strength: `mean` and `sd` (0 for one network) of the accuracy over the networks, the draws of each averaged; `low` and
-    `high` are mean ± sd.
+    """By strength: `mean` and `sd` (0 for one network) of the accuracy over the networks, `low` and `high` = mean ± sd.
 
-    Args:
-        rows: columns `strength, network_seed, accuracy` and ``labels``, one row per network, strength and draw.
-        labels: see above.
+    Columns ``strength, network_seed, accuracy`` and ``labels``, a row per network, strength and draw.
     """
-    units = rows.groupby(["strength", *_network_columns(labels)])["accuracy"].mean().groupby("strength")
-    curve = units.agg(mean="mean", sd=lambda values: values.std(ddof=1)).fillna({"sd": 0.0})
+    accuracy = _by_network(rows, "strength", labels).groupby("strength")["accuracy"]
+    curve = accuracy.agg(mean="mean", sd=lambda values: values.std(ddof=1)).fillna({"sd": 0.0})
     return curve.assign(low=curve["mean"] - curve["sd"], high=curve["mean"] + curve["sd"])
 
 
@@ -219,9 +203,10 @@ def _groups(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataF
     return [(_short(", ".join(map(str, names))), rows, look_of(place)) for place, (names, rows) in enumerate(groups)]
 
 
-def _network_columns(labels: list[str]) -> list[str]:
-    """The columns that tell the trained networks apart; `domain` is that of the noise."""
-    return [*(column for column in labels if column != "domain"), "network_seed"]
+def _by_network(rows: pd.DataFrame, x: str, labels: list[str]) -> pd.DataFrame:
+    """The accuracy by ``x`` and network, its draws averaged; `domain`, of the noise, tells no networks apart."""
+    network = [*(column for column in labels if column != "domain"), "network_seed"]
+    return rows.groupby([x, *network], as_index=False)["accuracy"].mean()
 
 
 def look_of(place: int) -> dict[str, Any]:

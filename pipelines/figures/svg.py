@@ -51,20 +51,17 @@ STYLE = {
 }
 
 
-_pictures: list[tuple[Path, list[Path], bool]] = []
+_folders: list[tuple[Path, list[Path]]] = []
 
 
 @contextlib.contextmanager
-def pictures(folder: Path, alone: bool = False) -> Iterator[list[Path]]:
-    """Write the figures that are drawn inside to ``folder`` as PNG too; yields the paths of those that could be written.
-
-    ``alone``: as PNG only, which takes half as long; the SVG text is empty.
-    """
-    _pictures.append((folder, [], alone))
+def pictures(folder: Path) -> Iterator[list[Path]]:
+    """Write the figures that are drawn inside to ``folder`` as PNG too; yields their paths."""
+    _folders.append((folder, []))
     try:
-        yield _pictures[-1][1]
+        yield _folders[-1][1]
     finally:
-        _pictures.pop()
+        _folders.pop()
 
 
 def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
@@ -81,15 +78,12 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
             figure, description = draw(*arguments)
             figure.draw_without_rendering()  # lays it out, which each savefig would repeat
             figure.set_layout_engine(None)
-            as_text = not any(alone for *_, alone in _pictures)
-            if as_text:
-                metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-                figure.savefig(file, format="svg", metadata=metadata, dpi=200)
-            for folder, paths, _ in _pictures:
-                with contextlib.suppress(OSError):  # they are only shown elsewhere
-                    figure.savefig(path := folder / f"{name}.png", dpi=120)
-                    paths.append(path)
-        return _embeddable(file.getvalue(), name, description) if as_text else ""
+            metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(file, format="svg", metadata=metadata, dpi=200)
+            for folder, paths in _folders:
+                figure.savefig(path := folder / f"{name}.png", dpi=120)
+                paths.append(path)
+        return _embeddable(file.getvalue(), name, description)
 
     return drawn
 

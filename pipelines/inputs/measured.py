@@ -1,5 +1,7 @@
 """What the stages measured: the content of their metrics.json, and its readers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -71,11 +73,7 @@ class Measured(NamedTuple):
 
 
 def read_measured(reports: Path) -> Measured:
-    """What the stages of a run measured, from their files under ``reports``.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
+    """What the stages of a run measured, from their files under ``reports``; raises ``InputError``."""
     return Measured(
         evolve=_read(reports, "evolve", Searched),
         evaluate=read_evaluation(reports),
@@ -85,15 +83,21 @@ def read_measured(reports: Path) -> Measured:
 
 
 def read_evaluation(reports: Path = REPORTS) -> Evaluation:
-    """What evaluate measured on the test images; raises ``InputError`` as ``read_measured`` does."""
+    """What evaluate measured on the test images; raises ``InputError``."""
     return _read(reports, "evaluate", Evaluation)
 
 
 def _read(reports: Path, stage: str, model: type[AnyModel]) -> AnyModel:
-    path, remedy = reports / stage / "metrics.json", f"`dvc repro -f {stage}` makes it, `dvc pull` fetches it"
-    try:
+    with reading(path := reports / stage / "metrics.json", f"run `dvc repro -f {stage}`"):
         return read_json_model(path, model)
+
+
+@contextmanager
+def reading(path: Path, remedy: str = "run `dvc repro`") -> Iterator[None]:
+    """Turn errors of the body, which reads another stage's file, into an ``InputError`` with a ``remedy`` for damage."""
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: not found", remedy) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error})", remedy) from None
+        raise InputError(f"{path}: damaged ({' '.join(str(error).split())})", f"delete it and {remedy}") from None

@@ -1,16 +1,18 @@
 """The README of an exported model: what it was trained on and how, what was measured, how to use it, and its limits."""
 
+import json
 import re
 from collections.abc import Collection, Sequence
 
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
+from gee_core.config.section import Section
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
 from pipelines.inputs.measured import Exported
 
-SHOWN_CLASSES = 20
+SHOWN_CLASSES = 10
 
 TEXT = """\
 # {name}
@@ -32,10 +34,9 @@ Classes: {classes}.{uneven} `example.png` is a test image of class {example}.
 
 ## Recipe
 
-{network}, {T} time steps, seed {seed}. {wiring} \
-Training: {epochs} epochs{parts}{rounding}{norm} with {optimizer}, learning rate {lr:g}{factors}{fall}, batches of \
-{batch_size}; the {n_holdout:,} images on which candidates are scored were {holdout}.
+{network}, {T} time steps, seed {seed}. {wiring} The network was trained with:
 
+{recipe}
 ## Use
 
 {use}{files}{torch}{nir}
@@ -139,32 +140,23 @@ def describe(
     measured: Evaluation,
     exported: Exported,
     example: str,
-    beside: Collection[str] = (),
+    others: Collection[str] = (),
     registered: bool = True,
 ) -> str:
     """The README as Markdown.
 
-    Args:
-        name: the name under which MLflow registers the model.
-        params: those of the run.
-        meta: describes its images.
-        measured: what evaluate measured.
-        exported: what export measured of the files.
-        example: class of the image in example.png.
-        beside: which of network.nir and network.safetensors lie next to network.onnx.
-        registered: whether MLflow has it under ``name``.
+    ``example`` is the class of the image in example.png; ``others`` are those of network.nir and network.safetensors that lie
+    next to network.onnx; ``registered``: whether MLflow has the model under ``name``.
     """
-    network, train, n_genes = params.network, params.train, params.network.n_genes
+    network, n_genes = params.network, params.network.n_genes
+    weights = "with ordinary weights" if n_genes is None else f"whose weights are grown from {n_genes} genes"
     return TEXT.format(
         **measured.model_dump(),
-        **meta.model_dump(include={"dataset", "n_train", "n_test", "n_holdout"}),
-        **train.model_dump(include={"epochs", "optimizer", "lr", "batch_size"}),
+        **meta.model_dump(include={"dataset", "n_train", "n_test"}),
         energy=energy_text(measured.energy_mj),
         energy_with_decoding=energy_text(measured.energy_with_decoding_mj),
         name=name,
-        what="A spiking network with ordinary weights."
-        if n_genes is None
-        else f"A spiking network whose weights are grown from {n_genes} genes.",
+        what=f"A spiking network {weights}.",
         use=(IN_MLFLOW if registered else IN_FOLDER).format(name=name, size=meta.image_size),
         files=FILES.format(
             in_channels=meta.in_channels,
@@ -172,8 +164,8 @@ def describe(
             mode="L" if meta.in_channels == 1 else "RGB",
             or_genes="" if exported.genes_onnx_bytes is None else OR_GENES,
         ),
-        torch=_torch(params, exported, beside),
-        nir=NIR.format(T=network.T) if "network.nir" in beside else "",
+        torch=_torch(params, exported, others),
+        nir=NIR.format(T=network.T) if "network.nir" in others else "",
         size=meta.image_size,
         colour="grey" if meta.in_channels == 1 else "colour",
         n_classes=meta.num_classes,
@@ -188,32 +180,22 @@ def describe(
         T=network.T,
         wiring=_wiring(params),
         seed=params.base.seed,
-        holdout="included" if train.include_holdout else "left out",
-        parts=_parts(train.sizes, "pixels") + _parts(train.T_schedule, "time steps"),
-        factors=_factors(train.lr_X, train.lr_O) if n_genes is not None else "",
-        fall="" if train.cooldown is None else f", falling in the last {100 * train.cooldown:g} % of the steps",
-        norm=""
-        if train.norm_images is None
-        else f", and batch norm's statistics of {train.norm_images:,} images after the last one",
-        rounding="" if train.quantise is None else f", the last {train.quantise.epochs} with {train.quantise.format} genes",
+        recipe=as_yaml(params.train, indent=4),
     )
 
 
-def _torch(params: Params, exported: Exported, beside: Collection[str]) -> str:
+def as_yaml(section: Section, indent: int = 2) -> str:
+    """The settings of a section of params.yaml, a line each."""
+    values = section.model_dump(mode="json")
+    return "".join(f"{' ' * indent}{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+
+
+def _torch(params: Params, exported: Exported, others: Collection[str]) -> str:
     own = OWN.format(name=params.network.name) if is_own(params.network.name) else ""
     if exported.genes_bytes is not None:
         genes = GENES.format(format=params.export.genes, **exported.model_dump())
         return TORCH.format(what=genes, own=own, file="genes.safetensors")
-    return TORCH.format(what="", own=own, file="network.safetensors") if "network.safetensors" in beside else ""
-
-
-def _parts(values: Sequence[int] | None, unit: str) -> str:
-    return "" if values is None else f", in turn of {', '.join(map(str, values))} {unit}"
-
-
-def _factors(lr_X: float, lr_O: float) -> str:
-    named = [f"{factor:g} times that for {name}" for name, factor in (("X", lr_X), ("O", lr_O)) if factor != 1]
-    return f" ({' and '.join(named)})" if named else ""
+    return TORCH.format(what="", own=own, file="network.safetensors") if "network.safetensors" in others else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Summarises a run in some thirty values, for `gee summary`, `dvc metrics diff` and the head of the report."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from gee_core.config.evaluation import MEASURES
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.measured import Measured
+
+RESULT = "gee.result"
+"""Tag of a pipeline's run in MLflow: the `result_id` of its summary.json."""
 
 
 class Summary(BaseModel):
@@ -70,44 +74,40 @@ def read_summary(path: Path) -> Summary:
     return read_json_model(path, Summary)
 
 
+def result_id(summary: bytes) -> str:
+    """Leads from a report to its run in MLflow, from the bytes of summary.json: a page with the run's own id would vary."""
+    return hashlib.sha256(summary).hexdigest()[:12]
+
+
 def build_summary(params: Params, measured: Measured, commit: str | None) -> Summary:
     """The summary of what the stages of a run measured, rounded."""
-    evolve, evaluate, robustness, export = measured
     shown = {
-        name: _rounded(value, MEASURES[name].unit == "fraction")
-        for name, value in evaluate.model_dump().items()
+        name: _rounded(value, name not in MEASURES or MEASURES[name].unit == "fraction")
+        for part in measured
+        for name, value in part
         if name in Summary.model_fields
     }
+    evaluate, export = measured.evaluate, measured.export
     return Summary(
+        **shown,
         dataset=params.prepare.data_name,
         network=params.network.name,
         width=params.network.width,
         n_genes=params.network.n_genes,
         variant=params.evolve.variant,
         seed=params.base.seed,
-        **shown,
         parameter_ratio=_rounded(evaluate.parameters / max(evaluate.plain_parameters, 1)),
-        noise_accuracy=_rounded(robustness.noise_accuracy),
         noise_domain=params.robustness.domain,
-        n_candidates=evolve.n_candidates,
-        best_fitness=_rounded(evolve.best_fitness),
-        onnx_bytes=export.onnx_bytes,
         onnx_agreement=_rounded(export.agreement),
         genes_format=None if export.genes_bytes is None else params.export.genes,
-        genes_bytes=export.genes_bytes,
-        genes_accuracy=_rounded(export.genes_accuracy),
         onnx_problem=export.problem,
-        nir_bytes=export.nir_bytes,
-        nir_agreement=_rounded(export.nir_agreement),
-        nir_spike_agreement=_rounded(export.nir_spike_agreement),
-        nir_problem=export.nir_problem,
         commit=commit,
     )
 
 
 def _rounded(value: Any, decimals: bool = True) -> Any:
-    """Six decimals, or six significant digits; whole numbers and None as they are."""
-    if value is None or isinstance(value, int):
+    """Six decimals, or six significant digits; whole numbers, texts and None as they are."""
+    if not isinstance(value, float):
         return value
     return round(value, 6) if decimals else float(f"{value:.6g}")
 

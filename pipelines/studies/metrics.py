@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gee_core.config.evaluation import MEASURES, Measure
 from gee_core.errors import did_you_mean
 
 ANALYSIS = "analysis"
@@ -33,20 +34,23 @@ class Metric:
         return f"{value:.4g}" if self.decimals is None else f"{value:,.{self.decimals}f}"
 
 
-METRICS: dict[str, Metric] = {
-    "test_accuracy": Metric("test accuracy (%)", 100, stage="evaluate"),
-    "test_loss": Metric("test loss", decimals=3, stage="evaluate"),
+def _of_evaluate(measure: Measure) -> Metric:
+    match measure.unit:
+        case "fraction":
+            return Metric(f"{measure.label} (%)", 100, stage="evaluate")
+        case "mJ":
+            return Metric(f"{measure.label} (mJ)", decimals=None, stage="evaluate")
+    return Metric(measure.label, decimals=3 if measure.unit == "nats" else 0, stage="evaluate")
+
+
+METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in MEASURES.items()} | {
     "train_accuracy": Metric("training accuracy (%)", 100),
     "train_loss": Metric("training loss", decimals=3),
     "val_accuracy": Metric("hold-out accuracy (%)", 100),
     "n_genes": Metric("g", decimals=0),
     "width": Metric("width", decimals=None),
     "parameters": Metric("parameters", decimals=0),
-    "parameter_ratio": Metric("of the unencoded (%)", 100, 1),
-    "energy_mj": Metric("energy (mJ)", decimals=None, stage="evaluate"),
-    "energy_with_decoding_mj": Metric("with building W (mJ)", decimals=None, stage="evaluate"),
-    "spikes_per_image": Metric("spikes per image", decimals=0, stage="evaluate"),
-    "firing_rate": Metric("firing rate (%)", 100, 2, stage="evaluate"),
+    "parameter_ratio": Metric("of the plain network (%)", 100, 1),
     "noise_accuracy": Metric("accuracy at r = 0.5 (%)", 100, stage="robustness"),
     "clean_accuracy": Metric("accuracy without noise (%)", 100, stage="robustness"),
     "noise_drop": Metric("loss by noise (points)", 100, stage="robustness"),
@@ -80,7 +84,7 @@ METRICS: dict[str, Metric] = {
     "reliability_of_mean": Metric("of their mean", decimals=3, stage=ANALYSIS),
     "tau_ceiling": Metric("ceiling of τ", decimals=3, stage=ANALYSIS),
 }
-"""By key. `parameters` are counted on the built network; `parameter_ratio` compares with the same network unencoded, at the
+"""By key. `parameters` are counted on the built network; `parameter_ratio` compares with the plain network, at the
 width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
 times of the candidates, however many ran in parallel. From `tau` on they are those of ``kendall``."""
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.figures import studies as figures
-from pipelines.figures.hardware_defects import DEFECTS
+from pipelines.figures.measurements import DEFECTS
 from pipelines.figures.studies import defect_curve
 from pipelines.project.paths import REPORTS
 from pipelines.studies.cell import Cell, CellResult, Request, distinct

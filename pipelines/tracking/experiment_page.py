@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from gee_core.config.evaluation import MEASURES
 from pipelines.tracking.redact import bare
 from pipelines.tracking.tags import LEVEL, NAME, NOTE, PARENT, STAGE, WINNER
 
@@ -17,6 +18,20 @@ VIEW = "mlflow.sharedViewState."
 
 EXPERIMENT_ID = "{experiment_id}"
 """Stands for the id in DESCRIPTION."""
+
+UNITS = {
+    "fraction": "parts of 1, not percent; also of `noise_accuracy`, `proxy_accuracy` and `accuracy_at_r` (step: 100·r)",
+    "nats": "nats per image",
+    "mJ": "millijoules per image, counted, not measured",
+    "spikes": "spikes per image",
+    "numbers": "numbers",
+    "bytes": "bytes",
+    "operations": "operations per image",
+}
+UNIT_ROWS = "\n".join(
+    f"| {', '.join(f'`{name}`' for name, measure in MEASURES.items() if measure.unit == unit)} | {text} |"
+    for unit, text in UNITS.items()
+)
 
 DESCRIPTION = f"""\
 One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Views:
@@ -41,10 +56,8 @@ Candidates get these at its end, but for those that failed or were eliminated.
 
 | metric | unit |
 |---|---|
-| `test_accuracy`, `noise_accuracy`, `proxy_accuracy`, `accuracy_at_r` (step: 100·r) | parts of 1, not percent |
-| `fitness`, `final_fitness`, `fresh_fitness`, `L_ce`, `test_loss` | nats per image (the first three less the regularisers) |
-| `energy_mj`, `energy_with_decoding_mj` | millijoules per image, counted, not measured |
-| `parameters`, `plain_parameters` | numbers, of the network and of the same network without genes |
+{UNIT_ROWS}
+| `fitness`, `final_fitness`, `fresh_fitness`, `L_ce` | nats per image (the first three less the regularisers) |
 | `image_passes` | training images seen, repetitions included |
 | `seconds` | wall time of a candidate's scoring |
 

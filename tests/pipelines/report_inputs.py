@@ -11,7 +11,7 @@ import pandas as pd
 
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
-from gee_core.config.shape import SEARCH_RANGES
+from gee_core.config.shape import BRANCH_GENES, SEARCH_RANGES, SHAPE_GENES
 from pipelines.project.params import load_params
 from pipelines.report import run
 
@@ -54,7 +54,6 @@ MEASURED = ["fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o", "R_S", "p
 def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(), draws=3):
     """A candidates.csv of a search as ``params`` say, of a ResNet-19; ``rescored`` are names: "generation-index" or "mean"."""
     params, rng = params or PARAMS, np.random.default_rng(0)
-    searched = params.searched_genes()
     places = [(t, i, "") for t in range(n_generations) for i in range(population)]
     places += [(n_generations, i, name) for i, name in enumerate(name for name in rescored for _ in range(draws))]
     rows, genes = [], {}
@@ -66,12 +65,8 @@ def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(
         row |= {"lambda": math.exp(-min(t, last) / 2), "proxy_accuracy": 1 - F, "epochs": 2, "image_passes": 100}
         drawn = {"sigma_O": rng.uniform(0.1, 0.3)} | {f"sigma_{layer}": rng.uniform(0.1, 0.2) for layer in range(L)}
         if params.evolve.genotype == "shape":
-            drawn |= {gene: rng.uniform(*SEARCH_RANGES[gene]) for gene in searched if gene != "sigma"}
+            drawn |= {gene: rng.uniform(*SEARCH_RANGES[gene]) for gene in SHAPE_GENES + BRANCH_GENES}
         row |= genes.setdefault(key, Shape().model_dump() | drawn)
-        by_cma = not name and population > 1 and params.evolve.variant != "random_search"
-        row |= {"step_size": 0.3 - 0.02 * t, "axis_ratio": 1.0 + t} if by_cma else {"step_size": np.nan, "axis_ratio": np.nan}
-        for what in ("mean", "std"):
-            row |= {f"{what}_{gene}": rng.uniform(0.2, 0.4) if by_cma else np.nan for gene in searched}
         rows.append(row)
     table = pd.DataFrame(rows)
     table.loc[list(failed), MEASURED] = np.nan

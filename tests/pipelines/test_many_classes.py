@@ -20,8 +20,8 @@ from pipelines.inputs.start_genotype import analytic_start
 N_CLASSES, SIZE = 100, 32
 
 
-@pytest.fixture(scope="module", params=["folder", "cifar100"])
-def prepared(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
     """data/prepared of 100 classes of three training images and one test image each, told apart by their colour."""
     raw, out = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("out") / "prepared"
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def prepared(request, tmp_path_factory):
             for i in range(count):
                 pixels = np.full((SIZE, SIZE, 3), (25 * (k % 10), 25 * (k // 10), 128)) + rng.integers(0, 20, (SIZE, SIZE, 3))
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    values = {"dataset": request.param, "path": str(raw), "image_size": None, "max_train_images": None}
+    values = {"dataset": "cifar100", "path": str(raw), "image_size": None, "max_train_images": None}
     values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 1 / 3, "split_seed": 0, "stream": False}
     prepare.run(PrepareConfig(**values), out)
     return out
@@ -50,7 +50,7 @@ def test_every_class_is_in_every_part_in_the_order_of_its_name(prepared):
 
 @pytest.mark.slow
 def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_trained(prepared, make_params, tmp_path):
-    params = make_params(network={"name": "resnet19"}, train={"epochs": 2})
+    params = make_params(train={"epochs": 1})
     data = load_prepared(prepared)
     net = wired_network(params.network, data.meta, None, 0)
     ten = wired_network(params.network, data.meta.model_copy(update={"num_classes": 10}), None, 0)

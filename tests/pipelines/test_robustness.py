@@ -117,9 +117,9 @@ def test_an_accuracy_is_that_of_the_disturbed_network(hardware, params, net, dat
 def test_what_does_not_exist_for_a_plain_network_is_left_out_with_a_reason(with_hardware, data, make_params):
     plain = for_inference(build_network("vgg16", 10, 1, 8, None, 1 / 16, T=2))
     assert {row["domain"] for row in robustness.run_hardware(with_hardware(), plain, data)} == {"weights", "dropped"}
-    assert robustness.left_out(with_hardware(), plain) == {"gene_bits": "the network is plain and has no genes"}
+    assert robustness.hardware_domains(with_hardware(), plain)[1] == {"gene_bits": "the network is plain and has no genes"}
     assert robustness.run_hardware(make_params(), plain, data) == []
-    assert robustness.left_out(make_params(), plain) == {}
+    assert robustness.hardware_domains(make_params(), plain) == ({}, {})
 
 
 def test_at_most_so_many_images_are_used_the_same_in_every_run(with_hardware, net, data, monkeypatch):
@@ -136,8 +136,7 @@ def test_the_metrics_are_means():
     noise = [{"r": r, "accuracy": a} for r, a in [(0.0, 0.9), (0.0, 0.9), (0.5, 0.5), (0.5, 0.7), (1.0, 0.1)]]
     assert robustness.metrics(noise) == {"noise_accuracy": pytest.approx(0.6), "clean_accuracy": pytest.approx(0.9)}
     rows = [{"domain": "weights", "strength": 0.25, "draw": draw, "accuracy": a} for draw, a in enumerate((0.5, 0.7))]
-    rows += [{"domain": "lost_step", "strength": 1, "draw": 0, "accuracy": 0.4}]
-    assert robustness.hardware_metrics(rows) == {"hardware/weights/0.25": pytest.approx(0.6), "hardware/lost_step/1": 0.4}
+    assert robustness.mean_accuracy(rows, "domain", "strength") == {("weights", 0.25): pytest.approx(0.6)}
 
 
 @pytest.mark.parametrize("hardware", [HARDWARE, None], ids=["measured", "null"])

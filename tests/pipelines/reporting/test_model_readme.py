@@ -16,10 +16,10 @@ WITH_GENES_ONNX = GENES.model_copy(update={"genes_onnx_bytes": 10**6})
 def readme(make_params, digits):
     """The README with changes to params, to the images and to what lies next to the model."""
 
-    def make(exported=NO_GENES, beside=(), registered=True, images=(), **sections) -> str:
+    def make(exported=NO_GENES, others=(), registered=True, images=(), **sections) -> str:
         meta = load_prepared(digits).meta.model_copy(update=dict(images))
         params = make_params(**{"export": {"genes": "int8"}} | sections)
-        return describe("gee", params, meta, EVALUATION, exported, meta.class_names[0], beside, registered)
+        return describe("gee", params, meta, EVALUATION, exported, meta.class_names[0], others, registered)
 
     return make
 
@@ -35,7 +35,7 @@ def test_it_says_what_was_measured_on_what(exported, digits):
         load_prepared(digits).meta.digest,
         "64 training and 24 test images",
         "`ste` found in 2 × 3 candidates",
-        "4 epochs with adamw",
+        "    epochs: 4\n    batch_size: 16\n",
         "`network.nir`",
         "at each of 2 steps",
     ):
@@ -46,7 +46,7 @@ def test_that_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(
     names = tuple(f"{k} {'long' * 60}" for k in range(1000))
     images = {"class_names": names, "class_counts": (7,) * 1000, "num_classes": 1000}
     text = readme(WITH_GENES_ONNX, ["network.nir"], images=images)
-    assert "and 980 more" in text and len(text) < 5000
+    assert "and 990 more" in text and len(text) < 5000
 
 
 def test_names_are_text(readme):
@@ -56,19 +56,9 @@ def test_names_are_text(readme):
     assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
 
 
-@pytest.mark.parametrize(
-    ("train", "said"),
-    [
-        ({"sizes": [6, 8], "T_schedule": [1, 2]}, "4 epochs, in turn of 6, 8 pixels, in turn of 1, 2 time steps with adamw"),
-        ({"lr": 0.01}, "learning rate 0.01, batches"),
-        ({"lr": 0.01, "lr_O": 0.1}, "learning rate 0.01 (0.1 times that for O), batches"),
-        ({"lr": 0.01, "lr_X": 2, "lr_O": 0.1}, "(2 times that for X and 0.1 times that for O)"),
-        ({"lr": 0.01, "cooldown": 0.4}, "learning rate 0.01, falling in the last 40 % of the steps, batches"),
-        ({"init_from": "inputs/plain.safetensors"}, "Training started at genes fitted to"),
-    ],
-)
-def test_it_tells_the_recipe(train, said, readme):
-    assert said in readme(train=train)
+def test_it_tells_the_recipe(readme):
+    text = readme(train={"lr_O": 0.1, "sizes": [6, 8], "init_from": "inputs/plain.safetensors"})
+    assert "    lr_O: 0.1\n" in text and "    sizes: [6, 8]\n" in text and "Training started at genes fitted to" in text
 
 
 def test_an_own_network_is_named_and_registered_first(readme):

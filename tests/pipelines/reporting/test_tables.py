@@ -1,13 +1,14 @@
-"""The tables of mistakes, and whose neurons have encodings, by layers.csv alone."""
+"""The tables of mistakes, of the layers with encodings, and of the published networks against the networks that we build."""
 
 import pandas as pd
 import pytest
 import torch
 
+from gee_core.config.known_networks import default_block
 from gee_core.evaluation.energy import measure_energy
-from gee_core.model.network import build_network
+from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 from pipelines.figures.measurements import confusion_counts
-from pipelines.reporting.tables import confusions, encoded_layers, recognised
+from pipelines.reporting.tables import PAPER_RESULTS, PLAIN_PARAMETERS, confusions, encoded_layers, recognised
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
@@ -41,3 +42,24 @@ def test_the_layers_with_encodings_are_the_chain_of_the_network(name, block):
     layers = pd.DataFrame([layer.row(4.6, 0.9) for layer in measure_energy(net, [torch.rand(1, 3, 32, 32)]).layers])
     names = {module: name for name, module in net.named_modules()}
     assert encoded_layers(layers) == [names[conv] for conv in net.conv_chain()]
+
+
+SIZES = {name: (1000, 3, 224) if name == "resnet34" else (10, 3, 32) for name in PLAIN_PARAMETERS}
+
+
+def block(name):
+    return "post" if default_block(name) else None
+
+
+@pytest.mark.parametrize("row", PAPER_RESULTS, ids=lambda row: f"{row['network']}-{row['n_genes']}")
+def test_published_rows_name_known_networks_and_the_counts_we_build(row):
+    name = row["network"]
+    with torch.device("meta"):
+        count = count_parameters(build_network(name, *SIZES[name], row["n_genes"], block=block(name)))
+    printed = pytest.approx(count, rel=2e-3) if name == "resnet34" else count  # the paper prints 10.75M
+    assert row["parameters"] == printed
+
+
+@pytest.mark.parametrize("name", PLAIN_PARAMETERS)
+def test_the_unencoded_network_has_the_size_that_stands_beside_them(name):
+    assert PLAIN_PARAMETERS[name] == count_plain_parameters(name, *SIZES[name], block=block(name))

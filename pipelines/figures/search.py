@@ -1,0 +1,148 @@
+"""The figures of a search and of its winner, each drawn by a function of a table that returns SVG text."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gee_core.config.shape import SEARCH_RANGES
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
+
+MANY = 1500
+"""More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
+
+
+def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
+    """The candidates of the search, without those that were scored again after it."""
+    return candidates[candidates["rescored"].isin(["", np.nan])]
+
+
+def search_figures(candidates: pd.DataFrame) -> dict[str, str]:
+    """The figures of candidates.csv by name; none where at most one wiring was scored."""
+    if len(searched_rows(candidates)) < 2:
+        return {}
+    return {"fitness": fitness_over_generations(candidates), "candidates": candidates_plane(candidates)}
+
+
+@svg
+def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
+    """Final fitness of all candidates as dots; best and median of each generation as lines; what was scored again on the right.
+
+    Candidates that halving eliminated are dots, at the fitness of their last epoch, and do not count for the lines.
+    """
+    search = searched_rows(candidates)
+    again = candidates.drop(search.index)
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    widths = [3, 1] if len(again) else [1]
+    ax, *right = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
+    final = search["final_fitness"]
+    top = _draw_dots(ax, search, final.fillna(search["fitness"]))
+    groups = final.groupby(search["generation"])
+    ax.plot(groups.median().clip(upper=top), color=MUTED, lw=1.4, ls=(0, (4, 3)), marker=".", label="median")
+    ax.plot(groups.min().clip(upper=top), color=MARK, marker="o", ms=5, label="best of its generation")
+    ax.set(xlabel="generation", ylabel="fitness F (lower is better)")
+    for side in right:
+        _scored_again(side, again, top)
+    best = groups.min().dropna()
+    title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
+    headline(figure, ax, title)
+    return figure, f"Fitness of {len(search)} candidates by generation. {title}."
+
+
+def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
+    """Every draw of what was scored again as a dot, mean ± standard deviation as a bar; the winner highlighted."""
+    groups = again.groupby("rescored", sort=False)
+    for x, (_, rows) in enumerate(groups):
+        F, colour = rows["final_fitness"], MARK if rows["winner"].any() else GENETIC
+        ax.plot(np.full(len(F), x), F.clip(upper=top), "o", color=colour, alpha=0.45, ms=4, mew=0)
+        ax.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=colour, ms=11, mew=2, lw=1.4)
+    ax.set_xticks(range(len(groups)), groups.groups, fontsize=8, rotation=90 if len(groups) > 4 else 0)
+    ax.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")
+    ax.grid(axis="x", visible=False)
+
+
+def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
+    """Draw ``values`` by generation, NaN as a failure; returns the limit above which a dot is drawn at the upper edge."""
+    last = search.groupby("generation")["index"].transform("max").clip(lower=1)
+    x = search["generation"] + 0.4 * (search["index"] / last - 0.5).where(last > 1, 0.0)  # equal values do not overlap
+    ok, top = values.dropna(), np.inf
+    if len(ok):
+        low, high = ok.quantile([0.05, 0.75])
+        top = max(high + 2 * (high - low), ok.min())
+    many = len(values) > MANY
+    inside, outside = ok[ok <= top], ok[ok > top]
+    alpha, size = (0.2, 2.5) if many else (0.45, 5.0)
+    ax.plot(x[inside.index], inside, "o", color=GENETIC, mew=0, label="candidate", rasterized=many, alpha=alpha, ms=size)
+    if len(outside):
+        rim = np.full(len(outside), top)
+        ax.plot(x[outside.index], rim, "^", color=GENETIC, alpha=0.6, mew=0, ms=6, label="far above", rasterized=many)
+    failed = values.index[values.isna()]
+    if len(failed):
+        rim, upper = np.full(len(failed), 0.98), ax.get_xaxis_transform()
+        ax.plot(x[failed], rim, "x", color=MUTED, ms=6, label="failed", transform=upper, rasterized=many)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    ax.set_xlim(-0.5, search["generation"].max() + 0.5)
+    return top
+
+
+@svg
+def candidates_plane(candidates: pd.DataFrame) -> tuple[Figure, str]:
+    """The candidates in the plane of σ_X (geometric mean of σ_0 … σ_L) and σ_O, coloured by proxy accuracy; Fig. 4."""
+    figure, ax = panel(3.4)
+    sigma_X = np.exp(np.log(candidates.filter(regex=r"^sigma_\d+$")).mean(axis=1))
+    sigma_O, accuracy = candidates["sigma_O"], 100 * searched_rows(candidates)["proxy_accuracy"]
+    failed = accuracy.index[accuracy.isna()]
+    if len(failed):
+        ax.plot(sigma_X[failed], sigma_O[failed], "x", color=MUTED, ms=6, label="failed", rasterized=len(failed) > MANY)
+    ok = accuracy.sort_values(na_position="first").index[len(failed) :]  # the best drawn last, on top
+    if len(ok):
+        look = {"s": 8, "lw": 0, "rasterized": True} if len(ok) > MANY else {"s": 46, "lw": 0.6, "edgecolors": INK}
+        dots = ax.scatter(sigma_X[ok], sigma_O[ok], c=accuracy[ok], cmap=RAMP, **look)
+        figure.colorbar(dots, ax=ax, label="proxy accuracy (%)", pad=0.02, aspect=28).outline.set_visible(False)
+        best = candidates["winner"]
+        ax.plot(sigma_X[best], sigma_O[best], "o", mfc="none", mec=MARK, mew=2, ms=12, label="winner")
+    log_axis(ax, "x", sigma_X)
+    log_axis(ax, "y", sigma_O)
+    ax.set(xlabel="σ_X, geometric mean of σ_0 … σ_L (log)", ylabel="σ_O (log)")
+    headline(figure, ax, "Which wiring learns fastest")
+    return figure, f"{len(accuracy)} candidates in the plane of two standard deviations, coloured by proxy accuracy."
+
+
+@svg
+def wiring_against_analytic(wiring: pd.DataFrame) -> tuple[Figure, str]:
+    """The winner's σ's as multiples of the analytic σ's: columns ``encoding``, ``sigma``, ``analytic``."""
+    figure, ax = panel(3.4)
+    factor = (wiring["sigma"] / wiring["analytic"]).to_numpy()
+    x = np.arange(len(wiring))
+    ax.axhline(1, color=INK, lw=1)
+    ax.vlines(x, 1, factor, color=GENETIC, lw=2.2)
+    ax.plot(x, factor, "o", color=GENETIC, ms=6)
+    log_axis(ax, "y", pd.Series([1.0, *factor]))
+    step = 1 + len(wiring) // 24
+    ax.set_xticks(x[::step], wiring["encoding"].iloc[::step], fontsize=7)
+    ax.grid(axis="x", visible=False)
+    ax.set(ylabel="σ / analytic σ (log)", title="The wiring against the analytic one")
+    return figure, "Every standard deviation of the winner divided by the analytic one."
+
+
+@svg
+def genes_in_their_ranges(genes: pd.DataFrame) -> tuple[Figure, str]:
+    """Every searched gene of shape on the range of its search, logarithmic for γ: ``gene, symbol, winner, neutral``."""
+    figure, ax = panel(1.3 + 0.32 * len(genes))
+    for y, row in enumerate(genes.to_dict("records")):
+        scale = np.log if row["gene"].startswith("gamma") else np.asarray
+        limits = [f(*SEARCH_RANGES[row["gene"]], row["winner"]) for f in (min, max)]
+        left, right = scale(limits)
+        ax.plot([0, 1], [y, y], color="#cdd5dd", lw=2.5, solid_capstyle="round", zorder=1)
+        for x, limit, side in zip((-0.03, 1.03), limits, ("right", "left"), strict=True):
+            ax.text(x, y, f"{limit:g}", ha=side, va="center", fontsize=8, color=MUTED)
+        for name, marker, colour in (("neutral", "|", MUTED), ("winner", "o", MARK)):
+            x = (scale(row[name]) - left) / (right - left)
+            ax.plot(x, y, marker, color=colour, mew=1.8, ms=9, ls="", label=name if y == 0 else None)
+    ax.set_yticks(range(len(genes)), genes["symbol"])
+    ax.set(xlim=(-0.15, 1.15), ylim=(len(genes) - 0.4, -0.6), xticks=[])
+    ax.grid(visible=False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    headline(figure, ax, "The winner’s genes of shape")
+    return figure, f"{len(genes)} genes of the winner on the ranges in which they were searched."

@@ -1,0 +1,76 @@
+"""The figures of the search: of its candidates, of its genes and of its winner."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gee_core.config.shape import SEARCH_RANGES
+from pipelines.figures import search as figures
+from pipelines.figures.search import fitness_over_generations as fitness
+from pipelines.reporting.tables import shape_table
+from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
+from tests.pipelines.report_inputs import PLAIN_COLUMNS, SHAPE, Shape, candidates
+
+NAMES = ("0-1", "1-2", "mean")
+WIRING = pd.DataFrame({"encoding": ["O", "X0"], "sigma": [0.1, 0.2], "analytic": [0.1, 0.1]})
+EVERY = range(12)
+
+
+def ranges(winner):
+    return figures.genes_in_their_ranges(shape_table(winner, SHAPE.searched_genes()))
+
+
+def draw(function, **table):
+    return lambda: function(candidates(**table))
+
+
+DRAWN = {
+    "fitness": draw(fitness, failed=(0, 1, 2, 3), rescored=NAMES, draws=1),
+    "fitness, all failed": draw(fitness, failed=EVERY),
+    "fitness, scored again in vain": draw(fitness, rescored=NAMES, failed=range(12, 21)),
+    "plane": draw(figures.candidates_plane, failed=(1,), rescored=NAMES),
+    "plane, all failed": draw(figures.candidates_plane, failed=EVERY, params=SHAPE),
+    "wiring": lambda: figures.wiring_against_analytic(WIRING),
+    "ranges": lambda: ranges(Shape(omega_O=0.5, gamma_0=2.0)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_same_table_gives_the_same_svg_which_loads_nothing_and_has_no_date(name):
+    assert_same_bytes_and_self_contained(DRAWN[name])
+
+
+def test_a_search_has_two_figures_and_a_single_wiring_or_none_has_no_figure():
+    assert set(figures.search_figures(candidates(1, 3))) == {"fitness", "candidates"}
+    for table in (candidates(1, 1, rescored=("0-0",)), pd.DataFrame(columns=PLAIN_COLUMNS)):
+        assert figures.search_figures(table) == {}
+
+
+def test_a_table_in_memory_is_drawn_as_the_file_is(tmp_path):
+    table = candidates(params=SHAPE, failed=(2,), rescored=NAMES).round(4)
+    table.to_csv(tmp_path / "candidates.csv", index=False)
+    read = pd.read_csv(tmp_path / "candidates.csv")
+    assert read["rescored"].isna().sum() == 12
+    assert fitness(read) == fitness(table)
+
+
+def test_the_title_gives_the_least_fitness_of_the_search_and_an_eliminated_candidate_is_never_the_best():
+    table = candidates(rescored=NAMES)
+    assert f"Best fitness {table['final_fitness'][table['rescored'] == ''].min():.3f}" in texts(fitness(table))
+    eliminated = (table["index"] == 1) & (table["rescored"] == "")
+    best = table["final_fitness"].mask(eliminated | (table["rescored"] != "")).min()
+    table.loc[eliminated, "fitness"], table.loc[eliminated, "final_fitness"] = 0.001, np.nan
+    assert f"Best fitness {best:.3f}" in texts(fitness(table))
+    assert "failed" not in texts(fitness(table)) and "scored again" in texts(fitness(table))
+
+
+def test_thousands_of_candidates_are_one_picture_in_a_small_file():
+    for svg in figures.search_figures(candidates(2, 1000)).values():
+        assert svg.count("<use") < 100 and len(svg) < 500_000
+
+
+def test_ranges_are_those_of_the_search_widened_to_a_winner_outside():
+    shown = texts(DRAWN["ranges"]())
+    assert {f"{limit:g}" for pair in SEARCH_RANGES.values() for limit in pair} <= set(shown)
+    assert {"ω_O", "γ_end", "winner", "neutral"} <= set(shown)
+    assert "4" in texts(ranges(Shape(beta=4.0)))
