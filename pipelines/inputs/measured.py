@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from gee_core.config import StrictModel
 from gee_core.config.evaluation import Evaluation
@@ -55,12 +55,6 @@ class Exported(StrictModel):
     nir_bytes: int | None = None
     nir_problem: str | None = None
     """Why there is no NIR graph."""
-
-    @model_validator(mode="after")
-    def _has_onnx_or_the_reason(self) -> Self:
-        if self.problem is None and (self.onnx_bytes is None or self.agreement is None):
-            raise ValueError("lacks agreement, onnx_bytes")
-        return self
 
 
 class Measured(NamedTuple):
