@@ -5,20 +5,24 @@ records with any number of workers.
 """
 
 import functools
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Self
 
+from gee_core.config import BaseConfig
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Serial, WorkerDied, leave_if_lost_gpu, run_each
-from pipelines.engines.gpu_sharing import GpuSharing, memory_used
 from pipelines.engines.select import choose_engine, default_count, may_share_gpus
 from pipelines.inputs.network_files import network_digest
 from pipelines.inputs.own_network import register_own_network
 from pipelines.runtime.settings import Settings, cpu_cores
 from pipelines.runtime.worker_process import Tell
+
+log = logging.getLogger(__name__)
 
 Scored = tuple[Candidate, Score, float]
 """A candidate, its score and its seconds."""
@@ -29,10 +33,50 @@ OnPart = Callable[[Candidate, float], None]
 TELL_SECONDS = 1.0
 """Time between two notes of a running candidate."""
 
+WORTH = 1.1
+"""Least gain in images per second for which more candidates at the same time are kept."""
 
-def worker_count(task: ProxyTask) -> int | None:
-    """Number of candidates that are scored at the same time; None for one per worker of a scheduler."""
-    return Settings.read().workers or default_count([task.base])
+FULL = 0.45
+"""Part of a GPU's memory beyond which twice as many candidates do not fit."""
+
+
+class GpuSharing:
+    """Doubles ``count``, the candidates at the same time, after a generation, as long as it pays and memory allows it.
+
+    ``count`` stays as it is once this is ``settled``; it is at most ``most``, such as the number of CPU cores.
+    """
+
+    def __init__(self, count: int, most: int):
+        self.count, self.settled = count, False
+        self._most = most
+        self._best = count, 0.0  # and images per second
+
+    def learn(self, scored: Sequence[tuple[Score, float]], memory_used: float, crowded: bool) -> None:
+        """Choose ``count`` by a generation's scores and seconds, the part of a GPU's memory in use, and whether it was full."""
+        speeds = [score.image_passes / seconds for score, seconds in scored if score.status == "ok" and seconds]
+        rate = self.count * median(speeds or [0.0])
+        if crowded or not rate or rate < WORTH * self._best[1]:
+            self.count, self.settled = self._best[0], True
+        else:
+            self._best = self.count, rate
+            more = min(2 * self.count, self._most, len(scored))
+            self.settled = more <= self.count or memory_used > FULL
+            self.count = self.count if self.settled else more
+        if self.settled:
+            log.info("%d candidates at the same time from here on (set GEE_WORKERS to choose the number)", self.count)
+
+
+def memory_used(base: BaseConfig, tell: Tell) -> float:
+    """The part of a GPU's memory that is in use, by whatever process; asked in a worker, which has opened the GPU."""
+    import torch
+
+    from gee_core.hardware import Compute
+
+    device = Compute.of(base.device).device
+    if device.type != "cuda":
+        return 0.0
+    free, total = torch.cuda.mem_get_info(device)
+    return 1 - free / total
 
 
 class Workers:
@@ -47,9 +91,10 @@ class Workers:
         self._task = replace(task, prepared=task.prepared.absolute(), checkpoints=checkpoints)
         self._sharing: GpuSharing | None = None
         if engine is None:
-            count = worker_count(task)
+            wanted = Settings.read().workers
+            count = wanted or default_count([task.base])
             engine = self._chosen_engine(count)
-            if count is not None and Settings.read().workers is None and may_share_gpus(task.base):
+            if count is not None and wanted is None and may_share_gpus(task.base):
                 self._sharing = GpuSharing(count, cpu_cores())
         self._engine, self._on_part = engine, on_part
         self._digest = network_digest(task.network.name)

@@ -7,17 +7,12 @@ from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from pipelines.engines.engine import Engine, Serial
-from pipelines.engines.process_pool import Processes
+from pipelines.engines.engine import Engine, Processes, Serial
 from pipelines.runtime.settings import Settings, cpu_cores
 
 
 def engine_name() -> str:
-    """The engine that GEE_ENGINE names.
-
-    Raises:
-        InputError: there is no such engine, or GEE_DASK is set without it.
-    """
+    """The engine that GEE_ENGINE names; GEE_DASK without it is an InputError."""
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
         problem = f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask"
@@ -70,15 +65,8 @@ def choose_engine(
 ) -> Engine:
     """The engine that the environment names, not started yet, for ``count`` jobs at once with ``threads`` torch threads each.
 
-    Args:
-        count: see `default_count`.
-        threads: used by every job.
-        images: folders of prepared images that the jobs read.
-        bases: the sections `base` of the jobs.
-        isolated: whether even one job at a time runs in a process of its own, whose death is survived.
-
-    Raises:
-        InputError: there is no such engine, or its package is not installed.
+    The jobs read the folders ``images`` of prepared images and have the sections ``bases``. ``isolated``: whether even one job
+    at a time runs in a process of its own, whose death is survived.
     """
     name = engine_name()
     if name == "serial" or (name == "processes" and count == 1 and not isolated):
@@ -88,9 +76,6 @@ def choose_engine(
     try:
         from pipelines.engines.dask import Dask, own_requirements
     except ModuleNotFoundError as error:
-        if error.name not in ("dask", "distributed"):
-            raise
-        raise InputError(
-            "GEE_ENGINE = dask: the package distributed is missing", 'pip install -e "./pipelines[dask]"'
-        ) from None
+        install = 'pip install -e "./pipelines[dask]"'
+        raise InputError(f"GEE_ENGINE = dask: the package {error.name} is missing", install) from None
     return Dask(count, threads, own_requirements(images, bases), Settings.read().dask)

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from gee_core.config import BaseConfig
-from pipelines.engines.engine import run_each
-from pipelines.engines.gpu_sharing import memory_used
-from pipelines.engines.process_pool import Processes
+from pipelines.engines.candidates import memory_used
+from pipelines.engines.engine import Processes, run_each
 
 
 def gpus_seen(job, tell):

@@ -40,9 +40,7 @@ for its source), tracks, shows progress and reports errors, and changes no resul
 TABLE = "gee_core/zoo.py"
 """The table of networks: check writes what a stage depends on, the entry that params name, to reports/checked_network."""
 
-ENGINES = tuple(
-    f"pipelines/engines/{name}.py" for name in ("engine", "gpu_sharing", "select", "process_pool", "dask", "worker_check")
-)
+ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("engine", "select", "dask"))
 """Where jobs run; a result does not depend on it."""
 
 FIGURES = ("pipelines/figures/", "pipelines/reporting/")

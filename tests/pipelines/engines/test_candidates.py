@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from gee_core.config.evolve import Rescore
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
+from gee_core.hardware import Compute
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines import candidates as workers
-from pipelines.engines.candidates import Workers, score_here, worker_count
-from pipelines.engines.engine import Serial
+from pipelines.engines.candidates import GpuSharing, Workers, memory_used, score_here
+from pipelines.engines.engine import Serial, ignore
 from pipelines.runtime import worker_process
 
 
@@ -106,8 +108,9 @@ def test_a_candidate_whose_worker_lost_its_gpu_is_tried_again(task, score_by, tm
 
 
 def test_a_candidate_that_always_kills_its_worker_fails_alone(task, score_by):
-    score_by(dies_always_at_2)
+    score_by(dies_always_at_2, n_workers=3)
     with Workers(task) as pool:
+        assert pool._engine.room() == 3
         results = {c.index: found for c, found, _ in pool.score_all(candidates(6))}
     assert "its worker process died every time" in results[2].status
     assert [index for index, found in sorted(results.items()) if found.status != "ok"] == [2]
@@ -133,13 +136,49 @@ def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, score
         list(serial.score_all(candidates(3)))
 
 
-@pytest.mark.parametrize(("value", "count"), [("3", 3), (None, 5)])
-def test_the_number_of_workers_comes_from_the_environment_or_the_machine(value, count, task, monkeypatch):
-    monkeypatch.delenv("GEE_WORKERS", raising=False)
-    if value is not None:
-        monkeypatch.setenv("GEE_WORKERS", value)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4})
-    assert worker_count(task) == count
+def scored(n, speed, status="ok"):
+    """``n`` candidates of 1,000 images with ``speed`` images per second each."""
+    return [(Score(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, status, 1000), 1000 / speed)] * n
+
+
+def counts(sharing, *generations):
+    """The number of candidates at the same time after each generation (candidates, images/s of each, memory, crowded)."""
+    found = []
+    for n, speed, used, crowded in generations:
+        assert not sharing.settled
+        sharing.learn(scored(n, speed), used, crowded)
+        found.append(sharing.count)
+    return found, sharing.settled
+
+
+@pytest.mark.parametrize(
+    ("generations", "found", "settled"),
+    [
+        ([(16, 100, 0.1, False), (16, 100, 0.2, False), (16, 90, 0.4, False), (16, 80, 0.44, False)], [2, 4, 8, 12], False),
+        ([(16, 100, 0.1, False), (16, 56, 0.2, False)], [2, 4], False),
+        ([(16, 100, 0.1, False), (16, 54, 0.2, False)], [2, 1], True),  # not a tenth faster: back
+        ([(16, 100, 0.1, False), (16, 90, 0.46, False)], [2, 2], True),  # no memory for twice as many
+        ([(16, 100, 0.1, False), (16, 90, 0.2, True)], [2, 1], True),  # one found no memory
+        ([(3, 100, 0.1, False), (3, 100, 0.1, False), (3, 100, 0.1, False)], [2, 3, 3], True),  # no candidates for more
+    ],
+)
+def test_it_doubles_while_that_pays_and_fits(generations, found, settled):
+    assert counts(GpuSharing(1, most=12), *generations) == (found, settled)
+
+
+def test_the_median_candidate_counts_so_that_one_that_compiles_or_resumes_does_not():
+    sharing = GpuSharing(1, most=8)
+    sharing.learn([*scored(1, 1), *scored(5, 100), *scored(1, 10_000), *scored(2, 1, "failed: x")], 0.0, False)
+    sharing.learn(scored(8, 56), 0.0, False)
+    assert sharing.count == 4
+
+
+def test_the_memory_in_use_is_that_of_the_device_whoever_uses_it(make_params, monkeypatch):
+    base = make_params().base
+    assert memory_used(base, ignore) == 0.0
+    monkeypatch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda:1"), torch.float32))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: {"cuda:1": (60, 80)}[str(device)])
+    assert memory_used(base, ignore) == 0.25
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import time
 import pytest
 import torch
 
-from pipelines.engines.engine import Serial, WorkerDied, run_each
-from pipelines.engines.process_pool import Processes
+from pipelines.engines.engine import Processes, Serial, WorkerDied, run_each
 from pipelines.runtime import worker_process
 from tests.wait_until import wait_until
 

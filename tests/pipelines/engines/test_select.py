@@ -7,8 +7,7 @@ import torch
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from pipelines.engines import select as choice
-from pipelines.engines.engine import Serial
-from pipelines.engines.process_pool import Processes
+from pipelines.engines.engine import Processes, Serial
 from pipelines.engines.select import choose_engine, default_count, engine_name, gpus, may_share_gpus
 
 
