@@ -20,8 +20,7 @@ class Classifier:
         mean: of each channel, of images in [0, 1].
         std: of each channel.
 
-    Raises:
-        Exception: one of ONNX Runtime's, which have no common base; the file is damaged.
+    Errors are those of ONNX Runtime, which have no common base.
     """
 
     def __init__(self, network: Path | bytes | onnxruntime.InferenceSession, mean: Sequence[float], std: Sequence[float]):
@@ -32,11 +31,7 @@ class Classifier:
         self._session = network
 
     def __call__(self, images_BCHW: np.ndarray) -> np.ndarray:
-        """The probabilities (B, K) of uint8 images (B, C, H, W): the softmax of the logits.
-
-        Raises:
-            Exception: one of ONNX Runtime's; the network takes images of another form.
-        """
+        """The probabilities (B, K) of uint8 images (B, C, H, W): the softmax of the logits."""
         (logits_BK,) = self._session.run(None, {"images": images_BCHW.astype(np.float32) * self._scale_C + self._shift_C})
         powers_BK = np.exp(logits_BK - logits_BK.max(1, keepdims=True))
         return powers_BK / powers_BK.sum(1, keepdims=True)

@@ -195,11 +195,7 @@ class Drain:
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Be the drain of ``root`` inside; a drain that lingers is waited for.
-
-    Raises:
-        InputError: another one stays at work.
-    """
+    """Be the drain of ``root`` inside; a drain that lingers is waited for, and one at work is an InputError."""
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / "drain.lock")
     try:

@@ -76,10 +76,7 @@ def start(root: Path) -> None:
 
 
 def wait(outbox: Outbox, status: str, seconds: float) -> str | None:
-    """Wait until a drain has written ``outbox``, not long for a server that does not answer; a warning says what is left.
-
-    The run ended in this ``status`` after so many ``seconds``. Returns the address of its page where the drain knows it.
-    """
+    """Wait for a drain to write ``outbox`` of a run of so many ``seconds``; a warning says what is left. Returns its page."""
     root, begin = outbox.folder.parent, time.monotonic()
     limit, why = PATIENCE if status == "KILLED" else LIMIT, ""
     while outbox.folder.is_dir() and not outbox.written().closed:

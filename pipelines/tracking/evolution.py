@@ -39,10 +39,7 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
 
 
 def track_winner(track: Tracker, records: list[Record], best: Candidate, params: Params) -> None:
-    """Mark ``best``, and where it was scored again what was scored again too; log what all are ranked by, see `_ranks`.
-
-    The stage's run gets the least `final_fitness` of each generation.
-    """
+    """Mark ``best``, and the candidate that it repeats; log the `_ranks`, and the least `final_fitness` of each generation."""
     searched = [record.candidate for record in records if not record.candidate.rescored]
     names = {c.label: candidate_name(c) for c in searched}  # by what `rescored` calls them
     repeated = [names[best.rescored]] if best.rescored in names else []
@@ -60,9 +57,8 @@ def _ranks(
 ) -> dict[str, dict[str, float]]:
     """By name of the candidate: its `rank`, and the fitness that it is ranked by.
 
-    Candidates that were scored again come first, by `fresh_fitness`, the mean over their ``draws``; the candidate that they
-    repeat has it too, also where it was eliminated. Candidates of the search follow by `final_fitness`. ``scored`` are those
-    that neither failed nor were eliminated, ``names`` those of the search, by their names in `Candidate.rescored`.
+    Candidates that were scored again come first, by the mean over their ``draws``, which the candidate that they repeat has
+    too. The others of ``scored``, none of which failed, follow by `final_fitness`. ``names``: those of `Candidate.rescored`.
     """
     fresh = {what: fmean(values) for what, values in draws.items()}
     places = {what: place for place, what in enumerate(sorted(fresh, key=fresh.__getitem__))} | {"": len(fresh)}
@@ -81,7 +77,7 @@ def _ranks(
 def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:
     """Track CMA-ES's distribution and the generation's best candidate with its checkpoint; the other checkpoints are deleted.
 
-    Of candidates that are scored again, which are no generation, none is kept: the winner is trained from its wiring.
+    Candidates that are scored again are no generation, and none of their checkpoints is kept.
     """
     generation, best = records[0].candidate.generation, None
     if not records[0].candidate.rescored:

@@ -13,11 +13,9 @@ MODEL_TRAINING = "workflowType=machine_learning"
 LOCAL_SERVER = "http://127.0.0.1:5000"
 """Where `mlflow server` shows a store by default."""
 
-VIEW = "mlflow.sharedViewState."
-"""Begins the tag of a view, before its name."""
+VIEW = "mlflow.sharedViewState."  # begins the tag of a view, before its name
 
-EXPERIMENT_ID = "{experiment_id}"
-"""Stands for the id in DESCRIPTION."""
+EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
 
 UNITS = {
     "fraction": "parts of 1, not percent; also of `noise_accuracy`, `proxy_accuracy` and `accuracy_at_r` (step: 100·r)",
@@ -63,7 +61,6 @@ Candidates get these at its end, but for those that failed or were eliminated.
 
 To see candidates in parallel coordinates, tick them and press *Compare*.
 """
-"""The description of an experiment."""
 
 
 def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) -> str:
@@ -73,6 +70,7 @@ def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) 
     return json.dumps({"searchFilter": f"tags.\"{LEVEL}\" = '{level}'", "selectedColumns": shown} | order)
 
 
+# Of model training, not of GenAI. The page shows names and times of creation in every view.
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     NOTE: DESCRIPTION,
@@ -96,10 +94,6 @@ EXPERIMENT_TAGS = {
         tags=(NAME,),
     ),
 }
-"""Tags of an experiment: that it is one of model training, not of GenAI; its description; two views of its runs.
-
-The page shows names and times of creation in every view. They tell executions of one name apart.
-"""
 
 
 def page_address(place: str, server: str = LOCAL_SERVER) -> str:
@@ -108,5 +102,5 @@ def page_address(place: str, server: str = LOCAL_SERVER) -> str:
 
 
 def run_address(uri: str, experiment_id: str, run_id: str) -> str:
-    """Address of a run's page; of a store ``uri`` that is no server, where `mlflow server` shows it by default."""
+    """Address of a run's page on the server ``uri``, or on that which shows a file by default."""
     return page_address(f"experiments/{experiment_id}/runs/{run_id}", bare(uri) if uri.startswith("http") else LOCAL_SERVER)

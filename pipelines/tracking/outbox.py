@@ -55,11 +55,7 @@ class Outbox:
         return cls(root / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:8]}")
 
     def append(self, entry: Entry) -> None:
-        """Write ``entry`` to disk without secrets. Only the first and the last entry survive a power loss at once.
-
-        Raises:
-            InputError: it cannot be written to disk.
-        """
+        """Write ``entry`` to disk without secrets. Only the first and the last entry survive a power loss at once."""
         journal.append(self._entries, redacted(entry.model_dump(mode="json")), durable=entry.kind in ("open", "close"))
 
     def entries(self, position: int = 0) -> Iterator[tuple[Entry, int]]:
@@ -103,11 +99,7 @@ class Outbox:
         return sum(1 for _ in self.entries(noted.position)) + noted.refused
 
     def keep(self, path: Path) -> str:
-        """Copy or link ``path``, so that later changes of it do not matter; returns the copy's path in the folder.
-
-        Raises:
-            OSError: it cannot be read, or there is no space for a copy.
-        """
+        """Copy or link ``path``, so that later changes of it do not matter; returns the copy's path in the folder."""
         kept = self.folder / "files" / uuid.uuid4().hex[:8] / path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
         if path.stat().st_size > COPIED:

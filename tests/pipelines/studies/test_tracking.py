@@ -52,6 +52,7 @@ def runs(client, level):
     return client.search_runs([experiment], f"tags.`gee.level` = '{level}'")
 
 
+@pytest.mark.slow
 def test_a_study_that_was_started_again_has_one_run_that_ended_well(client):
     [study] = runs(client, "study")
     assert study.info.run_name == "study tiny"
@@ -62,6 +63,7 @@ def test_a_study_that_was_started_again_has_one_run_that_ended_well(client):
     assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["params.yaml"]
 
 
+@pytest.mark.slow
 def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     [study] = runs(client, "study")
     found = {run.data.params["seed"]: run for run in runs(client, "cell")}

@@ -35,6 +35,8 @@ def test_a_run_that_went_well_leaves_nothing_behind(client, stage):
     stage()
     statuses = {PIPELINE: "FINISHED", f"evolve · {PIPELINE}": "FINISHED", "cand0": "FINISHED", "cand1": "FINISHED"}
     assert ends(client) == statuses | {"cand2": "FAILED"}
+    ranked = [{p[0]: p[3] for p in run.points if p[0] in ("rank", "final_fitness")} for run in by_level(client, "candidate")]
+    assert ranked == [{"rank": 1, "final_fitness": 0.4}, {}, {}]
     assert outboxes() == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import drain_process, mlflow_models
-from pipelines.tracking.entries import OTHERS, LogModel
+from pipelines.tracking.entries import LogModel
 from pipelines.tracking.mlflow_client import connect
 from pipelines.tracking.mlflow_models import rank, write_model
 from pipelines.tracking.tracker import Tracker
@@ -115,13 +115,6 @@ def test_a_description_is_as_long_as_every_database_takes(write, tmp_path):
     write(registry, 0.5, 1)
     (version,) = registry.versions
     assert version.description.startswith(f"models:/{NAME}/1 long") and len(version.description) <= 5000
-
-
-def test_a_model_has_the_files_that_not_every_network_has_where_they_are(tmp_path):
-    model = exported_model(tmp_path)
-    assert [file.name for file in model.files()] == ["network.onnx", "meta.json", "README.md", "example.png"]
-    (tmp_path / OTHERS[1]).touch()
-    assert model.files()[-1] == tmp_path / OTHERS[1]
 
 
 def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, capsys):

@@ -44,11 +44,6 @@ def test_the_secrets_of_prefect_and_the_address_of_a_webhook_are_hidden_but_not_
     assert redact("flip is true") == "flip is true"
 
 
-def test_a_secret_in_percent_signs_is_hidden_in_both_forms(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:s%40cret%21@host")
-    assert redact("s@cret! s%40cret%21") == "*** ***"
-
-
 def test_a_secret_too_short_to_be_one_takes_no_number_apart(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://a:1@host")
     assert redact("0.111 at https://a:1@host") == "0.111 at https://***@host"

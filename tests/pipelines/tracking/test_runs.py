@@ -109,19 +109,6 @@ def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_i
     assert list(parents(client).values()) == [["a"], ["a"]]
 
 
-def test_the_view_of_candidates_has_the_order_in_which_the_search_ranks_them(client, stage):
-    stage()
-    ranked = [{p[0]: p[3] for p in run.points if p[0] in ("rank", "final_fitness")} for run in by_level(client, "candidate")]
-    assert ranked == [{"rank": 1, "final_fitness": 0.4}, {}, {}]
-    view = json.loads(client.experiments["gee"].tags["mlflow.sharedViewState.candidates"])
-    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`rank`", True)
-    shown = {"metrics.`final_fitness`", "metrics.`fresh_fitness`", "metrics.`gene.sigma_O`", "params.`rescored`"}
-    of_its_execution = {"tags.`gee.pipeline`", *(f"params.`{name}`" for name in ("dataset", "network", "n_genes", "variant"))}
-    assert shown | of_its_execution < set(view["selectedColumns"])
-    (of_one, *_) = by_level(client, "candidate")
-    assert "gee.pipeline" in of_one.data.tags and {"dataset", "network", "n_genes", "variant"} < set(of_one.data.params)
-
-
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
     tracker = Tracker("train", KEYS)
     tracker.close("FAILED", "data/prepared: missing; " + 600 * "x")
@@ -245,11 +232,3 @@ def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_d
         "gee.commit": "0123-dirty",
         "dvc.experiment": "wide-net",
     }
-
-
-def test_a_user_without_a_name_is_left_out(tmp_path, monkeypatch):
-    def no_name():
-        raise KeyError("uid not found")
-
-    monkeypatch.setattr("getpass.getuser", no_name)
-    assert "mlflow.user" not in origin_tags(tmp_path)

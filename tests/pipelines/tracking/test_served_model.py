@@ -178,12 +178,6 @@ def test_a_narrow_grey_image_with_its_channel_is_one_image(model, width):
     assert classes(model, image[:, :, None]) == classes(model, base64.b64decode(in_base64(Image.fromarray(image))))
 
 
-def test_another_column_and_unnormalised_arrays_alone_are_refused_by_the_signature(post):
-    for body in ({"dataframe_records": [{"picture": "x"}]}, {"inputs": [0.5, 0.25]}, {"dataframe_records": []}):
-        status, answer = post(body)
-        assert status == 400 and "image" in answer["message"]
-
-
 def test_the_example_and_the_signature_are_those_of_the_model(model, exported):
     assert model.metadata.get_input_schema().input_names() == ["image"]
     assert model.metadata.get_output_schema().input_names() == ["class", "probability", "probabilities"]
