@@ -44,8 +44,8 @@ class Left:
     """An outbox, and what a drain makes of it."""
 
     outbox: Outbox
-    opening: Open | None
-    """Its first entry; None where it cannot be read."""
+    opening: Open
+    """Its first entry."""
     hindrance: str = ""
     """Why its entries cannot be written now."""
     written: Counter[str] = field(default_factory=Counter)
@@ -55,15 +55,11 @@ class Left:
     @property
     def title(self) -> str:
         """Its name, as shown to users."""
-        return self.opening.stage or self.opening.name if self.opening else self.outbox.name
-
-    def opened(self) -> int:
-        """When it was opened, in ms."""
-        return self.opening.time if self.opening else 0
+        return self.opening.stage or self.opening.name
 
     def is_at_work(self) -> bool:
         """Whether its process may write more entries."""
-        return bool(self.opening and not is_gone(self.opening.process) and not self.outbox.is_closed())
+        return not is_gone(self.opening.process) and not self.outbox.is_closed()
 
 
 class Drain:
@@ -84,17 +80,15 @@ class Drain:
     def find(self) -> list[Left]:
         """Every outbox, oldest first, with what hinders its writing."""
         for path in {path.parent for path in self._root.glob("*/entries.jsonl")}:
-            if path not in self._known or self._known[path].opening is None:
-                self._known[path] = Left(Outbox(path), Outbox(path).opening())
+            if path not in self._known and (opening := Outbox(path).opening()):
+                self._known[path] = Left(Outbox(path), opening)
         left = [found for path, found in self._known.items() if path.is_dir()]
         for found in left:
             found.hindrance = self._hindrance(found)
-        return sorted(left, key=Left.opened)
+        return sorted(left, key=lambda left: left.opening.time)
 
     def _hindrance(self, left: Left) -> str:
         opening, outbox = left.opening, left.outbox
-        if opening is None:
-            return f"its first entry is damaged, so it cannot be used: delete {outbox.folder}"
         if opening.store != self.store:
             return f"it is for {opening.store}: set {URI} to that, or delete {outbox.folder}"
         host, noted = opening.process.rsplit("/", 2)[0], outbox.written()
@@ -121,7 +115,7 @@ class Drain:
         for writer in [left.writer for left in self._known.values() if left.writer][-1:]:
             with contextlib.suppress(Exception):  # of executions that were killed; no stage is left that could tell of it
                 writer.end_abandoned_runs()
-        return sorted(self._known.values(), key=Left.opened)
+        return sorted(self._known.values(), key=lambda left: left.opening.time)
 
     def retry_refused(self) -> None:
         """Let the next `run` write what MLflow has refused: it may take it by now."""
@@ -153,17 +147,16 @@ class Drain:
 
     def _write(self, left: Left) -> bool:
         """Write the new entries of an outbox; where its process is gone without a closing entry, with that of a killed one."""
-        assert left.opening is not None
         is_killed, noted = is_gone(left.opening.process), left.outbox.written()
         before = noted.position
-        self._write_from(left, left.opening, noted)
+        self._write_from(left, noted)
         if is_killed and not noted.closed and left.outbox.folder.is_dir():
             left.outbox.close_killed()
-            self._write_from(left, left.opening, noted)
+            self._write_from(left, noted)
         return noted.position > before
 
-    def _write_from(self, left: Left, opening: Open, noted: Written) -> None:
-        outbox = left.outbox
+    def _write_from(self, left: Left, noted: Written) -> None:
+        outbox, opening = left.outbox, left.opening
         for entry, position in outbox.entries(noted.position):
             if left.writer is None:
                 self._client = self._client or mlflow_client.connect(self.uri)

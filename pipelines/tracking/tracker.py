@@ -93,6 +93,7 @@ class Tracker:
             study=study,
         )
         if not self._add(opening):  # the disk is full: nothing of this run is tracked
+            self._outbox.remove()
             self._outbox = None
             return
         with contextlib.suppress(OSError):

@@ -173,14 +173,6 @@ def test_an_outbox_of_another_machine_or_store_is_left_with_the_reason(client, l
     assert found.hindrance.startswith(why) and client.calls == [] and folder.is_dir()
 
 
-def test_an_outbox_whose_beginning_is_damaged_says_so_and_is_kept(client, left, caplog):
-    folder = left()
-    data = (folder / "entries.jsonl").read_bytes()
-    (folder / "entries.jsonl").write_bytes(data[:10] + b"#" + data[11:])
-    (found,) = replay()
-    assert "damaged" in found.hindrance and client.calls == [] and folder.is_dir()
-
-
 def test_a_damaged_line_costs_its_entry_alone(client, left, expected):
     folder = left()
     lines = (folder / "entries.jsonl").read_bytes().splitlines(keepends=True)
