@@ -20,12 +20,12 @@ from gee_core.storage.json_object import read_json_object
 def save(path: Path | str, net: nn.Module) -> None:
     """Write a network of ``build_network``, encoded or plain, to ``path``, whose name ends in ``.safetensors``.
 
-    The JSON file beside it holds what ``load`` needs to rebuild the network. Each of the two is written atomically.
+    The JSON file next to it holds what ``load`` needs to rebuild the network. Each of the two is written atomically.
 
     Raises:
         ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers.
         DivergedError: a weight or gene is not finite.
-        InputError: the name ends otherwise, the disk is full, or the folder cannot be written to.
+        InputError: the file cannot be written.
     """
     path = Path(path)
     check_name(path)
@@ -45,8 +45,7 @@ def load(path: Path | str) -> SpikingNetwork:
     A file of ``save_genes`` stands alone; its numbers are dequantised, and the network is encoded as it was when it was saved.
 
     Raises:
-        InputError: a file is missing or damaged, or does not hold such a network; or it is your own network and not
-            registered: no code is imported because a file names it.
+        InputError: a file is missing or damaged, or holds an own network that is not registered.
         DivergedError: the weights are not finite.
     """
     path = Path(path)

@@ -65,10 +65,9 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``. None keeps none.
 
     Raises:
-        ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers; the format is unknown;
-            or the card is not JSON.
+        ValueError: ``net`` was not made by ``build_network``, or changed since; or another argument is out of range.
         DivergedError: a weight or gene is not finite.
-        InputError: the disk is full, or the folder cannot be written to.
+        InputError: the file cannot be written.
     """
     if format not in GENE_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
@@ -106,9 +105,8 @@ def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
 def read_card(path: Path | str) -> dict | None:
     """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
 
-    Files of the pipeline say ``class_names``, in the order of the outputs; ``in_channels`` and ``image_size``, the side in
-    pixels; ``mean`` and ``std`` of each channel of images in [0, 1], which normalise the input.
-    They also say ``network``, its name, ``n_genes`` and ``T``. A network that is loaded does not hold the card, so hand it on:
+    Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A network that is loaded does not hold the
+    card, so hand it on:
 
         net = gee_core.load("genes.safetensors")
         gee_core.save_genes("again.safetensors", net, "int4", card=gee_core.read_card("genes.safetensors"))

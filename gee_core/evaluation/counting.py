@@ -129,8 +129,7 @@ class Counter:
     def _runs(self, module: Layer, lead: torch.Size) -> int:
         """Images times steps of a call whose input has the leading dimensions ``lead``.
 
-        A fully connected layer may also run on several positions of an image, (B, N, features). Where N equals B, that cannot
-        be told from (T, B, features): then ``steps`` and ``macs`` are not right by themselves, and their product is.
+        Inputs (B, N, features) with N = B look like (T, B, features): then only the product of ``steps`` and ``macs`` is right.
         """
         if not isinstance(module, nn.Linear):
             return math.prod(lead)
@@ -149,7 +148,7 @@ class Counter:
         self.sums += branch.numel()
 
     def counted(self) -> tuple[int, int, dict[str, _Seen], dict[str, _Fired]]:
-        """What it has counted so far: can be sent to another process, for ``add``."""
+        """The counts so far, for ``add`` in another process."""
         return self.n_images, self.sums, self.seen, self.fired
 
     def add(self, n_images: int, sums: int, seen: dict[str, _Seen], fired: dict[str, _Fired]) -> None:

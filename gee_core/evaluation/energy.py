@@ -41,9 +41,8 @@ def measure_energy(
     (T, B, …), or one call of its layers after the other. Counted are convolutions of 1 to 3 dimensions, transposed ones, and
     fully connected layers; ``Activity.not_counted`` names all other modules that have parameters.
 
-    A layer accumulates if its input is 0 and 1 in all images and steps, the first layer too. That is right for event data;
-    black-and-white images that are given as 0 and 1 make the stem several times cheaper than Eq. 17, which has it multiply:
-    normalise them as for training.
+    A layer accumulates if its input is 0 and 1 in all images and steps, the first layer too. That is right for event data.
+    Normalise black-and-white images as for training, else the stem is several times cheaper than in Eq. 17.
 
     Runs a copy of ``net``, its hooks included, in evaluation mode, with its weights decoded once. Its neurons are reset before
     every batch, and what it draws from torch's global generators is the same in every call.
@@ -60,9 +59,8 @@ def measure_energy(
         rank: of several processes, each gives its own images, and all get the counts on all images.
 
     Raises:
-        InputError: the network has no neurons, cannot be copied, raises, or puts out values that are not finite; there are no
-            images; a batch is no tensor, lacks its dimension B, or is (T, B, …) without ``time_first``; ``dtype`` is neither
-            of the two; or ``steps`` is no int >= 1, or given beside ``time_first``.
+        InputError: the network has no neurons, cannot be copied, raises, or puts out values that are not finite; or the images
+            or an argument do not fit.
     """
     check_module(net)
     if not any(is_neuron(module) for module in net.modules()):

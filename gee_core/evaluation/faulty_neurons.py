@@ -20,7 +20,7 @@ from gee_core.snn.neurons import is_neuron, takes_all_steps
 LINEAR = (LIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
 """The neurons whose membrane is linear in their current below the threshold."""
 LEAST_THRESHOLD = 0.01
-"""A threshold of δ < -0.99 is set to this fraction of V_th, so that it stays positive."""
+"""The lowest threshold, as a fraction of V_th."""
 
 Generators = Callable[[str], torch.Generator]
 """A generator of its own for every neuron module, by its name."""
@@ -47,10 +47,9 @@ def unlike_neurons(net: nn.Module) -> str | None:
 
 
 def add_mismatch(net: nn.Module, sigma: float, generators: Generators) -> None:
-    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²), for all images and steps.
+    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²): divide its current by 1 + δ.
 
-    A linear membrane at rest at 0 that is reset to 0, or by its own threshold, is scaled by 1/(1 + δ) if its current is, so the
-    current is divided by 1 + δ and V_th stays.
+    This is the same for a linear membrane at rest at 0 that is reset to 0 or by its own threshold.
     """
     for name, node in _nodes(net):
         node.register_forward_pre_hook(partial(_scale_current, sigma, generators(name), {}))

@@ -16,10 +16,8 @@ Wrong weights are those of the encoded convolutions alone, of a plain network th
 connected layers and batch norms keep their numbers, since no gene decodes to them. So `weights` and `genes` compare, and a
 genetic network with a plain one. Strength 0 changes nothing, except that the two domains of bits round to int8.
 
-There are no stuck genes: a device is stuck where it computes with a weight. Genes lie in memory, whose faults are flipped bits.
-
 References: Joshi et al. 2020, Nature Communications 11:2473; Lee and Lim 2023, arXiv 2312.04840; Büchel et al. 2021, Scientific
-Reports 11:23376; Stutz et al. 2021, MLSys, arXiv 2006.13977. Those of spikes have no source but are the plainest.
+Reports 11:23376; Stutz et al. 2021, MLSys, arXiv 2006.13977.
 """
 
 from collections.abc import Callable
@@ -56,12 +54,8 @@ def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw
         net: a genetic or plain network; it is not changed.
         domain: one of ``gee_core.config.hardware.DOMAINS``.
         strength: σ, p or n, as above; 0 for the network without the defect.
-        seed: of every draw. A draw is of its own for each tensor or neuron module, by name: networks that have equal shapes
-            there get the same draw, whatever the device and the strength.
+        seed: of every draw. Each tensor or neuron module has draws of its own, by its name.
         draw: number of the draw.
-
-    Raises:
-        ValueError: the domain is unknown or does not fit ``net``; σ is not in 0 … 10⁶, p not in 0 … 1, or n not in 0 … T.
     """
     if domain not in DOMAINS:
         raise ValueError(f"unknown domain {domain!r}: choose one of {', '.join(DOMAINS)}")
@@ -111,30 +105,18 @@ def encoded_weights(net: SpikingNetwork) -> dict[str, nn.Parameter]:
 def _change(
     tensors: dict[str, nn.Parameter], scaled_dim: int, domain: str, strength: float, generator: Callable[[str], torch.Generator]
 ) -> None:
-    """Change ``tensors`` in place; their int8 codes have one scale per slice along ``scaled_dim``."""
     for name, x in tensors.items():
-        if domain == "stuck":
-            x.copy_(stuck_at_zero(x, strength, generator(name)))
-        elif domain in ("weights", "genes"):
-            x.copy_(noisy(x, strength, generator(name)))
-        else:
-            x.copy_(flipped(x, strength, scaled_dim, generator(name)))
+        x.copy_(faulty(x, domain, strength, scaled_dim, generator(name)))
 
 
-def noisy(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """x + σ·RMS(x)·n, n ~ N(0, 1) of each entry."""
-    n = torch.randn(x.shape, generator=generator).to(x.device)
-    return x + sigma * x.square().mean().sqrt() * n
-
-
-def stuck_at_zero(x: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """``x`` with each entry 0 with probability ``p``."""
-    return x.masked_fill(chosen(x.shape, p, generator).to(x.device), 0.0)
-
-
-def flipped(x: Tensor, p: float, scaled_dim: int, generator: torch.Generator) -> Tensor:
-    """``x`` in int8, in two's complement, one scale per slice along ``scaled_dim``, each bit flipped with probability ``p``."""
+def faulty(x: Tensor, domain: str, strength: float, scaled_dim: int, generator: torch.Generator) -> Tensor:
+    """``x`` with a defect of weights or genes; its int8 codes have one scale per slice along ``scaled_dim``."""
+    if domain in ("weights", "genes"):
+        n = torch.randn(x.shape, generator=generator).to(x.device)
+        return x + strength * x.square().mean().sqrt() * n
+    if domain == "stuck":
+        return x.masked_fill(chosen(x.shape, strength, generator).to(x.device), 0.0)
     codes, scale = quantise(x, 8, scaled_dim)
-    flips = chosen((8, *x.shape), p, generator).to(torch.uint8)
+    flips = chosen((8, *x.shape), strength, generator).to(torch.uint8)  # of every bit, in two's complement
     mask = sum((bit << place for place, bit in enumerate(flips)), torch.zeros_like(flips[0])).to(x.device)
     return dequantise((codes.view(torch.uint8) ^ mask).view(torch.int8), scale, scaled_dim)

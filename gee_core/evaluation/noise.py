@@ -32,9 +32,8 @@ def noisy_input(
 ) -> Tensor:
     """uint8 images → normalised, noisy network input (B, C, H, W).
 
-    ``domain``: ``normalised`` adds the noise to the normalised tensor, ``image`` to the image itself, unclipped.
-
-    Paper: does not say which. Here: both, because the result changes about twofold.
+    Paper: does not say what the noise is added to. Here: ``domain`` ``normalised`` adds it to the normalised tensor, ``image``
+    to the image itself, unclipped, because the result changes about twofold.
     """
     if domain == "image":
         return normalise(add_noise(images_BCHW.float(), r, generator, place))

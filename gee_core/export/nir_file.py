@@ -12,11 +12,7 @@ from gee_core.storage.atomic_files import write_atomically
 
 
 def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
-    """Write ``graph`` to ``path``: all of it, or nothing. Equal graphs give equal bytes.
-
-    Raises:
-        InputError: the disk is full, or the folder is not writable.
-    """
+    """Write ``graph`` to ``path``: all of it, or nothing. Equal graphs give equal bytes."""
     file = io.BytesIO()
     nir.write(file, graph)
     write_atomically(Path(path), file.getvalue())

@@ -27,7 +27,7 @@ WEIGHTS = "net."
 """What the exporter puts before the names of a network's tensors."""
 
 SAME = 1e-5
-"""Largest error of a weight relative to the largest one of its tensor, above which it was changed by more than a factor."""
+"""Above this error, relative to the largest weight, the exporter changed a weight by more than a factor."""
 
 TYPES = {torch.float32: TensorProto.FLOAT, torch.bfloat16: TensorProto.BFLOAT16, torch.int8: TensorProto.INT8}
 
@@ -35,17 +35,13 @@ TYPES = {torch.float32: TensorProto.FLOAT, torch.bfloat16: TensorProto.BFLOAT16,
 def with_genes(model: bytes, net: nn.Module, format: str) -> bytes:
     """The ONNX ``model`` that ``to_onnx`` made of ``net``, with genes in place of the weights, all matrices in ``format``.
 
-    Input and output are those of ``model``. Its weights are those of ``net`` rounded as by ``save_genes``, so that it answers
-    as ``model`` does if ``net`` was read from such a file. int4 takes a byte per number: ONNX knows it from operator set 21 on
-    only.
+    Its weights are those of ``net`` rounded as by ``save_genes``. int4 takes a byte per number: ONNX knows it from operator set
+    21 on only.
 
     Args:
         model: the content of an ONNX file.
         net: the network, encoded or plain; it is not changed.
         format: of the matrices: ``fp32``, ``bf16``, ``int8`` or ``int4``.
-
-    Raises:
-        ValueError: the format is unknown.
     """
     if format not in GENE_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")

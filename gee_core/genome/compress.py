@@ -39,8 +39,7 @@ EXACT = 0.02
 """Root mean square of the relative errors, in float32, below which the weights count as decoded from genes."""
 
 PROXIMAL = 1e-3
-"""Weight of the proximal term in a sweep's least squares, as a fraction of the mean eigenvalue. It prevents large steps in
-directions that the neighbours hardly determine, and does not bias the limit."""
+"""Weight of the proximal term in a sweep's least squares, as a fraction of the mean eigenvalue."""
 
 
 def compress(
@@ -131,10 +130,9 @@ def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, a
 
 
 def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
-    """B (K, R, G), a least-squares solution of B·A = target, well-conditioned where A does not determine it.
+    """B (K, R, G), a least-squares solution of B·A = target.
 
-    A layer with fewer neurons than genes, C < G, leaves G - C directions of its neighbour undetermined. They get the mean
-    singular value, in the directions in which B is weakest, because the next layers divide by the weakest one.
+    Where A has fewer neurons than genes, C < G, the G - C open directions get the mean singular value, where B is weakest.
     """
     B = target @ torch.linalg.pinv(A_KGC, rtol=cutoff)
     (G, C), R = A_KGC.shape[1:], B.shape[1]
@@ -150,8 +148,7 @@ def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
 def _sweep(W: list[Tensor], Y: list[Tensor], backwards: bool) -> None:
     """Replace every Y_l in turn, in place, by the solution of Y_l·[Y_{l-1}ᵀ, Y_{l+1}ᵀ] = [W_l, W_{l+1}ᵀ], its neighbours fixed.
 
-    The step is proximal: the distance to the previous Y_l, weighted by ``PROXIMAL``, is added to the sum of squares, which
-    therefore never grows.
+    The distance to the previous Y_l, weighted by ``PROXIMAL``, is added to the sum of squares, which never grows.
     """
     for l in reversed(range(len(Y))) if backwards else range(len(Y)):
         near = [*([Y[l - 1].mT] if l > 0 else []), *([Y[l + 1].mT] if l < len(W) else [])]
@@ -185,8 +182,7 @@ def _roots(P_KGG: Tensor) -> tuple[Tensor, Tensor]:
 def _scaled(X: list[Tensor], O: Tensor, norms: list[float], genome: Genome) -> list[Tensor]:
     """[O, X_0 … X_L] for the original weights, ``norms`` times the fitted ones, scaled as near to the analytic σ's as possible.
 
-    The decoded weights leave two scales undetermined: of all even against all odd X_l, and of O against X. Fine-tuning works
-    best with genes of the size that the optimiser's learning rate was chosen for, that of the analytic wiring.
+    The decoded weights leave two scales open: of all even against all odd X_l, and of O against X.
     """
     sizes = [float(x.square().mean().sqrt()) or 1.0 for x in X]
     analytic = genome.analytic_genotype()

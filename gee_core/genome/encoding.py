@@ -67,9 +67,8 @@ class Genome(nn.Module):
         X_0: (K, C_0, G).
         n_genes: G.
         channels: [C_0 … C_L].
-        kernel_size: of the encoded convolutions.
-        kernel_positions: K.
-        left_out: the convolutions that ``encode`` found unfit on its example, by name, and why (see ``left_out``).
+        kernel_size: of the encoded convolutions, of K ``kernel_positions``.
+        left_out: the convolutions that ``encode`` left out on its example, by name, and why (see ``left_out``).
     """
 
     def __init__(self, convs: Sequence[nn.Conv2d], n_genes: int):
@@ -202,9 +201,8 @@ def encode(
         The copy. Its genes are ``net.genome``: initialise them again with evolved σ's, or read X and O.
 
     Raises:
-        ValueError: not exactly one of ``example`` and ``convs`` is given; the network raises on ``example``; the chain is too
-            short, grouped, of mixed kernel sizes, or does not connect; n_genes < 1; the seed is no int of 64 bits; or the
-            wiring does not fit the network.
+        ValueError: the network raises on ``example``; the chain is too short, grouped, of mixed kernel sizes, or does not
+            connect; or another argument is out of range or does not fit the network.
         TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
     """
     if not isinstance(wiring, Genotype | Shape | None):
@@ -237,7 +235,7 @@ def encoded_copy(
 def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> Genome:
     """Replace the weights of ``convs[1:]`` by genes that are still zero, in place, with the rest as ``net.genome``.
 
-    For networks that nobody else holds yet; ``encode`` is the public function, and checks its arguments.
+    ``encode`` is the public function, and checks its arguments.
     """
     genome = Genome(convs, n_genes)
     net.add_module("genome", genome)

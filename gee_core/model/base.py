@@ -57,13 +57,12 @@ def check_unwrapped(net: nn.Module) -> None:
 
 def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None) -> tuple[int, int, int]:
     """(C, H, W) of the images for ``net``: as given, else those that it was built for."""
-    sizes: list[int] = []
-    for argument, given in (("in_channels", in_channels), ("image_size", image_size)):
-        size = getattr(net, "built_with", {}).get(argument) if given is None else given
-        if size is None:
-            raise InputError(f"{argument}: {type(net).__name__} does not say which it is built for", "give it as an argument")
-        sizes.append(size)
-    C, H = sizes
+    built_with = getattr(net, "built_with", {})
+    C = built_with.get("in_channels") if in_channels is None else in_channels
+    H = built_with.get("image_size") if image_size is None else image_size
+    if C is None or H is None:
+        problem = f"in_channels, image_size: {type(net).__name__} does not say which it is built for"
+        raise InputError(problem, "give them as arguments")
     return C, H, H
 
 

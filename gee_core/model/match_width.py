@@ -19,10 +19,8 @@ OWN_STEPS = 500
 def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, tolerance: float = 0.02) -> float:
     """The width at which the plain ``network`` comes closest to ``target`` parameters, counted on the built network.
 
-    Channels are whole numbers, so the count rises in steps. The result is a number of few decimals within the best step.
-
-    Raises:
-        InputError: every width deviates by more than ``tolerance``, a fraction of ``target``; or an own network takes no width.
+    Channels are whole numbers, so the count rises in steps; the result has few decimals. InputError where every width deviates
+    by more than ``tolerance``, a fraction of ``target``.
     """
     name = network.name
     if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:

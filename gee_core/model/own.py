@@ -73,7 +73,7 @@ class Trial:
     T: int
     """Steps of its answer."""
     channels_last: bool
-    """Whether it runs in channels-last layout: not where ``view`` raises in it, nor where ``strided_and_narrow`` says so."""
+    """Whether it runs in channels-last layout."""
     chain: tuple[str, ...] = ()
     """Names of the convolutions that can be encoded, in order of execution."""
     channels: tuple[int, ...] = ()
@@ -114,14 +114,9 @@ class OwnNetwork(SpikingNetwork):
 def own_network(
     name: str, sizes: dict[str, int], width: float, pool: str, lif: dict, seed: int = 0, T: int | None = None
 ) -> OwnNetwork:
-    """The own network ``name`` with the initial weights of its own code, on the CPU.
+    """The own network ``name`` with the initial weights of its own code, on the CPU; it answers with ``T`` steps, if any.
 
-    Args:
-        name: as it was registered.
-        sizes: ``num_classes``, ``in_channels`` and ``image_size``.
-        width, pool, lif: for a class that takes them; ``lif`` are arguments of ``LIF``.
-        seed: of the weights, as far as they come from torch's global generator, which is left as it was.
-        T: the steps of its answer; None for any number.
+    ``sizes`` are ``num_classes``, ``in_channels`` and ``image_size``, ``lif`` arguments of ``LIF``.
     """
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):

@@ -24,11 +24,11 @@ from gee_core.storage.json_object import as_model
 from gee_core.zoo import NETWORKS
 
 HARMLESS = re.compile(r"\b(backend|momentum)=[\w.]+")
-"""Settings that modules show and that change no output: what computes SpikingJelly's neurons, how fast batch norm averages."""
+"""Settings that modules show and that change no output."""
 
 
 class ImageShape(Protocol):
-    """What a network has to know about its images; ``data.meta.Meta`` is one."""
+    """The images of a network; ``data.meta.Meta`` is one."""
 
     @property
     def num_classes(self) -> int: ...

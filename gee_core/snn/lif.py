@@ -26,10 +26,7 @@ RANGES = {"v_threshold": (1e-6, 1e6), "v_reset": (-1e6, 1e6), "surrogate_alpha":
 
 
 def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
-    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), membrane at rest before the first step; no surrogate gradient.
-
-    The membrane is kept in float32 whatever the type of ``x``; spikes have the type of ``x``.
-    """
+    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), of its type; membrane in float32, at rest before the first step."""
     return _unfold(kernels.run_loop(kernels.spikes_TN, _fold(x, T), tau, decay_input, v_threshold), x)
 
 

@@ -25,10 +25,7 @@ def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
 
 
 def channel_sums(x: Tensor, near: Tensor, rows: int) -> Tensor:
-    """Sums of ``x`` (rows*B, C, H, W) about ``near`` (C,), of their squares, and their number: (2C + 1,) in float64.
-
-    ``near`` is any estimate of the mean, such as the running mean: it avoids cancellation.
-    """
+    """Sums of ``x`` (rows*B, C, H, W) about an estimate ``near`` (C,) of the mean, of their squares, and their number."""
     d = wide(_split(x, rows)) - near
     n = torch.full((1,), d.shape[0] * d.shape[1] * d.shape[2], dtype=torch.float64, device=d.device)
     return torch.cat([_sum_to_channels(d), _sum_to_channels(d * d), n])
@@ -92,10 +89,7 @@ def gradient_through_norm(
     grad_x: Tensor | None,
     rows: int,
 ) -> Tensor:
-    """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), the sums of `normed_gradient` over the number of values.
-
-    ``grad_x``: the gradient that reaches ``x``, a stream, from elsewhere.
-    """
+    """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), of `normed_gradient`; ``grad_x`` reaches x apart."""
     weight, _, mean, var = norm
     inv_std = (var + eps).rsqrt()
     normed = (wide(_split(x, rows)) - mean) * inv_std
@@ -120,10 +114,7 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tupl
 
 
 def _sum_to_channels(x: Tensor) -> Tensor:
-    """(…, B, S, C) → (C,): first over the positions of an image, which fit a core's cache, then over the images, in float64.
-
-    So the images' order, and how processes share them, hardly ever change a statistic in float32.
-    """
+    """(…, B, S, C) → (C,): over an image's positions, then in float64 over images, so that their order hardly ever counts."""
     return x.sum(2).sum((0, 1), dtype=torch.float64)
 
 

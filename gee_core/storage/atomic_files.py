@@ -49,10 +49,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it to ``path``.
 
-    The file keeps its permissions. Temporary files of processes of this machine that were killed are deleted.
-
-    Raises:
-        InputError: the disk is full, or the folder is not writable; the old content of ``path`` is kept.
+    The file keeps its permissions. Temporary files of killed processes of this machine are deleted.
     """
     data = content.encode() if isinstance(content, str) else content
     prefix = f".{path.name}.{platform.node()}."

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells.
-
-    The text is that of ``pandas.DataFrame(rows).to_csv(index=False)``, but whole numbers stay whole in a mixed column.
-    """
+    """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -40,11 +40,7 @@ def read_json_model(path: Path, model: type[AnyModel]) -> AnyModel:
 
 
 def as_model(values: object, model: type[AnyModel]) -> AnyModel:
-    """``values``, which were JSON, as a ``model`` of strict types: a list may be a tuple, but no text a number.
-
-    Raises:
-        ValueError: they are no ``model``; the message is one line, the cause the ValidationError.
-    """
+    """``values``, which were JSON, as a ``model`` of strict types; ValueError on one line, caused by the ValidationError."""
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:

@@ -82,14 +82,6 @@ class Folded(nn.Module):
         return self.head(self.features(x.repeat(self.T, 1, 1, 1)).mean((-2, -1))).unflatten(0, (self.T, -1))
 
 
-class StemOnce(Folded):
-    """``Folded``, whose stem runs once for all steps, as in the networks of the table."""
-
-    def forward(self, x):
-        currents = self.features[:2](x).repeat(self.T, 1, 1, 1)
-        return self.head(self.features[2:](currents).mean((-2, -1))).unflatten(0, (self.T, -1))
-
-
 class WithDropout(MultiStep):
     """``MultiStep`` with SpikingJelly's dropout, which draws from torch's global generator, in front of its head."""
 
@@ -133,7 +125,7 @@ class Basic(nn.Module):
         return self.neurons(self.second(self.first(x)) + self.shortcut(x))
 
 
-OWN = {f"networks.my:{build.__name__}": build for build in (VGG, MultiStep, Folded, StemOnce, ResNet, WithDropout)}
+OWN = {f"networks.my:{build.__name__}": build for build in (VGG, MultiStep, Folded, ResNet, WithDropout)}
 """Every class by the name that the fixture ``own`` registers it under."""
 
 THREE = ("networks.my:VGG", "networks.my:MultiStep", "networks.my:Folded")

@@ -171,12 +171,6 @@ def test_a_json_file_that_describes_no_network_is_refused(changes, named, path):
     assert named in problem
 
 
-def test_a_card_with_a_key_of_a_later_version_is_refused_with_a_remedy(path):
-    with_old_checksum(path, network=structure(later=None))
-    with pytest.raises(InputError, match=r"\(network\.later: Extra inputs .* a newer version may have written it: install"):
-        load(path)
-
-
 @pytest.mark.parametrize("changes", [{"num_classes": 2**31 - 1}, {"network": structure(n_genes=10_000)}])
 def test_a_network_that_would_fill_the_memory_is_compared_with_its_file_before_it_takes_any(changes, path):
     with_old_checksum(path, **changes)

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 import gee_core
 
@@ -63,19 +61,3 @@ def test_a_missing_optional_package_is_named_with_the_extra_that_installs_it(mis
         "from gee_core import encode, load, measure_energy\n"
     )
     assert run_python(code) == f"gee_core.{name} needs {missing}: install GEE with its extra `{extra}`"
-
-
-def test_the_three_lines_of_the_docstring_do_what_they_say():
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3), gee_core.LIF(T=1), nn.Conv2d(8, 16, 3), gee_core.LIF(T=1), nn.Conv2d(16, 16, 3), nn.Flatten()
-    )
-    x = torch.rand(2, 3, 8, 8)
-    before = [p.clone() for p in net.parameters()]
-    encoded = gee_core.encode(net, n_genes=4, example=x)
-    assert isinstance(encoded.genome, gee_core.Genome)
-    assert sum(p.numel() for p in encoded.parameters()) < sum(p.numel() for p in net.parameters())
-    assert torch.equal(gee_core.decode(encoded)(x), encoded(x))
-    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
-    activity = gee_core.measure_energy(encoded, [x])
-    assert activity.energy_mj(4.6, 0.9) > 0

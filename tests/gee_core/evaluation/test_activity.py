@@ -53,8 +53,23 @@ def test_eq_17_counts_padding_and_weights_of_zero(padded):
     assert [(layer.macs, layer.steps) for layer in padded.layers] == [(4 * 9, 1), (2 * 4 * 9, 2), (24, 2)]
     rates = [layer.input_rate for layer in padded.layers[1:]]
     assert rates == [2 / 8, 10 / 16]
-    accumulates = 2 / 8 * 72 * 2 + 10 / 16 * 24 * 2
-    assert padded.energy_mj(4.6, 0.9) == pytest.approx((4.6 * 36 + 0.9 * accumulates) * 1e-9)
+    assert [(layer.layer, layer.kind, layer.binary) for layer in padded.layers] == [
+        ("conv1", "conv", False),
+        ("conv2", "conv", True),
+        ("fc", "fc", True),
+    ]
+    assert [layer.output_rate for layer in padded.layers] == [2 / 8, 10 / 16, None]
+    energies = [4.6 * 36, 0.9 * 2 / 8 * 72 * 2, 0.9 * 10 / 16 * 24 * 2]
+    assert [layer.energy_mj(4.6, 0.9) / 1e-9 for layer in padded.layers] == pytest.approx(energies)
+    assert padded.energy_with_decoding_mj(4.6, 0.9) == padded.energy_mj(4.6, 0.9) == pytest.approx(sum(energies) * 1e-9)
+
+
+def test_counts_are_means_over_images_whatever_the_batches(padded):
+    images = torch.cat([IMAGE, torch.zeros(1, 1, 2, 2)])  # in a black image nothing fires
+    activity = measure_energy(Padded(), images)
+    assert activity == measure_energy(Padded(), images.split(1)) == measure_energy(Padded(), images.flip(0).split(1))
+    assert (activity.spikes_per_image, activity.firing_rate) == (12 / 2, padded.firing_rate / 2)
+    assert [layer.input_rate for layer in activity.layers] == [layer.input_rate / 2 for layer in padded.layers]
 
 
 def test_printed_it_is_a_table_of_the_layers_and_the_totals_at_the_energies_of_the_paper(padded):

@@ -17,54 +17,6 @@ E_MAC, E_AC = 4.6, 0.9
 TINY = {"width": 1 / 32, "image_size": 8, "num_classes": 3, "in_channels": 1}
 
 
-class ByHand(nn.Module):
-    """1→1 convolution 2x2, LIF, 1→2 convolution 2x2, LIF, 2→3 linear; two steps; no padding, all weights known.
-
-    The membrane is h = v/2 + x, it fires at 1 and is reset to 0.
-    """
-
-    def __init__(self):
-        super().__init__()
-        lif = {"T": 2, "tau": 2.0, "decay_input": False, "v_threshold": 1.0}
-        self.conv1, self.lif1 = nn.Conv2d(1, 1, 2, bias=False), LIF(**lif)
-        self.conv2, self.lif2 = nn.Conv2d(1, 2, 2, bias=False), LIF(**lif)
-        self.fc = nn.Linear(2, 3)
-        with torch.no_grad():
-            self.conv1.weight.fill_(1.0)
-            self.conv2.weight[0].fill_(1.0)
-            self.conv2.weight[1].fill_(0.5)
-
-    def forward(self, x):
-        spikes1 = self.lif1(self.conv1(x).repeat(2, 1, 1, 1))
-        return self.fc(self.lif2(self.conv2(spikes1)).flatten(1)).unflatten(0, (2, -1))
-
-
-# conv1's currents of the first image: 1, 0, 0, 0.75. Step 1: the first neuron fires. Step 2: it fires again, and the last
-# one too, at 0.75/2 + 0.75. conv2's currents then: 1 and 0.5, then 2 and 1. Step 1: the first of its neurons fires.
-# Step 2: both, the second at 0.5/2 + 1. The second image is black: nothing fires.
-IMAGES = torch.tensor([[[[1, 0, 0], [0, 0, 0], [0, 0, 0.75]]], [[[0, 0, 0], [0, 0, 0], [0, 0, 0]]]])
-
-
-@pytest.mark.parametrize(
-    "batches", [[IMAGES], [IMAGES[:1], IMAGES[1:]], [IMAGES[1:], IMAGES[:1]]], ids=["one", "two", "swapped"]
-)
-def test_every_number_of_a_small_network_is_the_one_worked_out_by_hand(batches):
-    activity = measure_energy(ByHand(), batches)
-    conv1, conv2, fc = activity.layers
-    assert [(layer.layer, layer.kind) for layer in activity.layers] == [("conv1", "conv"), ("conv2", "conv"), ("fc", "fc")]
-    assert [layer.macs for layer in activity.layers] == [4 * 4, 2 * 4, 2 * 3]
-    assert [layer.steps for layer in activity.layers] == [1, 2, 2]
-    assert [layer.binary for layer in activity.layers] == [False, True, True]
-    assert (conv2.input_rate, fc.input_rate) == (3 / 16, 3 / 8)  # 3 spikes of 4 neurons, 3 of 2; 2 steps, 2 images
-    assert (conv1.output_rate, conv2.output_rate, fc.output_rate) == (3 / 16, 3 / 8, None)
-    energies = [layer.energy_mj(E_MAC, E_AC) for layer in activity.layers]
-    assert energies == pytest.approx([4.6 * 16 * 1e-9, 0.9 * (3 / 16) * 8 * 2 * 1e-9, 0.9 * (3 / 8) * 6 * 2 * 1e-9])
-    assert activity.energy_mj(E_MAC, E_AC) == pytest.approx((73.6 + 2.7 + 4.05) * 1e-9)
-    assert activity.energy_with_decoding_mj(E_MAC, E_AC) == activity.energy_mj(E_MAC, E_AC)
-    assert activity.spikes_per_image == 3.0  # six of the first image, none of the second
-    assert activity.firing_rate == 6 / (2 * 2 * (4 + 2))
-
-
 @pytest.mark.parametrize("value", [0.5, -1.0])
 def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
     class Head(nn.Module):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 import gee_core
@@ -96,17 +96,6 @@ def test_counts_by_hand(x, threshold, first, second, spikes):
     assert activity.spikes_per_image == spikes
     assert activity.activation_sparsity == 1 - spikes / 4
     assert activity.dense == 24 + 8
-
-
-def test_neurons_of_every_base_class_count_and_those_that_never_fire_do_not():
-    net = nn.Sequential(layer.Linear(6, 4), neuron.PSN(T=2), layer.Linear(4, 2), neuron.NonSpikingLIFNode())
-    functional.set_step_mode(net, "m")
-    x = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(0))
-    activity = measure_energy(net, x, time_first=True)
-    assert [layer.output_rate is None for layer in activity.layers] == [False, True]
-    with torch.no_grad():
-        assert activity.firing_rate == pytest.approx(net[:2](x).mean().item())
-    assert activity.not_counted == {}
 
 
 def test_a_spike_of_minus_one_is_a_spike():

@@ -12,10 +12,8 @@ from gee_core.evaluation.hardware_noise import (
     OF_BITS,
     disturbed,
     encoded_weights,
-    flipped,
+    faulty,
     genes_of,
-    noisy,
-    stuck_at_zero,
     unfit,
 )
 from gee_core.genome.encoding import decode
@@ -95,14 +93,14 @@ def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same
 def test_noise_has_the_sigma_of_its_own_tensor():
     for scale, mean in ((0.01, 0.0), (3.0, 0.0), (0.1, 2.0)):  # the root mean square, which is no standard deviation
         x = scale * torch.randn(200, 300, generator=generator(1)) + mean
-        n = (noisy(x, 0.25, generator()) - x) / x.square().mean().sqrt()
+        n = (faulty(x, "weights", 0.25, 0, generator()) - x) / x.square().mean().sqrt()
         assert n.mean().abs() < 0.01 and n.std() == pytest.approx(0.25, rel=0.01)
 
 
 def test_the_share_of_stuck_weights_is_the_probability_and_the_others_keep_their_values():
     x = torch.randn(300, 400, generator=generator(1))
     for p in (0.05, 0.3, 1.0):
-        stuck = stuck_at_zero(x, p, generator())
+        stuck = faulty(x, "stuck", p, 0, generator())
         assert (stuck == 0).float().mean() == pytest.approx(p, abs=0.005)
         assert torch.equal(stuck[stuck != 0], x[stuck != 0])
 
@@ -130,7 +128,7 @@ def flip_only(monkeypatch, bit, place):
 def test_a_flipped_bit_changes_a_code_as_in_twos_complement(monkeypatch, bit, value):
     x = torch.tensor([[127.0, 5.0], [-127.0, 5.0]])  # its scales are 1
     flip_only(monkeypatch, bit, (1, 1))
-    assert flipped(x, 0.5, 0, generator()).tolist() == [[127, 5], [-127, value]]
+    assert faulty(x, "weight_bits", 0.5, 0, generator()).tolist() == [[127, 5], [-127, value]]
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ import gee_core
 from gee_core.checkpoint import load
 from gee_core.errors import ExportError, InputError
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.onnx_lif import lif_in_onnx
-from gee_core.export.to_onnx import check_opset, to_onnx
+from gee_core.export.to_onnx import check_opset, lif_in_onnx, to_onnx
 from gee_core.gene_file import save_genes
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network
@@ -149,7 +148,7 @@ def test_an_opset_that_torch_or_onnx_does_not_know_and_sizes_that_nobody_knows_a
     for opset, says in ((17, "torch's exporter writes none below 18"), (999, "the installed onnx knows none above")):
         with pytest.raises(InputError, match=f"`opset` = {opset}: {says}"):
             check_opset(opset)
-    with pytest.raises(InputError, match="in_channels: Sequential does not say which it is built for: give it as an argument"):
+    with pytest.raises(InputError, match="in_channels, image_size: Sequential does not say which it is built for: give them"):
         to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)), image_size=8)
 
 

@@ -201,20 +201,6 @@ def test_a_tiny_network_by_hand(monkeypatch):
     assert graph.metadata == {"T": 3, "dt": 1e-4}
 
 
-def test_a_sum_is_two_edges_into_one_node():
-    def into(graph, node):
-        return {a for a, b in graph.edges if b == node}
-
-    post = to_nir(lively("resnet18", block="post"), 3, SIZE)
-    assert into(post, "body.0.norm_lif2.lif") == {"body.0.conv2", "stem.norm_lif.lif"}
-    assert into(post, "body.2.norm_lif2.lif") == {"body.2.conv2", "body.2.shortcut"}
-    pre = to_nir(lively("resnet18", block="pre"), 3, SIZE)
-    assert into(pre, "body.blocks.1.sum") == {"body.blocks.0.conv2", "stem.conv"}
-    assert into(pre, "pool") == {"body.blocks.5.conv2", "body.blocks.5.sum"}
-    for graph in (post, pre):
-        assert max(len(into(graph, name)) for name in graph.nodes) == 2  # more would be added in no fixed order
-
-
 def test_the_network_is_left_as_it_was_and_its_genes_are_decoded():
     net = copy.deepcopy(lively("vgg16")).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -241,12 +227,6 @@ def test_networks_that_are_not_of_the_table_are_refused_by_name(build, own):
     gee_core.register_network("a:net", VGG)
     with pytest.raises(ExportError, match=r"^(Sequential|a:net) cannot be expressed in NIR: only the layers of the table"):
         to_nir(build(), 1, 8)
-
-
-def test_images_that_leave_less_than_the_pool_before_the_head_puts_out_are_refused():
-    net = build_network("vgg16", 5, 1, 32, width=1 / 32)
-    with pytest.raises(ExportError, match="the last feature maps have 1 pixels, which NIR cannot enlarge to 2"):
-        to_nir(net, image_size=16)
 
 
 def test_weights_that_are_not_finite_and_an_unknown_form_are_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.genome.compress import _balanced, _start, _sweep, compress
+from gee_core.genome.compress import _balanced, _sweep, compress
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
 from gee_core.model.network import build_network
@@ -131,25 +131,6 @@ def test_balancing_changes_no_product_and_makes_the_encodings_no_larger():
     assert size[1] < 0.01 * size[0]
     again = sum((y.square().sum() / y.shape[1]).item() for y in _balanced(balanced))
     assert again == pytest.approx(size[1])
-
-
-@pytest.mark.parametrize("anchor", [0, 2, 4])
-def test_a_start_from_any_layer_is_exact_where_weights_come_from_genes(anchor):
-    generator = torch.Generator().manual_seed(0)
-    true = [torch.randn(9, C, 4, generator=generator, dtype=torch.float64) for C in (8, 3, 10, 6, 7)]
-    W = [true[l + 1] @ true[l].mT for l in range(4)]
-    spaces = [torch.linalg.qr(y)[0] for y in true]
-    Y = _start(W, spaces, 4, 1e-10, anchor)
-    for l in range(4):
-        torch.testing.assert_close(Y[l + 1] @ Y[l].mT, W[l], rtol=1e-6, atol=1e-6)
-
-
-def test_the_same_network_gives_the_same_genes_and_the_global_generator_stays(low_rank):
-    state = torch.random.get_rng_state()
-    nets = [compress(low_rank, 8, convs=list(low_rank))[0] for _ in range(2)]
-    assert torch.equal(torch.random.get_rng_state(), state)
-    left, right = (net.state_dict() for net in nets)
-    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():

@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -108,14 +107,6 @@ def test_a_network_inside_another_is_decoded_with_it():
     assert genome_of(outer[0]) is not None
 
 
-def test_an_encoded_network_is_not_encoded_twice():
-    net = branches()
-    before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError, match=r"of module 'trunk\.a' has a parametrization: decode the network if it is"):
-        encode(net, G, convs=net.chain())
-    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
-
-
 @pytest.mark.parametrize("by", ["example", "convs"])
 def test_encode_leaves_its_argument_as_it_was_and_finds_the_chain_in_the_copy_by_name(by):
     net = branches(encoded=False).train()
@@ -131,13 +122,6 @@ def test_encode_leaves_its_argument_as_it_was_and_finds_the_chain_in_the_copy_by
     assert encoded.training
     x = images()
     assert torch.equal(encoded(x), branches().train()(x))
-
-
-def test_numpys_integers_are_taken_for_what_they_are():
-    net, x = branches(encoded=False), images()
-    encoded = encode(net, np.int64(G), convs=net.chain(), seed=np.int32(-3))
-    assert torch.equal(encoded(x), encode(net, G, convs=net.chain(), seed=-3)(x))
-    assert type(encoded.genome.n_genes) is int
 
 
 def test_decoding_inside_parametrizes_cache_is_that_of_the_network_itself():

@@ -4,41 +4,21 @@ import copy
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import functional, layer
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
+from tests.gee_core.own_networks import AllSteps, OneStep
 
 G = 5
 
 
-class Spiking(nn.Module):
-    """A user's network in SpikingJelly's own layers."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(
-            layer.Conv2d(1, 6, 3, padding=1, bias=False),
-            neuron.LIFNode(tau=2.0, v_threshold=0.3, detach_reset=True),
-            layer.Conv2d(6, 8, 3, padding=1, bias=False),
-            layer.BatchNorm2d(8),
-            neuron.LIFNode(tau=2.0, v_threshold=0.3, detach_reset=True),
-            layer.Conv2d(8, 8, 3, padding=1, bias=False),
-            neuron.LIFNode(tau=2.0, v_threshold=0.3, detach_reset=True),
-        )
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.head(self.features(x).mean((-2, -1)))
-
-
 def spiking(step_mode):
+    """A user's network in SpikingJelly's own layers."""
     torch.manual_seed(0)
-    net = Spiking()
-    functional.set_step_mode(net, step_mode)
-    return net
+    return (OneStep if step_mode == "s" else AllSteps)(3, 1, 6)
 
 
 def spiking_images(step_mode):
@@ -50,14 +30,14 @@ def spiking_images(step_mode):
 def test_a_spikingjelly_network_is_encoded_trained_and_decoded(step_mode):
     net, x = spiking(step_mode), spiking_images(step_mode)
     chain = conv_chain(net, x)
-    assert chain == [net.features[0], net.features[2], net.features[5]]
+    assert chain == [net.features[0], net.features[3], net.features[7]]
     functional.reset_net(net)
     net = encode(net, G, convs=chain)
     plain = decode(net)
     out, out_plain = net(x), plain(x)
     assert torch.equal(out, out_plain)
     assert out.shape == ((2, 3) if step_mode == "s" else (4, 2, 3))
-    assert type(plain.features[2]) is layer.Conv2d
+    assert type(plain.features[3]) is layer.Conv2d
     out.square().sum().backward()
     assert all(gene.grad is not None for gene in [net.genome.O, *net.genome.encodings()])
 

@@ -57,25 +57,6 @@ def test_the_chain_is_the_one_that_encode_finds_and_leaves_out_1x1_shortcuts():
     assert [conv.out_channels for conv in net.conv_chain()] == [8, 8, 8, 16, 16] == encoded_channels("networks.my:ResNet")
 
 
-def test_a_network_is_tried_once_and_tells_its_channels_of_every_width():
-    calls = []
-
-    class Counted(VGG):
-        def forward(self, x):
-            calls.append(len(x))
-            return super().forward(x)
-
-    gee_core.register_network("a:counted", Counted, in_channels=1, image_size=8)
-    assert [encoded_channels("a:counted", width) for width in (0.5, 2.0)] == [[4, 8, 8], [16, 32, 32]]
-    tried = len(calls)
-    assert encoded_channels("a:counted", 0.5) == [4, 8, 8]
-    build_network("a:counted", 5, 1, 8, width=3.0)
-    once = len(calls)
-    assert encoded_channels("a:counted", 3.0) == [24, 48, 48]
-    build_network("a:counted", 5, 1, 8, width=3.0, seed=1)
-    assert len(calls) == once > tried
-
-
 def test_equal_seeds_give_equal_weights_others_give_others_and_the_global_generator_stays():
     before = torch.get_rng_state()
     one, same, other = (build_network(NAME, 5, 1, 8, 4, seed=seed) for seed in (1, 1, 2))

@@ -136,12 +136,6 @@ def test_bf16_currents_give_bf16_spikes_of_a_float32_membrane():
     spikes = LIF(T=7, tau=1.5)(x)
     assert spikes.dtype == torch.bfloat16
     assert torch.equal(spikes, lif_steps(x.float(), 7, 1.5, True, 0.5).bfloat16())
-    v, in_bf16 = torch.zeros(20_000, dtype=torch.bfloat16), []
-    for x_t in x.chunk(7):
-        h = v + (x_t - v) / 1.5
-        in_bf16.append(h >= 0.5)
-        v = torch.where(h >= 0.5, 0.0, h)
-    assert not torch.equal(spikes, torch.cat(in_bf16).bfloat16())  # a membrane in bf16 spikes elsewhere
 
 
 FAST_AND_SLOW = pytest.mark.parametrize("settings", [{}, {"v_reset": None}], ids=["fast", "spikingjelly"])
@@ -157,19 +151,6 @@ def test_no_state_is_left_behind_between_calls_batches_and_images(settings):
     alone = lif(x.unflatten(0, (4, 3))[:, 1])
     assert torch.equal(first.unflatten(0, (4, 3))[:, 1], alone)
     assert not lif.state_dict()
-
-
-@FAST_AND_SLOW
-def test_spikes_are_the_same_with_and_without_grad_and_only_zeros_and_ones(settings):
-    x = currents((8, 50), seed=8)
-    lif = LIF(T=4, **settings)
-    with_grad = lif(x.clone().requires_grad_())
-    with torch.no_grad():
-        without = lif(x.clone().requires_grad_())
-    assert torch.equal(with_grad, without)
-    assert not without.requires_grad
-    assert with_grad.requires_grad
-    assert set(without.unique().tolist()) == {0.0, 1.0}
 
 
 @FAST_AND_SLOW

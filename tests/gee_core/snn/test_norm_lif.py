@@ -100,20 +100,6 @@ def test_fused_in_bf16_differs_by_its_rounding_alone(call, fused, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("rows", [T * B, B])
-def test_the_gradient_of_a_sum_is_that_of_its_parts_and_reaches_both_alike(rows, fused):
-    """dL/dsum = what arrives at the sum + what its spikes pass back, computed here as two separate uses of one tensor."""
-    fused(eager=True)
-    module = lively().train()
-    branch, stream = draw(T * B, 1).requires_grad_(), draw(rows, 2).requires_grad_()
-    grad_sum, grad_s = draw(T * B, 3), draw(T * B, 4)
-    torch.autograd.backward(module.summed(branch, stream), (grad_sum, grad_s))
-    total = (branch.detach().unflatten(0, (-1, rows)) + stream.detach()).flatten(0, 1).requires_grad_()
-    (through_spikes,) = torch.autograd.grad(module(total), total, grad_s)
-    torch.testing.assert_close(branch.grad, grad_sum + through_spikes, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(stream.grad, branch.grad.unflatten(0, (-1, rows)).sum(0), rtol=1e-5, atol=1e-5)
-
-
 def of_spikingjelly(module):
     """SpikingJelly's batch norm and neurons with the numbers of ``module``."""
     norm = layer.BatchNorm2d(C, step_mode="m")
