@@ -49,9 +49,7 @@ def test_import_gee_core_loads_no_torch_until_a_name_needs_it():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("missing", "name", "extra"), [("onnx", "to_onnx", "onnx"), ("nir", "to_nir", "nir"), ("cma", "evolve", "evolve")]
-)
+@pytest.mark.parametrize(("missing", "name", "extra"), [("nir", "to_nir", "nir"), ("cma", "evolve", "evolve")])
 def test_a_missing_optional_package_is_named_with_the_extra_that_installs_it(missing, name, extra):
     code = (
         "import sys\n"
