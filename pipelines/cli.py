@@ -85,9 +85,7 @@ def run(
         print(f"Runs     {addresses[0]}")
     else:
         print_runs(*addresses)
-    print("Next     dvc exp run --temp -S evolve.n_generations=5")
-    print("         gee preset cifar10-small")
-    print("         gee --help")
+    print("Next     dvc exp run --temp -S evolve.n_generations=5\n         gee preset cifar10-small\n         gee --help")
 
 
 @app.command()
@@ -198,44 +196,31 @@ def main() -> None:
 
 
 def _check_code(project: Path) -> None:
-    """Check that this process runs the code in ``project``, as DVC's stages do, if that has GEE's code.
+    """Check that this process runs the code in ``project``, if that has GEE's code, as DVC's stages do.
 
-    Raises:
-        InputError: it runs another copy, such as that of a `pip install .`, whose results would count as the project's.
+    A `pip install .` makes another copy, whose results would count as the project's.
     """
-    import gee_core
     import pipelines
     from gee_core.errors import InputError
 
-    for package in (gee_core, pipelines) if all((project / file).is_file() for file in OF_THE_CODE) else ():
-        used = Path(str(package.__file__)).parent
-        if not used.samefile(project / package.__name__):
-            problem = f"`gee` is installed from {used.parent}, and this project has code of its own in {project}"
-            install = '`python -m pip install -e ".[evolve,onnx]" -e ./pipelines`'
-            raise InputError(problem, f"there, {install} installs that; after `make`, with .venv/bin/python")
-
-
-OF_THE_CODE = ("gee_core/__init__.py", "pipelines/cli.py")
-"""Files by which GEE's code is known."""
-
-ANYWHERE = {"count", "data", "encode", "energy"}
-"""Commands that work on what their options name."""
-
-BY_PARAMS = {"flow", "preset", "run", "study"}
-"""Commands that read or write params.yaml."""
+    used = Path(str(pipelines.__file__)).parent
+    if (project / "pipelines/cli.py").is_file() and not used.samefile(project / "pipelines"):
+        problem = f"`gee` is installed from {used.parent}, and this project has code of its own in {project}"
+        install = '`python -m pip install -e ".[evolve,onnx]" -e ./pipelines`'
+        raise InputError(problem, f"there, {install} installs that; after `make`, with .venv/bin/python")
 
 
 def _say_where(here: Path, project: Path, words: list[str]) -> None:
     """Say which project a command works in, given in the folder ``here`` outside of any.
 
-    Raises:
-        InputError: the folder has a params.yaml of its own, which the command might seem to mean.
+    A command on params.yaml is refused if ``here`` has a params.yaml, which the command might seem to mean.
     """
     from gee_core.errors import InputError
 
-    if not words or words[0] in ANYWHERE or {"--help", "-h", "--version"} & set(words):
+    works_anywhere = {"count", "data", "encode", "energy"}
+    if not words or words[0] in works_anywhere or {"--help", "-h", "--version"} & set(words):
         return
-    if words[0] in BY_PARAMS and (here / PARAMS).exists():
+    if words[0] in ("flow", "preset", "run", "study") and (here / PARAMS).exists():
         problem = f"{here / PARAMS}: belongs to no project of GEE, since there is no dvc.yaml beside it"
         raise InputError(problem, f"go to a clone, such as {project}")
     print(f"gee: no project here, working in {project}", file=sys.stderr)

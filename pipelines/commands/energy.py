@@ -1,16 +1,16 @@
-"""The command `gee energy`: operations and theoretical energy of any network of SpikingJelly neurons.
-
-Heavy imports wait until it runs.
-"""
+"""The command `gee energy`. Heavy imports wait until it runs."""
 
 import json
+import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gee_core.errors import InputError
 from gee_core.evaluation.activity import E_AC, E_MAC, Activity
 from pipelines.commands.json_output import json_alone
 
@@ -45,7 +45,6 @@ def energy(
     """
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
     from gee_core.data.augment import Normalise
-    from gee_core.errors import InputError
     from gee_core.evaluation.energy import measure_energy
     from gee_core.export.quiet import without_logs
     from pipelines.commands import measured_network as measured
@@ -54,26 +53,23 @@ def energy(
     if prepared and (images is not None or shape is not None):
         raise InputError("--prepared: has images and a shape of its own", "leave out --images and --shape, or --prepared")
     given = None
-    if (mean, std) != (None, None):
+    if mean is not None or std is not None:
         if images is None or mean is None or std is None:
             raise InputError("--mean, --std: normalise --images, both together", "give all three, or --images alone")
-        means, stds = (measured.parse_numbers(f"--{option}", text, float) for option, text in (("mean", mean), ("std", std)))
-        given = Normalise(tuple(means), tuple(stds))
-    sizes = measured.prepared_shape() if prepared else None
-    if shape is not None:
-        sizes = tuple(map(int, measured.parse_numbers("--shape", shape, int)))
+        given = Normalise(_numbers("--mean", mean, float), _numbers("--std", std, float, above=0))
+    sizes = measured.prepared_shape() if prepared else None if shape is None else _numbers("--shape", shape, int, above=0)
     sys.path.insert(0, str(here))
-    sys.dont_write_bytecode = True  # beside the user's module
+    sys.dont_write_bytecode = True  # in the folder of the user's module
     with without_logs("torch._library.triton"), json_alone(as_json):  # SpikingJelly asks for Triton, and does without
         target = measured.open_target(here, network, sizes, steps, classes)
         if images is not None:
-            shown = measured.folder_images(here, images, target, n, given)
+            title, shown = measured.folder_images(here, images, target, n, given)
         elif prepared or (shape is None and measured.is_of_prepared(target)):
-            shown = measured.prepared_test_images(target, n)
+            title, shown = measured.prepared_test_images(target, n)
         else:
-            shown = measured.random_images(target.shape, n)
+            title, shown = measured.random_images(target.shape, n)
             _warn("random input: rates and energies on your own --images will differ")
-        batches = shown.images.contiguous().split(batch_size)
+        batches = shown.contiguous().split(batch_size)
         activity = measure_energy(target.net, batches, steps=target.steps)
         counts = measured.spikingjelly_counts(target.net, batches, target.steps)
     if steps is None and all(layer.steps == 1 for layer in activity.layers):
@@ -82,53 +78,61 @@ def energy(
         names = f"{', '.join(silent[:3])}{', …' if silent[3:] else ''}"
         train = "train the network first, or let its batch norms see images in training mode"
         _warn(f"{len(silent)} of {len(activity.layers)} layers get no spikes ({names}): {train}")
-    jelly = {name: count / len(shown.images) for name, count in zip(("macs", "synops"), counts, strict=True)}
+    ours = _as_spikingjelly_counts(activity)
+    jelly = {name: count / len(shown) for name, count in zip(ours, counts, strict=True)}
     if as_json:
-        result = {"network": network, "input": shown.title, **as_dict(activity, jelly, e_mac, e_ac)}
+        layers = [
+            layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in ("steps", "synops", "effective", "dense")}
+            for layer in activity.layers
+        ]
+        result = {
+            "network": network,
+            "input": title,
+            "energy_mj": activity.energy_mj(e_mac, e_ac),
+            "energy_with_decoding_mj": activity.energy_with_decoding_mj(e_mac, e_ac),
+            "energy_of_sums_mj": activity.energy_of_sums_mj(e_ac),
+            **{key: getattr(activity, key) for key in ("spikes_per_image", "firing_rate", "footprint_decoded")},
+            "neurobench": activity.neurobench(),
+            "spikingjelly": jelly,
+            "same_by_us": ours,
+            "not_counted": activity.not_counted,
+            "layers": layers,
+        }
         print(json.dumps(result, allow_nan=False))
     else:
-        print(f"{network}, {shown.title}", activity.table(e_mac, e_ac), "", sep="\n")
-        for name, text in _facts(activity, jelly, e_mac, e_ac).items():
+        print(f"{network}, {title}", activity.table(e_mac, e_ac), "", sep="\n")
+        for name, text in {**activity.totals(e_mac, e_ac), **_facts(activity, jelly, ours)}.items():
             print(f"{name:<13} {text}")
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], float], above: float = -math.inf) -> tuple:
+    """Numbers with commas between them, as ``3,32,32``."""
+    try:
+        values = tuple(map(kind, text.split(",")))
+    except ValueError:
+        values = ()
+    if not values or not all(above < value < math.inf for value in values):
+        wanted = "sizes of 1 or more" if kind is int else "numbers above 0" if above == 0 else "numbers"
+        example = "3,32,32" if kind is int else "0.5,0.5,0.5"
+        raise InputError(f"{option} {text!r}: not {wanted} with commas between them", f"write for instance {option} {example}")
+    return values
 
 
 def _warn(text: str) -> None:
     print(f"gee: warning: {text}", file=sys.stderr)
 
 
-def as_dict(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, object]:
-    """All numbers, per image: energies in mJ, rates and sparsities as fractions, footprints in bytes."""
-    layers = [
-        layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in ("steps", "synops", "effective", "dense")}
-        for layer in activity.layers
-    ]
-    return {
-        "energy_mj": activity.energy_mj(e_mac, e_ac),
-        "energy_with_decoding_mj": activity.energy_with_decoding_mj(e_mac, e_ac),
-        "energy_of_sums_mj": activity.energy_of_sums_mj(e_ac),
-        "spikes_per_image": activity.spikes_per_image,
-        "firing_rate": activity.firing_rate,
-        "footprint_decoded": activity.footprint_decoded,
-        "neurobench": activity.neurobench(),
-        "spikingjelly": jelly,
-        "same_by_us": same_by_us(activity),
-        "not_counted": activity.not_counted,
-        "layers": layers,
-    }
-
-
-def same_by_us(activity: Activity) -> dict[str, float]:
-    """What SpikingJelly's counters count, by our count, per image."""
+def _as_spikingjelly_counts(activity: Activity) -> dict[str, float]:
+    """Our counts of the operations that SpikingJelly's counters see, per image."""
     macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
     return {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
 
 
-def _facts(activity: Activity, jelly: dict[str, float], e_mac: float, e_ac: float) -> dict[str, str]:
+def _facts(activity: Activity, jelly: dict[str, float], ours: dict[str, float]) -> dict[str, str]:
     from pipelines.reporting.summary import percent
 
-    terms, ours = activity.neurobench(), same_by_us(activity)
-    macs, acs, dense = (f"{value:,.0f}" for value in terms["synaptic_operations"].values())
-    facts = activity.totals(e_mac, e_ac) | {
+    macs, acs, dense = (f"{value:,.0f}" for value in activity.neurobench()["synaptic_operations"].values())
+    facts = {
         "NeuroBench": f"effective MACs {macs}, effective ACs {acs}, dense {dense}; "
         f"activation sparsity {percent(activity.activation_sparsity, 1)}, "
         f"connection sparsity {percent(activity.connection_sparsity, 1)}; footprint {activity.footprint:,} bytes",

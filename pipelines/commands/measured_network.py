@@ -1,13 +1,13 @@
-"""What `gee energy` measures: the network that a user names, on images of a folder, the prepared test images, or random input.
+"""The network and the images that `gee energy` measures.
 
-Importing a module runs its code. Only the one that stands on the command line is imported, never one that a file names.
+Importing a module runs its code. Only the module on the command line is imported, never one that a file names.
 
 Shapes: B batch, C channels, H W space.
 """
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,12 @@ class Target:
     num_classes: int | None = None
     """K of a checkpoint."""
     card: ModelCard | None = None
-    """What a file of genes says about its images and classes."""
+    """The images and classes of a file of genes."""
 
-
-@dataclass(frozen=True)
-class Images:
-    """(N, …) float32, and what they are."""
-
-    title: str
-    images: Tensor
+    @property
+    def normalise(self) -> Normalise | None:
+        """As the file of genes says."""
+        return Normalise(self.card.mean, self.card.std) if self.card else None
 
 
 def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: int | None, classes: int) -> Target:
@@ -65,8 +62,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     names, as the pipeline calls `network.name`; ``T`` only if there are ``steps``, which such a network then makes itself.
 
     Raises:
-        InputError: there is no such module, name or file; the code raises; the name is no network; or a checkpoint is given
-            ``steps``, or a ``shape`` of other channels.
+        InputError: nothing of this name can be loaded or called, or a checkpoint takes no such ``steps`` or ``shape``.
     """
     if target.endswith(".safetensors"):
         return _checkpoint(here, target, shape, steps)
@@ -101,8 +97,7 @@ def _checkpoint(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     if steps is not None:
         raise InputError(f"--steps {steps}: {target} makes its {found.network.T} steps itself", "leave it out")
     if shape is not None and (len(shape) != 3 or shape[0] != own[0]):
-        taken, given = (",".join(map(str, sizes)) for sizes in (own, shape))
-        problem = f"{target}: takes images of {own[0]} channel{'s'[: own[0] > 1]}, such as {taken}, and none of {given}"
+        problem = f"{target}: takes images of {_sizes(own)} or another size, and none of {_sizes(shape)}"
         raise InputError(problem, "leave out --shape and --prepared, or give another network")
     try:
         card = as_model(values, ModelCard)
@@ -112,7 +107,7 @@ def _checkpoint(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
 
 
 def _named(here: Path, target: str) -> Any:
-    """What ``target`` names, in a module that is imported."""
+    """The object ``target``, from a module that is imported."""
     module_name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -130,31 +125,13 @@ def _named(here: Path, target: str) -> Any:
     return getattr(module, attribute)
 
 
-def parse_numbers(option: str, text: str, kind: Callable[[str], float]) -> list[float]:
-    """Numbers above 0 (of ``mean``, any) with commas between them, as ``3,32,32``.
-
-    Raises:
-        InputError: ``text`` has another form.
-    """
-    try:
-        values = [kind(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or not np.isfinite(values).all() or (option != "--mean" and min(values) <= 0):
-        wanted = "sizes of 1 or more" if kind is int else "numbers" if option == "--mean" else "numbers above 0"
-        example = "3,32,32" if kind is int else "0.5,0.5,0.5"
-        raise InputError(f"{option} {text!r}: not {wanted} with commas between them", f"write for instance {option} {example}")
-    return values
+def random_images(shape: tuple[int, ...], n: int) -> tuple[str, Tensor]:
+    """A title, and ``n`` images with values from 0 to 1, drawn evenly."""
+    return f"{n:,} random inputs of {_sizes(shape)}", torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
-def random_images(shape: tuple[int, ...], n: int) -> Images:
-    """``n`` images with values from 0 to 1, drawn evenly."""
-    images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
-    return Images(f"{n:,} random inputs of {_sizes(shape)}", images)
-
-
-def folder_images(here: Path, folder: Path, target: Target, n: int, given: Normalise | None) -> Images:
-    """``n`` images of ``folder``, evenly spaced in the order of their names, brought to the shape that ``target`` takes.
+def folder_images(here: Path, folder: Path, target: Target, n: int, given: Normalise | None) -> tuple[str, Tensor]:
+    """A title, and ``n`` images of ``folder``, evenly spaced in the order of their names, in the shape that ``target`` takes.
 
     They are normalised by ``given``, the options, else as the network says, else as the prepared images if these have the
     same shape, else scaled to values from 0 to 1.
@@ -171,22 +148,21 @@ def folder_images(here: Path, folder: Path, target: Target, n: int, given: Norma
         raise InputError(problem, f"give {shape[0]} each, one per channel")
     found = find_images(here, [folder])
     files = [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
-    to_input, way = given or _as_card(target), "as given" if given else "as its file says"
+    to_input, way = given or target.normalise, "as given" if given else "as its file says"
     if to_input is None and (meta := prepared_meta()) and _shape(meta) == shape:
         to_input, way = meta.normalise, f"as {PREPARED}"
     pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1]) for path in files]))
-    scaled = f"normalised {way}" if to_input else "values 0 to 1"
-    title = f"{len(files):,} images of {folder}, {_sizes(shape)}, {scaled}"
-    return Images(title, to_input(pixels) if to_input else pixels / 255)
+    title = f"{len(files):,} images of {folder}, {_sizes(shape)}, {f'normalised {way}' if to_input else 'values 0 to 1'}"
+    return title, to_input(pixels) if to_input else pixels / 255
 
 
-def prepared_test_images(target: Target, n: int) -> Images:
-    """``n`` test images of this project, normalised as the network's file says, else as they were prepared."""
-    data, own = prepared_images(), _as_card(target)
+def prepared_test_images(target: Target, n: int) -> tuple[str, Tensor]:
+    """A title, and ``n`` test images of this project, normalised as the network's file says, else as they were prepared."""
+    data, own = prepared_images(), target.normalise
     images, to_input = spaced(data.test, n), own or data.meta.normalise
     way = ", normalised as its file says" if own else ""
     title = f"{len(images):,} test images of {data.meta.source}, {_sizes(_shape(data.meta))}{way}"
-    return Images(title, torch.cat([to_input(batch) for batch, _ in images.batches(1000)]))
+    return title, torch.cat([to_input(batch) for batch, _ in images.batches(1000)])
 
 
 def is_of_prepared(target: Target) -> bool:
@@ -198,7 +174,7 @@ def is_of_prepared(target: Target) -> bool:
 
 
 def prepared_meta() -> Meta | None:
-    """What the prepared images are, if there are any."""
+    """The description of the prepared images, if there are any."""
     with remedy(PREPARE):
         return load_meta(PREPARED) if (PREPARED / "meta.json").is_file() else None
 
@@ -213,10 +189,6 @@ def _shape(meta: Meta) -> tuple[int, ...]:
     return meta.in_channels, meta.image_size, meta.image_size
 
 
-def _as_card(target: Target) -> Normalise | None:
-    return Normalise(target.card.mean, target.card.std) if target.card else None
-
-
 def _sizes(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
@@ -224,7 +196,7 @@ def _sizes(shape: tuple[int, ...]) -> str:
 def spikingjelly_counts(net: nn.Module, batches: Iterable[Tensor], steps: int | None) -> tuple[int, int]:
     """(multiply-accumulates, synaptic operations) by SpikingJelly, of a decoded copy of ``net`` on ``batches`` (B, …), in all.
 
-    What happens inside batch norm and neurons, which are free in Eq. 17, is left out.
+    Operations inside batch norm and neurons, which are free in Eq. 17, are left out.
     """
     plain = decode(net).eval()
     free = [_BatchNorm, *{type(module) for module in plain.modules() if is_neuron(module)}]

@@ -1,7 +1,4 @@
-"""The model that predicts: files of an export, or a model of MLflow; and the classes that it sees in image files.
-
-ONNX Runtime runs ONNX files, torch a file of genes; torch is imported for the latter alone.
-"""
+"""The model of `gee predict`, and the classes that it sees in files. Torch is imported for a file of genes alone."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +12,7 @@ import onnxruntime
 
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
-from gee_core.storage.json_object import as_model, parse_json_object, read_json_model
+from gee_core.storage.json_object import as_model, parse_json_object
 from pipelines.commands.images import raise_all, read_image
 from pipelines.project.paths import GENES, ONNX
 from pipelines.runtime.progress import progress
@@ -54,27 +51,20 @@ class Model:
     """As a `Classifier`: uint8 images (B, C, H, W) → probabilities (B, K)."""
 
     def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
-        """(B, K), K the number of classes; arguments as for `Classifier`.
-
-        Raises:
-            InputError: the network does not take the images or answers with other than probabilities of its classes.
-        """
+        """(B, K), K the number of classes. Raises InputError where the network does not answer with probabilities of them."""
         try:
             p_BK = self.classify(images_BCHW)
         except Exception as error:  # ONNX Runtime's errors have no other common base
             raise InputError(f"{self.place}: damaged ({in_short(error)})", self.remedy) from None
         n_classes = len(self.card.class_names)
-        if p_BK.shape != (len(images_BCHW), n_classes):
-            raise InputError(f"{self.place}: does not answer with {n_classes} classes, as its card says", self.remedy)
-        if not np.isfinite(p_BK).all():
-            raise InputError(f"{self.place}: answers with values that are not finite", self.remedy)
+        if p_BK.shape != (len(images_BCHW), n_classes) or not np.isfinite(p_BK).all():
+            answer = f"does not answer with finite probabilities of {n_classes} classes, as its card says"
+            raise InputError(f"{self.place}: {answer}", self.remedy)
         return p_BK
 
 
 def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> list[Prediction]:
     """The ``top`` classes of each image, brought to the size and channels that the network was trained on.
-
-    Files are read a batch at a time. Once one cannot be read, the others are read only to name all that cannot.
 
     Raises:
         InputError: a file is not an image, one line for each; or the model does not answer as it should.
@@ -107,9 +97,7 @@ def _answers(batch: Sequence[Path], images_BCHW: np.ndarray, model: Model, top: 
 
 
 def open_model(source: Path | str) -> Model:
-    """The model at ``source``: an ONNX file with its card in its metadata or else in a meta.json beside it, a
-    genes.safetensors, a folder with either or that MLflow wrote, or an address in MLflow (``models:/NAME@ALIAS``,
-    ``models:/NAME/VERSION``, ``runs:/RUN/NAME``).
+    """The model at ``source``: a network.onnx, a genes.safetensors, a folder with either, or an address in MLflow.
 
     Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
 
@@ -137,29 +125,19 @@ def open_model(source: Path | str) -> Model:
 
 def _network(path: Path) -> Path:
     """The ONNX file, or else the file of genes, that is ``path`` or lies in it; MLflow keeps a model's among its artifacts."""
-    if not path.is_dir():
-        return path
     files = (path / ONNX.name, path / "artifacts" / ONNX.name, path / GENES.name)
-    return next((file for file in files if file.is_file()), path / ONNX.name)
+    return next((file for file in files if file.is_file()), files[0]) if path.is_dir() else path
 
 
 def _read(network: Path, place: str, remedy: str) -> Model:
-    """A model in an ONNX file."""
+    """A model in an ONNX file, with its card in the metadata."""
     try:
         session = onnxruntime.InferenceSession(network.read_bytes(), providers=["CPUExecutionProvider"])
-        inside = session.get_modelmeta().custom_metadata_map.get(CARD_ENTRY)
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read ({error.strerror})", remedy) from None
+        card = as_model(parse_json_object(session.get_modelmeta().custom_metadata_map[CARD_ENTRY]), ModelCard)
+    except KeyError:
+        raise InputError(f"{place}: lacks {CARD_ENTRY} in its metadata", remedy) from None
     except Exception as error:  # ONNX Runtime's errors have no other common base
         raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
-    beside = network.with_name("meta.json")
-    if inside is None and not beside.is_file():
-        raise InputError(f"{place}: lacks {CARD_ENTRY}, and {beside.name} is not beside it", remedy)
-    try:
-        card = read_json_model(beside, ModelCard) if inside is None else as_model(parse_json_object(inside), ModelCard)
-    except ValueError as error:
-        where = beside if inside is None and place == str(network) else place
-        raise InputError(f"{where}: damaged ({error})", remedy) from None
     return Model(place, remedy, card, Classifier(session, card.mean, card.std))
 
 

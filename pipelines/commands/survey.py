@@ -16,9 +16,7 @@ import torch
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import (
     ByClass,
-    FileList,
     Layout,
-    Listing,
     files_by_class,
     find_layout,
     listing_of,
@@ -45,14 +43,15 @@ IN_MEMORY = 0.4
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, the number of files done so far and of all."""
+Seen = tuple[Header, bytes | None]
+"""The head of an image, and its colour where it was decoded and shows no other."""
 
 
 @dataclass
 class Survey:
-    """What was found in a folder of images."""
+    """A folder of images, as `gee data check --json` prints it. Images have their names below the folder."""
 
     path: str
-    """As `prepare.path` would name it."""
     splits: dict[str, str] = field(default_factory=dict)
     """Where the training images, the hold-out and the test images come from."""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -66,17 +65,16 @@ class Survey:
     ignored: dict[str, int] = field(default_factory=dict)
     """Other files by the end of their names."""
     unread: list[str] = field(default_factory=list)
-    """What looks like images but is not read, such as `12 images in eval/`."""
+    """Folders of images that are not read, such as `12 images in eval/`."""
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     """Test images that are also training images, byte for byte."""
     tiny: list[str] = field(default_factory=list)
     """Images that would be enlarged to more than twice their size."""
     one_colour: list[str] = field(default_factory=list)
-    """Images that show nothing but one colour, where all are decoded."""
     params: dict[str, Any] = field(default_factory=dict)
-    """What to write into the section `prepare` of params.yaml."""
+    """The section `prepare` of params.yaml for these images."""
     problems: list[str] = field(default_factory=list)
-    """What would stop prepare."""
+    """Each would stop prepare."""
 
 
 def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_progress: Progress) -> Survey:
@@ -88,14 +86,22 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     layout = find_layout(root)
     by_class = {name: files_by_class(path, root) for name, path in layout.splits.items()}
     found.problems = [str(problem) for problem in problems(layout, by_class)]
-    found.ignored = dict(sorted(_ignored(root).items(), key=lambda item: (-item[1], item[0])))
+    endings = Counter(Path(name).suffix.lower() or name for _, _, names in walk(root) for name in names)
+    ignored = {end: count for end, count in endings.items() if not end.endswith(EXTENSIONS)}
+    found.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
     found.unread = unread(root)
     train, test = _split(found, cfg, layout, by_class)
     files = [name for each in by_class.values() for names in each.values() for name in names]
-    headers, colours = _look(found, files, decode_all, on_progress)
-    found.one_colour = list(colours)
-    if len({colours.get(name) for name in train} - {None}) == 1 and colours.keys() >= set(train):
+    seen: dict[str, Seen] = {}
+    for name, looked in _each(partial(_look, decode_all), root, files, "decode" if decode_all else "headers", on_progress):
+        if isinstance(looked, InputError):
+            found.problems.append(str(looked))
+        else:
+            seen[name] = looked
+    found.one_colour = [name for name, (_, colour) in seen.items() if colour is not None]
+    if set(train) <= set(found.one_colour) and len({seen[name][1] for name in train}) == 1:
         found.problems.append(str(one_colour(cfg.path)))
+    headers = {name: head for name, (head, _) in seen.items()}
     if problem := mixed_depths(root, headers):
         found.problems.append(str(problem))
     if headers:
@@ -135,46 +141,27 @@ def _split(found: Survey, cfg: PrepareConfig, layout: Layout, by_class: dict[str
         return [], []
     indices = holdout.tolist()
     parts = {"train": train_files.without(indices), "hold-out": train_files.subset(indices), "test": test_files}
-    found.counts = {name: _count(part, listing) for name, part in parts.items()}
+    names = listing.class_names
+    found.counts = {
+        split: dict(zip(names, np.bincount(part.labels, minlength=len(names)).tolist(), strict=True))
+        for split, part in parts.items()
+    }
     return train_files.files, test_files.files
 
 
-def _count(part: FileList, listing: Listing) -> dict[str, int]:
-    counts = Counter(part.labels)
-    return {name: counts[label] for label, name in enumerate(listing.class_names)}
-
-
-def _look(
-    found: Survey, files: list[str], decode_all: bool, on_progress: Progress
-) -> tuple[dict[str, Header], dict[str, bytes]]:
-    """The headers of the readable images, and the colour of those that have one only; the others are problems."""
-    headers, colours, work = {}, {}, partial(_seen, decode_all)
-    all_seen = _each(work, Path(found.path), files, "decode" if decode_all else "headers", on_progress)
-    for name, seen in zip(files, all_seen, strict=True):
-        if isinstance(seen, InputError):
-            found.problems.append(str(seen))
-            continue
-        headers[name], colour = seen
-        if colour is not None:
-            colours[name] = colour
-    return headers, colours
-
-
-def _seen(decode_all: bool, paths: list[Path]) -> list[tuple[Header, bytes | None] | InputError]:
-    seen: list[tuple[Header, bytes | None] | InputError] = []
+def _look(decode_all: bool, paths: list[Path]) -> list[Seen | InputError]:
+    seen: list[Seen | InputError] = []
     for path in paths:
         try:
-            head = header(path)
-            small = Form(min(head.width, head.height, DECODED), 3, True)
-            seen.append((head, _only_colour(decode(path, small)) if decode_all else None))
+            head, colour = header(path), None
+            if decode_all:
+                pixels_CHW = decode(path, Form(min(head.width, head.height, DECODED), 3, True))
+                corner_C = pixels_CHW[:, 0, 0]
+                colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
+            seen.append((head, colour))
         except InputError as error:
             seen.append(error)
     return seen
-
-
-def _only_colour(pixels_CHW: np.ndarray) -> bytes | None:
-    colour_C = pixels_CHW[:, 0, 0]
-    return colour_C.tobytes() if (pixels_CHW == colour_C[:, None, None]).all() else None
 
 
 def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers: dict[str, Header]) -> None:
@@ -202,7 +189,7 @@ def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], on_progre
     length = {name: (root / name).stat().st_size for name in [*train, *test]}
     lengths = {length[name] for name in train} & {length[name] for name in test}
     files = [name for name in length if length[name] in lengths]
-    digests = dict(zip(files, _each(_digests, root, files, "duplicates", on_progress), strict=True))
+    digests = dict(_each(_digests, root, files, "duplicates", on_progress))
     of_train = {digests[name]: name for name in reversed(train) if name in digests}
     return [(name, of_train[digests[name]]) for name in test if digests.get(name) in of_train]
 
@@ -213,19 +200,11 @@ def _digests(paths: list[Path]) -> list[bytes]:
 
 def _each(
     work: Callable[[list[Path]], list], root: Path, files: Sequence[str], what: str, on_progress: Progress
-) -> Iterator[Any]:
-    """What ``work`` returns for each of the files."""
+) -> Iterator[tuple[str, Any]]:
+    """Each of the ``files``, and ``work`` of it."""
     done = 0
     batches = torch.arange(len(files)).split(PER_BATCH) if files else ()
     for results in in_order(work, as_array(files), root, batches):
+        yield from zip(files[done : done + len(results)], results, strict=True)
         done += len(results)
         on_progress(what, done, len(files))
-        yield from results
-
-
-def _ignored(root: Path) -> Counter:
-    """How many files there are that are no images by name, by the end of their names, hidden files and folders left out."""
-    found: Counter = Counter()
-    for _, _, names in walk(root):
-        found.update(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(EXTENSIONS))
-    return found

@@ -20,8 +20,10 @@ from gee_core.checkpoint import save
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
+from gee_core.export.model_card import CARD_ENTRY
 from gee_core.storage.atomic_files import write_json
 from pipelines import check, cli, evaluate, evolve, export, prepare, report, robustness, train
+from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.measured import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
 from pipelines.inputs.start_genotype import load_start
@@ -50,6 +52,8 @@ READERS = {
     "genotype": lambda: train.load_genotype(Path("models/evolve/genotype.json"), load_params()),
     "start": lambda: load_start(load_params()),
     "evaluation": read_evaluation,
+    "predict": lambda: predict(Path(), [Path("images/test/cat/0.png")], open_model("models/export")),
+    "genes": lambda: open_model("models/export/genes.safetensors"),
 }
 """What reads a file for the stages, called in the project folder."""
 
@@ -73,7 +77,7 @@ def good_project(tmp_path_factory, digits, make_params) -> Path:  # noqa: F811
     (folder / "data/raw").mkdir()
     (folder / "data/raw/README").write_text("")
     write_images(folder / "images")
-    write_model(folder / "models/export")
+    write_model(folder / "models/export/network.onnx")
     write_json(folder / "reports/evaluate/metrics.json", MEASURED)
     (folder / "presets").mkdir()
     write_params(folder / "presets/digits.yaml", make_params())
@@ -94,16 +98,20 @@ def write_images(folder: Path) -> None:
                 Image.new("RGB", (8, 8), (20 * i, 100 * k, 7)).save(folder / split / name / f"{i}.png")
 
 
-def write_model(folder: Path) -> None:
-    """An ONNX model that answers with the pixels, as 64 classes, and its meta.json."""
-    folder.mkdir(parents=True)
+CARD = {"class_names": [str(k) for k in range(64)], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+
+
+def write_model(path: Path, card: str | None = json.dumps(CARD)) -> None:
+    """An ONNX model that answers with the pixels, as 64 classes, with ``card`` in its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     node = helper.make_node("Flatten", ["images"], ["logits"])
     given = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 8, 8])
     answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 64])
     graph = helper.make_graph([node], "pixels", [given], [answer])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), folder / "network.onnx")
-    card = {"class_names": [str(k) for k in range(64)], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
-    (folder / "meta.json").write_text(json.dumps(card))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    if card is not None:
+        helper.set_model_props(model, {CARD_ENTRY: card})
+    onnx.save(model, path)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from gee_core.checkpoint import load
 from gee_core.gene_file import save_genes
 from tests.bad_inputs.case import Change, cut, edit, flip, param, remove, row, write
+from tests.bad_inputs.conftest import CARD, write_model
 from tests.bad_inputs.test_image_cases import bomb
 
 NETWORKS = "choose one of cifarnet"
@@ -24,7 +25,7 @@ USAGE = [
     ),
     row(f"{COUNT} --genes 0", "Invalid value for '--genes'", "--help"),
     row(f"{COUNT} --width -1", "width must be > 0 and finite, got -1", "must be > 0"),
-    row(f"{COUNT} --width nan", "Invalid value for '--width'", "--help"),
+    row(f"{COUNT} --block pre", "block must be None for vgg16, got 'pre'", "gee: error"),
     row("gee preset nothing", "unknown preset 'nothing'", "choose one of digits"),
     row("gee preset other --data \x00", "prepare.path", "name another path"),
     row("gee preset digits --data x", "reads scikit-learn's digits", "leave --data out"),
@@ -47,15 +48,19 @@ USAGE = [
     row("gee flow run --preset nothing", "unknown preset 'nothing'", "choose one of digits"),
 ]
 
-ONNX, CARD = "models/export/network.onnx", "models/export/meta.json"
+ONNX, GENES, NIR = (f"models/export/{name}" for name in ("network.onnx", "genes.safetensors", "network.nir"))
 IMAGE = "images/test/cat/0.png"
+ANEW, AGAIN = "`dvc repro -f export` recomputes it", "export the network again"
 
 
 def card(**values) -> Change:
-    return lambda folder: (folder / CARD).write_text(json.dumps(json.loads((folder / CARD).read_text()) | values))
+    return lambda folder: write_model(folder / ONNX, json.dumps(CARD | values))
 
 
-ANEW = "`dvc repro -f export` recomputes it"
+def genes(about: dict | None = CARD | {"class_names": list("0123456789")}) -> Change:
+    return lambda folder: save_genes(folder / GENES, load(folder / "models/train/network.safetensors"), "int4", about)
+
+
 PREDICT = [
     row("gee predict nothing.png", "nothing.png: not found", "name image files, or folders"),
     row("gee predict params.yaml", "params.yaml: not a readable image", "leave it out"),
@@ -84,36 +89,21 @@ PREDICT = [
         "write models:/gee-digits@champion or models:/gee-digits/VERSION",
     ),
     row(f"gee predict {IMAGE} --model runs:/0123abc", "runs:/0123abc: names no model of the run", "write runs:/0123abc/NAME"),
-    row(f"gee predict {IMAGE}", f"{ONNX}: not found", "`dvc repro export` makes it", remove(ONNX)),
-    row(f"gee predict {IMAGE}", f"{ONNX}: damaged", ANEW, cut(ONNX)),
-    row(f"gee predict {IMAGE}", f"{ONNX}: does not", ANEW, card(class_names=["a"])),
-    row(f"gee predict {IMAGE}", f"{ONNX}: damaged", ANEW, card(image_size=9)),
-    row(f"gee predict {IMAGE}", f"{CARD}: damaged", ANEW, cut(CARD)),
-    row(f"gee predict {IMAGE}", f"{CARD}: damaged", ANEW, card(image_size="8")),
-    row(f"gee predict {IMAGE}", f"{CARD}: damaged", ANEW, card(mean=[0.1, 0.2])),
-    row(f"gee predict {IMAGE}", f"{CARD}: damaged", ANEW, card(image_size=10**9)),
-]
-
-GENES = "models/export/genes.safetensors"
-DIGITS = {"class_names": list("0123456789"), "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
-BY_GENES = f"gee predict {IMAGE} --model {GENES}"
-
-
-def genes(about=DIGITS) -> Change:
-    return lambda folder: save_genes(folder / GENES, load(folder / "models/train/network.safetensors"), "int4", about)
-
-
-AGAIN = "export the network again"
-NIR = "models/export/network.nir"
-PREDICT += [
-    row(f"{BY_GENES[: -len(GENES)]}{NIR}", f"{NIR}: neither an", "name models/ex", write(NIR, "")),
-    row(BY_GENES, f"{GENES}: not found", "a genes.safetensors, a folder"),
-    row(BY_GENES, f"{GENES}: damaged, or not a safetensors", AGAIN, genes(), cut(GENES)),
-    row(BY_GENES, f"{GENES}: damaged, its checksum", AGAIN, genes(), flip(GENES, 0.9)),
-    row(BY_GENES, f"{GENES}: damaged, or not a safetensors", AGAIN, write(GENES, pickle.dumps("a"))),
-    row(BY_GENES, f"{GENES}: does not say which images", AGAIN, genes(None)),
-    row(BY_GENES, "its card is not as gee", AGAIN, genes({"mean": []})),
-    row(BY_GENES, "is that of another network", AGAIN, genes(DIGITS | {"image_size": 9})),
+    row("predict", f"{ONNX}: not found", "`dvc repro export` makes it", remove(ONNX)),
+    row("predict", f"{ONNX}: damaged", ANEW, cut(ONNX)),
+    row("predict", f"{ONNX}: lacks gee.card in its metadata", ANEW, lambda folder: write_model(folder / ONNX, None)),
+    row("predict", f"{ONNX}: does not answer with finite probabilities of 1 classes", ANEW, card(class_names=["a"])),
+    row("predict", f"{ONNX}: damaged", ANEW, card(image_size=9)),
+    row("predict", f"{ONNX}: damaged (lacks", ANEW, lambda folder: write_model(folder / ONNX, "{}")),
+    row("predict", f"{ONNX}: damaged (mean", ANEW, card(mean="0.1")),
+    row(f"gee predict {IMAGE} --model {NIR}", f"{NIR}: neither an", "name models/ex", write(NIR, "")),
+    row("genes", f"{GENES}: not found", "a genes.safetensors, a folder"),
+    row("genes", f"{GENES}: damaged, or not a safetensors", AGAIN, genes(), cut(GENES)),
+    row("genes", f"{GENES}: damaged, its checksum", AGAIN, genes(), flip(GENES, 0.9)),
+    row("genes", f"{GENES}: damaged, or not a safetensors", AGAIN, write(GENES, pickle.dumps("a"))),
+    row("genes", f"{GENES}: does not say which images", AGAIN, genes(None)),
+    row("genes", "its card is not as gee", AGAIN, genes({"mean": []})),
+    row("genes", "is that of another network", AGAIN, genes(CARD | {"class_names": list("0123456789"), "image_size": 9})),
     row(
         f"gee predict {IMAGE} --model models/train/network.safetensors",
         "network.safetensors: a checkpoint, not a file of genes",

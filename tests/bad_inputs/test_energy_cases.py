@@ -62,8 +62,7 @@ CASES = [
     energy(f"{SNN} --steps 0", "Invalid value for '--steps'", "--help"),
     energy("none.safetensors", "none.safetensors: not found", "check its name"),
     energy(f"{CHECKPOINT} --steps 4", "--steps 4: models/train/network.safetensors makes its 2 steps itself", "leave it out"),
-    energy(f"{CHECKPOINT} --shape 3,8,8", "takes images of 1 channel, such as 1,8,8, and none of 3,8,8", "leave out --shape"),
-    energy(f"{CHECKPOINT} --shape 8", "takes images of 1 channel, such as 1,8,8, and none of 8", "leave out --shape"),
+    energy(f"{CHECKPOINT} --shape 3,8,8", "takes images of 1 × 8 × 8 or another size", "leave out --shape"),
     energy(CHECKPOINT, "network.safetensors: damaged", "delete both, then `dvc repro`", cut(CHECKPOINT)),
 ]
 

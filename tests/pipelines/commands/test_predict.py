@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from PIL import Image
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
+from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
 from pipelines.commands import predict as cli
 from pipelines.commands import prediction
@@ -24,21 +24,6 @@ from pipelines.commands.images import find_images
 from pipelines.commands.prediction import open_model, predict
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def model(exported, tmp_path) -> Path:
-    """A copy to damage."""
-    return Path(shutil.copytree(exported.parent, tmp_path / "export")) / "network.onnx"
-
-
-@pytest.fixture
-def bare(model) -> Path:
-    """One without a card inside, as older exports are."""
-    network = onnx.load(model)
-    del network.metadata_props[:]
-    onnx.save(network, model)
-    return model
 
 
 @pytest.fixture
@@ -76,7 +61,6 @@ def test_a_file_of_genes_answers_by_itself_as_the_network_that_it_holds(net, exp
         assert names == [[str(k) for k in row] for row in order.tolist()]
         np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in found], expected, atol=1e-5)
     shutil.copy(exported, path.parent)
-    shutil.copy(exported.with_name("meta.json"), path.parent)
     assert open_model(path.parent).place == str(path.parent / "network.onnx")  # ONNX first: it needs no torch
 
 
@@ -95,17 +79,6 @@ def test_large_images_are_read_few_at_a_time(exported, images, monkeypatch):
     monkeypatch.setattr(prediction.Model, "probabilities", lambda _, x: sizes.append(len(x)) or model.classify(x))
     assert len(predict(Path(), images[:5], model)) == 5
     assert sizes == [2, 2, 1]
-
-
-def test_a_larger_colour_image_is_brought_to_the_form_that_the_network_knows(exported, images, tmp_path, monkeypatch):
-    model, seen = open_model(exported), []
-    monkeypatch.setattr(prediction.Model, "probabilities", lambda _, x: seen.append(x) or model.classify(x))
-    large = Image.open(images[0]).convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
-    large.save(tmp_path / "large.png")
-    predict(tmp_path, [images[0], Path("large.png")], model)
-    ((small, large),) = seen
-    assert small.shape == large.shape == (1, 8, 8)
-    assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.9
 
 
 def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_names(images, tmp_path):
@@ -134,27 +107,6 @@ def test_a_pipe_for_a_model_is_refused_and_not_waited_for(tmp_path):
         open_model(tmp_path / "pipe.onnx")
 
 
-def test_a_network_without_a_card_is_read_with_the_meta_json_beside_it_and_refused_without(bare):
-    assert open_model(bare).card.image_size == 8
-    bare.with_name("meta.json").unlink()
-    with pytest.raises(InputError, match=r"network\.onnx: lacks gee\.card, and meta\.json is not beside it: export the"):
-        open_model(bare)
-
-
-def test_the_card_inside_a_network_is_taken_and_not_that_of_a_neighbour(model):
-    card = json.loads(model.with_name("meta.json").read_text())
-    model.with_name("meta.json").write_text(json.dumps(card | {"class_names": [*"abcdefghij"], "mean": [0.9]}))
-    found = open_model(model).card
-    assert (list(found.class_names), list(found.mean)) == (card["class_names"], card["mean"])
-
-
-def test_a_network_that_answers_with_no_numbers_is_refused(exported, images):
-    model = open_model(exported)
-    blank = dataclasses.replace(model, classify=lambda x: np.full((len(x), 10), np.nan))
-    with pytest.raises(InputError, match="not finite"):
-        predict(Path(), images[:1], blank)
-
-
 def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(exported, images, monkeypatch, capsys):
     middle = statistics.median(prediction.top[0][1] for prediction in predict(Path(), images, open_model(exported)))
     monkeypatch.setattr(cli, "SURE", middle)
@@ -172,12 +124,14 @@ def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(expor
         assert len(row["top"]) == 2
 
 
-def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(bare, images, capsys):
-    card = json.loads(bare.with_name("meta.json").read_text())
-    names = [f"\x1b[31m{name}\n" for name in card["class_names"]]
-    bare.with_name("meta.json").write_text(json.dumps(card | {"class_names": names}))
+def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(exported, images, tmp_path, capsys):
+    model = onnx.load(exported)
+    (entry,) = [entry for entry in model.metadata_props if entry.key == CARD_ENTRY]
+    about = json.loads(entry.value)
+    entry.value = json.dumps(about | {"class_names": [f"\x1b[31m{name}\n" for name in about["class_names"]]})
+    onnx.save(model, tmp_path / "coloured.onnx")
     file = images[0].rename(images[0].with_name("a\nb.png"))
-    cli.predict(SimpleNamespace(obj=Path()), [file], str(bare))
+    cli.predict(SimpleNamespace(obj=Path()), [file], str(tmp_path / "coloured.onnx"))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable() and "a\\nb.png" in line
 

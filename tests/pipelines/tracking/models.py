@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
+from gee_core.export.model_card import CARD_ENTRY
 from pipelines.tracking.entries import ExportedModel
 
 SIZE = 4
@@ -22,10 +23,12 @@ def write_exported(folder: Path, channels: int = 1) -> Path:
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", n_classes])
     graph = helper.make_graph([helper.make_node("Flatten", ["images"], ["logits"])], "flatten", [images], [logits])
     path = folder / "network.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     card = {"class_names": [f"pixel {k}" for k in range(n_classes)], "in_channels": channels, "image_size": SIZE}
     card |= {"mean": [0.3, 0.4, 0.5][:channels], "std": [0.2, 0.25, 0.3][:channels]}
     (folder / "meta.json").write_text(json.dumps(card))
+    helper.set_model_props(model, {CARD_ENTRY: json.dumps(card)})
+    onnx.save(model, path)
     (folder / "README.md").write_text(README)
     shown = np.zeros((SIZE, SIZE), np.uint8)
     shown[1, 2] = 255
