@@ -17,6 +17,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from gee_core.checkpoint import save
+from gee_core.config import PrepareConfig
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
@@ -26,9 +27,11 @@ from pipelines import check, cli, evaluate, evolve, export, prepare, report, rob
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.measured import read_evaluation
 from pipelines.inputs.prepared_images import prepared_images
+from pipelines.inputs.remedies import in_settings
 from pipelines.inputs.start_genotype import load_start
 from pipelines.inputs.trained_network import load_trained
 from pipelines.project.params import load_params
+from pipelines.project.watched_files import check_links
 from pipelines.runtime.settings import Settings
 from tests.bad_inputs.case import Case
 from tests.pipelines.conftest import MEASURED, analytic_file, digits, make_params, own_sigterm, write_params  # noqa: F401 - fixtures
@@ -44,6 +47,13 @@ STAGES = {
     "export": export,
     "report": report,
 }
+
+
+def read_images(cfg: PrepareConfig) -> None:
+    check_links(cfg)
+    prepare.run(cfg, Path("out"))
+
+
 READERS = {
     "load_params": load_params,
     "settings": Settings.read,
@@ -52,6 +62,7 @@ READERS = {
     "genotype": lambda: train.load_genotype(Path("models/evolve/genotype.json"), load_params()),
     "start": lambda: load_start(load_params()),
     "evaluation": read_evaluation,
+    "images": lambda: read_images(load_params().prepare),
     "predict": lambda: predict(Path(), [Path("images/test/cat/0.png")], open_model("models/export")),
     "genes": lambda: open_model("models/export/genes.safetensors"),
 }
@@ -160,7 +171,7 @@ def refuses(project, run, monkeypatch) -> Callable[[Case], str]:
         for name, value in case.env.items():
             monkeypatch.setenv(name, value)
         if case.run in READERS:
-            with pytest.raises(InputError) as caught:
+            with pytest.raises(InputError) as caught, in_settings():
                 READERS[case.run]()
             message = str(caught.value)
             assert case.says in message and case.remedy in message

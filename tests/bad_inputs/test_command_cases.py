@@ -15,7 +15,6 @@ NETWORKS = "choose one of cifarnet"
 COUNT = "gee count --network vgg16"
 USAGE = [
     row("gee evlove", "No such command 'evlove'", "--help"),
-    row("gee run --fast", "No such option: --fast", "--help"),
     row("gee count", "Missing option '--network'", "--help"),
     row("gee count --network resnet50", "unknown network 'resnet50'", NETWORKS),
     row(
@@ -33,18 +32,10 @@ USAGE = [
     row("gee preset --exp", "--exp: which preset", "write gee preset NAME --exp"),
     row("gee summary", "reports/summary.json: not found", "`dvc repro` makes it"),
     row("gee summary", "reports/summary.json: damaged", "dvc repro -f report", write("reports/summary.json", "{")),
-    row(
-        "gee summary",
-        "reports/summary.json: damaged",
-        "dvc repro -f report",
-        write("reports/summary.json", '{"n_genes": "many"}'),
-    ),
     row("gee run", "prepare.path = nowhere", "put the images", param("prepare.path", "nowhere")),
     row("gee flow serve --cron soon", '--cron "soon": not a cron schedule', '"0 2 * * *"'),
     row("gee flow serve --cron @daily --timezone Mars", "--timezone Mars: no such", "Europe/Berlin"),
     row("gee flow run --set train.epoch=3", "train.epoch is not a known key", "mean epochs?"),
-    row("gee flow run --set train.epochs=0", "overrides: train.epochs = 0", "or equal to 1"),
-    row("gee flow run --set train.epochs", "--set train.epochs", "write section.key=value"),
     row("gee flow run --preset nothing", "unknown preset 'nothing'", "choose one of digits"),
 ]
 
@@ -63,7 +54,6 @@ def genes(about: dict | None = CARD | {"class_names": list("0123456789")}) -> Ch
 
 PREDICT = [
     row("gee predict nothing.png", "nothing.png: not found", "name image files, or folders"),
-    row("gee predict params.yaml", "params.yaml: not a readable image", "leave it out"),
     row(f"gee predict {IMAGE}", f"{IMAGE}: not a readable image", "leave it out", cut(IMAGE)),
     row("gee predict models", "models: holds no images (.png, ", "name image files"),
     row("gee predict /dev/zero", "/dev/zero: neither a file", "name image files"),
@@ -129,7 +119,6 @@ PRESETS = [
     row("gee preset other", f"{PRESET}: must hold", "fix it", write(PRESET, "- 1")),
     row("gee preset other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee preset other", "tain is not a known", "mean train?", write(PRESET, "tain: {a: 1}")),
-    row("gee preset other", "train.epochs = 0", "equal to 1", write(PRESET, "train: {epochs: 0}")),
 ]
 
 RUN = "gee study run tiny"
@@ -145,17 +134,14 @@ def without(key: str) -> Change:
 
 STUDIES = [
     row("gee study run tinny", "unknown study 'tinny'", "choose one of tiny"),
-    row("gee study run ../params", "unknown study '../params'", "choose one of tiny"),
     row(f"{RUN} --preset x", "unknown preset 'x'", "choose one of digits"),
     row(f"{RUN} --seeds 0", "Invalid value for '--seeds'", "--help"),
     row(f"{RUN} --set train.epochs", "--set train.epochs", "write section.key=value"),
-    row(f"{RUN} --set train.epochs=[", "'[' is not a YAML value", "--set"),
     row(f"{RUN} --set tain.epochs=1", "tain.epochs = 1: no such key", "write section.key"),
     row(f"{RUN} --set train.epochs=0", "train.epochs = 0", "equal to 1"),
     row(f"{RUN} --only encoding=x", "--only encoding=x", "choose one of genetic"),
     row(RUN, "metrics is missing", "add it", without("metrics")),
     row(RUN, f"{STUDY}: must hold keys", "fix it", write(STUDY, "- 1")),
-    row(RUN, f"{STUDY}: not valid YAML (nested", "fix it", write(STUDY, "[" * 1000)),
     row(RUN, "titel is not a known key", "mean title?", edit(STUDY, "^title:", "titel: x\ntitle:")),
     row(RUN, "unknown metric 'accuracy'", "mean", edit(STUDY, "- test_accuracy", "- accuracy")),
     row(RUN, "the column 'seed' is reserved", "give it another name", renamed_column("seed")),
@@ -171,7 +157,6 @@ DATA = [
     row("gee data check nowhere", "nowhere: no such folder", "set prepare.path"),
     row("gee data check dvc.yaml", "dvc.yaml: a file, not a folder", "set prepare.path"),
     row("gee data check images/test/cat", "holds no class folders", "one folder per"),
-    row("gee data check images --size 2", "image_size = 2", "greater than or equal to 4"),
     row("gee data check images --name a/b", "name = 'a/b'", "should match pattern"),
 ]
 CASES = USAGE + PREDICT + ENCODES + DATA + PRESETS + STUDIES

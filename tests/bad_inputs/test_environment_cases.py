@@ -22,10 +22,10 @@ def variable(name: str, value: str, remedy: str = "must be a whole number", run:
 COUNTS = [
     variable(name, value)
     for name, values in {
-        "GEE_WORKERS": ["all", "0", "-1", "1.5", "٣", "²", "1000000", "9" * 5000],
-        "GEE_THREADS": ["many", "0", "1e3", "100000"],
-        "GEE_LOADER_WORKERS": ["-1", "none", "100000"],
-        "GEE_TRAIN_PROCESSES": ["0", "all", "2.0"],
+        "GEE_WORKERS": ["all", "0", "1.5", "²", "9" * 5000],
+        "GEE_THREADS": ["0", "100000"],
+        "GEE_LOADER_WORKERS": ["-1", "100000"],
+        "GEE_TRAIN_PROCESSES": ["0", "all"],
     }.items()
     for value in values
 ]
@@ -35,7 +35,7 @@ SWITCHES = [
     variable("GEE_TRACKING", "of", "must be one of", "train"),
     variable("GEE_TRACKING", "of", "must be one of", "gee study run tiny"),
 ]
-ELSEWHERE = [variable("GEE_WORKERS", "all", run=stage) for stage in ("prepare", "report")]
+ELSEWHERE = [variable("GEE_WORKERS", "all", run="prepare")]
 TOO_MANY = [
     row(
         stage,
@@ -63,21 +63,20 @@ def test_bad_variables_are_refused(case, refuses):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["pipelines.train"], ["pipelines.cli", "run"]], ids=" ".join)
-def test_what_is_run_as_people_run_it_ends_with_one_message_and_exit_code_2(command, project):
+def test_what_is_run_as_people_run_it_ends_with_one_message_and_exit_code_2(project):
     param("base.seed", "-1")(project)
     before = hashes(project)
+    command = [sys.executable, "-m", "pipelines.cli", "run"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=project, env=env, capture_output=True, text=True, timeout=600)
-    name = "gee" if "pipelines.cli" in command else "train"
+    done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"{name}: error: params.yaml: base.seed = -1: input should be greater than or equal to 0\n"
+    assert done.stderr == "gee: error: params.yaml: base.seed = -1: input should be greater than or equal to 0\n"
     assert hashes(project) == before
 
 
-@pytest.mark.slow  # processes of their own: MLflow keeps the stream that it first saw
-@pytest.mark.parametrize("uri", ["http://user:sesame@127.0.0.1:1", "htp://user:sesame@nowhere"])
-def test_a_tracking_server_that_cannot_be_used_stops_no_stage_and_its_password_reaches_no_file(uri, project):
+@pytest.mark.slow  # a process of its own: MLflow keeps the stream that it first saw
+def test_a_tracking_server_that_cannot_be_used_stops_no_stage_and_its_password_reaches_no_file(project):
+    uri = "http://user:sesame@127.0.0.1:1"
     env = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "GEE_TRACKING": "on"}
     command = [sys.executable, "-m", "pipelines.evaluate"]
     done = subprocess.run(command, cwd=project, env=os.environ | env, capture_output=True, text=True, timeout=300)

@@ -57,25 +57,19 @@ LONG_HEADER = (2**40).to_bytes(8, "little") + b"{}"
 CHECKPOINTS = [
     *(
         checkpoint(f"{OTHER} (n_genes is 6, not 7)", param("network.n_genes", "7"), run=stage)
-        for stage in ("evaluate", "robustness", "export")
+        for stage in ("evaluate", "export")
     ),
     checkpoint(f"{OTHER} (T is 2, not 3)", param("network.T", "3")),
     checkpoint(f"{CHECKPOINT}: not found", remove("models/train")),
     checkpoint(f"{ITS_JSON}: not found", remove(ITS_JSON)),
     checkpoint(f"{CHECKPOINT}: not found", remove(CHECKPOINT), write(f"{CHECKPOINT}/x", "")),
-    checkpoint(f"{CHECKPOINT}: damaged", write(CHECKPOINT, b"")),
     checkpoint(f"{CHECKPOINT}: damaged", cut(CHECKPOINT)),
     checkpoint(f"{CHECKPOINT}: damaged, its checksum", flip(CHECKPOINT)),
-    checkpoint(f"{CHECKPOINT}: damaged, its checksum", flip(CHECKPOINT, 0.0)),
     checkpoint(f"{CHECKPOINT}: damaged, as is network.json", cut(ITS_JSON)),
-    checkpoint("network.json (nested too deeply)", write(ITS_JSON, "[" * 100000)),
     checkpoint(f"{CHECKPOINT}: damaged, its checksum", about(sha256="0" * 64)),
     checkpoint(f"{CHECKPOINT}: does not describe a network", about(network=[]), planted(lambda path: path.read_bytes())),
-    checkpoint(f"{CHECKPOINT}: damaged, its checksum", about(num_classes=11)),
-    checkpoint(f"{CHECKPOINT}: damaged", planted(lambda path: pickle.dumps({"a": 1}))),
     checkpoint(f"{CHECKPOINT}: damaged", planted(lambda path: LONG_HEADER)),
     checkpoint(f"{CHECKPOINT}: does not fit the network", tensors(lambda t: t.pop(first(t)))),
-    checkpoint(f"{CHECKPOINT}: does not fit the network", tensors(lambda t: t.update(x=torch.ones(1)))),
     checkpoint(f"{CHECKPOINT}: does not fit", tensors(lambda t: t.update({first(t): torch.ones(3)}))),
     checkpoint("holds values that are not finite", tensors(lambda t: t[first(t)].fill_(float("nan")))),
 ]
@@ -88,17 +82,11 @@ def genotype(says: str, *change: Change, run: str = "genotype") -> Case:
 GENOTYPES = [
     genotype("not found", remove(GENOTYPE), run="train"),
     genotype("damaged", cut(GENOTYPE)),
-    genotype("damaged", write(GENOTYPE, b"\xff\xfe")),
-    genotype("damaged (nested too deeply)", write(GENOTYPE, "[" * 100000)),
     genotype("damaged (lacks seed)", edit(GENOTYPE, '"seed"', '"sead"')),
     genotype("a genotype of another network", param("network.name", "resnet19")),
-    genotype("damaged (network: String should have", edit(GENOTYPE, '"vgg16"', f'''"{"x" * 5000}"''')),
-    genotype("a genotype of another network", param("network.n_genes", "8")),
     genotype("does not fit the network", edit(GENOTYPE, '"sigma_X": \\[.*\\]', '"sigma_X": [0.4]'), run="train"),
     genotype("damaged (its σ's must be positive numbers", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": null')),
-    genotype("damaged", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": "wide"')),
     genotype("damaged (the number 1e999", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": 1e999')),
-    genotype("damaged (a number of 5000", edit(GENOTYPE, '"sigma_O": 0.3', f""""sigma_O": {"9" * 5000}""")),
     genotype(
         "damaged (shape.omega_O: Input should be less than or equal to 1",
         edit(GENOTYPE, '"sigma_O"', '"shape": {"omega_O": 1.5}, "sigma_O"'),
@@ -120,14 +108,9 @@ def start(content: dict | str | None) -> tuple[Change, ...]:
 
 
 BROUGHT = [
-    brought(f"evolve.start = {OLD}: cannot be read", *start(None), remedy="or set `analytic`"),
     brought(f"evolve.start = {OLD}: not a genotype to start at (nested", *start("[" * 100000)),
     brought("old.json: a genotype of another search", *start(START | {"form": "shared"})),
     brought("has 1 σ's of encodings, not 8", *start(START | {"sigma_X": [0.4]}), run="evolve"),
-    brought(
-        "old.json: not a genotype to start at (shape.omega_O: Input should be less than or equal to 1",
-        *start(START | {"shape": {"omega_O": 1.5}}),
-    ),
     brought(
         "evolve.bound = 4.0: a search from σ = 1 (evolve.start = unit) cannot reach the analytic σ's",
         param("evolve.start", "unit"),
@@ -175,8 +158,6 @@ EVALUATION = [
     measured("not found", remove(MEASURED), run="export"),
     measured("damaged", cut(MEASURED)),
     measured("damaged (lacks test_accuracy)", edit(MEASURED, '"test_accuracy"', '"accuracy"')),
-    measured("damaged (the number 1e999", edit(MEASURED, '"test_loss": 0.8', '"test_loss": 1e999')),
-    measured("damaged (test_accuracy: Input", edit(MEASURED, ": 0.75", ': "high"')),
 ]
 CASES = CHECKPOINTS + GENOTYPES + BROUGHT + EVALUATION
 

@@ -41,7 +41,6 @@ def named(value: str, says: str, remedy: str, run: str = "evolve") -> Case:
 
 CASES = [
     named("elsewhere.net:Net", "elsewhere.net:Net: not in the folder networks/", "copy the module"),
-    named("torch.nn:Linear", "torch.nn:Linear: not in the folder networks/", "networks.nn:Linear"),
     named("networks.mynet:Net", "networks.mynet:Net: networks/mynet.py: no such file", "did you mean networks.my_net?"),
     named("networks.other:A", "networks.other:A: networks/other.py: no such file", "git add", run="gee run"),
     named("vgg16", "networks.o:A: networks/o.py: no such file", "git add", f"{STUDY} network.name=networks.o:A"),
@@ -49,7 +48,6 @@ CASES = [
     named("networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
     named("networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),
     spoilt("class Net", "klass Net", "networks/my_net.py, line 6: no Python (invalid syntax", "fix it"),
-    spoilt("class Net", "1 / 0\nclass Net", "networks/my_net.py, line 6 raises ZeroDivisionError", "fix it"),
     spoilt("class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"),
     spoilt("from torch", "import nowhere\nfrom torch", "ModuleNotFoundError: No module named 'now", "fix"),
     row(
@@ -61,7 +59,6 @@ CASES = [
         param("network.name", NAME),
     ),
     spoilt("self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
-    spoilt("self.lif1,", "exit(3); self.lif1,", "raises SystemExit: 3"),
     spoilt("        return torch", "        raise SystemExit(3)\n        return torch", "raises SystemExit: 3"),
     spoilt("class Net(nn.Module):", "def Net(**sizes): return 3\nclass N(nn.Module):", "returns a int, not a torch"),
     spoilt("range(self.T)", "range(7)", "network.T = 2, but", "set network.T = 7", run="gee run"),

@@ -39,18 +39,13 @@ CASES = [
     refused("network.block", "pre", "network.block = 'pre'", "set it to null"),
     refused("network.pool", "min", "network.pool = 'min'", "'max' or 'avg'"),
     refused("network.init", "{omega_O: 1.5}", "network.init.omega_O = 1.5", "less than or equal to 1"),
-    refused("network.init", "{gama_end: 1}", "network.init.gama_end is not a known", "did you mean gamma_end?"),
     refused(
         "network.init",
         "{gamma_end: 0.5}",
         "network.init: gamma_end = 0.5 acts on residual blocks, and vgg16 has none",
         "leave it out",
     ),
-    *(
-        refused(f"{section}.{key}", value, f"{section}.{key} = {value}", "greater than or equal")
-        for section, key, value in [("train", "lr_O", "-1.0"), ("evolve", "lr_X", "0.0")]
-    ),
-    *(refused("prepare.name", name, f"prepare.name = {name!r}", "should match pattern") for name in ("../x", "-x", "Kätzchen")),
+    refused("prepare.name", "../x", "prepare.name = '../x'", "should match pattern"),
     refused("prepare.name", "mine", "prepare: name = 'mine' is for images of dataset folder", "null"),
     row(
         "prepare",
@@ -59,7 +54,6 @@ CASES = [
         param("prepare.dataset", "folder"),
         param("prepare.name", "cifar10"),
     ),
-    *(refused("prepare.test_share", share, f"prepare.test_share = {share}", "than") for share in ("0.0", "1.0")),
     refused("network.n_genes", "100000000", "network.n_genes = 100000000", "equal to 10000"),
     refused(
         "train.quantise",
@@ -76,7 +70,6 @@ CASES = [
         param("train.T_schedule", "[2]"),
     ),
     refused("prepare.path", '"a\\0b"', "prepare.path = 'a\\x00b'", "name another path"),
-    refused("evolve.start", '"\\ud800"', "evolve.start = '\\ud800'", "valid string"),
     refused(
         "evolve.rescore", "{top: 4, draws: 2}", "evolve.rescore.top = 4: a generation has 3 candidates", "set it to 3 or less"
     ),
@@ -92,22 +85,13 @@ CASES = [
         for given, says, remedy in [
             (", wieghts: [0.1]", ".wieghts is not a known", "did you mean weights?"),
             ("", ": names no domain", "or set it to null"),
-            (", genes: []", ".genes = []", "at least 1 item"),
-            (", stuck: [1, 0]", ".stuck = [1, 0]", "must rise"),
             (", lost_step: [3]", ".lost_step = [3]: network.T = 2", "lower"),
         ]
     ),
     refused("report.title", '["\\e[31m"]', "report.title = ['\\x1b[31m']", "valid string"),
-    refused("report.title", f'''"{"x" * 9000}"''', "report.title = 'xxx", "at most 200"),
-    row(
-        "load_params",
-        "params.yaml: base.a\\nb is not a known key",
-        "remove it",
-        edit("params.yaml", "^  seed: 0", '  seed: 0\n  "a\\nb": 1'),
-    ),
     *(
         row(stage, "base.device = cuda:99: torch sees", "set it to auto or cpu", param("base.device", "cuda:99"))
-        for stage in ("evolve", "train", "evaluate", "robustness")
+        for stage in ("evolve", "evaluate")
     ),
     row("check", "export.opset = 999", "set it to 18", param("export.opset", "999")),
     row(
@@ -130,11 +114,8 @@ CASES = [
     unreadable("a: !!python/object/apply:os.system [ls]\n", "params.yaml: not valid YAML"),
     unreadable(ALIAS_BOMB, "params.yaml: not valid YAML (more than 20,000 values)"),
     unreadable(MERGE_BOMB, "params.yaml: not valid YAML (more than 30 aliases"),
-    unreadable("a: &a [*a]\n", "params.yaml: not valid YAML (more than 20,000 values)"),
     unreadable("[" * 1000, "params.yaml: not valid YAML (nested too deeply)"),
     unreadable("base: {seed: 0x" + "f" * 10000 + "}\n", "params.yaml: not valid YAML (a whole number"),
-    unreadable("base: {seed: 2024-13-01}\n", "params.yaml: not valid YAML (month must be"),
-    unreadable("? {a: b}\n: 1\n", "params.yaml: not valid YAML"),
 ]
 
 

@@ -26,16 +26,11 @@ def spoilt(says: str, *change: Change, run: str = "prepared") -> Case:
 
 
 CASES = [
-    *(
-        spoilt(f"{META}: not found", remove("data/prepared"), run=stage)
-        for stage in ("evolve", "train", "evaluate", "robustness", "export")
-    ),
+    *(spoilt(f"{META}: not found", remove("data/prepared"), run=stage) for stage in ("evolve", "train", "evaluate")),
     *(
         spoilt(f"{IMAGES}: damaged, its checksum is not the one in meta.json", flip(IMAGES), run=stage)
         for stage in ("evolve", "train")
     ),
-    spoilt("test_images.npy: damaged", flip("data/prepared/test_images.npy"), run="evaluate"),
-    spoilt("holdout.npy: damaged", flip("data/prepared/holdout.npy", 0.9), run="evolve"),
     spoilt("data/prepared/train_labels.npy: not found", remove("data/prepared/train_labels.npy")),
     spoilt(f"{IMAGES}: damaged", cut(IMAGES)),
     spoilt(f"{META}: damaged (nested too deeply)", write(META, "[" * 100000)),

@@ -1,74 +1,131 @@
-"""The site: built without a warning, complete, and read without a network."""
+"""The site: built without a warning, complete, and read without a network. Figures and tables of pages are up to date."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-pytestmark = pytest.mark.slow
+from gee_core.config import Params
+from gee_core.config.evolve import Rescore
+from gee_core.config.hardware import Hardware
+from gee_core.config.train import Quantise
 
-SOURCE = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)"
-SHEET = r"<link[^>]*rel=\"?(?:stylesheet|preconnect|preload)[^>]*href=\"?([^\"\s>]+)"
-
-
-def build(root: Path, to: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", root / "mkdocs.yml", "--site-dir", to]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:stylesheet|pre)[^>]*href=\"?([^\"\s>]+)"
 
 
 @pytest.fixture(scope="module")
 def site(root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    built = build(root, folder)
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", root / "mkdocs.yml", "--site-dir", folder]
+    built = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
     assert built.returncode == 0, built.stderr
     return folder
 
 
-def test_every_page_and_notebook_is_there_and_has_a_title(root, site):
+@pytest.mark.slow
+def test_every_page_has_a_title_and_loads_nothing_from_another_server(root, site):
     sources = [*(root / "docs").rglob("*.md"), *(root / "notebooks").glob("*.ipynb")]
+    assert len(sources) > 20 and list(site.rglob("*.py")) == []
     for source in sources:
         base = root / "docs" if source.suffix == ".md" else root
         text = (site / source.relative_to(base).with_suffix(".html")).read_text(encoding="utf-8")
         assert re.search(r"<h1[^>]*>\s*\S", text), source
-    assert len(sources) > 20
-
-
-def test_no_page_loads_anything_from_another_server(site):
-    for page in site.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        loaded = re.findall(SOURCE, text) + re.findall(SHEET, text)
-        assert loaded
-        assert [url for url in loaded if re.match(r"(https?:)?//", url)] == []
+        loaded = ["".join(groups) for groups in re.findall(LOADED, text)]
+        assert loaded and [url for url in loaded if re.match(r"(https?:)?//", url)] == []
     sheets = [sheet.read_text(encoding="utf-8") for sheet in site.rglob("*.css")]
     assert not any(re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet) for sheet in sheets)
 
 
-def test_the_knobs_the_public_names_and_their_signatures_are_on_their_pages(site):
-    knobs = (site / "knobs.html").read_text(encoding="utf-8")
-    assert (
-        "<code>proxy_epochs</code>" in knobs and "<code>GEE_ENGINE</code>" in knobs and "<!--" not in knobs.split("<article")[1]
-    )
-    encoding = (site / "reference/encoding.html").read_text(encoding="utf-8")
-    assert 'id="gee_core.encode"' in encoding and "n_genes" in encoding
+@pytest.mark.slow
+def test_settings_and_public_names_are_on_their_pages(site):
+    settings = (site / "knobs.html").read_text(encoding="utf-8")
+    assert "<code>proxy_epochs</code>" in settings and "<code>GEE_ENGINE</code>" in settings
+    assert "<!--" not in settings.split("<article")[1]
+    assert 'id="gee_core.encode"' in (site / "reference/encoding.html").read_text(encoding="utf-8")
     assert 'href="encoding.html#gee_core.encode"' in (site / "reference/index.html").read_text(encoding="utf-8")
 
 
-def test_sources_of_the_site_are_not_part_of_it(site):
-    assert list(site.rglob("*.py")) == []
+def test_the_committed_figures_are_what_the_script_draws(hook, root):
+    committed = {path.name: path.read_text(encoding="utf-8") for path in (root / "docs/figures").glob("*.svg")}
+    assert committed == hook("figures/draw").draw()
 
 
-@pytest.mark.parametrize("link", ["[x](no-such-page.md)", "[x](index.md#no-such-heading)"])
-def test_a_dead_link_fails_the_build(root, tmp_path, link):
-    for name in ("docs", "gee_core", "notebooks", "pipelines"):
-        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("mkdocs.yml", "params.yaml"):
-        shutil.copy(root / name, tmp_path)
-    with (tmp_path / "docs/FILES.md").open("a", encoding="utf-8") as page:
-        page.write(f"\n{link}\n")
-    built = build(tmp_path, tmp_path / "site")
-    assert built.returncode != 0
-    (warning,) = [line for line in built.stderr.splitlines() if line.startswith("WARNING")]
-    assert "FILES.md" in warning and link[4:-1].split("#")[-1] in warning
+@pytest.fixture(scope="module")
+def rows(hook) -> dict[tuple[str, str], list[str]]:
+    """The other cells of every row of the page of settings, by section and key."""
+    found, section = {}, None
+    for line in hook("knobs").tables().splitlines():
+        if line.startswith("#"):
+            section = line.lstrip("# ")
+        elif line.startswith("| `"):
+            key, *cells = (cell.strip() for cell in line.strip("|").replace("\\|", "¦").replace("\u00a0", " ").split("|"))
+            found[section, key.strip("`")] = cells
+    return found
+
+
+def test_every_setting_has_a_row_with_its_docstring_and_its_value_or_default(hook, rows, root):
+    values = yaml.load((root / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    assert [place for place in rows if "." not in place[0]] == [(name, key) for name in values for key in values[name]]
+    models = {name: field.annotation for name, field in Params.model_fields.items()}
+    models |= {"evolve.rescore": Rescore, "train.quantise": Quantise, "robustness.hardware": Hardware}
+    for name, model in models.items():
+        for key, field in model.model_fields.items():
+            _, meaning, value = rows[name, key]
+            assert meaning == hook("knobs")._meaning(field.description).replace("|", "¦")
+            default = "must be given" if field.is_required() else f"`{field.default}`"
+            assert value == (default if "." in name else f"`{values[name][key]}`".replace("'", ""))
+
+
+def test_type_and_range_are_those_of_the_model(rows):
+    for key, text in {
+        ("base", "seed"): "integer, ≥ 0, < 2³¹",
+        ("network", "decay_input"): "`true`, `false`",
+        ("network", "tau"): "number, > 1, ≤ 10⁶",
+        ("evolve", "population_size"): "integer, ≥ 2, ≤ 10000 or `null`",
+        ("robustness", "strengths"): "list of: number, ≥ 0, ≤ 10⁶",
+        ("report", "title"): "text",
+        ("network", "block"): "`pre`, `post` or `null`",
+        ("train", "quantise"): "the keys below or `null`",
+    }.items():
+        assert rows[key][0] == text
+
+
+def test_the_mark_of_the_page_is_the_one_that_the_hook_fills(hook, root):
+    (replaced,) = hook("knobs").KNOBS.findall((root / "docs/knobs.md").read_text(encoding="utf-8"))
+    assert set(re.findall("`([a-z]+)`", replaced)) >= set(Params.model_fields)
+
+
+def test_products_in_docstrings_are_no_emphasis(hook):
+    escaped = hook("docstrings").escaped
+    assert escaped("spikes (T*B, C) of (T*B, K)") == "spikes (T\\*B, C) of (T\\*B, K)"
+    assert escaped("``k*k`` and *this*\n\n    k*k\n") == "``k*k`` and *this*\n\n    k*k\n"
+
+
+def test_public_functions_without_a_docstring_and_names_that_no_page_shows_are_gaps(hook, tmp_path):
+    reference = hook("reference")
+    assert reference.gaps(reference.load(), reference.pages()) == []
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample/__init__.py").write_text(SAMPLE)
+    found = reference.gaps(reference.load(tmp_path, "sample"), {"sample.silent": "page.md"})
+    silent = [f"sample.{name} has no docstring" for name in ("silent", "Thing.method")]
+    assert set(found) == {*silent, "sample.told is on no page of docs/reference"}
+
+
+SAMPLE = '''"""A package."""
+__all__ = ["silent", "told"]
+
+def told():
+    """Does something."""
+
+def silent(): ...
+
+def _private(): ...
+
+class Thing:
+    """A thing."""
+    def extra_repr(self): ...
+    def method(self): ...
+'''

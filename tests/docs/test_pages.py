@@ -1,0 +1,156 @@
+"""The code of the pages runs as printed, and their claims hold."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer
+from torch import nn
+from typer.testing import CliRunner
+
+import gee_core
+from pipelines import cli
+from tests.bad_inputs.test_own_network_cases import forgotten  # noqa: F401 - a fixture
+from tests.gee_core.lively import awake
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
+
+
+def run_page(name: str, count: int) -> dict:
+    """The names that the ``count`` Python blocks of a page of docs/ leave, and what they printed, under ``printed``."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    names: dict = {"__name__": "page", "printed": []}
+    names["print"] = lambda *values: names["printed"].append(" ".join(map(str, values)))
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == count
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"{name}, block {number}", "exec"), names)
+    return names
+
+
+@pytest.mark.slow
+def test_the_example_of_evolution_evolves_and_draws_the_winner(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = run_page("reference/evolution.md", 1)
+    records, best, net, own = (names[name] for name in ("records", "best", "net", "own"))
+    assert len(records) == 24
+    assert max(record.score.proxy_accuracy for record in records) > 0.25
+    same = gee_core.encode(own, 8, example=torch.zeros(4, 1, 8, 8), wiring=best.genotype, seed=best.seed)
+    assert all(torch.equal(a, b) for a, b in zip(net.genome.encodings(), same.genome.encodings(), strict=True))
+
+
+@pytest.mark.slow
+def test_the_code_of_measure_a_network_counts_every_layer():
+    names = run_page("tutorials/measure-a-network.md", 1)
+    activity = names["activity"]
+    table, energy, terms, not_counted = names["printed"]
+    assert table == str(activity) and not_counted == "{}" and terms == str(activity.neurobench())
+    assert energy == f"{activity.energy_mj(3.2, 0.1):.3g} mJ per image in 32-bit integers"
+    assert [(count.kind, count.macs, count.steps, count.binary) for count in activity.layers] == [
+        ("conv", 16 * 3 * 9 * 32**2, 4, False),
+        ("conv", 32 * 16 * 9 * 32**2, 4, True),
+        ("fc", 1280, 4, False),  # after an average pool
+    ]
+    assert 0.02 < activity.layers[1].input_rate < 0.5 and activity.silent == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
+def test_every_simulator_answers_as_the_network_does(tmp_path, monkeypatch):
+    for package in ("norse", "snntorch"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    build = gee_core.build_network  # whether its last neurons fire untrained depends on the genes that this torch draws
+    images = torch.randn(16, 3, 16, 16)
+    monkeypatch.setattr(gee_core, "build_network", lambda *args, **settings: awake(build(*args, **settings), images))
+    with torch.no_grad():
+        names = run_page("simulators.md", 5)
+        expected = names["net"](names["images"]).mean(0)
+        found = [names[name] for name in ("logits", "logits_norse", "logits_snntorch")]
+        state, outputs = None, 0
+        for _ in range(4):
+            o, state = names["simulator"](names["images"], state)
+            outputs = outputs + o / 4
+    for logits in (*found, outputs):
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert expected.std(0).max() > 1e-3  # the images differ
+
+
+@pytest.mark.parametrize(("name", "settings"), [("cifarnet", {"v_reset": None}), ("resnet34", {})], ids=["reset", "stem"])
+def test_a_network_that_nir_cannot_describe_is_refused(name, settings):
+    with pytest.raises(gee_core.InputError, match="NIR has no"):
+        gee_core.to_nir(gee_core.build_network(name, 5, 1, 16, width=1 / 32, **settings), 1, 16)
+
+
+def test_the_code_of_your_network_does_as_its_comments_say():
+    page = run_page("tutorials/your-network.md", len(re.findall("^```python", TEXT, flags=re.MULTILINE)))
+    assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)] and page["others"] == {}
+    assert page["printed"][0] == f"{page['before']} {page['after']}" and page["after"] < page["before"]
+    (comment,) = re.findall(r"print\(error\) +# (.*)", TEXT)
+    assert page["printed"][-1] == comment
+    assert page["genome"].O.shape == (8, 8)
+    assert [tuple(X.shape) for X in page["genome"].encodings()] == [(9, 32, 8), (9, 64, 8), (9, 64, 8)]
+    outputs = []
+    for name in ("genetic", "again", "plain"):
+        net = page[name].eval()
+        functional.reset_net(net)
+        with torch.no_grad():
+            outputs.append(net(page["steps"]))
+    assert all(torch.equal(outputs[0], output) for output in outputs[1:])
+    assert page["outputs"].shape == (4, 2, 5) and page["registered"].genome.channels == [32, 64, 64]
+    assert [layer.steps for layer in page["activity"].layers] == [4, 4, 4, 4]
+
+
+def network(*convs):
+    return nn.Sequential(nn.Sequential(*convs)), list(convs)
+
+
+def conv(i, o, k=3, groups=1):
+    return layer.Conv2d(i, o, k, groups=groups)
+
+
+@pytest.mark.parametrize("message", re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", TEXT, flags=re.MULTILINE))
+def test_every_message_of_the_table_is_one_that_encode_raises(message):
+    good, good_convs = network(conv(3, 4), conv(4, 4))
+    encoded = gee_core.encode(good, 2, convs=good_convs)
+    norses = type("SequentialState", (nn.Sequential,), {})(conv(3, 4), conv(4, 4))
+    cases = [
+        (good, good_convs[:1], 2),
+        (*network(conv(3, 4), conv(4, 4, groups=2)), 2),
+        (*network(conv(3, 4), conv(8, 4)), 2),
+        (*network(conv(3, 4), conv(4, 4), conv(4, 4, k=5)), 2),
+        (good, network(conv(3, 4), conv(4, 4))[1], 2),
+        (encoded, list(encoded[0]), 2),
+        (good, good_convs, 0),
+        (good, good_convs, 2, gee_core.Genotype(1.0, (1.0,))),
+        (good, good_convs, 2, gee_core.Shape(slope=1.0)),
+        (good, good_convs, 2, None, None),
+        (norses, list(norses), 2),
+    ]
+    raised = []
+    for net, convs, n_genes, *others in cases:
+        with pytest.raises(ValueError) as caught:
+            gee_core.encode(net, n_genes, convs=convs, **dict(zip(("wiring", "seed"), others, strict=False)))
+        raised.append(str(caught.value))
+    assert sum(message in text for text in raised) == 1
+
+
+def test_the_example_is_copied_and_counted_as_the_page_says(tmp_path, monkeypatch, forgotten):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "networks").mkdir()
+    copied, target = re.search(r"^    cp (\S+) (networks/\S+)$", TEXT, flags=re.MULTILINE).groups()
+    shutil.copy(ROOT / copied, target)
+    command = re.search(r"^    gee (count .*)$", TEXT, flags=re.MULTILINE)[1]
+    run = [
+        CliRunner().invoke(cli.app, [*command.split(), "--json", "--width", w], catch_exceptions=False) for w in ("1", "0.125")
+    ]
+    counted, narrow = (json.loads(result.stdout) for result in run)
+    assert f"{100 * counted['ratio']:.1f} % of the plain" in TEXT and f"{100 * narrow['ratio']:.1f} % of its" in TEXT
+    assert "width: 1.0" in TEXT and "--width" not in command
+    assert counted["network"] == re.search(r"name: (networks\.\S+)", TEXT)[1]
+    assert 0 < counted["ratio"] < 1
