@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.commands import json_alone
 from pipelines.commands.data import data
 from pipelines.commands.energy import energy
 from pipelines.commands.gc import gc
-from pipelines.commands.json_output import json_alone
 from pipelines.commands.predict import predict
 from pipelines.commands.preset import preset
 from pipelines.orchestration.cli import flow

@@ -1,12 +1,12 @@
 """The commands `gee data …`. Heavy imports wait until they run."""
 
-import contextlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -61,14 +61,17 @@ def check_command(
 
 def show(found: "Survey") -> None:
     """Print ``found``, and the lines to write into params.yaml."""
+    from ruamel.yaml import YAML
+
     console = Console(markup=False, highlight=False)
     console.print(_table(found.counts))
     for name, text in {**found.splits, **_facts(found)}.items():
         console.print(f"{name:<11} {text}", soft_wrap=True)
     if found.params:
-        console.print(f"\nIn {PARAMS}:\n\nprepare:")
-        for key, value in found.params.items():
-            console.print(f"  {key}: {_yaml(value)}", soft_wrap=True)
+        yaml: Any = YAML(typ="safe", pure=True)
+        yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 10**6
+        print(f"\nIn {PARAMS}:\n")
+        yaml.dump({"prepare": found.params}, sys.stdout)
 
 
 def _table(by_split: dict[str, dict[str, int]]) -> Table:
@@ -85,6 +88,7 @@ def _table(by_split: dict[str, dict[str, int]]) -> Table:
 
 def _facts(found: "Survey") -> dict[str, str]:
     from gee_core.data.meta import UNEVEN
+    from pipelines.commands.images import shown
 
     facts = {}
     if found.sizes:
@@ -94,7 +98,7 @@ def _facts(found: "Survey") -> dict[str, str]:
         modes = ", ".join(f"{mode} {count:,}" for mode, count in found.modes.items())
         facts["mode"] = f"{modes}; read as {'grey' if found.in_channels == 1 else 'RGB'}"
     if found.ignored:
-        facts["ignored"] = ", ".join(f"{count:,} {_shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
+        facts["ignored"] = ", ".join(f"{count:,} {shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
     if found.unread:
         facts["not read"] = ", ".join(found.unread[:8]) + (", …" if len(found.unread) > 8 else "")
     held_out = found.counts.get("hold-out", {})
@@ -113,19 +117,6 @@ def _facts(found: "Survey") -> dict[str, str]:
 
 
 def _examples(texts: Sequence[str]) -> str:
-    return ", ".join(map(_shown, texts[:EXAMPLES])) + (", …" if len(texts) > EXAMPLES else "")
+    from pipelines.commands.images import shown
 
-
-def _shown(name: str) -> str:
-    """The name of a file without anything that a terminal would obey or cannot print."""
-    return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def _yaml(value: object) -> str:
-    """``value`` as YAML; text without quotes where that means the same."""
-    from pipelines.project.safe_yaml import parse_yaml
-
-    with contextlib.suppress(ValueError):
-        if isinstance(value, str) and parse_yaml(value) == value:
-            return value
-    return json.dumps(value, ensure_ascii=False)
+    return ", ".join(map(shown, texts[:EXAMPLES])) + (", …" if len(texts) > EXAMPLES else "")

@@ -12,7 +12,7 @@ import typer
 
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import E_AC, E_MAC, Activity
-from pipelines.commands.json_output import json_alone
+from pipelines.commands import json_alone
 
 
 def energy(

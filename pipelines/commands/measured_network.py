@@ -72,13 +72,11 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     value, shape = _named(here, target), shape or (3, 32, 32)
     if isinstance(value, nn.Module):
         return Target(value, shape, steps)
-    if not callable(value):
-        kind = f"{target}: is of type {type(value).__name__}, which is no network"
-        raise InputError(kind, "name a module, or what returns one")
     offered = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps}
-    taken = inspect.signature(value).parameters
-    given = {key: size for key, size in offered.items() if key in taken and size is not None}
+    given: dict[str, int] = {}
     try:
+        taken = inspect.signature(value).parameters
+        given = {key: size for key, size in offered.items() if key in taken and size is not None}
         with private_torch_rng(0):
             net = value(**given)
     except (Exception, SystemExit) as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.json_output import json_alone
+from pipelines.commands import json_alone
 from pipelines.project.paths import ONNX
 
 SURE = 0.5

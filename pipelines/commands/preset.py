@@ -11,7 +11,6 @@ from rich.console import Console
 from pipelines.project.paths import PARAMS, in_project
 
 if TYPE_CHECKING:
-    from gee_core.config import PrepareConfig
     from pipelines.project.presets import Preset
 
 console = Console(markup=False, highlight=False)
@@ -45,7 +44,9 @@ def preset(
         return
     data = in_project(data, context.obj)
     found = load_preset(name, data)
-    warning = None if data is None else _check_data(name, data, found.params.prepare)
+    prepare = found.params.prepare
+    if data is not None and not prepare.reads_path:
+        raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
     for change in queue_preset(name, found) if exp else write_preset(found):
         console.print(f"  {change}")
     if exp:
@@ -54,23 +55,12 @@ def preset(
     else:
         console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
         try:
-            if not found.params.prepare.is_downloadable:  # for these, a run makes the folder
-                check_raw_folder(found.params.prepare)
+            if not prepare.is_downloadable:  # for these, a run makes the folder
+                check_raw_folder(prepare)
         except InputError as error:
             console.print(f"Before that: {error}")
-    if warning is not None:
-        console.print(f"Warning: {warning}", soft_wrap=True)
-
-
-def _check_data(name: str, data: str, prepare: "PrepareConfig") -> str | None:
-    """Refuse a folder of images for a preset that reads none; a warning of one that is missing where a run downloads."""
-    from gee_core.errors import InputError
-
-    if not prepare.reads_path:
-        raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
-    if prepare.is_downloadable and not Path(data).is_dir():
-        return f"{data} is not there: {prepare.dataset} will be downloaded to it"
-    return None
+    if data is not None and prepare.is_downloadable and not Path(data).is_dir():
+        console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
 
 
 def _list() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from gee_core.checkpoint import load
 from gee_core.gene_file import save_genes
-from tests.bad_inputs.case import Change, cut, edit, flip, param, remove, row, write
+from tests.bad_inputs.case import Case, Change, cut, edit, flip, param, remove, row, write
 from tests.bad_inputs.conftest import CARD, write_model
 from tests.bad_inputs.test_image_cases import bomb
 
@@ -91,9 +91,8 @@ PREDICT = [
     row("genes", f"{GENES}: damaged, or not a safetensors", AGAIN, genes(), cut(GENES)),
     row("genes", f"{GENES}: damaged, its checksum", AGAIN, genes(), flip(GENES, 0.9)),
     row("genes", f"{GENES}: damaged, or not a safetensors", AGAIN, write(GENES, pickle.dumps("a"))),
-    row("genes", f"{GENES}: does not say which images", AGAIN, genes(None)),
+    row("genes", "its card is not as gee predict needs it (lacks", AGAIN, genes(None)),
     row("genes", "its card is not as gee", AGAIN, genes({"mean": []})),
-    row("genes", "is that of another network", AGAIN, genes(CARD | {"class_names": list("0123456789"), "image_size": 9})),
     row(
         f"gee predict {IMAGE} --model models/train/network.safetensors",
         "network.safetensors: a checkpoint, not a file of genes",
@@ -159,7 +158,63 @@ DATA = [
     row("gee data check images/test/cat", "holds no class folders", "one folder per"),
     row("gee data check images --name a/b", "name = 'a/b'", "should match pattern"),
 ]
-CASES = USAGE + PREDICT + ENCODES + DATA + PRESETS + STUDIES
+SOURCE = """
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+number, plain = 3, nn.Linear(4, 2)
+infinite = nn.Sequential(nn.Linear(4, 2), neuron.IFNode(), nn.Linear(2, 2))
+nn.init.constant_(infinite[2].weight, float("inf"))
+
+class Snn(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 2), neuron.IFNode())
+
+def deep(depth): ...
+def nothing(): ...
+"""
+
+
+def energy(run: str, says: str, remedy: str, *change: Change) -> Case:
+    return row(f"gee energy {run}", says, remedy, write("energy_snn.py", SOURCE), *change)
+
+
+SNN, CHECKPOINT = "energy_snn:Snn", "models/train/network.safetensors"
+ENERGY = [
+    energy("energy", "'energy': neither MODULE:NETWORK", "name a network as"),
+    energy("enrgy_snn:Snn", "no module enrgy_snn in", "did you mean energy_snn?"),
+    energy("zzz.qqq:Snn", "no module zzz in", "check its name"),
+    energy("energy_snn:Snnn", "the module energy_snn has no Snnn", "did you mean Snn?"),
+    energy("energy_snn:number", "raises TypeError: 3 is not a callable object", "name a function"),
+    energy("energy_snn:plain", "the network has no neurons", "build it with those of spikingjelly"),
+    energy("energy_snn:deep", "deep() raises TypeError: deep() missing", "no other arguments"),
+    energy("energy_snn:nothing", "returns a NoneType", "return the network"),
+    energy("half_snn:X", "half_snn raises SyntaxError", "fix it", write("half_snn.py", "x = 1\n(")),
+    energy("sad_snn:X", "sad_snn.py, line 2 raises", "fix it", write("sad_snn.py", "\n1 / 0")),
+    energy(
+        "needy_snn:X",
+        "needy_snn.py, line 1 raises ModuleNotFoundError: No module named 'no_such_one'",
+        "fix it",
+        write("needy_snn.py", "import no_such_one"),
+    ),
+    energy(SNN, "raises RuntimeError on a batch of shape (32, 3, 32, 32)", "steps = T"),
+    energy("energy_snn:infinite --shape 4", "not finite", "check its weights"),
+    energy(f"{SNN} --shape 3,x", "--shape '3,x': not sizes", "write for instance --shape 3,32"),
+    energy(f"{SNN} --shape 99999,99999", "out of memory", "take smaller images"),
+    energy(f"{SNN} --shape 4 --images images", "--images: a network for inputs of 4", "1,28,28"),
+    energy(f"{SNN} --images nowhere", "nowhere: not found", "name image files"),
+    energy(f"{SNN} --mean 0.5 --std 0.5", "normalise --images", "--images alone"),
+    energy(f"{SNN} --shape 3,8,8 --images images --mean 0.5 --std 0.5", "1 numbers for images of 3 × 8 × 8", "give 3 each"),
+    energy(f"{SNN} --images images --mean 0 --std 0", "not numbers above 0", "--std 0.5"),
+    energy(f"{SNN} --prepared --shape 4", "--prepared: has images", "leave out --images"),
+    energy(f"{SNN} --prepared", "data/prepared", "dvc repro", remove("data/prepared")),
+    energy("none.safetensors", "none.safetensors: not found", "check its name"),
+    energy(f"{CHECKPOINT} --steps 4", "--steps 4: models/train/network.safetensors makes its 2 steps itself", "leave it out"),
+    energy(f"{CHECKPOINT} --shape 3,8,8", "takes images of 1 × 8 × 8 or another size", "leave out --shape"),
+    energy(CHECKPOINT, "network.safetensors: damaged", "delete both, then `dvc repro`", cut(CHECKPOINT)),
+]
+
+CASES = ENERGY + USAGE + PREDICT + ENCODES + DATA + PRESETS + STUDIES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

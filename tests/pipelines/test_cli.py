@@ -53,15 +53,6 @@ def test_count_takes_every_size_into_account():
     assert f"{values['parameters']:,}" in gee("count", "--network", "vgg16", "--genes", "9", *options).stdout
 
 
-def test_count_of_a_plain_network_is_its_own_comparison():
-    values = json.loads(gee("count", "--network", "vgg16", "--width", "0.1", "--json").stdout)
-    assert values["n_genes"] is None
-    assert values["parameters"] == values["plain_parameters"]
-    assert values["ratio"] == 1
-    text = gee("count", "--network", "vgg16", "--width", "0.1").stdout
-    assert text == f"vgg16, plain: {values['parameters']:,} parameters\n"
-
-
 def test_count_warns_of_a_network_that_its_genes_make_larger():
     small = gee("count", "--network", "vgg16", "--genes", "100", "--width", "0.1")
     assert "gee: warning: larger than the plain network: take fewer --genes, or a greater --width" in small.stderr

@@ -40,7 +40,7 @@ def test_it_is_said_once_where_a_command_works_and_which_file_it_changed(main, c
     assert not (elsewhere / "params.yaml").exists()
 
 
-@pytest.mark.parametrize("command", [["preset", "digits"], ["run"], ["study", "run", "tiny"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["preset", "digits"], ["run"]], ids=" ".join)
 def test_a_folder_with_params_of_its_own_is_not_taken_for_the_clone(command, main, clone, elsewhere):
     (elsewhere / "params.yaml").write_text("mine: 1\n")
     before = (clone / "params.yaml").read_bytes()

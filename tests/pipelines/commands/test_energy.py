@@ -6,9 +6,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 
-from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.data.augment import Normalise
 from gee_core.data.prepared import load_prepared
@@ -16,8 +14,6 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli
-from pipelines.commands.measured_network import open_target
-from pipelines.commands.prediction import open_model
 from pipelines.inputs.prepared_images import spaced
 from pipelines.inputs.trained_network import load_trained
 
@@ -102,10 +98,7 @@ def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tm
         "activation_sparsity": 0.5,
         "synaptic_operations": {"Effective_MACs": 32 * 3 / 2, "Effective_ACs": 10 * 3 / 2, "Dense": (32 + 10) * 3},
     }
-    assert found["spikingjelly"] == {
-        "macs": 0,
-        "synops": 32 * 3 + 15,
-    }  # weights that are all 1 are spikes to it, and accumulate
+    assert found["spikingjelly"] == {"macs": 0, "synops": 32 * 3 + 15}  # weights of 1 are spikes to it, and accumulate
     assert found["same_by_us"] == {"macs": 96, "synops": 15}
     assert "2 images of photos, 1 × 4 × 4, values 0 to 1" in found["input"]
     assert err == ""
@@ -168,16 +161,6 @@ def test_images_for_a_file_of_genes_are_normalised_as_its_card_or_the_options_sa
     assert "values 0 to 1" in gee("genes.safetensors", "--images", "photos", "--json")[0]
 
 
-def test_a_file_of_genes_is_opened_once_for_its_header_and_once_for_its_tensors(tmp_path, monkeypatch):
-    path, opened = tmp_path / "genes.safetensors", []
-    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [0.5], "std": [0.1]}
-    save_genes(path, build_network("vgg16", 3, 1, 4, n_genes=2, width=1 / 32), card=card)
-    monkeypatch.setattr(gene_file, "safe_open", lambda *given: opened.append(given) or safe_open(*given))
-    target = open_target(tmp_path, path.name, None, None, 10)
-    assert (target.card.class_names, len(opened)) == (("a", "b", "c"), 2)
-    assert (open_model(path).card, len(opened)) == (target.card, 4)
-
-
 @pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])
 def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, trained, make_params, tmp_path):
     (tmp_path / "data").mkdir()
@@ -200,22 +183,15 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, t
     assert "more with building W" in text and "with W built" in text
 
 
-def test_without_prepared_images_a_checkpoint_is_measured_on_random_ones(gee, trained):
-    out, err = gee(trained, "--n", 2, "--json")
-    assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8"
-    assert "random input" in err
-
-
 DIGITS = {"class_names": [*map(str, range(10))], "in_channels": 1, "image_size": 8, "mean": [0.1], "std": [0.5]}
 
 
-@pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])
-def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, images, digits, trained, tmp_path):
+def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, digits, trained, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/prepared").symlink_to(digits)
     data, net = load_prepared(digits), load(trained)
     save_genes("other.safetensors", net, "fp32", DIGITS)
-    found = json.loads(gee("other.safetensors", *images, "--n", 10, "--json")[0])
+    found = json.loads(gee("other.safetensors", "--n", 10, "--json")[0])
     assert found["input"] == "10 test images of scikit-learn digits, 1 × 8 × 8, normalised as its file says"
     expected = measure_energy(net, Normalise((0.1,), (0.5,))(spaced(data.test, 10).images))
     assert found["energy_mj"] == pytest.approx(expected.energy_mj())

@@ -53,14 +53,6 @@ def test_a_queued_preset_leaves_params_as_they_are_and_names_its_images_by_an_ab
     assert command[7:] == ["cifar10-tiny", *(f"--set-param={change}" for change in changes)]
 
 
-def test_images_that_git_tracks_are_read_in_the_experiments_copy(params, dvc_calls):
-    write_preset(load_preset("digits"))
-    Path("my/images").mkdir(parents=True)
-    Path("my/images/test_batch").touch()
-    subprocess.run(["git", "add", "my"], check=True)
-    assert "prepare.path='my/images'" in queue_preset("cifar10-tiny", load_preset("cifar10-tiny", "my/images"))
-
-
 def test_what_cannot_run_is_not_queued(params, dvc_calls):
     write_preset(load_preset("digits"))
     with pytest.raises(InputError, match="imagenet: no such folder"):
