@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +37,7 @@ def check_command(
     """
     from gee_core.config import PrepareConfig
     from gee_core.errors import InputError
+    from pipelines.commands.images import raise_all
     from pipelines.commands.survey import survey
     from pipelines.project.params import load_params, validated
     from pipelines.runtime.progress import progress
@@ -54,9 +54,7 @@ def check_command(
         print(json.dumps(asdict(found)))
     else:
         show(found)
-    if found.problems:
-        shown, rest = found.problems[:20], len(found.problems) - 20
-        raise InputError("\n".join([*shown, *([f"and {rest} more; --json lists them all"] if rest > 0 else [])]))
+    raise_all([InputError(problem) for problem in found.problems])
 
 
 def show(found: "Survey") -> None:
@@ -106,17 +104,13 @@ def _facts(found: "Survey") -> dict[str, str]:
     if sizes and sizes[-1][0] > UNEVEN * sizes[0][0]:
         (least, smallest), (most, largest) = sizes[0], sizes[-1]
         facts["uneven"] = f"{largest} has {most:,} training images, {smallest} has {least:,}"
-    if found.duplicates:
-        pairs = _examples([f"{test} = {train}" for test, train in found.duplicates])
-        facts["duplicates"] = f"{len(found.duplicates):,} test images are also training images: {pairs}"
-    if found.tiny:
-        facts["tiny"] = f"{len(found.tiny):,} images would be enlarged more than twofold: {_examples(found.tiny)}"
-    if found.one_colour:
-        facts["one colour"] = f"{len(found.one_colour):,} images show nothing else: {_examples(found.one_colour)}"
+    same = [f"{test} = {train}" for test, train in found.duplicates]
+    for name, what, images in (
+        ("duplicates", "test images are also training images", same),
+        ("tiny", "images would be enlarged more than twofold", found.tiny),
+        ("one colour", "images show nothing else", found.one_colour),
+    ):
+        if images:
+            more = ", …" if len(images) > EXAMPLES else ""
+            facts[name] = f"{len(images):,} {what}: {', '.join(map(shown, images[:EXAMPLES]))}{more}"
     return facts
-
-
-def _examples(texts: Sequence[str]) -> str:
-    from pipelines.commands.images import shown
-
-    return ", ".join(map(shown, texts[:EXAMPLES])) + (", …" if len(texts) > EXAMPLES else "")
