@@ -47,7 +47,8 @@ def public_names(package: griffe.Module) -> list[str]:
 
 
 def undocumented(module: griffe.Module | griffe.Class) -> list[str]:
-    """Full names of public modules, functions, classes and methods without a docstring."""
+    """Full names of public modules, functions, classes and methods without a docstring, in no base class either."""
+    inherited = {name for base in module.mro() for name in base.members} if module.is_class else set()
     found = [] if module.docstring or not module.is_module else [module.path]
     for name, member in module.members.items():
         if member.is_alias or member.is_attribute or name.startswith("_") or name in OVERRIDES:
@@ -55,7 +56,7 @@ def undocumented(module: griffe.Module | griffe.Class) -> list[str]:
         if member.is_module:
             found += undocumented(member)
             continue
-        if not member.docstring and not _is_autograd(module):
+        if not member.docstring and name not in inherited and not _is_autograd(module):
             found.append(member.path)
         if member.is_class:
             found += undocumented(member)

@@ -129,6 +129,7 @@ class LIF(neuron.LIFNode):
         return self.v_reset == 0.0 and self.detach_reset and type(self.surrogate_function) is surrogate.PiecewiseQuadratic
 
     def settings(self) -> tuple:
+        """T, the neuron's constants, and the surrogate with its α."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
