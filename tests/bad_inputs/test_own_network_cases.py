@@ -69,7 +69,7 @@ CASES = [
     spoilt("nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
     row(
         "gee run",
-        "train.sync_batch_norm: the batch norm net.norm is a torch.nn.modules.batchnorm.BatchNorm3d",
+        "train.sync_batch_norm: the batch norm net.norm is a BatchNorm3d",
         "set it to false",
         write(FILE, GOOD.replace("self.head, ", "self.norm = nn.BatchNorm3d(6)\n        self.head, ")),
         param("network.name", NAME),

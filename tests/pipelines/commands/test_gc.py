@@ -70,7 +70,7 @@ def test_one_young_file_deep_below_keeps_an_old_folder(make, tmp_path):
 
 
 def test_a_complete_run_goes_once_dvc_has_its_result_and_nothing_of_the_last_hour_goes(make, tmp_path):
-    folder, other = make("train/a", 2 * HOUR, done=MD5), make("train/b", 2 * HOUR, done="outs")
+    folder, other = make("train/a", 2 * HOUR, done=MD5), make("train/b", 2 * HOUR, done="f" * 32)
     young = [make("train/c", HOUR / 2, done=MD5), make("evolve/d", HOUR / 2)]
     assert leftovers(tmp_path, 30) == []
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
