@@ -1,13 +1,12 @@
 """Expands a study into its cells: every combination of options and seeds, with complete and checked parameters."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gee_core.config import Params, PrepareConfig
+from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
@@ -54,7 +53,7 @@ class Draft:
 
 
 def draft_cells(study: Study, request: Request) -> list[Cell]:
-    """Every cell that ``request`` asks for, with checked parameters; `resolve_cells` adds what depends on the images.
+    """Every cell that ``request`` asks for, with checked parameters; `resolve_cell` adds what depends on the images.
 
     Raises:
         InputError: a preset or setting is unknown, a value is invalid, or images are not on disk; names file and value.
@@ -161,24 +160,17 @@ def _check_files(cell: Cell, file: str) -> None:
         raise InputError(problem, f"say where with --data FOLDER{how}")
 
 
-def resolve_cells(cells: list[Cell], prepare: Callable[[PrepareConfig], Path]) -> list[Cell]:
-    """The cells with their images, controls and keys; ``prepare`` returns the folder with prepared images.
+def resolve_cell(cell: Cell, prepared: Path) -> Cell:
+    """The cell with its control and key, by the images in the folder ``prepared``.
 
     Raises:
         InputError: a network cannot be narrowed to the size of the genetic one.
     """
-    return [_resolved(cell, prepare(cell.params.prepare)) for cell in cells]
-
-
-def _resolved(cell: Cell, prepared: Path) -> Cell:
-    params, meta = cell.params, _meta(prepared)
+    params, meta = cell.params, load_meta(prepared)
     full = plain_parameters(params.network, meta)
     if cell.control == "narrowed":
         wanted = count_parameters(wired_network(params.network, meta, None, 0))
-        try:
-            params = _without_genes(cell, {"network.width": narrowed_width(params.network, meta, wanted)})
-        except InputError as error:
-            raise InputError(f"{cell.name}: {error}") from None
+        params = _without_genes(cell, {"network.width": narrowed_width(params.network, meta, wanted)})
     elif cell.control == "plain":
         params = _without_genes(cell, {})
     network, key = network_digest(params.network.name), cell_key(cell, params, meta)
@@ -187,6 +179,3 @@ def _resolved(cell: Cell, prepared: Path) -> Cell:
 
 def _without_genes(cell: Cell, changes: Overrides) -> Params:
     return check_params(overridden(cell.params.model_dump(), PLAIN | changes, cell.name), cell.name)
-
-
-_meta = lru_cache(maxsize=64)(load_meta)

@@ -24,7 +24,7 @@ from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request, distinct, read_result
 from pipelines.studies.definition import Study, load_study
 from pipelines.studies.display import TRACKED, Display
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import draft_cells, resolve_cell
 from pipelines.studies.reports import OUT, TextTable, write_reports
 from pipelines.studies.steps import NETWORK, prepare_images, run_cell, trained_folder
 from pipelines.studies.tracking import open_study_tracker
@@ -54,7 +54,8 @@ class Plan:
 def plan_study(request: Request, jobs: int | None = None, force: bool = False) -> Plan:
     """Check the request and prepare its images; the arguments are those of `run_study`."""
     study = load_study(request.name)
-    cells = resolve_cells(draft_cells(study, request), functools.cache(prepare_images))
+    prepared = functools.cache(prepare_images)
+    cells = [resolve_cell(cell, prepared(cell.params.prepare)) for cell in draft_cells(study, request)]
     folder = OUT / request.name / "cells"
     results = {cell.key: found for cell in cells if not force and (found := read_result(folder, cell.key))}
     return Plan(study, cells, results, jobs or default_count(cell.params.base for cell in cells))

@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,34 +122,3 @@ def test_the_whole_command_runs_and_a_second_call_measures_nothing_again(tmp_pat
     monkeypatch.setattr(sys, "argv", [argument for argument in sys.argv if argument != "--json"])
     main()
     assert "candidates per hour, 2 side by side" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(
-            [],
-            "benchmarks.gpu: torch sees no CUDA device: `--device cpu` rehearses the command",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
-        ),
-        (["--device", "cpu", "--state", "README.md"], "README.md: cannot be used ("),
-    ],
-)
-def test_bad_input_gives_one_message(monkeypatch, arguments, message):
-    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert message in str(stopped.value)
-    assert "\n" not in str(stopped.value)
-
-
-def test_the_training_run_comes_last_and_has_all_that_is_left_of_the_time(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(gpu, "time", SimpleNamespace(monotonic=lambda: 0.0))
-    monkeypatch.setattr("benchmarks.gpu.gpu_steps.measure", lambda *arguments: calls.append("training_step") or {})
-    monkeypatch.setattr("benchmarks.gpu.candidates_per_hour", lambda *arguments: calls.append("candidates") or {})
-    monkeypatch.setattr("benchmarks.gpu.train", lambda *arguments: calls.append(round(arguments[-1])) or {})
-    for minutes, found in ((0, [0]), (10, ["training_step", "candidates", 600]), (10, [600])):
-        run("cpu", replace(TINY, n_images=40, counts=(2,)), minutes, tmp_path)
-        assert calls == found
-        calls.clear()

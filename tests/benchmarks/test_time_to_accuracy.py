@@ -1,15 +1,14 @@
 import functools
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from benchmarks import accuracy_curves
-from benchmarks.accuracy_contenders import CONTENDERS, contender, sections_of, use_spikingjelly
+from benchmarks.accuracy_contenders import contender, sections_of, use_spikingjelly
 from benchmarks.accuracy_curves import choose_lr, curve_path, train_curve, tried_rates
 from benchmarks.accuracy_times import reached
-from benchmarks.time_to_accuracy import add_measurement, compare, main, recipe_values, result, timed_with
+from benchmarks.time_to_accuracy import add_measurement, compare, recipe_values, result
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
@@ -154,16 +153,6 @@ def written_curve(state, name, rows):
     write_json(curve_path(state, name, 0), {"identity": identity, "epochs": 2, "diverged": False, "rows": rows})
 
 
-def test_times_of_another_network_are_not_those_of_a_curve(tmp_path):
-    written_curve(tmp_path, "genetic", [row(0.65)])
-    of, times = timed_with(sections("genetic")), [{"contender": "genetic", "size": 32, "T": 4, "seconds_per_image": 0.5}]
-    add_measurement(tmp_path / "times.json", {"of": {"genetic": of}}, {"rows": times})
-    assert result(tmp_path, "fused", 1)["to_60"]["seconds"] == {"genetic": [50.0]}
-    add_measurement(tmp_path / "times.json", {"of": {"genetic": of | {"width": 1.0}}}, {"rows": times})
-    with pytest.raises(InputError, match="times of another network or batch size than genetic's curve"):
-        result(tmp_path, "fused", 1)
-
-
 def test_times_are_medians_over_measurements_of_one_machine_and_ratios_are_told_for_each(tmp_path):
     for name in ("genetic", "unencoded"):
         written_curve(tmp_path, name, [row(0.65)])
@@ -183,19 +172,3 @@ def test_times_are_medians_over_measurements_of_one_machine_and_ratios_are_told_
     assert found["to_60"]["by_measurement"]["genetic_over_unencoded"] == [0.5, 1.2, 1.0]
     assert found["to_60"]["by_measurement"]["vs_spikingjelly_best"] == [None] * 3
     assert [row["seconds_per_image"] for row in found["rows"]] == [2.0, 2.0]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["walk"], "unknown phase 'walk': choose one of curves, times, result"),
-        (["--contender", "snntorch"], f"unknown contender 'snntorch': choose one of {', '.join(CONTENDERS)}"),
-        (["curves", "--data", "nowhere"], "nowhere: no such folder: name the folder with CIFAR-10 as --data"),
-    ],
-)
-def test_bad_input_gives_one_message(monkeypatch, arguments, message):
-    monkeypatch.setattr(sys, "argv", ["time_to_accuracy", "--state", "absent", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert message in str(stopped.value)
-    assert "\n" not in str(stopped.value)

@@ -6,7 +6,7 @@ from gee_core.errors import InputError
 from pipelines.project.presets import preset_names
 from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import draft_cells, resolve_cell
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
@@ -81,6 +81,6 @@ def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(na
 @pytest.mark.parametrize("name", ["noise", "spikes_energy"])
 def test_every_narrowed_control_on_digits_exists(name, digits, monkeypatch):
     monkeypatch.chdir(ROOT)
-    cells = resolve_cells(draft_cells(load_study(name), Request(name, seeds=1)), lambda params: digits)
+    cells = [resolve_cell(cell, digits) for cell in draft_cells(load_study(name), Request(name, seeds=1))]
     assert any(cell.control == "narrowed" for cell in cells)
     assert all(cell.params.network.n_genes is None for cell in cells if cell.control)

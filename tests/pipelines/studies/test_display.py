@@ -31,16 +31,3 @@ def test_every_finished_cell_is_a_line_and_running_cells_are_shown_on_a_terminal
     assert ("evolve 1/2 [x]" in text) == terminal
     assert in_line != terminal
     assert steps.line(ended=True).startswith("cells 2/2 100 % in 0:0")
-
-
-@pytest.mark.parametrize(
-    ("metrics", "shown"),
-    [(["parameter_ratio", "genes_accuracy", "genes_bytes"], "accuracy in its format (%) 25.00"), (["noise_accuracy"], "ok")],
-)
-def test_a_finished_cell_shows_the_first_of_the_studys_metrics_that_it_has(metrics, shown):
-    console = Console(file=io.StringIO(), width=100)
-    with Bars(console) as bar:
-        display = Display(bar, Steps("cells", None), metrics)
-        display.planned(CELLS[:1], CELLS[:1], 1)
-        display.done(CELLS[0], {"status": "ok", "metrics": {"genes_accuracy": 0.25, "genes_bytes": 2000}})
-    assert f"1/1  network = [a]: {shown} (0 s)" in console.file.getvalue()

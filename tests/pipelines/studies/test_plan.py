@@ -11,7 +11,7 @@ from pipelines.project.changes import parse_changes
 from pipelines.studies.cell import Request
 from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells, resolve_cells
+from pipelines.studies.plan import draft_cells, resolve_cell
 
 BARE: dict = {"plots": [], "published": []}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
@@ -56,25 +56,12 @@ def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
         drafts(only=only, cells=cells, grid=None, analysis=RANGE)
 
 
-def test_cells_that_are_left_out_are_not_checked(drafts):
-    request = {"grid": {"network.name": ["cifarnet", "resnet18"]}, **BARE, "overrides": {"network.block": "post"}}
-    with pytest.raises(InputError, match=r"network\.block"):
-        drafts(**request)
-    assert len(drafts(**request, only={"network.name": {"resnet18"}})) == 2
-
-
 def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left_out(drafts):
     rate = [{"label": "high", "set": {"train.lr": 0.5}}, {"label": "usual"}]
     request = {"grid": {"train.lr": [0.5, 0.1], "rate": rate}, **BARE, "seeds": 1}
     assert [cell.params.train.lr for cell in drafts(**request, only={"train.lr": {"0.5"}})] == [0.5, 0.5]
     with pytest.raises(InputError, match=r"train\.lr = 0\.1, rate = high: train\.lr is set to 0\.1 and to 0\.5"):
         drafts(**request)
-
-
-def test_explicit_cells_stand_next_to_the_grid(drafts):
-    cells = drafts(seeds=1, cells=[{"columns": {"encoding": "four steps"}, "set": {"network.T": 4}}])
-    assert [cell.columns["encoding"] for cell in cells] == ["genetic", "unencoded", "four steps"]
-    assert cells[-1].params.network.T == 4
 
 
 def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(drafts):
@@ -154,44 +141,32 @@ def test_a_checkpoint_to_encode_is_refused_before_anything_runs_unless_the_cells
 
 
 def test_the_plain_control_is_the_same_network_without_genes(drafts, digits):
-    genetic, _, plain, _ = resolve_cells(drafts(), lambda params: digits)
+    genetic, _, plain, _ = (resolve_cell(cell, digits) for cell in drafts())
     assert plain.params.network.n_genes is None
     assert plain.params.network.model_dump() | {"n_genes": 6} == genetic.params.network.model_dump()
     assert plain.full_parameters == genetic.full_parameters == parameters(plain, digits)
 
 
-@pytest.mark.parametrize("control", ["plain", "narrowed"])
-def test_a_control_keeps_block_pool_and_the_shape_of_the_initial_weights(drafts, digits, control):
-    grid = {"encoding": [{"label": "genetic"}, {"label": control, "control": control}]}
-    form = {"network.name": "resnet18", "network.block": "post", "network.init": {"omega_X": 1, "beta": 0.5}}
-    start = {"evolve.start": "unit", "evolve.bound": 100}
-    genetic, other = resolve_cells(drafts(seeds=1, grid=grid, set=form | start), lambda params: digits)
-    assert other.params.network.n_genes is None
-    assert other.params.network.init == genetic.params.network.init
-    assert (other.params.network.block, other.params.network.init.beta) == ("post", 0.5)
-
-
 @pytest.mark.parametrize("network", ["vgg16", "resnet19"])
 def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent(drafts, digits, network):
-    genetic, narrowed = resolve_cells(
-        drafts(seeds=1, grid=NARROWED, set={"network.name": network, "network.n_genes": 12}), lambda params: digits
-    )
+    cells = drafts(seeds=1, grid=NARROWED, set={"network.name": network, "network.n_genes": 12})
+    genetic, narrowed = (resolve_cell(cell, digits) for cell in cells)
     wanted = parameters(genetic, digits)
     assert narrowed.params.network.n_genes is None
     assert abs(parameters(narrowed, digits) - wanted) <= 0.02 * wanted
     assert narrowed.full_parameters == genetic.full_parameters
 
 
-def test_a_narrowed_control_that_does_not_exist_is_refused_with_the_cells_name(drafts, digits, monkeypatch):
+def test_a_narrowed_control_that_does_not_exist_is_refused(drafts, digits, monkeypatch):
     monkeypatch.setattr("pipelines.studies.plan.count_parameters", lambda net: 3)
-    with pytest.raises(InputError, match=r"encoding = narrowed, seed 0: vgg16: no plain network within 2% of 3 parameters"):
-        resolve_cells(drafts(seeds=1, grid=NARROWED), lambda params: digits)
+    with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of 3 parameters"):
+        resolve_cell(drafts(seeds=1, grid=NARROWED)[1], digits)
 
 
 def test_the_network_that_is_trained_first_is_the_cells_own_unencoded_and_counts_in_its_key(drafts, digits):
     unevolved = {"set": {"evolve.variant": "analytic"}} | BARE
-    encoded = resolve_cells(drafts(grid=ENCODED, **unevolved), lambda params: digits)[0]
-    wiring = resolve_cells(drafts(grid={"start": [{"label": "wiring"}]}, **unevolved), lambda params: digits)[0]
+    encoded = resolve_cell(drafts(grid=ENCODED, **unevolved)[0], digits)
+    wiring = resolve_cell(drafts(grid={"start": [{"label": "wiring"}]}, **unevolved)[0], digits)
     assert encoded.params == wiring.params and wiring.encoded is None
     assert encoded.encoded.network.model_dump() == encoded.params.network.model_dump() | {"n_genes": None}
     assert (encoded.encoded.train.epochs, encoded.params.train.epochs) == (3, 2)

@@ -1,9 +1,7 @@
-import io
 import math
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from pipelines.studies.cell import Cell
 from pipelines.studies.definition import Study
@@ -82,12 +80,6 @@ def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
     assert markdown(["<b>"], [["a|b\nc"]]) == "| &lt;b&gt; |\n| --- |\n| a\\|b c |\n"
 
 
-def test_labels_with_brackets_are_no_markup_on_a_terminal():
-    text = io.StringIO()
-    Console(file=text, width=80).print(rich_table(TextTable("[/title]", ["[/column]", "source"], [["[red]x[/]", "ours"]])))
-    assert all(name in text.getvalue() for name in ("[/title]", "[/column]", "[red]x[/]"))
-
-
 def test_published_rows_stand_below_and_are_marked():
     shown = format_table("A", with_published(table(), STUDY), ["variant"], ["test_accuracy"])
     assert shown.headers == ["variant", "test accuracy (%)", "n", "failed", "source"]
@@ -96,12 +88,6 @@ def test_published_rows_stand_below_and_are_marked():
         ["random", "50.00", "2", "0", "ours"],
         ["ste", "96.16 ± 0.13", "", "", "published: Table 4"],
     ]
-
-
-def test_the_header_of_a_setting_is_short_where_no_other_column_has_it():
-    columns = ["train.lr", "evolve.lr", "network.T"]
-    shown = format_table("A", aggregate(CELLS.assign(**dict.fromkeys(columns, "1")), columns, []), columns, [])
-    assert shown.headers[:3] == ["train.lr", "evolve.lr", "T"]
 
 
 def test_a_terminal_shows_no_empty_columns():

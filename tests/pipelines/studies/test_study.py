@@ -20,7 +20,7 @@ from pipelines.studies import study
 from pipelines.studies.cell import Cell, Request
 from pipelines.studies.reports import OUT
 from pipelines.studies.study import run_study
-from pipelines.studies.tracking import NullStudyTracker
+from pipelines.studies.tracking import StudyTracker
 from tests.pipelines.studies.conftest import Ran, measure
 
 REPORTS = ["cells.csv", "table.csv", "table.md", "study.json", "1-bars.svg"]
@@ -115,16 +115,11 @@ def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch)
 
 
 def test_cells_that_differ_in_their_labels_alone_run_once_and_are_all_tracked(run, quick, monkeypatch):
-    tracked, tracker = [], NullStudyTracker()
+    tracked, tracker = [], StudyTracker()
     tracker.cell = lambda cell, result: tracked.append(cell.columns["name"])
     monkeypatch.setattr("pipelines.studies.study.open_study_tracker", lambda *_: tracker)
     run(ran := Ran(), **PLAIN | {"grid": {"name": [{"label": label, "control": "plain"} for label in "ab"]}, "plots": []})
     assert (len(ran.cells), tracked) == (1, ["a", "b"])
-
-
-def test_a_plain_network_is_not_evolved(run, monkeypatch):
-    monkeypatch.setattr(evolve.loop, "evolve", lambda *arguments: pytest.fail("evolved"))
-    run(**PLAIN)
 
 
 def test_defects_of_hardware_are_compared_in_a_table_of_their_own(run, quick):
