@@ -74,9 +74,6 @@ WORTH_SHARING = 2**22
 
 
 def set_threads(largest_activation: int, worth: int = 2**20) -> None:
-    """Use one CPU thread if no layer has ``worth`` values (batch and steps included), else torch's default.
-
-    Sharing so little work between threads costs more than it saves, above all on a busy machine.
-    """
+    """Use one CPU thread if no layer has ``worth`` values (batch and steps included): sharing so little work does not pay."""
     if largest_activation < worth:
         torch.set_num_threads(1)

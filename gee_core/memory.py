@@ -5,11 +5,7 @@ import sys
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks for the next step instead of returning them to the system.
-
-    Otherwise every training step, which frees and allocates the same tensors, would pay for page faults again. Entry points
-    call this once per process; with another C library it does nothing.
-    """
+    """Tell glibc to keep large freed blocks: every training step allocates the same tensors, and would pay for page faults."""
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -16,11 +16,7 @@ if TYPE_CHECKING:  # torch is imported inside functions: evolve derives seeds an
 
 
 def checked_seed(seed: int) -> int:
-    """``seed``, NumPy's too, as an int that torch's generators take.
-
-    Raises:
-        InputError: it is another value.
-    """
+    """``seed``, NumPy's too, as an int that torch's generators take, or an InputError."""
     number = as_int(seed)
     if number is None or not -(2**63) <= number < 2**64:
         raise InputError(f"seed = {seed!r}", "must be an int from -2**63 to 2**64 - 1")

@@ -70,11 +70,7 @@ class CoreSettings(BaseSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """The settings as the environment has them now.
-
-        Raises:
-            InputError: variables that cannot be read, one per line.
-        """
+        """The settings as the environment has them now; an InputError has one line per variable that cannot be read."""
         try:
             return cls()
         except ValidationError as error:

@@ -114,8 +114,9 @@ def scores_folder(params: Params) -> Path:
 
 
 def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, float]]:
-    """Of earlier runs: scores and seconds by ``Candidate.key``, and when a candidate's last score was noted, by its key without
-    epochs. Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
+    """Of earlier runs: scores and seconds by ``Candidate.key``, and when each candidate's last score was noted.
+
+    Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
     """
     known: dict[Key, tuple[Score, float]] = {}
     ended: dict[Key, float] = {}

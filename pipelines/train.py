@@ -147,11 +147,7 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
 
 
 def load_genotype(path: Path, params: Params) -> GenotypeFile:
-    """models/evolve/genotype.json, checked to be this network's.
-
-    Raises:
-        InputError: it is missing, damaged, or another network's.
-    """
+    """models/evolve/genotype.json; an InputError if it is missing, damaged, or another network's."""
     try:
         genotype = GenotypeFile.read(path)
     except FileNotFoundError:

@@ -100,9 +100,8 @@ class EvolveConfig(Section):
     @model_validator(mode="after")
     def _start_is_used(self) -> Self:
         if self.start != "analytic" and not self.searches:
-            raise ValueError(
-                f"start = {self.start!r} has no use for variant {self.variant}, which does not search: set it to analytic"
-            )
+            no_use = f"has no use for variant {self.variant}, which does not search: set it to analytic"
+            raise ValueError(f"start = {self.start!r} {no_use}")
         return self
 
     @model_validator(mode="after")
@@ -128,7 +127,5 @@ class EvolveConfig(Section):
         """Raise ``ValueError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
         population = self.population(n_searched)
         if self.rescore is not None and self.rescore.top > population:
-            raise ValueError(
-                f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates: "
-                f"set it to {population} or less"
-            )
+            remedy = f"a generation has {population} candidates: set it to {population} or less"
+            raise ValueError(f"evolve.rescore.top = {self.rescore.top}: {remedy}")

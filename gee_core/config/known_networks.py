@@ -33,11 +33,7 @@ def is_own(name: str) -> bool:
 
 
 def registered(name: str) -> Own:
-    """The own network ``name``.
-
-    Raises:
-        ValueError: nobody has registered it.
-    """
+    """The own network ``name``; a ValueError if nobody has registered it."""
     if name not in OWN:
         raise ValueError(f"{name} is not registered: gee_core.register_network makes a class or function known by this name")
     return OWN[name]
@@ -57,7 +53,6 @@ def encoded_channels(name: str, width: float = 1.0) -> list[int]:
     """[C_0 … C_L] of any network: outputs of the stem and of every convolution whose neurons have encodings.
 
     Raises:
-        KeyError: the name is no key of ``NETWORKS``.
         ValueError: it is an own network that is not registered, or cannot be built.
     """
     if is_own(name):

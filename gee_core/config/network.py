@@ -70,18 +70,13 @@ class NetworkStructure(Section):
         return value or default
 
     def genes_and_weights(self, n_genes: int) -> tuple[int, int]:
-        """How many numbers O and all X_l are with ``n_genes`` genes, and the weights that they take the place of.
-
-        Raises:
-            ValueError: it is an own network that is not registered, or cannot be built.
-        """
+        """How many numbers O and all X_l are with ``n_genes`` genes, and the weights that they take the place of."""
         channels, K = encoded_channels(self.name, self.width), kernel_positions(self.name)
         return n_genes * (n_genes + K * sum(channels)), K * sum(I * J for I, J in pairwise(channels))
 
     def lif(self) -> dict:
         """The arguments of `gee_core.snn.lif.LIF`."""
-        others = {"name", "block", "pool", "width", "n_genes", "init"}
-        return self.model_dump(exclude=others, by_alias=True)
+        return self.model_dump(exclude={"name", "block", "pool", "width", "n_genes", "init"}, by_alias=True)
 
 
 class NetworkConfig(NetworkStructure):

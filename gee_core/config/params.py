@@ -4,15 +4,14 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
 from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
-from gee_core.config.hardware import Hardware, rising
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.network import NetworkConfig
-from gee_core.config.section import DataName, PathName, Positive, Scale, Section, Weight
+from gee_core.config.section import DataName, Fraction, PathName, Positive, Scale, Section, Weight
 from gee_core.config.shape import searched_genes
 from gee_core.config.train import TrainConfig
 
@@ -129,6 +128,60 @@ class EvaluateConfig(Section):
     """E_AC, energy of an accumulate in pJ."""
 
 
+def rising(strengths: list) -> list:
+    """Validator: ``strengths`` rise, without repeats."""
+    if sorted(set(strengths)) != strengths:
+        raise ValueError("must rise, without repeats")
+    return strengths
+
+
+_some = Field(min_length=1, max_length=100)
+Sigmas = Annotated[list[Weight], _some, AfterValidator(rising)]
+Shares = Annotated[list[Fraction], _some, AfterValidator(rising)]
+Steps = Annotated[list[Annotated[int, Field(ge=0, le=64)]], _some, AfterValidator(rising)]
+
+
+class Hardware(Section):
+    """`robustness.hardware`: which defects of chips, at which strengths; a domain that is null is not measured."""
+
+    n_draws: Positive
+    """Draws of each defect at each strength; the report shows their mean and range."""
+    max_images: Positive | None
+    """Use at most this many test images, a random part that is the same in every run; null for all."""
+    weights: Sigmas | None = None
+    """Gaussian noise on the decoded weights of the encoded convolutions: σ over the root mean square of each layer's."""
+    genes: Sigmas | None = None
+    """The same on every X_l and O, before the weights are decoded; a plain network has none."""
+    stuck: Shares | None = None
+    """Probability of each of those weights to be stuck at zero."""
+    threshold: Sigmas | None = None
+    """Mismatch of the neurons: V_th·(1 + δ) with δ ~ N(0, σ²), fixed over images and steps; these are the σ's."""
+    dropped: Shares | None = None
+    """Probability of every spike to be lost."""
+    spurious: Shares | None = None
+    """Probability of every neuron that is silent in a step to fire."""
+    lost_step: Steps | None = None
+    """How many of the T steps are lost: no spike leaves any neuron in them."""
+    weight_bits: Shares | None = None
+    """Probability of every bit of the int8 codes of those weights to flip; 0 is the int8 network without flips."""
+    gene_bits: Shares | None = None
+    """The same of every X_l and O in int8; a plain network has none."""
+
+    @model_validator(mode="after")
+    def _names_a_domain(self) -> Self:
+        if not self.strengths():
+            raise ValueError(f"names no domain: give strengths to one of {', '.join(DOMAINS)}, or set it to null")
+        return self
+
+    def strengths(self) -> dict[str, list[float]]:
+        """The strengths of the domains that are to be measured, by domain."""
+        return {domain: found for domain in DOMAINS if (found := getattr(self, domain)) is not None}
+
+
+DOMAINS = tuple(name for name in Hardware.model_fields if name not in ("n_draws", "max_images"))
+"""The names of the defects."""
+
+
 class RobustnessConfig(Section):
     """`robustness`: accuracy on noisy test images (Sec. 4.2), and under the defects of hardware."""
 
@@ -219,20 +272,12 @@ class Params(Section):
         return self
 
     def check_top(self) -> None:
-        """Check `evolve.rescore.top` against the candidates of a generation; for an own network, once it is registered.
-
-        Raises:
-            ValueError: more are to be scored again than there are, or the own network cannot be built.
-        """
+        """Raise ValueError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""
         if self.network.n_genes is not None and self.evolve.searches:
             self.evolve.check_top(len(self.searched_genes()))
 
     def searched_genes(self) -> tuple[str, ...]:
-        """The genes that evolve searches.
-
-        Raises:
-            ValueError: the own network whose layers they count is not registered, or cannot be built.
-        """
+        """The genes that evolve searches; a ValueError if an own network is not registered, or cannot be built."""
         per_layer = self.evolve.genotype == "per_layer"
         n_encodings = len(encoded_channels(self.network.name, self.network.width)) if per_layer else 0
         return searched_genes(self.evolve.genotype, n_encodings, has_branches=self.network.block is not None)

@@ -62,13 +62,7 @@ BRANCH_GENES = ("gamma_end", "slope")
 
 
 def searched_genes(form: str, n_encodings: int, has_branches: bool) -> tuple[str, ...]:
-    """The genes that `evolve.genotype` = ``form`` searches, in the order of the search vector.
-
-    Args:
-        form: `per_layer`, `shared` or `shape`.
-        n_encodings: L + 1.
-        has_branches: whether the network has residual branches.
-    """
+    """The genes that `evolve.genotype` = ``form`` searches, in the order of the search vector; ``n_encodings`` is L + 1."""
     if form == "shape":
         return ("sigma", *SHAPE_GENES, *(BRANCH_GENES if has_branches else ()))
     if form == "shared":

@@ -84,11 +84,7 @@ def is_in_files(cfg: PrepareConfig) -> bool:
 
 
 def list_images(root: Path) -> Listing:
-    """Every image below ``root``, by split, class and name; nothing is opened.
-
-    Raises:
-        InputError: a folder is missing or empty, there are fewer than two classes, or the splits differ in them.
-    """
+    """Every image below ``root``, by split, class and name; an InputError names the first problem. Nothing is opened."""
     layout = find_layout(root)
     found = {name: files_by_class(path, root) for name, path in layout.splits.items()}
     for problem in problems(layout, found):
@@ -97,11 +93,7 @@ def list_images(root: Path) -> Listing:
 
 
 def find_layout(root: Path) -> Layout:
-    """Where the splits in ``root`` are, by the table at the head of this file.
-
-    Raises:
-        InputError: there is no such folder, or one has test images alone, or two folders of one meaning.
-    """
+    """Where the splits in ``root`` are, by the table at the head of this file; an InputError if they are nowhere, or twice."""
     if not root.is_dir():
         raise no_folder(root, str(root), "set `path` to one that holds train/, or one folder per class")
     found: dict[str, Path | None] = dict.fromkeys(NAMES)

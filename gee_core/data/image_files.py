@@ -25,8 +25,7 @@ from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 
 FORK = "fork" if sys.platform == "linux" else None
-"""How decoding processes start. In a worker process, such as a candidate's, the default is the way in which that one started:
-each would spend seconds on loading torch at the start of every epoch."""
+"""How decoding processes start: others would spend seconds on loading torch at the start of every epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +61,17 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """Size and mode of an image, without decoding it.
-
-    Raises:
-        InputError: the file is not an image.
-    """
+    """Size and mode of an image, without decoding it; an InputError if the file is none."""
     with opened(path) as image:
         width, height = image.size if orientation(image) < 5 else image.size[::-1]
         return Header(width, height, image.mode)
 
 
 def common_form(root: Path, files: Sequence[str], image_size: int | None) -> Form:
-    """The form of all images: grey if every one is, of ``image_size``, or without one of the size that they share.
+    """The form of all images: grey if every one is, of ``image_size``, or without it of the size that they share.
 
     Raises:
-        InputError: a file is not an image, some have 16 bits, or there is no ``image_size`` and they differ in size or are not
-            square.
+        InputError: a file is not an image, some have 16 bits, or the images need an ``image_size``.
     """
     found = {name: header(root / name) for name in files}
     if problem := mixed_depths(root, found):
@@ -139,11 +133,7 @@ def in_order(
 ) -> Iterator[Any]:
     """``work`` of the paths of those ``files`` that each index tensor of ``batches`` names, in the order of ``batches``.
 
-    GEE_LOADER_WORKERS processes work a few batches ahead, so memory does not grow with the number of files. The number of
-    processes does not change the result.
-
-    Raises:
-        InputError: ``work`` raised it, or GEE_LOADER_WORKERS is not a whole number.
+    GEE_LOADER_WORKERS processes work a few batches ahead. An InputError of ``work`` is raised here.
     """
     n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever

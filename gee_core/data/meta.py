@@ -68,11 +68,7 @@ class Meta(StrictModel):
 
 
 def load_meta(folder: Path) -> Meta:
-    """What meta.json in ``folder`` says; the images are not read.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """What meta.json in ``folder`` says; an InputError if it is missing or damaged."""
     path = existing(folder / "meta.json")
     try:
         return read_json_model(path, Meta)
@@ -81,11 +77,7 @@ def load_meta(folder: Path) -> Meta:
 
 
 def existing(path: Path) -> Path:
-    """``path`` if there is such a file.
-
-    Raises:
-        InputError: there is none.
-    """
+    """``path``; an InputError if there is no such file."""
     if not path.is_file():
         raise InputError(f"{path}: not found")
     return path

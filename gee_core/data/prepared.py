@@ -44,11 +44,7 @@ class Prepared:
     """int64, indices into ``train``."""
 
     def proxy_train(self, n: int | None = None) -> PackedImages | StreamedImages:
-        """The training images without the hold-out: all of them, or a stratified ``n``.
-
-        Raises:
-            InputError: ``n`` is more than there are, or fewer than the classes.
-        """
+        """The training images without the hold-out: all of them, or a stratified ``n``."""
         rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, self.holdout, False).nonzero().flatten()
         if n is not None:
             rest = rest[stratified_indices(self.train.labels[rest], n, 0, "evolve.proxy_images")]
@@ -108,11 +104,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
 
 
 def load_prepared(folder: Path) -> Prepared:
-    """Read what ``write_prepared`` wrote, on the CPU; arrays are mapped into memory, not copied.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
+    """What ``write_prepared`` wrote, mapped into memory; an InputError if a file is missing or damaged."""
     meta = load_meta(folder)
     for name, expected in meta.sha256.items():
         if "." in name and sha256(existing(folder / name)) != expected:

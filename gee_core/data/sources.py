@@ -26,9 +26,7 @@ IN_FOLDERS = "a folder of images"
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
-    """The images that ``cfg`` names, as many and of the size that it asks for; in memory unless ``cfg.stream``.
-
-    Streamed ones are decoded once too, so that a damaged file is found before any stage uses the others.
+    """The images that ``cfg`` names; in memory unless ``cfg.stream``. Streamed images are decoded once, to find damaged files.
 
     Raises:
         InputError: they are missing, damaged, or do not fit ``cfg``.
@@ -40,21 +38,13 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
 
 
 def check_streamable(cfg: PrepareConfig) -> None:
-    """Check that there are files of images to stream, if ``cfg`` asks for that.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Raise an InputError if ``cfg`` asks for a stream, and there are no files of images."""
     if cfg.stream and not is_in_files(cfg):
         raise InputError(f"`stream` = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
-    """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet.
-
-    Raises:
-        InputError: as `list_images`.
-    """
+    """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet."""
     root = Path(cfg.path)
     if is_in_files(cfg):
         listing = list_images(root)

@@ -16,12 +16,9 @@ Part = TypeVar("Part", FileList, PackedImages)
 
 
 def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
-    """Ascending indices of ``n`` images with the class proportions of ``labels`` (N,), up to rounding.
+    """Ascending indices of ``n`` images with the class proportions of ``labels`` (N,), up to rounding, at least one of each.
 
-    Every class keeps at least one image. ``names`` are the purpose of the draw, for its seed and for messages.
-
-    Raises:
-        InputError: ``n`` is more than there are images, or fewer than there are classes.
+    ``names`` are the purpose of the draw, for its seed and for messages. An ``n`` that is too large or small is an InputError.
     """
     labels = labels.cpu()
     counts = torch.bincount(labels)
@@ -40,10 +37,7 @@ def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> 
 
 
 def class_quotas(counts: Tensor, n: int) -> Tensor:
-    """How many of ``n`` images each class gets if there are ``counts`` (K,): largest remainder, at least one each.
-
-    ``n`` must be between the number of classes with images and the number of images.
-    """
+    """How many of ``n`` images each class gets if there are ``counts`` (K,): largest remainder, at least one each."""
     total = int(counts.sum())
     exact = n * counts  # in units of 1/total image, so that no rounding decides
     quotas = exact // max(total, 1)
@@ -59,10 +53,8 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
     """Ascending indices of a stratified ``fraction`` of the images, such as the hold-out, that leaves some of every class.
 
-    ``names`` are the purpose of the draw, for its seed; without them it is the ``setting`` of the fraction.
-
-    Raises:
-        InputError: a class would be missing from this part or from the images that are left; it names the ``setting``.
+    ``names`` are the purpose of the draw, for its seed; without them it is the ``setting`` of the fraction. An InputError names
+    the ``setting`` where a class would be missing from this part or from the images that are left.
     """
     n, n_classes, what = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)

@@ -25,26 +25,18 @@ FAILURES = (RuntimeError, OSError, ValueError, TypeError, AssertionError, EOFErr
 
 
 def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
-    """What the images of ``dataset`` in ``path`` come from, the names of their classes, the training and the test images.
-
-    Raises:
-        InputError: they are not there and cannot be downloaded, or are damaged.
-    """
+    """What the images of ``dataset`` in ``path`` come from, the names of their classes, the training and the test images."""
     train, test = (_opened(dataset, path, train) for train in (True, False))
     return f"torchvision {TORCHVISION[dataset]}", tuple(train.classes), _packed(train), _packed(test)
 
 
 def provide(dataset: str, path: Path) -> None:
-    """Download the files of ``dataset`` to ``path``, or unpack the archives there, unless they are there.
-
-    Raises:
-        InputError: that cannot be done.
-    """
+    """Download the files of ``dataset`` to ``path``, or unpack the archives there, unless they are there."""
     _opened(dataset, path, train=False)
 
 
 def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
-    """torchvision's data set, whose files are there in the end and have their checksums, where torchvision knows any."""
+    """torchvision's data set, downloaded if it is absent; an InputError if it is damaged or cannot be downloaded."""
     kind = getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
     try:
         with contextlib.redirect_stdout(io.StringIO()):

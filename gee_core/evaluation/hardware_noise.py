@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gee_core.config.hardware import DOMAINS
+from gee_core.config.params import DOMAINS
 from gee_core.evaluation.faulty_neurons import add_mismatch, chosen, lose_steps, set_spikes, unlike_neurons
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import genome_of
@@ -52,7 +52,7 @@ def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw
 
     Args:
         net: a genetic or plain network; it is not changed.
-        domain: one of ``gee_core.config.hardware.DOMAINS``.
+        domain: one of ``gee_core.config.params.DOMAINS``.
         strength: σ, p or n, as above; 0 for the network without the defect.
         seed: of every draw. Each tensor or neuron module has draws of its own, by its name.
         draw: number of the draw.

@@ -145,7 +145,7 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
 
 
 def forget_images() -> None:
-    """Make the next candidate read the images again: a long-lived worker may get other images under the same path."""
+    """Make the next candidate read the images again, which may be others under the same path."""
     _images.cache_clear()
 
 

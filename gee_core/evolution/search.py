@@ -42,8 +42,7 @@ class CmaEs:
 
     Args:
         start: the centre of the initial distribution, (n,), and also the first candidate of the first generation.
-        step: initial standard deviation, the same in every direction; in two dimensions and more, ``cma`` keeps that of each
-            coordinate, at first and later, at a third of the distance of its bounds or less.
+        step: initial standard deviation in every direction, which ``cma`` keeps at a third of the range or less where n > 1.
         bounds: the least and the greatest value of every coordinate, each (n,).
         population_size: candidates per generation.
         seed: of all draws; NumPy's global generator is not used.

@@ -34,10 +34,8 @@ def candidates_to_rescore(
 ) -> list[Candidate]:
     """The best candidates of the search, its ``start``, and the ``mean`` of its distribution, each on the same fresh seeds.
 
-    The best are the best of each generation, the last generation first, then the second best of each, and so on. F itself does
-    not say which generation was better: each has a seed of its own, which moves the F of all its candidates.
-
-    Of candidates with the same genotype only the best is scored again. None is, if all failed.
+    The best are the best of each generation, the last generation first, then the second best of each, and so on: F does not say
+    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again.
     """
     if cfg.rescore is None:
         return []
@@ -68,11 +66,7 @@ def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, lis
 
 
 def rescored_start(names: Collection[str], searched: bool) -> str | None:
-    """Which of the ``names`` of what was scored again, `Candidate.rescored`, is the start of the search; None if none is.
-
-    The first candidate of CMA-ES has the genotype of the start; of a random search none has it. A wiring that was not
-    ``searched`` for has no start.
-    """
+    """Which of the ``names``, `Candidate.rescored`, is the start of the search; None if none is, or nothing was searched."""
     return next((name for name in (START, FIRST) if searched and name in names), None)
 
 

@@ -59,12 +59,9 @@ def train_epoch(
 ) -> EpochRecord:
     """Train ``net`` for epoch ``epoch`` (from 0), in place. All draws depend on the recipe's seed and ``epoch`` only.
 
-    ``net`` may be what ``processes.parallel`` returns, and is that where `recipe.compute.rank` is one of several: then every
-    process of the group calls this function, and each takes its share of every batch; the results are those of the whole
-    batches.
-
-    ``on_step`` is called after every step but the last, with a state that is valid until the next step. Pass it as ``start``,
-    with the network and optimiser of that moment, to resume mid-epoch with the same result.
+    Of several processes, every one calls this function with what ``processes.parallel`` returned, and takes its share of every
+    batch; the results are those of the whole batches. ``on_step`` is called after every step but the last, with a state that is
+    valid until the next step: pass it as ``start``, with the network and optimiser of that moment, to resume mid-epoch.
 
     Raises:
         InputError: there are more processes than images in a batch.
@@ -134,10 +131,7 @@ def for_inference(net: nn.Module) -> nn.Module:
 def outputs(
     net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, which is in evaluation mode, over ``images`` in order.
-
-    Of several processes, each gets its share of every batch that reaches for it.
-    """
+    """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, in evaluation mode, over this process's share of ``images``."""
     for batch, labels in images.batches(batch_size, rank=compute.rank):
         if not len(batch):
             continue

@@ -12,7 +12,6 @@ STEPS = 5
 RMS = 0.2
 """Root mean square of an update at a learning rate of 1, about AdamW's; source: Liu et al., Muon is scalable, 2025."""
 
-
 MOMENTUM = 0.95
 """The usual one."""
 
@@ -23,11 +22,7 @@ class Muon(torch.optim.Optimizer):
     An update of Muon is the gradient's moving average with its singular values made about equal, with Nesterov's momentum and
     decoupled weight decay. ``torch.optim.Muon`` does the same, but takes neither stacks of matrices nor kernels.
 
-    Args:
-        groups: of parameters, with ``weight_decay``. One with three dimensions is a stack of matrices, and one with four a
-            kernel, a matrix (outputs, inputs times positions).
-        adamw: of the other parameters.
-        momentum: of Muon.
+    A parameter with three dimensions is a stack of matrices, with four a kernel, a matrix (outputs, inputs times positions).
     """
 
     def __init__(self, groups: list[dict], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):

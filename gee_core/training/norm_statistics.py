@@ -21,9 +21,8 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
     """Take the running statistics of ``net``, which ``train_epoch`` has trained for all epochs, anew, in place.
 
     They become the means over whole batches, `recipe.cfg.norm_images` of ``images`` in all, drawn with the recipe's seed, as
-    evaluation sees them: at full size, with all T steps, without augmentation and dropout. Of several processes, each
-    takes its share of every batch. Every ``nn.BatchNorm2d`` then has the statistics of one process; other batch norms see the
-    images of their own process, and what they have of them is put together at the end.
+    evaluation sees them: at full size, with all T steps, without augmentation and dropout. Of several processes, each takes its
+    share of every batch, and the statistics are those of one process.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.cfg.norm_images])

@@ -18,14 +18,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser ``name`` of all parameters of ``net``, in which matrices and kernels (X, O, weights) decay alone.
 
-    Args:
-        name: ``adamw``; ``sgd``, with Nesterov's momentum unless it is 0; or ``muon`` for X, O and the kernels of all
-            convolutions but the stem, with AdamW for the rest.
-        net: a genetic or plain network.
-        weight_decay: of what decays.
-        momentum: of ``sgd`` and ``muon``.
-        lr_X: factor on the learning rate of X_0 … X_L.
-        lr_O: factor on the learning rate of O. Weight decay acts in proportion to X and O.
+    ``name`` is ``adamw``; ``sgd``, with Nesterov's momentum unless it is 0; or ``muon`` for X, O and the kernels of all
+    convolutions but the stem, with AdamW for the rest. ``lr_X`` and ``lr_O`` are factors on the learning rates of X and O.
     """
     X, O = _genes(net)
     genes = {id(p) for p in [*X, *O]}

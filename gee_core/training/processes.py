@@ -15,17 +15,10 @@ from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
-    """``net`` as ``train_epoch`` takes it: itself, or where there are several processes one that averages their gradients.
+    """``net`` as ``train_epoch`` takes it: itself, or of several processes one that averages the gradients of all parameters.
 
-    Those are the gradients of X, O and the other parameters, never of a decoded weight. All processes start at the parameters
-    of the first.
-
-    Args:
-        sync_batch_norm: batch norms take their statistics over the batch of all processes, not each over its own share; one
-            process computes them in the same way.
-
-    Raises:
-        InputError: ``sync_batch_norm``, and a batch norm is none of ``nn.BatchNorm2d``.
+    All processes start at the parameters of the first. With ``sync_batch_norm``, batch norms take their statistics over the
+    batch of all processes, not each over its own share; an InputError names one that is no ``nn.BatchNorm2d``.
     """
     if sync_batch_norm:
         sync_batch_norms(net)

@@ -72,11 +72,7 @@ def images_per_epoch(n_images: int, batch_size: int) -> int:
 
 
 def check_images(n_images: int, batch_size: int, rank: Rank) -> None:
-    """Check that every process has an image of every batch of an epoch.
-
-    Raises:
-        InputError: one would have none.
-    """
+    """Raise an InputError if a process would have no image of a batch of an epoch."""
     smallest = images_per_epoch(n_images, batch_size) - (steps_per_epoch(n_images, batch_size) - 1) * batch_size
     if rank.of > 1 and smallest < rank.of:
         raise InputError(

@@ -18,10 +18,7 @@ from gee_core.training.saved_states import keep_state, newest_state
 class Resumable:
     """Saves and restores a training run of ``net`` and ``optimizer``, in ``folder`` as ``series``; None saves nothing.
 
-    Args:
-        n_steps: steps per epoch.
-        save_seconds: see ``SAVE_SECONDS``.
-        rank: of several processes, the first one saves, and all of them restore what it finds.
+    An epoch has ``n_steps``. Of several processes, the first one saves, and all of them restore what it finds.
     """
 
     def __init__(
@@ -53,10 +50,7 @@ class Resumable:
     def periodic_saver(
         self, epochs: int, rows: list[dict], tell: Callable[[float], None] = lambda epochs: None
     ) -> Callable[[MidEpochState], None]:
-        """The ``on_step`` of ``train_epoch`` that saves the state every ``save_seconds`` seconds.
-
-        ``tell`` is called after each step with the number of epochs that are done, such as 2.25.
-        """
+        """The ``on_step`` that saves a state every ``save_seconds``; ``tell`` gets the number of epochs done, such as 2.25."""
 
         def on_step(mid_epoch: MidEpochState) -> None:
             tell(epochs + mid_epoch.step / self._n_steps)

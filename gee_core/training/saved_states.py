@@ -1,7 +1,6 @@
-"""Saved states of long work, in files. Each is verified before older ones are deleted.
+"""Saved states of long work, in files, in series of increasing numbers; each is verified before older ones are deleted.
 
-A series of states has a name, and its states have increasing numbers. The two newest are kept, so that the older one can be
-resumed from if the newer one is damaged later, by a power loss or the disk.
+The two newest are kept, so that the older one can be resumed from if a power loss or the disk damages the newer one.
 """
 
 import logging
@@ -20,11 +19,7 @@ KEPT = 2
 
 
 def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor], meta: dict) -> None:
-    """Save ``tensors`` and ``meta`` as the newest state, verify the files, then delete older states.
-
-    Raises:
-        InputError: the disk is full, or the folder is not writable.
-    """
+    """Save ``tensors`` and ``meta`` as the newest state, verify the files, then delete older states."""
     path = folder / f"{series}-{number:08}.safetensors"
     save_tensors(path, tensors, meta)
     try:
@@ -39,10 +34,7 @@ def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor
 
 
 def newest_state(folder: Path, series: str, at_most: int | None = None) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and meta of the newest undamaged state, or None. States with a number above ``at_most`` are ignored.
-
-    Damaged states are deleted with a warning.
-    """
+    """Tensors and meta of the newest undamaged state of at most ``at_most``, or None; damaged states are deleted."""
     for path in reversed(_complete(folder, series)):
         if at_most is not None and state_number(path) > at_most:
             continue

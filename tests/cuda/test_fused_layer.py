@@ -44,18 +44,6 @@ def test_spikes_and_gradients_are_those_of_the_cpu(call, device):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(1.0, b.abs().max().item()))
 
 
-@pytest.mark.parametrize("call", ["residual", "summed", "summed, first"])
-def test_bf16_differs_from_separate_modules_by_its_rounding_alone(call, device):
-    """The modules round the norm's output to bf16 before the neurons see it (relative 2⁻⁹), the fused loops do not."""
-    expected, gradients, _, _ = separate_modules(call, device, torch.bfloat16)
-    found = run(lively().train(), call, device, torch.bfloat16)
-    assert found[0][-1].dtype == torch.bfloat16
-    assert (found[0][-1] != expected[-1]).float().mean() < 0.02
-    for a, b in zip(found[1], gradients, strict=True):
-        assert a.dtype == b.dtype
-        assert (a.float() - b.float()).norm() < 0.1 * b.float().norm()
-
-
 def test_spikes_and_gradients_are_those_of_spikingjellys_layers(device):
     module = lively().train().to(device)
     norm, node = (part.to(device) for part in of_spikingjelly(module))

@@ -9,7 +9,7 @@ from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.zoo import NETWORKS
-from tests.cuda.runs import NORMALISE, SIZE, StoppedError, images, losses, network, recipe, streamed, train
+from tests.cuda.runs import NORMALISE, StoppedError, images, losses, network, recipe, streamed, train
 
 CURVE = (0.03, 0.1)
 """Largest relative difference of the loss of each epoch between two runs of one seed. A GPU adds in any order, and a rounding
@@ -114,29 +114,3 @@ def test_no_step_waits_for_the_device(source, name, device, tmp_path, monkeypatc
     finally:
         guard(False)
     assert guarded == list(range(1, n_steps))
-
-
-def test_a_streamed_epoch_has_the_batches_of_the_cpus_from_pinned_memory(device, tmp_path, monkeypatch):
-    monkeypatch.setenv("GEE_LOADER_WORKERS", "2")
-    packed = images()
-    files, pinned = streamed(tmp_path, packed), []
-    to = torch.Tensor.to
-
-    def noting_to(tensor, *args, **kwargs):
-        if tensor.ndim == 4 and tensor.dtype == torch.uint8 and tensor.device.type == "cpu":
-            pinned.append(tensor.is_pinned())
-        return to(tensor, *args, **kwargs)
-
-    for generator in (None, 5):
-        here, there = (
-            list(source.to(where).batches(16, generator and torch.Generator().manual_seed(generator)))
-            for source, where in ((packed, "cpu"), (files, device))
-        )
-        assert len(here) == len(there) == 6
-        for (x, labels), (y, others) in zip(here, there, strict=True):
-            assert y.device.type == others.device.type == device.type
-            assert torch.equal(x, y.cpu()) and torch.equal(labels, others.cpu())
-    assert x.shape[2:] == (SIZE, SIZE)
-    monkeypatch.setattr(torch.Tensor, "to", noting_to)
-    assert len(list(files.to(device).batches(16))) == 6
-    assert pinned == [device.type == "cuda"] * 6

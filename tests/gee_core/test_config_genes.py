@@ -83,13 +83,6 @@ def test_the_genes_of_every_form_are_sigmas_or_genes_of_shape_with_a_range_to_se
     assert searched_genes("per_layer", 3, False) == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
 
 
-@pytest.mark.parametrize("gene", SEARCH_RANGES)
-def test_what_is_searched_is_allowed_and_includes_the_neutral_value(gene):
-    low, high = SEARCH_RANGES[gene]
-    assert low <= Shape().model_dump()[gene] <= high
-    assert [getattr(Shape(**{gene: value}), gene) for value in (low, high)] == [low, high]
-
-
 OWN_BASE = {"name": "networks.my:ResNet", "block": None, "n_genes": 4, "init": None}
 
 

@@ -191,14 +191,3 @@ def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_se
     which = "6 candidates" if n_scored == 6 else "3 candidates of the first generation"
     assert str(caught.value).startswith(f"evolve: all {which} failed; the first: failed: {reason}: {remedy}")
     assert len(here_and_now.scored) == n_scored
-
-
-def test_where_all_failed_by_several_reasons_the_remedy_is_that_of_most_and_a_study_tries_again(
-    digits, make_params, tmp_path, here_and_now, monkeypatch
-):
-    nan = "FloatingPointError: the training loss is nan"
-    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(nan if c.place == (0, 0) else DIED))
-    message = "all 6 candidates failed; most of them: failed: its worker .*: lower the batch"
-    with pytest.raises(InputError, match=message) as caught:
-        evolve.run(make_params(), digits, tmp_path)
-    assert not isinstance(caught.value, DivergedError)

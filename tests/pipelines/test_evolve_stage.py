@@ -171,30 +171,6 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     assert kept == ["checkpoints/generation-0", "checkpoints/generation-1"]
 
 
-def test_the_same_seed_gives_the_same_bytes_whether_the_stage_was_stopped_or_not(in_project, monkeypatch, here_and_now):
-    folder = in_project()
-    run_main(monkeypatch)
-    whole = contents(folder)
-    for path in whole:
-        (folder / path).unlink()
-    shutil.rmtree(folder / ".scratch")
-    with monkeypatch.context() as patch:
-
-        def stop(track, record, *_):
-            if record.candidate.generation == 1:
-                raise KeyboardInterrupt
-
-        patch.setattr(evolve, "track_candidate", stop)
-        with pytest.raises(SystemExit) as caught:
-            run_main(patch)
-    assert caught.value.code == 130
-    assert contents(folder) == {}
-    here_and_now.scored.clear()
-    run_main(monkeypatch)
-    assert contents(folder) == whole
-    assert here_and_now.scored == [(1, 1), (1, 2)]
-
-
 def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, monkeypatch, here_and_now):
     folder = in_project(network={"n_genes": None}, evolve={"variant": "analytic"})
     run_main(monkeypatch)

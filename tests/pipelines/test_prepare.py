@@ -7,7 +7,6 @@ from PIL import Image
 
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
-from gee_core.errors import InputError
 from pipelines import prepare
 
 
@@ -96,14 +95,6 @@ def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
     ]
     assert meta.class_counts == (11, 40)
     assert load_prepared(tmp_path / "out").holdout.tolist() == [*range(20, 51)]
-
-
-def test_training_images_of_one_colour_are_refused(tmp_path, folder):
-    for i, path in enumerate(tmp_path.glob("raw/*/*/*.png")):
-        Image.fromarray(np.full((6, 6), 10 * i, np.uint16)).save(path)
-    with pytest.raises(InputError, match=r"raw: all training images are of one and the same colour.* scale values of 16 bits"):
-        prepare.run(config(dataset="folder", path=folder, image_size=6, max_train_images=None), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_stage_reads_its_section_writes_the_images_and_prints_its_notes(in_project, folder, tmp_path, capsys):

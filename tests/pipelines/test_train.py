@@ -7,6 +7,7 @@ import gee_core.checkpoint
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import DivergedError
 from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
@@ -160,3 +161,8 @@ def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same
     resumed, again, _ = train.run(params, SIGMAS, data, tmp_path)
     assert again == rows
     assert equal(net, resumed)
+
+
+def test_a_training_that_diverges_says_what_to_lower(digits, make_params, tmp_path):
+    with pytest.raises(DivergedError, match=r"train: the training loss is nan in epoch .*: lower train\.lr = 1e\+30"):
+        train.run(make_params(train={"lr": 1e30}), SIGMAS, load_prepared(digits), tmp_path)

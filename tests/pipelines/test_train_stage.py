@@ -93,19 +93,6 @@ def test_a_full_disk_stops_the_stage_with_one_message_and_the_next_start_goes_on
     assert [(folder / name).read_bytes() for name in names] == whole
 
 
-def test_a_training_that_diverges_is_one_message_and_no_file(in_project, capsys):
-    folder = in_project(train={"lr": 1e30})
-    write_genotype(folder)
-    with pytest.raises(SystemExit) as caught:
-        train.main()
-    assert caught.value.code == 2
-    message = capsys.readouterr().err
-    assert message.startswith("train: error: train: the training loss is nan in epoch")
-    assert "lower train.lr = 1e+30" in message
-    assert not (folder / "models/train").exists()
-    assert not (folder / "reports").exists()
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

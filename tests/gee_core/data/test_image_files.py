@@ -49,15 +49,6 @@ def test_transparent_and_palette_images_become_rgb(tmp_path):
     np.testing.assert_array_equal(rgba, np.asarray(colours).transpose(2, 0, 1))
 
 
-def test_cmyk_becomes_rgb(tmp_path):
-    values = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
-    cmyk = save(tmp_path / "a.jpg", Image.fromarray(values, "CMYK"))
-    with Image.open(cmyk) as image:
-        expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    assert header(cmyk).mode == "CMYK"
-    np.testing.assert_array_equal(decode(cmyk, Form(8, 3, False)), expected)
-
-
 def test_an_image_is_turned_as_its_exif_data_say(tmp_path):
     image = Image.effect_noise((12, 8), 90)
     for how in range(10):  # 0 and 9 mean nothing
@@ -101,12 +92,6 @@ def test_a_decompression_bomb_is_an_input_error_that_names_it(tmp_path, monkeypa
         decode(path, Form(8, 1, False))
 
 
-def test_a_narrow_image_that_would_grow_beyond_the_limit_is_an_input_error_that_names_it(tmp_path):
-    path = save(tmp_path / "line.png", Image.new("RGB", (60_000, 1)))
-    with pytest.raises(InputError, match=r"line\.png: is 60000x1, and with a shorter side of 224 it would have more pixels th"):
-        decode(path, Form(224, 3, True))
-
-
 def lose_worker(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -126,14 +111,6 @@ def test_a_lost_loader_worker_is_one_message_that_names_the_variable(tmp_path, m
     assert "\n" not in str(caught.value)
     assert set(multiprocessing.active_children()) <= before
     assert why in str(caught.value) and "set GEE_LOADER_WORKERS=0 or fewer than 2" in str(caught.value)
-
-
-def test_the_first_file_of_another_size_is_named_with_both_sizes(tmp_path):
-    names = ["a.png", "b.png", "c.png"]
-    for name, size in zip(names, [8, 9, 10], strict=True):
-        save(tmp_path / name, Image.new("RGB", (size, 8)))
-    with pytest.raises(InputError, match=r"b\.png: is 9x8, others are 8x8: set `image_size`"):
-        list(decode_in_order(as_array(names), tmp_path, Form(8, 3, False), torch.arange(3).split(1)))
 
 
 def test_images_of_16_bits_among_others_of_8_are_refused_and_alone_they_are_grey(tmp_path):

@@ -58,19 +58,6 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert torch.equal(data.holdout, HOLDOUT)
 
 
-def test_meta_describes_the_images(tmp_path):
-    meta = write(tmp_path / "out")
-    assert (meta.num_classes, meta.in_channels, meta.image_size) == (3, 2, 5)
-    assert (meta.n_train, meta.n_test, meta.n_holdout, meta.stream) == (30, 9, 6, False)
-    assert (meta.class_counts, meta.unevenness) == ((10, 10, 10), "")
-    for counts, says in [
-        ((10, 30, 12), ""),
-        ((10, 31, 12), "'b' has 31 training images, 3.1 times as many as 'a' with 10"),
-        ((9, 0, 2), "'a' has 9 training images, 9.0 times as many as 'b' with 0"),
-    ]:
-        assert meta.model_copy(update={"class_counts": counts}).unevenness == says
-
-
 @pytest.mark.parametrize("call", [0, 4])
 def test_a_failed_write_leaves_nothing_or_what_was_there(tmp_path, monkeypatch, call):
     write(tmp_path / "old")

@@ -4,7 +4,6 @@ import torch
 from PIL import Image
 
 from gee_core.config import PrepareConfig
-from gee_core.data import sources
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 
@@ -134,21 +133,6 @@ def test_images_of_other_sizes_are_an_input_error_unless_a_size_is_set(make_fold
     with pytest.raises(InputError, match=rf"{says} .*the median of their shorter sides is 8\)"):
         load_source(config(root))
     assert load_source(config(root, image_size=8)).train.images.shape == (12, 3, 8, 8)
-
-
-@pytest.mark.parametrize("streamed", [{}, {"stream": True, "image_size": 8}])
-def test_a_damaged_image_is_an_input_error_that_names_it(make_folder, streamed):
-    root = make_folder(TWO, TWO)
-    (root / "test/dog/003.png").write_bytes((root / "test/dog/003.png").read_bytes()[:90])
-    with pytest.raises(InputError, match=r"test/dog/003\.png: not a readable image .*: replace or remove it"):
-        load_source(config(root, **streamed))
-
-
-def test_more_pixels_than_memory_is_an_input_error_that_offers_streaming(make_folder, monkeypatch):
-    root = make_folder(TWO, TWO)
-    monkeypatch.setattr(sources.os, "sysconf", lambda name: 50)
-    with pytest.raises(InputError, match=r"24 images of 8 pixels take .* set `stream` to true"):
-        load_source(config(root))
 
 
 def test_the_contents_of_streamed_files_are_hashed_by_split_whatever_the_number_of_workers(make_folder, monkeypatch):

@@ -34,14 +34,6 @@ def test_the_same_seed_and_purpose_give_the_same_part_and_others_another():
     assert part != stratified_indices(LABELS, 40, 3, "b").tolist()
 
 
-def test_every_image_of_a_class_is_equally_likely():
-    labels = torch.tensor([0, 1] * 10)
-    hits = torch.zeros(20)
-    for seed in range(2000):
-        hits[stratified_indices(labels, 10, seed)] += 1
-    assert ((hits / 2000 - 0.5).abs() < 5 * 0.5 / 2000**0.5).all()  # five standard deviations of a fair draw
-
-
 def test_the_holdout_and_the_rest_both_show_every_class():
     labels = torch.tensor([0] * 40 + [1] * 2 + [2] * 8)
     holdout = split_off(labels, 0.2, 0, "abc", "holdout")

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from gee_core.config.hardware import DOMAINS
+from gee_core.config.params import DOMAINS
 from gee_core.evaluation import hardware_noise
 from gee_core.evaluation.faulty_neurons import chosen
 from gee_core.evaluation.hardware_noise import (

@@ -57,12 +57,6 @@ def test_a_score_is_the_same_in_this_process_and_in_any_number_of_workers(task, 
     assert found == [scores[2], scores[0], scores[1]]
 
 
-def test_place_in_the_search_does_not_change_a_score_but_seed_and_sigmas_do(task, scores):
-    assert score(task, replace(candidate(0), generation=7, index=3)) == scores[0]
-    assert score(task, replace(candidate(0), seed=5)) != scores[0]
-    assert score(task, replace(candidate(0), genotype=candidate(0, sigma=0.41).genotype)) != scores[0]
-
-
 def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, scores, tmp_path):
     c = candidate(0)
     assert score(replace(task, checkpoints=tmp_path), c) == scores[0]

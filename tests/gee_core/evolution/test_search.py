@@ -75,14 +75,6 @@ def test_the_default_population_is_that_of_cma_es(n):
     assert config(population_size=None).population(n) == es.popsize
 
 
-def test_a_start_on_its_bound_is_the_first_candidate_and_is_left():
-    start = np.array([0.0, 0.0, 1.0])
-    asked = np.array(CmaEs(start, 0.3, (np.zeros(3), np.ones(3)), 6, 0).ask())
-    np.testing.assert_allclose(asked[0], start, atol=1e-12)
-    assert ((asked >= -1e-12) & (asked <= 1 + 1e-12)).all()
-    assert (asked[1:].std(axis=0) > 0.05).all()
-
-
 def test_the_mean_and_the_state_describe_what_is_drawn():
     es = search(population_size=1000)
     run(es, 3)

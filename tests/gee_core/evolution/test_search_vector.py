@@ -86,15 +86,6 @@ def test_sigmas_lie_between_the_start_divided_and_multiplied_by_the_bound_and_sh
             assert (getattr(low.shape, gene), getattr(high.shape, gene)) == pytest.approx((least, greatest))
 
 
-def test_a_start_outside_the_ranges_widens_them_to_itself():
-    start = replace(START, shape=Shape(beta=3.0, gamma_0=0.1))
-    own = space("shape", start)
-    low, high = (dict(zip(own.genes, side, strict=True)) for side in own.bounds())
-    assert (high["beta"], low["gamma_0"]) == (1.5, math.log(0.1))
-    assert (low["beta"], high["gamma_0"]) == (0.0, math.log(4.0))
-    assert own.genotype(own.start_vector()).shape.model_dump() == pytest.approx(start.shape.model_dump())
-
-
 @pytest.mark.parametrize(
     ("genes", "said"),
     [

@@ -124,13 +124,6 @@ def test_the_start_of_a_random_search_is_where_cma_es_would_start():
     assert len(set(start.sigma_X)) == 1 < len(set(space.start.sigma_X))
 
 
-def test_all_epochs_are_scored_again_without_halving():
-    cfg = config(halving=2.0, proxy_epochs=3, **RESCORE)
-    records, scorer = run(cfg)
-    assert [place for place in scorer.scored if place[0] == 4] == [(4, index) for index in range(10)]
-    assert {r.epochs for r in records if r.candidate.rescored} == {3}
-
-
 def test_fewer_than_asked_for_are_enough():
     cfg = config(**RESCORE)
 

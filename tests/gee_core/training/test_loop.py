@@ -117,22 +117,6 @@ def test_the_loss_falls_on_a_few_images_and_the_global_generator_is_left_alone()
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_an_epoch_with_tet_steps_along_the_gradient_of_every_steps_loss():
-    net, images = Linear(), numbered(4)
-    walker = copy.deepcopy(net)
-    record = train_epoch(
-        net, make_optimizer("adamw", net, 0.0), images, recipe(epochs=1, loss="tet", tet_lambda=0.25, tet_phi=0.5), 0
-    )
-    (numbers,) = net.seen
-    o, labels = walker(images.images[numbers].float()), images.labels[numbers]
-    loss = 0.75 * (F.cross_entropy(o[0], labels) + F.cross_entropy(o[1], labels)) / 2 + 0.25 * (o - 0.5).square().mean()
-    slow = torch.optim.AdamW(walker.parameters(), weight_decay=0.0, lr=record.lr)
-    loss.backward()
-    slow.step()
-    assert record.train_loss == pytest.approx(loss.item(), rel=1e-6)
-    torch.testing.assert_close(net.fc.weight, walker.fc.weight)
-
-
 def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
     net = Linear()
     net.fc.bias.data.fill_(float("nan"))

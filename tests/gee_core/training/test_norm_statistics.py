@@ -83,7 +83,7 @@ def test_only_the_last_epoch_takes_them_and_nothing_else_changes():
         assert changed == (statistics if epoch == 2 else set())
 
 
-@pytest.mark.parametrize("dropout", [nn.Dropout2d(), layer.Dropout(), StepDropout(0.5, T=1)], ids=lambda d: type(d).__module__)
+@pytest.mark.parametrize("dropout", [layer.Dropout(), StepDropout(0.5, T=1)], ids=lambda d: type(d).__module__)
 def test_dropout_is_off_while_they_are_taken_and_on_again_after(dropout):
     images, how = numbered(8, size=8), recipe(batch_size=8, norm_images=8)
     with_it, without = nn.Sequential(dropout, nn.BatchNorm2d(1)), nn.Sequential(nn.Identity(), nn.BatchNorm2d(1))

@@ -97,12 +97,3 @@ def test_without_the_compilers_decorators_an_optimiser_takes_torchs_steps_bit_fo
     expected = fitted(name)
     assert len(found) == len(expected) > 4
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-@NAMES
-def test_genes_of_a_network_inside_another_module_learn_at_their_own_rates(name):
-    net = build_network("resnet18", 3, 1, 8, 3, 1 / 32)
-    optimizers_ = [make_optimizer(name, module, 0.01, 0.9, 0.5, 0.1) for module in (net, nn.Sequential(net, nn.Flatten()))]
-    rates = [sorted((group["lr_factor"], id(p)) for group in o.param_groups for p in group["params"]) for o in optimizers_]
-    assert rates[0] == rates[1]
-    assert {factor for factor, _ in rates[1]} == {1.0, 0.5, 0.1}

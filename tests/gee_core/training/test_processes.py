@@ -1,6 +1,11 @@
-"""Two processes with half of every batch each == one process with whole batches."""
+"""Three processes with a part of every batch each == one process with whole batches.
 
-from dataclasses import replace
+Three, because unlike that of two, the sum of their gradients depends on its order.
+"""
+
+import contextlib
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,12 +20,12 @@ from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
-from gee_core.training.loop import EpochRecord, train_epoch
+from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
-from gee_core.training.resume import training_tensors
+from gee_core.training.resume import Resumable, training_tensors
 from tests.gee_core.processes import in_processes
 from tests.gee_core.recipes import FP32, recipe
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
@@ -37,7 +42,7 @@ def share(drawn: torch.Tensor, images: slice) -> torch.Tensor:
 def passes(compute: Compute, name: str) -> dict[str, list[torch.Tensor]]:
     """What an entry of ``CALLS`` makes of this process's images, and the gradients of inputs and parameters."""
     call, *rows = CALLS[name]
-    module, images = lively().train(), compute.rank.share(B)  # one has one of the three images, the other two
+    module, images = lively().train(), compute.rank.share(B)  # each has one of the three images
     if compute.rank.of > 1:
         sync_batch_norms(module)
         assert isinstance(module.norm, SyncedBatchNorm2d)
@@ -67,8 +72,10 @@ def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
     return results
 
 
-def trained(compute: Compute, sync: bool) -> tuple[dict[str, torch.Tensor], list[EpochRecord]]:
-    """All that training changed, and its records.
+def trained(
+    compute: Compute, sync: bool, folder: Path | None = None, stop: tuple[int, int] | None = None
+) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """All that training changed, and its records; after all epochs, or the step (epoch, step) of ``stop``.
 
     In float64: in float32, the order of a sum decides within a few steps whether some membrane reaches the threshold, and from
     the first other spike on, two runs of one process with their batches in another order differ as well.
@@ -81,7 +88,22 @@ def trained(compute: Compute, sync: bool) -> tuple[dict[str, torch.Tensor], list
     net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
     optimizer = make_optimizer("adamw", net, 0.01, 0.9)
     net, images = parallel(net, compute, sync), PackedImages(pixels, torch.arange(IMAGES) % 10)
-    rows = [train_epoch(net, optimizer, images, how, epoch) for epoch in range(EPOCHS)]
+    states = Resumable(folder, "step", bare(net), optimizer, 5, save_seconds=0.0, rank=compute.rank)
+    first, rows, mid_epoch = states.restore()
+    for epoch in range(first, EPOCHS):
+        keep = states.periodic_saver(epoch, rows)
+
+        def on_step(state: MidEpochState, epoch: int = epoch, keep=keep) -> None:
+            keep(state)
+            if (epoch, state.step) == stop:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt):
+            rows.append(asdict(train_epoch(net, optimizer, images, how, epoch, mid_epoch, on_step)))
+        if len(rows) == epoch:  # stopped
+            break
+        mid_epoch = None
+        states.keep(len(rows), rows)
     return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optimizer).items()}, rows
 
 
@@ -97,7 +119,7 @@ class WithUnused(nn.Module):
 
 
 def with_unused(compute: Compute) -> list[torch.Tensor]:
-    """The gradient of its weight in each of three steps, the second process's images twice the first's."""
+    """The gradient of its weight in each of three steps, each process's images as bright as its number, from 1."""
     net, x = parallel(WithUnused(), compute), torch.ones(4, 2) * (compute.rank.number + 1)
     gradients = []
     for _ in range(3):
@@ -108,14 +130,14 @@ def with_unused(compute: Compute) -> list[torch.Tensor]:
 
 
 def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tensor]:
-    """The statistics of a network, or of one ``norm``, taken anew over three images a batch: a share is one or two.
+    """The statistics of a network, or of one ``norm``, taken anew over four images a batch: a share is one or two.
 
     In training, its batch norms would see the images of their own process. Every image has a brightness of its own.
     """
     generator = torch.Generator().manual_seed(0)
     brightness = 255 * torch.rand(12, 1, 1, 1, generator=generator)
     images = (torch.rand(12, 3, 16, 16, generator=generator) * brightness).to(torch.uint8)
-    how = recipe(None, Normalise((0.5,) * 3, (0.5,) * 3), compute, epochs=1, batch_size=3, norm_images=3 if norm else 12)
+    how = recipe(None, Normalise((0.5,) * 3, (0.5,) * 3), compute, epochs=1, batch_size=4, norm_images=4 if norm else 12)
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2) if norm is None else nn.Sequential(norm(3))
     net.double().register_forward_pre_hook(lambda _, args: (args[0].double(),))
     renew_statistics(net, PackedImages(images, torch.zeros(12).long()), how)
@@ -123,12 +145,14 @@ def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tenso
     return dict(net.named_buffers())
 
 
-def everything(compute: Compute) -> dict:
+def everything(compute: Compute, folder: Path) -> dict:
     """All that the tests compare, of one process; one start of the processes takes seconds."""
     return {
         "passes": both_ways(compute),
         "synced": trained(compute, sync=True),
         "local": trained(compute, sync=False),
+        "stopped": trained(compute, sync=False, folder=folder, stop=(2, 3)),
+        "resumed": trained(compute, sync=False, folder=folder),
         "unused": with_unused(compute),
         "renewed": renewed(compute),
         "renewed others": renewed(compute, layer.BatchNorm2d),
@@ -136,38 +160,45 @@ def everything(compute: Compute) -> dict:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return in_processes(2, everything, tmp_path_factory.mktemp("processes"))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("states")
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory, folder):
+    return in_processes(3, everything, tmp_path_factory.mktemp("processes"), folder)
 
 
 @pytest.mark.slow
-def test_synced_batch_norm_sees_the_images_of_all(two):
+def test_synced_batch_norm_sees_the_images_of_all(three):
     for key, whole in both_ways(FP32).items():
-        first, second = (process["passes"][key] for process in two)
-        pairs = zip(first["by image"], second["by image"], strict=True)
-        torch.testing.assert_close([torch.cat(pair, 1) for pair in pairs], whole["by image"], atol=2e-6, rtol=1e-5)
-        sums = [a + b for a, b in zip(first["gradients"], second["gradients"], strict=True)]
+        found = [process["passes"][key] for process in three]
+        parts = zip(*(each["by image"] for each in found), strict=True)
+        torch.testing.assert_close([torch.cat(part, 1) for part in parts], whole["by image"], atol=2e-6, rtol=1e-5)
+        sums = [sum(part) for part in zip(*(each["gradients"] for each in found), strict=True)]
         torch.testing.assert_close(sums, whole["gradients"], atol=2e-5, rtol=1e-5)
-        torch.testing.assert_close(first["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(found[0]["statistics"], whole["statistics"], atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_twenty_steps_end_at_the_weights_of_one_process(two):
+def test_twenty_steps_end_at_the_weights_of_one_process(three):
     weights, rows = trained(FP32, sync=True)
-    for found, found_rows in (process["synced"] for process in two):
+    for found, found_rows in (process["synced"] for process in three):
         assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
-        torch.testing.assert_close([r.train_loss for r in found_rows], [r.train_loss for r in rows], atol=1e-6, rtol=0)
-        assert [r.train_accuracy for r in found_rows] == [r.train_accuracy for r in rows]
-    assert rows[-1].train_loss != rows[0].train_loss
+        torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-6, rtol=0)
+        assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["synced", "local"])
-def test_both_processes_hold_the_same_numbers(name, two):
-    (first, rows), (second, others) = (process[name] for process in two)
-    assert rows == others
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    assert not torch.equal(two[0]["local"][0]["net.genome.O"], two[0]["synced"][0]["net.genome.O"])
+def test_a_stopped_run_goes_on_to_the_same_bytes_in_as_many_processes_alone(three, folder):
+    whole, rows = three[0]["local"]
+    assert not torch.equal(whole["net.genome.O"], three[0]["synced"][0]["net.genome.O"])
+    assert len(three[0]["stopped"][1]) == 2
+    for found, again in (process[name] for process in three for name in ("local", "resumed")):
+        assert again == rows
+        assert [name for name, tensor in whole.items() if not torch.equal(found[name], tensor)] == []
+    with pytest.raises(InputError, match=r"3 processes began this training run, which 1 cannot.*: start 3, or delete"):
+        trained(FP32, sync=False, folder=folder)
 
 
 def test_one_process_synchronises_batch_norms_too():
@@ -194,25 +225,25 @@ def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_i
 
 
 @pytest.mark.slow
-def test_statistics_that_are_taken_anew_are_those_of_one_process(two):
+def test_statistics_that_are_taken_anew_are_those_of_one_process(three):
     whole = renewed(FP32)
-    for process in two:
+    for process in three:
         torch.testing.assert_close(process["renewed"], whole, atol=1e-7, rtol=1e-7)
 
 
 @pytest.mark.slow
-def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_unequal_shares(two):
+def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_unequal_shares(three):
     whole = renewed(FP32, layer.BatchNorm2d)
-    for process in two:
+    for process in three:
         found = process["renewed others"]
         torch.testing.assert_close(found["0.running_mean"], whole["0.running_mean"], atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(found["0.running_var"], whole["0.running_var"], atol=0, rtol=1e-2)  # of 256 values, unbiased
 
 
 @pytest.mark.slow
-def test_a_module_may_hold_layers_that_it_does_not_use(two):
-    for process in two:
-        assert all(torch.equal(gradient, torch.full((1, 2), 1.5)) for gradient in process["unused"])
+def test_a_module_may_hold_layers_that_it_does_not_use(three):
+    for process in three:
+        assert all(torch.equal(gradient, torch.full((1, 2), 2.0)) for gradient in process["unused"])
 
 
 @pytest.mark.parametrize("of", [1, 3])

@@ -87,10 +87,3 @@ def test_states_in_mid_epoch_are_kept_only_so_often(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, stop=(1, 3), save_seconds=1000.0)
     assert [path.stem for path in tmp_path.glob("*.safetensors")] == [f"step-{N_STEPS:08}"]  # the end of an epoch always is
-
-
-def test_states_beyond_a_number_of_epochs_are_left_aside(tmp_path):
-    _, rows, _ = train(tmp_path, save_seconds=1000.0)
-    states = Resumable(tmp_path, "step", *built("adamw"), N_STEPS)
-    assert states.restore(at_most=1) == (1, rows[:1], None)
-    assert states.restore(at_most=2) == (2, rows, None)

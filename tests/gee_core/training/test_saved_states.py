@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from gee_core.storage.atomic_files import forget_states
 from gee_core.training import saved_states as states
 from gee_core.training.saved_states import keep_state, newest_state
 
@@ -90,12 +89,3 @@ def test_older_states_stay_until_the_new_one_is_read_back(tmp_path, monkeypatch,
     assert message.endswith("the states before it are kept")
     assert newest(tmp_path) == 2
     assert len(names(tmp_path)) == 4
-
-
-def test_series_do_not_mix_and_are_forgotten_by_pattern(tmp_path):
-    keep(tmp_path, 1, series="gen1-cand2")
-    keep(tmp_path, 2, series="gen1-cand22")
-    keep(tmp_path, 3, series="gen2-cand2")
-    assert newest_state(tmp_path, "gen1-cand2")[1]["rows"][0] == 1
-    forget_states(tmp_path, "gen1-cand*")
-    assert names(tmp_path) == ["gen2-cand2-00000003.json", "gen2-cand2-00000003.safetensors"]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gee_core.config.hardware import DOMAINS
+from gee_core.config.params import DOMAINS
 from pipelines.figures import measurements as figures
 from pipelines.figures.measurements import DEFECTS, accuracy_under_defects, defect_table
 from pipelines.figures.svg import pictures
