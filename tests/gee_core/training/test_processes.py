@@ -218,7 +218,7 @@ def test_one_process_synchronises_batch_norms_too():
 def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(layer.BatchNorm2d(1)))
     several = replace(FP32, rank=Rank(0, 2))
-    told = r"^`sync_batch_norm`: the batch norm 1\.0 is a spikingjelly\.\S+\.BatchNorm2d, which .*: set it to false, or"
+    told = r"^`sync_batch_norm`: the batch norm 1\.0 is a BatchNorm2d, which .*: set it to false, or"
     with pytest.raises(InputError, match=told):
         parallel(net, several, sync_batch_norm=True)
     assert type(net[0]) is nn.BatchNorm2d
