@@ -10,7 +10,7 @@ import yaml
 
 from gee_core.config import Params
 from gee_core.config.evolve import Rescore
-from gee_core.config.hardware import Hardware
+from gee_core.config.params import Hardware
 from gee_core.config.train import Quantise
 
 LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:stylesheet|pre)[^>]*href=\"?([^\"\s>]+)"
