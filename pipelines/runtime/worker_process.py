@@ -17,9 +17,6 @@ from pipelines.runtime.process_tree import die_with_parent
 CONTEXT = get_context("forkserver") if sys.platform == "linux" else get_context("spawn")
 """How processes start: forked from one that has loaded what all need, or each by itself."""
 
-PRELOADED = ["gee_core.evolution.proxy"]
-"""Loaded once, by the process that the others are forked from; it imports torch and starts no thread."""
-
 GRACE = 5.0
 """Seconds that processes have to end until they are killed."""
 
@@ -52,7 +49,7 @@ class WorkerProcess:
     """
 
     def __init__(self, env: dict[str, str], threads: int | None = None):
-        CONTEXT.set_forkserver_preload(PRELOADED)
+        CONTEXT.set_forkserver_preload(["gee_core.evolution.proxy"])  # it imports torch and starts no thread
         self.pipe, end = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(end, os.environ | env, threads))
         self.process.start()
@@ -60,7 +57,6 @@ class WorkerProcess:
         self.busy = False
 
     def begin(self, function: Function[Job, Result], job: Job) -> None:
-        """Let the process call ``function(job, tell)``."""
         self.busy = True
         with suppress(OSError):  # it died: `answer` says so
             self.pipe.send((function, job))
@@ -116,13 +112,10 @@ def _serve(pipe: Connection, env: dict[str, str], threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
 
-    def tell(note: Any) -> None:
-        pipe.send(_Note(note))
-
     with suppress(EOFError, OSError):  # of the pipe, whose other end is gone
         while (task := pipe.recv()) is not None:
             function, job = task
-            pipe.send(_answer(function, job, tell))
+            pipe.send(_answer(function, job, lambda note: pipe.send(_Note(note))))
 
 
 def _answer(function: Function[Job, Result], job: Job, tell: Tell) -> Answer:

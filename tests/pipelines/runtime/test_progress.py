@@ -1,13 +1,13 @@
 """Bars on a terminal, lines in a log."""
 
 import io
-import threading
 
 import pytest
 from rich.console import Console
 
 from pipelines.runtime import progress
 from pipelines.runtime.progress import Bars, Jobs, Steps
+from tests.wait_until import wait_until
 
 
 class Clock:
@@ -75,27 +75,14 @@ def test_parts_of_jobs_that_run_at_the_same_time_add_up(clock):
     assert (steps.done, steps.note) == (1.25, "best F 0.25")
 
 
-class Log(io.StringIO):
-    """Sets ``told`` once it has three lines."""
-
-    def __init__(self):
-        super().__init__()
-        self.told = threading.Event()
-
-    def write(self, text):
-        super().write(text)
-        if self.getvalue().count("\n") >= 3:
-            self.told.set()
-
-
 def test_a_log_gets_lines_while_nothing_moves_and_one_at_the_end(monkeypatch):
-    log = Log()
+    log = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=log, width=20))
     monkeypatch.setattr(progress, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
     with progress.progress("evolve", 28) as steps:
         steps.at(3, "generation [0], best F 0.512")
-        assert log.told.wait(600)
+        wait_until(lambda: log.getvalue().count("\n") >= 3)
     first, *_, last = log.getvalue().splitlines()
     assert first.startswith(("evolve 0/28 0 %", "evolve 3/28 11 % generation [0], best F 0.512, "))
     assert last.startswith("evolve 3/28 11 % generation [0], best F 0.512, in 0:")

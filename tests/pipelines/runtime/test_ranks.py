@@ -84,10 +84,8 @@ def test_a_death_is_one_message_and_the_other_ends(function, said, run_ranks, ca
     ("variable", "device", "n_gpus", "batch", "expected"),
     [
         (None, "cpu", 4, 32, 1),
-        (None, "auto", 4, 64, 4),
         (None, "auto", 8, 32, 2),
         (None, "cuda:1", 4, 32, 1),
-        ("3", "cpu", 0, 32, 3),
         ("3", "cuda", 4, 32, 3),
     ],
 )

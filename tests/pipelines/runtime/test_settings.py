@@ -18,12 +18,6 @@ def test_the_page_of_the_knobs_has_the_table_of_the_docstrings():
     assert markdown_table() in KNOBS.read_text(encoding="utf-8"), f"put this into docs/knobs.md:\n{markdown_table()}"
 
 
-def test_unset_variables_have_their_defaults():
-    settings = Settings.read()
-    assert (settings.engine, settings.dask, settings.workers, settings.threads) == ("processes", None, None, 1)
-    assert (settings.save_seconds, settings.tracking, settings.compile) == (240, "on", "1")
-
-
 def test_variables_are_read_when_they_are_asked_for(monkeypatch):
     for name, value in {"SAVE_SECONDS": "5", "TRACKING": "Off", "ENGINE": " serial ", "DASK": " tcp://head:8786 "}.items():
         monkeypatch.setenv(f"GEE_{name}", value)
