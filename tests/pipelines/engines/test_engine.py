@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from pipelines.engines.engine import Processes, Serial, WorkerDied, run_each
+from pipelines.engines.engine import Processes, Serial, run_each
 from pipelines.runtime import worker_process
 from tests.wait_until import wait_until
 
@@ -35,12 +35,6 @@ def dies_once(job, tell):
         wait_until(lambda: {"0", "2"} <= {path.name for path in folder.iterdir()})
         os.kill(os.getpid(), how)
     return number
-
-
-def dies_always_at_2(job, tell):
-    if job == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return job * job
 
 
 def ends_the_process_afterwards(job, tell):
@@ -90,13 +84,6 @@ def test_only_the_job_whose_process_died_runs_again(how, tmp_path):
     with Processes(3) as engine:
         assert sorted(number for _, number in run_each(engine, dies_once, jobs)) == list(range(6))
     assert [(tmp_path / str(number)).read_text() for number in range(6)] == [".", "..", ".", ".", ".", "."]
-
-
-def test_a_job_whose_process_always_dies_is_given_up():
-    with Processes(2) as engine:
-        results = dict(run_each(engine, dies_always_at_2, [1, 2, 3]))
-    assert isinstance(results.pop(2), WorkerDied)
-    assert results == {1: 1, 3: 9}
 
 
 def test_processes_are_used_again_and_replaced_where_they_died_while_they_had_nothing_to_do():

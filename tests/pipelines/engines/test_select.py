@@ -61,12 +61,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(base, digi
         choose_engine(2, 1, [digits], [base])
 
 
-def test_a_system_that_cannot_say_which_cores_a_process_may_use_has_all_of_the_machine(base, monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert default_count([base]) == 7
-
-
 def test_a_cpu_takes_a_job_per_core_each_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
     assert default_count([base]) == 5
     with monkeypatch.context() as patch:

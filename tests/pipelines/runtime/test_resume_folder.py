@@ -112,13 +112,6 @@ def test_a_run_with_other_values_in_the_same_folder_begins_with_what_the_last_on
     assert run("3 generations") == {"scores"}
 
 
-def test_an_interrupted_run_is_kept_when_another_is_run(make_params, inputs):
-    folder = started(make_params(), inputs)
-    (folder / "state").write_text("half done")
-    started(make_params(), inputs, "train")
-    assert (folder / "state").exists()
-
-
 def test_a_copy_of_the_project_resumes_what_another_copy_began(make_params, inputs, tmp_path, monkeypatch):
     folders = []
     for name in ("tmpx1", "tmpx2"):
@@ -148,8 +141,10 @@ def test_a_run_waits_for_one_that_is_the_same_and_finds_what_it_did(make_params,
     assert found == [True]
 
 
-def test_a_finished_run_that_another_process_has_taken_up_again_is_kept(make_params, inputs):
+def test_an_interrupted_run_and_one_that_a_process_has_taken_up_again_are_kept(make_params, inputs):
     folder = started(make_params(), inputs)
+    started(make_params(), inputs, "train")
+    assert folder.is_dir()
     Path("metrics.json").write_text("{}")
     finish_run(folder, Path("metrics.json"))
     with at_work_in(folder):
