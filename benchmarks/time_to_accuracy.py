@@ -45,9 +45,9 @@ from gee_core.memory import keep_freed_memory
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object
 from pipelines import prepare
-from pipelines.project.changes import parse_changes
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset
+from pipelines.project.safe_yaml import parse_changes
 
 PHASES = ("curves", "times", "result")
 TARGETS = (0.6, 0.7, 0.8)

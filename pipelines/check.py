@@ -51,11 +51,7 @@ def check_inputs(params: Params) -> None:
 
 
 def check_downloaded(cfg: PrepareConfig) -> None:
-    """Let torchvision download its files that are not there yet; nothing to do for other images.
-
-    Raises:
-        InputError: the download fails, or `prepare.stream` asks for files of images.
-    """
+    """Let torchvision download its files that are not there yet; nothing to do for other images."""
     if cfg.known is None or cfg.known.folder is None or is_in_files(cfg):
         return
     if cfg.stream:

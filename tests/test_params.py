@@ -5,7 +5,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
-from pipelines.project.params import check_params, load_params
+from pipelines.project.params import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = {"base", "network"}
@@ -25,13 +25,3 @@ def test_every_stage_but_check_depends_on_its_own_section_and_every_other_sectio
     for stage, sections in stages.items():
         assert set(sections) <= set(Params.model_fields)
         assert stage in sections or stage == "check"
-
-
-def test_every_preset_laid_over_the_default_is_valid_and_changes_what_it_names():
-    for path in (ROOT / "presets").glob("*.yaml"):
-        values, overlay = read("presets/digits.yaml"), read(f"presets/{path.name}")
-        for section, keys in overlay.items():
-            assert set(keys) <= set(values[section])  # a misspelt key would be added, not changed
-            values[section].update(keys)
-        loaded = check_params(values, path.name).model_dump()
-        assert all(loaded[section][key] == value for section, keys in overlay.items() for key, value in keys.items())

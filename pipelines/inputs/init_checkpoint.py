@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict[str, float]]":
-    """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error.
-
-    Raises:
-        InputError: the checkpoint is missing, damaged, or not that of the configured network with plain weights.
-    """
+    """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error."""
     from pipelines.inputs.trained_network import load_configured
 
     assert params.train.init_from is not None and params.network.n_genes is not None
@@ -40,11 +36,7 @@ def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict
 
 
 def init_from_files(params: Params) -> list[Path]:
-    """The checkpoint in `train.init_from` and its .json, if any, that a training run depends on.
-
-    Raises:
-        InputError: one of them is not there, or not in inputs/.
-    """
+    """The checkpoint in `train.init_from` and its .json, if any, that a training run depends on."""
     if params.train.init_from is None:
         return []
     path = Path(params.train.init_from)
@@ -58,20 +50,13 @@ def init_from_files(params: Params) -> list[Path]:
 
 
 def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
-    """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after.
-
-    Raises:
-        InputError: ``path`` is no checkpoint of a plain network; or ``out`` or its .json exists, or ``out`` is not named as a
-            checkpoint is.
-    """
+    """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after."""
     from gee_core.checkpoint import check_name, save
     from gee_core.genome.encoding import genome_of
     from gee_core.model.network import count_parameters
     from pipelines.inputs.trained_network import load_checkpoint
 
     check_name(out)
-    if out.resolve() == path.resolve():
-        raise InputError(f"{out}: is the checkpoint itself, which would be overwritten", "name another file with --out")
     for file in (out, out.with_suffix(".json")):
         if file.exists():
             raise InputError(f"{file}: exists, and would be overwritten", "delete it, or name another file with --out")

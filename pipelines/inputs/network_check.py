@@ -22,11 +22,7 @@ class ExpectedImages(NamedTuple):
 
 
 def expected_images(cfg: PrepareConfig) -> ExpectedImages:
-    """The images of the section `prepare`, of which a folder is looked into.
-
-    Raises:
-        InputError: the folder has no images, or one that is looked into is damaged.
-    """
+    """The images of the section `prepare`, of which a folder is looked into."""
     if known := cfg.known:
         return ExpectedImages(known.n_classes, known.channels, cfg.image_size or known.side)
     from gee_core.data.folders import list_images
@@ -42,12 +38,7 @@ def expected_images(cfg: PrepareConfig) -> ExpectedImages:
 
 
 def check_network(params: Params) -> None:
-    """Check an own network by two images through it, and any network by two images of each of `evolve.sizes`, `train.sizes`.
-
-    Raises:
-        InputError: as of ``build_own_network`` and ``expected_images``; `train.sync_batch_norm` cannot synchronise a batch norm
-            of the network; or a size is greater than that of the images, or too small for the network.
-    """
+    """Check an own network by two images through it, and any network by two images of each of `evolve.sizes`, `train.sizes`."""
     sizes = {"evolve": params.evolve.sizes, "train": params.train.sizes}
     own = is_own(params.network.name)
     if not own and not any(sizes.values()):

@@ -14,11 +14,7 @@ from pipelines.project.paths import NETWORKS
 
 
 def network_digest(name: str) -> str:
-    """A checksum of what determines the network ``name``: its entry in the table and no other, or its source files.
-
-    Raises:
-        InputError: it is an own network, and its file is missing or no Python.
-    """
+    """A checksum of what determines the network ``name``: its entry in the table and no other, or its source files."""
     if not is_own(name):
         return hashlib.sha256(repr(TABLE[name]).encode()).hexdigest()
     return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in network_files(name)).encode()).hexdigest()

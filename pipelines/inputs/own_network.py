@@ -124,11 +124,7 @@ def build_own_network(params: Params, shape: "ImageShape", tried_with: str = "")
 
 
 def register_configured(params: Params) -> None:
-    """Register the network of ``params`` and build it for the prepared images; nothing to do for a network of the table.
-
-    Raises:
-        InputError: as of ``build_own_network``.
-    """
+    """Register the network of ``params`` and build it for the prepared images; nothing to do for a network of the table."""
     if is_own(params.network.name):
         try:
             meta = load_meta(PREPARED)

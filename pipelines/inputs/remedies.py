@@ -8,12 +8,15 @@ project helps, the caller of the core adds it by `remedy`.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from gee_core.config import Params
 from gee_core.config.known_networks import is_own
 from gee_core.errors import DivergedError, InputError
-from gee_core.evolution.candidate import Score
 from pipelines.runtime.input_errors import MEMORY
+
+if TYPE_CHECKING:
+    from gee_core.evolution.candidate import Score
 
 TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
 """Of a file that is not there."""
@@ -75,7 +78,7 @@ def with_keys(text: str) -> str:
     return re.sub(r"`(\w+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
 
 
-def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputError:
+def all_failed(scores: "Sequence[Score]", params: Params, of: str = "") -> InputError:
     """The error of an evolution without a candidate that could be measured, with the remedy for the most frequent reason.
 
     It is a DivergedError, which a study takes for a result, where another attempt would end the same.
@@ -90,7 +93,7 @@ def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputEr
     return InputError(problem, f"{most}, then run it again")
 
 
-def all_hit_alike(scores: Sequence[Score], params: Params) -> bool:
+def all_hit_alike(scores: "Sequence[Score]", params: Params) -> bool:
     """Whether all failed by one failure of the machine, or of the network's code, which would hit all others too."""
     if any(score.repeatable for score in scores):
         return False
@@ -98,7 +101,7 @@ def all_hit_alike(scores: Sequence[Score], params: Params) -> bool:
     return len({score.status for score in scores}) == 1 or (len(remedies) == 1 and not remedies.pop().startswith(_CORRECT))
 
 
-def _of_failed(score: Score, params: Params) -> str:
+def _of_failed(score: "Score", params: Params) -> str:
     """What to change where candidates fail as that of ``score`` did."""
     if score.diverged:
         return "lower evolve.lr or narrow evolve.bound"

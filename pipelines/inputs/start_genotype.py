@@ -22,11 +22,7 @@ def analytic_start(params: Params) -> Genotype:
 
 
 def start_genotype(params: Params) -> Genotype:
-    """The genotype at which the search starts, by `evolve.start`.
-
-    Raises:
-        InputError: the file that it names is unusable, or `unit` cannot reach the analytic σ's.
-    """
+    """The genotype at which the search starts, by `evolve.start`."""
     analytic = analytic_start(params)
     found = load_start(params, len(analytic.sigma_X))
     if params.evolve.start == "unit":
@@ -35,12 +31,7 @@ def start_genotype(params: Params) -> Genotype:
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
-    """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared with them.
-
-    Raises:
-        InputError: the file is missing, damaged, of another network, width or form, or not in inputs/; or `unit` cannot reach
-            the analytic σ's.
-    """
+    """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared."""
     if params.evolve.start == "unit":
         _check_reach(params)
     if params.evolve.start_file is None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.project.changes import parse_changes
+from pipelines.project.safe_yaml import parse_changes
 
 flow = typer.Typer(help="The pipeline and studies as Prefect flows: now, or on a schedule.", no_args_is_help=True)
 

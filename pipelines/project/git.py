@@ -13,9 +13,6 @@ log = logging.getLogger(__name__)
 COMMIT_IT = "`git init`, `dvc config core.no_scm false`, then commit the project"
 """What to do for DVC's experiments where git does not know the project; without git, `make` sets `core.no_scm`."""
 
-_ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
-"""Variables that name another repository than the folder's own; hooks of git have them."""
-
 
 def git(folder: Path, *arguments: str) -> str | None:
     """The output of a git command in ``folder``, with � for what is no text; None if it fails, or git is not installed."""
@@ -37,30 +34,25 @@ def check_git(folder: Path) -> None:
         raise InputError(f"git: {problem.removeprefix('fatal: ')}", remedy)
 
 
-def in_repository(folder: Path) -> bool:
-    """Whether ``folder`` or one above it is a git repository, as DVC looks for it, without git itself."""
-    folder = folder.resolve()
-    return any((parent / ".git").exists() for parent in [folder, *folder.parents])
-
-
 def check_for_dvc(project: Path) -> None:
     """Check that DVC works in ``project``: in no git repository only where its setting `core.no_scm` says so.
 
     Raises:
         InputError: it is in none.
     """
-    if in_repository(project):
+    folder = project.resolve()
+    if any((parent / ".git").exists() for parent in [folder, *folder.parents]):  # as DVC looks for it, without git itself
         return
     command = [sys.executable, "-m", "dvc", "config", "core.no_scm"]
     if subprocess.run(command, cwd=project, capture_output=True, text=True).stdout.strip().lower() != "true":
-        problem = f"{project.resolve()}: in no git repository, which DVC expects"
+        problem = f"{folder}: in no git repository, which DVC expects"
         raise InputError(problem, "`git init`, or `dvc config core.no_scm true` (no experiments then)")
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     """A git command that has ended, its messages in English; None where git is not installed."""
     try:
-        env = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
+        env = {**os.environ, "LC_ALL": "C"}
         return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", env=env)
     except OSError:
         return None

@@ -87,19 +87,12 @@ def write_preset(preset: Preset) -> list[str]:
     except OSError as error:
         raise unreadable(PARAMS, error) from None
     except (ValueError, AttributeError):  # no YAML, or no sections with keys in them
-        _keep()
+        if content := PARAMS.read_bytes():
+            write_atomically(KEPT, content)
+            log.warning("%s: not valid; kept as %s", PARAMS, KEPT)
     write_atomically(PARAMS, preset.text)
     new = _by_key(preset.values).items()
     return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]
-
-
-def _keep() -> None:
-    """Copy a params.yaml that no command can use to `KEPT`, and say so."""
-    if not PARAMS.is_file() or not (content := PARAMS.read_bytes()):
-        return
-    older = ", in place of an older one" if KEPT.exists() else ""
-    write_atomically(KEPT, content)
-    log.warning("%s: not valid; kept as %s%s", PARAMS, KEPT, older)
 
 
 def set_param_arguments(old: dict, new: dict) -> list[str]:

@@ -11,11 +11,7 @@ from pipelines.project.paths import INPUTS
 
 
 def check_raw_folder(cfg: PrepareConfig) -> None:
-    """Check that `prepare.path` exists, since DVC watches it; the folder is made where torchvision can download into it.
-
-    Raises:
-        InputError: it cannot be made, or it is missing and the data set cannot be downloaded.
-    """
+    """Check that `prepare.path` exists, since DVC watches it; the folder is made where torchvision can download into it."""
     path = Path(cfg.path)
     if cfg.is_downloadable and path.parts[:1] != ("~",):  # which torchvision expands, and nothing else does
         try:
@@ -30,11 +26,7 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
 
 
 def check_links(cfg: PrepareConfig) -> None:
-    """Check that the folders of splits and classes are no links: DVC looks through `prepare.path` and the files alone.
-
-    Raises:
-        InputError: one is, or `prepare.path` is no folder of images.
-    """
+    """Check that the folders of splits and classes are no links: DVC looks through `prepare.path` and the files alone."""
     from gee_core.data.folders import find_layout, is_in_files, linked_folders  # loads Pillow
 
     if not is_in_files(cfg):
@@ -51,11 +43,7 @@ def check_links(cfg: PrepareConfig) -> None:
 
 
 def check_in_inputs(key: str, path: Path) -> None:
-    """Check that the file ``path``, which ``key`` names, lies in the folder whose contents DVC watches.
-
-    Raises:
-        InputError: it lies elsewhere.
-    """
+    """Check that the file ``path``, which ``key`` names, lies in the folder whose contents DVC watches."""
     if not Path(os.path.abspath(path)).is_relative_to(INPUTS.absolute()):
         problem = f"{key} = {path}: not in the folder {INPUTS}/, the only one in which DVC watches files for {key}"
         raise InputError(problem, f"copy the file there and set {key} to {INPUTS / path.name}")

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from gee_core.errors import InputError
-from pipelines.project.changes import parse_changes
+from pipelines.project.safe_yaml import parse_changes
 
 study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets

@@ -2,12 +2,10 @@
 
 import pytest
 
-from tests.bad_inputs.case import Case, edit, link, param, remove, row, write
+from tests.bad_inputs.case import Case, edit, param, remove, row, write
 
 REMEDY = "gee preset digits"
 FIX = "fix it there (`git diff params.yaml` shows your changes); `gee preset digits` starts anew and keeps this file"
-MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
-ALIAS_BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
 
 def refused(key: str, value: str, says: str, remedy: str) -> Case:
@@ -108,14 +106,10 @@ CASES = [
         remove("params.yaml"),
         write("params.yaml/x", ""),
     ),
-    row("load_params", "params.yaml: not valid YAML (more than", FIX, link("params.yaml", "/dev/zero")),
     unreadable(b"", "params.yaml: must hold sections"),
     unreadable(b"title: caf\xe9\n", "params.yaml: not valid YAML"),
     unreadable("a: !!python/object/apply:os.system [ls]\n", "params.yaml: not valid YAML"),
-    unreadable(ALIAS_BOMB, "params.yaml: not valid YAML (more than 20,000 values)"),
-    unreadable(MERGE_BOMB, "params.yaml: not valid YAML (more than 30 aliases"),
-    unreadable("[" * 1000, "params.yaml: not valid YAML (nested too deeply)"),
-    unreadable("base: {seed: 0x" + "f" * 10000 + "}\n", "params.yaml: not valid YAML (a whole number"),
+    unreadable("[" * 1000, "params.yaml: not valid YAML (maximum recursion"),
 ]
 
 

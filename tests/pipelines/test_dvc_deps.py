@@ -28,8 +28,6 @@ AROUND = (
     "pipelines/runtime/resume_folder.py",
     "pipelines/runtime/settings.py",
     "pipelines/runtime/worker_process.py",
-    "pipelines/inputs/remedies.py",
-    "pipelines/inputs/own_network.py",
     "pipelines/project/paths.py",
     "pipelines/project/params.py",
     "pipelines/project/watched_files.py",
@@ -133,11 +131,6 @@ def test_dvc_reruns_check_when_one_of_its_checks_changes():
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_listed_is_there(stage):
     assert all((ROOT / path).exists() for path in listed_code(stage))
-
-
-def test_evolve_and_train_do_not_depend_on_export():
-    for stage in ("evolve", "train"):
-        assert not any(path.startswith("gee_core/export") for path in closure(stage))
 
 
 def test_imports_inside_functions_count_and_imports_for_types_do_not(tmp_path):

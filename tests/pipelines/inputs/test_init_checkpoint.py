@@ -169,8 +169,3 @@ def test_the_command_overwrites_no_file(plain_checkpoint, tmp_path):
             encoding.encode_checkpoint(plain_checkpoint, 6, tmp_path / "out.safetensors")
         assert (tmp_path / there).read_text() == "my own"
         (tmp_path / there).unlink()
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    for name in ("network.genes", "network.json"):
-        with pytest.raises(InputError, match=f"{name}: a checkpoint and the JSON file beside it share its name"):
-            encoding.encode_checkpoint(tmp_path / plain_checkpoint.name, 6, tmp_path / name)
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

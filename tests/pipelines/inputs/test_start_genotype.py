@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -51,12 +49,6 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
     ratios = found / [0.25, *SIGMAS]
     assert ((ratios > 1 / 1.2 - 1e-9) & (ratios < 1.2 + 1e-9)).all()
     assert not np.allclose(ratios[1:], 1)
-
-
-def test_without_a_start_the_search_begins_at_the_analytic_wiring(make_params):
-    params = make_params()
-    assert load_start(params) is None
-    assert start_genotype(params) == analytic_start(params)
 
 
 def test_a_file_of_an_earlier_version_has_a_neutral_shape_and_a_later_one_its_own(start, make_params):
@@ -135,17 +127,6 @@ def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network():
         )
 
 
-def test_the_check_of_unit_loads_no_torch(in_project):
-    folder = in_project(evolve=UNIT)
-    code = (
-        "import sys, pathlib; from pipelines.inputs.start_genotype import load_start; from pipelines.project.params import *; "
-    )
-    code += "load_start(load_params(pathlib.Path(sys.argv[1]))); print('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, str(folder / "params.yaml")]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert found.stdout.strip() == "False", found.stderr
-
-
 def test_what_an_evolve_writes_another_can_start_at(make_params, start):
     params = make_params(evolve={"genotype": "shared"})
     record = evolve.Record(evolve.Candidate(0, 0, 1, analytic_start(params)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
@@ -160,10 +141,8 @@ BAD = {
     "no JSON": ("{", "not a genotype to start at"),
     "a key missing": (json.dumps({k: v for k, v in VALUES.items() if k != "form"}), "not a genotype to start at"),
     "of a plain network": (json.dumps(VALUES | {"sigma_O": None, "sigma_X": None}), "σ's must be positive"),
-    "a σ that is text": (json.dumps(VALUES | {"sigma_X": ["a"] * 8}), "sigma_X.0: Input should be a valid number"),
     "another width": (json.dumps(VALUES | {"width": 2.0}), "a genotype of another search ({'network': 'vgg16', 'width': 2.0, "),
     "another form": (json.dumps(VALUES | {"form": "shared"}), "a genotype of another search"),
-    "a gene outside its range": (json.dumps(VALUES | {"shape": {"omega_X": 1.5}}), "shape.omega_X: Input should be less than"),
     "another number of layers": (json.dumps(VALUES | {"sigma_X": SIGMAS[1:]}), "has 7 σ's of encodings, not 8"),
 }
 
@@ -182,7 +161,7 @@ def test_a_start_that_is_no_use_is_one_message(what, start, make_params):
 
 
 def test_a_start_that_dvc_does_not_watch_is_refused(start, make_params):
-    for path in ("old.json", "models/evolve/genotype.json", "inputs/../old.json", "/old.json", "inputs2/old.json"):
+    for path in ("old.json", "inputs/../old.json", "inputs2/old.json"):
         with pytest.raises(InputError) as caught:
             load_start(started(make_params, path))
         assert str(caught.value).startswith(f"evolve.start = {path}: not in the folder inputs/")

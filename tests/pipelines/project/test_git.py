@@ -1,4 +1,3 @@
-import os
 import subprocess
 
 import pytest
@@ -56,18 +55,6 @@ def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_
     assert git_commit(project) == f"{head}-dirty"
 
 
-def test_a_file_whose_name_is_no_text_makes_the_commit_dirty_too(tmp_path):
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "config", "core.quotepath", "false")
-    file = tmp_path / os.fsdecode(b"caf\xe9.py")
-    file.write_text("1")
-    (tmp_path / "dvc.yaml").touch()
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "start")
-    file.write_text("2")
-    assert git_commit(tmp_path) == f"{git(tmp_path, 'rev-parse', '--short', 'HEAD')}-dirty"
-
-
 def test_the_commit_of_a_repository_that_does_not_hold_the_project_is_not_its_own(tmp_path, caplog):
     """As where the archive of a release is unpacked below a home folder that is a repository of settings."""
     git(tmp_path, "init", "-q")
@@ -81,17 +68,3 @@ def test_the_commit_of_a_repository_that_does_not_hold_the_project_is_not_its_ow
     git(tmp_path, "add", "gee")
     git(tmp_path, "commit", "-qm", "gee")
     assert head(project) == git(tmp_path, "rev-parse", "HEAD")
-
-
-def test_variables_of_another_repository_s_hook_do_not_change_which_commit_it_is(tmp_path, monkeypatch):
-    for name in ("project", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "dvc.yaml").write_text(name)
-        git(tmp_path / name, "init", "-q")
-        git(tmp_path / name, "add", ".")
-        git(tmp_path / name, "commit", "-qm", name)
-    expected, other = (git(tmp_path / name, "rev-parse", "HEAD") for name in ("project", "other"))
-    variables = {"GIT_DIR": ".git", "GIT_WORK_TREE": ".", "GIT_INDEX_FILE": ".git/index"}
-    for name, path in variables.items():
-        monkeypatch.setenv(name, str(tmp_path / "other" / path))
-    assert head(tmp_path / "project") == expected != other

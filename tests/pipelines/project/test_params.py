@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.project.params import check_params, load_params
+from pipelines.project.params import load_params
 
 GOOD = (Path(__file__).resolve().parents[3] / "presets/digits.yaml").read_text(encoding="utf-8")
 STRENGTHS = "[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]"
@@ -20,11 +20,9 @@ def edited(old: str, new: str) -> str:
 BAD = {
     "unknown key, none near": (edited("  seed: 0", "  seed: 0\n  zzz: 1"), "base.zzz", None, "remove it"),
     "missing section": (GOOD[: GOOD.index("report:")], "report is missing", None, "add it"),
-    "string for int": (edited("seed: 0", "seed: zero"), "base.seed", "'zero'", "valid integer"),
     "bool for int": (edited("seed: 0", "seed: true"), "base.seed", "True", "valid integer"),
     "YAML 1.1 no for bool": (edited("flip: false", "flip: no"), "train.flip", "'no'", "valid boolean"),
     "below range": (edited("T: 4", "T: 0"), "network.T", "0", "greater than or equal to 1"),
-    "unknown device": (edited("device: auto", "device: gpu"), "base.device", "'gpu'", "auto|cpu|cuda"),
     "plain network with ste": (edited("n_genes: 28", "n_genes: null"), "network.n_genes", "null", "set evolve.variant"),
     "warm-up too long": (edited("warmup_epochs: 2", "warmup_epochs: 30"), "warmup_epochs", "30", "less than epochs"),
     "gene out of range": (edited("init: null", "init: {beta: -1}"), "network.init.beta", "-1", "or equal to 0"),
@@ -35,7 +33,6 @@ BAD = {
         "gee_core/config/evolve.py says what it is",
     ),
     "strengths without 0.5": (edited("0.5, 0.6", "0.6"), "robustness.strengths", "0.4", "must contain 0.5"),
-    "infinite lr": (edited("lr: 4e-3", "lr: .inf"), "evolve.lr", "inf", "finite"),
     "variable of the environment": (
         edited("title: Gen", "title: ${oc.env:TOKEN} Gen"),
         "report.title",
@@ -62,10 +59,8 @@ def test_a_bad_value_is_refused_with_its_field_its_value_and_a_remedy(case, tmp_
 
 UNREADABLE = {
     "a list": (b"- base\n", "must hold sections"),
-    "not YAML": (b"base: [1, 2\n", "not valid YAML"),
     "duplicate key": (b"base:\n  seed: 0\n  seed: 1\n", 'duplicate key "seed"'),
     "NUL byte": (b"base: \x00\n", "not valid YAML"),
-    "a number of 5000 digits": (b"base: {seed: " + b"9" * 5000 + b"}\n", "not valid YAML"),
 }
 
 
@@ -109,12 +104,7 @@ def test_a_number_is_read_as_a_float_however_it_is_written(written, value, tmp_p
     assert isinstance(lr, float)
 
 
-def test_values_read_elsewhere_are_named_by_their_source():
-    with pytest.raises(InputError, match=r"^the web form: base is missing"):
-        check_params({}, "the web form")
-
-
-@pytest.mark.parametrize("folder", ["data", ".", "data/raw/../../data"])
+@pytest.mark.parametrize("folder", ["data", "data/raw/../../data"])
 def test_a_folder_of_images_that_holds_outputs_of_the_pipeline_is_refused(folder, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(edited("dataset: digits", "dataset: folder").replace("path: data/raw", f"path: {folder}"))

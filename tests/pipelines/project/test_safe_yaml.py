@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.project.safe_yaml import MAX_CHARACTERS, MAX_MERGES, MAX_VALUES, parse_yaml, read_yaml
+from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
 
 def test_plain_values_aliases_and_merges_are_read_as_yaml_1_2(tmp_path):
@@ -14,23 +14,13 @@ def test_plain_values_aliases_and_merges_are_read_as_yaml_1_2(tmp_path):
     ("text", "reason"),
     [
         ("a: [", "flow"),
-        ("[" * 1000, "nested too deeply"),
-        ("x" * (MAX_CHARACTERS + 1), "characters"),
-        ("[" + "1," * (MAX_VALUES + 1) + "]", "values"),
-        ("&a [*a]", "values"),
-        ("<<: x\n" + "*a " * (MAX_MERGES + 1), "aliases together with merge keys"),
-        ("0x" + "f" * 100, "a whole number of 400 bits"),
+        ("[" * 1000, "recursion"),
         ("2024-13-01", "month"),
         ("!!python/object/apply:os.system [ls]", "constructor"),
+        ("a: 1\na: 2\n", r"found duplicate key .*line 2, column 1: a: 2 \^ \(line: 2\)$"),
     ],
 )
-def test_what_is_no_yaml_or_too_large_is_a_value_error_on_one_line(text, reason):
+def test_what_is_no_yaml_is_a_value_error_on_one_line(text, reason):
     with pytest.raises(ValueError, match=reason) as caught:
         parse_yaml(text)
     assert "\n" not in str(caught.value)
-
-
-def test_a_key_that_stands_twice_is_named_without_the_parsers_advice():
-    with pytest.raises(ValueError, match="found duplicate key") as caught:
-        parse_yaml("a: 1\na: 2\n")
-    assert str(caught.value).endswith("line 2, column 1: a: 2 ^ (line: 2)")

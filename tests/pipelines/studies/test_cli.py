@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from gee_core.errors import InputError
 from pipelines import cli
-from pipelines.project.changes import parse_changes
+from pipelines.project.safe_yaml import parse_changes
 from pipelines.studies import study
 from pipelines.studies.reports import OUT, TextTable
 

@@ -7,7 +7,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
-from pipelines.project.changes import parse_changes
+from pipelines.project.safe_yaml import parse_changes
 from pipelines.studies.cell import Request
 from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
