@@ -155,15 +155,6 @@ def test_the_pipeline_s_distribution_cannot_be_published_and_never_asks_an_index
     assert not {name for name in names if name.startswith("gee")}
 
 
-def test_the_pipeline_installed_without_e_says_how_it_is_installed(tmp_path):
-    (tmp_path / "pipelines").mkdir()
-    for file in (ROOT / "pipelines").glob("*.py"):  # as in a wheel of pipelines/pyproject.toml
-        shutil.copy(file, tmp_path / "pipelines")
-    done = subprocess.run([sys.executable, "-c", "import pipelines.cli"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.endswith("was installed without -e: pip install -e ./pipelines\n")
-
-
 def test_the_lock_holds_a_version_of_every_package_but_torch_s():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     locked = {requirement.name.lower(): requirement for requirement in map(Requirement, lines)}

@@ -56,23 +56,6 @@ def test_no_source_unpickles_evaluates_or_runs_a_shell():
     assert {path: names for path, names in found.items() if names} == {}
 
 
-def test_the_scan_sees_what_it_looks_for():
-    for line in (
-        "import pickle",
-        "from torch import load",
-        "torch.load(path)",
-        "np.load(path, allow_pickle=flag)",
-        "np.lib.format.open_memmap(path, allow_pickle=True)",
-        "import os\nos.system(command)",
-        "subprocess.run(command, shell=True)",
-        "eval(text)",
-        "pd.read_pickle(path)",
-        "YAML(typ='unsafe')",
-        "tar.extractall(folder)",
-    ):
-        assert offences(line), line
-
-
 def test_dvc_gives_a_shell_nothing_from_params():
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     commands = [stage["cmd"] for stage in stages.values()]

@@ -31,13 +31,7 @@ def load_params(path: Path = PARAMS) -> Params:
 
 
 def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict:
-    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are the remedies of its errors.
-
-    ``contents`` says in a message what the file must hold.
-
-    Raises:
-        InputError: the file is missing or not YAML, or holds something else.
-    """
+    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are remedies, ``contents`` what it holds."""
     try:
         values = read_yaml(path)
     except FileNotFoundError:
@@ -68,11 +62,11 @@ def check_params(values: dict, source: str) -> Params:
     """
     params = validated(Params, values, source)
     sections = params.model_dump().items()
-    texts = {f"{section}.{key}": value for section, keys in sections for key, value in keys.items() if "${" in str(value)}
-    if texts:
-        problem = '"${" stands for another value in DVC\'s experiments, even for a secret of the environment: write it without'
-        shown = [f"{source}: {key} = {_in_short(repr(value))}: {problem}" for key, value in texts.items()]
-        raise InputError("\n".join(shown))
+    for section, keys in sections:
+        for key, value in keys.items():
+            if "${" in str(value):
+                problem = '"${" stands for another value in DVC\'s experiments'
+                raise InputError(f"{source}: {section}.{key} = {_in_short(repr(value))}: {problem}", "write it without")
     path = params.prepare.path
     if params.prepare.reads_path and PREPARED.absolute().is_relative_to(os.path.abspath(path)):
         problem = f"{source}: prepare.path = {path}: holds {PREPARED}, which the pipeline writes"

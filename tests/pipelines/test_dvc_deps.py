@@ -133,16 +133,6 @@ def test_what_is_listed_is_there(stage):
     assert all((ROOT / path).exists() for path in listed_code(stage))
 
 
-def test_imports_inside_functions_count_and_imports_for_types_do_not(tmp_path):
-    source = tmp_path / "a.py"
-    source.write_text(
-        "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    from gee_core.snn import lif\n"
-        "def f():\n    from gee_core import config\n    import gee_core.seeding\n"
-    )
-    assert imported_files(source) == {ROOT / "gee_core/config/__init__.py", ROOT / "gee_core/seeding.py"}
-
-
 def functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 

@@ -20,11 +20,9 @@ from pipelines.inputs.own_network import (
     register_if_configured,
     register_own_network,
 )
-from pipelines.orchestration.request import Request, checked
 from pipelines.project.params import load_params
 from pipelines.studies.cell import Cell, cell_key
 from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
-from tests.project_copy import make_repository, run
 
 
 @pytest.fixture
@@ -196,19 +194,6 @@ def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
         write(my_net=text)
         keys.append(cell_key(Cell("grid", {}, params, ("evaluate",)), params, load_meta(digits)))
     assert keys[0] == keys[1] != keys[2]
-
-
-def test_an_experiment_is_refused_while_git_does_not_know_the_file(in_project):
-    folder = in_project(network={"name": NAME})
-    (folder / "data/raw").mkdir()
-    make_repository(folder)
-    (folder / "dvc.yaml").touch()
-    run(folder, "git", "add", "dvc.yaml")
-    run(folder, "git", "commit", "-qm", "project")
-    (folder / "networks").mkdir()
-    (folder / FILE).write_text(GOOD)
-    with pytest.raises(InputError, match=rf"network.name = {NAME}: the experiment's copy lacks {FILE}: `git add {FILE}`"):
-        checked(Request({"base.seed": 1}), folder)
 
 
 def test_building_one_leaves_the_global_generator_alone_and_depends_on_the_seed_only(write):
