@@ -98,12 +98,7 @@ def _imported_name(name: str) -> Callable[..., Any]:
 
 
 def build_own_network(params: Params, shape: "ImageShape", tried_with: str = "") -> "SpikingNetwork":
-    """Register the own network of ``params`` and build it for images of ``shape``: ``gee_core`` runs two images through it.
-
-    Raises:
-        InputError: as of ``register_own_network``; it cannot be built or encoded, or its answer is no (T, B, K); or
-            `evolve.rescore.top` is more than the candidates of a generation, whose number depends on its layers.
-    """
+    """Register the own network of ``params`` and build it for images of ``shape``: ``gee_core`` runs two images through it."""
     network = params.network
     register_own_network(network.name, shape)
     from gee_core.model.network import build_network

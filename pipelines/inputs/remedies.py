@@ -46,10 +46,6 @@ SETTINGS = {
 }
 """By the name of an argument of `gee_core`, the key of params.yaml from which it comes."""
 
-_CORRECT = "correct"
-
-_NO_MEMORY = ("MemoryError: ", "can't allocate memory", "its worker process died")
-
 
 @contextmanager
 def remedy(text: str) -> Iterator[None]:
@@ -98,16 +94,17 @@ def all_hit_alike(scores: "Sequence[Score]", params: Params) -> bool:
     if any(score.repeatable for score in scores):
         return False
     remedies = {_of_failed(score, params) for score in scores}
-    return len({score.status for score in scores}) == 1 or (len(remedies) == 1 and not remedies.pop().startswith(_CORRECT))
+    return len({score.status for score in scores}) == 1 or (len(remedies) == 1 and not remedies.pop().startswith("correct"))
 
 
 def _of_failed(score: "Score", params: Params) -> str:
     """What to change where candidates fail as that of ``score`` did."""
     if score.diverged:
         return "lower evolve.lr or narrow evolve.bound"
-    if score.out_of_memory or any(reason in score.status for reason in _NO_MEMORY):
+    no_memory = ("MemoryError: ", "can't allocate memory", "its worker process died")
+    if score.out_of_memory or any(reason in score.status for reason in no_memory):
         return MEMORY
     if "can't start new thread" in score.status:
         return "raise the limit of processes (`ulimit -u`), or lower GEE_WORKERS and GEE_THREADS"
     own = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""
-    return f"{_CORRECT} {own}what the error names"
+    return f"correct {own}what the error names"

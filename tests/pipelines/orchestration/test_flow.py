@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from gee_core.errors import InputError
 from pipelines.orchestration.flow_lock import DVC_ERROR
 from pipelines.orchestration.request import Request
 from pipelines.reporting.summary import Summary
@@ -223,32 +222,6 @@ def test_a_flow_that_is_stopped_kills_its_stages_and_tracks_what_had_become_of_t
     assert ended.tracked == ["killed", (results, "KILLED")]
 
 
-def test_a_flow_that_ctrl_c_stops_is_cancelled_and_no_crash(flow, monkeypatch, short_stages):
-    def stopped(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(flow, "get_run_logger", lambda: SimpleNamespace(info=print))
-    for name in ("claim", "settle_abandoned", "start_temporary_server"):
-        monkeypatch.setattr(flow, name, lambda *_: None)
-    monkeypatch.setattr(flow, "_run", stopped)
-    state = flow.pipeline_flow.fn()
-    assert (state.type.value, state.message) == ("CANCELLED", "stopped by Ctrl-C")
-    monkeypatch.setattr(flow, "pipeline_flow", lambda **_: state)
-    with pytest.raises(KeyboardInterrupt):
-        flow.run_flow(Request())
-
-
-@pytest.mark.parametrize(
-    ("stop", "code"), [(KeyboardInterrupt, 130), (lambda: SystemExit(128 + signal.SIGTERM), 143)], ids=["Ctrl-C", "SIGTERM"]
-)
-def test_a_command_that_is_stopped_ends_with_one_line(stop, code, flow, main, monkeypatch):
-    def run_flow(request):
-        raise stop()
-
-    monkeypatch.setattr(flow, "run_flow", run_flow)
-    assert main("flow", "run") == (code, "", "gee: interrupted; the same command continues where it stopped\n")
-
-
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
 
 
@@ -274,16 +247,6 @@ def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it
     assert state.is_failed()
     assert state.message == "study noise failed (exit code 2): gee: error: data/raw: missing"
     assert state.data == f"{state.message}\n2 cells\ngee: error: data/raw: missing"
-
-
-def test_a_server_that_is_away_is_named_by_its_address(flow, short_stages):
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with (
-        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
-        pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/api: no Prefect server"),
-    ):
-        flow.run_flow(Request())
 
 
 def flow_process(project: Path, *options: str, **env: str) -> subprocess.Popen:
