@@ -21,11 +21,7 @@ FIX = f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset digit
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Read and check params.yaml (YAML 1.2, as DVC reads it).
-
-    Raises:
-        InputError: the file is missing or not YAML, or `validated` refuses its keys.
-    """
+    """Read and check params.yaml (YAML 1.2, as DVC reads it), or raise an InputError."""
     missing = "run from the project folder, or write it with `gee preset digits`"
     return check_params(read_sections(path, missing, FIX), str(path))
 

@@ -52,6 +52,7 @@ def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_els
     assert all(0 < error < 1 for error in errors.values())
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_checkpoint, digits, make_params, tmp_path):
     params = make_params(train={"init_from": str(plain_checkpoint), "lr": 1e-3})
     data, reported = load_prepared(digits), []

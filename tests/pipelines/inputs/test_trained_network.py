@@ -111,7 +111,7 @@ def test_files_that_are_not_the_projects_checkpoint_are_never_to_be_deleted(path
     other.with_suffix(".json").unlink()
     save_genes(other, load(path))
     other.write_bytes(other.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"damaged .*: copy it again, or save the network again$"):
+    with pytest.raises(InputError, match=r"damaged.*: copy it again, or save the network again$"):
         load_checkpoint(other)
     with pytest.raises(InputError, match=r"train: is a folder: name the \.safetensors file in it$"):
         load_checkpoint(path.parent)
