@@ -113,7 +113,7 @@ def _parts(value):
             yield from _parts(part)
 
 
-@tries(400)
+@tries(200)
 @given(steps=DAMAGE, changes=CHANGES, by_value=st.booleans())
 def test_params(steps, changes, by_value, project, good_project):
     content = (good_project / PARAMS).read_bytes()
