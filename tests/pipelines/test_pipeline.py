@@ -158,9 +158,9 @@ def test_an_experiment_in_a_copy_that_was_killed_goes_on_in_another_copy(project
 
 
 TINY_OWN = {
-    "network": {"name": "networks.spiking_vgg:SpikingVGG"},
-    "evolve": {"n_generations": 1, "population_size": 2, "proxy_epochs": 1, "rescore": None},
-    "train": {"epochs": 1, "warmup_epochs": 0},
+    "network": {"name": "networks.spiking_vgg:SpikingVGG", "width": 0.25},
+    "evolve": {"n_generations": 1, "population_size": 2, "proxy_epochs": 1, "genotype": "per_layer", "rescore": None},
+    "train": {"epochs": 2},
 }
 
 
@@ -171,9 +171,8 @@ def test_an_own_network_runs_and_runs_again_only_after_an_edit_of_its_file(proje
         values[section] |= changes
     yaml.dump(values, params)
     file.write_text((ROOT / "examples/spiking_vgg.py").read_text())
-    assert stages_that_run(dvc(project, "repro")) == [
-        *("check", "evolve", "train", "evaluate", "robustness", "export", "report"),
-    ]
+    ran = {"check", "evolve", "train", "evaluate", "robustness", "export", "report"}
+    assert set(stages_that_run(dvc(project, "repro"))) == ran
     found = json.loads((project / "reports/summary.json").read_text())
     assert found["network"] == "networks.spiking_vgg:SpikingVGG" and found["energy_mj"] > 0 and found["onnx_agreement"] > 0.95
     (project / "networks/another.py").write_text("x = 1\n")
