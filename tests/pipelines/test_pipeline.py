@@ -61,6 +61,7 @@ def test_bad_params_are_refused_before_any_output_is_touched(project, first):
     assert "check: error: prepare.path = nowhere: no such folder" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert (project / "data/prepared/meta.json").is_file()
+    assert "Running stage" not in dvc(project, "repro")
 
 
 def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Path, list[dict]]:
