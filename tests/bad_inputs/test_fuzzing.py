@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def damaged(content: bytes, steps: list) -> bytes:
 def changed(values: dict, changes: list) -> dict:
     """``values`` with some of its parts, at any depth, replaced, removed or joined by others."""
     values = json.loads(json.dumps(values))
-    for place, value, what in changes:
+    for place, value, what in map(deepcopy, changes):  # one list twice could hold itself
         parts = list(_parts(values))
         if not parts:
             return values

@@ -50,7 +50,7 @@ def test_every_class_is_in_every_part_in_the_order_of_its_name(prepared):
 
 @pytest.mark.slow
 def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_trained(prepared, make_params, tmp_path):
-    params = make_params(train={"epochs": 1})
+    params = make_params(train={"epochs": 2})
     data = load_prepared(prepared)
     net = wired_network(params.network, data.meta, None, 0)
     ten = wired_network(params.network, data.meta.model_copy(update={"num_classes": 10}), None, 0)
