@@ -59,7 +59,7 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     check_name(out)
     for file in (out, out.with_suffix(".json")):
         if file.exists():
-            raise InputError(f"{file}: exists, and would be overwritten", "delete it, or name another file with --out")
+            raise InputError(f"{file}: exists, and would be overwritten", "name another file with --out")
     net, _ = load_checkpoint(path, register=True)
     if (genome := genome_of(net)) is not None:
         raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")

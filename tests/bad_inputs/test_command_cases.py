@@ -107,7 +107,7 @@ ENCODES = [
     row(ENCODE, "has 6 genes already", "name a network trained with network.n_genes = null"),
     row(
         ENCODE.replace("out.safetensors", "models/train/network.safetensors"),
-        "models/train/network.safetensors: is the checkpoint itself",
+        "models/train/network.safetensors: exists, and would be overwritten",
         "name another file",
     ),
 ]
@@ -146,7 +146,7 @@ STUDIES = [
     row(RUN, "the column 'seed' is reserved", "give it another name", renamed_column("seed")),
     row(
         "gee study show tiny",
-        "reports/studies/tiny/study.json: cannot be read as JSON",
+        "reports/studies/tiny/study.json: damaged",
         "run the study again",
         write("reports/studies/tiny/study.json", "{"),
         write("reports/studies/tiny/table.md", ""),
