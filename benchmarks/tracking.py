@@ -185,6 +185,7 @@ def disturbed(n: int, seconds: float, how: str) -> dict[str, float]:
             "two_drains": {n // 3: second_drain},
         }
         wall, end = evolution(n, seconds, server.uri, events.get(how, {}))
+        kill_drain()  # it would hold the lock while the replays wait for it
         server.kill()
         server.start()
         left, again = replay(server.uri), replay(server.uri)
