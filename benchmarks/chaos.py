@@ -110,6 +110,10 @@ def kill(process: subprocess.Popen, number: signal.Signals, count: Count) -> Non
         count.stubborn += 1
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    with contextlib.suppress(ProcessLookupError):  # DVC takes a killed process for a living one until init has reaped it
+        while time.monotonic() < deadline + GRACE:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
 
 
 def run_to_the_end(work: Work, project: Path, kills: int, draw: random.Random, damage: bool, count: Count) -> None:
