@@ -30,7 +30,6 @@ def replay_command() -> None:
 
     with alone(root := outbox_root()):
         drain = Drain(root)
-        drain.retry_refused()
         n = sum(left.outbox.waiting() for left in drain.find() if not left.hindrance)
         with progress("replay", n) as drain.on_entry:
             found = drain.run(follows=False)

@@ -27,7 +27,7 @@ from pipelines.tracking.drain_process import INTERVAL, State
 from pipelines.tracking.entries import Open
 from pipelines.tracking.mlflow_client import Client, is_refusal, reason, tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
-from pipelines.tracking.outbox import Outbox, Written, outbox_root
+from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.redact import URI, bare
 
 log = logging.getLogger("pipelines.tracking")
@@ -70,7 +70,7 @@ class Drain:
         self.store = bare(self.uri)
         self.on_entry: Callable[[], object] = lambda: None
         """Is called after each entry."""
-        self.state = State(process=process_key(psutil.Process()), store=self.store)
+        self.state = State(process=process_key(psutil.Process()))
         self.is_away = False
         """Whether MLflow did not answer in the last pass."""
         self._root = root
@@ -91,9 +91,7 @@ class Drain:
         opening, outbox = left.opening, left.outbox
         if opening.store != self.store:
             return f"it is for {opening.store}: set {URI} to that, or delete {outbox.folder}"
-        host, noted = opening.process.rsplit("/", 2)[0], outbox.written()
-        if noted.closed:
-            return f"refused: {noted.reason}; delete {outbox.folder} to forget it"
+        host = opening.process.rsplit("/", 2)[0]
         if host != socket.gethostname() and not outbox.is_closed():
             return f"its process is on {host}: replay it there, or delete {outbox.folder}"
         return ""
@@ -104,7 +102,7 @@ class Drain:
         Returns every outbox that was there, and what was written of it.
         """
         active = time.monotonic()
-        self._note()
+        self.state.write(self._root)
         while True:
             ready = [left for left in self.find() if not left.hindrance]
             if self._pass(ready) or (follows and any(left.is_at_work() for left in ready)):
@@ -116,12 +114,6 @@ class Drain:
             with contextlib.suppress(Exception):  # of executions that were killed; no stage is left that could tell of it
                 writer.end_abandoned_runs()
         return sorted(self._known.values(), key=lambda left: left.opening.time)
-
-    def retry_refused(self) -> None:
-        """Let the next `run` write what MLflow has refused: it may take it by now."""
-        for left in self.find():
-            if left.outbox.written().refused:
-                left.outbox.note(Written())
 
     def _pass(self, ready: list[Left]) -> bool:
         """Write the new entries of each outbox; returns whether there were any. A server that is away ends it."""
@@ -141,49 +133,36 @@ class Drain:
         if trouble != self.state.trouble:  # it lasts until all that has piled up is written
             log.info("MLflow: %s", trouble or "answers again")
             self.state.trouble = trouble
-        if self.state.since or trouble:
-            self._note()
+            self.state.write(self._root)
         return any_written
 
     def _write(self, left: Left) -> bool:
-        """Write the new entries of an outbox; where its process is gone without a closing entry, with that of a killed one."""
-        is_killed, noted = is_gone(left.opening.process), left.outbox.written()
-        before = noted.position
-        self._write_from(left, noted)
-        if is_killed and not noted.closed and left.outbox.folder.is_dir():
-            left.outbox.close_killed()
-            self._write_from(left, noted)
-        return noted.position > before
-
-    def _write_from(self, left: Left, noted: Written) -> None:
+        """Write the new entries of an outbox, and delete it once it is closed; that of a killed tracker is closed here."""
         outbox, opening = left.outbox, left.opening
-        for entry, position in outbox.entries(noted.position):
+        is_killed, is_closed, begin = is_gone(opening.process), outbox.is_closed(), outbox.written()
+        position = begin
+        for entry, position in outbox.entries(begin):
             if left.writer is None:
                 self._client = self._client or mlflow_client.connect(self.uri)
                 left.writer = MlflowWriter(self._client, self.uri, outbox, opening)
-            self._note(0.0 if entry.files else time.time())
             try:
                 left.writer.write(entry)
+                left.written[entry.kind] += 1
             except Exception as error:
                 if not left.writer.refuses(error):
                     raise
-                noted.refused, noted.reason = noted.refused + 1, noted.reason or reason(error)
-                log.warning("MLflow refuses an entry of %s: %s", left.title, reason(error))
-            else:
-                outbox.delete_copies(entry.files)
-                left.written[entry.kind] += 1
-            noted.position, noted.closed = position, entry.kind == "close"
-            outbox.note(noted)
+                log.warning("MLflow refuses an entry of %s, which is left out: %s", left.title, reason(error))
+            outbox.delete_copies(entry.files)
+            outbox.note(position)
             self.on_entry()
-            if noted.closed and not opening.stage:  # whose tracker tells people the address
+            is_closed = entry.kind == "close"
+        if is_closed:
+            if left.writer and not opening.stage:  # whose tracker tells people the address
                 (self._root / f"{outbox.name}.address").write_text(left.writer.address())
-            if noted.closed and not noted.refused:
-                outbox.remove()
-
-    def _note(self, since: float = 0.0) -> None:
-        """Tell those who wait what it is doing."""
-        self.state.since = since
-        self.state.write(self._root)
+            outbox.remove()
+        elif is_killed:
+            outbox.close_killed()
+        return position > begin or (is_killed and not is_closed)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.project.paths import find_project, original_project
 from pipelines.runtime.process_tree import is_gone
-from pipelines.tracking.mlflow_client import is_local, tracking_uri
 from pipelines.tracking.outbox import Outbox
-from pipelines.tracking.redact import bare
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -24,11 +22,8 @@ COMMAND = [sys.executable, "-m", "pipelines.tracking.drain"]
 INTERVAL = 0.2
 """Seconds between two looks at the outboxes."""
 
-LIMIT, PATIENCE = 60.0, 5.0
-"""Seconds that the end of a run gives a server that answers; those after which one entry is too slow, or a killed run ends."""
-
-RETRY, SHARE = 2.0, 0.01
-"""The end of a run gives a server that does not answer these seconds, or this share of the run's own time if that is more."""
+LIMIT, LIMIT_OF_KILLED, RETRY = 60.0, 5.0, 2.0
+"""Seconds that the end of a run, or of one that was stopped, gives a server that answers; and one that does not."""
 
 START = 10.0
 """Seconds until a drain that was started is at work, also on a busy machine."""
@@ -41,9 +36,6 @@ class State(BaseModel):
 
     process: str
     """Its `process_key`."""
-    store: str
-    since: float = 0.0
-    """Seconds since 1970 at which an entry was begun; 0 while it loads mlflow, uploads a file, or has nothing to do."""
     trouble: str = ""
     """Why MLflow does not get what waits."""
 
@@ -75,36 +67,20 @@ def start(root: Path) -> None:
         subprocess.run(shell, cwd=project, env=env, stdin=nothing, stdout=output, stderr=output, start_new_session=True)
 
 
-def wait(outbox: Outbox, status: str, seconds: float) -> str | None:
-    """Wait for a drain to write ``outbox`` of a run of so many ``seconds``; a warning says what is left. Returns its page."""
-    root, begin = outbox.folder.parent, time.monotonic()
-    limit, why = PATIENCE if status == "KILLED" else LIMIT, ""
-    while outbox.folder.is_dir() and not outbox.written().closed:
-        waited = time.monotonic() - begin
+def wait(outbox: Outbox, status: str) -> str | None:
+    """Wait until ``outbox``, of a run that ends with ``status``, is written; a warning says what is left. Returns its page."""
+    root, begin, why = outbox.folder.parent, time.monotonic(), ""
+    limit = LIMIT_OF_KILLED if status == "KILLED" else LIMIT
+    while outbox.folder.is_dir() and time.monotonic() - begin < (RETRY if why else limit):
         start(root)
-        why = _trouble(State.read(root))
-        if waited > limit or (why and waited > max(RETRY, SHARE * seconds)):
-            break
         time.sleep(INTERVAL)
+        why = state.trouble if (state := State.read(root)) else ""
     if outbox.folder.is_dir():
-        noted = outbox.written()
-        why = f"MLflow refuses them: {noted.reason}" if noted.closed else why or "it is slow"
         left = "MLflow: %d entries are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
-        log.warning(left, outbox.waiting(), why, root)
+        log.warning(left, outbox.waiting(), why or "it is slow", root)
     page = root / f"{outbox.name}.address"
     if not page.is_file():
         return None
     address = page.read_text()
     page.unlink()
     return address
-
-
-def _trouble(state: State | None) -> str:
-    """Why MLflow does not get the entries soon, as far as that is known."""
-    if state is None:
-        return ""
-    store = tracking_uri()
-    if state.store != bare(store):
-        return f"a drain writes to {state.store} now"
-    is_late = state.since and time.time() - state.since > PATIENCE
-    return state.trouble or ("it does not answer" if is_late and not is_local(store) else "")

@@ -1,45 +1,28 @@
 """What a tracker leaves on disk for MLflow: one folder in .scratch/tracking per tracker.
 
 entries.jsonl    the entries in order
-written.json     how far a drain has written them
+written.json     how many bytes of them are in MLflow
 files/           copies of artifacts until they are uploaded
 """
 
 import contextlib
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipelines.project.paths import SCRATCH, find_project, original_project
 from pipelines.runtime import journal
 from pipelines.tracking.entries import PARSE, Close, Entry, Open
 from pipelines.tracking.redact import redacted
 
-COPIED = 1_000_000
-"""Files up to this number of bytes are copied. Larger ones are checkpoints and models, never changed in place: linked."""
-
 
 def outbox_root() -> Path:
     """The folder of this project's outboxes, also when called in one of DVC's temporary copies."""
     return original_project(find_project()) / SCRATCH / "tracking"
-
-
-class Written(BaseModel):
-    """How far the entries of an outbox are in MLflow."""
-
-    position: int = 0
-    """Bytes of entries.jsonl that MLflow has or refused."""
-    refused: int = 0
-    """Number of entries that it refused."""
-    reason: str = ""
-    """Why it refused the first of them."""
-    closed: bool = False
-    """Whether the last entry is among them."""
 
 
 class Outbox:
@@ -74,7 +57,8 @@ class Outbox:
         """Whether its last entry closes it."""
         with contextlib.suppress(OSError), self._entries.open("rb") as file:
             file.seek(max(0, self._entries.stat().st_size - 4096))
-            return b'"kind": "close"' in file.read().rstrip().rpartition(b"\n")[2]
+            *_, last, rest = [b"", *file.read().split(b"\n")]
+            return not rest and b'"kind": "close"' in last
         return False
 
     def close_killed(self) -> None:
@@ -82,31 +66,26 @@ class Outbox:
         *_, (last, _) = self.entries()
         self.append(Close(time=last.time, status="KILLED"))
 
-    def written(self) -> Written:
-        """What a drain has noted; nothing where that is not readable: entries may be written twice."""
-        with contextlib.suppress(OSError, ValidationError):
-            return Written.model_validate_json(self._written.read_bytes())
-        return Written()
+    def written(self) -> int:
+        """Bytes of the entries that MLflow has or refused; 0 where that is not readable: entries may be written twice."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._written.read_bytes())
+        return 0
 
-    def note(self, written: Written) -> None:
+    def note(self, position: int) -> None:
         """Note how far the entries are written."""
         with contextlib.suppress(OSError):  # no space
-            self._written.write_text(written.model_dump_json())
+            self._written.write_text(str(position))
 
     def waiting(self) -> int:
-        """Number of entries that MLflow does not have; refused ones count."""
-        noted = self.written()
-        return sum(1 for _ in self.entries(noted.position)) + noted.refused
+        """Number of entries that are still to be written."""
+        return sum(1 for _ in self.entries(self.written()))
 
     def keep(self, path: Path) -> str:
-        """Copy or link ``path``, so that later changes of it do not matter; returns the copy's path in the folder."""
+        """Copy ``path``, so that later changes of it do not matter; returns the copy's path in the folder."""
         kept = self.folder / "files" / uuid.uuid4().hex[:8] / path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
-        if path.stat().st_size > COPIED:
-            with contextlib.suppress(OSError):  # another file system
-                os.link(path, kept)
-        if not kept.exists():
-            shutil.copyfile(path, kept)
+        shutil.copyfile(path, kept)
         return str(kept.relative_to(self.folder))
 
     def delete_copies(self, files: list[str]) -> None:

@@ -106,7 +106,6 @@ def versions(project: Path) -> list[Path]:
 def leave_out(stage: str, lock: Path) -> None:
     """Take the section of ``stage`` out of a copy of dvc.lock: while a stage is at work, it is that of an earlier run."""
     content = lock.read_bytes()
-    lock.unlink()  # it may be a link to the file itself
     with contextlib.suppress(OSError):  # no space: there is no copy
         lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", content, flags=re.MULTILINE))
 

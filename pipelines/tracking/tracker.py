@@ -9,7 +9,6 @@ import itertools
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +65,7 @@ class Tracker:
         study: str = "",
         name: str = "",
     ):
-        self._stage, self._began, self._warned = stage, time.monotonic(), False
+        self._stage, self._warned = stage, False
         self._ended = threading.Event()
         self._sampler: threading.Thread | None = None
         self._address: str | None = None
@@ -207,7 +206,7 @@ class Tracker:
         if self._in_flow and self._stage:
             drain_process.start(self._outbox.folder.parent)
         else:
-            self._address = drain_process.wait(self._outbox, status, time.monotonic() - self._began)
+            self._address = drain_process.wait(self._outbox, status)
 
     def address(self) -> str | None:
         """The page in MLflow of the run of the pipeline or study; None before `close`, in a stage, and while MLflow is away."""

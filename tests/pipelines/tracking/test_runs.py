@@ -154,11 +154,9 @@ def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended
     assert run.info.end_time == max(child.end_time for child in below)  # not the time at which it was found
 
 
-@pytest.mark.parametrize("linked", [False, True], ids=["copied", "linked"])
-def test_the_lock_of_a_run_has_no_entry_of_a_stage_that_is_at_work(client, folder, monkeypatch, linked):
+def test_the_lock_of_a_run_has_no_entry_of_a_stage_that_is_at_work(client, folder):
     lock = "stages:\n  prepare:\n    cmd: a\n  train:\n    cmd: b\n    outs:\n    - path: c\n"
     (folder / "dvc.lock").write_text(lock)
-    monkeypatch.setattr("pipelines.tracking.outbox.COPIED", 0 if linked else 1000)
     Tracker("train", KEYS).close()
     (pipeline,) = by_level(client, "pipeline")
     assert pipeline.files["/dvc.lock"] == "stages:\n  prepare:\n    cmd: a\n"
