@@ -139,7 +139,7 @@ def _track(params: Params, results: dict[str, str], status: End, is_experiment: 
     tracker = open_tracker(None, params, files=files)
     tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
     tracker.close(status)
-    return tracker.address()
+    return tracker.address
 
 
 def run_flow(request: Request) -> Outcome:

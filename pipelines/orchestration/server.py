@@ -100,8 +100,11 @@ def settle_abandoned(on_line: Callable[[str], object]) -> None:
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_filter=ours, flow_run_filter=unfinished):
-            if not (why := why_abandoned(run.tags)):
+            key = next((tag.removeprefix(TAG) for tag in run.tags if tag.startswith(TAG)), "")
+            if not key or not is_gone(key):
                 continue
+            host, pid, _ = key.rsplit("/", 2)
+            why = f"its process {pid} on {host} ended without reporting it (killed, out of memory, power loss)"
             with contextlib.suppress(ObjectNotFound):  # a user deleted it
                 of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
                 for task_run in client.read_task_runs(flow_run_filter=of_run):
@@ -110,15 +113,6 @@ def settle_abandoned(on_line: Callable[[str], object]) -> None:
                 client.set_flow_run_state(run.id, Crashed(message=why), force=True)
             on_line(f"flow run {run.name} is set to CRASHED: {why}")
             notify(f"flow run {run.name} crashed: {why}")
-
-
-def why_abandoned(tags: list[str]) -> str | None:
-    """Why no process works on an unfinished flow run any more; None if one may."""
-    for key in (tag.removeprefix(TAG) for tag in tags if tag.startswith(TAG)):
-        if is_gone(key):
-            host, pid, _ = key.rsplit("/", 2)
-            return f"its process {pid} on {host} ended without reporting it (killed, out of memory, power loss)"
-    return None
 
 
 def on_end(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

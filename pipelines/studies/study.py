@@ -107,8 +107,8 @@ def run_study(
         if failed:
             watch.say(f"tables of the finished cells  {out.resolve()}")
             raise cells_error(cells, failed)
-    if address := tracker.address():
-        watch.say(f"{TRACKED}{address}")
+    if tracker.address:
+        watch.say(f"{TRACKED}{tracker.address}")
     if keep:
         keep_networks(request.name, cells, results, watch)
     return tables

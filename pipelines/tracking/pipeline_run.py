@@ -16,7 +16,6 @@ import psutil
 
 from gee_core.config import Params
 from pipelines.project.git import git_commit, head
-from pipelines.project.paths import LOCK, PARAMS
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 from pipelines.tracking.mlflow_client import Client, search_runs
 from pipelines.tracking.tags import COMMIT, PARENT, PROCESS
@@ -34,11 +33,6 @@ EXPERIMENT = "DVC_EXP_NAME"
 def execution_key() -> str:
     """The process that runs the pipeline: the flow, or the `dvc` above this stage, or this process."""
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
-
-
-def experiment_name() -> str:
-    """The experiment in MLflow: `MLFLOW_EXPERIMENT_NAME`, by default gee."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee"
 
 
 def filter_keys(params: Params) -> dict[str, object]:
@@ -86,21 +80,6 @@ def _command() -> str | None:
     if words and Path(words[0]).name.startswith("python"):
         words = words[2:] if words[1:2] == ["-m"] else words[1:]
     return " ".join([Path(words[0]).name, *words[1:]])[:500] if words else None
-
-
-def machine_load() -> dict[str, float]:
-    """Load of CPUs since the last call and of memory, in percent and MB, under MLflow's names of system metrics."""
-    memory = psutil.virtual_memory()
-    return {
-        "system/cpu_utilization_percentage": psutil.cpu_percent(),
-        "system/system_memory_usage_megabytes": memory.used / 1e6,
-        "system/system_memory_usage_percentage": memory.percent,
-    }
-
-
-def versions(project: Path) -> list[Path]:
-    """params.yaml and dvc.lock, which link a run to the results that DVC has stored, if they exist."""
-    return [path for path in (project / PARAMS, project / LOCK) if path.is_file()]
 
 
 def leave_out(stage: str, lock: Path) -> None:

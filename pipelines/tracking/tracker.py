@@ -19,7 +19,7 @@ import psutil
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.storage.json_object import json_digest
-from pipelines.project.paths import LOCK, find_project
+from pipelines.project.paths import LOCK, PARAMS, find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
@@ -68,7 +68,8 @@ class Tracker:
         self._stage, self._warned = stage, False
         self._ended = threading.Event()
         self._sampler: threading.Thread | None = None
-        self._address: str | None = None
+        self.address: str | None = None
+        """The page in MLflow of the run of the pipeline or study; None before `close`, in a stage, and while MLflow is away."""
         self._in_flow = pipeline_run.EXECUTION in os.environ
         self._lock = threading.Lock()  # the load of the machine is logged by a thread
         self._candidates: dict[str, str] = {}
@@ -83,7 +84,7 @@ class Tracker:
             keys=entries.texts(keys),
             params=dict(params or {}),
             store=bare(tracking_uri()),
-            experiment=pipeline_run.experiment_name(),
+            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
             process=process_key(psutil.Process()),
             execution=pipeline_run.execution_key(),
             in_flow=self._in_flow,
@@ -181,7 +182,7 @@ class Tracker:
                 self.tags(lost)
 
     def watch(self) -> None:
-        """Log the `machine_load` until the tracker is closed."""
+        """Log the load of CPUs and memory, in percent and MB, under MLflow's names of system metrics, until it is closed."""
         self._sampler = threading.Thread(target=self._sample, name="system-metrics", daemon=True)
         self._sampler.start()
 
@@ -190,7 +191,13 @@ class Tracker:
         for step in itertools.count():
             if self._ended.wait(LOAD_INTERVAL):
                 return
-            self.metrics(pipeline_run.machine_load(), step)
+            memory = psutil.virtual_memory()
+            load = {
+                "system/cpu_utilization_percentage": psutil.cpu_percent(),
+                "system/system_memory_usage_megabytes": memory.used / 1e6,
+                "system/system_memory_usage_percentage": memory.percent,
+            }
+            self.metrics(load, step)
 
     def close(self, status: End = "FINISHED", error: str = "") -> None:
         """End the run, with a tag ``error``, and wait until MLflow has everything, but not for a server that is away.
@@ -206,11 +213,7 @@ class Tracker:
         if self._in_flow and self._stage:
             drain_process.start(self._outbox.folder.parent)
         else:
-            self._address = drain_process.wait(self._outbox, status)
-
-    def address(self) -> str | None:
-        """The page in MLflow of the run of the pipeline or study; None before `close`, in a stage, and while MLflow is away."""
-        return self._address
+            self.address = drain_process.wait(self._outbox, status)
 
     def _add(self, entry: Entry) -> bool:
         """Write ``entry`` to disk; returns whether it is there. What does not fit is lost, with one warning."""
@@ -226,7 +229,8 @@ class Tracker:
 
     def _versions(self) -> list[str]:
         """Copies of params.yaml and of dvc.lock, to which DVC adds the stage at work only after its end."""
-        kept = self._kept(pipeline_run.versions(find_project()))
+        project = find_project()
+        kept = self._kept([path for path in (project / PARAMS, project / LOCK) if path.is_file()])
         for file in kept:
             if self._outbox and self._stage and file.endswith(LOCK.name):
                 pipeline_run.leave_out(self._stage, self._outbox.folder / file)
@@ -292,4 +296,4 @@ def tracked_execution(params: Params) -> Iterator[list[str]]:
         if last.is_file() and last.read_text() == key:
             tracker = open_tracker(None, params)
             tracker.close(status)
-            addresses.extend(filter(None, [tracker.address()]))
+            addresses.extend(filter(None, [tracker.address]))

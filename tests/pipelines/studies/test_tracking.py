@@ -43,7 +43,7 @@ def client(cells, tmp_path_factory):
         second.artifact(folder / "params.yaml")
         second.note("| variant | accuracy |")
         second.close()
-        assert second.address().startswith("http://127.0.0.1:5000/#/experiments/")
+        assert second.address.startswith("http://127.0.0.1:5000/#/experiments/")
     return MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
 

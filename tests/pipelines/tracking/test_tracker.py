@@ -63,7 +63,7 @@ def test_tracking_can_be_turned_off(monkeypatch, tmp_path):
     tracker.continues(tmp_path)
     tracker.artifact(ROOT / "params.yaml")
     tracker.close()
-    assert tracker.address() is None and list(tmp_path.iterdir()) == []
+    assert tracker.address is None and list(tmp_path.iterdir()) == []
 
 
 def test_the_load_of_a_stage_is_a_numbered_curve_of_its_run_that_ends_with_it(client, folder, monkeypatch):
