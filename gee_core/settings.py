@@ -11,14 +11,13 @@ from gee_core.errors import InputError
 PREFIX = "GEE_"
 
 SAVE_SECONDS = 240.0
-"""Least number of seconds between two saved states within an epoch of training. A kill loses at most this much work, and one
-step."""
+"""Least number of seconds between two saved states within an epoch: what a kill loses at most, and one step."""
 
 MOST = 4096
 """Upper bound of numbers of processes, threads and seconds: a larger value is a typing error."""
 
 
-def whole_number(least: int) -> BeforeValidator:
+def whole_setting(least: int) -> BeforeValidator:
     """Validator: a decimal number from ``least`` to ``MOST``."""
 
     def check(text: str) -> int:
@@ -48,16 +47,13 @@ class CoreSettings(BaseSettings):
     )
 
     compile: Annotated[str, choice("0", "1")] = "1"
-    """`0`: neurons run without `torch.compile`, with the same results up to rounding. Default: `1`, where there is a
-    compiler."""
+    """`0`: neurons run without `torch.compile`, with the same results up to rounding. Default: `1`."""
 
     deterministic: Annotated[str, choice("0", "1")] = "0"
-    """`1`: a GPU adds in a fixed order, as CPUs do, so that one seed gives the same bits on the same GPU; slower, and an
-    operation of which torch has no such form ends the stage. Default: `0`."""
+    """`1`: a GPU adds in a fixed order, so that a seed gives the same bits again; slower, or not possible. Default: `0`."""
 
-    loader_workers: Annotated[int, whole_number(0)] = min(8, os.cpu_count() or 1)
-    """Processes that decode streamed images; `0` decodes them in the process that asks for them. Default: one per CPU, at
-    most 8."""
+    loader_workers: Annotated[int, whole_setting(0)] = min(8, os.cpu_count() or 1)
+    """Processes that decode streamed images; `0`: the one that asks for them. Default: one per CPU, at most 8."""
 
     def rounding(self) -> dict[str, str]:
         """The variables that the last bits of a result depend on, by their names in the environment."""

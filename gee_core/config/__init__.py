@@ -4,24 +4,14 @@ No field has a default: params.yaml is the only place for values, so a missing, 
 package imports no torch, so that reading params.yaml is quick.
 """
 
-from gee_core.config.evolve import EvolveConfig
-from gee_core.config.network import NetworkConfig, NetworkStructure
-from gee_core.config.params import BaseConfig, GeneFormat, Params, PrepareConfig
-from gee_core.config.section import Positive, Section, StrictModel
-from gee_core.config.shape import Shape
-from gee_core.config.train import TrainConfig
-
-__all__ = [
-    "BaseConfig",
-    "EvolveConfig",
-    "GeneFormat",
-    "NetworkConfig",
-    "NetworkStructure",
-    "Params",
-    "Positive",
-    "PrepareConfig",
-    "Section",
-    "Shape",
-    "StrictModel",
-    "TrainConfig",
-]
+from gee_core.config.evolve import EvolveConfig as EvolveConfig
+from gee_core.config.network import NetworkConfig as NetworkConfig
+from gee_core.config.network import NetworkStructure as NetworkStructure
+from gee_core.config.params import BaseConfig as BaseConfig
+from gee_core.config.params import GeneFormat as GeneFormat
+from gee_core.config.params import Params as Params
+from gee_core.config.params import PrepareConfig as PrepareConfig
+from gee_core.config.section import Positive as Positive
+from gee_core.config.section import StrictModel as StrictModel
+from gee_core.config.shape import Shape as Shape
+from gee_core.config.train import TrainConfig as TrainConfig

@@ -10,7 +10,7 @@ from gee_core.config.section import Scale, Section
 from gee_core.config.shape import BRANCH_GENES, Shape
 from gee_core.zoo import NETWORKS
 
-SURROGATES = ("piecewise_quadratic", "atan", "sigmoid")
+SURROGATE_NAMES = ("piecewise_quadratic", "atan", "sigmoid")
 """Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
 
 
@@ -18,13 +18,9 @@ class NetworkStructure(Section):
     """What determines a network but for its weights."""
 
     name: str
-    """Name of the network, a key of `gee_core.zoo.NETWORKS`, or your own: `networks.my_vgg:MyVGG` is the class or
-    function `MyVGG` of `networks/my_vgg.py`. It is called with num_classes, in_channels and image_size, and with those of
-    width, T, tau, decay_input, v_threshold, v_reset, detach_reset, surrogate, surrogate_alpha and pool that its signature
-    names; the others do nothing then. See docs/tutorials/your-network.md."""
+    """Key of `gee_core.zoo.NETWORKS`, or your own as `networks.my_vgg:MyVGG` (see docs/tutorials/your-network.md)."""
     block: Literal["pre", "post"] | None
-    """Residual block of the ResNets: `pre` (batch norm and neurons before each convolution; the authors' framework) or `post`
-    (behind it, the sum before the last neurons). null is `pre` for them; the other networks, your own too, take null."""
+    """Residual block of the ResNets: `pre` (norm and neurons before each convolution), `post` (behind); null: `pre`."""
     pool: Literal["max", "avg"]
     """Kind of the 2x2 pools of CIFARNet and VGG. Behind `avg` the spikes are no longer binary."""
     width: Annotated[float, Field(gt=0, le=4)]
@@ -51,7 +47,7 @@ class NetworkStructure(Section):
     @field_validator("name", "surrogate")
     @classmethod
     def _is_known(cls, value: str, info: ValidationInfo) -> str:
-        what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATES)
+        what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATE_NAMES)
         if value not in choices and not (what == "network" and is_own(value)):
             own = ", or name your own as package.module:NAME, for instance networks.my_vgg:MyVGG" if what == "network" else ""
             raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}{own}")
@@ -83,8 +79,7 @@ class NetworkConfig(NetworkStructure):
     """`network`: the network that is evolved, trained and measured."""
 
     init: Shape | None
-    """Genes of shape at which the initial wiring starts, and which evolve keeps unless it searches them; in a plain network,
-    of the initial weights. Genes that are not named are neutral; null: all of them, Gaussian draws."""
+    """Genes of shape at which the wiring, or plain weights, start; those not named, and all if null, are neutral."""
 
     @field_validator("init")
     @classmethod

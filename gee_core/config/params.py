@@ -48,31 +48,23 @@ class PrepareConfig(Section):
     dataset: Dataset
     """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`."""
     path: PathName
-    """Folder with the raw images. torchvision's data sets are read from it, or downloaded to it; `folder` reads train/, val/
-    and test/ in it, one folder per class in each, or class folders alone. `cifar10` and `cifar100` accept train/ with class
-    folders too."""
+    """Folder with torchvision's files, downloaded if absent, or with class folders: in train/, val/ and test/, or alone."""
     name: DataName | None
-    """Name of the images of dataset `folder` in summaries, reports, MLflow's runs and registered models: up to 64 of the
-    characters A-Z a-z 0-9 . _ -, the first a letter or digit. null: the name of the folder `path`, with a - for other
-    characters (`folder` where that is data/raw). Other data sets have their own names, and take null alone."""
+    """Name of the images of dataset `folder` in reports and MLflow; null: that of `path`, or that of another data set."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
-    """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size of the images,
-    which must be the same for all."""
+    """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size, the same for all."""
     max_train_images: Positive | None
     """Use this many training images with the hold-out, a stratified part; null for all."""
     max_test_images: Positive | None
     """Use this many test images, a stratified part; null for all."""
     test_share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the images that become the test images, stratified and fixed, where there are none: of `digits`, and of a
-    folder with neither test/ nor val/. Elsewhere it is not used."""
+    """Fraction of the images that become the test images, stratified; of `digits`, and of a folder without test/ and val/."""
     holdout: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the training images on which candidates are scored, stratified and fixed; evolve never trains on them. Not
-    used where `path` holds train/, val/ and test/: then val/ is the hold-out."""
+    """Fraction of the training images on which candidates are scored, not trained; train/, val/ and test/: it is val/."""
     split_seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
     stream: bool
-    """Leave the images in `path` and decode them in worker processes during training (for ImageNet), instead of packing
-    them into one array."""
+    """Decode images in `path` during training, in worker processes (for ImageNet), instead of packing them into one array."""
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
@@ -92,7 +84,7 @@ class PrepareConfig(Section):
 
     @property
     def data_name(self) -> str:
-        """The name of the images in summaries, reports, MLflow's runs and registered models, by the rule at `name`."""
+        """The name of the images in summaries, reports, MLflow's runs and registered models, `name` where that is given."""
         if self.dataset != "folder" or self.name is not None:
             return self.name or self.dataset
         path = PurePath(self.path)
@@ -213,13 +205,11 @@ class ExportConfig(Section):
     verify_images: Positive
     """Number of test images on which ONNX Runtime, and SpikingJelly's reading of the NIR graph, are compared with torch."""
     genes: GeneFormat | None
-    """Format of genes.safetensors, one file that holds the network as its genes (an unencoded one as its weights), and of
-    genes.onnx, which grows the weights from them; its accuracy is measured on all test images. null writes neither."""
+    """Format of genes.safetensors and genes.onnx, the network as its genes, measured on all test images; null: neither."""
     register_model: bool
     """Whether to register the model in MLflow."""
     promote_metric: PromoteMetric
-    """The model that is better by this number of reports/evaluate/metrics.json gets the alias `champion`: the highest
-    test_accuracy or sparsity, or the lowest of any other. Only models that were tested on the same images are compared."""
+    """Of models tested on the same images, the best by this number of reports/evaluate/metrics.json is the `champion`."""
 
     @property
     def higher_is_better(self) -> bool:

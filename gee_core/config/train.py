@@ -11,8 +11,7 @@ class Quantise(Section):
     """`train.quantise`: the last epochs of training see genes and weights as they are after rounding."""
 
     format: Literal["int8", "int4"]
-    """The format that they are rounded to, as `export.genes` rounds them; gradients pass the rounding as if it were not there
-    (straight-through)."""
+    """The format that they are rounded to, as by `export.genes`; gradients pass the rounding unchanged (straight-through)."""
     epochs: Positive
     """Number of the last epochs that do so, at most `train.epochs`."""
 
@@ -25,43 +24,33 @@ class TrainConfig(Section):
     batch_size: Positive
     """Images per step, of all processes together."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
-    """Peak learning rate; the usual recipe is 5e-3 · batch_size / 1024 for AdamW, 0.1 · batch_size / 128 for SGD.
-    Muon's updates are as large as AdamW's at the same rate, and bear several times the rate."""
+    """Peak learning rate; usually batch_size / 1024 times 5e-3 for AdamW, several times that for Muon, 0.8 for SGD."""
     lr_min: Weight
     """Learning rate at the end."""
     cooldown: Annotated[float, Field(gt=0, le=1)] | None
-    """Part of the steps, the last ones, in which the learning rate falls linearly to `lr_min`; between the warm-up and them it
-    stays at `lr` (Hägele et al. 2024). 1: it falls from the end of the warm-up. null: it falls from there along a cosine."""
+    """Last part of the steps, in which the rate falls linearly from `lr` (Hägele et al. 2024); null: a cosine over all."""
     lr_X: Scale
     """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
     lr_O: Scale
     """Factor on the learning rate of O."""
     sizes: Sizes | None
-    """Side in pixels that training images are resized to, by equal parts of the epochs: [16, 24, 32] trains a third at each. Of
-    more sizes than epochs, the last ones are used. Everything else sees whole images, and `crop_padding` counts their pixels.
-    null: the size of the images."""
+    """Side in pixels of training images, by equal parts of the epochs: [16, 24, 32] trains a third at each. null: theirs."""
     T_schedule: StepSchedule | None
-    """Time steps of training by equal parts of the epochs, as `sizes`: [2, 4] trains the first half with two. Everything else
-    has `network.T` steps. null: `network.T`."""
+    """Time steps of training by equal parts of the epochs: [2, 4] trains the first half with two. null: `network.T`."""
     norm_images: Positive | None
-    """Training images over which batch norm's statistics are taken anew after the last epoch, as evaluation sees them: at full
-    size, with `network.T` steps. What `sizes` and `T_schedule` leave are those of smaller images and fewer steps. Whole batches
-    are used. null: the running averages of training."""
+    """Images over which batch norm's statistics are taken anew after training, at full size and T; null: running averages."""
     warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
     """Epochs of linear warm-up, such as 0.5."""
     weight_decay: Weight
     """Weight decay; not applied to biases and batch norm."""
     optimizer: Literal["adamw", "sgd", "muon"]
-    """`adamw`, `sgd` with Nesterov's momentum, or `muon`: updates of X, O and kernels with equal singular values (Jordan et al.
-    2024), and AdamW for the stem, linear layers and what is no matrix."""
+    """`adamw`, `sgd` (Nesterov), or `muon`: updates of X, O, kernels with equal singular values (Jordan et al. 2024)."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     """Momentum of `sgd` (usually 0.9) and `muon` (0.95); `adamw` does not use it."""
     loss: Literal["ce", "tet"]
-    """`ce`: cross-entropy of the mean output over the steps; `tet`: mean over the steps of each one's cross-entropy (Deng et
-    al. 2022)."""
+    """`ce`: cross-entropy of the mean output over the steps; `tet`: mean of every step's own (Deng et al. 2022)."""
     tet_lambda: Fraction
-    """λ of `tet`: the fraction of its second term, the mean squared distance of every output to V_th. `ce` does not use
-    it."""
+    """λ of `tet`: the fraction of its second term, the mean squared distance of every output to V_th."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Label smoothing of the cross-entropy."""
     crop_padding: Annotated[int, Field(ge=0, le=1024)]
@@ -75,18 +64,13 @@ class TrainConfig(Section):
     wiring_seed: Literal["candidate", "fresh"]
     """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None
-    """A network.safetensors of the same network with plain weights, copied with its .json to the folder inputs/, where DVC sees
-    its content: training starts at genes that approximate its weights, not at the evolved wiring. null starts at the wiring."""
+    """A plain network.safetensors in inputs/, with its .json, to start at genes that approximate it; null: at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
     sync_batch_norm: bool
-    """Where several processes train (`GEE_TRAIN_PROCESSES`): batch norms take their statistics over the images of all of them,
-    not over each one's own. Training is then that of one process but for rounding, and waits in every layer for the slowest.
-    One process with this setting computes them in the same way, which takes longer. A network of your own needs
-    `torch.nn.BatchNorm2d` for it, not SpikingJelly's."""
+    """Whether batch norms see the images of all `GEE_TRAIN_PROCESSES`, not of each; needs `torch.nn.BatchNorm2d`, is slower."""
     quantise: Quantise | None
-    """Prepare the network for a format of few bits: its last epochs run with rounded genes and weights. The checkpoint keeps
-    float32 numbers, and validation uses them. null trains without rounding."""
+    """Round genes and weights in the last epochs; the checkpoint and validation keep float32. null trains without it."""
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:

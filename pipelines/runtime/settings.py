@@ -3,7 +3,7 @@
 import os
 from typing import Annotated
 
-from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_number
+from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_setting
 
 
 class Settings(CoreSettings):
@@ -17,18 +17,18 @@ class Settings(CoreSettings):
     """With `GEE_ENGINE=dask`, the address of a dask scheduler or the path of its scheduler file. Default: a scheduler and
     workers on 127.0.0.1 that end with the command."""
 
-    workers: Annotated[int | None, whole_number(1)] = None
+    workers: Annotated[int | None, whole_setting(1)] = None
     """Candidates that are scored at the same time. Default: one per CPU core; on GPUs one per GPU at first, and twice as many
     after each generation as long as that is a tenth faster and fits; all workers of a scheduler."""
 
-    threads: Annotated[int, whole_number(1)] = 1
+    threads: Annotated[int, whole_setting(1)] = 1
     """Threads of torch per candidate; another number can change the last bits of a result. Default: 1."""
 
-    train_processes: Annotated[int | None, whole_number(1)] = None
+    train_processes: Annotated[int | None, whole_setting(1)] = None
     """Processes that train and measure one network together, each with its share of every batch
     ([Cluster](CLUSTER.md)). Default: one per GPU, as long as each gets 16 images of a batch; 1 on a CPU."""
 
-    save_seconds: Annotated[int, whole_number(1)] = int(SAVE_SECONDS)
+    save_seconds: Annotated[int, whole_setting(1)] = int(SAVE_SECONDS)
     """Seconds between two saved states of a training run within an epoch. Default: 240."""
 
     tracking: Annotated[str, choice("on", "off")] = "on"

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from gee_core.config import Params, PrepareConfig
 from gee_core.config.datasets import DATASETS, Dataset
 from gee_core.config.evolve import Variant
-from gee_core.config.network import SURROGATES
+from gee_core.config.network import SURROGATE_NAMES
 from gee_core.data.folders import is_in_files
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
@@ -53,7 +53,7 @@ EDGES = {
     "network.block": ([None], ["pre", "post", "both"]),  # of cifarnet, which has no blocks
     "network.T": ([1, 64], [0, 65]),
     "network.tau": ([1.001, 100], [1]),
-    "network.surrogate": (list(SURROGATES), ["step"]),
+    "network.surrogate": (list(SURROGATE_NAMES), ["step"]),
     "prepare.dataset": (list(get_args(Dataset)), ["mnist"]),
     "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, "birds"]),  # digits have a name
     "prepare.holdout": ([0.01, 0.99], [0, 1]),
@@ -118,7 +118,7 @@ def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
 
 
 def test_the_tables_without_torch_have_the_names_of_the_others():
-    assert tuple(lif_module.SURROGATES) == SURROGATES
+    assert tuple(lif_module.SURROGATES) == SURROGATE_NAMES
     assert get_args(Dataset) == (*DATASETS, "folder")
 
 
