@@ -28,7 +28,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from benchmarks.arguments import positive, positive_int
 from benchmarks.decoding import medians
 from gee_core.config import PrepareConfig
-from gee_core.data.image_files import Form, decode
+from gee_core.data.image_files import Form, decode_image
 from gee_core.data.images import StreamedImages
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
@@ -67,7 +67,7 @@ def decoders(images: StreamedImages, n_files: int = 256, rounds: int = 5) -> dic
     form = Form(images.image_size, images.in_channels, resize=True)
     mode = ImageReadMode.RGB if images.in_channels == 3 else ImageReadMode.GRAY
     steps: dict[str, Callable[[], object]] = {
-        "ours": lambda: [decode(path, form) for path in files],
+        "ours": lambda: [decode_image(path, form) for path in files],
         "torchvision": lambda: [decode_jpeg(read_file(str(path)), mode) for path in files],
     }
     seconds = medians(steps, rounds)

@@ -129,12 +129,7 @@ def no_folder(path: Path, what: str, remedy: str) -> InputError:
 
 
 def files_by_class(split: Path, root: Path) -> ByClass:
-    """The image files in the class folders of ``split``, in sorted order; classes without any are among them.
-
-    Raises:
-        InputError: it holds no class folders, one cannot be read or has an unprintable name, or the name of a file or folder
-            below one is not UTF-8.
-    """
+    """The image files in the class folders of ``split``, sorted; InputError where there are none, or a name is no text."""
     names = folders_in(split)
     if not names:
         raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -68,11 +67,7 @@ def header(path: Path) -> Header:
 
 
 def common_form(root: Path, files: Sequence[str], image_size: int | None) -> Form:
-    """The form of all images: grey if every one is, of ``image_size``, or without it of the size that they share.
-
-    Raises:
-        InputError: a file is not an image, some have 16 bits, or the images need an ``image_size``.
-    """
+    """The form of all images: grey if every one is, of ``image_size`` or the size that they share; InputError without one."""
     found = {name: header(root / name) for name in files}
     if problem := mixed_depths(root, found):
         raise problem
@@ -101,12 +96,8 @@ def mixed_depths(root: Path, headers: dict[str, Header]) -> InputError | None:
     return InputError(problem, "save all of them with 8 bits")
 
 
-def decode(path: Path, form: Form) -> np.ndarray:
-    """The image (C, H, W), uint8.
-
-    Raises:
-        InputError: it is damaged, too large to be decoded safely, or of another size although ``form`` does not resize.
-    """
+def decode_image(path: Path, form: Form) -> np.ndarray:
+    """The image (C, H, W), uint8; InputError where it is damaged, too large, or of another size that ``form`` asks for."""
     with opened(path) as image:
         if not form.resize and image.size != (form.image_size, form.image_size):
             raise InputError(
@@ -114,18 +105,6 @@ def decode(path: Path, form: Form) -> np.ndarray:
                 "set `image_size` to bring all to one size",
             )
         return to_pixels(image, form.in_channels, form.image_size)
-
-
-def decode_in_order(
-    files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor], pin_memory: bool = False
-) -> Iterator[Tensor]:
-    """For each index tensor of ``batches`` the images (B, C, H, W) of those ``files``, uint8, as `in_order` has them."""
-    return in_order(partial(_decoded, form), files, root, batches, pin_memory)
-
-
-def checksums_in_order(files: np.ndarray, root: Path, form: Form, batches: Sequence[Tensor]) -> Iterator[list[str]]:
-    """For each index tensor of ``batches`` the SHA-256 of those ``files`` as `in_order` has them; each is decoded too."""
-    return in_order(partial(_checksums, form), files, root, batches)
 
 
 def in_order(
@@ -184,16 +163,17 @@ class _Work(Dataset):
             return error  # raised here, it would arrive wrapped in the worker's traceback
 
 
-def _decoded(form: Form, paths: list[Path]) -> Tensor:
+def decoded(form: Form, paths: list[Path]) -> Tensor:
+    """The images (B, C, H, W) in the files ``paths``, uint8."""
     images = np.empty((len(paths), form.in_channels, form.image_size, form.image_size), np.uint8)
     for image, path in zip(images, paths, strict=True):
-        image[:] = decode(path, form)
+        image[:] = decode_image(path, form)
     return torch.from_numpy(images)
 
 
-def _checksums(form: Form, paths: list[Path]) -> list[str]:
-    for path in paths:
-        decode(path, form)
+def checksums(form: Form, paths: list[Path]) -> list[str]:
+    """The SHA-256 of each of the files ``paths``, which are decoded to find damaged ones."""
+    decoded(form, paths)
     return [sha256(path) for path in paths]
 
 

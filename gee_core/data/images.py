@@ -6,13 +6,14 @@ Shapes: N images in all, B in a batch, C channels, H W rows and columns.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gee_core.data.image_files import Form, decode_in_order
+from gee_core.data.image_files import Form, decoded, in_order
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
@@ -29,12 +30,6 @@ class PackedImages:
     """uint8 (N, C, H, W)."""
     labels: Tensor
     """int64 (N,)."""
-
-    def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
-        if self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"{len(self.images)} images need as many labels, got {tuple(self.labels.shape)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,8 +93,8 @@ class StreamedImages:
         """As of ``PackedImages``; raises an InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
         form = Form(self.image_size, self.in_channels, resize=True)
-        decoded = decode_in_order(self.names, self.root, form, batches, pin_memory=self.device.type == "cuda")
-        for indices, images in zip(batches, decoded, strict=True):
+        found = in_order(partial(decoded, form), self.names, self.root, batches, pin_memory=self.device.type == "cuda")
+        for indices, images in zip(batches, found, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)
 
 
@@ -116,10 +111,7 @@ def index_batches(
 
 
 def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (1 if the channel is constant) of each channel, of images in [0, 1].
-
-    Computed from a histogram of the 256 values that a pixel can have, hence exact and independent of the order.
-    """
+    """Mean and standard deviation (1 if the channel is constant) of each channel, of images in [0, 1], exact."""
     histogram_CV = torch.zeros(images.in_channels, 256, dtype=torch.int64)
     for batch, _ in images.batches(256):
         histogram_CV += torch.stack([torch.bincount(c.flatten(), minlength=256).cpu() for c in batch.unbind(1)])

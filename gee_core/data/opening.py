@@ -13,11 +13,7 @@ from gee_core.errors import InputError, in_short
 
 @contextlib.contextmanager
 def opened(path: Path, name: str | None = None) -> Iterator[Image.Image]:
-    """The image in the file ``path``, for a block that decodes it by `to_pixels`; messages call it ``name``, else by its path.
-
-    Raises:
-        InputError: it is missing, no image, damaged, or too large to be decoded safely.
-    """
+    """The image in the file ``path``, called ``name``; InputError where it is missing, no image, damaged, or too large."""
     name = name or str(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever

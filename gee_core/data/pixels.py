@@ -48,12 +48,7 @@ class TooManyPixelsError(ValueError):
 
 
 def open_image(file: Path | IO[bytes]) -> Image.Image:
-    """The image in a file; its pixels are not decoded yet.
-
-    Raises:
-        TooManyPixelsError: it has more than MAX_PIXELS.
-        Exception: one of DAMAGE; the file is not an image.
-    """
+    """The image in a file, not decoded yet; TooManyPixelsError, or one of DAMAGE where the file is no image."""
     bomb = TooManyPixelsError(f"has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)")
     try:
         with warnings.catch_warnings(action="ignore"):  # of bombs, below which our limit is, and of damaged EXIF data
@@ -79,9 +74,7 @@ def orientation(image: Image.Image) -> int:
 def to_pixels(image: Image.Image, in_channels: int, size: int) -> np.ndarray:
     """The image as uint8 (C, H, W), H and W being ``size``: turned upright, the shorter side resized, centre cropped.
 
-    Raises:
-        TooManyPixelsError: it would have more than MAX_PIXELS before it is cropped, because it is so narrow.
-        Exception: one of DAMAGE; it cannot be decoded.
+    TooManyPixelsError where it is so narrow that it grows too large, one of DAMAGE where it cannot be decoded.
     """
     turn = TURNS.get(orientation(image))
     converted = _convert(image, in_channels)

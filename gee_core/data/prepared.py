@@ -56,11 +56,7 @@ class Prepared:
 
 
 def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, ...], std: tuple[float, ...]) -> Meta:
-    """Write everything to a folder beside ``folder``, flush it, then rename it to ``folder``.
-
-    Raises:
-        InputError: the disk is full, or the folder is not writable; the old content of ``folder`` is kept.
-    """
+    """Write everything beside ``folder``, flush it, then rename it; InputError where the disk is full or not writable."""
     train, test, n_classes = data.train, data.test, len(data.class_names)
     assert data.holdout is not None
     partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import FileList, is_in_files, list_images
-from gee_core.data.image_files import Form, as_array, checksums_in_order, common_form, decode_in_order
+from gee_core.data.image_files import Form, as_array, checksums, common_form, decoded, in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
 from gee_core.data.splits import part_of, split_files, split_off
@@ -26,11 +27,7 @@ IN_FOLDERS = "a folder of images"
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
-    """The images that ``cfg`` names; in memory unless ``cfg.stream``. Streamed images are decoded once, to find damaged files.
-
-    Raises:
-        InputError: they are missing, damaged, or do not fit ``cfg``.
-    """
+    """The images that ``cfg`` names; InputError where they are missing, damaged, or do not fit ``cfg``."""
     check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
@@ -106,8 +103,8 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
 def _contents(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> tuple[str, ...]:
     """For each part the SHA-256 over its files' checksums; every file is decoded."""
     digests = [hashlib.sha256() for _ in parts]
-    for part, _, checksums in _each_batch(checksums_in_order, root, parts, form, on_progress):
-        digests[part].update("".join(checksums).encode())
+    for part, _, found in _each_batch(partial(checksums, form), root, parts, on_progress):
+        digests[part].update("".join(found).encode())
     return tuple(digest.hexdigest() for digest in digests)
 
 
@@ -115,19 +112,19 @@ def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress
     _check_fits(sum(len(part.files) for part in parts), form)
     shape = (form.in_channels, form.image_size, form.image_size)
     images = [torch.empty(len(part.files), *shape, dtype=torch.uint8) for part in parts]
-    for part, indices, batch in _each_batch(decode_in_order, root, parts, form, on_progress):
+    for part, indices, batch in _each_batch(partial(decoded, form), root, parts, on_progress):
         images[part][indices[0] : indices[-1] + 1] = batch
     return [PackedImages(pixels, torch.tensor(part.labels)) for pixels, part in zip(images, parts, strict=True)]
 
 
 def _each_batch(
-    work: Callable[..., Iterator[Any]], root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None
+    work: Callable[[list[Path]], Any], root: Path, parts: tuple[FileList, ...], on_progress: Progress | None
 ) -> Iterator[tuple[int, Tensor, Any]]:
     """For each batch of files, one part after the other: number of the part, indices in it, and what ``work`` made of them."""
     total, done = sum(len(part.files) for part in parts), 0
     for number, part in enumerate(parts):
         batches = torch.arange(len(part.files)).split(256)
-        for indices, result in zip(batches, work(as_array(part.files), root, form, batches), strict=True):
+        for indices, result in zip(batches, in_order(work, as_array(part.files), root, batches), strict=True):
             yield number, indices, result
             done += len(indices)
             if on_progress is not None:

@@ -16,10 +16,7 @@ Part = TypeVar("Part", FileList, PackedImages)
 
 
 def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
-    """Ascending indices of ``n`` images with the class proportions of ``labels`` (N,), up to rounding, at least one of each.
-
-    ``names`` are the purpose of the draw, for its seed and for messages. An ``n`` that is too large or small is an InputError.
-    """
+    """Ascending indices of ``n`` images, drawn for ``names``: shares of ``labels`` (N,), one of each class or InputError."""
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
@@ -51,10 +48,9 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
-    """Ascending indices of a stratified ``fraction`` of the images, such as the hold-out, that leaves some of every class.
+    """Ascending indices of a stratified ``fraction`` of the images, drawn for the purpose ``names``, by default ``setting``.
 
-    ``names`` are the purpose of the draw, for its seed; without them it is the ``setting`` of the fraction. An InputError names
-    the ``setting`` where a class would be missing from this part or from the images that are left.
+    InputError where a class would be missing from this part or from the images that are left.
     """
     n, n_classes, what = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)
@@ -69,11 +65,7 @@ def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[
 
 
 def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
-    """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for.
-
-    Raises:
-        InputError: a class would be missing from one of them.
-    """
+    """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for."""
     train, val, test = listing.train, listing.val, listing.test
     if val is None:
         _check_smallest_class(listing, cfg)

@@ -24,7 +24,7 @@ from gee_core.data.folders import (
     unread,
     walk,
 )
-from gee_core.data.image_files import Form, Header, as_array, decode, header, in_order, mixed_depths
+from gee_core.data.image_files import Form, Header, as_array, decode_image, header, in_order, mixed_depths
 from gee_core.data.images import one_colour
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.splits import split_files, split_off
@@ -155,7 +155,7 @@ def _look(decode_all: bool, paths: list[Path]) -> list[Seen | InputError]:
         try:
             head, colour = header(path), None
             if decode_all:
-                pixels_CHW = decode(path, Form(min(head.width, head.height, DECODED), 3, True))
+                pixels_CHW = decode_image(path, Form(min(head.width, head.height, DECODED), 3, True))
                 corner_C = pixels_CHW[:, 0, 0]
                 colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
             seen.append((head, colour))

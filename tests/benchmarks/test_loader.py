@@ -4,7 +4,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from benchmarks.loader import decoders
-from gee_core.data.image_files import Form, as_array, decode
+from gee_core.data.image_files import Form, as_array, decode_image
 from gee_core.data.images import StreamedImages
 
 
@@ -19,7 +19,7 @@ def test_both_decoders_make_the_same_bytes_and_are_timed(tmp_path):
     images = photographs(tmp_path, ".jpg")
     for name in images.files:
         found = decode_jpeg(read_file(str(tmp_path / name)), ImageReadMode.RGB)
-        assert np.array_equal(decode(tmp_path / name, Form(48, 3, resize=False)), found)
+        assert np.array_equal(decode_image(tmp_path / name, Form(48, 3, resize=False)), found)
     found = decoders(images, rounds=1)
     assert found["decoder_images_per_second"] > 0
     assert found["decoder_over_torchvision"] > 0
