@@ -1,6 +1,7 @@
 """How this process keeps memory, and which errors say that there is none left, or no GPU. No torch here."""
 
 import ctypes
+import re
 import sys
 
 
@@ -14,20 +15,13 @@ def keep_freed_memory() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-FULL_GPU = (
-    "CUDA out of memory",  # torch; also in what its compiler raises in place of that
-    "CUDA error: out of memory",  # the driver, as where a process has no room for its context
-    "CUDA driver error: out of memory",
-    "Triton Error [CUDA]: out of memory",
-    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
-    "_STATUS_NOT_INITIALIZED",  # the same, where there is no room for their handle
-)
-"""In the messages of errors, all of them a RuntimeError."""
+FULL_GPU = re.compile(r"CUDA.*out of memory|_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)")
+"""In the messages of RuntimeErrors: torch's, the driver's, Triton's, and those of cuBLAS and cuDNN."""
 
 
 def full_gpu(message: str) -> bool:
     """Whether the message of an error says that a GPU's memory is full."""
-    return any(text in message for text in FULL_GPU)
+    return FULL_GPU.search(message) is not None
 
 
 def out_of_memory(error: BaseException) -> bool:

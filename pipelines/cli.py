@@ -115,7 +115,7 @@ def count(
         size = 224 if network == "resnet34" else 32
     try:
         with json_alone(as_json):
-            plain = count_plain_parameters(network, classes, channels, size, width, block)
+            plain = count_plain_parameters(network, classes, channels, size, width=width, block=block)
             net = build_network(network, classes, channels, size, genes, width, block=block)
     except ValueError as error:
         raise InputError(str(error)) from None

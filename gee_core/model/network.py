@@ -169,19 +169,13 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def count_plain_parameters(
-    name: str,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    width: float = 1.0,
-    block: str | None = None,
-    pool: str = "max",
-    **lif: Any,
+    name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, pool: str = "max", **others: Any
 ) -> int:
-    """Parameters of ``build_network``'s network with ordinary weights; one of ``NETWORKS`` takes no memory for them."""
+    """Parameters of ``build_network``'s network with ordinary weights, which takes no memory for them if it is no own one."""
     if is_own(name):
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        lif = {key: value for key, value in others.items() if key != "block"}
         with private_torch_rng(0):
             return count_parameters(own_module(name, sizes, width, pool, LIF_DEFAULTS | lif))
-    with torch.device("meta"):  # neither pool nor neurons have parameters
-        return count_parameters(build_network(name, num_classes, in_channels, image_size, None, width, block=block))
+    with torch.device("meta"):
+        return count_parameters(build_network(name, num_classes, in_channels, image_size, width=width, pool=pool, **others))

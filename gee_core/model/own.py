@@ -114,10 +114,7 @@ class OwnNetwork(SpikingNetwork):
 def own_network(
     name: str, sizes: dict[str, int], width: float, pool: str, lif: dict, seed: int = 0, T: int | None = None
 ) -> OwnNetwork:
-    """The own network ``name`` with the initial weights of its own code, on the CPU; it answers with ``T`` steps, if any.
-
-    ``sizes`` are ``num_classes``, ``in_channels`` and ``image_size``, ``lif`` arguments of ``LIF``.
-    """
+    """The own network ``name`` with the initial weights of its own code, on the CPU; it answers with ``T`` steps, if any."""
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
         net = own_module(name, sizes, width, pool, lif)
@@ -177,7 +174,7 @@ def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     except (Exception, SystemExit) as error:
         begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if all_steps else ""
         raise ValueError(f"for images (B, C, H, W) = {shape} it {raises(error)}{begin}") from error
-    if misfit := _misfit(o, (T, B, sizes["num_classes"]), all_steps):
+    if misfit := _misfit(o, (T, B, sizes["num_classes"])):
         raise ValueError(f"for images (B, C, H, W) = {shape} it returns {misfit}")
     if again.shape != o.shape or not torch.allclose(again, o):
         raise ValueError(
@@ -197,18 +194,13 @@ def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     return Trial(len(o), channels_last, *found)
 
 
-def _misfit(o: object, wanted: tuple[int, int, int], all_steps: bool) -> str:
+def _misfit(o: object, wanted: tuple[int, int, int]) -> str:
     """What ``o`` is, and the line to change, where it is no finite (steps, images, classes) in float32; else empty."""
     _, B, K = wanted
     if not isinstance(o, Tensor):
         return f"a {type(o).__name__}, not a tensor: let its forward return the output of every step (T, B, K) alone"
-    if o.shape == (B, K):
-        whole = "before the mean over its steps" if all_steps else "as `torch.stack([self.step(x) for _ in range(T)])`"
-        return f"{(B, K)}, not (T, B, K) = {wanted}: let it return the output of every step, {whole}"
-    if o.ndim == 3 and o.shape[::2] == (B, K) and o.shape[1] != B:
-        return f"{tuple(o.shape)}, not (T, B, K) = {wanted}: let its forward end with `return o.transpose(0, 1)`"
     if o.ndim != 3 or o.shape[1:] != (B, K):
-        return f"{tuple(o.shape)}, not (T, B, K) = {wanted}"
+        return f"{tuple(o.shape)}, not (T, B, K) = {wanted}: let it return the output of every step, (T, B, K)"
     if o.dtype != torch.float32:
         return f"{o.dtype}: let its forward end with `return o{'.real' if o.is_complex() else ''}.float()`"
     return "" if o.isfinite().all() else "values that are not finite (NaN or infinite)"

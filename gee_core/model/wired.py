@@ -140,8 +140,8 @@ def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
     """Parameters of the configured network with ordinary weights, counted on the network itself."""
-    sizes = (meta.num_classes, meta.in_channels, meta.image_size)
-    return count_plain_parameters(network.name, *sizes, network.width, network.block, network.pool, **network.lif())
+    sizes, kind = (meta.num_classes, meta.in_channels, meta.image_size), {"width", "block", "pool"}
+    return count_plain_parameters(network.name, *sizes, **network.model_dump(include=kind), **network.lif())
 
 
 def _built(network: NetworkStructure, shape: ImageShape, seed: int) -> SpikingNetwork:

@@ -21,7 +21,7 @@ from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.quantised import quantised_call
-from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
+from gee_core.training.recipe import Recipe, check_images, learning_rate, steps_per_epoch
 
 Images = PackedImages | StreamedImages
 
@@ -57,15 +57,11 @@ def train_epoch(
     start: MidEpochState | None = None,
     on_step: Callable[[MidEpochState], None] = lambda mid_epoch: None,
 ) -> EpochRecord:
-    """Train ``net`` for epoch ``epoch`` (from 0), in place. All draws depend on the recipe's seed and ``epoch`` only.
+    """Train ``net``, of several processes what ``processes.parallel`` returned, for epoch ``epoch`` (from 0), in place.
 
-    Of several processes, every one calls this function with what ``processes.parallel`` returned, and takes its share of every
-    batch; the results are those of the whole batches. ``on_step`` is called after every step but the last, with a state that is
-    valid until the next step: pass it as ``start``, with the network and optimiser of that moment, to resume mid-epoch.
-
-    Raises:
-        InputError: there are more processes than images in a batch.
-        FloatingPointError: the loss is no longer finite.
+    Draws depend on the recipe's seed and ``epoch`` only. ``on_step`` is called after every step but the last, with a state that
+    is valid until the next: pass it as ``start``, with the network and optimiser of that moment, to resume mid-epoch.
+    InputError where a batch has fewer images than there are processes, FloatingPointError where the loss is not finite.
     """
     check_images(len(images), recipe.cfg.batch_size, recipe.compute.rank)
     generator = torch_generator(recipe.seed, "epoch", epoch)
@@ -79,7 +75,8 @@ def train_epoch(
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
-        lr = recipe.learning_rate(epoch * n_steps + step, recipe.cfg.epochs * n_steps)
+        done, cfg = epoch * n_steps + step, recipe.cfg
+        lr = learning_rate(done, cfg.epochs * n_steps, recipe.warmup_steps, cfg.lr, cfg.lr_min, cfg.cooldown)
         set_lr(optimizer, lr)
         n = min(recipe.cfg.batch_size, len(images) - step * recipe.cfg.batch_size)  # of the whole batch
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n))
@@ -87,7 +84,8 @@ def train_epoch(
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
         with recipe.compute.autocast(), draws, with_steps(bare(net), recipe.T_of(epoch)):
             o_TBK = _outputs(net, x, recipe.bits_of(epoch))
-        loss = _loss(o_TBK, labels, recipe)
+        of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
+        loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)
         optimizer.zero_grad(set_to_none=True)
         (loss * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
         optimizer.step()
@@ -114,12 +112,6 @@ def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
         raise InputError(
             f"batch_size: {len(x)} image of {x.shape[-1]} pixels is one value per channel to batch norm", "set it to 3 or more"
         ) from None
-
-
-def _loss(o_TBK: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.cfg.loss == "tet":
-        return tet(o_TBK, labels, recipe.cfg.label_smoothing, recipe.cfg.tet_lambda, recipe.tet_phi)
-    return cross_entropy(o_TBK, labels, recipe.cfg.label_smoothing)
 
 
 def for_inference(net: nn.Module) -> nn.Module:

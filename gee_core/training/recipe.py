@@ -38,10 +38,6 @@ class Recipe:
         cfg = self.cfg
         return make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, cfg.lr_X, cfg.lr_O)
 
-    def learning_rate(self, step: int, n_steps: int) -> float:
-        """The learning rate of ``step`` (from 0) of ``n_steps`` in all."""
-        return learning_rate(step, n_steps, self.warmup_steps, self.cfg.lr, self.cfg.lr_min, self.cfg.cooldown)
-
     def bits_of(self, epoch: int) -> int | None:
         """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""
         quantise = self.cfg.quantise
@@ -86,8 +82,7 @@ def learning_rate(
 ) -> float:
     """The learning rate of step 0 … n_steps-1: linear up to ``lr`` over ``n_warmup`` steps, then down to ``lr_min``.
 
-    Without ``cooldown`` it falls along a cosine. With it, it stays at ``lr`` and falls linearly in the last ``cooldown``
-    (0 to 1) of all steps, or in all those after the warm-up if these are fewer.
+    It falls along a cosine, or linearly in the last ``cooldown`` (0 to 1) of all steps that are behind the warm-up.
 
     Sources: Loshchilov, Hutter, SGDR, 2017, Eq. 5, without restarts; Hägele et al., Scaling Laws and Compute-Optimal Training
     Beyond Fixed Training Durations, 2024, Sec. 3.
