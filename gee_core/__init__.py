@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from gee_core.evolution.loop import evolve
     from gee_core.evolution.search_vector import SearchSpace
     from gee_core.evolution.winner import winner
-    from gee_core.export.nir_file import read_nir, write_nir
-    from gee_core.export.to_nir import to_nir
+    from gee_core.export.to_nir import read_nir, to_nir, write_nir
     from gee_core.export.to_onnx import to_onnx
     from gee_core.gene_file import read_card, save_genes
     from gee_core.genome.compress import compress
@@ -53,8 +52,7 @@ _MODULES = {
     "evolution.loop": "evolve",
     "evolution.search_vector": "SearchSpace",
     "evolution.winner": "winner",
-    "export.nir_file": "read_nir write_nir",
-    "export.to_nir": "to_nir",
+    "export.to_nir": "read_nir to_nir write_nir",
     "export.to_onnx": "to_onnx",
     "gene_file": "read_card save_genes",
     "genome.compress": "compress",

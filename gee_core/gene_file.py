@@ -105,11 +105,7 @@ def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
 def read_card(path: Path | str) -> dict | None:
     """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
 
-    Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A network that is loaded does not hold the
-    card, so hand it on:
-
-        net = gee_core.load("genes.safetensors")
-        gee_core.save_genes("again.safetensors", net, "int4", card=gee_core.read_card("genes.safetensors"))
+    Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A loaded network does not hold the card.
 
     Raises:
         InputError: the file is missing, damaged, of another version or not of ``save_genes``.

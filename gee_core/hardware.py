@@ -27,14 +27,9 @@ class Compute:
 
     @classmethod
     def of(cls, device: str, precision: str = "auto") -> "Compute":
-        """Resolve the names in params.yaml; on a GPU, `GEE_DETERMINISTIC=1` puts this process into torch's deterministic mode.
+        """Resolve the names of `base` in params.yaml; InputError where the CUDA device does not exist.
 
-        Args:
-            device: the name of a device, or ``auto``: CUDA if available, else the CPU.
-            precision: ``fp32``, ``bf16``, or ``auto``: bf16 if the hardware multiplies it natively.
-
-        Raises:
-            InputError: the CUDA device does not exist.
+        On a GPU, `GEE_DETERMINISTIC=1` puts this process into torch's deterministic mode.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

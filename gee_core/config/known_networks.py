@@ -50,11 +50,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def encoded_channels(name: str, width: float = 1.0) -> list[int]:
-    """[C_0 … C_L] of any network: outputs of the stem and of every convolution whose neurons have encodings.
-
-    Raises:
-        ValueError: it is an own network that is not registered, or cannot be built.
-    """
+    """[C_0 … C_L] of any network, of the stem and every encoded convolution; ValueError of an own one that cannot be built."""
     if is_own(name):
         return registered(name).chain(width)[0]
     return [scaled(channels, width) for channels in [NETWORKS[name].stem, *NETWORKS[name].convolutions()]]

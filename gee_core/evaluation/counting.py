@@ -18,8 +18,8 @@ from torch.nn.utils import parametrize
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity, LayerCount
 from gee_core.genome.copying import without_autocast
+from gee_core.model.base import is_neuron
 from gee_core.model.layers import BasicBlock, PreActivationBlock
-from gee_core.snn.neurons import is_neuron
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d

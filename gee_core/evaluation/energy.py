@@ -18,9 +18,9 @@ from gee_core.evaluation.counting import Counter
 from gee_core.genome.copying import as_written, check_module, check_values, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
+from gee_core.model.base import is_neuron, takes_all_steps
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
-from gee_core.snn.neurons import is_neuron, takes_all_steps
 from gee_core.training.loop import for_inference
 from gee_core.training.processes import from_all
 

@@ -13,9 +13,8 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from gee_core.model.base import SpikingNetwork
+from gee_core.model.base import SpikingNetwork, is_neuron, takes_all_steps
 from gee_core.snn.lif import LIF, is_channels_last
-from gee_core.snn.neurons import is_neuron, takes_all_steps
 
 LINEAR = (LIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
 """The neurons whose membrane is linear in their current below the threshold."""

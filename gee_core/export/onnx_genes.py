@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gee_core.gene_file import FLOATS, GENE_FORMATS
 from gee_core.genome.encoding import decode, genome_of
-from gee_core.genome.quantise import BITS, quantise, scaled_dim
+from gee_core.genome.quantise import BITS, along, quantise, scaled_dim
 
 WEIGHTS = "net."
 """What the exporter puts before the names of a network's tensors."""
@@ -122,10 +122,8 @@ class _Genes:
         dim = scaled_dim(name, value)
         assert dim is not None  # only matrices are grown from
         codes, scale = quantise(value, BITS[self._format], dim)
-        shape = [1] * value.ndim
-        shape[dim] = -1
         steps = self.add("Cast", [self.constant(f"{name}.codes", codes)], f"{name}.steps", to=TensorProto.FLOAT)
-        return self.add("Mul", [steps, self.constant(f"{name}.scale", scale.reshape(shape))], name)
+        return self.add("Mul", [steps, self.constant(f"{name}.scale", along(scale, value, dim))], name)
 
     def grow(self, X_in_KIG: str, X_out_KJG: str, shape: Sequence[int]) -> str:
         """W (J, I, k_h, k_w) of ``shape`` from the encodings of these names, as ``weight.decode_conv`` computes it."""

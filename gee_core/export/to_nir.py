@@ -1,19 +1,23 @@
 """A trained network of the table as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
 
 The graph takes the same normalised image at every step and puts out o_t; the logits are the mean of o over the steps. Its nodes
-have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of ``net.body[0].norm_lif.lif``.
+have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of ``net.body[0].norm_lif.lif``. Its file is
+HDF5, as the package ``nir`` writes it; nothing in it is executed.
 
 Shapes: C channels, H W space, K classes.
 """
 
+import io
 import math
+from pathlib import Path
 from typing import Any
 
 import nir
 import numpy as np
+from nir.serialization import read_version
 from torch import nn
 
-from gee_core.errors import ExportError
+from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import decode
@@ -21,6 +25,7 @@ from gee_core.model.base import check_unwrapped, image_shape
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
 from gee_core.model.network import TableNetwork
 from gee_core.snn.lif import LIF
+from gee_core.storage.atomic_files import write_atomically
 
 POOLS = ("sum", "avg")
 
@@ -147,3 +152,33 @@ def _head(graph: GraphBuilder, x: Signal, net: TableNetwork) -> Signal:
             assert isinstance(layer, nn.Linear)
             x, norm = graph.linear(f"head.{i}", x, layer, norm), None
     return x
+
+
+def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
+    """Write ``graph`` to ``path``: all of it, or nothing. Equal graphs give equal bytes."""
+    file = io.BytesIO()
+    nir.write(file, graph)
+    write_atomically(Path(path), file.getvalue())
+
+
+def read_nir(path: str | Path) -> nir.NIRGraph:
+    """The graph in a file, its shapes checked.
+
+    Raises:
+        InputError: the file is missing, damaged or of another major version of NIR, or a number in it is not finite.
+    """
+    remedy = "write it again with gee_core.write_nir, or name another file"
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file", "name a file that gee_core.write_nir wrote")
+    try:
+        version = read_version(path)
+        if version.partition(".")[0] != nir.version.partition(".")[0]:
+            raise InputError(f"{path}: is of NIR {version[:20]!r}, and the installed nir is {nir.version}", remedy)
+        graph = nir.read(path)
+    except InputError:
+        raise
+    except Exception as error:  # of h5py and nir, which check little and have no error of their own
+        raise InputError(f"{path}: cannot be read as NIR ({type(error).__name__}: {in_short(error)})", remedy) from None
+    if name := not_finite(graph):
+        raise InputError(f"{path}: a number of node {name} is not finite", remedy)
+    return graph

@@ -14,10 +14,7 @@ SHOWN = 3
 
 
 def explore(net: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]]:
-    """(names of the convolutions that can be encoded, in order of first execution, the others by name, each with the reason).
-
-    ``net`` is a copy for this alone: it gets hooks, and its neurons are charged.
-    """
+    """(names of the convolutions of ``net``, a copy, that can be encoded, in order of execution; reasons of the others)."""
     convs = {name: module for name, module in net.named_modules() if isinstance(module, _ConvNd)}
     executed: list[str] = []
     for name, conv in convs.items():

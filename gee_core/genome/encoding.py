@@ -98,10 +98,7 @@ class Genome(nn.Module):
 
     @torch.no_grad()
     def initialise(self, genotype: Genotype, generator: torch.Generator) -> None:
-        """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²) from ``generator`` (Eq. 9), shaped by the genotype's genes of shape.
-
-        Those that do not act on X and O (γ_0, γ_end, slope) are left to ``wiring.shape_network``.
-        """
+        """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²) (Eq. 9), shaped by the genes of shape that act on X and O."""
         genes = [self.O, *self.encodings()]
         O, X = draw_genes(genotype, self.channels, self.n_genes, self.kernel_size, generator)
         for tensor, drawn in zip(genes, [O, *X], strict=True):
@@ -233,10 +230,7 @@ def encoded_copy(
 
 
 def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> Genome:
-    """Replace the weights of ``convs[1:]`` by genes that are still zero, in place, with the rest as ``net.genome``.
-
-    ``encode`` is the public function, and checks its arguments.
-    """
+    """Replace the weights of ``convs[1:]`` by genes that are still zero, in place and unchecked, the rest as ``net.genome``."""
     genome = Genome(convs, n_genes)
     net.add_module("genome", genome)
     for previous, conv in zip([None, *convs[1:-1]], convs[1:], strict=True):

@@ -6,7 +6,8 @@ The encoding is symmetric, so that 0 stays 0; the scale is the smallest that cli
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 BITS = {"int8": 8, "int4": 4}
 """Bits of a number, by the name of the format."""
@@ -16,18 +17,28 @@ def quantise(x: Tensor, bits: int, dim: int) -> tuple[Tensor, Tensor]:
     """(codes int8 of the shape of ``x``, scales float32 (x.shape[dim],)), one scale per slice of ``x`` along ``dim``."""
     largest = 2 ** (bits - 1) - 1
     scale = x.detach().float().abs().movedim(dim, 0).flatten(1).amax(1) / largest
-    codes = (x.detach().float() / _along(scale.clamp_min(torch.finfo(torch.float32).tiny), x, dim)).round()
+    codes = (x.detach().float() / along(scale.clamp_min(torch.finfo(torch.float32).tiny), x, dim)).round()
     return codes.clamp(-largest, largest).to(torch.int8), scale
 
 
 def dequantise(codes: Tensor, scale: Tensor, dim: int) -> Tensor:
     """The numbers, float32, that ``quantise`` gave ``codes`` and ``scale`` for."""
-    return codes.float() * _along(scale, codes, dim)
+    return codes.float() * along(scale, codes, dim)
 
 
 def straight_through(x: Tensor, bits: int, dim: int) -> Tensor:
     """``x`` rounded as by ``quantise``, with the gradient of ``x`` itself (Bengio et al. 2013)."""
     return dequantise(*quantise(x, bits, dim), dim) + (x - x.detach())
+
+
+def quantised_call(net: nn.Module, bits: int, x: Tensor) -> Tensor:
+    """The output of ``net`` on ``x`` with every matrix rounded to ``bits`` as in a file of genes; ``net`` keeps its numbers.
+
+    Gradients reach them through the rounding as if it were not there. Batch norms keep their statistics in ``net``.
+    """
+    matrices = {name: (p, dim) for name, p in net.named_parameters() if (dim := scaled_dim(name, p)) is not None}
+    rounded = {name: straight_through(p, bits, dim) for name, (p, dim) in matrices.items()}
+    return functional_call(net, rounded, (x,))
 
 
 def scaled_dim(name: str, x: Tensor) -> int | None:
@@ -37,7 +48,7 @@ def scaled_dim(name: str, x: Tensor) -> int | None:
     return 0 if name.endswith("weight") and x.ndim > 1 else None
 
 
-def _along(scale: Tensor, x: Tensor, dim: int) -> Tensor:
+def along(scale: Tensor, x: Tensor, dim: int) -> Tensor:
     """``scale`` as a tensor that multiplies ``x`` slice by slice along ``dim``."""
     shape = [1] * x.ndim
     shape[dim] = -1

@@ -116,8 +116,7 @@ def _repeated(rows: Tensor, n: int) -> Tensor:
 def shape_network(net: nn.Module, shape: Shape) -> None:
     """Apply γ_0 and γ_end to the batch norms and the slope to the last convolutions of branches, in place, once.
 
-    A network names its branches by a method ``branch_ends``: the last batch norm and the last convolution of each, in order of
-    execution. ValueError where γ_end or the slope need branches that ``net`` does not name.
+    ValueError where γ_end or the slope need branches that ``net`` does not name by a method ``branch_ends``.
     """
     named = getattr(net, "branch_ends", None)
     ends: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = named() if callable(named) else []

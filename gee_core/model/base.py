@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
 
 from gee_core.errors import InputError
@@ -46,6 +48,17 @@ class SpikingNetwork(nn.Module):
     def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
         """The last batch norm and the last convolution of every residual branch, in order of execution."""
         return []
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether ``module`` is a neuron of SpikingJelly that fires, of whichever base class."""
+    classes = [cls for cls in type(module).__mro__ if cls.__module__.startswith(neuron.__name__)]
+    return bool(classes) and not any("NonSpiking" in cls.__name__ for cls in classes)
+
+
+def takes_all_steps(module: nn.Module) -> bool:
+    """Whether ``module`` is one of SpikingJelly's that takes (T, B, …) in one call, by its step mode or always."""
+    return getattr(module, "step_mode", "m" if isinstance(module, MultiStepModule) else "s") == "m"
 
 
 def check_unwrapped(net: nn.Module) -> None:
@@ -98,10 +111,9 @@ def to_channels_last(net: Net) -> Net:
 
 
 def strided_and_narrow(module: nn.Module) -> bool:
-    """Whether oneDNN may write past its memory where it computes the weight gradient of ``module`` in channels-last layout.
+    """Whether oneDNN may write past its memory in the weight gradient of ``module``, in channels-last layout, with AVX-512.
 
-    This holds for 1x1 convolutions with a stride and fewer in-channels than its registers hold numbers: 8 with AVX2, 16 with
-    AVX-512 (https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13).
+    https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13.
     """
     if not isinstance(module, nn.Conv2d) or module.groups > 1:
         return False

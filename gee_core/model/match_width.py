@@ -17,10 +17,9 @@ OWN_STEPS = 500
 
 
 def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, tolerance: float = 0.02) -> float:
-    """The width at which the plain ``network`` comes closest to ``target`` parameters, counted on the built network.
+    """The width, of few decimals, at which the plain ``network`` comes closest to ``target`` parameters, as it is built.
 
-    Channels are whole numbers, so the count rises in steps; the result has few decimals. InputError where every width deviates
-    by more than ``tolerance``, a fraction of ``target``.
+    InputError where every width deviates by more than ``tolerance``, a fraction of ``target``.
     """
     name = network.name
     if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:

@@ -24,11 +24,10 @@ from gee_core.config.known_networks import is_own as is_own
 from gee_core.errors import raises
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import encoded_copy
-from gee_core.model.base import SpikingNetwork, strided_and_narrow, to_channels_last
+from gee_core.model.base import SpikingNetwork, is_neuron, strided_and_narrow, takes_all_steps, to_channels_last
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
 from gee_core.snn.lif import LIF
-from gee_core.snn.neurons import is_neuron, takes_all_steps
 
 LIF_DEFAULTS = {key: parameter.default for key, parameter in inspect.signature(LIF).parameters.items()}
 

@@ -62,8 +62,7 @@ class Architecture(StrictModel):
 def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype | None, seed: int) -> SpikingNetwork:
     """The configured network for images of the shape ``meta``, its wiring drawn from the genotype with ``seed``.
 
-    ``genotype=None`` draws from the analytic wiring with the shape of `network.init`. A plain network has He's weights, shaped
-    by `network.init` too. All weights of an own network that are not encoded are those of its own code.
+    None draws from the analytic wiring with the shape of `network.init`, which shapes the He weights of a plain network too.
     """
     weights_seed = derive_seed(seed, "weights")
     net = _built(network, meta, weights_seed)
@@ -140,8 +139,8 @@ def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
     """Parameters of the configured network with ordinary weights, counted on the network itself."""
-    sizes, kind = (meta.num_classes, meta.in_channels, meta.image_size), {"width", "block", "pool"}
-    return count_plain_parameters(network.name, *sizes, **network.model_dump(include=kind), **network.lif())
+    sizes = (meta.num_classes, meta.in_channels, meta.image_size)
+    return count_plain_parameters(network.name, *sizes, network.width, network.pool, block=network.block, **network.lif())
 
 
 def _built(network: NetworkStructure, shape: ImageShape, seed: int) -> SpikingNetwork:

@@ -47,10 +47,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it to ``path``.
-
-    The file keeps its permissions. Temporary files of killed processes of this machine are deleted.
-    """
+    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it; permissions are kept."""
     data = content.encode() if isinstance(content, str) else content
     prefix = f".{path.name}.{platform.node()}."
     with writing(path):

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gee_core.data.augment import Normalise, to_input
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
+from gee_core.genome.quantise import quantised_call
 from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.training.loss import cross_entropy, tet
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
-from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe, check_images, learning_rate, steps_per_epoch
 
 Images = PackedImages | StreamedImages
@@ -112,6 +112,24 @@ def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
         raise InputError(
             f"batch_size: {len(x)} image of {x.shape[-1]} pixels is one value per channel to batch norm", "set it to 3 or more"
         ) from None
+
+
+def cross_entropy(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """L_CE of the logits, which are the mean of o over the steps."""
+    return F.cross_entropy(o_TBK.float().mean(0), labels_B, label_smoothing=label_smoothing)
+
+
+def tet(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0, lam: float = 0.0, phi: float = 0.0) -> Tensor:
+    """(1 - λ)·1/T·Σ_t L_CE(o_t, y) + λ·1/T·Σ_t MSE(o_t, φ): every step has to be right on its own.
+
+    Source: Deng et al., Temporal Efficient Training of Spiking Neural Network, ICLR 2022; φ is V_th there, and
+    MSE the mean over batch and classes.
+    """
+    o_TBK = o_TBK.float()
+    every_step = F.cross_entropy(o_TBK.flatten(0, 1), labels_B.repeat(len(o_TBK)), label_smoothing=label_smoothing)
+    if lam == 0:
+        return every_step
+    return (1 - lam) * every_step + lam * (o_TBK - phi).square().mean()
 
 
 def for_inference(net: nn.Module) -> nn.Module:

@@ -8,21 +8,20 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.genome.quantise import quantised_call
 from gee_core.model.layers import StepDropout
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.processes import bare, norms_of_all, pool_statistics
-from gee_core.training.quantised import quantised_call
 from gee_core.training.recipe import Recipe
 
 DROPOUT = (nn.modules.dropout._DropoutNd, StepDropout, layer.Dropout)
 
 
 def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, recipe: Recipe) -> None:
-    """Take the running statistics of ``net``, which ``train_epoch`` has trained for all epochs, anew, in place.
+    """Take the running statistics of ``net`` anew, in place: means over whole batches, `recipe.cfg.norm_images` in all.
 
-    They become the means over whole batches, `recipe.cfg.norm_images` of ``images`` in all, drawn with the recipe's seed, as
-    evaluation sees them: at full size, with all T steps, without augmentation and dropout. Of several processes, each takes its
-    share of every batch, and the statistics are those of one process.
+    The images are drawn with the recipe's seed, and seen as in evaluation: at full size, with all T steps, without augmentation
+    and dropout. Of several processes, each takes its share of every batch, and the statistics are those of one process.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.cfg.norm_images])

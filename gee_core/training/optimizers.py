@@ -18,8 +18,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser ``name`` of all parameters of ``net``, in which matrices and kernels (X, O, weights) decay alone.
 
-    ``name`` is ``adamw``; ``sgd``, with Nesterov's momentum unless it is 0; or ``muon`` for X, O and the kernels of all
-    convolutions but the stem, with AdamW for the rest. ``lr_X`` and ``lr_O`` are factors on the learning rates of X and O.
+    ``muon`` is for X, O and the kernels but the stem's, with AdamW for the rest; ``lr_X`` and ``lr_O`` are factors on the rate.
     """
     X, O = _genes(net)
     genes = {id(p) for p in [*X, *O]}

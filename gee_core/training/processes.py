@@ -15,10 +15,9 @@ from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
-    """``net`` as ``train_epoch`` takes it: itself, or of several processes one that averages the gradients of all parameters.
+    """``net`` as ``train_epoch`` takes it: itself, or one that averages all gradients and starts at those of the first process.
 
-    All processes start at the parameters of the first. With ``sync_batch_norm``, batch norms take their statistics over the
-    batch of all processes, not each over its own share; an InputError names one that is no ``nn.BatchNorm2d``.
+    With ``sync_batch_norm``, batch norms see the batch of all processes; InputError for one that is no ``nn.BatchNorm2d``.
     """
     if sync_batch_norm:
         sync_batch_norms(net)
@@ -68,14 +67,6 @@ def pool_statistics(net: nn.Module, n: int, rank: Rank) -> None:
         mean = summed(norm.running_mean * part, rank)
         norm.running_var.copy_(summed((norm.running_var + (norm.running_mean - mean).square()) * part, rank))
         norm.running_mean.copy_(mean)
-
-
-def from_first(value: Any, rank: Rank) -> Any:
-    """``value`` of the first process, in all of them: tensors and what can be pickled."""
-    values = [value]
-    if rank.of > 1:
-        dist.broadcast_object_list(values, 0)
-    return values[0]
 
 
 def from_all(value: Any, rank: Rank) -> list[Any]:

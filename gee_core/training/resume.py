@@ -1,5 +1,10 @@
-"""Training runs that can be stopped at any moment: saves their states in a folder and restores the newest one."""
+"""Training runs that can be stopped at any moment: saves their states in a folder and restores the newest one.
 
+States are files, in series of increasing numbers; each is verified before older ones are deleted. The two newest are kept, so
+that the older one can be resumed from if a power loss or the disk damages the newer one.
+"""
+
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,19 +12,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gee_core.checkpoint import load_tensors, save_tensors, verify_tensors
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import SAVE_SECONDS
+from gee_core.storage.atomic_files import remove_state
 from gee_core.training.loop import MidEpochState
-from gee_core.training.processes import from_first
-from gee_core.training.saved_states import keep_state, newest_state
+from gee_core.training.processes import from_all
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+"""Number of states of a series that are kept on disk."""
 
 
 class Resumable:
-    """Saves and restores a training run of ``net`` and ``optimizer``, in ``folder`` as ``series``; None saves nothing.
-
-    An epoch has ``n_steps``. Of several processes, the first one saves, and all of them restore what it finds.
-    """
+    """Saves and restores a run of ``net`` and ``optimizer``, ``n_steps`` an epoch, in ``folder`` (None: not) as ``series``."""
 
     def __init__(
         self,
@@ -60,16 +68,12 @@ class Resumable:
         return on_step
 
     def restore(self, at_most: int | None = None) -> tuple[int, list[dict], MidEpochState | None]:
-        """Load the newest undamaged state of at most ``at_most`` epochs; returns its epochs (or 0), rows and mid-epoch state.
-
-        Raises:
-            InputError: another number of processes saved it.
-        """
+        """Load the newest state of at most ``at_most`` epochs: epochs, rows, mid-epoch; InputError of another process count."""
         last = None if at_most is None else at_most * self._n_steps
         found = None
         if self._folder is not None and self._rank.number == 0:
             found = newest_state(self._folder, self._series, last)
-        found = from_first(found, self._rank)
+        found = from_all(found, self._rank)[0]
         if found is None:
             return 0, [], None
         tensors, meta = found
@@ -107,3 +111,42 @@ def restore_training(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
         for what, value in moments.items():
             if value.shape == parameter.shape:
                 moments[what] = torch.empty_like(parameter).copy_(value)
+
+
+def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor], meta: dict) -> None:
+    """Save ``tensors`` and ``meta`` as the newest state, verify the files, then delete older states."""
+    path = folder / f"{series}-{number:08}.safetensors"
+    save_tensors(path, tensors, meta)
+    try:
+        verify_tensors(path)
+    except InputError as error:
+        log.warning("%s; the states before it are kept", error)
+        remove_state(path)
+        return
+    for old in _complete(folder, series)[:-KEPT]:
+        if old != path:
+            remove_state(old)
+
+
+def newest_state(folder: Path, series: str, at_most: int | None = None) -> tuple[dict[str, Tensor], dict] | None:
+    """Tensors and meta of the newest undamaged state of at most ``at_most``, or None; damaged states are deleted."""
+    for path in reversed(_complete(folder, series)):
+        if at_most is not None and state_number(path) > at_most:
+            continue
+        try:
+            return load_tensors(path)
+        except InputError as error:
+            log.warning("%s; resuming from the state before it", error)
+            remove_state(path)
+    return None
+
+
+def _complete(folder: Path, series: str) -> list[Path]:
+    """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
+    paths = folder.glob(f"{series}-[0-9]*.safetensors")
+    return sorted((path for path in paths if path.with_suffix(".json").is_file()), key=state_number)
+
+
+def state_number(path: Path) -> int:
+    """The number of the state in ``path``."""
+    return int(path.stem.rpartition("-")[2])

@@ -24,9 +24,9 @@ from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.evaluation.energy import present
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.encoding import decode
+from gee_core.model.base import is_neuron
 from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
-from gee_core.snn.neurons import is_neuron
 from gee_core.storage.json_object import as_model
 from pipelines.commands.images import find_images, read_image
 from pipelines.inputs.prepared_images import prepared_images, spaced

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import ExportError
-from gee_core.export.nir_file import read_nir
+from gee_core.export.to_nir import read_nir
 from gee_core.gene_file import read_card
 from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import write_json

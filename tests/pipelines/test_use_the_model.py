@@ -15,7 +15,7 @@ import torch
 from gee_core.checkpoint import save
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.export.nir_file import read_nir
+from gee_core.export.to_nir import read_nir
 from gee_core.export.to_onnx import with_card
 from gee_core.gene_file import save_genes
 from pipelines.commands.prediction import open_model

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from gee_core.errors import InputError
-from gee_core.export.nir_file import read_nir, write_nir
-from gee_core.export.to_nir import to_nir
+from gee_core.export.to_nir import read_nir, to_nir, write_nir
 from gee_core.model.network import build_network
 
 

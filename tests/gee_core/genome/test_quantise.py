@@ -1,10 +1,15 @@
-"""Integers with a scale per slice."""
+"""Integers with a scale per slice, and training with them."""
+
+import copy
 
 import pytest
 import torch
 
-from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim, straight_through
+from gee_core.config.train import Quantise
+from gee_core.genome.quantise import BITS, dequantise, quantise, quantised_call, scaled_dim, straight_through
 from gee_core.model.network import build_network
+from tests.gee_core.own_networks import OWN, lively
+from tests.gee_core.recipes import recipe
 
 
 @pytest.mark.parametrize("bits", BITS.values())
@@ -37,3 +42,47 @@ def test_gradients_pass_the_rounding_as_if_it_were_not_there():
     assert torch.equal(rounded, dequantise(*quantise(x, 4, -1), -1))
     (gradient,) = torch.autograd.grad((rounded * torch.arange(15.0).view(5, 3)).sum(), x)
     assert torch.equal(gradient, torch.arange(15.0).view(5, 3))
+
+
+def network(n_genes=4, name="vgg16", seed=0):
+    return build_network(name, 10, 1, 8, n_genes, 1 / 16, seed, T=2)
+
+
+def rounded(net, bits):
+    """A copy whose matrices are rounded, worked out parameter by parameter."""
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        for name, p in other.named_parameters():
+            if (dim := scaled_dim(name, p)) is not None:
+                p.copy_(dequantise(*quantise(p, bits, dim), dim))
+    return other
+
+
+@pytest.mark.parametrize(("name", "n_genes"), [("vgg16", 4), ("resnet19", None)])
+def test_outputs_gradients_and_statistics_are_those_of_the_rounded_network(n_genes, name):
+    net, x = network(n_genes, name), torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    other, before = rounded(net, 4), [p.detach().clone() for p in net.parameters()]
+    outputs = quantised_call(net, 4, x), other(x)
+    assert torch.equal(*outputs)
+    for o_TBK in outputs:
+        o_TBK.square().sum().backward()
+    assert any(p.grad.abs().sum() > 0 for p in net.parameters())
+    for (key, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-4 * q.grad.abs().max().item(), msg=key)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    for a, b in zip(net.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", list(OWN)[:2])
+def test_the_users_own_networks_are_rounded_alike(name):
+    net, x = lively(name, 4)
+    assert torch.equal(quantised_call(net, 4, x), rounded(net, 4)(x))
+    assert not torch.equal(quantised_call(net, 4, x), net(x))
+
+
+def test_only_the_last_epochs_are_rounded():
+    how = recipe(epochs=5, quantise=Quantise(format="int4", epochs=2))
+    assert [how.bits_of(epoch) for epoch in range(5)] == [None, None, None, 4, 4]
+    assert {recipe(epochs=5).bits_of(epoch) for epoch in range(5)} == {None}

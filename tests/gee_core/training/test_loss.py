@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gee_core.training.loss import cross_entropy, tet
+from gee_core.training.loop import cross_entropy, tet
 
 T, B, K = 3, 4, 5
 

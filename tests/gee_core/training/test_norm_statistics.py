@@ -8,12 +8,12 @@ from spikingjelly.activation_based import layer
 from torch import nn
 
 from gee_core.config.train import Quantise
+from gee_core.genome.quantise import quantised_call
 from gee_core.model.layers import StepDropout
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
-from gee_core.training.quantised import quantised_call
 from tests.gee_core.recipes import recipe
 from tests.gee_core.training.test_loop import numbered
 

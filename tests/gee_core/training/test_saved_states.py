@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gee_core.training import saved_states as states
-from gee_core.training.saved_states import keep_state, newest_state
+from gee_core.training import resume as states
+from gee_core.training.resume import keep_state, newest_state
 
 
 def keep(folder, *numbers, series="step"):
