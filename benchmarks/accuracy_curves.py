@@ -15,12 +15,11 @@ from benchmarks.accuracy_contenders import CONTENDERS, SHARED, Contender, conten
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import InputError
-from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.model.wired import largest_activation
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object
-from gee_core.training.loop import Images, for_inference, train_epoch
+from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 

@@ -22,10 +22,9 @@ from benchmarks.arguments import positive_int
 from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
-from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evolve, prepare, train
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_checkpoint import encoded_network

@@ -15,13 +15,9 @@ def keep_freed_memory() -> None:
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-FULL_GPU = re.compile(r"CUDA.*out of memory|_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)")
-"""In the messages of RuntimeErrors: torch's, the driver's, Triton's, and those of cuBLAS and cuDNN."""
-
-
 def full_gpu(message: str) -> bool:
-    """Whether the message of an error says that a GPU's memory is full."""
-    return FULL_GPU.search(message) is not None
+    """Whether the message of an error of torch, the driver, Triton, cuBLAS or cuDNN says that a GPU's memory is full."""
+    return re.search(r"CUDA.*out of memory|_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)", message) is not None
 
 
 def out_of_memory(error: BaseException) -> bool:

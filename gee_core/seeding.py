@@ -38,10 +38,7 @@ def torch_generator(seed: int, *names: str | int, device: "str | torch.device" =
 
 @contextmanager
 def private_torch_rng(seed: int, device: "torch.device | None" = None) -> Iterator[None]:
-    """Context in which torch's global CPU generator, and that of a CUDA ``device``, start at ``seed``; restored on exit.
-
-    For code that can only draw from the global generators (torchvision's transforms, dropout, a user's network).
-    """
+    """Context in which torch's global CPU generator, and that of a CUDA ``device``, start at ``seed``; restored on exit."""
     import torch
 
     cuda = [device] if device is not None and device.type == "cuda" else []

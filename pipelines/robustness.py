@@ -8,7 +8,6 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
 from gee_core.evaluation.noise import noisy_input
 from gee_core.hardware import Compute
@@ -16,7 +15,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import accuracy_and_loss, for_inference
 from gee_core.training.processes import summed
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS

@@ -67,15 +67,11 @@ class PrepareConfig(Section):
     """Decode images in `path` during training, in worker processes (for ImageNet), instead of packing them into one array."""
 
     @model_validator(mode="after")
-    def _name_is_free(self) -> Self:
+    def _fits_the_dataset(self) -> Self:
         if self.name is not None and self.dataset != "folder":
             raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
         if self.name in DATASETS:
             raise ValueError(f"name = {self.name!r} is the name of another data set: choose another name")
-        return self
-
-    @model_validator(mode="after")
-    def _can_stream(self) -> Self:
         if self.stream and self.known is not None and not self.known.class_folders:
             raise ValueError(f"stream = true: {self.dataset} does not come as image files: set it to false")
         if self.stream and self.image_size is None:

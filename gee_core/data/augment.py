@@ -74,10 +74,9 @@ def to_input(
     size: int | None = None,
     place: Place | None = None,
 ) -> Tensor:
-    """uint8 images → network input, float32 (B, C, H, W), augmented by ``augment`` with draws from a CPU ``generator``.
+    """uint8 images → network input, float32 (B, C, H, W), augmented with draws from a CPU ``generator``, resized to ``size``.
 
-    With ``size``, crops are taken from whole images, and resized to that many pixels. With ``place``, the images are a part of
-    a batch, and get what they would get in the whole one.
+    With ``place``, the images are a part of a batch, and get what they would get in the whole one.
     """
     if augment is None:
         return resized(normalise(images_BCHW), size)

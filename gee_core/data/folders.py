@@ -6,11 +6,8 @@
 | train/ and test/, or train/ and val/ | train/ | split off train/ | test/ or val/ |
 | train/, or class folders alone | what is left of them | split off what is left | split off all |
 
-`training`, `valid` or `validation`, and `testing` mean the same, in upper or lower case.
-
-The root, the folders of splits and classes, and the image files may be links, also to places outside; stages that DVC runs
-refuse `linked_folders`, because DVC does not look into them. Links to folders below a class folder are not followed, because
-they could form a cycle. What a link leads to has to be an image.
+Links are followed, but for those to folders below a class folder, which could form a cycle; stages that DVC runs refuse
+`linked_folders`, because DVC does not look into them.
 """
 
 import os
@@ -162,7 +159,10 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
 
 def listing_of(found: dict[str, ByClass]) -> Listing:
     """The files ``found`` in the splits, which have no `problems`."""
-    lists = {name: _in_one(by_class) for name, by_class in found.items()}
+    lists: dict[str, FileList] = {}
+    for name, by_class in found.items():
+        labelled = [(file, label) for label, files in enumerate(by_class.values()) for file in files]
+        lists[name] = FileList([file for file, _ in labelled], [label for _, label in labelled])
     return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
 
 
@@ -190,11 +190,6 @@ def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Ite
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield parent, folders, [name for name in names if not name.startswith(".")]
-
-
-def _in_one(by_class: ByClass) -> FileList:
-    files = [file for found in by_class.values() for file in found]
-    return FileList(files, [label for label, found in enumerate(by_class.values()) for _ in found])
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:

@@ -110,10 +110,7 @@ def decode_image(path: Path, form: Form) -> np.ndarray:
 def in_order(
     work: Callable[[list[Path]], Any], files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False
 ) -> Iterator[Any]:
-    """``work`` of the paths of those ``files`` that each index tensor of ``batches`` names, in the order of ``batches``.
-
-    GEE_LOADER_WORKERS processes work a few batches ahead. An InputError of ``work`` is raised here.
-    """
+    """``work`` of the paths of those ``files`` that each index tensor of ``batches`` names, in order, by worker processes."""
     n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever
     loader = DataLoader(

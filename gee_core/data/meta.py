@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from gee_core.config import StrictModel
+from gee_core.config import Positive, StrictModel
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 
 if TYPE_CHECKING:
     from gee_core.data.augment import Normalise
 
-Count = Annotated[int, Field(ge=1)]
 UNEVEN = 3
 """How many times as many training images the largest class may have as the smallest without being mentioned."""
 
@@ -29,17 +28,17 @@ class Meta(StrictModel):
     class_names: tuple[str, ...]
     class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     """Training images of each class, with the hold-out."""
-    num_classes: Count
-    in_channels: Count
-    image_size: Count
+    num_classes: Positive
+    in_channels: Positive
+    image_size: Positive
     """Side in pixels."""
     mean: tuple[float, ...]
     """Of each channel, of the training images in [0, 1]."""
     std: tuple[float, ...]
-    n_train: Count
+    n_train: Positive
     """With the hold-out."""
-    n_test: Count
-    n_holdout: Count
+    n_test: Positive
+    n_holdout: Positive
     stream: bool
     sha256: dict[str, str]
     """Of every other file; for streamed images also of their files' names and sizes (`train_images`, `test_images`), which are

@@ -6,9 +6,7 @@ FL are multiply-accumulates per step, fr the mean firing rate of a layer's input
 (which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
 as free, as in the paper. A stem whose input is 0 and 1 alone, as event data are, is charged as a layer that reads spikes.
 
-Next to Eq. 17 stand the metrics of NeuroBench 2.3 (https://neurobench.readthedocs.io), under its names. Eq. 17 takes a layer's
-mean rate times its connections, with those from padding and those of weight zero. NeuroBench counts the connections of active
-inputs, without the two.
+NeuroBench 2.3 counts the connections of active inputs, without those from padding and those of weight zero.
 """
 
 from dataclasses import dataclass, field
@@ -139,10 +137,7 @@ class Activity:
         return sum(layer.dense for layer in self.layers)
 
     def neurobench(self) -> dict:
-        """The metrics under NeuroBench's names: footprint in bytes, sparsities as shares, synaptic operations per image.
-
-        NeuroBench decides at every call of a layer whether it accumulates, here it is decided over all images and steps.
-        """
+        """The metrics under NeuroBench's names: footprint in bytes, sparsities as shares, synaptic operations per image."""
         operations = {"Effective_MACs": self.effective_macs, "Effective_ACs": self.effective_acs, "Dense": self.dense}
         sparsities = {key: getattr(self, key) for key in ("connection_sparsity", "activation_sparsity")}
         return {"footprint": self.footprint, **sparsities, "synaptic_operations": operations}

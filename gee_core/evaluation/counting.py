@@ -25,9 +25,6 @@ Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Layer = Conv | Transposed | nn.Linear
 
-TRANSPOSED = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
-"""By the number of dimensions of the weight."""
-
 
 @dataclass
 class _Seen:
@@ -127,10 +124,7 @@ class Counter:
         self.since_neurons.append(name)
 
     def _runs(self, module: Layer, lead: torch.Size) -> int:
-        """Images times steps of a call whose input has the leading dimensions ``lead``.
-
-        Inputs (B, N, features) with N = B look like (T, B, features): then only the product of ``steps`` and ``macs`` is right.
-        """
+        """Images times steps of a call with the leading dimensions ``lead``; (B, N, …) with N = B is taken for (T, B, …)."""
         if not isinstance(module, nn.Linear):
             return math.prod(lead)
         apart = len(lead) > 1 and (getattr(module, "step_mode", "s") == "m" or lead[1] == self.batch)
@@ -209,17 +203,14 @@ class Counter:
 
 
 def fan_out(module: Layer, shape: tuple[int, ...], weight: Tensor) -> Tensor:
-    """To how many outputs each element of one input of ``shape`` leads, float64, through a ``weight`` of 0 and 1.
-
-    Since the layer is linear, that is the gradient of the sum of its outputs.
-    """
+    """To how many outputs each element of one input of ``shape`` leads, float64: the gradient of their sum, W being 0 and 1."""
     with torch.inference_mode(False), torch.enable_grad(), without_autocast(weight.device):
         weight = weight.clone()  # one of inference mode has no gradients
         x = weight.new_ones(1, *shape).requires_grad_()
         if isinstance(module, nn.Linear):
             y = F.linear(x, weight)
         elif isinstance(module, Transposed):
-            transposed: Any = TRANSPOSED[weight.ndim]
+            transposed: Any = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[weight.ndim]
             sizes = module.stride, module.padding, module.output_padding
             y = transposed(x, weight, None, *sizes, module.groups, module.dilation)
         else:

@@ -1,7 +1,5 @@
 """Operations, spikes and theoretical energy of a network on images (Eq. 17, Table 3).
 
-``activity`` holds the formulas, and says how NeuroBench and SpikingJelly count the same things.
-
 Shapes: T steps, B batch.
 """
 
@@ -102,9 +100,7 @@ def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: boo
     functional.reset_net(net)
     if steps is not None:
         x = x.expand(steps, *x.shape)
-    if steps is None and not time_first:
-        return net(x)
-    if any(map(takes_all_steps, net.modules())):
+    if (steps is None and not time_first) or any(map(takes_all_steps, net.modules())):
         return net(x)
     return torch.stack([net(step) for step in x])
 

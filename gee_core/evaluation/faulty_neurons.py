@@ -67,11 +67,7 @@ def _scale_current(
 
 
 def set_spikes(net: nn.Module, p: float, value: float, generators: Generators) -> None:
-    """Set the output of every neuron of ``net`` at each step to ``value`` with probability ``p``, in place.
-
-    ``value`` 0 drops spikes, 1 makes silent neurons fire. Processes that share every batch draw from
-    equal generators: images at one place of their shares have the same faults.
-    """
+    """Set the output of every neuron of ``net`` at each step to ``value`` (0 or 1) with probability ``p``, in place."""
     for name, node in _nodes(net):
         node.register_forward_hook(partial(_set_some, p, value, generators(name)))
 

@@ -37,7 +37,6 @@ from gee_core.training.loop import for_inference
 OF_GENES = ("genes", "gene_bits")
 OF_WEIGHTS = ("weights", "stuck", "weight_bits")
 OF_BITS = ("weight_bits", "gene_bits")
-OF_SIGMA = ("weights", "genes", "threshold")
 
 
 def unfit(net: SpikingNetwork, domain: str) -> str | None:
@@ -48,20 +47,16 @@ def unfit(net: SpikingNetwork, domain: str) -> str | None:
 
 
 def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw: int = 0) -> nn.Module:
-    """A copy of ``net`` for inference, its weights decoded, with the defect ``domain`` at ``strength``.
+    """A copy of ``net`` for inference, its weights decoded, with the defect ``domain`` at ``strength``, σ, p or n as above.
 
-    Args:
-        net: a genetic or plain network; it is not changed.
-        domain: one of ``gee_core.config.params.DOMAINS``.
-        strength: σ, p or n, as above; 0 for the network without the defect.
-        seed: of every draw. Each tensor or neuron module has draws of its own, by its name.
-        draw: number of the draw.
+    Each tensor or neuron module has draws of its own, by ``seed``, the number ``draw`` and its name. ValueError where the
+    domain is unknown or does not fit the network, or the strength is out of range.
     """
     if domain not in DOMAINS:
         raise ValueError(f"unknown domain {domain!r}: choose one of {', '.join(DOMAINS)}")
     if reason := unfit(net, domain):
         raise ValueError(f"{domain}: {reason}")
-    most = net.T if domain == "lost_step" else 1e6 if domain in OF_SIGMA else 1
+    most = net.T if domain == "lost_step" else 1e6 if domain in ("weights", "genes", "threshold") else 1
     if not 0 <= strength <= most or (domain == "lost_step" and strength % 1):
         kind = "a whole number" if domain == "lost_step" else "a number"
         raise ValueError(f"{domain}: strength must be {kind} from 0 to {most:g}, got {strength}")

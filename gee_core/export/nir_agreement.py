@@ -17,9 +17,6 @@ from gee_core.export.quiet import without_logs
 from gee_core.genome.encoding import decode
 from gee_core.snn.lif import LIF
 
-NIR_BATCH = 16
-"""Images at a time, all of whose spikes are kept."""
-
 
 @dataclass(frozen=True)
 class NirAgreement:
@@ -42,7 +39,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgr
     simulator = import_from_nir(graph, dt=DT).eval()
     found = _recorded(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
     same, both, either = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for batch in images.split(NIR_BATCH):
+    for batch in images.split(16):  # all of whose spikes are kept
         o_TBK = plain(batch)
         outputs, state = [], None
         with without_logs("torch._library.triton"):  # SpikingJelly's first step asks for Triton, which CPUs have no use for

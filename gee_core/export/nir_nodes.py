@@ -93,11 +93,7 @@ class GraphBuilder:
         return self.add(name, node, x, x.shape, binary=True)
 
     def max_pool(self, name: str, x: Signal, pool: nn.MaxPool2d, tau: float) -> Signal:
-        """A max pool of spikes: a sum, and neurons that half a spike would make fire.
-
-        They are at rest before every step, because a spike resets them and no spike leaves them as they are. So their leak has
-        no effect.
-        """
+        """A max pool of spikes: a sum, and neurons that half a spike would make fire, at rest before every step."""
         if not x.binary:
             reason = "NIR has no max pool, and only one of spikes can be expressed by neurons"
             raise ExportError(f"{name} pools values that are no spikes: {reason}")

@@ -26,22 +26,14 @@ from gee_core.genome.quantise import BITS, along, quantise, scaled_dim
 WEIGHTS = "net."
 """What the exporter puts before the names of a network's tensors."""
 
-SAME = 1e-5
-"""Above this error, relative to the largest weight, the exporter changed a weight by more than a factor."""
-
 TYPES = {torch.float32: TensorProto.FLOAT, torch.bfloat16: TensorProto.BFLOAT16, torch.int8: TensorProto.INT8}
 
 
 def with_genes(model: bytes, net: nn.Module, format: str) -> bytes:
     """The ONNX ``model`` that ``to_onnx`` made of ``net``, with genes in place of the weights, all matrices in ``format``.
 
-    Its weights are those of ``net`` rounded as by ``save_genes``. int4 takes a byte per number: ONNX knows it from operator set
-    21 on only.
-
-    Args:
-        model: the content of an ONNX file.
-        net: the network, encoded or plain; it is not changed.
-        format: of the matrices: ``fp32``, ``bf16``, ``int8`` or ``int4``.
+    Its weights are those of ``net`` rounded as by ``save_genes``; ValueError for another format. int4 takes a byte per number:
+    ONNX knows it from operator set 21 on only.
     """
     if format not in GENE_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
@@ -84,7 +76,7 @@ def _factor(found: np.ndarray, W: np.ndarray) -> np.ndarray | None:
         return None
     found_JN, W_JN = found.reshape(len(W), -1).astype(np.float64), W.reshape(len(W), -1).astype(np.float64)
     s_J = (found_JN * W_JN).sum(1) / np.maximum((W_JN**2).sum(1), np.finfo(np.float64).tiny)
-    if np.abs(s_J[:, None] * W_JN - found_JN).max() > SAME * np.abs(found_JN).max():
+    if np.abs(s_J[:, None] * W_JN - found_JN).max() > 1e-5 * np.abs(found_JN).max():
         return None
     return s_J.astype(np.float32).reshape(-1, *[1] * (W.ndim - 1))
 

@@ -10,7 +10,6 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -66,10 +65,6 @@ def lif_in_onnx(x: Any, T: int, tau: float, decay_input: bool, v_threshold: floa
         spikes.append(op.Cast(fired, to=onnxscript.FLOAT.dtype))
         v = op.Where(fired, zero_1, h)
     return op.Concat(*spikes, axis=0)  # type: ignore[type-var]
-
-
-TRANSLATIONS: dict[Callable, Callable] = {torch.ops.gee.lif.default: lif_in_onnx}
-"""For `torch.onnx.export`."""
 
 
 class OneNodeLIF(nn.Module):
@@ -151,7 +146,7 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,
-                custom_translation_table=TRANSLATIONS,
+                custom_translation_table={torch.ops.gee.lif.default: lif_in_onnx},
                 verbose=False,
             )
     except Exception as error:

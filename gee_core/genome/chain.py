@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils import parametrize
 
 SHOWN = 3
 """Names that a message lists for each reason."""
@@ -62,11 +61,8 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
             raise ValueError(f"module {names.get(conv, conv)!r} is in the chain twice: each convolution is encoded once")
         if conv not in names:
             raise ValueError(f"{conv} is not part of the network that is to be encoded")
-        if parametrize.is_parametrized(conv, "weight"):
-            remedy = "decode the network if it is encoded already, else call torch's parametrize.remove_parametrizations"
-            raise ValueError(f"the weight of module {names[conv]!r} has a parametrization: {remedy}")
         if id(conv.weight) not in owners:
-            remedy = "make it one (prune.remove, remove_weight_norm, remove_spectral_norm; of a buffer, an nn.Parameter)"
+            remedy = "decode the network if it is encoded already, else make it one (remove_parametrizations, prune.remove, …)"
             raise ValueError(f"the weight of module {names[conv]!r} is no parameter: {remedy}")
         if len(shared := owners[id(conv.weight)]) > 1:
             raise ValueError(f"{' and '.join(shared)} are one tensor and cannot be encoded: pass the others as convs")

@@ -130,10 +130,7 @@ def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, a
 
 
 def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
-    """B (K, R, G), a least-squares solution of B·A = target.
-
-    Where A has fewer neurons than genes, C < G, the G - C open directions get the mean singular value, where B is weakest.
-    """
+    """B (K, R, G) of least squares, B·A = target; G - C open directions get the mean singular value, where B is weakest."""
     B = target @ torch.linalg.pinv(A_KGC, rtol=cutoff)
     (G, C), R = A_KGC.shape[1:], B.shape[1]
     n_open = min(G - C, R)
@@ -146,10 +143,7 @@ def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
 
 
 def _sweep(W: list[Tensor], Y: list[Tensor], backwards: bool) -> None:
-    """Replace every Y_l in turn, in place, by the solution of Y_l·[Y_{l-1}ᵀ, Y_{l+1}ᵀ] = [W_l, W_{l+1}ᵀ], its neighbours fixed.
-
-    The distance to the previous Y_l, weighted by ``PROXIMAL``, is added to the sum of squares, which never grows.
-    """
+    """Replace every Y_l in turn, in place, by the solution of Y_l·[Y_{l-1}ᵀ, Y_{l+1}ᵀ] = [W_l, W_{l+1}ᵀ]."""
     for l in reversed(range(len(Y))) if backwards else range(len(Y)):
         near = [*([Y[l - 1].mT] if l > 0 else []), *([Y[l + 1].mT] if l < len(W) else [])]
         target = [*([W[l - 1]] if l > 0 else []), *([W[l].mT] if l < len(W) else [])]

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gee_core.config.known_networks import default_block, scaled
+from gee_core.config.known_networks import default_block, is_own, scaled
 from gee_core.errors import whole_number
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.base import to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
-from gee_core.model.own import LIF_DEFAULTS, is_own, own_module, own_network
+from gee_core.model.own import LIF_DEFAULTS, own_module, own_network
 from gee_core.seeding import checked_seed, private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS, Block, Dropout, NetworkSpec, P

@@ -19,8 +19,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from gee_core.config.known_networks import OWN, Own, registered
-from gee_core.config.known_networks import is_own as is_own
+from gee_core.config.known_networks import OWN, Own, is_own, registered
 from gee_core.errors import raises
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import encoded_copy
@@ -96,7 +95,6 @@ class OwnNetwork(SpikingNetwork):
             to_channels_last(net)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         functional.reset_net(self.net)
         if not self.channels_last:  # not by contiguous(), which leaves images of one channel as they are
             x_BCHW = x_BCHW.clone(memory_format=torch.contiguous_format)
@@ -106,7 +104,6 @@ class OwnNetwork(SpikingNetwork):
         return o_TBK
 
     def conv_chain(self) -> list[nn.Conv2d]:
-        """The convolutions that ``encoding.conv_chain`` finds, in order of execution."""
         return [module for name in self._chain if isinstance(module := self.get_submodule(name), nn.Conv2d)]
 
 

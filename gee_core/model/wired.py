@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from pydantic import ValidationError, field_validator
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from gee_core.config import NetworkConfig, NetworkStructure, Positive, StrictModel
@@ -162,12 +162,7 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
     except InputError:
         raise
     except ValueError as error:
-        of_form = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else ()
-        newer = any(problem["type"] == "extra_forbidden" for problem in of_form)
-        raise InputError(
-            f"{path}: does not describe a network of build_network ({in_short(error)})",
-            "a newer version may have written it: install that" if newer else None,
-        ) from None
+        raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
 
 
 def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:

@@ -1,4 +1,4 @@
-"""One epoch of training, and the outputs of a network on a set of images. Nothing is logged here.
+"""One epoch of training, and the outputs and accuracy of a network on a set of images. Nothing is logged here.
 
 Shapes: T steps, B batch, K classes.
 """
@@ -148,3 +148,16 @@ def outputs(
         with compute.autocast():
             o_TBK = net(normalise(batch))
         yield o_TBK.float(), labels
+
+
+def accuracy_and_loss(
+    net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
+) -> tuple[float, float]:
+    """(accuracy in [0, 1], cross-entropy) of ``net``, which is in evaluation mode, on ``images``, by all processes."""
+    sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
+    for o_TBK, labels_B in outputs(net, images, batch_size, normalise, compute):
+        logits_BK = o_TBK.mean(0)
+        correct = (logits_BK.argmax(1) == labels_B).sum()
+        sums += torch.stack([correct, F.cross_entropy(logits_BK, labels_B, reduction="sum")])
+    accuracy, loss = (summed(sums, compute.rank) / len(images)).tolist()
+    return accuracy, loss

@@ -8,7 +8,6 @@ from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz polynomial; source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024."""
-STEPS = 5
 RMS = 0.2
 """Root mean square of an update at a learning rate of 1, about AdamW's; source: Liu et al., Muon is scalable, 2025."""
 
@@ -19,10 +18,8 @@ MOMENTUM = 0.95
 class Muon(torch.optim.Optimizer):
     """Muon for ``groups``, and the given AdamW for the other parameters, as one optimiser.
 
-    An update of Muon is the gradient's moving average with its singular values made about equal, with Nesterov's momentum and
-    decoupled weight decay. ``torch.optim.Muon`` does the same, but takes neither stacks of matrices nor kernels.
-
-    A parameter with three dimensions is a stack of matrices, with four a kernel, a matrix (outputs, inputs times positions).
+    As ``torch.optim.Muon``, which takes neither stacks of matrices nor kernels: a parameter with three dimensions is such a
+    stack, with four a kernel, a matrix (outputs, inputs times positions).
     """
 
     def __init__(self, groups: list[dict], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
@@ -60,7 +57,7 @@ def orthogonalised(A: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     wide = A.mT if A.shape[-2] > A.shape[-1] else A
     wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
-    for _ in range(STEPS):
+    for _ in range(5):
         gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
     return wide.mT if A.shape[-2] > A.shape[-1] else wide

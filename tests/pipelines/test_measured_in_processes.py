@@ -11,10 +11,9 @@ import torch
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evaluate, measuring, robustness
 from pipelines.inputs.trained_network import load_trained
 from tests.gee_core.processes import in_processes

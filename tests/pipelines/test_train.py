@@ -8,11 +8,10 @@ from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError
-from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
 from gee_core.snn.lif import LIF
-from gee_core.training.loop import for_inference
+from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import train
 from tests.pipelines.train_cases import ALL, PLAIN, RATED, SIGMAS, settings
 

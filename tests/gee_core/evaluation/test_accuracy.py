@@ -6,8 +6,8 @@ from torch import nn
 
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
-from gee_core.evaluation.accuracy import accuracy_and_loss
 from gee_core.hardware import Compute
+from gee_core.training.loop import accuracy_and_loss
 
 NORMALISE, COMPUTE = Normalise((0.0,), (1 / 255,)), Compute(torch.device("cpu"), torch.float32)
 PIXELS = [0, 1, 2, 0, 1, 2, 0]
