@@ -32,7 +32,7 @@ from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.memory import keep_freed_memory
 from pipelines.evolve import genotype_file, run
-from pipelines.inputs.start_genotype import analytic_start
+from pipelines.inputs.starts import analytic_start
 from pipelines.project.params import load_params
 from pipelines.tracking.evolution import track_candidate
 from pipelines.tracking.tracker import open_tracker

@@ -22,7 +22,7 @@ from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines import prepare
 from pipelines.engines.engine import Processes, WorkerDied, run_each
-from pipelines.inputs.start_genotype import analytic_start
+from pipelines.inputs.starts import analytic_start
 from pipelines.train import full_recipe
 
 PER_PROCESS = 3

@@ -43,8 +43,8 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
     return number
 
 
-def in_short(error: BaseException, length: int = 200) -> str:
-    """The message of ``error`` on one line without control characters, cut to ``length``; its type's name if it has none."""
+def in_short(error: object, length: int = 200) -> str:
+    """The text of ``error`` on one line without control characters, cut to ``length``; its type's name if it has none."""
     printable = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(printable.split())[:length] or type(error).__name__
 

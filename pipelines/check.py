@@ -11,11 +11,8 @@ from pathlib import Path
 from gee_core.config import NetworkConfig, Params, PrepareConfig
 from gee_core.data.folders import is_in_files
 from gee_core.storage.atomic_files import sha256, write_atomically
-from pipelines.inputs.init_checkpoint import init_from_files
-from pipelines.inputs.network_check import check_network
-from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.remedies import in_settings
-from pipelines.inputs.start_genotype import load_start, start_files
+from pipelines.inputs.own_network import check_network, network_digest
+from pipelines.inputs.starts import init_from_files, load_start, start_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
@@ -79,7 +76,7 @@ def warning_of_size(network: NetworkConfig) -> str | None:
 
 
 def main() -> None:
-    with report_input_errors("check"), in_settings():
+    with report_input_errors("check"):
         params = load_params()
         check_inputs(params)
         if warning := warning_of_size(params.network):

@@ -145,15 +145,11 @@ def count(
 @app.command()
 def summary() -> None:
     """Print the summary of the last run."""
-    from gee_core.errors import InputError
+    from pipelines.inputs.measured import reading
     from pipelines.reporting.summary import format_summary, read_summary
 
-    try:
+    with reading(SUMMARY, "run `dvc repro`, or `dvc pull`"):
         table = format_summary(read_summary(SUMMARY))
-    except FileNotFoundError:
-        raise InputError(f"{SUMMARY}: not found", "`dvc repro` makes it, `dvc pull` fetches it") from None
-    except ValueError as error:
-        raise InputError(f"{SUMMARY}: damaged ({error})", "run `dvc repro -f report`") from None
     console.print(table)
 
 
@@ -165,7 +161,7 @@ def encode(
     out: Annotated[Path, typer.Option(help="The encoded checkpoint to write, a new file; its .json is written beside it.")],
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
-    from pipelines.inputs.init_checkpoint import encode_checkpoint, error_table
+    from pipelines.inputs.loading import encode_checkpoint, error_table
 
     here: Path = context.obj
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
@@ -181,12 +177,11 @@ app.command("gc")(gc)
 
 def main() -> None:
     """Run a command in the project folder; bad input results in one message and exit code 2."""
-    from pipelines.inputs.remedies import in_settings
     from pipelines.runtime.input_errors import print_anything, report_input_errors
 
     print_anything()
     here, project = Path.cwd(), find_project()
-    with report_input_errors("gee"), in_settings():
+    with report_input_errors("gee"):
         if not here.is_relative_to(project):
             _say_where(here, project, sys.argv[1:])
         _check_code(project)

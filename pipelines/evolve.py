@@ -21,9 +21,9 @@ from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
-from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.remedies import PREPARE, all_failed, all_hit_alike, remedy
-from pipelines.inputs.start_genotype import start_files, start_genotype
+from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.remedies import PREPARE, all_failed, remedy
+from pipelines.inputs.starts import start_files, start_genotype
 from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
@@ -89,7 +89,7 @@ def run(
         on_generation(records)
         forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
         scores = [record.score for record in records]
-        if records[0].candidate.generation == 0 and all_hit_alike(scores, params):
+        if records[0].candidate.generation == 0 and not any(score.repeatable for score in scores):
             raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
@@ -120,7 +120,7 @@ def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, flo
     """
     known: dict[Key, tuple[Score, float]] = {}
     ended: dict[Key, float] = {}
-    for values in journal.read(log, repair=True):
+    for values in journal.read(log):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
         end, score = values.pop("ended"), Score(**values)
         if score.repeatable:

@@ -27,12 +27,11 @@ from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
+from pipelines.inputs.loading import load_trained, prepared_images, spaced
 from pipelines.inputs.measured import Exported, read_evaluation
-from pipelines.inputs.prepared_images import prepared_images, spaced
-from pipelines.inputs.remedies import in_settings
-from pipelines.inputs.trained_network import load_trained
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
+from pipelines.runtime.input_errors import with_keys
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
@@ -148,12 +147,11 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     """
     file.unlink(missing_ok=True)
     try:
-        with in_settings():
-            graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
+        graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
         graph.metadata[CARD_ENTRY] = build_model_card(params, data.meta).model_dump_json()
         write_nir(file, graph)
     except ExportError as error:
-        return {"nir_problem": str(error)}
+        return {"nir_problem": with_keys(str(error))}
     images, _ = next(spaced(data.test, params.export.verify_images).batches(params.export.verify_images))
     found = nir_agreement(net, read_nir(file), data.meta.normalise(images))
     return {

@@ -7,12 +7,10 @@ from gee_core.data.prepared import Prepared
 from gee_core.hardware import WORTH_SHARING, Compute, set_threads
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
-from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.prepared_images import prepared_images
-from pipelines.inputs.trained_network import load_trained
+from pipelines.inputs.loading import load_trained, prepared_images
+from pipelines.inputs.own_network import network_digest
 from pipelines.project.paths import CHECKPOINT, PREPARED
-from pipelines.runtime.agreement import check_same
-from pipelines.runtime.ranks import joined
+from pipelines.runtime.ranks import check_same, joined
 from pipelines.runtime.resume_folder import run_key
 from pipelines.stage import Stage, stage
 

@@ -18,8 +18,6 @@ from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000
 """Number of streamed images from which mean and std are computed."""
-UNREAD = 8
-"""Number of folders and formats that are not read, and are named."""
 
 
 def run(
@@ -37,7 +35,7 @@ def run(
         raise one_colour(cfg.path if source.source == IN_FOLDERS else source.source)
     meta = write_prepared(out, cfg.data_name, source, mean, std)
     if cfg.dataset == "folder" and (left := unread(Path(cfg.path))):
-        on_note(f"not read: {', '.join(left[:UNREAD])}{', …' if len(left) > UNREAD else ''}")
+        on_note(f"not read: {', '.join(left[:8])}{', …' if len(left) > 8 else ''}")
     if meta.unevenness:
         on_note(f"the classes are uneven: {meta.unevenness}")
     return meta

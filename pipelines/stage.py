@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from gee_core.config import Params
 from gee_core.memory import keep_freed_memory
 from pipelines.inputs.own_network import register_configured
-from pipelines.inputs.remedies import in_settings
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
@@ -50,7 +49,7 @@ def stage(name: str) -> Iterator[Stage]:
     die_with_parent()
     keep_freed_memory()
     print_anything()
-    with nullcontext() if started_by_command() else report_input_errors(name), in_settings():  # or the command reports them
+    with nullcontext() if started_by_command() else report_input_errors(name):  # or the command reports them
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         if name != "prepare":  # it builds no network

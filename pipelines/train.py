@@ -26,15 +26,15 @@ from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.init_checkpoint import encoded_network, error_table, init_from_files
-from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.prepared_images import prepared_images, spaced
+from pipelines.inputs.loading import encoded_network, error_table, prepared_images, spaced
+from pipelines.inputs.measured import reading
+from pipelines.inputs.own_network import network_digest
 from pipelines.inputs.remedies import remedy
+from pipelines.inputs.starts import init_from_files
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.agreement import at_work_together, check_reach, check_same, said_once
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.ranks import joined, run_in_processes
+from pipelines.runtime.ranks import at_work_together, check_reach, check_same, joined, run_in_processes, said_once
 from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
@@ -43,9 +43,6 @@ OUT = REPORTS / "train"
 
 RATE_IMAGES = 64
 """Number of hold-out images on which firing rates are measured after every epoch."""
-
-SUMMARISED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-"""What metrics.json repeats of the last epoch."""
 
 
 class Trained(NamedTuple):
@@ -108,7 +105,8 @@ def run(
             rows.append(row)
             states.keep(len(rows), rows)
             on_epoch(row)
-    last = {key: value for key, value in rows[-1].items() if key in SUMMARISED}
+    summarised = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    last = {key: value for key, value in rows[-1].items() if key in summarised}
     counts = {"parameters": count_parameters(net), "plain_parameters": plain_parameters(params.network, data.meta)}
     return Trained(net, rows, last | counts)
 
@@ -147,12 +145,8 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
 
 def load_genotype(path: Path, params: Params) -> GenotypeFile:
     """models/evolve/genotype.json; an InputError if it is missing, damaged, or another network's."""
-    try:
+    with reading(path, "run `dvc repro evolve`"):
         genotype = GenotypeFile.read(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found", "`dvc repro evolve` makes it, `dvc pull` fetches it") from None
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error})", "delete it and run `dvc repro evolve`") from None
     if misfit := genotype.misfit(params.network):
         raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
     return genotype

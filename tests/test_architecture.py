@@ -169,7 +169,7 @@ def texts(tree: ast.Module) -> list[str]:
 
 
 def test_the_core_names_no_command_and_no_key_of_params_yaml():
-    """It names its own arguments, which pipelines/inputs/remedies.py turns into keys. Its sections check each other by key."""
+    """It names its own arguments, which runtime/input_errors.py turns into keys. Its sections check each other by key."""
     sections = {name: field.annotation.model_fields for name, field in Params.model_fields.items()}
     keys = "|".join(rf"{section}\.{key}" for section, fields in sections.items() for key in fields)
     named = re.compile(rf"`(?:gee|dvc) |(?<![\w.])(?:{keys})\b(?!\()")

@@ -29,9 +29,8 @@ from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
 from gee_core.storage.json_object import as_model
 from pipelines.commands.images import find_images, read_image
-from pipelines.inputs.prepared_images import prepared_images, spaced
+from pipelines.inputs.loading import load_checkpoint, prepared_images, spaced
 from pipelines.inputs.remedies import PREPARE, remedy
-from pipelines.inputs.trained_network import load_checkpoint
 from pipelines.project.paths import PREPARED
 
 

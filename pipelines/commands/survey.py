@@ -29,15 +29,11 @@ from gee_core.data.images import one_colour
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.splits import split_files, split_off
 from gee_core.errors import InputError
-from pipelines.inputs.remedies import with_keys
 from pipelines.project.watched_files import check_links
+from pipelines.runtime.input_errors import with_keys
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 """Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""
-PER_BATCH = 64
-"""Files that a process looks at before it reports."""
-DECODED = 32
-"""Greatest side in pixels of the images that are decoded, to look whether they show anything."""
 IN_MEMORY = 0.4
 """Share of this machine's memory above which streaming is proposed."""
 
@@ -155,7 +151,7 @@ def _look(decode_all: bool, paths: list[Path]) -> list[Seen | InputError]:
         try:
             head, colour = header(path), None
             if decode_all:
-                pixels_CHW = decode_image(path, Form(min(head.width, head.height, DECODED), 3, True))
+                pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3, True))  # it may show nothing else
                 corner_C = pixels_CHW[:, 0, 0]
                 colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
             seen.append((head, colour))
@@ -203,7 +199,7 @@ def _each(
 ) -> Iterator[tuple[str, Any]]:
     """Each of the ``files``, and ``work`` of it."""
     done = 0
-    batches = torch.arange(len(files)).split(PER_BATCH) if files else ()
+    batches = torch.arange(len(files)).split(64) if files else ()
     for results in in_order(work, as_array(files), root, batches):
         yield from zip(files[done : done + len(results)], results, strict=True)
         done += len(results)

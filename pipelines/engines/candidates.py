@@ -17,8 +17,7 @@ from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Serial, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count, may_share_gpus
-from pipelines.inputs.network_files import network_digest
-from pipelines.inputs.own_network import register_own_network
+from pipelines.inputs.own_network import network_digest, register_own_network
 from pipelines.runtime.settings import Settings, cpu_cores
 from pipelines.runtime.worker_process import Tell
 

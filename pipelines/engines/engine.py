@@ -48,13 +48,12 @@ class Engine(ABC):
     ) -> Iterator[tuple[Job, Result | WorkerDied]]:
         """As `run_each`, but each job is tried once."""
 
-    @abstractmethod
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - Serial has nothing to stop
         """Stop at once, together with the running jobs."""
 
-    @abstractmethod
     def room(self) -> int:
         """Number of jobs that run at the same time."""
+        return 1
 
 
 def run_each(
@@ -97,12 +96,6 @@ class Serial(Engine):
             finally:
                 torch.set_num_threads(threads)
             yield job, result
-
-    def stop(self) -> None:
-        pass
-
-    def room(self) -> int:
-        return 1
 
 
 class Processes(Engine):

@@ -1,23 +1,28 @@
-"""Imports the user's own network that `network.name` names, from networks/, and makes it known to ``gee_core``.
+"""The user's own network that `network.name` names: its source files in networks/, its import, and its check before a run.
 
 Code is imported from that folder of the project alone, and for a name alone that params.yaml, an override, a study or a command
-line gives, never for one that a checkpoint, a genotype or a result holds. docs/SECURITY.md says so too.
+line gives, never for one that a checkpoint, a genotype or a result holds. docs/SECURITY.md says so too. Torch is loaded where a
+network is built, so stages that only compare checksums do not load it.
 """
 
+import ast
+import hashlib
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gee_core.config import Params
+from gee_core.config import Params, PrepareConfig
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
-from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.errors import InputError, did_you_mean, in_short, place_in, raises
+from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
-from pipelines.inputs.network_files import module_file, network_digest
+from gee_core.zoo import NETWORKS as TABLE
+from pipelines.inputs.remedies import TRACKED
 from pipelines.project.params import load_params
 from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
@@ -32,6 +37,68 @@ SIZES = ("num_classes", "in_channels", "image_size")
 
 _imported: dict[str, tuple[Path, str, dict[str, int]]] = {}
 """By name, the folder, the digest and the sizes with which a network was registered in this process."""
+
+
+def network_digest(name: str) -> str:
+    """A checksum of what determines the network ``name``: its entry in the table and no other, or its source files."""
+    if not is_own(name):
+        return hashlib.sha256(repr(TABLE[name]).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in network_files(name)).encode()).hexdigest()
+
+
+def network_files(name: str) -> list[Path]:
+    """The source of the own network ``name``: its file, and the files of networks/ that it imports; none for the table's.
+
+    Raises:
+        InputError: the file is missing, not in networks/, or one of them is no Python.
+    """
+    if not is_own(name):
+        return []
+    module = name.partition(":")[0]
+    if not module.startswith(f"{NETWORKS}."):
+        problem = f"network.name = {name}: not in the folder {NETWORKS}/, the only one from which a network's code is taken"
+        raise InputError(problem, f"copy the module there and set it to {NETWORKS}.{name.rpartition('.')[2]}")
+    if module_file(module) is None:
+        stems = [path.stem for path in sorted(NETWORKS.glob("*.py"))]
+        wanted = NETWORKS.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        remedy = did_you_mean(module.rpartition(".")[2], stems, f"{NETWORKS}.") or f"put the module there ({TRACKED})"
+        raise InputError(f"network.name = {name}: {wanted}: no such file", remedy)
+    found: dict[str, Path] = {}
+    new = [module]
+    while new:
+        parts = new.pop().split(".")
+        for depth in range(2, len(parts) + 1):  # a package's own file runs before its modules
+            package = ".".join(parts[:depth])
+            if package not in found and (file := module_file(package)) is not None:
+                found[package] = file
+                new += _imports(package, file, name)
+    return sorted(found.values())
+
+
+def module_file(module: str) -> Path | None:
+    """The file of a module of networks/, if there is one."""
+    path = NETWORKS.joinpath(*module.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _imports(module: str, file: Path, name: str) -> Iterator[str]:
+    """What ``file`` imports from networks/; of ``from a import b`` both a and a.b, since b may be a module."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        place = f"{file}, line {error.lineno}" if isinstance(error, SyntaxError) else str(file)
+        raise InputError(f"network.name = {name}: {place}: no Python ({in_short(error)})", "fix it") from None
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: -node.level or None]
+            if node.level and file.name == "__init__.py":
+                package = module.split(".")[: 1 - node.level or None]
+            origin = ".".join([*(package if node.level else []), *([node.module] if node.module else [])])
+            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+        yield from (found for found in names if found.startswith(f"{NETWORKS}."))
 
 
 def register_own_network(name: str, shape: "ImageShape | None" = None, digest: str | None = None) -> None:
@@ -89,10 +156,7 @@ def _imported_name(name: str) -> Callable[..., Any]:
     finally:
         sys.dont_write_bytecode = writes
     if not hasattr(module, attribute):
-        own = [
-            key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module_name
-        ]
-        remedy = did_you_mean(attribute, own) or f"it has {', '.join(own) or 'no class and no function'}"
+        remedy = did_you_mean(attribute, vars(module)) or "name a class or function of it"
         raise InputError(f"network.name = {name}: {module_file(module_name)} has no {attribute}", remedy)
     return getattr(module, attribute)
 
@@ -146,3 +210,63 @@ def register_if_configured(checkpoint: Path, header: "GeneHeader | None") -> Non
             problem = f"{checkpoint}: is of your own network {name}, and no code is imported because a file names it"
             raise InputError(problem, f"set network.name to {name} in {PARAMS} first")
         register_own_network(name)
+
+
+class ExpectedImages(NamedTuple):
+    """``ImageShape`` of images that may not be prepared yet, and ``origin``: where the numbers of image files come from."""
+
+    num_classes: int
+    in_channels: int
+    image_size: int
+    origin: str = ""
+
+
+def expected_images(cfg: PrepareConfig) -> ExpectedImages:
+    """The images of the section `prepare`; of a folder, at most 100 files are looked into for their channels."""
+    if known := cfg.known:
+        return ExpectedImages(known.n_classes, known.channels, cfg.image_size or known.side)
+    from gee_core.data.folders import list_images
+    from gee_core.data.image_files import header
+
+    root = Path(cfg.path)
+    listing = list_images(root)
+    files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
+    heads = [header(root / file) for file in files[:: -(-len(files) // 100)]]
+    K, C = len(listing.class_names), 1 if all(head.is_grey for head in heads) else 3
+    origin = f" (tried with {K} classes and {C} channel{'s' if C > 1 else ''}, by {len(heads)} of the images in {root})"
+    return ExpectedImages(K, C, cfg.image_size or min(heads[0][:2]), origin)
+
+
+def check_network(params: Params) -> None:
+    """Check an own network by two images through it, and any network by two images of each of `evolve.sizes`, `train.sizes`."""
+    sizes = {"evolve": params.evolve.sizes, "train": params.train.sizes}
+    own = is_own(params.network.name)
+    if not own and not any(sizes.values()):
+        return
+    images = expected_images(params.prepare)
+    if own:
+        net = build_own_network(params, images, images.origin)
+        if params.train.sync_batch_norm:
+            from gee_core.snn.synced_norm import sync_batch_norms
+
+            sync_batch_norms(net)
+    for section, wanted in sizes.items():
+        if wanted is not None:
+            _check_sizes(f"{section}.sizes = {wanted}", wanted, params, images)
+
+
+def _check_sizes(named: str, sizes: list[int], params: Params, images: ExpectedImages) -> None:
+    import torch
+
+    from gee_core.model.wired import wired_network
+
+    if max(sizes) > images.image_size:
+        raise InputError(f"{named}: the images have {images.image_size} pixels", f"set it to {images.image_size} or less")
+    net = wired_network(params.network.model_copy(update={"n_genes": None, "init": None}), images, None, 0).eval()
+    for size in sorted(set(sizes)):
+        try:
+            with torch.no_grad():
+                net(torch.zeros(2, images.in_channels, size, size))
+        except (RuntimeError, ValueError) as error:
+            problem = f"{named}: {params.network.name} does not run on images of {size} pixels ({in_short(error)})"
+            raise InputError(problem, f"leave out {size}, or choose a greater one") from None

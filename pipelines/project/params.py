@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from gee_core.config import Params
-from gee_core.errors import InputError, did_you_mean
+from gee_core.errors import InputError, did_you_mean, in_short
 from gee_core.storage.atomic_files import REMEDIES
 from pipelines.project.paths import PARAMS, PREPARED
 from pipelines.project.safe_yaml import read_yaml
@@ -62,7 +62,7 @@ def check_params(values: dict, source: str) -> Params:
         for key, value in keys.items():
             if "${" in str(value):
                 problem = '"${" stands for another value in DVC\'s experiments'
-                raise InputError(f"{source}: {section}.{key} = {_in_short(repr(value))}: {problem}", "write it without")
+                raise InputError(f"{source}: {section}.{key} = {in_short(repr(value), 160)}: {problem}", "write it without")
     path = params.prepare.path
     if params.prepare.reads_path and PREPARED.absolute().is_relative_to(os.path.abspath(path)):
         problem = f"{source}: prepare.path = {path}: holds {PREPARED}, which the pipeline writes"
@@ -98,7 +98,7 @@ def validated(model: type[Model], values: dict, source: object) -> Model:
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
-    place, kind, value = ".".join(map(_in_short, problem["loc"])), problem["type"], problem["input"]
+    place, kind, value = ".".join(map(in_short, problem["loc"])), problem["type"], problem["input"]
     message = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     if not place:
         return message
@@ -108,14 +108,8 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     if kind in ("extra_forbidden", "invalid_key"):
         near = did_you_mean(str(problem["loc"][-1]), _model_at(model, problem["loc"]).model_fields)
         return f"{place} is not a known key: {near or 'remove it'}"
-    shown = "" if isinstance(value, dict) else f" = {_in_short(repr(value))}"
+    shown = "" if isinstance(value, dict) else f" = {in_short(repr(value), 160)}"
     return f"{place}{shown}: {message[0].lower()}{message[1:]}"
-
-
-def _in_short(text: object) -> str:
-    """``text`` for a message: one line of at most 160 characters, without control characters."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return shown if len(shown) <= 160 else f"{shown[:159]}…"
 
 
 def _model_at(model: type[BaseModel], location: tuple) -> type[BaseModel]:

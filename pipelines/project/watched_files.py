@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gee_core.config import PrepareConfig
 from gee_core.errors import InputError
-from gee_core.storage.atomic_files import REMEDIES
+from gee_core.storage.atomic_files import writing
 from pipelines.project.paths import INPUTS
 
 
@@ -14,11 +14,8 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
     """Check that `prepare.path` exists, since DVC watches it; the folder is made where torchvision can download into it."""
     path = Path(cfg.path)
     if cfg.is_downloadable and path.parts[:1] != ("~",):  # which torchvision expands, and nothing else does
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            problem = f"prepare.path = {cfg.path}: the folder cannot be made ({str(error.strerror).lower()})"
-            raise InputError(problem, REMEDIES.get(error.errno or 0, "set it to another folder, such as data/raw")) from None
     elif not path.is_dir():
         from gee_core.data.folders import no_folder  # loads Pillow
 

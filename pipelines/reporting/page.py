@@ -18,7 +18,7 @@ from pipelines.figures import measurements
 from pipelines.figures.search import genes_in_their_ranges, search_figures, searched_rows, wiring_against_analytic
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
-from pipelines.inputs.start_genotype import analytic_start
+from pipelines.inputs.starts import analytic_start
 from pipelines.reporting.model_readme import as_yaml
 from pipelines.reporting.stage_files import Tables
 from pipelines.reporting.summary import RESULT, Summary, nir, number, percent

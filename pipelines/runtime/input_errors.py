@@ -1,8 +1,13 @@
-"""Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback."""
+"""Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback.
+
+The core names its own arguments, in backquotes: "`opset` = 30: onnx knows none above 26: set `opset` to 18". The message
+has the key of params.yaml for such a name, by the table `SETTINGS`: "export.opset = 30: …".
+"""
 
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +25,29 @@ REMEDIES = WRITING | {
 }
 del REMEDIES[errno.ENOENT]  # elsewhere than in writing a bug: what the user names is looked for first
 MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
+
+
+SETTINGS = {
+    "device": "base.device",
+    "dataset": "prepare.dataset",
+    "path": "prepare.path",
+    "image_size": "prepare.image_size",
+    "max_train_images": "prepare.max_train_images",
+    "max_test_images": "prepare.max_test_images",
+    "stream": "prepare.stream",
+    "test_share": "prepare.test_share",
+    "holdout": "prepare.holdout",
+    "network": "network.name",
+    "n_genes": "network.n_genes",
+    "width": "network.width",
+    "T": "network.T",
+    "v_reset": "network.v_reset",
+    "bound": "evolve.bound",
+    "proxy_images": "evolve.proxy_images",
+    "sync_batch_norm": "train.sync_batch_norm",
+    "opset": "export.opset",
+}
+"""By the name of an argument of `gee_core`, the key of params.yaml from which it comes."""
 
 
 @contextmanager
@@ -45,17 +73,19 @@ def print_anything() -> None:
 
 
 def known_message(error: BaseException) -> str | None:
-    """The message, a line per problem, for an error that the user can fix; None for a bug."""
-    return str(error) if isinstance(error, InputError) else user_message(error)
-
-
-def user_message(error: BaseException) -> str | None:
-    """The message, on one line with its remedy, for no space, no permission or no memory; None for a bug."""
+    """The message, a line per problem, for bad input, or for no space, no permission or no memory; None for a bug."""
+    if isinstance(error, InputError):
+        return with_keys(str(error))
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = error.filename2 or error.filename
         named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
         return f"{named}{os.strerror(error.errno).lower()}: {REMEDIES[error.errno]}"
     return f"out of memory ({in_short(error, 120)}): {MEMORY}" if out_of_memory(error) else None
+
+
+def with_keys(text: str) -> str:
+    """``text`` with keys of params.yaml in place of arguments of `gee_core`."""
+    return re.sub(r"`(\w+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
 
 
 def print_errors(name: str, message: str) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gee_core.storage.atomic_files import flush, flush_folder, make_folder, write_atomically, writing
+from gee_core.storage.atomic_files import flush, flush_folder, make_folder, writing
 from gee_core.storage.json_object import seal, unseal
 
 log = logging.getLogger(__name__)
@@ -32,19 +32,14 @@ def append(path: Path, values: dict[str, Any], durable: bool = True) -> None:
             flush_folder(path.parent)
 
 
-def read(path: Path, repair: bool = False) -> list[dict[str, Any]]:
-    """The intact objects of ``path``, in order; a warning counts the damaged lines.
-
-    ``repair`` rewrites the file without damaged lines; it needs exclusive access.
-    """
+def read(path: Path) -> list[dict[str, Any]]:
+    """The intact objects of ``path``, in order; a warning counts the damaged lines."""
     if not path.is_file():
         return []
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     whole = [values for line in lines if (values := _object(line)) is not None]
     if damaged := len(lines) - len(whole):
         log.warning("%s: %d of %d lines damaged; what they recorded is recomputed", path, damaged, len(lines))
-        if repair:
-            write_atomically(path, b"".join(map(_line, whole)))
     return whole
 
 

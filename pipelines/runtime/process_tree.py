@@ -107,7 +107,7 @@ def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
 def _watch(pids: list[int], interval: float, grace: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         watched = [psutil.Process(pid) for pid in pids]
-        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+        while all(map(_is_alive, watched)):
             time.sleep(interval)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace)
@@ -123,7 +123,7 @@ def run_in_group(
     env: dict[str, str] | None = None,
     on_line: Callable[[str], object] = lambda line: None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` in its own process group, which ends with this process or by `kill_groups`; ``env`` is added to ours.
+    """Run ``command`` in its own process group; it ends with this process or by `kill_groups`. ``env`` is added to ours.
 
     ``on_line`` gets each line of stdout and stderr as it is printed; the result's ``stdout`` holds all of them.
     """
@@ -148,56 +148,48 @@ def run_in_group(
                 on_line(line.rstrip())
             return subprocess.CompletedProcess(command, process.wait(), stdout="".join(lines))
         except BaseException:
-            _end_groups({process.pid}, grace=10.0)
+            _end_trees({process.pid})
             raise
         finally:
             _groups.discard(process.pid)
 
 
-def run_in_foreground(command: Sequence[str], grace: float = 10.0) -> int:
+def run_in_foreground(command: Sequence[str]) -> int:
     """Run ``command`` on this terminal and return its exit code; if this process is stopped first, its whole tree is ended."""
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
     try:
         return process.wait()
     except BaseException:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(process.pid)
-            end_processes([root, *root.children(recursive=True)], grace)
+        _end_trees({process.pid})
         process.wait()
         raise
-
-
-def end_processes(processes: Sequence[psutil.Process], grace: float) -> None:
-    """Send SIGTERM to ``processes``, and SIGKILL to those that are still running after ``grace`` seconds."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(processes, timeout=grace)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 @atexit.register
 def kill_groups(grace: float = 10.0) -> None:
     """End every group of `run_in_group`: SIGTERM, then SIGKILL after ``grace`` seconds. No new group can start afterwards."""
     _ending.set()
-    _end_groups(set(_groups), grace)
+    _end_trees(set(_groups), grace)
 
 
-def _end_groups(groups: set[int], grace: float) -> None:
+def _end_trees(roots: set[int], grace: float = 10.0) -> None:
+    """End the processes ``roots`` and all below them. It reaps none: whoever waits for one gets its exit code."""
+    found: list[psutil.Process] = []
+    for pid in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     deadline = time.monotonic() + grace
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for group in groups:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, number)
-        while groups and _any_alive(groups) and time.monotonic() < deadline:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        while any(map(_is_alive, found)) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
-def _any_alive(groups: set[int]) -> bool:
-    """Whether a process in ``groups`` is running; zombies do not count."""
-    for process in psutil.process_iter(["status"]):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(process.pid) in groups and process.info["status"] != psutil.STATUS_ZOMBIE:
-                return True
-    return False
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether ``process`` is running; a zombie is not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

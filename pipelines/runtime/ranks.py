@@ -1,10 +1,12 @@
 """A stage in several processes that train one network together, by torchrun's conventions: RANK, WORLD_SIZE, MASTER_ADDR, …
 
 The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those that `torchrun` started, on any number of
-machines.
+machines. Before they begin they compare what their results depend on: of unlike ones these would drift apart unseen.
 """
 
+import functools
 import importlib
+import json
 import os
 import platform
 import signal
@@ -13,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config import Params
@@ -21,13 +25,15 @@ from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
 from pipelines.project.params import load_params
-from pipelines.runtime.agreement import check_reach, check_rounding, common_store, said_once
 from pipelines.runtime.input_errors import print_errors, report_input_errors
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, is_rank
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, is_rank, started_by_command
+from pipelines.runtime.resume_folder import at_work_in
 from pipelines.runtime.settings import Settings, cpu_cores
 from pipelines.runtime.worker_process import Answer, Tell, WorkerProcess, end_workers, wait_for_any
 
 if TYPE_CHECKING:  # loads torch
+    from torch.distributed.distributed_c10d import Store
+
     from gee_core.hardware import Compute
 
 ENOUGH = 16
@@ -61,10 +67,7 @@ def _gpus(device: str) -> tuple[int, str]:
 
     from gee_core.hardware import Compute
 
-    try:
-        found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
-    except InputError as error:
-        raise InputError(error.problem.replace("`device`", "base.device"), error.remedy) from None
+    found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
     if found.type != "cuda":
         return 0, ""
     if found.index is not None:
@@ -159,8 +162,87 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
     if compute.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1, if the user does not
         torch.set_num_threads(max(1, cpu_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    check_rounding(rank, compute)  # of unlike devices the connection would never be made
+    remedy = "use machines of one kind with one torch, set base.precision to fp32 or bf16, and the same variables"
+    check_alike(rank, rounding(compute), remedy)  # of unlike devices the connection would never be made
     backend = "nccl" if compute.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=common_store(), rank=rank.number, world_size=rank.of)
     yield compute
     dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good
+
+
+def rounding(compute: "Compute") -> dict[str, str]:
+    """What the rounding of this process depends on, by name, where the process computes on ``compute``."""
+    import torch
+
+    from gee_core.hardware import kind_of_cpu
+
+    on_gpu = compute.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {kind_of_cpu()}",
+        "number format": str(compute.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        **CoreSettings.read().rounding(),
+    }
+
+
+@functools.cache  # the first process serves it as long as it lives
+def common_store() -> "Store":
+    """What all processes can write to and read, before and while they are connected."""
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    return PrefixStore("gee", next(rendezvous("env://"))[0])
+
+
+def check_same(rank: Rank, digest: str) -> None:
+    """Raise an InputError where a process has another ``digest`` of params, inputs and code than the first."""
+    if rank.of > 1:
+        remedy = "start all of them in the same folder, or in copies of it with the same files"
+        check_alike(rank, {"params, inputs and code": digest}, remedy)
+
+
+def check_alike(rank: Rank, own: dict[str, str], remedy: str) -> None:
+    """Raise an InputError with a line for each value of ``own`` that a process does not have in common with the first."""
+    store, topic = common_store(), "/".join(own)
+    store.set(f"{topic}/{rank.number}", json.dumps([platform.node(), own]))
+    (host, first), *others = [json.loads(store.get(f"{topic}/{number}")) for number in range(rank.of)]
+    lines = [
+        f"process {number} (on {its_host}) has {name} = {its[name]}, process 0 (on {host}) {value}: {remedy}"
+        for name, value in first.items()
+        for number, (its_host, its) in enumerate(others, 1)
+        if its[name] != value
+    ]
+    with said_once(rank):
+        if lines:
+            raise InputError("\n".join(lines))
+
+
+def check_reach(n: int, batch_size: int, name: str) -> None:
+    """Raise an InputError where batches of ``batch_size`` do not reach for ``n`` processes, in the message ``name``."""
+    if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
+        problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
+        raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
+
+
+@contextmanager
+def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
+    """`at_work_in` ``folder``, which the first process holds for all; the others wait until it does, however long."""
+    if rank.number:
+        common_store().wait(["at work"], timedelta(days=1000))  # not by torch's process group, where waiting has an end
+        yield
+        return
+    with at_work_in(folder):
+        if rank.of > 1:
+            common_store().set("at work", "")
+        yield
+
+
+@contextmanager
+def said_once(rank: Rank) -> Iterator[None]:
+    """Let an InputError, which every process of `torchrun` meets, be the first one's to tell; the others end without a word."""
+    try:
+        yield
+    except InputError:
+        if rank.number and not started_by_command():
+            sys.exit(2)
+        raise

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated
 
-from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_setting
+from gee_core.settings import SAVE_SECONDS, CoreSettings, choice, whole_setting
 
 
 class Settings(CoreSettings):
@@ -42,10 +42,3 @@ class Settings(CoreSettings):
 def cpu_cores() -> int:
     """CPU cores that this process may use; all of the machine where the system cannot say (macOS)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def markdown_table() -> str:
-    """The table of variables in docs/knobs.md: one row per field, its docstring as the meaning."""
-    fields = Settings.model_fields.items()
-    rows = [f"| `{PREFIX}{name.upper()}` | {' '.join((field.description or '').split())} |" for name, field in fields]
-    return "\n".join(["| variable | meaning |", "|---|---|", *rows])

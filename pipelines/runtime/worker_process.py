@@ -38,10 +38,6 @@ class Answer(NamedTuple):
     """Set where the process died, as in `multiprocessing.Process.exitcode`."""
 
 
-class _Note(NamedTuple):
-    value: Any
-
-
 class WorkerProcess:
     """A process with ``env`` added to the environment of this one. It ends with this process, and on SIGTERM.
 
@@ -70,7 +66,7 @@ class WorkerProcess:
                 if isinstance(message, Answer):
                     self.busy = False
                     return message
-                on_note(message.value)
+                on_note(message)
         except (EOFError, OSError):
             died = True
         if not died:
@@ -115,7 +111,7 @@ def _serve(pipe: Connection, env: dict[str, str], threads: int | None) -> None:
     with suppress(EOFError, OSError):  # of the pipe, whose other end is gone
         while (task := pipe.recv()) is not None:
             function, job = task
-            pipe.send(_answer(function, job, lambda note: pipe.send(_Note(note))))
+            pipe.send(_answer(function, job, pipe.send))
 
 
 def _answer(function: Function[Job, Result], job: Job, tell: Tell) -> Answer:

@@ -11,9 +11,8 @@ from gee_core.config import Params
 from gee_core.data.meta import Meta
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import json_digest, read_sealed
-from pipelines.inputs.init_checkpoint import init_from_files
-from pipelines.inputs.network_files import network_files
-from pipelines.inputs.start_genotype import start_files
+from pipelines.inputs.own_network import network_files
+from pipelines.inputs.starts import init_from_files, start_files
 from pipelines.studies.definition import Overrides
 
 

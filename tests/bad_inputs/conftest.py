@@ -25,13 +25,12 @@ from gee_core.export.model_card import CARD_ENTRY
 from gee_core.storage.atomic_files import write_json
 from pipelines import check, cli, evaluate, evolve, export, prepare, report, robustness, train
 from pipelines.commands.prediction import open_model, predict
+from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.measured import read_evaluation
-from pipelines.inputs.prepared_images import prepared_images
-from pipelines.inputs.remedies import in_settings
-from pipelines.inputs.start_genotype import load_start
-from pipelines.inputs.trained_network import load_trained
+from pipelines.inputs.starts import load_start
 from pipelines.project.params import load_params
 from pipelines.project.watched_files import check_links
+from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.settings import Settings
 from tests.bad_inputs.case import Case
 from tests.pipelines.conftest import MEASURED, analytic_file, digits, make_params, own_sigterm, write_params  # noqa: F401 - fixtures
@@ -171,9 +170,9 @@ def refuses(project, run, monkeypatch) -> Callable[[Case], str]:
         for name, value in case.env.items():
             monkeypatch.setenv(name, value)
         if case.run in READERS:
-            with pytest.raises(InputError) as caught, in_settings():
+            with pytest.raises(InputError) as caught:
                 READERS[case.run]()
-            message = str(caught.value)
+            message = known_message(caught.value)
             assert case.says in message and case.remedy in message
             assert len(message.splitlines()) == case.messages and max(map(len, message.splitlines())) < 700
             return message

@@ -24,9 +24,8 @@ from gee_core.errors import InputError
 from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, _checksum, read_card, save_genes
 from gee_core.model.network import build_network
 from pipelines.commands.prediction import open_model, predict
-from pipelines.inputs.init_checkpoint import encode_checkpoint
-from pipelines.inputs.start_genotype import load_start
-from pipelines.inputs.trained_network import load_trained
+from pipelines.inputs.loading import encode_checkpoint, load_trained
+from pipelines.inputs.starts import load_start
 from pipelines.project.params import load_params
 from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study

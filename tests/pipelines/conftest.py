@@ -24,8 +24,8 @@ from gee_core.evolution.proxy import score
 from pipelines import cli, evolve, export, train
 from pipelines.evolve import genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.start_genotype import analytic_start
-from pipelines.inputs.trained_network import load_trained
+from pipelines.inputs.loading import load_trained
+from pipelines.inputs.starts import analytic_start
 from pipelines.project.params import load_params
 from tests.project_copy import finish_project
 

@@ -13,7 +13,7 @@ from gee_core.model.wired import wired_network
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.start_genotype import analytic_start
+from pipelines.inputs.starts import analytic_start
 from tests.pipelines.train_cases import every_change
 
 pytestmark = pytest.mark.usefixtures("here_and_now")

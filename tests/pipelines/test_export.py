@@ -19,7 +19,7 @@ from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import write_json
 from pipelines import export
 from pipelines.export import build_model_card, registered_name
-from pipelines.inputs.prepared_images import spaced
+from pipelines.inputs.loading import spaced
 from pipelines.project.paths import NIR
 from tests.pipelines.conftest import MEASURED
 from tests.project_copy import commit, make_repository, run

@@ -15,7 +15,7 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from gee_core.training.loop import for_inference, outputs
 from pipelines import evolve, prepare, train
-from pipelines.inputs.start_genotype import analytic_start
+from pipelines.inputs.starts import analytic_start
 
 N_CLASSES, SIZE = 100, 32
 

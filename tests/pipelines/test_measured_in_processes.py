@@ -15,7 +15,7 @@ from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evaluate, measuring, robustness
-from pipelines.inputs.trained_network import load_trained
+from pipelines.inputs.loading import load_trained
 from tests.gee_core.processes import in_processes
 from tests.pipelines.conftest import write_params
 

@@ -14,8 +14,7 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli
-from pipelines.inputs.prepared_images import spaced
-from pipelines.inputs.trained_network import load_trained
+from pipelines.inputs.loading import load_trained, spaced
 
 SOURCE = '''
 import torch

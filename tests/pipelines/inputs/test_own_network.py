@@ -13,9 +13,10 @@ from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines.commands.prediction import open_model
-from pipelines.inputs.network_check import check_network
-from pipelines.inputs.network_files import network_digest, network_files
 from pipelines.inputs.own_network import (
+    check_network,
+    network_digest,
+    network_files,
     register_configured,
     register_if_configured,
     register_own_network,

@@ -9,13 +9,13 @@ import torch
 from gee_core.evolution.candidate import failed
 from gee_core.memory import lost_gpu, out_of_memory
 from pipelines import train
-from pipelines.runtime.input_errors import MEMORY, REMEDIES, report_input_errors, user_message
+from pipelines.runtime.input_errors import MEMORY, REMEDIES, known_message, report_input_errors
 from pipelines.train import CHECKPOINT
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENAMETOOLONG])
 def test_a_refusal_names_the_file_the_reason_and_the_remedy(number):
-    message = user_message(OSError(number, os.strerror(number), "models/train/network.json"))
+    message = known_message(OSError(number, os.strerror(number), "models/train/network.json"))
     assert message == f"models/train/network.json: {os.strerror(number).lower()}: {REMEDIES[number]}"
 
 
@@ -33,14 +33,14 @@ def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert not lost_gpu(error)
     of_host = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     assert failed(f"{type(error).__name__}: {error}").out_of_memory is not of_host
-    assert "\n" not in user_message(error)
-    assert user_message(error).startswith("out of memory (")
-    assert user_message(error).endswith(MEMORY)
+    assert "\n" not in known_message(error)
+    assert known_message(error).startswith("out of memory (")
+    assert known_message(error).endswith(MEMORY)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "x"), OSError("x"), RuntimeError("x"), ValueError("x")])
 def test_a_bug_is_none(error):
-    assert user_message(error) is None
+    assert known_message(error) is None
     with pytest.raises(type(error)), report_input_errors("gee"):
         raise error
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from gee_core.checkpoint import load, save, save_tensors
+from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.wired import architecture_of, wired_network
-from pipelines.inputs.trained_network import load_checkpoint, load_configured, load_trained
+from pipelines.inputs.loading import load_checkpoint, load_configured, load_trained, spaced
 from pipelines.project.paths import CHECKPOINT
 
 NETWORK = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2}
@@ -99,14 +100,14 @@ def test_weights_that_are_not_finite_ask_for_a_lower_learning_rate(path, meta, m
 
 def test_files_that_are_not_the_projects_checkpoint_are_never_to_be_deleted(path, tmp_path):
     other = Path("other.safetensors")
-    for lost, remedy in ((".json", "copy it there too: a checkpoint is both files"), (".safetensors", "check its name")):
+    for lost in (".json", ".safetensors"):
         save(other, load(path))
         other.with_suffix(lost).unlink()
-        with pytest.raises(InputError, match=rf"^other\{lost}: not found: {remedy}$"):
+        with pytest.raises(InputError, match=rf"^other\{lost}: not found: check its name: a checkpoint is both files$"):
             load_checkpoint(other)
     save(other, load(path))
     other.write_bytes(other.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"in other\.json: copy both files again, or save the network again$"):
+    with pytest.raises(InputError, match=r"in other\.json: copy it again, or save the network again$"):
         load_checkpoint(other)
     other.with_suffix(".json").unlink()
     save_genes(other, load(path))
@@ -123,3 +124,10 @@ def test_a_file_of_genes_of_a_newer_version_asks_for_an_update(path, monkeypatch
         save_genes("newer.safetensors", load(path))
     with pytest.raises(InputError, match=r"is of version 2 of its format, .* reads version 1: update gee_core$"):
         load_checkpoint(Path("newer.safetensors"))
+
+
+def test_some_of_the_images_are_of_all_classes_where_they_are_sorted_by_class():
+    images = PackedImages(torch.arange(100).to(torch.uint8).reshape(100, 1, 1, 1), torch.arange(100) // 10)
+    assert spaced(images, 10).labels.tolist() == list(range(10))
+    assert spaced(images, 1).labels.tolist() == [0]
+    assert torch.equal(spaced(images, 1000).images, images.images)

@@ -1,4 +1,4 @@
-"""Where a search starts: checks `evolve.start`, and loads the genotype of an earlier evolve that it may name."""
+"""The files that a run starts from: `evolve.start`, a genotype of an earlier evolve, and `train.init_from`, a checkpoint."""
 
 import math
 from dataclasses import replace
@@ -81,3 +81,17 @@ def _check_reach(params: Params) -> None:
 def start_files(params: Params) -> list[Path]:
     """The file in `evolve.start`, if any, that a search depends on."""
     return [] if params.evolve.start_file is None else [Path(params.evolve.start_file)]
+
+
+def init_from_files(params: Params) -> list[Path]:
+    """The checkpoint in `train.init_from` and its .json, if any, that a training run depends on."""
+    if params.train.init_from is None:
+        return []
+    path = Path(params.train.init_from)
+    check_in_inputs("train.init_from", path)
+    files = [path, path.with_suffix(".json")]
+    for file in files:
+        if not file.is_file():
+            remedy = f"copy the checkpoint of a plain network there, both files ({TRACKED}), or set null"
+            raise InputError(f"train.init_from = {path}: {file}: no such file", remedy)
+    return files

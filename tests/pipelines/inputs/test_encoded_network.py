@@ -18,9 +18,10 @@ from gee_core.training.loop import for_inference
 from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
-from pipelines.inputs import init_checkpoint as encoding
+from pipelines.inputs import loading as encoding
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.trained_network import load_configured
+from pipelines.inputs.loading import load_configured
+from pipelines.inputs.starts import init_from_files
 
 SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
 
@@ -120,17 +121,17 @@ def test_a_genetic_checkpoint_and_one_that_dvc_does_not_watch_are_refused(traine
     monkeypatch.chdir(tmp_path)
     for path in (str(trained), "models/train/network.safetensors"):
         with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
-            encoding.init_from_files(make_params(train={"init_from": path}))
+            init_from_files(make_params(train={"init_from": path}))
 
 
 def test_a_run_depends_on_both_files_of_the_checkpoint(plain_checkpoint, make_params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain_checkpoint.parent, "inputs")
     params = make_params(train={"init_from": "inputs/network.safetensors"})
-    assert encoding.init_from_files(params) == [Path("inputs/network.safetensors"), Path("inputs/network.json")]
+    assert init_from_files(params) == [Path("inputs/network.safetensors"), Path("inputs/network.json")]
     Path("inputs/network.json").unlink()
     with pytest.raises(InputError, match=r"train.init_from = inputs/network.safetensors: inputs/network.json: no such file"):
-        encoding.init_from_files(params)
+        init_from_files(params)
 
 
 def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, digits, make_params, tmp_path):

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from pipelines.runtime import agreement
-from pipelines.runtime.agreement import at_work_together, check_alike, check_reach, check_same, rounding
+from pipelines.runtime import ranks
 from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.ranks import at_work_together, check_alike, check_reach, check_same, rounding
 from pipelines.runtime.resume_folder import HELD
 from tests.wait_until import wait_until
 
@@ -26,7 +26,7 @@ def compared(monkeypatch):
 
     def compare(*of_ranks) -> list[str | int | None]:
         store, n = dist.HashStore(), len(of_ranks)
-        monkeypatch.setattr(agreement, "common_store", lambda: store)
+        monkeypatch.setattr(ranks, "common_store", lambda: store)
 
         def check(number: int) -> str | int | None:
             try:
@@ -69,7 +69,7 @@ def test_each_thing_on_which_rounding_depends_is_compared(monkeypatch):
 
 def test_other_params_are_refused(monkeypatch):
     store = dist.HashStore()
-    monkeypatch.setattr(agreement, "common_store", lambda: store)
+    monkeypatch.setattr(ranks, "common_store", lambda: store)
     store.set("params, inputs and code/1", '["b", {"params, inputs and code": "cd"}]')
     with pytest.raises(InputError, match=r"process 1 \(on b\) has params, inputs and code = cd, process 0 .* ab: start all"):
         check_same(Rank(0, 2), "ab")
@@ -90,7 +90,7 @@ class WaitedFor:
 
 def test_the_others_wait_without_an_end_while_another_process_is_at_work_on_the_run(tmp_path, monkeypatch):
     store, events, folder = WaitedFor(), [], tmp_path / "train/run"  # those beside it are taken for runs too
-    monkeypatch.setattr(agreement, "common_store", lambda: store)
+    monkeypatch.setattr(ranks, "common_store", lambda: store)
 
     def work(number: int) -> None:
         with at_work_together(Rank(number, 3), folder):

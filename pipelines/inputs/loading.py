@@ -1,0 +1,128 @@
+"""Loads the prepared images and trained networks, and encodes a plain network for `train.init_from` and `gee encode`."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from rich.table import Table
+
+from gee_core.checkpoint import check_name, load_pair, save
+from gee_core.config import NetworkConfig, Params
+from gee_core.data.meta import Meta
+from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.errors import DivergedError, InputError
+from gee_core.gene_file import load_genes, read_header
+from gee_core.genome.compress import compress
+from gee_core.genome.encoding import genome_of
+from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.wired import architecture_of
+from gee_core.training.loop import Images
+from pipelines.inputs.own_network import register_if_configured
+from pipelines.inputs.remedies import PREPARE, remedy
+from pipelines.project.paths import CHECKPOINT, PREPARED
+
+
+def prepared_images(folder: Path = PREPARED) -> Prepared:
+    """The prepared images."""
+    with remedy(PREPARE):
+        return load_prepared(folder)
+
+
+def spaced(images: Images, n: int) -> Images:
+    """``n`` of ``images`` (all if there are fewer), evenly spaced, since they may be sorted by class."""
+    return images.subset(torch.linspace(0, len(images) - 1, min(n, len(images))).long())
+
+
+def load_trained(params: Params, meta: Meta, checkpoint: Path = CHECKPOINT) -> SpikingNetwork:
+    """`load_configured`, in evaluation mode."""
+    return load_configured(checkpoint, params.network, meta).eval()
+
+
+def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNetwork:
+    """The network in ``path``, checked to be the configured one.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds another network.
+    """
+    net, _ = load_checkpoint(path)
+    saved = architecture_of(net).model_dump()
+    sizes = {key: getattr(meta, key) for key in ("num_classes", "in_channels", "image_size")}
+    found = saved.pop("network") | saved
+    wanted = network.structure().model_dump() | sizes
+    differing = [f"{key} is {found[key]!r}, not {value!r}" for key, value in wanted.items() if found[key] != value]
+    if differing:
+        raise InputError(f"{path}: a checkpoint of another network ({'; '.join(differing)})", "run `dvc repro train`")
+    return net
+
+
+def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict | None]:
+    """The network in ``path``, as of ``gee_core.load``, and the card of a file of genes.
+
+    Errors have remedies: this project's for its own checkpoint, a user's for any other file.
+
+    Args:
+        path: a checkpoint or a file of genes.
+        register: make its own network known first, if params.yaml names it.
+    """
+    ours = path.resolve() == CHECKPOINT.resolve()
+    absent = "`dvc repro` makes it, `dvc pull` fetches it" if ours else "check its name: a checkpoint is both files"
+    if path.is_dir() and not ours:
+        raise InputError(f"{path}: is a folder", "name the .safetensors file in it")
+    with remedy("delete both, then `dvc repro`" if ours else "copy it again, or save the network again"):
+        header = read_header(path) if path.is_file() else None
+        for file in (path, path.with_suffix(".json")) if header is None else ():
+            if not file.is_file():
+                raise InputError(f"{file}: not found", absent)
+        if register:
+            register_if_configured(path, header)
+        try:
+            return (load_pair(path), None) if header is None else (load_genes(path, header), header.card)
+        except DivergedError as error:
+            error.remedy = "lower train.lr, then `dvc repro train`" if ours else "train it again with a lower learning rate"
+            raise
+
+
+def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
+    """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error."""
+    assert params.train.init_from is not None and params.network.n_genes is not None
+    path = Path(params.train.init_from)
+    plain = params.network.model_copy(update={"n_genes": None})
+    try:
+        net = load_configured(path, plain, meta)
+    except InputError as error:
+        raise InputError(
+            f"train.init_from = {path}: {error.problem.removeprefix(f'{path}: ')}",
+            "name a network.safetensors of this network trained with network.n_genes = null, or null",
+        ) from None
+    return _compress(net, params.network.n_genes)
+
+
+def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
+    """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after."""
+    check_name(out)
+    for file in (out, out.with_suffix(".json")):
+        if file.exists():
+            raise InputError(f"{file}: exists, and would be overwritten", "name another file with --out")
+    net, _ = load_checkpoint(path, register=True)
+    if (genome := genome_of(net)) is not None:
+        raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")
+    encoded, errors = _compress(net, n_genes)
+    save(out, encoded)
+    return errors, count_parameters(net), count_parameters(encoded)
+
+
+def _compress(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
+    """The encoded copy of ``net``, and the relative error of each encoded layer by its name."""
+    encoded, errors = compress(net, n_genes, convs=net.conv_chain())
+    names = {module: name for name, module in net.named_modules()}
+    return cast(SpikingNetwork, encoded), dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))
+
+
+def error_table(errors: dict[str, float]) -> Table:
+    """The relative error ‖W - Ŵ‖ / ‖W‖ of every encoded layer, as a table for a terminal."""
+    table = Table("layer", "relative error")
+    for layer, error in errors.items():
+        table.add_row(layer, f"{error:.2g}" if error < 0.01 else f"{error:.3f}")
+    table.add_section()
+    table.add_row("mean", f"{sum(errors.values()) / len(errors):.3f}")
+    return table
