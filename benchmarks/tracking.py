@@ -40,7 +40,7 @@ from pathlib import Path
 
 from benchmarks.arguments import positive, positive_int
 from pipelines.project.params import load_params
-from pipelines.tracking.drain_process import COMMAND, State
+from pipelines.tracking.drain import COMMAND, State
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import open_tracker
 

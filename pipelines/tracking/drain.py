@@ -1,15 +1,17 @@
 """The one program that writes to MLflow what trackers have left on disk: `python -m pipelines.tracking.drain`.
 
-A stage starts it where none is at work. It follows the outboxes of running stages, writes all entries in order, the oldest
-outbox first, and ends where nothing is left, or where MLflow does not answer once no stage is at work. A lock lets one of them
-write at a time. A drain that is killed leaves nothing half done: the next one finds what is in MLflow by its key. `gee track
-replay` is the same work in the foreground, without waiting for running stages.
+A stage starts it where none is at work, and at its end waits for it, but not for a server that is away. It follows outboxes of
+running stages, writes all entries in order, the oldest outbox first, and ends where nothing is left, or where MLflow does not
+answer once no stage is at work. A lock lets one of them write at a time. A drain that is killed leaves nothing half done: the
+next one finds what is in MLflow by its key. `gee track replay` is the same in the foreground, but waits for no running stage.
 """
 
 import contextlib
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,12 +20,13 @@ from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from gee_core.errors import InputError
+from pipelines.project.paths import find_project, original_project
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.drain_process import INTERVAL, State
 from pipelines.tracking.entries import Open
 from pipelines.tracking.mlflow_client import Client, is_refusal, reason, tracking_uri
 from pipelines.tracking.mlflow_writer import MlflowWriter
@@ -37,6 +40,42 @@ PAUSE = 1.0
 
 LINGER = 10.0
 """Seconds without work after which a drain ends: the next stage then need not load mlflow again."""
+
+COMMAND = [sys.executable, "-m", "pipelines.tracking.drain"]
+
+INTERVAL = 0.2
+"""Seconds between two looks at the outboxes."""
+
+LIMIT, LIMIT_OF_KILLED, RETRY = 60.0, 5.0, 2.0
+"""Seconds that the end of a run, or of one that was stopped, gives a server that answers; and one that does not."""
+
+START = 10.0
+"""Seconds until a drain that was started is at work, also on a busy machine."""
+
+_started = {"at": -START}
+
+
+class State(BaseModel):
+    """What the drain is doing, in drain.json beside the outboxes."""
+
+    process: str
+    """Its `process_key`."""
+    trouble: str = ""
+    """Why MLflow does not get what waits."""
+
+    def write(self, root: Path) -> None:
+        """Write it to disk."""
+        with contextlib.suppress(OSError):  # no space
+            (root / "drain.json").write_text(self.model_dump_json())
+
+    @classmethod
+    def read(cls, root: Path) -> "State | None":
+        """That of a living drain of this machine, or None."""
+        with contextlib.suppress(OSError, ValidationError):
+            state = cls.model_validate_json((root / "drain.json").read_bytes())
+            if state.process.startswith(f"{socket.gethostname()}/") and not is_gone(state.process):
+                return state
+        return None
 
 
 @dataclass
@@ -71,8 +110,6 @@ class Drain:
         self.on_entry: Callable[[], object] = lambda: None
         """Is called after each entry."""
         self.state = State(process=process_key(psutil.Process()))
-        self.is_away = False
-        """Whether MLflow did not answer in the last pass."""
         self._root = root
         self._client: Client | None = None
         self._known: dict[Path, Left] = {}
@@ -109,7 +146,7 @@ class Drain:
                 active = time.monotonic()
             elif not follows or time.monotonic() - active > LINGER:
                 break
-            time.sleep(PAUSE if self.is_away else INTERVAL)
+            time.sleep(PAUSE if self.state.trouble else INTERVAL)
         for writer in [left.writer for left in self._known.values() if left.writer][-1:]:
             with contextlib.suppress(Exception):  # of executions that were killed; no stage is left that could tell of it
                 writer.end_abandoned_runs()
@@ -117,7 +154,7 @@ class Drain:
 
     def _pass(self, ready: list[Left]) -> bool:
         """Write the new entries of each outbox; returns whether there were any. A server that is away ends it."""
-        any_written, self.is_away, trouble = False, False, ""
+        any_written, trouble = False, ""
         for i, left in enumerate(ready):
             try:
                 any_written |= self._write(left)
@@ -126,7 +163,6 @@ class Drain:
                 self._client = left.writer = None
                 if isinstance(error, InputError) or is_refusal(error):
                     continue
-                self.is_away = True
                 for later in ready[i:]:
                     later.hindrance = f"MLflow does not answer: {trouble}"
                 break
@@ -177,6 +213,38 @@ def alone(root: Path) -> Iterator[None]:
         raise InputError(f"{root}: another process is writing to MLflow", remedy) from None
     with lock:
         yield
+
+
+def start(root: Path) -> None:
+    """Start a drain for the outboxes below ``root``, unless one is at work. It outlives this process and what started that."""
+    if State.read(root) or time.monotonic() - _started["at"] < START:
+        return
+    _started["at"] = time.monotonic()
+    code, project = Path(__file__).resolve().parents[2], original_project(find_project())
+    path = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with contextlib.suppress(OSError), (root / "drain.log").open("ab") as output:
+        shell = ["/bin/sh", "-c", '"$@" &', "sh", *COMMAND]  # whose child is nobody's, so that no signal for a stage reaches it
+        env, nothing = os.environ | {"PYTHONPATH": path}, subprocess.DEVNULL
+        subprocess.run(shell, cwd=project, env=env, stdin=nothing, stdout=output, stderr=output, start_new_session=True)
+
+
+def wait(outbox: Outbox, status: str) -> str | None:
+    """Wait until ``outbox``, of a run that ends with ``status``, is written; a warning says what is left. Returns its page."""
+    root, begin, why = outbox.folder.parent, time.monotonic(), ""
+    limit = LIMIT_OF_KILLED if status == "KILLED" else LIMIT
+    while outbox.folder.is_dir() and time.monotonic() - begin < (RETRY if why else limit):
+        start(root)
+        time.sleep(INTERVAL)
+        why = state.trouble if (state := State.read(root)) else ""
+    if outbox.folder.is_dir():
+        left = "MLflow: %d entries are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
+        log.warning(left, outbox.waiting(), why or "it is slow", root)
+    page = root / f"{outbox.name}.address"
+    if not page.is_file():
+        return None
+    address = page.read_text()
+    page.unlink()
+    return address
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from pipelines.project.paths import LOCK, PARAMS, find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
-from pipelines.tracking import drain_process, entries, pipeline_run
+from pipelines.tracking import drain, entries, pipeline_run
 from pipelines.tracking.entries import OWN, SHARED, End, Entry, ExportedModel, Log
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.outbox import Outbox, outbox_root
@@ -98,7 +98,7 @@ class Tracker:
             return
         with contextlib.suppress(OSError):
             (self._outbox.folder.parent / LAST).write_text(pipeline_run.execution_key())
-        drain_process.start(self._outbox.folder.parent)
+        drain.start(self._outbox.folder.parent)
 
     def params(self, values: Values) -> None:
         """Log parameters; each key once per run."""
@@ -211,9 +211,9 @@ class Tracker:
         if not self._add(entries.Close(status=status, error=error[:500], files=files)) or self._outbox is None:
             return
         if self._in_flow and self._stage:
-            drain_process.start(self._outbox.folder.parent)
+            drain.start(self._outbox.folder.parent)
         else:
-            self.address = drain_process.wait(self._outbox, status)
+            self.address = drain.wait(self._outbox, status)
 
     def _add(self, entry: Entry) -> bool:
         """Write ``entry`` to disk; returns whether it is there. What does not fit is lost, with one warning."""

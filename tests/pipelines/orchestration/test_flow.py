@@ -157,69 +157,21 @@ def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_anothe
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # left to Prefect, which tells a cancellation from a crash
 
 
-@pytest.fixture
-def ended(flow, monkeypatch, short_stages):
-    """Runs the flow's stages, which end in these states; what it tracks, and its state."""
-    from prefect.states import Completed
-
+def test_a_flow_that_is_stopped_kills_its_stages_and_tracks_what_had_become_of_them(flow, monkeypatch, short_stages):
     tracked = []
-    monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: tracked.append((dict(results), status)))
+
+    def stop(futures, results, failures):
+        results["first"] = "ran"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: tracked.append((results, status)))
     monkeypatch.setattr(flow, "kill_groups", lambda: tracked.append("killed"))
-    monkeypatch.setattr(flow, "publish", lambda *_: None)
-
-    def run(states: dict, stop: type[BaseException] | None = None, request: Request = Request()) -> tuple[list, object]:  # noqa: B008
-        class Future:
-            def __init__(self, name, *_, **__):
-                found = states.get(name, Completed(name="Skipped", data="skipped"))
-                self.state = Completed(data=found) if isinstance(found, dict | str) else found
-
-            def wait(self):
-                pass
-
-        def as_completed(futures):
-            yield from (future for future in futures if future.state)
-            if stop:
-                raise stop
-
-        for name in ("run_stage", "run_experiment"):
-            monkeypatch.setattr(flow, name, SimpleNamespace(submit=Future))
-        monkeypatch.setattr(flow, "as_completed", as_completed)
-        monkeypatch.setattr(flow, "checked", lambda *_: (None, []))
-        return tracked, flow._run(short_stages, request, SimpleNamespace(name="fox", id="ab12-34", run_count=1))
-
-    run.tracked = tracked
-    return run
-
-
-def test_the_state_of_a_flow_says_which_stages_ran_or_why_one_failed(ended):
-    from prefect.states import Failed, Pending
-
-    tracked, state = ended({})
-    assert (tracked, state.message) == ([], "everything was up to date")  # no row in MLflow
-    tracked, state = ended({"third": "ran"})
-    results = {"first": "skipped", "second": "skipped", "other": "skipped", "third": "ran"}
-    assert (tracked.pop(), state.message, state.data.stages) == ((results, "FINISHED"), "third ran", results)
-    tracked, state = ended({"second": Failed(message="stage second failed", data="its lines"), "third": Pending()})
-    assert tracked.pop() == (results | {"second": "failed", "third": "not run"}, "FAILED")
-    assert (state.is_failed(), state.message, state.data) == (True, "stage second failed", "stage second failed\nits lines")
-
-
-def test_an_experiment_has_the_outcomes_of_its_stages(ended):
-    from prefect.states import Failed
-
-    request = Request({"train.epochs": 3})
-    tracked, state = ended({"fox-ab12": {"first": "ran"}}, request=request)
-    assert state.data.experiment == "fox-ab12"
-    assert (tracked.pop(), state.message) == (({"first": "ran"}, "FINISHED"), "first ran")
-    tracked, state = ended({"fox-ab12": Failed(message="experiment fox failed", data="its lines")}, request=request)
-    assert (tracked.pop(), state.message) == (({"experiment": "failed"}, "FAILED"), "experiment fox failed")
-
-
-def test_a_flow_that_is_stopped_kills_its_stages_and_tracks_what_had_become_of_them(ended):
+    monkeypatch.setattr(flow, "run_stage", SimpleNamespace(submit=lambda *_, **__: None))
+    monkeypatch.setattr(flow, "_follow", stop)
     with pytest.raises(KeyboardInterrupt):
-        ended({"second": None, "third": None}, stop=KeyboardInterrupt)
-    results = {"first": "skipped", "second": "not run", "other": "skipped", "third": "not run"}
-    assert ended.tracked == ["killed", (results, "KILLED")]
+        flow._run(short_stages, Request(), SimpleNamespace(name="fox", id="ab12-34", run_count=1))
+    results = {"first": "ran", "second": "not run", "other": "not run", "third": "not run"}
+    assert tracked == ["killed", (results, "KILLED")]
 
 
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
@@ -288,6 +240,8 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     out, _ = flow_process(short_stages, GEE_TRACKING="on").communicate()
     became = re.findall(r"^(\w+) +(ran|skipped|cached)$", out, re.MULTILINE)
     assert sorted(became) == [("one", "skipped"), ("three", "ran"), ("two", "ran")]
+    out, _ = flow_process(short_stages, GEE_TRACKING="on").communicate()
+    assert "  ran\n" not in out  # no row in MLflow
     client = MlflowClient(f"sqlite:///{short_stages}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id], order_by=["attributes.start_time"])
     first, second = [run for run in runs if run.data.tags["gee.level"] == "pipeline"]

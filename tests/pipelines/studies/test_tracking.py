@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.studies.cell import Cell
 from pipelines.studies.tracking import open_study_tracker
-from pipelines.tracking import drain_process
+from pipelines.tracking import drain as drains
 from pipelines.tracking.drain import Drain
 from pipelines.tracking.outbox import outbox_root
 
@@ -30,9 +30,9 @@ def client(cells, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
-        patch.setattr(drain_process, "start", lambda root: None)
-        wait = drain_process.wait
-        patch.setattr(drain_process, "wait", lambda *about: (Drain(outbox_root()).run(follows=False), wait(*about))[1])
+        patch.setattr(drains, "start", lambda root: None)
+        wait = drains.wait
+        patch.setattr(drains, "wait", lambda *about: (Drain(outbox_root()).run(follows=False), wait(*about))[1])
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
@@ -93,8 +93,8 @@ def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEE_TRACKING", "on")
-    monkeypatch.setattr(drain_process, "start", lambda root: None)
-    monkeypatch.setattr(drain_process, "wait", lambda *_: None)
+    monkeypatch.setattr(drains, "start", lambda root: None)
+    monkeypatch.setattr(drains, "wait", lambda *_: None)
     forced = RESULT | {"metrics": {"test_accuracy": 0.9}, "commit": "def"}
     for part, result in ((cells[:2], RESULT), (cells, RESULT), (cells[:1], forced)):  # started three times
         tracker = open_study_tracker("tiny", "digits", cells)

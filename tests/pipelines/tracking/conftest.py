@@ -11,7 +11,7 @@ from types import SimpleNamespace as Values
 import pytest
 
 from gee_core.data.meta import Meta
-from pipelines.tracking import drain_process
+from pipelines.tracking import drain as drains
 from pipelines.tracking.drain import Drain
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.outbox import outbox_root
@@ -193,19 +193,19 @@ def client(monkeypatch) -> FakeClient:
     client = FakeClient()
     monkeypatch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    monkeypatch.setattr(drain_process, "start", lambda root: None)
+    monkeypatch.setattr(drains, "start", lambda root: None)
     monkeypatch.setattr("pipelines.tracking.drain.INTERVAL", 0.001)
     monkeypatch.setattr("pipelines.tracking.drain.PAUSE", 0.001)
     monkeypatch.setattr("pipelines.tracking.drain.LINGER", 0.0)
-    wait = drain_process.wait
-    monkeypatch.setattr(drain_process, "wait", lambda *about: (drain(), wait(*about))[1])
+    wait = drains.wait
+    monkeypatch.setattr(drains, "wait", lambda *about: (drain(), wait(*about))[1])
     return client
 
 
 @pytest.fixture
 def nobody_waits(client, monkeypatch) -> None:
     """Trackers leave to the test what they track."""
-    monkeypatch.setattr(drain_process, "wait", lambda *_: None)
+    monkeypatch.setattr(drains, "wait", lambda *_: None)
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def left(client, stage, monkeypatch):
 
     def track(status: str = "FINISHED") -> Path:
         with monkeypatch.context() as patch:
-            patch.setattr(drain_process, "wait", lambda *_: None)
+            patch.setattr(drains, "wait", lambda *_: None)
             patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE)
             patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
             return stage(status)._outbox.folder

@@ -1,21 +1,31 @@
-"""What a drain writes to a server that fails, of stages that are at work, closed or killed, and what it leaves."""
+"""What a drain writes to a server that fails, of stages that are at work, closed or killed, and who waits for it how long."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime import journal
 from pipelines.runtime.file_lock import file_lock
-from pipelines.tracking import drain as module
-from pipelines.tracking import drain_process
-from pipelines.tracking.drain import Drain, alone
+from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.tracking import drain as drains
+from pipelines.tracking.drain import Drain, State, alone, wait
+from pipelines.tracking.entries import Log
 from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.tracker import Tracker
 from tests.pipelines.tracking.conftest import ENTRIES, KEYS, PIPELINE, by_level, drain, outboxes
 from tests.wait_until import wait_until
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def replay() -> list:
@@ -57,10 +67,15 @@ def test_whichever_call_fails_or_kills_a_drain_the_next_one_doubles_nothing(clie
         assert outboxes() == []
 
 
-def test_entries_are_written_while_the_stage_works_and_the_drain_ends_after_it(client, folder, nobody_waits):
-    tracker = Tracker("train", KEYS)
-    thread = threading.Thread(target=Drain(outbox_root()).run)
+def test_entries_are_written_while_the_stage_works_once_the_server_answers_and_the_drain_ends_after_it(
+    client, folder, nobody_waits
+):
+    client.is_down = True
+    tracker, root = Tracker("train", KEYS), outbox_root()
+    thread = threading.Thread(target=Drain(root).run)
     thread.start()
+    wait_until(lambda: (state := State.read(root)) and "no route" in state.trouble)
+    client.is_down = False
     for step in range(2):
         tracker.metrics({"loss": 1.0}, step)
         wait_until(lambda step=step: any(("loss", step) == point[:2] for run in client.runs.values() for point in run.points))
@@ -68,21 +83,6 @@ def test_entries_are_written_while_the_stage_works_and_the_drain_ends_after_it(c
     thread.join(600)
     assert ends(client) == {PIPELINE: "FINISHED", f"train · {PIPELINE}": "FINISHED"}
     assert outboxes() == []
-
-
-def test_a_server_that_comes_back_gets_everything_in_the_same_run(client, folder, nobody_waits):
-    client.is_down = True
-    tracker = Tracker("train", KEYS)
-    tracker.metrics({"loss": 1.0})
-    root = outbox_root()
-    thread = threading.Thread(target=Drain(root).run)
-    thread.start()
-    wait_until(lambda: (state := drain_process.State.read(root)) and "no route" in state.trouble)
-    client.is_down = False
-    wait_until(lambda: client.runs)
-    tracker.close()
-    thread.join(600)
-    assert outboxes() == [] and len(client.runs) == 2
 
 
 def test_a_stage_that_was_killed_is_ended_as_killed_at_the_time_of_its_last_entry(client, left):
@@ -110,7 +110,7 @@ def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_
     (folder / "dvc.lock").write_text("old")
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.tracking.entries.time.time", lambda: 1.7e9)
-        patch.setattr(drain_process, "wait", lambda *_: None)
+        patch.setattr(drains, "wait", lambda *_: None)
         Tracker("prepare", KEYS).close()
     (late,) = outboxes()
     shutil.move(late, folder / "away")
@@ -126,10 +126,10 @@ def test_a_stage_that_is_written_late_leaves_the_end_and_the_newer_files_of_its_
 
 def test_a_second_drain_ends_at_once_and_a_replay_waits_for_one_that_lingers(client, left, monkeypatch):
     left()
-    monkeypatch.setattr(module.os, "nice", lambda _: None)
-    monkeypatch.setattr(module, "LINGER", -2.0)
+    monkeypatch.setattr(drains.os, "nice", lambda _: None)
+    monkeypatch.setattr(drains, "LINGER", -2.0)
     with file_lock(outbox_root() / "drain.lock"):
-        module.main()
+        drains.main()
         with pytest.raises(InputError, match="another process is writing to MLflow"), alone(outbox_root()):
             pass
     assert client.calls == []
@@ -219,11 +219,75 @@ def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(
     code, out, _ = main("track", "status")
     assert code == 0 and "evolve" in out and f"{ENTRIES} entries" in out and "`gee track replay` writes them" in out
     client.is_down = True
-    code, out, err = main("track", "replay")
-    assert code == 2 and f"{ENTRIES} entries still wait" in err and "no route" in err and "0 entries written" in out
+    code, out, _ = main("track", "replay")
+    assert code == 1 and f"{ENTRIES} left: MLflow does not answer: ConnectionError: no route" in out
     client.is_down = False
     code, out, _ = main("track", "replay")
     kinds = "1 open, 1 dataset, 8 log, 3 child, 1 close"
     assert code == 0 and f"evolve {kinds}\n" in out and f"{ENTRIES} entries written to http://tracking.example:5000" in out
     assert main("track", "status")[1] == "MLflow has everything\n"
     assert client.state() == expected
+
+
+@pytest.fixture
+def outbox(tmp_path, monkeypatch) -> Outbox:
+    """One with three entries, of which nobody writes any."""
+    outbox = Outbox.new(tmp_path, "train")
+    for step in range(3):
+        outbox.append(Log(step=step))
+    monkeypatch.setattr(drains, "start", lambda root: None)
+    monkeypatch.setattr(drains, "INTERVAL", 0.001)
+    monkeypatch.setattr(drains, "RETRY", 0.01)
+    return outbox
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_and_one_warning_says_what_is_left(outbox, caplog):
+    root = outbox.folder.parent
+    State(process=process_key(psutil.Process()), trouble="ConnectionError: no route").write(root)
+    assert wait(outbox, "FINISHED") is None
+    (record,) = caplog.records
+    assert f"3 entries are not written yet (ConnectionError: no route); they wait in {root}: the next run" in record.message
+
+
+@pytest.mark.parametrize(("status", "limit"), [("FINISHED", "LIMIT"), ("KILLED", "LIMIT_OF_KILLED")])
+def test_a_server_that_answers_is_waited_for_until_the_limit(outbox, monkeypatch, status, limit):
+    monkeypatch.setattr(drains, limit, 0.2)
+    begin = time.monotonic()
+    wait(outbox, status)
+    assert 0.2 <= time.monotonic() - begin < 5
+
+
+def test_the_address_is_told_once(outbox):
+    page = outbox.folder.parent / f"{outbox.name}.address"
+    page.write_text("http://host/#/runs/1")
+    outbox.remove()
+    assert wait(outbox, "FINISHED") == "http://host/#/runs/1"
+    assert not page.exists()
+
+
+@pytest.mark.slow
+def test_a_drain_outlives_the_group_that_started_it_and_writes_what_a_killed_stage_left(folder, monkeypatch):
+    from mlflow import MlflowClient
+
+    code = (
+        "import time\n"
+        "from pipelines.tracking.tracker import Tracker\n"
+        "Tracker('train', {'dataset': 'x'}).metrics({'loss': 1.0})\n"
+        "print('tracked', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        process.stdout.readline()
+        root = folder / ".scratch/tracking"
+        wait_until(lambda: State.read(root))
+        drain = State.read(root).process
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert children == [] and not is_gone(drain)
+    wait_until(lambda: not list(root.glob("*/")))
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
+    assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
+    wait_until(lambda: is_gone(drain))

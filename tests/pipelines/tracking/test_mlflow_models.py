@@ -9,7 +9,8 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.commands.prediction import open_model, predict
-from pipelines.tracking import drain_process, mlflow_models
+from pipelines.tracking import drain as drains
+from pipelines.tracking import mlflow_models
 from pipelines.tracking.entries import LogModel
 from pipelines.tracking.mlflow_client import connect
 from pipelines.tracking.mlflow_models import rank, write_model
@@ -99,15 +100,6 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
         assert registry.everything() == expected.everything(), f"call {number}: {expected.calls[number]}"
 
 
-def test_the_description_of_a_version_names_its_own_address_and_not_the_champions(write):
-    registry = FakeRegistry()
-    for time in (1, 2):
-        write(registry, ACCURACIES[time], time)
-    assert registry.aliases == {"champion": 1, "challenger": 2}
-    said = [version.description.splitlines()[-1].split()[-1] for version in registry.versions]
-    assert said == [f"models:/{NAME}/1", f"models:/{NAME}/2"]
-
-
 def test_a_description_is_as_long_as_every_database_takes(write, tmp_path):
     readme = tmp_path / "exported/README.md"
     readme.write_text(f"models:/{NAME}@champion " + "long " * 2000)
@@ -135,8 +127,8 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     import mlflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(drain_process, "start", lambda root: None)
-    monkeypatch.setattr(drain_process, "wait", lambda *_: None)
+    monkeypatch.setattr(drains, "start", lambda root: None)
+    monkeypatch.setattr(drains, "wait", lambda *_: None)
     copy = folder / ".dvc/tmp/exps/tmp1"
     write_exported(copy / "models/export")
     for name in ("dvc.yaml", "params.yaml"):

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from pipelines.tracking import drain_process
+from pipelines.tracking import drain as drains
 from pipelines.tracking.redact import bare, redact, redacted
 from pipelines.tracking.tracker import Tracker
 from tests.pipelines.tracking.conftest import drain
@@ -95,7 +95,7 @@ def test_an_address_has_neither_user_nor_token(uri, address):
 def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, capfd, monkeypatch):
     uri = "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc"
     with monkeypatch.context() as patch:
-        patch.setattr(drain_process, "wait", lambda *_: None)
+        patch.setattr(drains, "wait", lambda *_: None)
         tracker = Tracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
         tracker.params({"path": uri, uri: 1})
         tracker.tags({"note": f"logged in with {PASSWORD}"})

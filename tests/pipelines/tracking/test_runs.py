@@ -7,7 +7,8 @@ import os
 import pytest
 
 from pipelines.project.params import load_params
-from pipelines.tracking import drain_process, pipeline_run
+from pipelines.tracking import drain as drains
+from pipelines.tracking import pipeline_run
 from pipelines.tracking.entries import describe_dataset
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
@@ -65,7 +66,7 @@ def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each
 ):
     with monkeypatch.context() as patch:
         if written == "at the end":  # MLflow was away
-            patch.setattr(drain_process, "wait", lambda *_: None)
+            patch.setattr(drains, "wait", lambda *_: None)
         for status, names in {"KILLED": ["a", "b"], "FAILED": ["a", "b", "c"], "FINISHED": ["a", "b", "c", "d"]}.items():
             track_search(folder, status, names)
     drain()

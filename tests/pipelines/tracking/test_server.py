@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks.tracking import disturbed
 from pipelines.project.params import load_params
-from pipelines.tracking import drain_process, mlflow_client
+from pipelines.tracking import drain as drains
+from pipelines.tracking import mlflow_client
 from pipelines.tracking.drain import Drain
 from pipelines.tracking.mlflow_writer import RUN_ID
 from pipelines.tracking.outbox import outbox_root
@@ -53,8 +54,8 @@ def project(tmp_path_factory):
         patch.setenv("GEE_TRACKING", "on")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr("pipelines.tracking.drain.LINGER", 0.0)
-        patch.setattr(drain_process, "start", lambda root: None)
-        patch.setattr(drain_process, "wait", lambda *_: None)
+        patch.setattr(drains, "start", lambda root: None)
+        patch.setattr(drains, "wait", lambda *_: None)
         with pytest.MonkeyPatch.context() as killed:
             killed.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
             Tracker("train", dict.fromkeys(KEYS, "left behind"), name="left behind").close()

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.project.params import load_params
-from pipelines.tracking import drain_process
+from pipelines.tracking import drain as drains
 from pipelines.tracking import tracker as module
 from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.pipeline_run import origin_tags
@@ -31,7 +31,7 @@ def test_a_full_disk_costs_one_warning_and_what_does_not_fit(client, folder, cap
 
 def test_a_disk_that_stays_full_stops_no_stage(folder, caplog, monkeypatch):
     (folder / ".scratch").write_text("no folder")
-    monkeypatch.setattr(drain_process, "start", lambda root: None)
+    monkeypatch.setattr(drains, "start", lambda root: None)
     tracker = Tracker("train", KEYS)
     tracker.metrics({"loss": 1.0})
     tracker.close()
