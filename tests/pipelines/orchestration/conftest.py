@@ -22,7 +22,8 @@ def _initialised(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stages") / "project"
     (folder / "data/raw").mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
-    shutil.copy(ROOT / "params.yaml", folder)
+    for name in ("params.yaml", "prefect.toml"):
+        shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(DVC_YAML)
     return folder
 
