@@ -121,17 +121,12 @@ class Drain:
                 self._known[path] = Left(Outbox(path), opening)
         left = [found for path, found in self._known.items() if path.is_dir()]
         for found in left:
-            found.hindrance = self._hindrance(found)
+            store, host, found.hindrance = found.opening.store, found.opening.process.rsplit("/", 2)[0], ""
+            if store != self.store:
+                found.hindrance = f"it is for {store}: set {URI} to that, or delete {found.outbox.folder}"
+            elif host != socket.gethostname() and not found.outbox.is_closed():
+                found.hindrance = f"its process is on {host}: replay it there, or delete {found.outbox.folder}"
         return sorted(left, key=lambda left: left.opening.time)
-
-    def _hindrance(self, left: Left) -> str:
-        opening, outbox = left.opening, left.outbox
-        if opening.store != self.store:
-            return f"it is for {opening.store}: set {URI} to that, or delete {outbox.folder}"
-        host = opening.process.rsplit("/", 2)[0]
-        if host != socket.gethostname() and not outbox.is_closed():
-            return f"its process is on {host}: replay it there, or delete {outbox.folder}"
-        return ""
 
     def run(self, follows: bool = True) -> list[Left]:
         """Write until nothing is left; with ``follows`` until that lasts LINGER seconds, or MLflow is away and no stage works.

@@ -60,14 +60,11 @@ def _ranks(
     Candidates that were scored again come first, by the mean over their ``draws``, which the candidate that they repeat has
     too. The others of ``scored``, none of which failed, follow by `final_fitness`. ``names``: those of `Candidate.rescored`.
     """
-    fresh = {what: fmean(values) for what, values in draws.items()}
-    places = {what: place for place, what in enumerate(sorted(fresh, key=fresh.__getitem__))} | {"": len(fresh)}
-    found = [(places[c.rescored], F, c) for c, F in scored if c.rescored in places]
-    ordered = sorted(found, key=lambda x: x[:2])
+    fresh = {"": math.inf} | {what: fmean(values) for what, values in draws.items()}
+    found = sorted([(fresh[c.rescored], F, c) for c, F in scored if c.rescored in fresh], key=lambda x: x[:2])
     ranks: dict[str, dict[str, float]] = {}
-    for rank, (_, F, c) in enumerate(ordered, 1):
-        own = {"fresh_fitness": fresh[c.rescored]} if c.rescored else {"final_fitness": F}
-        ranks[candidate_name(c)] = {"rank": rank} | own
+    for rank, (mean, F, c) in enumerate(found, 1):
+        ranks[candidate_name(c)] = {"rank": rank} | ({"fresh_fitness": mean} if c.rescored else {"final_fitness": F})
     for what, name in names.items():
         if what in fresh:
             ranks.setdefault(name, {})["fresh_fitness"] = fresh[what]
