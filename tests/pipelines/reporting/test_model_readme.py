@@ -65,7 +65,7 @@ def test_an_own_network_is_named_and_registered_first(readme):
     network = {"name": "networks.my:VGG", "width": 0.5}
     text = readme(GENES, network=network, evolve={"variant": "analytic", "genotype": "shared"})
     assert "`networks.my:VGG` at width 0.5, 2 time steps" in text and "the paper's channels" not in text
-    assert '# first: gee_core.register_network("networks.my:VGG"' in text
+    assert 'after `gee_core.register_network("networks.my:VGG"' in text
 
 
 def test_it_names_models_of_mlflow_and_files_only_where_they_are(readme):
