@@ -14,8 +14,8 @@ from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import render
-from pipelines.reporting.stage_files import read_tables
 from pipelines.reporting.summary import RESULT, Summary, build_summary, result_id, summary_markdown
+from pipelines.reporting.tables import read_tables
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 from pipelines.tracking.mlflow_writer import RUN_ID

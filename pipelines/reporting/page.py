@@ -20,12 +20,12 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.inputs.starts import analytic_start
 from pipelines.reporting.model_readme import as_yaml
-from pipelines.reporting.stage_files import Tables
 from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
 from pipelines.reporting.tables import (
+    PAPER_RESULTS,
     PUBLISHED_ON,
+    Tables,
     confusions,
-    paper_rows,
     recognised,
     rescored_table,
     shape_table,
@@ -78,7 +78,7 @@ def render(
         wiring=wiring.to_dict("records"),
         shape=shape.to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
-        paper=paper_rows(),
+        paper=PAPER_RESULTS,
         n_wide=sum(n < (params.network.n_genes or 0) for n in channels[:-1]),
         n_convs=len(channels) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},

@@ -1,8 +1,9 @@
-"""The tables of the report page: of the search, of the wiring that won, of mistakes, and of the paper."""
+"""The tables that the stages wrote, and those of the page: the search, the wiring that won, mistakes, and the paper."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,41 +14,65 @@ from gee_core.evolution.winner import rescored_start
 from gee_core.genome.genotype import Genotype
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import searched_rows
+from pipelines.inputs.measured import reading
 
 Row = dict[str, Any]
 """Of a table, for the page."""
 
 PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
 
-PAPER_RESULTS: tuple[Row, ...] = (
-    # Table 2 (top-1 %, CIFAR-10 / CIFAR-100) and Table 1 (ImageNet), the rows of the paper's own method.
-    {"network": "cifarnet", "n_genes": 100, "parameters": 3_721_754, "cifar10": 93.47, "cifar100": 72.97},
-    {"network": "cifarnet", "n_genes": 200, "parameters": 7_438_154, "cifar10": 95.79, "cifar100": 75.05},
-    {"network": "vgg16", "n_genes": 100, "parameters": 2_514_522, "cifar10": 94.47, "cifar100": 75.02},
-    {"network": "vgg16_wide", "n_genes": 200, "parameters": 6_887_050, "cifar10": 95.57, "cifar100": 76.94},
-    {"network": "resnet18", "n_genes": 100, "parameters": 3_659_418, "cifar10": 95.60, "cifar100": 77.32},
-    {"network": "resnet18", "n_genes": 250, "parameters": 8_723_118, "cifar10": 96.26, "cifar100": 78.91},
-    {"network": "resnet19", "n_genes": 100, "parameters": 4_352_154, "cifar10": 95.94, "cifar100": 77.56},
-    {"network": "resnet19", "n_genes": 200, "parameters": 8_414_154, "cifar10": 96.80, "cifar100": 78.86},
-    {"network": "resnet34", "n_genes": 146, "parameters": 10_750_000, "imagenet": 71.82},
+PAPER_RESULTS: tuple[Row, ...] = tuple(
+    {"network": network, "n_genes": n_genes, "parameters": parameters, "plain_parameters": plain} | accuracies
+    for network, n_genes, parameters, plain, accuracies in (
+        # Table 2 (top-1 %, CIFAR-10 / CIFAR-100) and Table 1 (ImageNet), the rows of the paper's own method.
+        ("cifarnet", 100, 3_721_754, 19_489_546, {"cifar10": 93.47, "cifar100": 72.97}),
+        ("cifarnet", 200, 7_438_154, 19_489_546, {"cifar10": 95.79, "cifar100": 75.05}),
+        ("vgg16", 100, 2_514_522, 9_243_722, {"cifar10": 94.47, "cifar100": 75.02}),
+        ("vgg16_wide", 200, 6_887_050, 18_703_434, {"cifar10": 95.57, "cifar100": 76.94}),
+        ("resnet18", 100, 3_659_418, 11_220_362, {"cifar10": 95.60, "cifar100": 77.32}),
+        ("resnet18", 250, 8_723_118, 11_220_362, {"cifar10": 96.26, "cifar100": 78.91}),
+        ("resnet19", 100, 4_352_154, 12_696_458, {"cifar10": 95.94, "cifar100": 77.56}),
+        ("resnet19", 200, 8_414_154, 12_696_458, {"cifar10": 96.80, "cifar100": 78.86}),
+        ("resnet34", 146, 10_750_000, 21_795_880, {"imagenet": 71.82}),
+    )
 )
-"""Published numbers. ``parameters`` for ten classes, except resnet34's (1000; the paper prints 10.75M), and `post` blocks: with
-`pre` the ResNets have 768 more, which the paper's digits do not show."""
-
-PLAIN_PARAMETERS = {
-    "cifarnet": 19_489_546,
-    "vgg16": 9_243_722,
-    "vgg16_wide": 18_703_434,
-    "resnet18": 11_220_362,
-    "resnet19": 12_696_458,
-    "resnet34": 21_795_880,
-}
-"""Parameters of the same networks without genes, counted on the networks of ``gee_core``."""
+"""Published numbers; ``plain_parameters``, of the same network without genes, are counted on ours. ``parameters`` are for ten
+classes, except resnet34's (1000; the paper prints 10.75M), and `post` blocks: with `pre` the ResNets have 768 more, which the
+paper's digits do not show."""
 
 
-def paper_rows() -> list[Row]:
-    """``PAPER_RESULTS`` with the size of the same network without genes."""
-    return [row | {"plain_parameters": PLAIN_PARAMETERS[row["network"]]} for row in PAPER_RESULTS]
+class Tables(NamedTuple):
+    """The tables of a run; in the confusion table every cell is a string, even "NA", "1" and ""."""
+
+    candidates: pd.DataFrame
+    history: pd.DataFrame
+    layers: pd.DataFrame
+    confusion: pd.DataFrame
+    noise: pd.DataFrame
+    hardware: pd.DataFrame
+    """No rows where `robustness.hardware` is null."""
+
+
+def read_tables(reports: Path) -> Tables:
+    """The tables of the run whose files lie under ``reports``; raises ``InputError``."""
+    energies = ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate")
+    text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+    return Tables(
+        candidates=_table(reports / "evolve/candidates.csv", "generation", "index", "rescored", "winner"),
+        history=_table(reports / "train/history.csv", "epoch", "train_loss", "train_accuracy"),
+        layers=_table(reports / "evaluate/layers.csv", "layer", "kind", *energies),
+        confusion=_table(reports / "evaluate/confusion.csv", "actual", "predicted", **text),
+        noise=_table(reports / "robustness/noise.csv", "r", "seed", "accuracy"),
+        hardware=_table(reports / "robustness/hardware.csv", "domain", "strength", "draw", "accuracy"),
+    )
+
+
+def _table(path: Path, *columns: str, **options: Any) -> pd.DataFrame:
+    with reading(path):
+        found = pd.read_csv(path, **options)
+        if missing := [column for column in columns if column not in found]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return found
 
 
 def wiring_table(genotype: Genotype | None, analytic: Genotype | None, layers: pd.DataFrame) -> pd.DataFrame:

@@ -81,22 +81,13 @@ def list_command() -> None:
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
     """Show the table of a study's last run."""
-    from pipelines.reporting.stage_files import read_json
     from pipelines.studies.definition import load_study
     from pipelines.studies.reports import OUT
 
     load_study(name)
     if not (OUT / name / "table.md").is_file():
         raise InputError(f"{name}: no table yet", f"run it with `gee study run {name}`; `--dry` lists its cells")
-    values = read_json(OUT / name / "study.json", "images", "dataset", "seeds", "commits", remedy="run the study again")
-    images = ", ".join(f"{_either(count)} {split}" for split, count in values["images"].items())
     print((OUT / name / "table.md").read_text(encoding="utf-8"))
-    print(f"{_either(values['dataset'])} ({images}); seeds {values['seeds']}; commits {', '.join(values['commits'])}")
-
-
-def _either(values: object) -> str:
-    """One value, or those of a list, which the cells of a study do not share."""
-    return " or ".join(map(str, values)) if isinstance(values, list) else str(values)
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipelines.inputs.starts import init_from_files, load_start
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Request, cell_key, in_words
-from pipelines.studies.definition import STUDIES, Change, Overrides, Study
+from pipelines.studies.definition import STUDIES, Change, Kendall, Overrides, Study
 
 UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
 """What spares a cell the search for a wiring that it does not start at."""
@@ -33,21 +33,6 @@ CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
 
 Values = dict[str, dict[str, Any]]
 """The contents of params.yaml, not checked yet."""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A cell whose parameters are not made yet, since `--only` may leave it out."""
-
-    part: str
-    columns: dict[str, str]
-    common: Values
-    """The values that the cells of its part share."""
-    options: Sequence[Change]
-    seed: int
-    """It runs with the seed so many after the first."""
-    candidate: int | None = None
-    training: int | None = None
 
 
 def draft_cells(study: Study, request: Request) -> list[Cell]:
@@ -70,9 +55,14 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
     common = overridden(common, request.overrides, "--set")
-    drafts = [Draft(GRID, labels, common, options, seed) for labels, options in study.combinations() for seed in range(n_seeds)]
-    drafts += _analysis_drafts(study, common, n_seeds, f"{file}, analysis")
-    cells = [_cell(draft, study.stages, file) for draft in _only(drafts, request.only)]
+    cells = [
+        replace(_cell(common, options, seed, f"{file}, {in_words(labels)}"), columns=labels, stages=tuple(study.stages))
+        for labels, options in study.combinations()
+        for seed in range(n_seeds)
+    ]
+    if study.analysis:
+        cells += _candidates(study.analysis, common, n_seeds, f"{file}, analysis")
+    cells = _only(cells, request.only)
     sections = {"network", "prepare", "evolve", "train"}
     for cell in {cell.params.model_dump_json(include=sections): cell for cell in cells}.values():
         check_network(cell.params)
@@ -83,9 +73,9 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     return cells
 
 
-def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
+def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
     """Those with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
-    labelled = [(draft, draft.columns | {PART: draft.part}) for draft in drafts]
+    labelled = [(cell, cell.columns | {PART: cell.part}) for cell in cells]
     for column, labels in only.items():
         known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
         if not known:
@@ -94,34 +84,31 @@ def _only(drafts: list[Draft], only: dict[str, set[str]]) -> list[Draft]:
         if unknown := labels - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label", f"choose one of {', '.join(known)}")
         parts = {own[PART] for _, own in labelled if column in own}
-        labelled = [(draft, own) for draft, own in labelled if own[PART] not in parts or own.get(column) in labels]
-    return [draft for draft, _ in labelled]
+        labelled = [(cell, own) for cell, own in labelled if own[PART] not in parts or own.get(column) in labels]
+    return [cell for cell, _ in labelled]
 
 
-def _analysis_drafts(study: Study, common: Values, n_seeds: int, source: str) -> Iterator[Draft]:
-    if study.analysis is None:
-        return
-    analysis = study.analysis
-    common = overridden(common, analysis.set, source)
+def _candidates(analysis: Kendall, common: Values, n_seeds: int, source: str) -> Iterator[Cell]:
+    """The cells of an analysis: each full training of each candidate."""
     sample: Overrides = {"evolve.variant": "random_search", "evolve.n_generations": 1}
     sample |= {"evolve.population_size": analysis.candidates, "evolve.halving": None}  # all have as many epochs
     trainings: list[int | None] = [None]
     if analysis.trainings > 1:
         sample["train.wiring_seed"] = "fresh"
         trainings = list(range(1, analysis.trainings + 1))
-    seeds = range(min(n_seeds, analysis.seeds or n_seeds))
-    every = itertools.product(analysis.times_proxy_epochs, seeds, trainings, range(analysis.candidates))
-    for times, seed, training, index in every:
-        columns = {EPOCHS: str(times * common["evolve"]["proxy_epochs"]), CANDIDATE: str(index)}
-        columns |= {TRAINING: str(training)} if training else {}
-        yield Draft(analysis.kind, columns, common, [Change(set=sample, times_proxy_epochs=times)], seed, index, training)
+    common = overridden(common, analysis.set, source)
+    for times, seed in itertools.product(analysis.times_proxy_epochs, range(min(n_seeds, analysis.seeds or n_seeds))):
+        cell = _cell(common, [Change(set=sample, times_proxy_epochs=times)], seed, source)
+        for training, index in itertools.product(trainings, range(analysis.candidates)):
+            columns = {EPOCHS: str(cell.params.evolve.proxy_epochs), CANDIDATE: str(index)}
+            columns |= {TRAINING: str(training)} if training else {}
+            yield replace(cell, part=analysis.kind, columns=columns, candidate=index, training=training)
 
 
-def _cell(draft: Draft, stages: Sequence[str], file: str) -> Cell:
-    """The cell of ``draft``; the stages of an analysis are its own."""
-    source = f"{file}, {in_words(draft.columns) if draft.part == GRID else 'analysis'}"
+def _cell(common: Values, options: Sequence[Change], seed: int, source: str) -> Cell:
+    """The cell with ``options``, and the seed so many after the first; its labels are still to come."""
     changes, own, times = Overrides(), Overrides(), 1
-    for option in draft.options:
+    for option in options:
         times *= option.times_proxy_epochs or 1
         combined = option.model_dump(include={"paper_genes", "control", "encoded"}, exclude_none=True)
         for known, further in ((changes, option.set), (own, combined)):
@@ -129,8 +116,8 @@ def _cell(draft: Draft, stages: Sequence[str], file: str) -> Cell:
                 if known.setdefault(key, value) != value:
                     raise InputError(f"{source}: {key} is set to {known[key]!r} and to {value!r}", "set it in one column alone")
     genes, control, encoded = (own.get(name) for name in ("paper_genes", "control", "encoded"))
-    params = check_params(overridden(draft.common, changes | (UNEVOLVED if encoded is not None else {}), source), source)
-    derived: Overrides = {"base.seed": params.base.seed + draft.seed, "evolve.proxy_epochs": times * params.evolve.proxy_epochs}
+    params = check_params(overridden(common, changes | (UNEVOLVED if encoded is not None else {}), source), source)
+    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy_epochs": times * params.evolve.proxy_epochs}
     if genes is not None:
         derived["network.n_genes"] = max(2, round(genes * params.network.width))
     params = check_params(overridden(params.model_dump(), derived, source), source)
@@ -141,8 +128,7 @@ def _cell(draft: Draft, stages: Sequence[str], file: str) -> Cell:
         if control or params.train.init_from:
             raise InputError(f"{source}: encoded, and control or train.init_from", "leave out one of the two")
         first = check_params(overridden(params.model_dump(), encoded | PLAIN, source), source)
-    stages = stages if draft.part == GRID else ("evaluate",)
-    return Cell(draft.part, draft.columns, params, tuple(stages), draft.candidate, draft.training, control, first)
+    return Cell(GRID, {}, params, ("evaluate",), control=control, encoded=first)
 
 
 def _check_files(cell: Cell, file: str) -> None:

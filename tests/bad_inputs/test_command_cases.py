@@ -144,13 +144,6 @@ STUDIES = [
     row(RUN, "titel is not a known key", "mean title?", edit(STUDY, "^title:", "titel: x\ntitle:")),
     row(RUN, "unknown metric 'accuracy'", "mean", edit(STUDY, "- test_accuracy", "- accuracy")),
     row(RUN, "the column 'seed' is reserved", "give it another name", renamed_column("seed")),
-    row(
-        "gee study show tiny",
-        "reports/studies/tiny/study.json: damaged",
-        "run the study again",
-        write("reports/studies/tiny/study.json", "{"),
-        write("reports/studies/tiny/table.md", ""),
-    ),
 ]
 DATA = [
     row("gee data check nowhere", "nowhere: no such folder", "set prepare.path"),

@@ -17,7 +17,7 @@ from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
 from pipelines.report import run
 from pipelines.reporting.page import MLFLOW
-from pipelines.reporting.tables import paper_rows
+from pipelines.reporting.tables import PAPER_RESULTS
 from tests.pipelines.report_inputs import HARDWARE_ROWS, HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make, write_inputs
 
 
@@ -188,7 +188,7 @@ def test_a_random_search_and_draws_that_all_failed_are_told(tmp_path, no_figures
 
 
 def test_published_networks_stand_next_to_their_own_plain_size_and_a_run_in_the_column_of_its_images(tmp_path, no_figures):
-    rows = {row["network"]: row["plain_parameters"] for row in paper_rows()}
+    rows = {row["network"]: row["plain_parameters"] for row in PAPER_RESULTS}
     assert rows["resnet19"] == count_parameters(build_network("resnet19", 10, 3, 32, block="post")) == 12_696_458
     text = text_of(make(tmp_path, changed(prepare={"dataset": "cifar100"}, evolve={"start": "<i>a.json"}))[1])
     assert "resnet19, pre, × 0.25 24 312,340 802,000 38.9 % – 97.31 % – this run" in text

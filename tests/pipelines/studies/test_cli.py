@@ -32,7 +32,6 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     shown = gee("study", "show", "tiny").stdout
     assert "| unencoded |" in shown
     assert "`gee study run tiny --set train.epochs=3`" in shown
-    assert "digits (64 train, 16 holdout, 24 test); seeds [0]" in shown
 
 
 def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_study, quick):

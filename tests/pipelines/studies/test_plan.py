@@ -56,12 +56,11 @@ def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
         drafts(only=only, cells=cells, grid=None, analysis=RANGE)
 
 
-def test_two_columns_may_set_a_key_to_one_value_or_to_two_in_cells_that_are_left_out(drafts):
+def test_two_columns_set_a_key_to_one_value(drafts):
     rate = [{"label": "high", "set": {"train.lr": 0.5}}, {"label": "usual"}]
-    request = {"grid": {"train.lr": [0.5, 0.1], "rate": rate}, **BARE, "seeds": 1}
-    assert [cell.params.train.lr for cell in drafts(**request, only={"train.lr": {"0.5"}})] == [0.5, 0.5]
+    assert [cell.params.train.lr for cell in drafts(grid={"train.lr": [0.5], "rate": rate}, **BARE, seeds=1)] == [0.5, 0.5]
     with pytest.raises(InputError, match=r"train\.lr = 0\.1, rate = high: train\.lr is set to 0\.1 and to 0\.5"):
-        drafts(**request)
+        drafts(grid={"train.lr": [0.5, 0.1], "rate": rate}, **BARE)
 
 
 def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(drafts):
