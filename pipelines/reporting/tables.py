@@ -152,14 +152,9 @@ def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]
     counts = confusion_counts(confusion, class_names)
     of, right = counts.sum(axis=1), counts.diagonal().copy()
     np.fill_diagonal(counts, 0)
-    wrong = counts.argmax(axis=1)
+    wrong = [class_names[row.argmax()] if row.any() else None for row in counts]
     rows = [
-        {
-            "name": class_names[k],
-            "share": right[k] / of[k],
-            "of": int(of[k]),
-            "mistake": class_names[wrong[k]] if counts[k, wrong[k]] else None,
-        }
+        {"name": class_names[k], "share": right[k] / of[k], "of": int(of[k]), "mistake": wrong[k]}
         for k in map(int, np.flatnonzero(of))
     ]
     return sorted(rows, key=lambda row: row["share"])

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from gee_core.errors import InputError
 from pipelines.project.params import read_sections, validated
-from pipelines.studies.metrics import ANALYSIS, METRICS, known_metric
+from pipelines.studies.metrics import METRICS, known_metric
 
 STUDIES = Path("studies")
 RESERVED = {*METRICS, "part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed"}
@@ -180,8 +180,6 @@ class Study(Part):
                 raise ValueError(f"{place}: unknown column {min(unknown)!r}: the study has {', '.join(self.columns())}")
         for place, stages in measured.items():
             for name, stage in stages.items():
-                if stage == ANALYSIS:
-                    raise ValueError(f"{place}: {name} is measured by the analysis alone: leave it out")
                 if stage is not None and stage not in self.stages:
                     raise ValueError(f"{place}: {name} is measured by the stage {stage}: add it to stages")
         return self

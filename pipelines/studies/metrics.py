@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from gee_core.config.evaluation import MEASURES, Measure
 from gee_core.errors import did_you_mean
 
-ANALYSIS = "analysis"
-"""The stage of what only the analysis of a study measures."""
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -20,7 +17,7 @@ class Metric:
     decimals: int | None = 2
     """Digits after the point; None for four significant ones."""
     stage: str | None = None
-    """The stage that measures it; `ANALYSIS` for numbers of candidates alone, None for what every cell may have."""
+    """The stage that measures it; None for what evolve, train or the analysis does."""
 
     def format(self, mean: float, sd: float = float("nan")) -> str:
         """``mean ± sd``; the mean alone if the spread is only rounding, and nothing if the mean is NaN."""
@@ -59,7 +56,7 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
     "genes_drop": Metric("loss by the format (points)", 100, stage="export"),
     "fp32_accuracy": Metric("accuracy in fp32 (%)", 100, stage="export"),
     "genes_agreement": Metric("predictions as in fp32 (%)", 100, stage="export"),
-    "proxy_accuracy": Metric("proxy accuracy (%)", 100, stage=ANALYSIS),
+    "proxy_accuracy": Metric("proxy accuracy (%)", 100),
     "best_fitness": Metric("best fitness", decimals=3),
     "best_fitness_spread": Metric("its spread over fresh draws", decimals=3),
     "start_fitness": Metric("fitness of the start, on fresh draws", decimals=3),
@@ -70,19 +67,19 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
     "evolve_seconds": Metric("seconds of evolve", decimals=1),
     "train_passes": Metric("image passes of train", decimals=0),
     "train_seconds": Metric("seconds of train", decimals=1),
-    "L_ce": Metric("L_ce", decimals=4, stage=ANALYSIS),
-    "R_T": Metric("R_T", decimals=4, stage=ANALYSIS),
-    "R_S": Metric("R_S", decimals=4, stage=ANALYSIS),
-    "tau": Metric("Kendall's τ", decimals=3, stage=ANALYSIS),
-    "tau_se": Metric("its standard error", decimals=3, stage=ANALYSIS),
-    "tau_better": Metric("τ of the better half", decimals=3, stage=ANALYSIS),
-    "regret": Metric("regret (points)", 100, stage=ANALYSIS),
-    "random_regret": Metric("regret of a random choice (points)", 100, stage=ANALYSIS),
-    "accuracy_sd": Metric("spread of the candidates (points)", 100, stage=ANALYSIS),
-    "tau_repeat": Metric("τ of two trainings", decimals=3, stage=ANALYSIS),
-    "reliability": Metric("reliability of one", decimals=3, stage=ANALYSIS),
-    "reliability_of_mean": Metric("of their mean", decimals=3, stage=ANALYSIS),
-    "tau_ceiling": Metric("ceiling of τ", decimals=3, stage=ANALYSIS),
+    "L_ce": Metric("L_ce", decimals=4),
+    "R_T": Metric("R_T", decimals=4),
+    "R_S": Metric("R_S", decimals=4),
+    "tau": Metric("Kendall's τ", decimals=3),
+    "tau_se": Metric("its standard error", decimals=3),
+    "tau_better": Metric("τ of the better half", decimals=3),
+    "regret": Metric("regret (points)", 100),
+    "random_regret": Metric("regret of a random choice (points)", 100),
+    "accuracy_sd": Metric("spread of the candidates (points)", 100),
+    "tau_repeat": Metric("τ of two trainings", decimals=3),
+    "reliability": Metric("reliability of one", decimals=3),
+    "reliability_of_mean": Metric("of their mean", decimals=3),
+    "tau_ceiling": Metric("ceiling of τ", decimals=3),
 }
 """By key. `parameters` are counted on the built network; `parameter_ratio` compares with the plain network, at the
 width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
@@ -100,7 +97,6 @@ def named(numbers: dict[str, float]) -> dict[str, float]:
 def known_metric(name: str) -> str:
     """``name``, or ``ValueError`` if there is no such metric."""
     if name not in METRICS:
-        known = [metric for metric, about in METRICS.items() if about.stage != ANALYSIS]  # the others are refused as such
-        remedy = did_you_mean(name, known) or f"choose from {', '.join(known)}"
+        remedy = did_you_mean(name, METRICS) or f"choose from {', '.join(METRICS)}"
         raise ValueError(f"unknown metric {name!r}: {remedy}")
     return name

@@ -28,6 +28,7 @@ from pipelines.studies.plan import draft_cells, resolve_cell
 from pipelines.studies.reports import OUT, TextTable, write_reports
 from pipelines.studies.steps import NETWORK, prepare_images, run_cell, trained_folder
 from pipelines.studies.tracking import open_study_tracker
+from pipelines.tracking.tags import NOTE
 
 KEPT = MODELS / "studies"
 
@@ -103,7 +104,7 @@ def run_study(
         tables = write_reports(request, plan.study, cells, results)
         for path in sorted(out.glob("*.*")):
             tracker.artifact(path)
-        tracker.note((out / "table.md").read_text(encoding="utf-8"))
+        tracker.tags({NOTE: (out / "table.md").read_text(encoding="utf-8")})
         if failed:
             watch.say(f"tables of the finished cells  {out.resolve()}")
             raise cells_error(cells, failed)

@@ -6,7 +6,7 @@ from gee_core.storage.json_object import json_digest
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.tracking.entries import Child, finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
-from pipelines.tracking.tags import COMMIT, ERROR, NOTE
+from pipelines.tracking.tags import COMMIT, ERROR
 from pipelines.tracking.tracker import Tracker, tracking_is_off
 
 
@@ -32,7 +32,8 @@ class StudyTracker(Tracker):
         metrics, tags = finite_metrics(result["metrics"])
         seconds = sum(metrics.get(f"{step}_seconds", 0.0) for step in ("evolve", "train"))
         label = json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]})
-        now = round(1000 * time.time())
+        now, status, commit = round(1000 * time.time()), result["status"][:500], result["commit"]
+        tags |= {"status": status, "commit": commit or ""} | ({COMMIT: commit} if commit else {})
         self._add(
             Child(
                 level="cell",
@@ -40,19 +41,9 @@ class StudyTracker(Tracker):
                 name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
                 params=texts(params | labels),
                 metrics=metrics,
-                tags=tags | _named(result["status"][:500], result["commit"]),
+                tags=tags if status == "ok" else tags | {ERROR: status},
                 start=now - round(1000 * seconds),
                 ended=now,
-                end="FINISHED" if result["status"] == "ok" else "FAILED",
+                end="FINISHED" if status == "ok" else "FAILED",
             )
         )
-
-    def note(self, text: str) -> None:
-        """Make ``text`` (Markdown) the description of the study's run."""
-        self.tags({NOTE: text})
-
-
-def _named(status: str, commit: str | None) -> dict[str, str]:
-    """Tags of a cell: under names of its own, and under those that the runs of stages have."""
-    failed = {} if status == "ok" else {ERROR: status}
-    return {"status": status, "commit": commit or ""} | failed | ({COMMIT: commit} if commit else {})

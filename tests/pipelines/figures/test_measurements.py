@@ -69,13 +69,6 @@ def test_confusion_matrix_has_numbers_up_to_twenty_classes():
         assert ("33" in texts(figures.confusion_matrix(table, names))) == (n == 20)
 
 
-def test_more_than_a_hundred_classes_are_put_together_in_blocks():
-    names = [f"c{i}" for i in range(101)]
-    shown = texts(figures.confusion_matrix(pd.DataFrame({"actual": names, "predicted": names}), names))
-    assert "What is taken for what, in blocks of 2 neighbouring classes" in shown
-    assert {"c0", "c4", "c100"} <= set(shown) and not {"c1", "c3"} & set(shown)
-
-
 def test_names_are_shown_as_they_are():
     names = {"<b>x</b>": "<b>x</b>", "$\\frac$": "$\\frac$", 'a" id="b': 'a" id="b', "a\x00b\nc": "a�b�c", "日本": "日本"}
     names |= {"l" * 30: "l" * 17 + "…"}

@@ -43,7 +43,6 @@ def published(**changes):
         ({"grid": {"seed": options("x")}}, "the column 'seed' is reserved: give it another name"),
         ({"metrics": ["genes_bytes"]}, "metrics: genes_bytes is measured by the stage export: add it to stages"),
         ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "plots.0: genes_bytes is measured by the stage export: add it"),
-        ({"metrics": ["tau"]}, "metrics: tau is measured by the analysis alone: leave it out"),
         (published(columns={"x": "y"}), "unknown column 'x'"),
     ],
 )

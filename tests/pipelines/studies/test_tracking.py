@@ -7,6 +7,7 @@ from pipelines.studies.tracking import open_study_tracker
 from pipelines.tracking import drain as drains
 from pipelines.tracking.drain import Drain
 from pipelines.tracking.outbox import outbox_root
+from pipelines.tracking.tags import NOTE
 
 METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
 RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
@@ -41,7 +42,7 @@ def client(cells, tmp_path_factory):
         for cell in cells:
             second.cell(cell, RESULT)
         second.artifact(folder / "params.yaml")
-        second.note("| variant | accuracy |")
+        second.tags({NOTE: "| variant | accuracy |"})
         second.close()
         assert second.address.startswith("http://127.0.0.1:5000/#/experiments/")
     return MlflowClient(f"sqlite:///{folder}/mlflow.db")
