@@ -18,13 +18,6 @@ def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
     return candidates[candidates["rescored"].isin(["", np.nan])]
 
 
-def search_figures(candidates: pd.DataFrame) -> dict[str, str]:
-    """The figures of candidates.csv by name; none where at most one wiring was scored."""
-    if len(searched_rows(candidates)) < 2:
-        return {}
-    return {"fitness": fitness_over_generations(candidates), "candidates": candidates_plane(candidates)}
-
-
 @svg
 def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     """Final fitness of all candidates as dots; best and median of each generation as lines; what was scored again on the right.

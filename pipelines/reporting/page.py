@@ -14,8 +14,7 @@ from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
-from pipelines.figures import measurements
-from pipelines.figures.search import genes_in_their_ranges, search_figures, searched_rows, wiring_against_analytic
+from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.inputs.starts import analytic_start
@@ -51,8 +50,8 @@ def render(
     wiring = wiring_table(genotype.genotype, analytic, tables.layers)
     shape = shape_table(genotype.shape, params.searched_genes() if params.evolve.searches else ())
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
-    search, rescored = searched_rows(tables.candidates), rescored_table(tables.candidates)
-    failed = search.loc[search["status"] != "ok", "status"]
+    scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
+    failed = scored.loc[scored["status"] != "ok", "status"]
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
@@ -104,24 +103,22 @@ def render(
 
 
 def draw(
-    tables: Tables,
-    wiring: pd.DataFrame,
-    shape: pd.DataFrame,
-    defects: pd.DataFrame,
-    class_names: tuple[str, ...],
-    clean_accuracy: float,
+    tables: Tables, wiring: pd.DataFrame, shape: pd.DataFrame, defects: pd.DataFrame, names: tuple[str, ...], clean: float
 ) -> dict[str, str]:
-    """The figures for which the tables have data, as SVG text."""
+    """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {
         "training": measurements.training_curve(tables.history),
         "energy": measurements.energy_per_layer(tables.layers),
-        "noise": measurements.accuracy_over_noise(tables.noise, clean_accuracy),
-        "confusion": measurements.confusion_matrix(tables.confusion, class_names),
+        "noise": measurements.accuracy_over_noise(tables.noise, clean),
+        "confusion": measurements.confusion_matrix(tables.confusion, names),
     }
     if len(defects):
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
     if len(wiring):
-        svgs["wiring"] = wiring_against_analytic(wiring)
+        svgs["wiring"] = search.wiring_against_analytic(wiring)
     if len(searched := shape[shape["searched"]]):
-        svgs["genes"] = genes_in_their_ranges(searched)
-    return svgs | search_figures(tables.candidates)
+        svgs["genes"] = search.genes_in_their_ranges(searched)
+    if len(search.searched_rows(tables.candidates)) > 1:
+        svgs["fitness"] = search.fitness_over_generations(tables.candidates)
+        svgs["candidates"] = search.candidates_plane(tables.candidates)
+    return svgs

@@ -34,7 +34,7 @@ def run_command(
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
     from pipelines.studies.display import Display, plan_line
-    from pipelines.studies.reports import OUT, rich_table
+    from pipelines.studies.reports import OUT, markdown
     from pipelines.studies.study import plan_study, run_study
 
     Settings.read()
@@ -55,11 +55,8 @@ def run_command(
         without = " without --force" if force else ""
         messages.print(f"gee: interrupted; the same command{without} continues where it stopped", highlight=False)
         raise typer.Exit(130) from None
-    wide = console if console.is_terminal else Console(width=100_000, markup=False)  # a log or file cuts no table
-    for table in tables:
-        wide.print()
-        wide.print(rich_table(table))
-    console.print(f"\nTables and plots   {(OUT / name).resolve()}", highlight=False, soft_wrap=True)
+    print("\n".join(map(markdown, tables)))
+    console.print(f"Tables and plots   {(OUT / name).resolve()}", highlight=False, soft_wrap=True)
 
 
 @study.command("list")

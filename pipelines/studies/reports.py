@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
 from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -24,12 +22,6 @@ from pipelines.studies.metrics import METRICS, named
 from pipelines.studies.plan import EPOCHS, GRID, TRAINING
 
 log = logging.getLogger(__name__)
-
-OURS = "ours"
-"""Source of rows that were measured here."""
-
-NOISE = ("clean_accuracy", "noise_accuracy")
-"""The published numbers that the figure of noise marks."""
 
 OUT = REPORTS / "studies"
 Results = Mapping[str, CellResult]
@@ -68,8 +60,7 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     rows = {kind: found for kind in MEASURED_ROWS if len(found := _rows_of(kind, columns, cells, results))}
     if "hardware" in rows and any(plot.kind == "hardware" for plot in study.plots):
         tables.append(hardware_table(rows["hardware"], columns))
-    text = "\n".join(f"## {markdown_text(part.title)}\n\n{markdown(part.headers, part.rows)}" for part in tables)
-    write_atomically(out / "table.md", f"{text}\n`{request.command()}`\n")
+    write_atomically(out / "table.md", "\n".join([*map(markdown, tables), f"`{request.command()}`\n"]))
     write_json(out / "study.json", _about(request, study, cells, results))
     ok = grid[grid["status"] == "ok"] if len(grid) else grid
     missing = [name for name in shown if len(ok) and name not in grid and name not in rows]
@@ -117,10 +108,11 @@ def _drawn(plot: Plot, study: Study, rows: pd.DataFrame) -> str:
         case "scatter":
             return figures.scatter(rows, _axis(plot.x or ""), y, plot.group, labels)
         case "noise":
+            marked = ("clean_accuracy", "noise_accuracy")
             published = [
-                (f"{' '.join(row.columns.values())}, {row.source}", [row.metrics.get(name) for name in NOISE])
+                (f"{' '.join(row.columns.values())}, {row.source}", [row.metrics.get(name) for name in marked])
                 for row in study.published
-                if row.metrics.keys() & set(NOISE)
+                if row.metrics.keys() & set(marked)
             ]
             return figures.noise(rows, plot.group, labels, list(plot.where.values()), published)
         case "hardware":
@@ -193,7 +185,7 @@ def aggregate(frame: pd.DataFrame, columns: list[str], metrics: list[str]) -> pd
         for metric in metrics:
             values = ok[metric] if metric in ok else pd.Series(dtype=float)
             row |= {metric: values.mean(), f"{metric}_sd": values.std(ddof=1), f"{metric}_n": values.count()}
-        rows.append(row | {"n": len(ok), "failed": len(group) - len(ok), "source": OURS})
+        rows.append(row | {"n": len(ok), "failed": len(group) - len(ok), "source": "ours"})
     table = pd.DataFrame(rows)
     whole = [f"{name}_n" for name in metrics if (table[f"{name}_n"].eq(table["n"]) | table[f"{name}_n"].eq(0)).all()]
     return table.drop(columns=whole)
@@ -242,28 +234,21 @@ def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:
         for strength in sorted({strength for curve in curves for strength in curve.index}):
             found = [curve.reindex([strength]).iloc[0] for curve in curves]
             values = [METRICS["test_accuracy"].format(value["mean"], value["sd"]) for value in found]
-            rows.append([title, f"{strength:g}", unit, *values, OURS])
+            rows.append([title, f"{strength:g}", unit, *values, "ours"])
     headers = ["defect", "strength", "of it", *groups, "source"]
     return TextTable("Test accuracy (%) under the defects of hardware", headers, rows)
 
 
-def markdown(headers: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "".join("| " + " | ".join(map(markdown_text, line)) + " |\n" for line in lines)
+def markdown(table: TextTable) -> str:
+    """``table`` under its title in Markdown, with aligned columns."""
+    lines = [list(map(markdown_text, line)) for line in (table.headers, *table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = (map(str.ljust, line, widths) for line in lines)
+    return f"## {markdown_text(table.title)}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in padded)
 
 
 def markdown_text(text: str) -> str:
     """``text`` escaped for a heading or a cell, on one line."""
-    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
-
-
-def rich_table(table: TextTable) -> Table:
-    """``table`` for a terminal, without empty columns, and without the source where all rows are ours."""
-    shown = Table(title=Text(table.title), title_justify="left", title_style="bold")
-    kept = [i for i in range(len(table.headers)) if any(row[i] not in ("", OURS) for row in table.rows)]
-    for i in kept:
-        shown.add_column(Text(table.headers[i]), min_width=max(len(word) for word in table.headers[i].split()))
-    for row in table.rows:
-        shown.add_row(*(Text(row[i]) for i in kept))
-    return shown
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(html.escape(shown, quote=False).replace("|", "\\|").split())

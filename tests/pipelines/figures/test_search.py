@@ -9,7 +9,7 @@ from pipelines.figures import search as figures
 from pipelines.figures.search import fitness_over_generations as fitness
 from pipelines.reporting.tables import shape_table
 from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
-from tests.pipelines.report_inputs import PLAIN_COLUMNS, SHAPE, Shape, candidates
+from tests.pipelines.report_inputs import SHAPE, Shape, candidates
 
 NAMES = ("0-1", "1-2", "mean")
 WIRING = pd.DataFrame({"encoding": ["O", "X0"], "sigma": [0.1, 0.2], "analytic": [0.1, 0.1]})
@@ -40,12 +40,6 @@ def test_same_table_gives_the_same_svg_which_loads_nothing_and_has_no_date(name)
     assert_same_bytes_and_self_contained(DRAWN[name])
 
 
-def test_a_search_has_two_figures_and_a_single_wiring_or_none_has_no_figure():
-    assert set(figures.search_figures(candidates(1, 3))) == {"fitness", "candidates"}
-    for table in (candidates(1, 1, rescored=("0-0",)), pd.DataFrame(columns=PLAIN_COLUMNS)):
-        assert figures.search_figures(table) == {}
-
-
 def test_a_table_in_memory_is_drawn_as_the_file_is(tmp_path):
     table = candidates(params=SHAPE, failed=(2,), rescored=NAMES).round(4)
     table.to_csv(tmp_path / "candidates.csv", index=False)
@@ -65,7 +59,7 @@ def test_the_title_gives_the_least_fitness_of_the_search_and_an_eliminated_candi
 
 
 def test_thousands_of_candidates_are_one_picture_in_a_small_file():
-    for svg in figures.search_figures(candidates(2, 1000)).values():
+    for svg in (fitness(candidates(2, 1000)), figures.candidates_plane(candidates(2, 1000))):
         assert svg.count("<use") < 100 and len(svg) < 500_000
 
 

@@ -5,9 +5,8 @@ from typer.testing import CliRunner
 
 from gee_core.errors import InputError
 from pipelines import cli
-from pipelines.project.safe_yaml import parse_changes
 from pipelines.studies import study
-from pipelines.studies.reports import OUT, TextTable
+from pipelines.studies.reports import OUT
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
 
@@ -45,16 +44,6 @@ def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_st
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == files
 
 
-def test_a_table_without_a_terminal_is_whole_however_wide(write_study, monkeypatch):
-    labels = {f"column{i}": f"label number {i}" for i in range(40)} | {"n": "3", "source": "ours"}
-    table = TextTable("Wide", list(labels), [list(labels.values())])
-    monkeypatch.setattr(study, "run_study", lambda *_: [table])
-    write_study()
-    shown = gee("study", "run", "tiny").stdout.splitlines()
-    assert any(all(header in line for header in table.headers[:-1]) for line in shown)
-    assert any(all(label in line for label in table.rows[0][:-1]) for line in shown)
-
-
 def test_a_study_ends_with_the_flow_that_started_it(write_study, monkeypatch):
     calls = []
     monkeypatch.setattr("pipelines.runtime.process_tree.die_with_parent", lambda: calls.append("die_with_parent"))
@@ -82,7 +71,6 @@ def test_list_goes_on_after_a_broken_study(write_study):
     ("changes", "arguments", "message"),
     [
         ({"sedes": 3}, [], "gee: error: studies/tiny.yaml: sedes is not a known key: did you mean seeds?"),
-        ({}, ["--set", "train.epochs"], "gee: error: --set train.epochs: write section.key=value"),
         ({}, ["--only", "encoding"], "gee: error: --only encoding: write COLUMN=LABEL"),
         ({}, ["--set", "evolve.start=old.json"], "gee: error: evolve.start = old.json: not in the folder inputs/"),
         ({}, ["--set", "train.init_from=inputs/no"], "gee: error: train.init_from = inputs/no: inputs/no: no such file"),
@@ -111,8 +99,3 @@ def test_an_interruption_says_how_to_go_on(write_study, monkeypatch, options, sa
     ran = gee("study", "run", "tiny", *options)
     assert ran.exit_code == 130
     assert f"gee: interrupted; {same} continues where it stopped" in ran.stderr
-
-
-def test_values_of_changes_are_read_as_yaml():
-    changes = ["a.b=1", "a.c=1e-3", "a.d=null", "a.e=[1, 2]", "a.f=ste", "a.g=true"]
-    assert parse_changes(changes) == {"a.b": 1, "a.c": 1e-3, "a.d": None, "a.e": [1, 2], "a.f": "ste", "a.g": True}

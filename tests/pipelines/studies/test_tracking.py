@@ -86,33 +86,6 @@ def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     assert "gee.error" not in found["0"].data.tags
 
 
-@pytest.mark.slow
-def test_cells_that_were_logged_while_the_store_was_away_are_written_by_a_replay_once(cells, tmp_path, monkeypatch):
-    from mlflow import MlflowClient
-
-    for name in ("dvc.yaml", "params.yaml"):
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GEE_TRACKING", "on")
-    monkeypatch.setattr(drains, "start", lambda root: None)
-    monkeypatch.setattr(drains, "wait", lambda *_: None)
-    forced = RESULT | {"metrics": {"test_accuracy": 0.9}, "commit": "def"}
-    for part, result in ((cells[:2], RESULT), (cells, RESULT), (cells[:1], forced)):  # started three times
-        tracker = open_study_tracker("tiny", "digits", cells)
-        for cell in part:
-            tracker.cell(cell, result)
-        tracker.close()
-    found = Drain(outbox_root()).run(follows=False)
-    assert [left.written["child"] for left in found] == [2, 3, 1]
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    assert [run.info.status for run in runs(client, "study")] == ["FINISHED"]
-    measured = {
-        (run.data.params["seed"], run.data.tags["commit"]): run.data.metrics["test_accuracy"] for run in runs(client, "cell")
-    }
-    assert measured == {("0", "abc"): 0.5, ("1", "abc"): 0.5, ("2", "abc"): 0.5, ("0", "def"): 0.9}
-    assert len(runs(client, "cell")) == 4
-
-
 def test_tracking_that_is_off_tracks_nothing(cells, monkeypatch, tmp_path):
     monkeypatch.setenv("GEE_TRACKING", "off")
     monkeypatch.chdir(tmp_path)
