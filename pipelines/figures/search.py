@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gee_core.config.shape import SEARCH_RANGES
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
 
 MANY = 1500
@@ -117,25 +116,3 @@ def wiring_against_analytic(wiring: pd.DataFrame) -> tuple[Figure, str]:
     ax.grid(axis="x", visible=False)
     ax.set(ylabel="σ / analytic σ (log)", title="The wiring against the analytic one")
     return figure, "Every standard deviation of the winner divided by the analytic one."
-
-
-@svg
-def genes_in_their_ranges(genes: pd.DataFrame) -> tuple[Figure, str]:
-    """Every searched gene of shape on the range of its search, logarithmic for γ: ``gene, symbol, winner, neutral``."""
-    figure, ax = panel(1.3 + 0.32 * len(genes))
-    for y, row in enumerate(genes.to_dict("records")):
-        scale = np.log if row["gene"].startswith("gamma") else np.asarray
-        limits = [f(*SEARCH_RANGES[row["gene"]], row["winner"]) for f in (min, max)]
-        left, right = scale(limits)
-        ax.plot([0, 1], [y, y], color="#cdd5dd", lw=2.5, solid_capstyle="round", zorder=1)
-        for x, limit, side in zip((-0.03, 1.03), limits, ("right", "left"), strict=True):
-            ax.text(x, y, f"{limit:g}", ha=side, va="center", fontsize=8, color=MUTED)
-        for name, marker, colour in (("neutral", "|", MUTED), ("winner", "o", MARK)):
-            x = (scale(row[name]) - left) / (right - left)
-            ax.plot(x, y, marker, color=colour, mew=1.8, ms=9, ls="", label=name if y == 0 else None)
-    ax.set_yticks(range(len(genes)), genes["symbol"])
-    ax.set(xlim=(-0.15, 1.15), ylim=(len(genes) - 0.4, -0.6), xticks=[])
-    ax.grid(visible=False)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    headline(figure, ax, "The winner’s genes of shape")
-    return figure, f"{len(genes)} genes of the winner on the ranges in which they were searched."

@@ -48,14 +48,13 @@ def render(
     channels, names = encoded_channels(params.network.name, params.network.width), meta.class_names
     analytic = None if params.network.n_genes is None else analytic_start(params)
     wiring = wiring_table(genotype.genotype, analytic, tables.layers)
-    shape = shape_table(genotype.shape, params.searched_genes() if params.evolve.searches else ())
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed = scored.loc[scored["status"] != "ok", "status"]
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, wiring, shape, defects, names, measured.robustness.clean_accuracy)
+    svgs = draw(tables, wiring, defects, names, measured.robustness.clean_accuracy)
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -75,7 +74,7 @@ def render(
         evolve=measured.evolve,
         evaluate=measured.evaluate,
         wiring=wiring.to_dict("records"),
-        shape=shape.to_dict("records"),
+        shape=shape_table(genotype.shape, params.searched_genes() if params.evolve.searches else ()),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         paper=PAPER_RESULTS,
         n_wide=sum(n < (params.network.n_genes or 0) for n in channels[:-1]),
@@ -102,9 +101,7 @@ def render(
     )
 
 
-def draw(
-    tables: Tables, wiring: pd.DataFrame, shape: pd.DataFrame, defects: pd.DataFrame, names: tuple[str, ...], clean: float
-) -> dict[str, str]:
+def draw(tables: Tables, wiring: pd.DataFrame, defects: pd.DataFrame, names: tuple[str, ...], clean: float) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {
         "training": measurements.training_curve(tables.history),
@@ -116,8 +113,6 @@ def draw(
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
     if len(wiring):
         svgs["wiring"] = search.wiring_against_analytic(wiring)
-    if len(searched := shape[shape["searched"]]):
-        svgs["genes"] = search.genes_in_their_ranges(searched)
     if len(search.searched_rows(tables.candidates)) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
         svgs["candidates"] = search.candidates_plane(tables.candidates)

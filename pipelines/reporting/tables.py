@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gee_core.config import Shape
+from gee_core.config.shape import SEARCH_RANGES
 from gee_core.errors import InputError
 from gee_core.evolution.winner import rescored_start
 from gee_core.genome.genotype import Genotype
@@ -104,15 +105,15 @@ def encoded_layers(layers: pd.DataFrame) -> list[str]:
     return [*convs["layer"][~built.cummax()].tail(1), *convs["layer"][built]]
 
 
-def shape_table(winner: Shape, searched: Sequence[str]) -> pd.DataFrame:
-    """The genes of shape that were searched or are not neutral: ``gene, symbol, effect, searched, winner, neutral``."""
+def shape_table(winner: Shape, searched: Sequence[str]) -> list[Row]:
+    """The genes of shape that were searched or are not neutral: ``symbol, effect, winner, neutral``, and the ``range`` of the
+    search (None: not searched)."""
     rows = []
     for gene, field in Shape.model_fields.items():
         symbol, _, effect = " ".join((field.description or "").split()).partition(": ")
-        about = {"gene": gene, "symbol": symbol, "effect": re.split(r"[;.](?: |$)", effect)[0], "searched": gene in searched}
-        rows.append(about | {"winner": getattr(winner, gene), "neutral": field.default})
-    table = pd.DataFrame(rows)
-    return table[table["searched"] | (table["winner"] != table["neutral"])]
+        about = {"symbol": symbol, "effect": re.split(r"[;.](?: |$)", effect)[0], "neutral": field.default}
+        rows.append(about | {"winner": getattr(winner, gene), "range": SEARCH_RANGES[gene] if gene in searched else None})
+    return [row for row in rows if row["range"] or row["winner"] != row["neutral"]]
 
 
 def rescored_table(candidates: pd.DataFrame) -> list[Row]:

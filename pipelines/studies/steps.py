@@ -1,11 +1,8 @@
 """Runs a cell with the functions of the pipeline's stages; what cells have in common is computed once and kept.
 
-    .scratch/studies/prepare/<key>/    prepared images
-    .scratch/studies/evolve/<key>/     one evolution: evolved.json
-    .scratch/studies/train/<key>/      one trained network: network.safetensors, trained.json
-
-The keys are hashes of the inputs and the code, as in `pipelines.runtime.resume_folder`. The first process that opens a folder
-does the work while the others wait; a step that was killed resumes where it stopped.
+The keys of .scratch/studies/{prepare,evolve,train}/<key>/ are hashes of the inputs and the code, as in
+`pipelines.runtime.resume_folder`. The first process that opens a folder does the work while the others wait; a step that was
+killed resumes where it stopped.
 """
 
 import itertools

@@ -43,13 +43,10 @@ class Plan:
     cells: list[Cell]
     results: dict[str, CellResult]
     """Those that need not be computed, by the key of their cell."""
+    missing: list[Cell]
+    """The cells that would run."""
     jobs: int | None
     """Cells to run in parallel; None for one on each worker."""
-
-    @property
-    def missing(self) -> list[Cell]:
-        """The cells that would run."""
-        return [cell for cell in distinct(self.cells) if cell.key not in self.results]
 
 
 def plan_study(request: Request, jobs: int | None = None, force: bool = False) -> Plan:
@@ -59,7 +56,8 @@ def plan_study(request: Request, jobs: int | None = None, force: bool = False) -
     cells = [resolve_cell(cell, prepared(cell.params.prepare)) for cell in draft_cells(study, request)]
     folder = OUT / request.name / "cells"
     results = {cell.key: found for cell in cells if not force and (found := read_result(folder, cell.key))}
-    return Plan(study, cells, results, jobs or default_count(cell.params.base for cell in cells))
+    missing = [cell for cell in distinct(cells) if cell.key not in results]
+    return Plan(study, cells, results, missing, jobs or default_count(cell.params.base for cell in cells))
 
 
 def run_study(

@@ -159,11 +159,11 @@ def test_genes_of_shape_stand_next_to_their_neutral_values(tmp_path, no_figures)
     won = pd.read_csv(tmp_path / "reports/evolve/candidates.csv").query("winner")
     for symbol, gene, neutral in [("ω_O", "omega_O", 0), ("γ_end", "gamma_end", 1), ("slope", "slope", 0)]:
         assert f"{symbol} {won[gene].item():.4g} {neutral} " in text
-    assert "0 the singular values of O are raised to 1 - ω_O, its Frobenius norm kept" in text
-    assert "9 genes of shape" in text and "one factor on all σ" in text and "not searched" not in text
+    assert "0 0 … 1 the singular values of O are raised to 1 - ω_O, its Frobenius norm kept" in text
+    assert "9 genes of shape" in text and "one factor on all σ" in text
     path = tmp_path / "models/evolve/genotype.json"  # of a gene that only network.init shapes
     path.write_text(json.dumps(json.loads(path.read_text()) | {"shape": {"rho": 0.25}}))
-    assert "ρ 0.25 0 correlation of X_l between kernel positions, and ρ² that of W (not searched)" in made_again(tmp_path)
+    assert "ρ 0.25 0 – correlation of X_l between kernel positions, and ρ² that of W" in made_again(tmp_path)
 
 
 @pytest.mark.parametrize("failed", [[], [6]])

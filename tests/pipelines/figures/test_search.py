@@ -1,23 +1,17 @@
-"""The figures of the search: of its candidates, of its genes and of its winner."""
+"""The figures of the search: of its candidates and of its winner."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from gee_core.config.shape import SEARCH_RANGES
 from pipelines.figures import search as figures
 from pipelines.figures.search import fitness_over_generations as fitness
-from pipelines.reporting.tables import shape_table
 from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
-from tests.pipelines.report_inputs import SHAPE, Shape, candidates
+from tests.pipelines.report_inputs import SHAPE, candidates
 
 NAMES = ("0-1", "1-2", "mean")
 WIRING = pd.DataFrame({"encoding": ["O", "X0"], "sigma": [0.1, 0.2], "analytic": [0.1, 0.1]})
 EVERY = range(12)
-
-
-def ranges(winner):
-    return figures.genes_in_their_ranges(shape_table(winner, SHAPE.searched_genes()))
 
 
 def draw(function, **table):
@@ -31,7 +25,6 @@ DRAWN = {
     "plane": draw(figures.candidates_plane, failed=(1,), rescored=NAMES),
     "plane, all failed": draw(figures.candidates_plane, failed=EVERY, params=SHAPE),
     "wiring": lambda: figures.wiring_against_analytic(WIRING),
-    "ranges": lambda: ranges(Shape(omega_O=0.5, gamma_0=2.0)),
 }
 
 
@@ -61,10 +54,3 @@ def test_the_title_gives_the_least_fitness_of_the_search_and_an_eliminated_candi
 def test_thousands_of_candidates_are_one_picture_in_a_small_file():
     for svg in (fitness(candidates(2, 1000)), figures.candidates_plane(candidates(2, 1000))):
         assert svg.count("<use") < 100 and len(svg) < 500_000
-
-
-def test_ranges_are_those_of_the_search_widened_to_a_winner_outside():
-    shown = texts(DRAWN["ranges"]())
-    assert {f"{limit:g}" for pair in SEARCH_RANGES.values() for limit in pair} <= set(shown)
-    assert {"ω_O", "γ_end", "winner", "neutral"} <= set(shown)
-    assert "4" in texts(ranges(Shape(beta=4.0)))
