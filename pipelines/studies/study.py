@@ -32,8 +32,6 @@ from pipelines.tracking.tags import NOTE
 
 KEPT = MODELS / "studies"
 
-DIED = "the worker died every time (out of memory?): run the study again with --jobs 1"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -157,7 +155,8 @@ def run_cells(
     with choose_engine(jobs and min(jobs, len(units)), 1, images, bases, isolated=False) as engine:
         for unit, found in run_each(engine, _run_unit, units, lambda note: on_note(by_key[note[0]], note[1])):
             for cell in unit:
-                result = DIED if isinstance(found, WorkerDied) else found[cell.key]
+                died = "the worker died every time (out of memory?): run the study again with --jobs 1"
+                result = died if isinstance(found, WorkerDied) else found[cell.key]
                 if isinstance(result, str):
                     failed[cell.key] = result
                     on_note(cell, f"failed: {result}")

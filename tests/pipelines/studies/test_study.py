@@ -7,7 +7,6 @@ import sys
 
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
 
 from gee_core.checkpoint import load
 from gee_core.config import Params
@@ -221,18 +220,6 @@ def test_cells_that_only_left_out_have_no_figure_and_their_columns_are_empty(run
     assert [row[:2] for row in table.rows] == [["unencoded", ""]]
     assert figures() == {"3-bars.svg", "4-layers.svg"}
     assert named.lines == []
-
-
-def test_a_scatter_plot_has_a_mark_of_every_group_whatever_else_its_cells_measured(run, quick, monkeypatch):
-    drawn, errorbar = {}, Axes.errorbar
-
-    def record(ax, x, y, *arguments, **look):
-        drawn[look["label"]] = len(x)
-        return errorbar(ax, x, y, *arguments, **look)
-
-    monkeypatch.setattr(Axes, "errorbar", record)
-    run(plots=[{"kind": "scatter", "x": "parameters", "group": ["encoding"]}])
-    assert drawn == {"genetic": 1, "unencoded": 1}
 
 
 @pytest.mark.slow
