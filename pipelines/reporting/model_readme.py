@@ -14,8 +14,6 @@ from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
 from pipelines.inputs.measured import Exported
 
-SHOWN_CLASSES = 10
-
 TEXT = """\
 {% set network, n_genes, size = params.network, params.network.n_genes, meta.image_size %}
 # {{ name }}
@@ -138,7 +136,7 @@ def describe(
         population=params.evolve.population(len(params.searched_genes())),
         recipe=as_yaml(params.train, indent=4),
         meta=meta,
-        classes=[label[:40] for label in meta.class_names[:SHOWN_CLASSES]],
+        classes=[label[:40] for label in meta.class_names[:10]],
         measured=measured,
         exported=exported,
         example=example,

@@ -21,8 +21,6 @@ Name = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 """A column of labels, or a label: one line."""
 MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
-Numbers = dict[MetricName, float]
-"""Published values by metric."""
 
 
 class Part(BaseModel):
@@ -66,9 +64,9 @@ class Published(Part):
 
     columns: dict[str, Name]
     """Its labels, by column; those left out stay empty."""
-    metrics: Numbers
+    metrics: dict[MetricName, float]
     """Means; accuracies as fractions."""
-    sd: Numbers = {}
+    sd: dict[MetricName, float] = {}
     """Their standard deviations, if published."""
     source: Annotated[str, Field(min_length=1)]
     """Where it was published, and on which images it was measured."""

@@ -18,13 +18,3 @@ def assert_same_bytes_and_self_contained(draw):
     assert root.attrib["role"] == "img" and root.attrib["aria-label"]
     assert all(e.attrib[XLINK].startswith(("#", "data:")) for e in root.iter() if XLINK in e.attrib)
     assert "dc:date" not in svg and "<!--" not in svg and not re.search(r'[ ">]nan[ "<]', svg)
-
-
-def assert_references_are_found_and_no_id_is_shared(svgs):
-    seen = set()
-    for svg in svgs:
-        root = ET.fromstring(svg)
-        ids = [e.attrib["id"] for e in root.iter() if "id" in e.attrib]
-        assert len(ids) == len(set(ids)) and not seen & set(ids)
-        assert {e.attrib[XLINK][1:] for e in root.iter(f"{NS}use")} <= set(ids)
-        seen |= set(ids)
