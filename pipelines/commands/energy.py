@@ -78,7 +78,8 @@ def energy(
         names = f"{', '.join(silent[:3])}{', …' if silent[3:] else ''}"
         train = "train the network first, or let its batch norms see images in training mode"
         _warn(f"{len(silent)} of {len(activity.layers)} layers get no spikes ({names}): {train}")
-    ours = _as_spikingjelly_counts(activity)
+    macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
+    ours = {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
     jelly = {name: count / len(shown) for name, count in zip(ours, counts, strict=True)}
     if as_json:
         layers = [
@@ -120,12 +121,6 @@ def _numbers(option: str, text: str, kind: Callable[[str], float], above: float 
 
 def _warn(text: str) -> None:
     print(f"gee: warning: {text}", file=sys.stderr)
-
-
-def _as_spikingjelly_counts(activity: Activity) -> dict[str, float]:
-    """Our counts of the operations that SpikingJelly's counters see, per image."""
-    macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
-    return {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
 
 
 def _facts(activity: Activity, jelly: dict[str, float], ours: dict[str, float]) -> dict[str, str]:

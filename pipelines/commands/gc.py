@@ -20,14 +20,8 @@ from pipelines.project.paths import COPIES, LOCK, SCRATCH, STUDY_STEPS, find_pro
 
 console = Console(highlight=False, markup=False)
 
-MIN_AGE = 3600
-"""Seconds. Files written more recently may be in use, whatever number of days is asked for."""
-
 WORKS = re.compile(r"-m (pipelines\.(?!cli\b)|prefect\.engine)|\b(gee|pipelines\.cli) (study|flow) run\b")
 """In the command line of a process that is at work in the project."""
-
-REMOVING = SCRATCH / "removing"
-"""The folder that is being deleted."""
 
 MLFLOW = "mlflow gc --backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
 
@@ -62,7 +56,7 @@ def gc(
         else:
             _print(found)
         for leftover in found if yes else []:
-            delete(leftover.folders, project / REMOVING)
+            delete(leftover.folders, project / SCRATCH / "removing")
     if found:
         listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
         console.print(f"Deleted in {project}" if yes else listed, soft_wrap=True)
@@ -100,7 +94,7 @@ def leftovers(project: Path, days: int) -> list[Leftover]:
     """Folders of stages whose results DVC has, and all folders that were not written to for ``days`` days."""
     from pipelines.runtime.resume_folder import is_recorded
 
-    recent = time.time() - MIN_AGE
+    recent = time.time() - 3600  # what was written later may be in use, whatever number of days is asked for
     before = min(time.time() - days * 86400, recent)
 
     def folders(*parents: Path, name: str = "*", before: float = before) -> list[Path]:

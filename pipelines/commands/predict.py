@@ -12,8 +12,6 @@ from pipelines.project.paths import ONNX
 SURE = 0.5
 """A best probability below it is marked `not sure`."""
 
-PLACES = "models:/NAME@champion, models:/NAME/3, runs:/RUN/NAME"
-
 
 def predict(
     context: typer.Context,
@@ -21,8 +19,8 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help=f"A folder, ONNX file or file of genes of an export, or a model of MLflow: {PLACES} "
-            f"(default: {ONNX.parent} of the project)."
+            help="A folder, ONNX file or file of genes of an export, or a model of MLflow: models:/NAME@champion, "
+            f"models:/NAME/3, runs:/RUN/NAME (default: {ONNX.parent} of the project)."
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,

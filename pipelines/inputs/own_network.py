@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
 
-SIZES = ("num_classes", "in_channels", "image_size")
-
 _imported: dict[str, tuple[Path, str, dict[str, int]]] = {}
 """By name, the folder, the digest and the sizes with which a network was registered in this process."""
 
@@ -120,7 +118,7 @@ def register_own_network(name: str, shape: "ImageShape | None" = None, digest: s
     if digest not in (None, "", found):
         problem = f"network.name = {name}: the source in {NETWORKS}/ is not that with which the run began"
         raise InputError(problem, "start the run again; workers on other machines need the same files")
-    sizes = {} if shape is None else {size: getattr(shape, size) for size in SIZES}
+    sizes = {} if shape is None else {size: getattr(shape, size) for size in ("num_classes", "in_channels", "image_size")}
     folder, digest_then, sizes_then = _imported.get(name, (None, "", {}))
     if name in OWN and (folder, digest_then) == (NETWORKS.absolute(), found) and sizes in ({}, sizes_then):
         return

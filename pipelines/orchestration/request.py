@@ -8,7 +8,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.orchestration.flow_lock import RESTORE, check_dvc_files
-from pipelines.project.git import COMMIT_IT, check_git, git, head
+from pipelines.project.git import check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import LOCK, PARAMS
 from pipelines.project.presets import load_preset, set_param_arguments
@@ -61,7 +61,8 @@ def experiment_changes(values: dict[str, Any], params: Params, project: Path) ->
     if head(project) is None:
         check_git(project)
         problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
-        raise InputError(problem, f"{COMMIT_IT}; or write params.yaml itself")
+        commit = "`git init`, `dvc config core.no_scm false`, then commit the project"  # without git, `make` sets that to true
+        raise InputError(problem, f"{commit}; or write params.yaml itself")
     images = project.resolve() / params.prepare.path
     if params.prepare.reads_path and _lacks(project, images):
         values = overridden(values, {"prepare.path": str(images)}, "prepare.path")

@@ -10,9 +10,6 @@ from gee_core.errors import InputError
 
 log = logging.getLogger(__name__)
 
-COMMIT_IT = "`git init`, `dvc config core.no_scm false`, then commit the project"
-"""What to do for DVC's experiments where git does not know the project; without git, `make` sets `core.no_scm`."""
-
 
 def git(folder: Path, *arguments: str) -> str | None:
     """The output of a git command in ``folder``, with � for what is no text; None if it fails, or git is not installed."""

@@ -18,7 +18,6 @@ import psutil
 PARENT = "GEE_PARENT"
 """Environment variable: the PID of the process that called `run_in_group`."""
 
-_DVC_RUNS = {"repro", "exp", "experiments"}
 _groups: set[int] = set()
 _ending = threading.Event()
 
@@ -64,7 +63,7 @@ def is_dvc_run(process: psutil.Process) -> bool:
     except psutil.Error:
         return False
     names = [Path(word).name for word in words[:3]]  # dvc …, python dvc …, python -m dvc …
-    return "dvc" in names and bool(_DVC_RUNS & set(words[names.index("dvc") + 1 :]))
+    return "dvc" in names and bool({"repro", "exp", "experiments"} & set(words[names.index("dvc") + 1 :]))
 
 
 def process_key(process: psutil.Process) -> str:

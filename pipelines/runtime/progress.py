@@ -15,10 +15,6 @@ FIRST_SECONDS, LINE_SECONDS = 10.0, 30.0
 """Time until the first line, and between two lines."""
 
 
-RESUMED_SECONDS = 1.0
-"""Steps that are done this soon after the first were done in an earlier run; they are not used to estimate the time left."""
-
-
 class Steps:
     """How far one task is, of ``total`` steps (None while that is unknown); called for each step, read by another thread."""
 
@@ -37,7 +33,7 @@ class Steps:
         self.done, self.note, self.total = done, note or self.note, self.total if total is None else total
         now = self._clock()
         self._first = self._first or now
-        if resumed or self._since is None or now - self._first < RESUMED_SECONDS:
+        if resumed or self._since is None or now - self._first < 1.0:  # so soon after the first: of an earlier run too
             self._since = now, done
 
     def left(self) -> str:

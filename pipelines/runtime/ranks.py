@@ -36,12 +36,6 @@ if TYPE_CHECKING:  # loads torch
 
     from gee_core.hardware import Compute
 
-ENOUGH = 16
-"""Least number of images that a process gets of a batch by default: batch norm takes its statistics over them."""
-
-GRACE = 20.0
-"""Seconds in which the first process may tell MLflow that it was stopped."""
-
 
 def this_rank() -> Rank:
     """Which of several processes this one is."""
@@ -49,11 +43,11 @@ def this_rank() -> Rank:
 
 
 def n_processes(params: Params) -> int:
-    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU or `ENOUGH` images of a batch."""
+    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU or 16 images of a batch."""
     wanted, cfg = Settings.read().train_processes, params.train
     n_gpus, seen = _gpus(params.base.device)
     if wanted is None:
-        return max(1, min(n_gpus, cfg.batch_size // ENOUGH))
+        return max(1, min(n_gpus, cfg.batch_size // 16))  # over which batch norm takes its statistics
     variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
     if n_gpus and wanted > n_gpus:
         raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
@@ -109,7 +103,7 @@ def _run_ranks(stage: str, n: int) -> None:
                 if answer != Answer():
                     _end_as(answer, stage, f"process {rank} of {n}")
     finally:
-        end_workers(workers, GRACE)
+        end_workers(workers, 20.0)  # in which the first one may tell MLflow that it was stopped
 
 
 def _run_rank(stage: str, tell: Tell) -> None:
