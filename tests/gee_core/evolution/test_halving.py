@@ -29,7 +29,7 @@ NAN = math.nan
         ([3.0, 1.0, 2.0], 1.5, [1, 2]),
         ([1.0, 1.0, 1.0], 2, [0, 1]),  # of equals the first
         ([NAN, 1.0, NAN, 4.0], 1, [1, 3]),
-        ([NAN, 5.0, 6.0, 4.0], 2, [1, 3]),  # the failed one counts in n
+        ([NAN, NAN, 6.0, 4.0], 2, [2, 3]),  # the failed ones count in n
         ([NAN, NAN], 2, []),
     ],
 )

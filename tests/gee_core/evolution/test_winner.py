@@ -108,7 +108,7 @@ def test_the_best_and_the_mean_are_scored_again_on_the_same_fresh_seeds(variant)
     assert [c.genotype for c in again[: 2 * len(order) : 2]] == [plain[i].candidate.genotype for i in order]
     assert len({c.genotype for c in again}) == len(wanted)
     seeds = [c.seed for c in again]
-    assert seeds == seeds[:2] * len(wanted)
+    assert seeds == seeds[:2] * len(wanted) and seeds[0] != seeds[1]
     assert not set(seeds) & {r.candidate.seed for r in plain}
     assert all(r.decay == plain[-1].decay and r.epochs == 1 and r.state is None for r in records[n:])
     assert len(records) == n_candidates(cfg, SPACE)

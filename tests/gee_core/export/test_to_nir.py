@@ -32,7 +32,7 @@ CASES = pytest.mark.parametrize(
     [
         ("cifarnet", {"pool": "avg", "T": 1}),
         ("vgg16", {"decay_input": False, "tau": 1.7}),
-        ("resnet19", {"block": "post", "decay_input": False}),
+        ("resnet19", {"block": "post", "decay_input": False, "v_reset": 0.1}),
         ("resnet18", {"block": "pre", "v_reset": 0.1}),
         ("resnet34", {"block": "post"}),
         ("mixed", {}),
