@@ -64,10 +64,6 @@ def kind_of_cpu() -> str:
     return hashlib.sha256(f"{torch.backends.cpu.get_cpu_capability()} {flags}".encode()).hexdigest()[:8]
 
 
-WORTH_SHARING = 2**22
-"""Least number of values for several threads where nothing is trained: these passes are shorter."""
-
-
 def set_threads(largest_activation: int, worth: int = 2**20) -> None:
     """Use one CPU thread if no layer has ``worth`` values (batch and steps included): sharing so little work does not pay."""
     if largest_activation < worth:

@@ -153,10 +153,10 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     except ExportError as error:
         return {"nir_problem": with_keys(str(error))}
     images, _ = next(spaced(data.test, params.export.verify_images).batches(params.export.verify_images))
-    found = nir_agreement(net, read_nir(file), data.meta.normalise(images))
+    predictions, spikes, _ = nir_agreement(net, read_nir(file), data.meta.normalise(images))
     return {
-        "nir_agreement": found.predictions,
-        "nir_spike_agreement": found.spikes,
+        "nir_agreement": predictions,
+        "nir_spike_agreement": spikes,
         "nir_bytes": file.stat().st_size,
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gee_core.data.prepared import Prepared
-from gee_core.hardware import WORTH_SHARING, Compute, set_threads
+from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
 from pipelines.inputs.loading import load_trained, prepared_images
@@ -23,7 +23,8 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
     """
     with stage(name) as s, joined(s.params.base) as compute:
         params, section, data = s.params, getattr(s.params, name), prepared_images()
-        set_threads(largest_activation(params.network, data.meta, section.batch_size // compute.rank.of), WORTH_SHARING)
+        largest = largest_activation(params.network, data.meta, section.batch_size // compute.rank.of)
+        set_threads(largest, 2**22)  # passes are shorter where nothing is trained
         net = load_trained(params, data.meta).to(compute.device)
         if compute.rank.of > 1:
             sections, digest = [params.base, params.network, section], network_digest(params.network.name)

@@ -1,7 +1,4 @@
-"""The networks that are known by name: the user's own are registered here; channels and kernel sizes of all. No torch here.
-
-``gee_core.register_network`` makes one of the user known. Nothing in the core imports a user's module by its name.
-"""
+"""The networks that are known by name: the user's own are registered here; channels and kernel sizes of all. No torch here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -17,11 +17,6 @@ from gee_core.config.train import TrainConfig
 
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
 """Formats of the matrices in a file of genes; integers have a scale per gene or per output channel."""
-
-if TYPE_CHECKING:
-    PromoteMetric = str
-else:
-    PromoteMetric = Literal[PROMOTING]
 
 
 class BaseConfig(Section):
@@ -204,7 +199,7 @@ class ExportConfig(Section):
     """Format of genes.safetensors and genes.onnx, the network as its genes, measured on all test images; null: neither."""
     register_model: bool
     """Whether to register the model in MLflow."""
-    promote_metric: PromoteMetric
+    promote_metric: Literal[PROMOTING]  # type: ignore[valid-type]
     """Of models tested on the same images, the best by this number of reports/evaluate/metrics.json is the `champion`."""
 
     @property

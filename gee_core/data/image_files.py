@@ -23,9 +23,6 @@ from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 
-FORK = "fork" if sys.platform == "linux" else None
-"""How decoding processes start: others would spend seconds on loading torch at the start of every epoch."""
-
 
 @dataclass(frozen=True)
 class Form:
@@ -119,7 +116,7 @@ def in_order(
         collate_fn=_as_it_is,
         sampler=map(Tensor.tolist, batches),
         num_workers=n_workers,
-        multiprocessing_context=FORK if n_workers else None,
+        multiprocessing_context="fork" if n_workers and sys.platform == "linux" else None,  # others would load torch anew
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
@@ -132,10 +129,8 @@ def in_order(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) and "shared memory" not in str(error):
             raise
-        full = any(sign in str(error) for sign in ("No space left", "shared memory", "Bus error"))
-        why = "no space in shared memory, /dev/shm" if full else "out of memory, or killed"
         raise InputError(
-            f"a process that decodes images died ({why})",
+            "a process that decodes images died (no space in shared memory, /dev/shm, out of memory, or killed)",
             f"set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, or make /dev/shm larger (docker run --shm-size=2g)",
         ) from None
     finally:  # after an error the garbage collector would close the workers' queues first, and wait 5 s for each worker

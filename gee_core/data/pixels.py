@@ -27,10 +27,6 @@ MAX_PIXELS = 2**26
 """Most pixels of a file: 67 million, a fifth of a gigabyte when decoded."""
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 """What Pillow raises for files that are damaged or no images."""
-
-
-ORIENTATION = 0x0112
-"""The EXIF tag that says how a camera was held."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,7 +62,7 @@ def orientation(image: Image.Image) -> int:
     if "exif" not in image.info:  # Pillow would decode a PNG to look for more of them behind its pixels
         return 1
     with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # of data that are damaged
-        value = image.getexif().get(ORIENTATION)
+        value = image.getexif().get(0x0112)  # how the camera was held
         return int(value) if value in TURNS else 1
     return 1
 

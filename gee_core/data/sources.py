@@ -31,7 +31,11 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
-    return _from_arrays(cfg, *(_digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))))
+    found = _digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))
+    source, class_names, train, test = found
+    train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
+    test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
+    return Source(source, class_names, train, test)
 
 
 def check_streamable(cfg: PrepareConfig) -> None:
@@ -61,14 +65,6 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "test_share", "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
     return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
-
-
-def _from_arrays(
-    cfg: PrepareConfig, source: str, class_names: tuple[str, ...], train: PackedImages, test: PackedImages
-) -> Source:
-    train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
-    test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
-    return Source(source, class_names, train, test)
 
 
 def _resized(images: PackedImages, size: int | None) -> PackedImages:

@@ -48,10 +48,7 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
-    """Ascending indices of a stratified ``fraction`` of the images, drawn for the purpose ``names``, by default ``setting``.
-
-    InputError where a class would be missing from this part or from the images that are left.
-    """
+    """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``; InputError where a class lacks any."""
     n, n_classes, what = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)
     if n < n_classes:

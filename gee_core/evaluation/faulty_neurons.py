@@ -46,10 +46,7 @@ def unlike_neurons(net: nn.Module) -> str | None:
 
 
 def add_mismatch(net: nn.Module, sigma: float, generators: Generators) -> None:
-    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²): divide its current by 1 + δ.
-
-    This is the same for a linear membrane at rest at 0 that is reset to 0 or by its own threshold.
-    """
+    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²): its (linear) current over 1 + δ."""
     for name, node in _nodes(net):
         node.register_forward_pre_hook(partial(_scale_current, sigma, generators(name), {}))
 

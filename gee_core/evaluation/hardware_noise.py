@@ -12,9 +12,8 @@
 | `weight_bits` | p | each bit of the weights' int8 codes flips with probability p: memory at low voltage (Stutz et al. 2021) |
 | `gene_bits` | p | the same on the int8 codes of every X_l and O |
 
-Wrong weights are those of the encoded convolutions alone, of a plain network the same ones: the stem, shortcuts, fully
-connected layers and batch norms keep their numbers, since no gene decodes to them. So `weights` and `genes` compare, and a
-genetic network with a plain one. Strength 0 changes nothing, except that the two domains of bits round to int8.
+Wrong weights are those of the encoded convolutions alone, of a plain network the same ones, so that `weights` and `genes`
+compare, and a genetic network with a plain one. Strength 0 changes nothing, except that the two domains of bits round to int8.
 
 References: Joshi et al. 2020, Nature Communications 11:2473; Lee and Lim 2023, arXiv 2312.04840; Büchel et al. 2021, Scientific
 Reports 11:23376; Stutz et al. 2021, MLSys, arXiv 2006.13977.

@@ -4,7 +4,6 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
 
 import nir
@@ -13,26 +12,18 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 from torch import Tensor, nn
 
 from gee_core.export.nir_nodes import DT
-from gee_core.export.quiet import without_logs
+from gee_core.genome.copying import without_logs
 from gee_core.genome.encoding import decode
 from gee_core.snn.lif import LIF
 
 
-@dataclass(frozen=True)
-class NirAgreement:
-    """How far a simulator that read a graph agrees with the network in float32."""
-
-    predictions: float
-    """Share of the images that both sort into the same class."""
-    spikes: float
-    """Of the spikes that one or the other fires, the share that both fire: same neuron, step and image. 1 if none fires."""
-    layers: dict[str, float]
-    """``spikes`` of every layer of neurons, by its name in the network."""
-
-
 @torch.no_grad()
-def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgreement:
-    """Run ``net`` and SpikingJelly's reading of its ``graph`` on ``images`` (B, C, H, W), normalised."""
+def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[float, float, dict[str, float]]:
+    """How far ``net`` and SpikingJelly's reading of its ``graph`` agree on ``images`` (B, C, H, W), normalised.
+
+    The share of images in the same class; of the spikes that one or the other fires, the share that both fire, at one neuron,
+    step and image (1 if none fires); and that share of every layer of neurons, by its name in the network.
+    """
     plain = decode(net).cpu().float().eval()
     names = [name for name, module in plain.named_modules() if isinstance(module, LIF)]
     expected = _recorded(plain, {name: name for name in names})
@@ -53,7 +44,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> NirAgr
             either[name] += int((a | b).sum())
     layers = {name: both[name] / either[name] if either[name] else 1.0 for name in names}
     fired = sum(either.values())
-    return NirAgreement(same / len(images), sum(both.values()) / fired if fired else 1.0, layers)
+    return same / len(images), sum(both.values()) / fired if fired else 1.0, layers
 
 
 def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]]:

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
-from gee_core.export.quiet import without_logs
-from gee_core.genome.copying import as_written, check_values, running_on
+from gee_core.genome.copying import as_written, check_values, running_on, without_logs
 from gee_core.genome.encoding import decode
 from gee_core.model.base import image_shape
 from gee_core.seeding import private_torch_rng
@@ -30,8 +29,6 @@ from gee_core.snn.lif import LIF
 
 OLDEST = 18
 """The first opset that torch's exporter writes."""
-
-INPUT, OUTPUT = "images", "logits"
 
 DOC = (
     "images: float32 (N, C, H, W), of uint8 pixels (pixels / 255 - mean) / std of each channel. logits: (N, classes); the "
@@ -141,8 +138,8 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
             program = torch.onnx.export(
                 model,
                 (example,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
+                input_names=["images"],
+                output_names=["logits"],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,

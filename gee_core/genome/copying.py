@@ -1,6 +1,7 @@
 """Copies of networks that others have written, and how they run whatever the caller has switched on."""
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -69,3 +70,15 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
     """Inside, matrices on ``device`` are multiplied in their own type, for what is kept of them."""
     known = torch.amp.is_autocast_available(device.type)  # not for `meta`
     return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+@contextmanager
+def without_logs(logger: str, below: int = logging.ERROR) -> Iterator[None]:
+    """The logger of this name, and those under it, log nothing below the level ``below`` while the body runs."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(below)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -19,10 +19,7 @@ from gee_core.genome.genotype import TRUNCATION, Genotype
 
 
 def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place.
-
-    ``sigma`` is the standard deviation before truncation; that of the draws is 0.88·σ.
-    """
+    """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place; the standard deviation of the draws is 0.88·σ."""
     bound = TRUNCATION * sigma
     return torch.nn.init.trunc_normal_(tensor, 0.0, sigma, -bound, bound, generator=generator)
 
@@ -49,7 +46,8 @@ def draw_genes(
     if shape.kappa:
         centre = int(squared_distances(kernel_size).argmin())
         for x, previous in zip(X[1:], X, strict=False):
-            x[centre] = _mixed(x[centre], _repeated(previous[centre], len(x[centre])), shape.kappa)
+            repeated = previous[centre][torch.arange(x.shape[1], device=x.device) % previous.shape[1]]
+            x[centre] = _mixed(x[centre], repeated, shape.kappa)
     X = [centred(x, kernel_size, shape.beta / 2, power=4) for x in X]  # W[p] has the square of their factors
     O = flattened_spectrum(O, shape.omega_O)
     if shape.alpha:
@@ -105,11 +103,6 @@ def _mixed(own: Tensor, other: Tensor, share: float) -> Tensor:
     """√(1-share²)·own + share·other, ``other`` scaled to the norm of ``own``, and that norm kept."""
     mixed = (1 - share**2) ** 0.5 * own + share * other * (own.norm() / other.norm())
     return mixed * (own.norm() / mixed.norm())
-
-
-def _repeated(rows: Tensor, n: int) -> Tensor:
-    """``n`` rows: the first of ``rows``, from the start again where there are too few."""
-    return rows[torch.arange(n, device=rows.device) % len(rows)]
 
 
 @torch.no_grad()

@@ -20,8 +20,6 @@ Net = TypeVar("Net", bound=nn.Module)
 class SpikingNetwork(nn.Module):
     """A network for images (B, C, H, W) → o (T, B, K), without a state between two calls.
 
-    ``genome_of`` gives its genes where it is genetically encoded.
-
     Attributes:
         T: time steps.
         changes_T: whether T can be set to another number, as ``with_steps`` does.

@@ -16,8 +16,6 @@ class Stem(nn.Module):
 
     Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
     their input does not change; Eq. 17 counts the stem once too.
-
-    In front of pre-activation blocks, ``lif`` is None: the convolution's output is the stream itself, not yet repeated.
     """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict | None):
@@ -28,7 +26,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Images (B, C, H, W) → spikes (T*B, C_0, H', W'), or the stream (B, C_0, H', W')."""
+        """Images (B, C, H, W) → spikes (T*B, C_0, H', W'); without ``lif`` the stream (B, C_0, H', W')."""
         x = self.conv(x_BCHW)
         return self.pool(x if self.norm_lif is None else self.norm_lif.repeated(x))
 
@@ -47,10 +45,7 @@ class ConvLayer(nn.Module):
 
 
 class StepDropout(nn.Module):
-    """Dropout of the same neurons at every step, as in SpikingJelly's multi-step mode; nothing in evaluation mode.
-
-    The draws are of torch's global generator.
-    """
+    """Dropout of the same neurons at every step, as in SpikingJelly's multi-step mode; nothing in evaluation mode."""
 
     def __init__(self, p: float, T: int):
         super().__init__()
@@ -109,10 +104,7 @@ class Shortcut(nn.Module):
 
 
 class PreActivationBlock(nn.Module):
-    """Two convolutions, each behind batch norm and LIF; the branch is added to the real-valued stream without batch norm.
-
-    The sum is left to the next block, whose batch norm reads the stream anyway.
-    """
+    """Two convolutions, each behind batch norm and LIF; the next block adds the branch to the real-valued stream."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict):
         super().__init__()

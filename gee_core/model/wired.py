@@ -23,9 +23,6 @@ from gee_core.snn.lif import LIF
 from gee_core.storage.json_object import as_model
 from gee_core.zoo import NETWORKS
 
-HARMLESS = re.compile(r"\b(backend|momentum)=[\w.]+")
-"""Settings that modules show and that change no output."""
-
 
 class ImageShape(Protocol):
     """The images of a network; ``data.meta.Meta`` is one."""
@@ -128,7 +125,8 @@ def _structure(net: nn.Module) -> dict[str, tuple]:
         elif isinstance(module, Genome):  # it shows what `encode` left out
             found[name] = tuple(names[conv] for conv in module.encoded_convs())
         else:
-            found[name] = type(module).__name__, HARMLESS.sub("", module.extra_repr())
+            shown = re.sub(r"\b(backend|momentum)=[\w.]+", "", module.extra_repr())  # these change no output
+            found[name] = type(module).__name__, shown
     return found
 
 

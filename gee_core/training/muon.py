@@ -6,8 +6,6 @@ Shapes: A is (…, n, m), a stack of matrices.
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the Newton-Schulz polynomial; source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024."""
 RMS = 0.2
 """Root mean square of an update at a learning rate of 1, about AdamW's; source: Liu et al., Muon is scalable, 2025."""
 
@@ -53,8 +51,8 @@ def _matrices(gradient: Tensor) -> Tensor:
 
 
 def orthogonalised(A: Tensor) -> Tensor:
-    """About U·Vᵀ of every A = U·S·Vᵀ: singular values between 0.7 and 1.2, by five Newton-Schulz steps."""
-    a, b, c = COEFFICIENTS
+    """About U·Vᵀ of every A = U·S·Vᵀ, singular values in 0.7 … 1.2, by five Newton-Schulz steps (Jordan et al., Muon, 2024)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
     wide = A.mT if A.shape[-2] > A.shape[-1] else A
     wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(5):

@@ -44,12 +44,9 @@ def _parts(net: nn.Module, groups: list[dict[str, Any]]) -> tuple[list[dict[str,
     convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
     kernels = [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
     hidden = {id(p) for genes in (*_genes(net), kernels) for p in genes}
-    parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-    for group in groups:
-        for is_hidden, its_groups in parts.items():
-            if part := [p for p in group["params"] if (id(p) in hidden) == is_hidden]:
-                its_groups.append(group | {"params": part})
-    return parts[True], parts[False]
+    muons = [group | {"params": [p for p in group["params"] if id(p) in hidden]} for group in groups]
+    others = [group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
+    return [group for group in muons if group["params"]], [group for group in others if group["params"]]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

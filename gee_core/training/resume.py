@@ -22,9 +22,6 @@ from gee_core.training.processes import from_all
 
 log = logging.getLogger(__name__)
 
-KEPT = 2
-"""Number of states of a series that are kept on disk."""
-
 
 class Resumable:
     """Saves and restores a run of ``net`` and ``optimizer``, ``n_steps`` an epoch, in ``folder`` (None: not) as ``series``."""
@@ -123,7 +120,7 @@ def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor
         log.warning("%s; the states before it are kept", error)
         remove_state(path)
         return
-    for old in _complete(folder, series)[:-KEPT]:
+    for old in _complete(folder, series)[:-2]:
         if old != path:
             remove_state(old)
 

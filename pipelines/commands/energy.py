@@ -46,7 +46,7 @@ def energy(
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
     from gee_core.data.augment import Normalise
     from gee_core.evaluation.energy import measure_energy
-    from gee_core.export.quiet import without_logs
+    from gee_core.genome.copying import without_logs
     from pipelines.commands import measured_network as measured
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
