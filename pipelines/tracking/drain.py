@@ -96,10 +96,6 @@ class Left:
         """Its name, as shown to users."""
         return self.opening.stage or self.opening.name
 
-    def is_at_work(self) -> bool:
-        """Whether its process may write more entries."""
-        return not is_gone(self.opening.process) and not self.outbox.is_closed()
-
 
 class Drain:
     """Writes the outboxes below ``root`` to the store of this environment."""
@@ -137,7 +133,8 @@ class Drain:
         self.state.write(self._root)
         while True:
             ready = [left for left in self.find() if not left.hindrance]
-            if self._pass(ready) or (follows and any(left.is_at_work() for left in ready)):
+            are_at_work = (not is_gone(left.opening.process) and not left.outbox.is_closed() for left in ready)
+            if self._pass(ready) or (follows and any(are_at_work)):
                 active = time.monotonic()
             elif not follows or time.monotonic() - active > LINGER:
                 break

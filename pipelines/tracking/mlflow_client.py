@@ -43,9 +43,6 @@ DEFAULTS = {
 REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 """Error codes of a store for which a retry would fail again."""
 
-LONGEST_PARAM, LONGEST_TAG = 6000, 8000
-"""Characters that a store keeps of a value."""
-
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, by default that of mlflow.db; a relative path of a sqlite file is one in the project folder.
@@ -201,9 +198,9 @@ def log_batch(
     """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced, long values cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    of_params = [Param(_allowed(key), value[:LONGEST_PARAM]) for key, value in (params or {}).items()]
+    of_params = [Param(_allowed(key), value[:6000]) for key, value in (params or {}).items()]
     of_metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in (metrics or {}).items()]
-    of_tags = [RunTag(_allowed(key), value[:LONGEST_TAG]) for key, value in (tags or {}).items()]
+    of_tags = [RunTag(_allowed(key), value[:8000]) for key, value in (tags or {}).items()]
     for start in range(0, max(len(of_params), len(of_metrics), len(of_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
         client.log_batch(run_id, of_metrics[part], of_params[part], of_tags[part])

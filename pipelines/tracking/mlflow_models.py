@@ -22,14 +22,6 @@ from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON,
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
-PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
-"""All that a served model needs."""
-
-DESCRIPTION = "Exported spiking networks: `champion` is the best on its images, `challenger` the newest that is not better."
-
-LONGEST_NOTE = 5000
-"""Characters of a tag or description that MLflow's databases other than SQLite take."""
-
 
 def write_model(
     client: Client,
@@ -51,7 +43,7 @@ def write_model(
     if found:
         model: Any = found[0]
     else:
-        note = files["README.md"].read_text(encoding="utf-8")[:LONGEST_NOTE]
+        note = files["README.md"].read_text(encoding="utf-8")[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: of.digest, NOTE: note}
         params = {name: str(value) for name, value in of.params.items()}
         model = client.create_logged_model(experiment_id, of.name, pipeline_id, tags, params, model_type="classifier")
@@ -118,8 +110,9 @@ def _holders(client: Client, name: str) -> dict[str, Any]:
     """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
     from mlflow.exceptions import MlflowException
 
+    about = "Exported spiking networks: `champion` is the best on its images, `challenger` the newest that is not better."
     try:
-        client.create_registered_model(name, description=DESCRIPTION)
+        client.create_registered_model(name, description=about)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -154,7 +147,10 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
             outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),
         ),
         input_example={"image": [image]},
-        pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES],
+        pip_requirements=[
+            f"{package}=={importlib.metadata.version(package)}"
+            for package in ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
+        ],
     )
     for name in {"README.md", "example.png", *OTHERS} & set(files):
         shutil.copy(files[name], folder)

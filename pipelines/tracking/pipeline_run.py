@@ -108,10 +108,6 @@ def end_abandoned_runs(client: Client, experiment_id: str) -> None:
     for run in sorted(running, key=lambda run: PARENT not in run.data.tags):  # a run ends after those below it
         key = run.data.tags.get(PROCESS)
         if key and is_gone(key):
-            below = search_runs(client, experiment_id, f"tags.`{PARENT}` = '{run.info.run_id}'")
-            client.set_terminated(run.info.run_id, "KILLED", max(map(_last_sign, [run, *below])))
-
-
-def _last_sign(run: Any) -> int:
-    """The last time at which a run is known to have been at work, in ms."""
-    return max([last_change(run), *(metric.timestamp for metric in run.data.to_proto().metrics)])
+            known = [run, *search_runs(client, experiment_id, f"tags.`{PARENT}` = '{run.info.run_id}'")]
+            signs = [*map(last_change, known), *(metric.timestamp for r in known for metric in r.data.to_proto().metrics)]
+            client.set_terminated(run.info.run_id, "KILLED", max(signs))

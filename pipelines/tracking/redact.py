@@ -22,9 +22,6 @@ SECRETS = (
 )
 """Environment variables whose whole values are secret."""
 
-SHORTEST = 4
-"""Shorter values are hidden only in addresses: replacing them everywhere would garble numbers and words."""
-
 _IN_ADDRESS = re.compile(
     r"(://)[^\s'\"]*@|([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE
 )
@@ -62,4 +59,5 @@ def _secrets(store: str, prefect: str, notify: str, *secrets: str) -> list[str]:
         query = parse_qsl(_USER.sub("", uri).partition("?")[2])
         found |= {password, unquote(password), *(value for _, value in query)}
     forms = found | {quote(secret, safe="") for secret in found}
-    return sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
+    # Shorter values are hidden only in addresses: replacing them everywhere would garble numbers and words.
+    return sorted((form for form in forms if len(form) > 3), key=len, reverse=True)

@@ -1,5 +1,6 @@
-"""A project folder with four short stages."""
+"""A project folder with four short stages, and modules that are imported by the tests that use them: Prefect takes seconds."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,11 @@ stages:
   third: {cmd: "cat b missing > c || exit 9", deps: [b], outs: [c]}
   other: {cmd: "cp a d", deps: [a], outs: [d]}
 """
+
+flow, serve, server, study_flow, tasks = (
+    pytest.fixture(lambda name=name: importlib.import_module(f"pipelines.orchestration.{name}"), name=name)
+    for name in ("flow", "serve", "server", "study_flow", "tasks")
+)
 
 
 @pytest.fixture(scope="session")

@@ -21,27 +21,6 @@ from pipelines.reporting.summary import read_summary
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture
-def flow():
-    from pipelines.orchestration import flow
-
-    return flow
-
-
-@pytest.fixture
-def tasks():
-    from pipelines.orchestration import tasks
-
-    return tasks
-
-
-@pytest.fixture
-def study_flow():
-    from pipelines.orchestration import study_flow
-
-    return study_flow
-
-
 def test_the_state_of_a_stage_says_whether_it_ran_or_why_it_failed(tasks, monkeypatch):
     def run(words: str, code: int = 0):
         monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution: (words, code))

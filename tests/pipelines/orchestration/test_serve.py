@@ -14,12 +14,9 @@ ROOT = Path(__file__).resolve().parents[3]
 SCHEDULE = {"cron": "0 2 * * *", "name": "nightly", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
 
 
-@pytest.fixture
-def serve(monkeypatch):
-    from pipelines.orchestration import serve
-
+@pytest.fixture(autouse=True)
+def _in_project(monkeypatch):
     monkeypatch.chdir(ROOT)
-    return serve
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,6 @@ GONE = HERE.rsplit("/", 2)[0] + "/999999999/1"
 ELSEWHERE = "elsewhere/999999999/1"
 
 
-@pytest.fixture
-def server():
-    from pipelines.orchestration import server
-
-    return server
-
-
 class Prefect:
     """A server's flow runs and task runs, by id; `get_client` gives it."""
 
