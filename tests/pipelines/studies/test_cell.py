@@ -30,11 +30,14 @@ def key(make_params, digits):
         {"evaluate": {"e_mac": 1.0}},
         {"stages": ("evaluate", "robustness")},
         {"candidate": 0},
-        {"training": 1},
     ],
 )
 def test_whatever_influences_a_cell_changes_its_key(key, changed):
     assert key(**changed) != key()
+
+
+def test_every_training_of_a_candidate_has_a_key_of_its_own(key):
+    assert len({key(candidate=0, training=number) for number in (None, 1, 2)}) == 3
 
 
 def test_sections_that_no_stage_of_the_cell_reads_do_not(key):
