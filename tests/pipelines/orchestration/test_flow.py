@@ -300,7 +300,7 @@ def stop(process: subprocess.Popen, send, number: int) -> str:
     send(process.pid, number)
     err = process.communicate()[1]
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
-    assert "Traceback" not in err
+    assert f'File "{ROOT / "pipelines"}' not in err  # of Prefect's server, which gets the signal too, there may be a traceback
     return err
 
 
