@@ -133,8 +133,8 @@ class Drain:
         self.state.write(self._root)
         while True:
             ready = [left for left in self.find() if not left.hindrance]
-            are_at_work = (not is_gone(left.opening.process) and not left.outbox.is_closed() for left in ready)
-            if self._pass(ready) or (follows and any(are_at_work)):
+            are_at_work = [not is_gone(left.opening.process) and not left.outbox.is_closed() for left in ready]
+            if self._pass(ready) or (follows and any(are_at_work)):  # in this order: what closes meanwhile is still written
                 active = time.monotonic()
             elif not follows or time.monotonic() - active > LINGER:
                 break
