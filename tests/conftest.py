@@ -5,6 +5,7 @@ Hypothesis tries the same examples in every run, however long they take; `pytest
 
 import atexit
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes backgr
 
 _home = tempfile.mkdtemp(prefix="gee-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
+
+logging.raiseExceptions = False  # MLflow's migrations leave a handler whose stream pytest has closed, and each error is printed
 
 _SET_BY_USERS = {"PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME", "XDG_CONFIG_HOME"}
 _CHANGE_OUTPUT = {"GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "TTY_COMPATIBLE", "COLUMNS", "TERMINAL_WIDTH"}
